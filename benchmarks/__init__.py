@@ -1,0 +1,1 @@
+"""lamina beside its peers: `python -m benchmarks` runs all of it, README.md says how the numbers are taken."""

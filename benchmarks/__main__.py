@@ -1,0 +1,138 @@
+"""Run every workload on every peer, each in its own process, and print the tables.
+
+    python -m benchmarks                                   # all of it
+    python -m benchmarks --quick                           # three workloads, fewer rows, one round
+    python -m benchmarks --workloads mlp,lstm --peers lamina,torch --markdown table.md
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from rich.console import Console
+
+from .report import failures, machine, markdown, print_tables, tables
+from .workloads import WORKLOADS
+
+PEERS = ("lamina", "keras-jax", "keras-tensorflow", "keras-torch", "torch")
+NAMES = (*WORKLOADS, "process")
+QUICK = ("linear", "convnet", "transformer", "process")
+LONG, LIMIT = 60, 400  # seconds: a process that took so long is not repeated; one that takes so long is ended
+
+
+def main() -> None:
+    """Measure what the command line asks for; print the tables, and write them where it says."""
+    args = arguments()
+    console = Console()
+    about = machine()
+    console.print(about, style="dim", highlight=False)
+    results = measure(args.workloads, args.peers, args.quick, args.rounds, console)
+    report = tables(results, args.peers)
+    print_tables(report, failures(results), console)
+    if args.json:
+        args.json.write_text(json.dumps({"machine": about, "quick": args.quick, "results": results}, indent=2))
+    if args.markdown:
+        args.markdown.write_text(markdown(report, failures(results), about))
+
+
+def arguments() -> argparse.Namespace:
+    """The command line, with lists of names checked."""
+
+    def names(known):
+        def parse(text):
+            chosen = text.split(",")
+            if unknown := [name for name in chosen if name not in known]:
+                raise argparse.ArgumentTypeError(f"{unknown[0]!r} is not one of {', '.join(known)}")
+            return chosen
+
+        return parse
+
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="lamina beside its peers")
+    parser.add_argument("--workloads", type=names(NAMES), help=f"a comma-separated part of {','.join(NAMES)}")
+    parser.add_argument("--peers", type=names(PEERS), default=PEERS, help=f"a part of {','.join(PEERS)}")
+    parser.add_argument("--rounds", type=int, help="how often each process runs; the best counts (2; quick: 1)")
+    parser.add_argument("--quick", action="store_true", help="three workloads, fewer rows, one round: a look")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every number, in seconds and bytes")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables as Markdown")
+    args = parser.parse_args()
+    args.workloads = args.workloads or (QUICK if args.quick else NAMES)
+    args.rounds = args.rounds or (1 if args.quick else 2)
+    return args
+
+
+def measure(workloads, peers, quick: bool, rounds: int, console: Console) -> dict:
+    """`{workload: {peer: {what: value}}}`; of several rounds the least value counts, as noise only adds."""
+    results = {name: {peer: {} for peer in peers} for name in workloads}
+    for turn in range(rounds):
+        for name in workloads:
+            # Peers take turns within a workload and another starts each round, so noise meets all of them alike.
+            shift = turn % len(peers)
+            for peer in (*peers[shift:], *peers[:shift]):
+                found = results[name][peer]
+                if found.get("took", 0) > LONG or "failed" in found:
+                    continue
+                start = time.monotonic()
+                new = whole_process(peer) if name == "process" else one(name, peer, quick)
+                new["took"] = time.monotonic() - start
+                keep_least(found, new)
+                outcome = "failed" if "failed" in new else f"{new['took']:.1f} s"
+                console.print(f"round {turn + 1}/{rounds}  {name:12} {peer:17} {outcome}", style="dim")
+    return results
+
+
+def keep_least(found: dict, new: dict) -> None:
+    """Merge a round into what earlier ones found."""
+    for key, value in new.items():
+        found[key] = min(found[key], value) if key in found else value
+
+
+def one(workload: str, peer: str, quick: bool) -> dict:
+    """Times and memory of one worker process; lamina starts with an empty compilation cache, as on a first run."""
+    with tempfile.TemporaryDirectory() as folder:
+        options = ["--quick"] if quick else []
+        done, error = worker([workload, peer, *options, "--started", str(time.monotonic())], peer, folder)
+    if error:
+        return {"failed": error}
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def whole_process(peer: str) -> dict:
+    """Seconds of the linear classifier as a program: start, import, 20 epochs, predictions, exit."""
+    times = []
+    with tempfile.TemporaryDirectory() as folder:
+        # The second run finds the executables that the first one stored, if the library stores any.
+        for _ in ("cold", "warm"):
+            start = time.perf_counter()
+            _, error = worker(["linear", peer, "--whole"], peer, folder)
+            if error:
+                return {"failed": error}
+            times.append(time.perf_counter() - start)
+    return {"cold": times[0], "warm": times[1]}
+
+
+def worker(command: list[str], peer: str, folder: str):
+    """Run one worker in an environment that no setting of the user's changes; its outcome, and its error if any."""
+    env = {key: value for key, value in os.environ.items() if not key.startswith(("JAX_", "KERAS_", "XLA_", "TF_"))}
+    env |= {"KERAS_HOME": folder, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    if peer == "lamina":  # it keeps compiled code between runs by default: here, in a folder of its own
+        env["JAX_COMPILATION_CACHE_DIR"] = folder
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "benchmarks.worker", *command],
+            env=env, capture_output=True, text=True, timeout=LIMIT,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        return None, f"took more than {LIMIT} seconds"
+    if done.returncode == 0:
+        return done, None
+    lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+    return done, lines[-1] if lines else f"exit status {done.returncode}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,198 @@
+"""One workload on one peer, in a process of its own; the last line printed is the result, as JSON.
+
+    python -m benchmarks.worker mlp lamina
+    python -m benchmarks.worker linear torch --whole     # import to prediction, for a watch held outside
+
+Only the standard library is imported before the clock of "import" starts.
+"""
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import sys
+import time
+from importlib import import_module
+
+
+def main() -> None:
+    """Run what the command line names, and print its times in seconds."""
+    args = arguments()
+    started = time.perf_counter()
+    if args.peer.startswith("keras-"):
+        os.environ["KERAS_BACKEND"] = args.peer.removeprefix("keras-")
+    library = import_module(args.peer.split("-")[0])
+    imported = time.perf_counter() - started
+
+    from .workloads import WORKLOADS  # after the clock: it imports numpy, which is part of a library's own import
+
+    workload = WORKLOADS[args.workload]
+    run = (TorchRun if args.peer == "torch" else KerasRun)(library, workload, args.quick)
+    if args.whole:
+        run.build()
+        run.fit(workload.epochs)
+        return run.predict(run.x)
+
+    result = {"import": imported, "build": seconds(run.build)}
+    first, *later = run.fit(3 if args.quick else workload.epochs)
+    result |= {"first_epoch": first, "steady_epoch": statistics.median(later)}
+    run.evaluate()
+    # Both clocks are the machine's monotonic one, so the parent's reading at the start can be used here.
+    result["to_evaluation"] = time.monotonic() - args.started if args.started else None
+    budget = 0.3 if args.quick else 1.0
+    sample = run.x[:1]
+    result["evaluate"] = median(run.evaluate, budget, at_least=1)
+    run.predict(sample), run.call(sample)
+    result["predict"] = median(lambda: run.predict(sample), budget)
+    result["call"] = median(lambda: run.call(sample), budget)
+    unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss counts bytes there, kilobytes elsewhere
+    result["memory"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    print(json.dumps(result))
+
+
+def arguments() -> argparse.Namespace:
+    """The command line: names are checked by the parent, so that this process imports nothing to know them."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.worker")
+    parser.add_argument("workload")
+    parser.add_argument("peer")
+    parser.add_argument("--quick", action="store_true", help="fewer rows, epochs and repetitions")
+    parser.add_argument("--whole", action="store_true", help="only build, fit and predict; print nothing")
+    parser.add_argument("--started", type=float, help="the parent's time.monotonic() at the start")
+    return parser.parse_args()
+
+
+def seconds(call) -> float:
+    """Seconds that one call took."""
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def median(call, budget: float, at_least: int = 5) -> float:
+    """Median seconds of a call, over as many as fit into `budget` seconds."""
+    times = []
+    while len(times) < at_least or sum(times) < budget:
+        times.append(seconds(call))
+    return statistics.median(times)
+
+
+class Run:
+    """A workload's rows, made anew from a fixed seed; a subclass knows the library."""
+
+    def __init__(self, library, workload, quick: bool):
+        import numpy as np
+
+        self.library, self.workload = library, workload
+        self.x, self.y = workload.data(np.random.default_rng(0), workload.quick_rows if quick else workload.rows)
+
+
+class KerasRun(Run):
+    """lamina, or Keras on one of its backends: the same program, used as its users do, defaults throughout."""
+
+    def build(self) -> None:
+        self.library.utils.set_random_seed(0)
+        self.model = self.workload.model(self.library)
+        self.model.compile(self.workload.optimizer, self.workload.loss, metrics=list(self.workload.metrics))
+
+    def fit(self, epochs: int) -> list[float]:
+        """Seconds of each epoch; the first counts from the call of `fit`, so that it holds all compilation."""
+        times = []
+
+        class Clock(self.library.callbacks.Callback):
+            # Epoch hooks only: a batch hook would slow the libraries that run several steps at once.
+            def on_epoch_begin(self, epoch, logs=None):
+                if epoch > 0:
+                    self.start = time.perf_counter()
+
+            def on_epoch_end(self, epoch, logs=None):
+                float(logs["loss"])  # wait for the work, should the library hand out a promise
+                times.append(time.perf_counter() - self.start)
+
+        clock = Clock()
+        clock.start = time.perf_counter()
+        self.model.fit(
+            self.x, self.y, batch_size=self.workload.batch, epochs=epochs, verbose=0, callbacks=[clock]
+        )
+        return times
+
+    def evaluate(self) -> None:
+        self.model.evaluate(self.x, self.y, batch_size=self.workload.batch, verbose=0)
+
+    def predict(self, x) -> None:
+        self.model.predict(x, verbose=0)
+
+    def call(self, x) -> None:
+        self.library.ops.convert_to_numpy(self.model(x))
+
+
+class TorchRun(Run):
+    """Plain PyTorch, as one writes it by hand; the rows are tensors in memory, shuffled by index."""
+
+    def __init__(self, library, workload, quick: bool):
+        super().__init__(library, workload, quick)
+        if self.x.ndim == 4:
+            self.x = self.x.transpose(0, 3, 1, 2).copy()  # channels first, as its users keep their images
+        self.inputs, self.targets = library.from_numpy(self.x), library.from_numpy(self.y)
+
+    def build(self) -> None:
+        torch = self.library
+        torch.manual_seed(0)
+        self.model = self.workload.twin(torch)
+        # Keras's constants, so that both do the same arithmetic.
+        self.optimizer = {
+            "adam": lambda p: torch.optim.Adam(p, lr=1e-3, eps=1e-7),
+            "rmsprop": lambda p: torch.optim.RMSprop(p, lr=1e-3, alpha=0.9, eps=1e-7),
+        }[self.workload.optimizer](self.model.parameters())
+        self.loss = {
+            "mean_squared_error": torch.nn.MSELoss(),
+            "binary_crossentropy": torch.nn.BCEWithLogitsLoss(),
+            "sparse_categorical_crossentropy": torch.nn.CrossEntropyLoss(),
+        }[self.workload.loss]
+
+    def fit(self, epochs: int) -> list[float]:
+        return [seconds(self.train) for _ in range(epochs)]
+
+    def train(self) -> tuple[float, float]:
+        self.model.train()
+        return self.epoch(self.library.randperm(len(self.inputs)), self.step)
+
+    def evaluate(self) -> tuple[float, float]:
+        self.model.eval()
+        with self.library.no_grad():
+            return self.epoch(self.library.arange(len(self.inputs)), self.forward)
+
+    def epoch(self, order, step) -> tuple[float, float]:
+        """Mean loss and accuracy of `step` over all rows in the given order."""
+        total, correct = self.library.zeros(()), self.library.zeros(())
+        for rows in order.split(self.workload.batch):
+            targets = self.targets[rows]
+            outputs, loss = step(self.inputs[rows], targets)
+            total += loss.detach() * len(rows)
+            if self.workload.metrics:
+                guess = outputs.argmax(1) if outputs.shape[1] > 1 else (outputs > 0).float()
+                correct += (guess == targets).sum()
+        return total.item() / len(order), correct.item() / len(order)
+
+    def forward(self, inputs, targets):
+        outputs = self.model(inputs)
+        return outputs, self.loss(outputs, targets)
+
+    def step(self, inputs, targets):
+        outputs, loss = self.forward(inputs, targets)
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        return outputs, loss
+
+    def predict(self, x) -> None:
+        self.model.eval()
+        with self.library.no_grad():
+            self.model(self.library.from_numpy(x)).numpy()
+
+    def call(self, x) -> None:
+        self.model(self.library.from_numpy(x)).detach().numpy()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""lamina: deep learning with the Keras interface on JAX. `import lamina as keras` runs a Keras program."""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from lamina import (
+    activations,
+    backend,
+    callbacks,
+    config,
+    constraints,
+    dtype_policies,
+    initializers,
+    layers,
+    losses,
+    metrics,
+    models,
+    ops,
+    optimizers,
+    random,
+    regularizers,
+    saving,
+    tree,
+    utils,
+)
+from lamina.core.dtypes import DTypePolicy, FloatDTypePolicy
+from lamina.core.scope import name_scope
+from lamina.core.symbolic import KerasTensor, Operation
+from lamina.core.transforms import functional, grad, jit, remat, scan, value_and_grad, vmap
+from lamina.core.variable import StatelessScope, Variable
+from lamina.initializers import Initializer
+from lamina.layers import Input, InputSpec, Layer
+from lamina.losses import Loss
+from lamina.metrics import Metric
+from lamina.models import Function, Model, Sequential
+from lamina.optimizers import Optimizer
+from lamina.regularizers import Regularizer
+
+__version__ = "0.1.0"
+
+# Namespaces that load when first touched.
+_LATER = ("datasets",)
+
+if TYPE_CHECKING:
+    from lamina import datasets
+
+
+def version() -> str:
+    """The version of lamina."""
+    return __version__
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LATER:
+        return importlib.import_module(f"lamina.{name}")
+    raise AttributeError(f"module 'lamina' has no attribute {name!r}")
+
+
+__all__ = [
+    "DTypePolicy",
+    "FloatDTypePolicy",
+    "Function",
+    "Initializer",
+    "Input",
+    "InputSpec",
+    "KerasTensor",
+    "Layer",
+    "Loss",
+    "Metric",
+    "Model",
+    "Operation",
+    "Optimizer",
+    "Regularizer",
+    "Sequential",
+    "StatelessScope",
+    "Variable",
+    "__version__",
+    "activations",
+    "backend",
+    "callbacks",
+    "config",
+    "constraints",
+    "datasets",
+    "dtype_policies",
+    "functional",
+    "grad",
+    "initializers",
+    "jit",
+    "layers",
+    "losses",
+    "metrics",
+    "models",
+    "name_scope",
+    "ops",
+    "optimizers",
+    "random",
+    "regularizers",
+    "remat",
+    "saving",
+    "scan",
+    "tree",
+    "utils",
+    "value_and_grad",
+    "version",
+    "vmap",
+]

@@ -1,0 +1,144 @@
+"""`ModelCheckpoint`: saves the model while it trains."""
+
+from __future__ import annotations
+
+import os
+import string
+import warnings
+from typing import Any
+
+import numpy as np
+
+from lamina.callbacks.base import nearest, require
+from lamina.callbacks.monitor import MonitorCallback
+from lamina.callbacks.progress import say
+
+
+class ModelCheckpoint(MonitorCallback):
+    """Saves the model, or its weights, after each epoch or some number of batches.
+
+    Args:
+        filepath: where to; ends in `.keras` or `.h5`, with `save_weights_only` in `.weights.h5`. May hold
+            fields: `{epoch:02d}` and `{batch}`, counted from 1, and names in the logs, as `{val_loss:.2f}`.
+        monitor: name of the value in the logs that tells which model is best.
+        verbose: 1 prints a line for each file.
+        save_best_only: whether to save only if the monitored value is better than at all times before.
+        save_weights_only: whether to save the weights only.
+        mode: `"min"`, `"max"`, or `"auto"` to tell by the name.
+        save_freq: `"epoch"`, or after how many batches.
+        initial_value_threshold: the first monitored value to beat.
+    """
+
+    state_fields = ("best", "batches_since_save", "last_batch")
+
+    def __init__(
+        self,
+        filepath: str | os.PathLike[str],
+        monitor: str = "val_loss",
+        verbose: int = 0,
+        save_best_only: bool = False,
+        save_weights_only: bool = False,
+        mode: str = "auto",
+        save_freq: str | int = "epoch",
+        initial_value_threshold: float | None = None,
+    ):
+        super().__init__(monitor, mode, initial_value_threshold)
+        self.filepath = os.fspath(filepath)
+        endings = (".weights.h5",) if save_weights_only else (".keras", ".h5")
+        rule = f"with save_weights_only={save_weights_only}, filepath must end in {' or '.join(endings)}"
+        require(self.filepath.endswith(endings), self, rule, self.filepath)
+        _check_fields(self, self.filepath)
+        whole = isinstance(save_freq, int) and not isinstance(save_freq, bool) and save_freq > 0
+        rule = "Unrecognized save_freq: it must be 'epoch' or an integer of at least 1"
+        require(whole or save_freq == "epoch", self, rule, save_freq)
+        self.verbose = verbose
+        self.save_best_only = save_best_only
+        self.save_weights_only = save_weights_only
+        self.save_freq = save_freq
+        self.batches_since_save = 0
+        self.last_batch = -1
+        self._epoch = 0
+
+    def steps_until_needed(self) -> int | None:
+        """The number of batches until the next save."""
+        return None if isinstance(self.save_freq, str) else max(1, self.save_freq - self.batches_since_save)
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self._epoch = epoch
+        self.last_batch = -1
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        if isinstance(self.save_freq, str):
+            return
+        self.batches_since_save += batch - self.last_batch  # the last launch may have been of several batches
+        self.last_batch = batch
+        if self.batches_since_save >= self.save_freq:
+            self.batches_since_save = 0
+            self._save(self._epoch, logs or {}, batch=batch + 1)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        if self.save_freq == "epoch":
+            self._save(epoch, logs or {})
+
+    def _save(self, epoch: int, logs: dict[str, Any], **fields: int) -> None:
+        path = self._path({"epoch": epoch + 1, **fields, **logs})
+        best, news = self.best, f"saving model to {path}"
+        current = self._monitored(logs) if self.save_best_only else None
+        if current is not None:
+            if not self._is_improvement(current, self.best):
+                self._say(epoch, f"{self.monitor} did not improve from {_five(best)}")
+                return
+            best, news = current, f"{self.monitor} improved from {_five(best)} to {_five(current)}, {news}"
+        if os.path.isdir(path):
+            raise IsADirectoryError(f"ModelCheckpoint: filepath must not be a directory, got {path!r}.")
+        self._say(epoch, news)
+        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+        save = self.model.save_weights if self.save_weights_only else self.model.save
+        save(path, overwrite=True)
+        self.best = best  # only now: a save that failed is no best model
+        self._say(epoch, f"finished saving model to {path}")
+
+    def _monitored(self, logs: dict[str, Any]) -> float | None:
+        """The monitored value; `None`, after a warning, if it cannot tell the best: then all are saved."""
+        self._resolve_mode(logs)
+        current = self.get_monitor_value(logs)
+        if np.ndim(current) == 0:
+            return current
+        warnings.warn(
+            f"ModelCheckpoint: monitor {self.monitor!r} must be one number to tell the best model, "
+            f"got {current}; each model is saved.",
+            stacklevel=3,
+        )
+        return None
+
+    def _path(self, fields: dict[str, Any]) -> str:
+        try:
+            return self.filepath.format(**fields)
+        except KeyError as error:
+            name = error.args[0]
+            raise KeyError(
+                f"ModelCheckpoint: the fields of filepath must be among {', '.join(fields)}, "
+                f"got {name!r} in {self.filepath!r}.{nearest(name, fields)}"
+            ) from None
+        except (ValueError, TypeError) as error:
+            raise ValueError(
+                f"ModelCheckpoint: filepath must format these values, got {self.filepath!r}: {error}."
+            ) from None
+
+    def _say(self, epoch: int, message: str) -> None:
+        if self.verbose:
+            say(f"Epoch {epoch + 1}: {message}")
+
+
+def _check_fields(owner: Any, filepath: str) -> None:
+    rule = "filepath must be a format string"
+    try:
+        names = [name for _, name, _, _ in string.Formatter().parse(filepath) if name is not None]
+    except ValueError as error:
+        raise ValueError(f"ModelCheckpoint: {rule}, got {filepath!r}: {error}.") from None
+    named = all(name and not name[0].isdigit() for name in names)
+    require(named, owner, f"{rule} whose fields have names, such as {{epoch}}", filepath)
+
+
+def _five(value: float | None) -> str:
+    return "None" if value is None else f"{value:.5f}"

@@ -1,0 +1,95 @@
+"""`MonitorCallback`: whether a number in the logs is better than another, by name and mode."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from lamina.callbacks.base import Callback, nearest, require
+from lamina.core import dtypes
+
+_BETTER: dict[str, Callable] = {"min": np.less, "max": np.greater}
+_MODES = {"up": "max", "down": "min"}  # the directions that metrics declare
+
+
+class MonitorCallback(Callback):
+    """Base of callbacks that act on whether a monitored value improves.
+
+    Args:
+        monitor: name of the value in the logs.
+        mode: `"min"` if lower is better, `"max"` if higher is, `"auto"` to tell by the name.
+        baseline: the first value to beat.
+        min_delta: a smaller change is no improvement.
+    """
+
+    def __init__(
+        self,
+        monitor: str = "val_loss",
+        mode: str = "auto",
+        baseline: float | None = None,
+        min_delta: float = 0,
+    ):
+        super().__init__()
+        require(isinstance(monitor, str), self, "monitor must be a name in the logs", monitor)
+        if mode not in ("auto", *_BETTER):
+            warnings.warn(
+                f"{type(self).__name__} mode {mode!r} is unknown, 'auto' is taken: "
+                "it must be 'auto', 'min' or 'max'.",
+                stacklevel=3,
+            )
+            mode = "auto"
+        self.monitor = monitor
+        self.mode = mode
+        self.best = baseline
+        self.min_delta = abs(min_delta)
+        self.monitor_op: Callable | None = None  # found when first needed: the model's metrics exist by then
+
+    def get_monitor_value(self, logs: Mapping[str, Any] | None) -> Any:
+        """The monitored value in the logs; `None`, and a warning, if it is not there."""
+        logs = logs or {}
+        if self.monitor in logs:
+            return logs[self.monitor]
+        warnings.warn(
+            f"{type(self).__name__}: monitor {self.monitor!r} must be among the logs, which hold "
+            f"{', '.join(logs) or 'nothing'}.{nearest(self.monitor, logs)}",
+            stacklevel=3,
+        )
+        return None
+
+    def _resolve_mode(self, logs: Mapping[str, Any] | None) -> None:
+        if self.monitor_op is None:
+            mode = self.mode if self.mode != "auto" else self._inferred_mode()
+            if mode is None:
+                hint = "" if self.monitor in (logs or ()) else nearest(self.monitor, logs or ())
+                raise ValueError(
+                    f"{type(self).__name__}: mode must be 'max' or 'min' where no metric of the model tells "
+                    f"which is better, got 'auto' for {self.monitor!r}.{hint}"
+                )
+            self.monitor_op = _BETTER[mode]
+
+    def _inferred_mode(self) -> str | None:
+        name = self.monitor.removeprefix("val_")
+        outer = getattr(self.model, "metrics", None) or ()
+        metrics = [each for metric in outer for each in (metric, *getattr(metric, "metrics", ()))]
+        modes = {m.name: _MODES[m._direction] for m in metrics if getattr(m, "_direction", None) in _MODES}
+        # The metrics of a model with several outputs have the output's name in front.
+        suffixes = [known for known in modes if name == known or name.endswith(f"_{known}")]
+        if suffixes:
+            return modes[max(suffixes, key=len)]
+        return "min" if name == "loss" or name.endswith("_loss") else None
+
+    def _is_improvement(self, value: Any, reference: Any) -> bool:
+        """Whether `value` beats `reference` by more than `min_delta`; any beats none, and any beats NaN."""
+        require(np.ndim(value) == 0, self, f"the monitored {self.monitor!r} must be one number", value)
+        if reference is None or np.isnan(reference):
+            return True
+        self._resolve_mode(None)
+        assert self.monitor_op is not None
+        margin = -self.min_delta if self.monitor_op is np.less else self.min_delta
+        # In the precision that metrics are computed in: rounding of a double is no improvement.
+        first, second = np.asarray([value - margin, reference], jnp.dtype(dtypes.floatx()))
+        return bool(self.monitor_op(first, second))

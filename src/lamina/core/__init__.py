@@ -1,0 +1,1 @@
+"""The ground that everything stands on: variables, scopes, transforms, symbolic tensors, configuration."""

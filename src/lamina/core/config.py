@@ -1,0 +1,257 @@
+"""The constructor signature is the configuration.
+
+`Configurable` records the arguments that each class's `__init__` is given. `get_config`, `from_config`, `repr` and
+saving derive from them; a hand-written `get_config` is needed only where the file format asks for other keys.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from types import FunctionType
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+
+from lamina.core import registry
+
+C = TypeVar("C", bound="Configurable")
+_NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+
+
+class Configurable:
+    """Base of all that can be rebuilt from a configuration: layers, losses, optimizers, initializers, ..."""
+
+    _arguments: dict[type, tuple[tuple, dict]]  # class -> what its __init__ was given
+    _omit_none: frozenset[str] = frozenset()  # arguments that the configuration leaves out while they are None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "__init__" in cls.__dict__:
+            cls.__init__ = _recording(cls, cls.__dict__["__init__"])
+
+    def _base_config(self) -> dict[str, Any]:
+        """The part of the configuration that a family has in common, such as a layer's name and dtype."""
+        return {}
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments as plain Python values; `from_config` makes an equal object of them."""
+        mro = type(self).__mro__
+        # Of an overriding class that calls super().get_config(), only the classes above it speak here.
+        overriding = [i for i, c in enumerate(mro) if "get_config" in c.__dict__ and c is not Configurable]
+        start = overriding[-1] + 1 if overriding else 0
+        config = dict(self._base_config())
+        recorded = self.__dict__.get("_arguments", {})
+        owner = next((c for c in mro[start:] if c in recorded and not _only_passes_on(c)), None)
+        if owner is None or "_base_config" in owner.__dict__:
+            return config
+        arguments = bound_arguments(owner, *recorded[owner])
+        if not overriding and not _takes_any_keyword(owner):
+            config = {key: value for key, value in config.items() if key in arguments}
+        for name, value in arguments.items():
+            if name not in config:
+                config[name] = plain(self._argument(owner, name, value))
+        return {k: v for k, v in config.items() if v is not None or k not in self._omit_none}
+
+    def _argument(self, owner: type, name: str, recorded: Any) -> Any:
+        """The library's own classes keep an argument, resolved, in the attribute of its name; others need not."""
+        return getattr(self, name, recorded) if owner.__module__.startswith("lamina.") else recorded
+
+    @classmethod
+    def from_config(cls: type[C], config: Mapping[str, Any]) -> C:
+        """The object that `get_config` described."""
+        return cls(**{key: deserialize(value) for key, value in config.items()})
+
+
+def _recording(cls: type, init: Callable) -> Callable:
+    @functools.wraps(init)
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+        self.__dict__.setdefault("_arguments", {})[cls] = (args, kwargs)
+        init(self, *args, **kwargs)
+
+    return __init__
+
+
+@functools.cache
+def _parameters(cls: type) -> Mapping[str, inspect.Parameter]:
+    parameters = dict(inspect.signature(cls.__init__).parameters)
+    parameters.pop("self", None)
+    return parameters
+
+
+def _takes_any_keyword(cls: type) -> bool:
+    return any(p.kind is p.VAR_KEYWORD for p in _parameters(cls).values())
+
+
+def _only_passes_on(cls: type) -> bool:
+    """Whether the constructor is `(*args, ...)`: its arguments are those of the class above."""
+    return any(p.kind is p.VAR_POSITIONAL for p in _parameters(cls).values())
+
+
+def bound_arguments(cls: type, args: tuple, kwargs: dict) -> dict[str, Any]:
+    """Each argument of the constructor by name, defaults included, and extra keywords behind them."""
+    named = {name: p for name, p in _parameters(cls).items() if p.kind in _NAMED}
+    given = dict(zip(named, args)) | kwargs
+    first = {name: given.pop(name, p.default) for name, p in named.items()}
+    return {k: v for k, v in first.items() if v is not inspect.Parameter.empty} | given
+
+
+def plain(value: Any) -> Any:
+    """A configuration value: objects become configurations, public functions their names, all else stays."""
+    if isinstance(value, Configurable):
+        return serialize(value)
+    if isinstance(value, (list, tuple)):
+        items = [plain(item) for item in value]
+        return items if isinstance(value, list) or hasattr(value, "_fields") else tuple(items)
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, FunctionType) or (callable(value) and hasattr(value, "__wrapped__")):
+        public = registry.public_path(value)
+        return public[1] if public else serialize(value)
+    return value
+
+
+def serialize(obj: Any) -> Any:
+    """`obj` as JSON values. Objects become `{"module", "class_name", "config", "registered_name"}`."""
+    if obj is None or isinstance(obj, (bool, int, float, str)):
+        return obj
+    if isinstance(obj, (list, tuple)):
+        return [serialize(item) for item in obj]
+    if isinstance(obj, Mapping) and not isinstance(obj, Configurable):
+        return {key: serialize(item) for key, item in obj.items()}
+    if isinstance(obj, np.generic):
+        return obj.item()
+    if isinstance(obj, bytes):
+        return {"class_name": "__bytes__", "config": {"value": obj.decode("utf-8")}}
+    if isinstance(obj, slice):
+        return {"class_name": "__slice__", "config": {k: getattr(obj, k) for k in ("start", "stop", "step")}}
+    if obj is Ellipsis:
+        return {"class_name": "__ellipsis__", "config": {}}
+    if isinstance(obj, (np.ndarray, jax.Array)):
+        kind = "__numpy__" if isinstance(obj, np.ndarray) else "__tensor__"
+        return {"class_name": kind, "config": {"value": np.asarray(obj).tolist(), "dtype": obj.dtype.name}}
+    if isinstance(obj, np.dtype) or (isinstance(obj, type) and issubclass(obj, np.generic)):
+        return np.dtype(obj).name
+    if hasattr(obj, "serialized_tensor"):  # a symbolic tensor of a graph that is being saved
+        return obj.serialized_tensor()
+    if callable(obj) and not hasattr(obj, "get_config"):
+        return _serialize_function(obj)
+    if hasattr(obj, "get_config"):
+        return _serialize_object(obj)
+    raise ValueError(f"serialize: {type(obj).__name__} must have a get_config method to be saved, got {obj!r}.")
+
+
+def _serialize_function(fn: Any) -> dict[str, Any]:
+    name = getattr(fn, "__name__", type(fn).__name__)
+    if name == "<lambda>":
+        raise ValueError(
+            "serialize: a lambda has no name that a file could hold, so it cannot be saved; write it as a function "
+            "(def) and decorate it with @lamina.saving.register_keras_serializable()."
+        )
+    module, public = registry.public_path(fn) or ("builtins", registry.get_registered_name(fn))
+    return {"module": module, "class_name": "function", "config": public, "registered_name": public}
+
+
+def _serialize_object(obj: Any) -> dict[str, Any]:
+    cls = type(obj)
+    public = registry.public_path(cls)
+    module, name = public or (cls.__module__, cls.__name__)
+    identity = getattr(obj, "serialized_class", None)  # a class that files know by another name
+    if identity is not None:
+        module, name, registered = identity()
+    else:
+        registered = None if public else registry.get_registered_name(cls)
+    out = {
+        "module": None if module == "__main__" else module,
+        "class_name": name,
+        "config": serialize(obj.get_config()),
+        "registered_name": registered,
+    }
+    for key in ("build_config", "compile_config"):
+        getter = getattr(obj, f"get_{key}", None)
+        extra = getter() if callable(getter) else None
+        if extra is not None:
+            out[key] = serialize(extra)
+    return out
+
+
+def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) -> Any:
+    """The object that `serialize` described. Only public classes of the library and registered ones are made."""
+    if isinstance(config, (list, tuple)):
+        return type(config)(deserialize(item, custom_objects) for item in config)
+    if not isinstance(config, Mapping):
+        return config
+    if "class_name" not in config or "config" not in config:
+        return {key: deserialize(item, custom_objects) for key, item in config.items()}
+    name, inner = config["class_name"], config["config"]
+    if isinstance(name, str) and name.startswith("__"):
+        return _deserialize_value(name, inner, custom_objects)
+    with registry.custom_objects(custom_objects):
+        return _deserialize_object(config, name, inner)
+
+
+def _deserialize_value(kind: str, config: Any, custom_objects: Mapping[str, Any] | None) -> Any:
+    if kind == "__tuple__":
+        return tuple(deserialize(item, custom_objects) for item in config)
+    if kind == "__bytes__":
+        return config["value"].encode("utf-8")
+    if kind == "__ellipsis__":
+        return Ellipsis
+    if kind == "__slice__":
+        return slice(*(deserialize(config[k]) for k in ("start", "stop", "step")))
+    if kind in ("__numpy__", "__tensor__"):
+        array = np.array(config["value"], dtype=config["dtype"])
+        return array if kind == "__numpy__" else jax.numpy.asarray(array)
+    if kind == "__lambda__":
+        raise ValueError(
+            "deserialize: the file holds a lambda as byte code, and code from files is never run; "
+            "define the function in your program and pass it through custom_objects."
+        )
+    raise ValueError(f"deserialize: class_name must be a known one, got {kind!r}.")
+
+
+def _deserialize_object(config: Mapping, name: str, inner: Any) -> Any:
+    module, registered = config.get("module"), config.get("registered_name")
+    is_function = name == "function"
+    wanted = inner if is_function else name
+    found = registry.resolve(module or "", wanted, registered)
+    if found is None:
+        raise ValueError(
+            f"deserialize: {module or 'the program'}.{wanted} must be a public name of lamina or a registered one; "
+            f"pass custom_objects={{{wanted!r}: ...}} or decorate it with "
+            "@lamina.saving.register_keras_serializable()."
+        )
+    if is_function or not isinstance(found, type):
+        if not is_function and not registry.get_registered_object(wanted):
+            raise ValueError(f"deserialize: {wanted!r} must name a class, got a function.")
+        return found
+    if not hasattr(found, "from_config"):
+        raise ValueError(f"deserialize: {wanted!r} must have a from_config method to be made from a file.")
+    obj = found.from_config(inner)
+    for key in ("build", "compile"):
+        extra = config.get(f"{key}_config")
+        method = getattr(obj, f"{key}_from_config", None)
+        if extra and callable(method):
+            method(extra)
+    return obj
+
+
+def make(path: str, identifier: Any, kind: str, aliases: Mapping[str, str] | None = None) -> Any:
+    """What every `get` does: `None`, an object or function as it is, a class, a configuration, or a name."""
+    if identifier is None:
+        return None
+    if isinstance(identifier, Mapping):
+        if identifier.get("module") is None and "class_name" in identifier:
+            identifier = {"module": f"keras.{path}", **{k: v for k, v in identifier.items() if k != "module"}}
+        return deserialize(identifier)
+    if isinstance(identifier, str):
+        identifier = registry.find(path, identifier, kind, aliases=aliases)
+    if isinstance(identifier, type):
+        return identifier()
+    if callable(identifier):
+        return identifier
+    raise ValueError(f"{kind}: must be a name, an object, a function or a configuration, got {identifier!r}.")

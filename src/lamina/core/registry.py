@@ -1,0 +1,151 @@
+"""Names: public ones of the library, and those that users register. Nothing else can be named by a file."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any
+
+from lamina.core.scope import Scope
+
+# The public namespaces in which a saved configuration or a string may find a class or function.
+NAMESPACES = (
+    "layers", "models", "losses", "metrics", "optimizers", "optimizers.schedules", "initializers",
+    "regularizers", "constraints", "activations", "quantizers", "dtype_policies", "callbacks", "random",
+)  # fmt: skip
+
+_registered: dict[str, Any] = {}  # "package>Name" -> class or function
+_registered_names: dict[Any, str] = {}
+_local: Scope[Mapping[str, Any]] = Scope("custom_objects", {})
+
+
+def register_keras_serializable(package: str = "Custom", name: str | None = None) -> Callable[[Any], Any]:
+    """Decorator: a model file may name this class or function, as `package>name`."""
+
+    def register(obj: Any) -> Any:
+        registered = f"{package}>{name or obj.__name__}"
+        if isinstance(obj, type) and not hasattr(obj, "get_config"):
+            raise ValueError(f"register_keras_serializable: {obj.__name__} must have a get_config method.")
+        _registered[registered] = obj
+        _registered_names[obj] = registered
+        return obj
+
+    return register
+
+
+class CustomObjectScope:
+    """`with CustomObjectScope({"MyLayer": MyLayer}):` files opened inside may name these objects."""
+
+    def __init__(self, custom_objects: Mapping[str, Any] | None):
+        self.custom_objects = dict(custom_objects or {})
+
+    def __enter__(self) -> CustomObjectScope:
+        self._scope = _local({**_local.get(), **self.custom_objects})
+        self._scope.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._scope.__exit__(*error)
+
+
+def get_custom_objects() -> dict[str, Any]:
+    """The live dictionary of registered names; changes to it hold for the process."""
+    return _registered
+
+
+def get_registered_name(obj: Any) -> str:
+    """The name that `obj` was registered under, or its own."""
+    try:
+        return _registered_names.get(obj, obj.__name__)
+    except TypeError:  # unhashable
+        return obj.__name__
+
+
+def get_registered_object(name: str, custom_objects: Any = None, module_objects: Any = None) -> Any:
+    """The object registered under `name`, or `None`."""
+    for table in (_local.get(), custom_objects or {}, _registered, module_objects or {}):
+        if name in table:
+            return table[name]
+    return None
+
+
+def namespace(path: str) -> ModuleType:
+    """The public module `lamina.path`."""
+    return importlib.import_module(f"lamina.{path}")
+
+
+def public_names(module: ModuleType) -> Iterator[str]:
+    """The public classes and functions of a namespace."""
+    yield from getattr(module, "__all__", None) or (n for n in vars(module) if not n.startswith("_"))
+
+
+def _folded(name: str) -> str:
+    return name.lower().replace("_", "")
+
+
+def find(path: str, name: str, kind: str, *, aliases: Mapping[str, str] | None = None) -> Any:
+    """The class or function that `name`, in any case, means in a namespace; a `LookupError` names the nearest.
+
+    Registered objects come first, then exact names, then names that differ in case or underscores only.
+    """
+    found = get_registered_object(name) or _registered.get(f"Custom>{name}")
+    if found is not None:
+        return found
+    module = namespace(path)
+    names = set(public_names(module)) - {"get", "serialize", "deserialize", "annotations"}
+    target = (aliases or {}).get(_folded(name), name)
+    if target in names:
+        return getattr(module, target)
+    matches = [n for n in names if _folded(n) == _folded(target)]
+    if matches:  # a class and a function of one name: the class takes a configuration
+        return getattr(module, sorted(matches)[0])
+    near = difflib.get_close_matches(_folded(name), {_folded(n): n for n in names}, 1, 0.5)
+    hint = next((f" Did you mean {n!r}?" for n in sorted(names, reverse=True) if near and _folded(n) == near[0]), "")
+    raise ValueError(
+        f"{kind} {name!r}: must be a name in lamina.{path}, or one registered with "
+        f"@lamina.saving.register_keras_serializable() or custom_objects.{hint}"
+    )
+
+
+def public_path(obj: Any) -> tuple[str, str] | None:
+    """(`keras.namespace`, name) of a public class or function of this library, else `None`."""
+    if not getattr(obj, "__module__", "").startswith("lamina."):
+        return None
+    name = getattr(obj, "__name__", "")
+    for path in sorted(NAMESPACES, key=lambda p: obj.__module__.split(".")[1] not in p):
+        try:
+            module = namespace(path)
+        except ModuleNotFoundError:
+            continue
+        if getattr(module, name, None) is obj:
+            return f"keras.{path}", name
+    if getattr(importlib.import_module("lamina"), name, None) is obj:
+        return "keras", name
+    return None
+
+
+def resolve(module: str, name: str, registered_name: str | None, custom_objects: Mapping | None = None) -> Any:
+    """What a saved configuration names: a registered object or a public one, `None` for all else."""
+    for candidate in (registered_name, name):
+        found = candidate and get_registered_object(candidate, custom_objects)
+        if found is not None and found != "":
+            return found
+    package, _, path = (module or "").partition(".")
+    if package not in ("keras", "lamina"):
+        return None
+    for candidate in [path] if path in NAMESPACES else ["", *NAMESPACES]:
+        owner = namespace(candidate) if candidate else importlib.import_module("lamina")
+        found = getattr(owner, name, None) if name in set(public_names(owner)) else None
+        if found is not None and not isinstance(found, ModuleType):
+            return found
+    return None
+
+
+@contextmanager
+def custom_objects(objects: Mapping[str, Any] | None) -> Iterator[None]:
+    """`CustomObjectScope`, for the library's own use."""
+    with _local({**_local.get(), **(objects or {})}):
+        yield

@@ -1,0 +1,87 @@
+"""Context that code runs in: one small class, and the five contexts the library has.
+
+A scope is a `ContextVar` with a `with` statement, so threads and async tasks never see each other's.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from lamina.core.variable import StateScope
+
+T = TypeVar("T")
+
+
+class Scope(Generic[T]):
+    """A value that holds inside a `with scope(value):` block and below it on the call stack."""
+
+    __slots__ = ("_variable", "get")
+
+    def __init__(self, name: str, default: T):
+        self._variable: ContextVar[T] = ContextVar(name, default=default)
+        self.get = self._variable.get
+
+    @contextmanager
+    def __call__(self, value: T) -> Iterator[T]:
+        token = self._variable.set(value)
+        try:
+            yield value
+        finally:
+            self._variable.reset(token)
+
+
+state: Scope[StateScope | None] = Scope("state", None)  # stands in for the variables' own cells
+names: Scope[tuple[str, ...]] = Scope("names", ())  # the path of layers that is being built or called
+autocast: Scope[str | None] = Scope("autocast", None)  # dtype that float variables are read in
+call: Scope[Any] = Scope("call", None)  # the outermost layer call: its training flag
+remat: Scope[Any] = Scope("remat", None)  # the rematerialization mode that layers built now get
+
+_uids: Counter[str] = Counter()
+
+
+def current_path() -> str:
+    """The open names as one path, such as `"model/block"`."""
+    return "/".join(names.get())
+
+
+def unique_name(prefix: str) -> str:
+    """`prefix`, `prefix_1`, `prefix_2`, ...: a name nobody else has got since the last `reset_names`."""
+    count = _uids[prefix]
+    _uids[prefix] += 1
+    return f"{prefix}_{count}" if count else prefix
+
+
+def get_uid(prefix: str = "") -> int:
+    """The next number for `prefix`, starting from 1."""
+    _uids[prefix] += 1
+    return _uids[prefix]
+
+
+def reset_names() -> None:
+    """Start numbering automatic names anew."""
+    _uids.clear()
+
+
+def snake_case(name: str) -> str:
+    """`"MultiHeadAttention"` -> `"multi_head_attention"`, `"Conv2D"` -> `"conv2d"`."""
+    out = []
+    for i, letter in enumerate(name):
+        if letter.isupper():
+            after_lower = i > 0 and name[i - 1].islower()
+            ends_run = i > 0 and name[i - 1].isalnum() and i + 1 < len(name) and name[i + 1].islower()
+            if after_lower or ends_run:
+                out.append("_")
+        out.append(letter.lower())
+    return "".join(out)
+
+
+@contextmanager
+def name_scope(name: str, **_: Any) -> Iterator[str]:
+    """Put `name/` in front of the paths of the variables that are made inside."""
+    with names((*names.get(), name)):
+        yield name

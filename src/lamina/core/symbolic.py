@@ -1,0 +1,393 @@
+"""Symbolic tensors, the operations that make them, and the graph they form.
+
+A `KerasTensor` has a shape and a dtype and no values. An operation that meets one runs its function abstractly
+(`infer`), records a `Node`, and returns new symbolic tensors; a model is what lies between some of them.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import export, tree_util
+
+from lamina.core import dtypes, masking, scope
+from lamina.core.config import Configurable
+from lamina.core.variable import Variable
+
+# Two sizes for an unknown axis, where a function branches on sizes and the symbol will not do.
+_PROBES = (120, 240)
+
+
+class KerasTensor:
+    """A stand-in for an array: a shape, in which `None` is any size, and a dtype."""
+
+    def __init__(
+        self,
+        shape: Iterable[int | None],
+        dtype: Any = "float32",
+        sparse: bool = False,
+        ragged: bool = False,
+        record_history: bool = True,
+        name: str | None = None,
+        **kwargs: Any,
+    ):
+        if ragged:
+            raise ValueError("KerasTensor: ragged must be False; ragged tensors have no counterpart in JAX.")
+        del kwargs
+        self.shape = tuple(shape)
+        self.dtype = dtypes.standardize_dtype(dtype)
+        self.sparse, self.ragged, self.record_history = bool(sparse), False, record_history
+        self.name = name or scope.unique_name("keras_tensor")
+        self._keras_history: tuple[Operation, int, int] | None = None
+
+    @property
+    def ndim(self) -> int:
+        """The number of axes."""
+        return len(self.shape)
+
+    def reshape(self, *newshape: Any) -> Any:
+        """`ops.reshape(self, newshape)`."""
+        shape = newshape[0] if len(newshape) == 1 and isinstance(newshape[0], (tuple, list)) else newshape
+        return _reshape(self, tuple(shape))
+
+    def astype(self, dtype: Any) -> Any:
+        """`ops.cast(self, dtype)`."""
+        return _cast(self, dtypes.standardize_dtype(dtype))
+
+    def squeeze(self, axis: Any = None) -> Any:
+        """`ops.squeeze(self, axis)`."""
+        return _squeeze(self, axis)
+
+    @property
+    def T(self) -> Any:
+        """`ops.transpose(self)`."""
+        return _transpose(self)
+
+    def serialized_tensor(self) -> dict[str, Any]:
+        """What stands for this tensor in a saved graph."""
+        config: dict[str, Any] = {"shape": list(self.shape), "dtype": self.dtype}
+        if self._keras_history is not None:
+            operation, node, tensor = self._keras_history
+            config["keras_history"] = [operation.name, node, tensor]
+        return {"class_name": "__keras_tensor__", "config": config}
+
+    def __repr__(self) -> str:
+        return f"<KerasTensor shape={self.shape}, dtype={self.dtype}, sparse={self.sparse}, name={self.name}>"
+
+    def __bool__(self) -> bool:
+        raise TypeError(_no_value(self, "has no truth value; use ops.where or ops.cond in place of `if`"))
+
+    def __array__(self, *_: Any, **__: Any) -> Any:
+        raise ValueError(_no_value(self, "cannot become an array; use lamina.ops in place of numpy or jax.numpy"))
+
+    __jax_array__ = __array__
+
+    def __int__(self) -> int:
+        raise TypeError(_no_value(self, "cannot become a number"))
+
+    __float__ = __index__ = __int__
+
+    def __iter__(self) -> Iterator[Any]:
+        if not self.shape or self.shape[0] is None:
+            raise TypeError(_no_value(self, "cannot be iterated over along an axis of unknown size"))
+        return (self[i] for i in range(self.shape[0]))
+
+    def __len__(self) -> int:
+        if not self.shape or self.shape[0] is None:
+            raise TypeError(_no_value(self, "has no length along an axis of unknown size"))
+        return self.shape[0]
+
+
+def _no_value(tensor: KerasTensor, what: str) -> str:
+    return f"KerasTensor {tensor.name!r} of shape {tensor.shape}: a symbolic tensor holds no values, so it {what}."
+
+
+class Operation(Configurable):
+    """Something that can stand in a graph: a layer, or a call of an op."""
+
+    def __init__(self, name: str | None = None):
+        if name is not None and (not isinstance(name, str) or "/" in name):
+            raise ValueError(f"{type(self).__name__}: name must be a string without '/', got {name!r}.")
+        self.name = name or scope.unique_name(scope.snake_case(type(self).__name__))
+        self._inbound_nodes: list[Node] = []
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if any_symbolic((args, kwargs)):
+            return self.symbolic_call(*args, **kwargs)
+        return self.call(*args, **kwargs)
+
+    def call(self, *args: Any, **kwargs: Any) -> Any:
+        """The computation."""
+        raise NotImplementedError(f"{type(self).__name__}: a subclass must define call.")
+
+    def symbolic_call(self, *args: Any, **kwargs: Any) -> Any:
+        """Infer the outputs and record a node of the graph."""
+        outputs = self.compute_output_spec(*args, **kwargs)
+        Node(self, args, kwargs, outputs)
+        return outputs
+
+    def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
+        """The shapes and dtypes of the outputs, as symbolic tensors."""
+        return infer(self.call, args, kwargs)
+
+    def _node_tensors(self, which: str) -> Any:
+        nodes = self._inbound_nodes
+        if len(nodes) != 1:
+            raise AttributeError(
+                f'{type(self).__name__} "{self.name}": .{which} needs one call on symbolic tensors, got {len(nodes)}.'
+            )
+        return getattr(nodes[0], which)
+
+    @property
+    def input(self) -> Any:
+        """The symbolic input, where the operation was called on one just once."""
+        return self._node_tensors("input")
+
+    @property
+    def output(self) -> Any:
+        """The symbolic output, where the operation was called on one just once."""
+        return self._node_tensors("output")
+
+
+class Node:
+    """One call of an operation: what went in and what came out."""
+
+    def __init__(self, operation: Operation, args: tuple, kwargs: dict, outputs: Any):
+        self.operation, self.args, self.kwargs = operation, args, kwargs
+        self.index = len(operation._inbound_nodes)
+        self.inputs = [t for t in tree_util.tree_leaves((args, kwargs)) if isinstance(t, KerasTensor)]
+        self.output = outputs
+        self.outputs: list[KerasTensor] = []
+        for i, tensor in enumerate(tree_util.tree_leaves(outputs)):
+            if isinstance(tensor, KerasTensor):
+                tensor._keras_history = (operation, self.index, i)
+                self.outputs.append(tensor)
+        operation._inbound_nodes.append(self)
+
+    @property
+    def input(self) -> Any:
+        """The inputs as they were given, where they were one argument."""
+        if len(self.args) == 1 and not any_symbolic(self.kwargs):
+            return self.args[0]
+        return self.inputs[0] if len(self.inputs) == 1 else self.inputs
+
+    @property
+    def parent_nodes(self) -> list[Node]:
+        """The calls that made the inputs."""
+        return [node_of(t) for t in self.inputs]
+
+
+def node_of(tensor: KerasTensor) -> Node:
+    """The call that made a symbolic tensor."""
+    if tensor._keras_history is None:
+        raise ValueError(_no_value(tensor, "belongs to no graph; make it with Input or by calling a layer"))
+    operation, index, _ = tensor._keras_history
+    return operation._inbound_nodes[index]
+
+
+def any_symbolic(structure: Any) -> bool:
+    """Whether a symbolic tensor is anywhere in nested lists, tuples and dicts."""
+    if isinstance(structure, KerasTensor):
+        return True
+    if isinstance(structure, (list, tuple)):
+        return any(map(any_symbolic, structure))
+    if isinstance(structure, dict):
+        return any(map(any_symbolic, structure.values()))
+    return False
+
+
+def infer(fn: Callable, args: tuple = (), kwargs: dict[str, Any] | None = None) -> Any:
+    """The outputs of `fn` as symbolic tensors, by abstract evaluation; what it assigns to variables is dropped.
+
+    Unknown sizes are symbols, one for each axis position. Where the body needs numbers, two concrete sizes are tried,
+    and an axis is unknown if it differs.
+    """
+    leaves, treedef = tree_util.tree_flatten((args, kwargs or {}))
+    places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, KerasTensor)]
+
+    def run(*tensors: Any) -> Any:
+        filled = list(leaves)
+        for place, tensor in zip(places, tensors):
+            filled[place] = tensor
+        run_args, run_kwargs = treedef.unflatten(filled)
+        return fn(*run_args, **run_kwargs)
+
+    def evaluate(size: Callable[[int], Any]) -> Any:
+        structs = []
+        for place in places:
+            tensor = leaves[place]
+            shape = tuple(size(axis) if d is None else d for axis, d in enumerate(tensor.shape))
+            structs.append(jax.ShapeDtypeStruct(shape, tensor.dtype))
+        return jax.eval_shape(run, *structs)
+
+    if all(None not in leaves[place].shape for place in places):
+        return tree_util.tree_map(_symbolic_like, evaluate(lambda axis: axis))
+    try:
+        return tree_util.tree_map(_symbolic_like, evaluate(_axis_symbols().__getitem__))
+    except Exception:  # sizes that a symbol cannot stand for; a real mistake is raised again below
+        first, second = (evaluate(lambda _, n=n: n) for n in _PROBES)
+        return tree_util.tree_map(_symbolic_like, first, second)
+
+
+@functools.cache
+def _axis_symbols() -> tuple[Any, ...]:
+    return export.symbolic_shape(", ".join(f"axis{i}" for i in range(10)))
+
+
+def _symbolic_like(first: Any, second: Any = None) -> KerasTensor:
+    other = first.shape if second is None else second.shape
+    shape = (d if isinstance(d, int) and d == e else None for d, e in zip(first.shape, other))
+    return KerasTensor(shape, first.dtype.name)
+
+
+class OpCall(Operation):
+    """One use of an op in a graph."""
+
+    def __init__(self, op: Callable, name: str | None = None):
+        super().__init__(name or scope.unique_name(op.__name__))
+        self.op = op
+
+    def call(self, *args: Any, **kwargs: Any) -> Any:
+        return self.op(*args, **kwargs)
+
+
+def op(fn: Callable | None = None, *, elementwise: bool = False) -> Any:
+    """Make an op of a function on arrays: it takes variables, symbolic tensors (a node is recorded), and keyword names.
+
+    Args:
+        fn: the function; its name and signature become the op's.
+        elementwise: the output lies on the same axes as the inputs, so their masks ride on.
+    """
+    if fn is None:
+        return functools.partial(op, elementwise=elementwise)
+
+    @functools.wraps(fn)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        kinds = _kinds(args) | _kinds(kwargs.values())
+        if kinds & _SYMBOLIC:
+            return OpCall(wrapper).symbolic_call(*args, **kwargs)
+        if kinds & _VARIABLE:
+            args, kwargs = tree_util.tree_map(_value, (args, kwargs))
+        if kwargs and positional:
+            args, kwargs = _by_position(positional, args, kwargs)
+        out = fn(*args, **kwargs)
+        if elementwise:
+            masking.pass_on(args, out)
+        return out
+
+    positional = _positional_only(fn)
+    setattr(wrapper, "is_op", True)  # noqa: B010
+    return wrapper
+
+
+_SYMBOLIC, _VARIABLE = 1, 2
+
+
+def _kinds(values: Iterable[Any]) -> int:
+    found = 0
+    for value in values:
+        if isinstance(value, KerasTensor):
+            found |= _SYMBOLIC
+        elif isinstance(value, Variable):
+            found |= _VARIABLE
+        elif isinstance(value, (list, tuple)):
+            found |= _kinds(value)
+        elif isinstance(value, dict):
+            found |= _kinds(value.values())
+    return found
+
+
+def _value(x: Any) -> Any:
+    return x.value if isinstance(x, Variable) else x
+
+
+def _positional_only(fn: Callable) -> tuple[str, ...]:
+    try:
+        parameters = inspect.signature(fn).parameters.values()
+    except (TypeError, ValueError):
+        return ()
+    return tuple(p.name for p in parameters if p.kind is p.POSITIONAL_ONLY)
+
+
+def _by_position(names: tuple[str, ...], args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+    """jax.numpy takes many arguments by position only; here their names may be used."""
+    kwargs = dict(kwargs)
+    args = list(args)
+    while len(args) < len(names) and names[len(args)] in kwargs:
+        args.append(kwargs.pop(names[len(args)]))
+    return tuple(args), kwargs
+
+
+# The operators of symbolic tensors are ops as well: (method, name of the op, function, reflected too).
+def _get_item(x: Any, key: Any) -> Any:
+    return x[key]
+
+
+_OPERATORS: tuple[tuple[str, str, Callable, bool], ...] = (
+    ("add", "add", jnp.add, True),
+    ("sub", "subtract", jnp.subtract, True),
+    ("mul", "multiply", jnp.multiply, True),
+    ("truediv", "true_divide", jnp.true_divide, True),
+    ("floordiv", "floor_divide", jnp.floor_divide, True),
+    ("mod", "mod", jnp.mod, True),
+    ("pow", "power", jnp.power, True),
+    ("matmul", "matmul", jnp.matmul, True),
+    ("and", "logical_and", jnp.logical_and, True),
+    ("or", "logical_or", jnp.logical_or, True),
+    ("xor", "logical_xor", jnp.logical_xor, True),
+    ("lt", "less", jnp.less, False),
+    ("le", "less_equal", jnp.less_equal, False),
+    ("gt", "greater", jnp.greater, False),
+    ("ge", "greater_equal", jnp.greater_equal, False),
+    ("ne", "not_equal", jnp.not_equal, False),
+    ("neg", "negative", jnp.negative, False),
+    ("abs", "absolute", jnp.absolute, False),
+    ("invert", "logical_not", jnp.logical_not, False),
+    ("getitem", "get_item", _get_item, False),
+)
+
+
+def _named(fn: Callable, name: str) -> Callable:
+    """`fn` under the name that the op has in graphs and files."""
+
+    def named(*args: Any) -> Any:
+        return fn(*args)
+
+    named.__name__ = named.__qualname__ = name
+    return named
+
+
+def _bind_operators() -> None:
+    for method, name, fn, reflected in _OPERATORS:
+        bound = op(_named(fn, name), elementwise=name not in ("matmul", "get_item"))
+        setattr(KerasTensor, f"__{method}__", lambda self, *other, bound=bound: bound(self, *other))
+        if reflected:
+            setattr(KerasTensor, f"__r{method}__", lambda self, other, bound=bound: bound(other, self))
+
+
+_bind_operators()
+
+
+@functools.partial(op)
+def _reshape(x: Any, newshape: Any) -> Any:
+    return jnp.reshape(x, newshape)
+
+
+def _cast_array(x: Any, dtype: str) -> Any:
+    return jnp.asarray(x, dtype)
+
+
+_reshape.__name__ = "reshape"
+_cast = op(_named(_cast_array, "cast"), elementwise=True)
+_squeeze = op(_named(jnp.squeeze, "squeeze"))
+_transpose = op(_named(jnp.transpose, "transpose"))
+
+
+def is_keras_tensor(x: Any) -> bool:
+    """Whether `x` is a symbolic tensor."""
+    return isinstance(x, KerasTensor)

@@ -1,0 +1,297 @@
+"""`Variable`: a named cell that holds an array; `StateScope`: values that stand in for the cells.
+
+That is the one mechanism that turns stateful code into pure functions: while a scope is open, reads and writes of
+variables go to the scope, so the values may be tracers, and the cells stay as they were.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lamina.core import dtypes, registry, scope
+
+
+class StateScope:
+    """Values for variables, for as long as the scope is open; other variables are read from outside.
+
+    Args:
+        pairs: (variable, value) to start with.
+        on_missing: called with each variable that is read or written and is not among the pairs.
+
+    `losses` collects what layers add to the loss meanwhile, as (layer, loss).
+    """
+
+    def __init__(
+        self,
+        pairs: Iterable[tuple[Variable, Any]] = (),
+        on_missing: Callable[[Variable], None] | None = None,
+    ):
+        self._values = {id(v): value for v, value in pairs}
+        self._written: dict[int, Variable] = {}
+        self._on_missing = on_missing
+        self._outer: StateScope | None = None
+        self.losses: list[tuple[Any, Any]] = []
+
+    def read(self, variable: Variable) -> Any:
+        key = id(variable)
+        if key in self._values:
+            return self._values[key]
+        if self._on_missing is not None:
+            self._on_missing(variable)
+        return self._outer.read(variable) if self._outer is not None else variable._value
+
+    def write(self, variable: Variable, value: Any) -> None:
+        key = id(variable)
+        if key not in self._values and self._on_missing is not None:
+            self._on_missing(variable)
+        self._values[key] = value
+        self._written[key] = variable
+
+    @property
+    def written(self) -> list[Variable]:
+        """The variables that were assigned, in order of their first assignment."""
+        return list(self._written.values())
+
+    def values(self, variables: Iterable[Variable]) -> list[Any]:
+        """The values that the variables have in this scope."""
+        return [self.read(v) for v in variables]
+
+    def __enter__(self) -> StateScope:
+        self._outer = scope.state.get()
+        self._open = scope.state(self)
+        self._open.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._open.__exit__(*error)
+
+
+class StatelessScope(StateScope):
+    """Keras's spelling of `StateScope`: a `(variable, value)` list, and `get_current_value`."""
+
+    def __init__(
+        self,
+        state_mapping: Iterable[tuple[Variable, Any]] | None = None,
+        collect_losses: bool = False,
+        initialize_variables: bool = True,
+    ):
+        del collect_losses, initialize_variables  # losses are always collected, and initial values are real
+        super().__init__(state_mapping or ())
+
+    def add_update(self, update: tuple[Variable, Any]) -> None:
+        self.write(*update)
+
+    def get_current_value(self, variable: Variable) -> Any:
+        return self._values.get(id(variable))
+
+
+class Variable:
+    """A named, mutable cell that holds one array.
+
+    Args:
+        initializer: an array, or a function `(shape, dtype) -> array`, or the name of an initializer.
+        shape: needed with a function.
+        dtype: the default float dtype if not given, or that of the array.
+        trainable: whether training may change it by gradients.
+        autocast: whether layers that compute in another float dtype see it in that dtype.
+        aggregation, synchronization, layout: kept for Keras programs; one JAX array needs none of them.
+        name: unique if not given.
+    """
+
+    def __init__(
+        self,
+        initializer: Any,
+        shape: Sequence[int] | None = None,
+        dtype: Any = None,
+        trainable: bool = True,
+        autocast: bool = True,
+        aggregation: str | None = "none",
+        synchronization: str | None = "auto",
+        name: str | None = None,
+        layout: Any = None,
+        **kwargs: Any,
+    ):
+        if kwargs:
+            raise TypeError(f"Variable: must not be given unknown arguments, got {', '.join(kwargs)}.")
+        self.name = name or scope.unique_name("variable")
+        if not isinstance(self.name, str) or "/" in self.name:
+            raise ValueError(f"Variable: name must be a string without '/', got {name!r}.")
+        path = scope.current_path()
+        self.path = f"{path}/{self.name}" if path else self.name
+        self.trainable = bool(trainable)
+        self.autocast = bool(autocast)
+        self.aggregation = aggregation
+        self.synchronization = synchronization
+        self._layout = layout
+        self.regularizer: Any = None
+        self.constraint: Any = None
+        self.overwrite_with_gradient = False
+        # A variable may be made inside a trace (a layer builds itself when first called): its value is real still.
+        with jax.ensure_compile_time_eval():
+            self._value: Any = _initial_value(self.path, initializer, shape, dtype)
+        self.shape: tuple[int, ...] = self._value.shape
+        self.dtype: str = self._value.dtype.name
+
+    @property
+    def value(self) -> Any:
+        """The array; inside a layer that computes in another float dtype, cast to that."""
+        current = scope.state.get()
+        value = self._value if current is None else current.read(self)
+        cast = scope.autocast.get()
+        if cast is not None and self.autocast and cast != self.dtype and dtypes.is_float(self.dtype):
+            return value.astype(cast)
+        return value
+
+    def assign(self, value: Any) -> Any:
+        """Put another array of the same shape into the cell, and return it."""
+        value = jnp.asarray(value.value if isinstance(value, Variable) else value, self.dtype)
+        if value.shape != self.shape:
+            raise ValueError(f'Variable "{self.path}": value must have shape {self.shape}, got {value.shape}.')
+        current = scope.state.get()
+        if current is not None:
+            current.write(self, value)
+        else:
+            if isinstance(value, jax.core.Tracer):
+                raise ValueError(
+                    f'Variable "{self.path}": must not be assigned inside a plain JAX transform, where the value would '
+                    "be lost; use lamina.jit, lamina.value_and_grad or lamina.functional."
+                )
+            self._value = value
+        return value
+
+    def assign_add(self, value: Any) -> Any:
+        """`assign(self + value)`."""
+        return self.assign(self._raw() + value)
+
+    def assign_sub(self, value: Any) -> Any:
+        """`assign(self - value)`."""
+        return self.assign(self._raw() - value)
+
+    def _raw(self) -> Any:
+        current = scope.state.get()
+        return self._value if current is None else current.read(self)
+
+    def numpy(self) -> np.ndarray:
+        """The value as a NumPy array."""
+        return np.asarray(self.value)
+
+    @property
+    def ndim(self) -> int:
+        """The number of axes."""
+        return len(self.shape)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        del copy  # the value lives in a JAX array: NumPy gets its own
+        return np.asarray(self.value, dtype)
+
+    def __jax_array__(self) -> Any:
+        return self.value
+
+    def __repr__(self) -> str:
+        return f"<Variable path={self.path}, shape={self.shape}, dtype={self.dtype}, value={self._value}>"
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.value[index]
+
+    def __len__(self) -> int:
+        return len(self.value)
+
+    def __iter__(self) -> Any:
+        return iter(self.value)
+
+    def __bool__(self) -> bool:
+        return bool(self.value)
+
+    def __int__(self) -> int:
+        return int(self.value)
+
+    def __float__(self) -> float:
+        return float(self.value)
+
+    def __index__(self) -> int:
+        return operator.index(self.value)
+
+    def __format__(self, spec: str) -> str:
+        return format(self.value, spec) if spec else str(self)
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def __neg__(self) -> Any:
+        return -self.value
+
+    def __pos__(self) -> Any:
+        return self.value
+
+    def __abs__(self) -> Any:
+        return abs(self.value)
+
+    def __invert__(self) -> Any:
+        return ~self.value
+
+    def __deepcopy__(self, memo: dict) -> Variable:
+        twin = object.__new__(type(self))
+        memo[id(self)] = twin
+        twin.__dict__.update(self.__dict__)  # arrays are immutable: both may hold the same
+        return twin
+
+    def __reduce__(self) -> tuple:
+        state = {**self.__dict__, "_value": np.asarray(self._value)}
+        return _unpickle, (state,)
+
+
+def _unpickle(state: dict[str, Any]) -> Variable:
+    variable = object.__new__(Variable)
+    variable.__dict__.update(state, _value=jnp.array(state["_value"]))
+    return variable
+
+
+def _initial_value(path: str, initializer: Any, shape: Sequence[int] | None, dtype: Any) -> jax.Array:
+    if isinstance(initializer, str):
+        initializer = registry.find("initializers", initializer, "initializer")()
+    if callable(initializer) and not isinstance(initializer, (jax.Array, Variable)):
+        if shape is None:
+            raise ValueError(f'Variable "{path}": shape must be given with an initializer function.')
+        shape = tuple(shape)
+        if any(not isinstance(d, (int, np.integer)) or d < 0 for d in shape):
+            raise ValueError(f'Variable "{path}": shape must be known sizes of at least 0, got {shape}.')
+        value = initializer(shape, dtype=dtypes.standardize_dtype(dtype))
+        if tuple(np.shape(value)) != shape:
+            raise ValueError(f'Variable "{path}": the initializer must return shape {shape}, got {np.shape(value)}.')
+        return jnp.asarray(value, dtypes.standardize_dtype(dtype))
+    if isinstance(initializer, Variable):
+        initializer = initializer.value
+    value = jnp.array(initializer, dtype and dtypes.standardize_dtype(dtype))  # a copy: the caller keeps its own
+    if value.weak_type:
+        value = value.astype(value.dtype)
+    if shape is not None and value.shape != tuple(shape):
+        raise ValueError(f'Variable "{path}": value must have shape {tuple(shape)}, got {value.shape}.')
+    return value
+
+
+def _bind(name: str) -> None:
+    """Give `Variable` the operator `name`, which acts on the value and leaves other operands to themselves."""
+    function = getattr(operator, name, None) or {"divmod": divmod, "pow": pow}[name.strip("_")]
+
+    def forward(self: Variable, other: Any) -> Any:
+        return function(self.value, other.value if isinstance(other, Variable) else other)
+
+    def reflected(self: Variable, other: Any) -> Any:
+        return function(other, self.value)
+
+    setattr(Variable, name, forward)
+    if name.strip("_") not in ("eq", "ne", "lt", "le", "gt", "ge"):
+        setattr(Variable, f"__r{name.strip('_')}__", reflected)
+
+
+for _name in (
+    "add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor",
+    "lshift", "rshift", "eq", "ne", "lt", "le", "gt", "ge",
+):  # fmt: skip
+    _bind(f"__{_name}__")

@@ -1,0 +1,14 @@
+"""Dtype policies, as `lamina.dtype_policies`."""
+
+from lamina.core.config import deserialize as _deserialize
+from lamina.core.config import serialize
+from lamina.core.dtypes import DTypePolicy, FloatDTypePolicy
+from lamina.core.dtypes import get_policy as get
+
+
+def deserialize(config, custom_objects=None):
+    """The policy that `serialize` described."""
+    return _deserialize(config, custom_objects)
+
+
+__all__ = ["DTypePolicy", "FloatDTypePolicy", "deserialize", "get", "serialize"]

@@ -1,0 +1,409 @@
+"""Initial values of weights: objects called with a shape and a dtype.
+
+They are computed by NumPy: `jax.numpy` would compile each of them for each shape.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+
+from lamina import random
+from lamina.core import config as configs
+from lamina.core import dtypes, registry
+from lamina.core.config import Configurable
+
+_ALIASES = {"normal": "RandomNormal", "uniform": "RandomUniform", "one": "Ones", "zero": "Zeros"}
+_MODES = ("fan_in", "fan_out", "fan_avg")
+_DISTRIBUTIONS = ("truncated_normal", "untruncated_normal", "uniform")
+# The standard deviation of the standard normal distribution cut off at -2 and 2.
+_TRUNCATED_STDDEV = 0.8796256610342398
+
+
+class Initializer(Configurable):
+    """Base of initializers: a subclass defines `__call__(shape, dtype=None)`."""
+
+    def __call__(self, shape: Sequence[int], dtype: Any = None) -> Any:
+        raise NotImplementedError(f"{type(self).__name__}: a subclass must define __call__.")
+
+    def clone(self) -> Initializer:
+        """An initializer of the same configuration."""
+        return self.from_config(self.get_config())
+
+
+class Constant(Initializer):
+    """Arrays filled with `value`.
+
+    Args:
+        value: a number, or an array that broadcasts to the shapes asked for.
+    """
+
+    def __init__(self, value: Any = 0.0):
+        kind = np.asarray(value).dtype
+        if not (jnp.issubdtype(kind, np.number) or kind == bool):
+            raise ValueError(f"Constant: value must be a number or an array of numbers, got {value!r}.")
+        self.value = value
+
+    def __call__(self, shape: Sequence[int], dtype: Any = None) -> Any:
+        value = np.asarray(self.value).astype(dtypes.standardize_dtype(dtype))
+        return jax.device_put(np.broadcast_to(value, tuple(shape)))
+
+    def get_config(self) -> dict[str, Any]:
+        return {"value": configs.serialize(self.value)}
+
+
+class Zeros(Initializer):
+    """Arrays of zeros."""
+
+    def __call__(self, shape: Sequence[int], dtype: Any = None) -> Any:
+        return jax.device_put(np.zeros(tuple(shape), dtypes.standardize_dtype(dtype)))
+
+
+class Ones(Initializer):
+    """Arrays of ones."""
+
+    def __call__(self, shape: Sequence[int], dtype: Any = None) -> Any:
+        return jax.device_put(np.ones(tuple(shape), dtypes.standardize_dtype(dtype)))
+
+
+class Identity(Initializer):
+    """`gain` on the diagonal of a matrix and zeros elsewhere.
+
+    Args:
+        gain: the factor.
+    """
+
+    def __init__(self, gain: float = 1.0):
+        self.gain = gain
+
+    def __call__(self, shape: Sequence[int], dtype: Any = None) -> Any:
+        if len(shape) != 2:
+            raise ValueError(f"Identity: shape must have 2 axes, got {tuple(shape)}.")
+        eye = self.gain * np.eye(shape[0], shape[1])
+        return jax.device_put(eye.astype(dtypes.standardize_dtype(dtype)))
+
+
+class RandomInitializer(Initializer):
+    """Base of the random ones. The seed is fixed at construction: equal shapes get equal values.
+
+    Args:
+        seed: an integer, a `SeedGenerator` (each call then gives other values), or `None`: a seed from
+            Python's `random`, which `set_random_seed` governs.
+    """
+
+    def __init__(self, seed: Any = None):
+        if isinstance(seed, Mapping):
+            seed = configs.deserialize(seed)
+        if not isinstance(seed, (int, np.integer, random.SeedGenerator, type(None))):
+            who = type(self).__name__
+            raise ValueError(f"{who}: seed must be an integer, a SeedGenerator or None, got {seed!r}.")
+        self.seed = random.make_default_seed() if seed is None else seed
+
+    def _check_order(self, name: str, least: Any, value: Any) -> None:
+        if not np.all(np.asarray(value) >= np.asarray(least)):
+            raise ValueError(f"{type(self).__name__}: {name} must be at least {least!r}, got {value!r}.")
+
+    def _argument(self, owner: type, name: str, recorded: Any) -> Any:
+        # A configuration without a seed stays so: what is made from it draws its own.
+        return recorded if name == "seed" else super()._argument(owner, name, recorded)
+
+
+class RandomNormal(RandomInitializer):
+    """Samples of N(mean, stddev²).
+
+    Args:
+        mean: of the distribution.
+        stddev: its standard deviation.
+        seed: an integer, a `SeedGenerator` or `None`.
+    """
+
+    def __init__(self, mean: float = 0.0, stddev: float = 0.05, seed: Any = None):
+        self._check_order("stddev", 0, stddev)
+        self.mean = mean
+        self.stddev = stddev
+        super().__init__(seed=seed)
+
+    def __call__(self, shape: Sequence[int], dtype: Any = None) -> Any:
+        return random.normal(shape, self.mean, self.stddev, dtype=dtype, seed=self.seed)
+
+
+class TruncatedNormal(RandomInitializer):
+    """Samples of N(mean, stddev²), given that they lie within two standard deviations of the mean.
+
+    Args:
+        mean: of the normal distribution.
+        stddev: its standard deviation, before it is truncated.
+        seed: an integer, a `SeedGenerator` or `None`.
+    """
+
+    def __init__(self, mean: float = 0.0, stddev: float = 0.05, seed: Any = None):
+        self._check_order("stddev", 0, stddev)
+        self.mean = mean
+        self.stddev = stddev
+        super().__init__(seed=seed)
+
+    def __call__(self, shape: Sequence[int], dtype: Any = None) -> Any:
+        return random.truncated_normal(shape, self.mean, self.stddev, dtype=dtype, seed=self.seed)
+
+
+class RandomUniform(RandomInitializer):
+    """Samples of the uniform distribution on [minval, maxval).
+
+    Args:
+        minval: the smallest value.
+        maxval: the end of the range.
+        seed: an integer, a `SeedGenerator` or `None`.
+    """
+
+    def __init__(self, minval: float = -0.05, maxval: float = 0.05, seed: Any = None):
+        self._check_order("maxval", minval, maxval)
+        self.minval = minval
+        self.maxval = maxval
+        super().__init__(seed=seed)
+
+    def __call__(self, shape: Sequence[int], dtype: Any = None) -> Any:
+        return random.uniform(shape, self.minval, self.maxval, dtype=dtype, seed=self.seed)
+
+
+class VarianceScaling(RandomInitializer):
+    """Samples of mean 0 and variance scale / n, n the number of inputs or outputs of a unit.
+
+    Args:
+        scale: the factor, positive.
+        mode: what n counts: `"fan_in"` inputs, `"fan_out"` outputs, `"fan_avg"` the mean of both.
+        distribution: `"truncated_normal"` (or `"normal"`), `"untruncated_normal"` or `"uniform"`.
+        seed: an integer, a `SeedGenerator` or `None`.
+        input_axes, output_axes: axes of the shape whose sizes, multiplied, are the numbers of inputs and
+            outputs; if not both given, the last two axes, with all axes before them as a receptive field.
+    """
+
+    def __init__(
+        self,
+        scale: float = 1.0,
+        mode: str = "fan_in",
+        distribution: str = "truncated_normal",
+        seed: Any = None,
+        input_axes: Sequence[int] | None = None,
+        output_axes: Sequence[int] | None = None,
+    ):
+        who = type(self).__name__
+        if not scale > 0:
+            raise ValueError(f"{who}: scale must be positive, got {scale!r}.")
+        if mode not in _MODES:
+            raise ValueError(f"{who}: mode must be one of {', '.join(_MODES)}, got {mode!r}.")
+        name = {"normal": "truncated_normal"}.get(str(distribution).lower(), str(distribution).lower())
+        if name not in _DISTRIBUTIONS:
+            known = ", ".join(_DISTRIBUTIONS)
+            raise ValueError(f"{who}: distribution must be one of {known}, got {distribution!r}.")
+        self.scale = scale
+        self.mode = mode
+        self.distribution = name
+        self.input_axes = input_axes
+        self.output_axes = output_axes
+        super().__init__(seed=seed)
+
+    def __call__(self, shape: Sequence[int], dtype: Any = None) -> Any:
+        fan_in, fan_out = compute_fans(shape, self.input_axes, self.output_axes)
+        count = {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2}[self.mode]
+        variance = self.scale / max(1.0, count)
+        if self.distribution == "uniform":
+            limit = math.sqrt(3.0 * variance)
+            return random.uniform(shape, -limit, limit, dtype=dtype, seed=self.seed)
+        if self.distribution == "untruncated_normal":
+            return random.normal(shape, 0.0, math.sqrt(variance), dtype=dtype, seed=self.seed)
+        return random.truncated_normal(
+            shape, 0.0, math.sqrt(variance) / _TRUNCATED_STDDEV, dtype=dtype, seed=self.seed
+        )
+
+
+class _Scaled(VarianceScaling):
+    """`VarianceScaling` with `variant` as its scale, mode and distribution."""
+
+    variant: tuple[float, str, str]
+
+    def __init__(
+        self,
+        seed: Any = None,
+        input_axes: Sequence[int] | None = None,
+        output_axes: Sequence[int] | None = None,
+    ):
+        super().__init__(*self.variant, seed=seed, input_axes=input_axes, output_axes=output_axes)
+
+
+class GlorotUniform(_Scaled):
+    """Uniform, variance 2 / (inputs + outputs) (Glorot and Bengio 2010, https://proceedings.mlr.press/v9/glorot10a)."""
+
+    variant = (1.0, "fan_avg", "uniform")
+
+
+class GlorotNormal(_Scaled):
+    """Truncated normal, variance 2 / (inputs + outputs) (Glorot and Bengio 2010)."""
+
+    variant = (1.0, "fan_avg", "truncated_normal")
+
+
+class LecunUniform(_Scaled):
+    """Uniform, variance 1 / inputs (LeCun et al. 1998, Efficient BackProp)."""
+
+    variant = (1.0, "fan_in", "uniform")
+
+
+class LecunNormal(_Scaled):
+    """Truncated normal, variance 1 / inputs (LeCun et al. 1998, Efficient BackProp)."""
+
+    variant = (1.0, "fan_in", "truncated_normal")
+
+
+class HeUniform(_Scaled):
+    """Uniform, variance 2 / inputs (He et al. 2015, https://arxiv.org/abs/1502.01852)."""
+
+    variant = (2.0, "fan_in", "uniform")
+
+
+class HeNormal(_Scaled):
+    """Truncated normal, variance 2 / inputs (He et al. 2015, https://arxiv.org/abs/1502.01852)."""
+
+    variant = (2.0, "fan_in", "truncated_normal")
+
+
+def compute_fans(
+    shape: Sequence[int], input_axes: Sequence[int] | None = None, output_axes: Sequence[int] | None = None
+) -> tuple[int, int]:
+    """The numbers of inputs and outputs of one unit of a weight of this shape."""
+    if input_axes is not None and output_axes is not None:
+        return math.prod(shape[axis] for axis in input_axes), math.prod(shape[axis] for axis in output_axes)
+    if len(shape) < 2:
+        size = math.prod(shape)
+        return size, size
+    field = math.prod(shape[:-2])
+    return field * shape[-2], field * shape[-1]
+
+
+class Orthogonal(RandomInitializer):
+    """`gain` · Q, where Q · R is a matrix of normal samples, Q is orthogonal, and R's diagonal is positive.
+
+    With more than two axes, all but the last are flattened into rows. Saxe et al. 2014,
+    https://arxiv.org/abs/1312.6120
+
+    Args:
+        gain: the factor.
+        seed: an integer, a `SeedGenerator` or `None`.
+    """
+
+    def __init__(self, gain: float = 1.0, seed: Any = None):
+        self.gain = gain
+        super().__init__(seed=seed)
+
+    def __call__(self, shape: Sequence[int], dtype: Any = None) -> Any:
+        if len(shape) < 2:
+            raise ValueError(f"Orthogonal: shape must have at least 2 axes, got {tuple(shape)}.")
+        rows, columns = math.prod(shape[:-1]), shape[-1]
+        dtype = dtypes.standardize_dtype(dtype)
+        wide = dtype if dtype in ("float32", "float64") else "float32"  # no QR in 16 bits
+        sample = random.normal((max(rows, columns), min(rows, columns)), dtype=wide, seed=self.seed)
+        xp: Any = jnp if isinstance(sample, Tracer) else np
+        q, r = xp.linalg.qr(xp.asarray(sample))
+        q = q * xp.where(xp.diagonal(r) < 0, -1, 1)
+        q = q.T if rows < columns else q
+        return jax.device_put((self.gain * q.reshape(shape)).astype(dtype))
+
+
+class STFT(Initializer):
+    """The kernel (frame, 1, frequencies) with which a convolution is a short-time Fourier transform.
+
+    Element (t, ·, f) is window(t) · cos(-2πtf / n), or sin, divided by the scaling; n = 2 (frequencies - 1).
+
+    Args:
+        side: `"real"` (cosines) or `"imag"` (sines).
+        window: a name for `scipy.signal.get_window`, an array of the frame's length, or `None`.
+        scaling: divide by the root of the window's summed squares (`"density"`), by its sum
+            (`"spectrum"`), or not at all (`None`).
+        periodic: whether a named window is periodic rather than symmetric.
+    """
+
+    def __init__(
+        self,
+        side: str = "real",
+        window: Any = "hann",
+        scaling: str | None = "density",
+        periodic: bool = False,
+    ):
+        if side not in ("real", "imag"):
+            raise ValueError(f"STFT: side must be 'real' or 'imag', got {side!r}.")
+        if scaling not in ("density", "spectrum", None):
+            raise ValueError(f"STFT: scaling must be 'density', 'spectrum' or None, got {scaling!r}.")
+        self.side = side
+        self.window = window
+        self.scaling = scaling
+        self.periodic = periodic
+        if isinstance(window, str):
+            self._window(1)
+
+    def _window(self, length: int) -> np.ndarray:
+        if not isinstance(self.window, str):
+            return np.asarray(self.window)
+        from scipy import signal  # noqa: PLC0415 (JAX brings it along; it is slow to import)
+
+        try:
+            return np.asarray(signal.get_window(self.window, length, self.periodic))
+        except ValueError:
+            rule = "window must be a name that scipy.signal.get_window knows"
+            raise ValueError(f"STFT: {rule}, got {self.window!r}.") from None
+
+    def __call__(self, shape: Sequence[int], dtype: Any = None) -> Any:
+        if len(shape) != 3:
+            raise ValueError(f"STFT: shape must be (frame, channels, frequencies), got {tuple(shape)}.")
+        frame, _, frequencies = shape
+        time = np.arange(frame).reshape(frame, 1, 1)
+        angle = -2 * np.pi * time * np.arange(frequencies) / (2 * (frequencies - 1))
+        kernel = np.cos(angle) if self.side == "real" else np.sin(angle)
+        if self.window is not None:
+            window = self._window(frame)
+            if window.shape != (frame,):
+                raise ValueError(f"STFT: window must have shape {(frame,)}, got {window.shape}.")
+            scale = {"density": np.sqrt(np.sum(window**2)), "spectrum": np.sum(np.abs(window)), None: 1.0}
+            kernel = kernel * window.reshape(frame, 1, 1) / scale[self.scaling]
+        return jax.device_put(kernel.astype(dtypes.standardize_dtype(dtype)))
+
+
+constant, zeros, ones, identity, stft, orthogonal = Constant, Zeros, Ones, Identity, STFT, Orthogonal
+IdentityInitializer, STFTInitializer, OrthogonalInitializer = Identity, STFT, Orthogonal
+random_normal, truncated_normal, random_uniform = RandomNormal, TruncatedNormal, RandomUniform
+variance_scaling = VarianceScaling
+glorot_uniform, glorot_normal = GlorotUniform, GlorotNormal
+lecun_uniform, lecun_normal = LecunUniform, LecunNormal
+he_uniform, he_normal = HeUniform, HeNormal
+
+
+def get(identifier: Any) -> Any:
+    """The initializer that a name, class, configuration or function means; an array becomes a `Constant`."""
+    if isinstance(identifier, (np.ndarray, np.generic, jax.Array)):
+        return Constant(identifier)
+    return configs.make("initializers", identifier, "initializer", _ALIASES)
+
+
+def serialize(initializer: Any) -> Any:
+    """The initializer as JSON values."""
+    return configs.serialize(initializer)
+
+
+def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) -> Any:
+    """The initializer that `serialize` described."""
+    with registry.custom_objects(custom_objects):
+        return get(config)
+
+
+__all__ = [
+    "STFT", "Constant", "GlorotNormal", "GlorotUniform", "HeNormal", "HeUniform", "Identity",
+    "IdentityInitializer", "Initializer", "LecunNormal", "LecunUniform", "Ones", "Orthogonal",
+    "OrthogonalInitializer", "RandomNormal", "RandomUniform", "STFTInitializer", "TruncatedNormal",
+    "VarianceScaling", "Zeros", "constant", "deserialize", "get", "glorot_normal", "glorot_uniform",
+    "he_normal", "he_uniform", "identity", "lecun_normal", "lecun_uniform", "ones", "orthogonal",
+    "random_normal", "random_uniform", "serialize", "stft", "truncated_normal", "variance_scaling", "zeros",
+]  # fmt: skip

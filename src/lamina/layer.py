@@ -1,0 +1,864 @@
+"""`Layer`: weights in `build()`, computation in `call()`. Everything else derives from those two and the constructor.
+
+Children, variables and seeds are found by looking at the attributes; the configuration is the constructor's arguments;
+output shapes come from abstract evaluation. `Layer.__call__` is the one way in, and its steps are numbered.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import math
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import tree_util
+
+from lamina import constraints, initializers, regularizers
+from lamina.core import config as configuration
+from lamina.core import dtypes, masking, scope, tree
+from lamina.core.symbolic import KerasTensor, Operation, any_symbolic, infer
+from lamina.core.transforms import remat
+from lamina.core.variable import StateScope, Variable
+from lamina.random import SeedGenerator
+
+_INITIAL = {"float": "glorot_uniform", "other": "zeros"}
+
+
+class InputSpec:
+    """What a layer asks of one input: rank, sizes of some axes, dtype.
+
+    Args:
+        dtype: the dtype it must have.
+        shape: the shape it must have, `None` for any size.
+        ndim, max_ndim, min_ndim: the rank it must have.
+        axes: sizes that axes must have, `{axis: size}`; `None` for any.
+        allow_last_axis_squeeze: whether a last axis of size 1 may be missing or be too many.
+        name: the key of the input in a dict of inputs.
+        optional: whether `None` is allowed.
+    """
+
+    def __init__(
+        self,
+        dtype: Any = None,
+        shape: Sequence[int | None] | None = None,
+        ndim: int | None = None,
+        max_ndim: int | None = None,
+        min_ndim: int | None = None,
+        axes: dict[int, int | None] | None = None,
+        allow_last_axis_squeeze: bool = False,
+        name: str | None = None,
+        optional: bool = False,
+    ):
+        self.dtype = None if dtype is None else dtypes.standardize_dtype(dtype)
+        self.shape = None if shape is None else tuple(shape)
+        self.ndim = len(self.shape) if self.shape is not None else ndim
+        self.max_ndim, self.min_ndim = max_ndim, min_ndim
+        self.axes = {int(axis): size for axis, size in (axes or {}).items()}
+        self.allow_last_axis_squeeze, self.name, self.optional = allow_last_axis_squeeze, name, optional
+        limit = max((n for n in (self.ndim, max_ndim) if n is not None), default=None)
+        if self.axes and limit is not None and max(self.axes) >= limit:
+            raise ValueError(f"InputSpec: axes must be below the rank {limit}, got {self.axes}.")
+
+    def violation(self, x: Any) -> str | None:
+        """The rule that `x` breaks, in words, or `None`."""
+        shape = tuple(x.shape)
+        rank = len(shape)
+        if self.ndim is not None and rank != self.ndim and not self.allow_last_axis_squeeze:
+            return f"must have {self.ndim} axes"
+        if self.max_ndim is not None and rank > self.max_ndim:
+            return f"must have at most {self.max_ndim} axes"
+        if self.min_ndim is not None and rank < self.min_ndim:
+            return f"must have at least {self.min_ndim} axes"
+        if self.dtype is not None and x.dtype != self.dtype:
+            return f"must have dtype {self.dtype}"
+        for axis, size in self.axes.items():
+            if size is not None and -rank <= axis < rank and isinstance(shape[axis], int) and shape[axis] != size:
+                return f"must have size {size} on axis {axis}"
+        if self.shape is not None:
+            wanted = self.shape
+            if self.allow_last_axis_squeeze:
+                shape, wanted = (s[:-1] if s and s[-1] == 1 else s for s in (shape, wanted))
+            known = [(a, b) for a, b in zip(shape, wanted) if isinstance(a, int) and b is not None]
+            if len(shape) != len(wanted) or any(a != b for a, b in known):
+                return f"must have shape {self.shape}"
+        return None
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        names = ("dtype", "shape", "ndim", "max_ndim", "min_ndim", "axes")
+        return {name: getattr(self, name) for name in names}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> InputSpec:
+        """The object that `get_config` described."""
+        return cls(**config)
+
+    def __repr__(self) -> str:
+        return f"InputSpec({', '.join(f'{k}={v}' for k, v in self.get_config().items() if v)})"
+
+
+class CallContext(NamedTuple):
+    """What the layers inside a call inherit from the call."""
+
+    training: bool | None
+
+
+class CallSignature:
+    """The arguments of a layer's `call`, worked out once a class."""
+
+    def __init__(self, call: Callable):
+        parameters = inspect.signature(call).parameters
+        self.names = [n for n, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.POSITIONAL_ONLY)]
+        self.all = frozenset(parameters)
+        self.takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+        self.takes_training = "training" in self.all
+        self.training_at = self.names.index("training") if "training" in self.names else len(self.names)
+        default = parameters["training"].default if self.takes_training else None
+        self.training_default = None if default is inspect.Parameter.empty else default
+
+    def arrays(self, args: tuple, kwargs: dict[str, Any]) -> dict[str, Any]:
+        """The arguments that are arrays or structures of arrays, by name; masks do not count."""
+        named = {**dict(zip(self.names, args)), **kwargs}
+        return {n: v for n, v in named.items() if v is not None and not n.endswith("mask") and _holds_arrays(v)}
+
+    def mask_name(self, position: int, name: str) -> str | None:
+        """The argument through which `call` takes the mask of one of its arrays."""
+        own = f"{name}_mask"
+        if own in self.all:
+            return own
+        return "mask" if position == 0 and "mask" in self.all else None
+
+
+@functools.cache
+def _signature_of(cls: type) -> CallSignature:
+    signature = CallSignature(cls.call)  # type: ignore[attr-defined]
+    signature.names.remove("self")
+    signature.training_at -= 1
+    return signature
+
+
+def _holds_arrays(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return len(value) > 0 and all(v is None or _holds_arrays(v) for v in value)
+    if isinstance(value, dict):
+        return len(value) > 0 and all(v is None or _holds_arrays(v) for v in value.values())
+    return isinstance(value, (jax.Array, KerasTensor, np.ndarray, Variable)) or hasattr(value, "__array__")
+
+
+def shape_of(structure: Any) -> Any:
+    """The shapes of the arrays in a structure, `None` for unknown sizes."""
+    return tree_util.tree_map(lambda x: tuple(d if isinstance(d, int) else None for d in x.shape), structure)
+
+
+class Layer(Operation):
+    """A computation with weights.
+
+    Subclasses make weights in `build(input_shape)` with `add_weight` and compute in `call(inputs)`. A layer builds
+    itself when it is first called; layers in its attributes (lists, tuples and dicts included) are its children.
+
+    Args:
+        activity_regularizer: a function of the outputs that is added to the loss.
+        trainable: whether training changes the weights.
+        dtype: a dtype, or a dtype policy such as `"mixed_bfloat16"`.
+        autocast: whether float inputs are cast to the compute dtype.
+        name: unique if not given.
+    """
+
+    # Attributes that hold no part of the layer.
+    _not_parts: frozenset[str] = frozenset({"_arguments", "_inbound_nodes", "_losses", "_build_shapes", "_remat"})
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "build" in cls.__dict__:
+            cls.build = _guarded_build(cls.__dict__["build"])
+
+    def __init__(
+        self,
+        *,
+        activity_regularizer: Any = None,
+        trainable: bool = True,
+        dtype: Any = None,
+        autocast: bool = True,
+        name: str | None = None,
+        **kwargs: Any,
+    ):
+        super().__init__(name)
+        input_dim = kwargs.pop("input_dim", None)
+        self._input_shape_arg = kwargs.pop("input_shape", None if input_dim is None else (input_dim,))
+        if kwargs:
+            raise ValueError(f"{type(self).__name__}: must not be given unknown arguments, got {', '.join(kwargs)}.")
+        self.activity_regularizer = regularizers.get(activity_regularizer)
+        self.autocast = autocast
+        self.built = False
+        self.input_spec: Any = None
+        self.supports_masking = False
+        self._trainable = bool(trainable)
+        self._dtype_policy = dtypes.get_policy(dtype)
+        self._losses: list[Any] = []
+        self._build_shapes: dict[str, Any] | None = None
+        self._remat = scope.remat.get()
+
+    def _base_config(self) -> dict[str, Any]:
+        config = {"name": self.name, "trainable": self.trainable, "dtype": configuration.serialize(self._dtype_policy)}
+        if self.activity_regularizer is not None:
+            config["activity_regularizer"] = configuration.plain(self.activity_regularizer)
+        return config
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Any:
+        """The layer that `get_config` described; what its constructor does not take is set afterwards."""
+        values = {key: configuration.deserialize(value) for key, value in config.items()}
+        accepted = inspect.signature(cls.__init__).parameters
+        if any(p.kind is p.VAR_KEYWORD for p in accepted.values()):
+            return cls(**values)
+        late = {key: values.pop(key) for key in ("name", "trainable", "dtype") if key in values and key not in accepted}
+        layer = cls(**values)
+        if "name" in late:
+            layer.name = late["name"]
+        if "dtype" in late:
+            layer.dtype_policy = late["dtype"]
+        if late.get("trainable") is False:
+            layer.trainable = False
+        return layer
+
+    # Building ---------------------------------------------------------------------------------------------------
+
+    def build(self, input_shape: Any = None) -> None:
+        """Make the weights. Without an own `build`, call the layer abstractly, so that its children build themselves."""
+        if input_shape is not None and not self.built and _signature_of(type(self)).names:
+            with StateScope():
+                infer(self.__call__, (_symbolic_inputs(input_shape, self.input_dtype),))
+            self._build_shapes = {_signature_of(type(self)).names[0]: input_shape}
+        self.built = True
+
+    def add_weight(
+        self,
+        shape: Sequence[int] | int | None = None,
+        initializer: Any = None,
+        dtype: Any = None,
+        trainable: bool = True,
+        autocast: bool = True,
+        regularizer: Any = None,
+        constraint: Any = None,
+        aggregation: str = "none",
+        overwrite_with_gradient: bool = False,
+        name: str | None = None,
+    ) -> Variable:
+        """A new variable of this layer.
+
+        Args:
+            shape: its shape; a number without axes if not given.
+            initializer: glorot uniform for floats and zeros for other dtypes if not given.
+            dtype: the policy's variable dtype if not given.
+            trainable: whether training changes it.
+            autocast: whether it is read in the layer's compute dtype.
+            regularizer: a function of the weight that is added to the loss.
+            constraint: a function that every new value goes through after an optimizer's step.
+            aggregation: kept for Keras programs.
+            overwrite_with_gradient: whether the gradient itself is the new value.
+            name: its name in the layer.
+        """
+        self._check_constructed()
+        shape = (shape,) if isinstance(shape, int) else tuple(shape or ())
+        dtype = dtypes.standardize_dtype(dtype or self.variable_dtype)
+        if initializer is None:
+            initializer = _INITIAL["float" if dtypes.is_float(dtype) else "other"]
+        # Variables of layers without an own `build` scope still get the layer's name in their path.
+        inside = scope.names.get()
+        path = inside if inside and inside[-1] == self.name else (*inside, self.name)
+        with scope.names(path):
+            variable = Variable(
+                initializers.get(initializer),
+                shape=shape,
+                dtype=dtype,
+                trainable=trainable,
+                autocast=autocast,
+                aggregation=aggregation,
+                name=name,
+            )
+        variable.regularizer = regularizers.get(regularizer)
+        variable.constraint = constraints.get(constraint)
+        variable.overwrite_with_gradient = overwrite_with_gradient
+        self.__dict__.setdefault("_weights", []).append(variable)
+        return variable
+
+    def add_variable(
+        self,
+        shape: Sequence[int],
+        initializer: Any,
+        dtype: Any = None,
+        trainable: bool = True,
+        autocast: bool = True,
+        regularizer: Any = None,
+        constraint: Any = None,
+        name: str | None = None,
+    ) -> Variable:
+        """`add_weight` with positional shape and initializer."""
+        return self.add_weight(shape, initializer, dtype, trainable, autocast, regularizer, constraint, name=name)
+
+    def _build_for(self, arrays: dict[str, Any]) -> None:
+        """Build with the shapes of the arrays that the layer is first called on."""
+        shapes = {name: shape_of(value) for name, value in arrays.items()}
+        if type(self).build is Layer.build:
+            self._build_shapes, self.built = shapes, True
+            return
+        names = [n for n in inspect.signature(self.build).parameters if n not in ("args", "kwargs")]
+        by_name = {n: shapes[n.removesuffix("_shape")] for n in names if n.removesuffix("_shape") in shapes}
+        if len(names) == 1:
+            self.build(next(iter(shapes.values()), None))
+        elif len(by_name) == len(names) or len(by_name) > 1:
+            self.build(**by_name)
+        else:
+            self.build(*shapes.values())
+        self._build_shapes = shapes
+
+    def get_build_config(self) -> dict[str, Any] | None:
+        """The shapes that the layer was built for."""
+        if self._build_shapes is None:
+            return None
+        if len(self._build_shapes) == 1:
+            return {"input_shape": next(iter(self._build_shapes.values()))}
+        return {"shapes_dict": {f"{name}_shape": shape for name, shape in self._build_shapes.items()}}
+
+    def build_from_config(self, config: dict[str, Any]) -> None:
+        """Build for the shapes of `get_build_config`."""
+        if self.built:
+            return
+        if "shapes_dict" in config:
+            self.build(**{name: _tuples(shape) for name, shape in config["shapes_dict"].items()})
+            self._build_shapes = {n.removesuffix("_shape"): _tuples(s) for n, s in config["shapes_dict"].items()}
+        elif config.get("input_shape") is not None:
+            self.build(_tuples(config["input_shape"]))
+
+    # Calling ----------------------------------------------------------------------------------------------------
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        self._check_constructed()
+        # 1. Symbolic inputs: infer the outputs and record a node of the graph.
+        if any_symbolic(args) or any_symbolic(kwargs):
+            return self.symbolic_call(*args, **kwargs)
+        # 2. Arrays of all kinds become JAX arrays, floats in the dtype that the layer computes in.
+        args, kwargs = self._convert(args, kwargs)
+        signature = _signature_of(type(self))
+        arrays = signature.arrays(args, kwargs)
+        # 3. The shapes are known now: make the weights, and check the inputs against what they ask for.
+        if not self.built:
+            self._build_for(arrays)
+        if self.input_spec is not None:
+            self._check_inputs(args[0] if args else next(iter(arrays.values()), None))
+        # 4. Whether this is training: said here, or by the layer around, or the default.
+        outer = scope.call.get()
+        given = args[signature.training_at] if len(args) > signature.training_at else kwargs.get("training")
+        training = given if given is not None else outer.training if outer is not None else None
+        if training is None:
+            training = signature.training_default
+        if signature.takes_training and len(args) <= signature.training_at:
+            kwargs["training"] = bool(training) if training is not None else None
+        elif not signature.takes_any:
+            kwargs.pop("training", None)
+        # 5. Masks that ride on the arrays go in by their names.
+        mask = self._take_masks(signature, arrays, args, kwargs)
+        # 6. The computation, with the layer's name, dtype and training flag around it.
+        if outer is None:
+            self._forget_losses()
+        outputs = self._run(CallContext(training), args, kwargs)
+        # 7. What the outputs cost, and the mask they carry on.
+        if self.activity_regularizer is not None:
+            self._regularize(outputs)
+        if mask is not None:
+            self._pass_mask(args[0] if args else next(iter(arrays.values())), mask, outputs)
+        return outputs
+
+    def _run(self, context: CallContext, args: tuple, kwargs: dict[str, Any]) -> Any:
+        cast = self.compute_dtype if self.autocast else None
+        call = functools.partial(self.rematerialized_call, self.call) if self._remat else self.call
+        with scope.names((*scope.names.get(), self.name)), scope.call(context), scope.autocast(cast):
+            return call(*args, **kwargs)
+
+    def rematerialized_call(self, layer_call: Callable, *args: Any, **kwargs: Any) -> Any:
+        """`layer_call`, its inside computed again in the backward pass rather than kept."""
+        leaves, treedef = tree_util.tree_flatten((args, kwargs))
+        places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, jax.Array)]
+
+        def run(*arrays: Any) -> Any:
+            filled = list(leaves)
+            for place, array in zip(places, arrays):
+                filled[place] = array
+            run_args, run_kwargs = treedef.unflatten(filled)
+            return layer_call(*run_args, **run_kwargs)
+
+        return remat(run)(*(leaves[i] for i in places))
+
+    def symbolic_call(self, *args: Any, **kwargs: Any) -> Any:
+        if not self.built:
+            self._build_for(_signature_of(type(self)).arrays(args, kwargs))
+        return super().symbolic_call(*args, **kwargs)
+
+    def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
+        """The outputs' shapes and dtypes as symbolic tensors, by abstract evaluation."""
+        with StateScope():
+            return infer(self.__call__, args, kwargs)
+
+    def compute_output_shape(self, *args: Any, **kwargs: Any) -> Any:
+        """The shape of the outputs for inputs of these shapes."""
+        shapes = [*args, *kwargs.values()]
+        if len(shapes) == 1:
+            inputs: Any = (_symbolic_inputs(shapes[0], self.input_dtype),)
+            return shape_of(self.compute_output_spec(*inputs))
+        names = _signature_of(type(self)).names
+        given = {**dict(zip(names, args)), **{k.removesuffix("_shape"): v for k, v in kwargs.items()}}
+        inputs = {name: _symbolic_inputs(shape, self.input_dtype) for name, shape in given.items()}
+        return shape_of(self.compute_output_spec(**inputs))
+
+    def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
+        """The mask that the outputs carry on: the input's own, where they keep its axes."""
+        del inputs
+        return previous_mask
+
+    def _check_constructed(self) -> None:
+        if "_dtype_policy" not in self.__dict__:
+            name = type(self).__name__
+            raise RuntimeError(f"{name}: __init__ must call super().__init__() before it uses or makes layers.")
+
+    def _convert(self, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
+        cast = self.compute_dtype if self.autocast else None
+        if len(args) == 1 and not kwargs and isinstance(args[0], jax.Array):  # by far the most calls
+            return (_to_array(args[0], cast),), {}
+
+        def convert(x: Any) -> Any:
+            y = _to_array(x, cast)
+            if y is not x and masking.get_mask(x) is not None:
+                masking.set_mask(y, masking.get_mask(x))
+            return y
+
+        return tree_util.tree_map(convert, (args, kwargs))
+
+    def _check_inputs(self, inputs: Any) -> None:
+        specs = self.input_spec
+        if isinstance(specs, dict):
+            pairs = [(specs[k], inputs.get(k)) for k in specs] if isinstance(inputs, dict) else []
+        else:
+            flat = [specs] if isinstance(specs, InputSpec) else tree.flatten(specs)
+            values = tree.flatten(inputs)
+            if len(flat) != len(values) and len(flat) > 1:
+                raise ValueError(f"{self._who()}: must get {len(flat)} inputs, got {len(values)}.")
+            pairs = list(zip(flat, values))
+        for spec, x in pairs:
+            if spec is None or (x is None and spec.optional):
+                continue
+            rule = "must be an array" if x is None else spec.violation(x)
+            if rule is not None:
+                given = None if x is None else f"shape {shape_of(x)}"
+                raise ValueError(f"{self._who()}: the input {rule}, got {given}{self._built_for()}.")
+
+    def _built_for(self) -> str:
+        shapes = self._build_shapes
+        return f"; it was built for {next(iter(shapes.values()))}" if shapes and len(shapes) == 1 else ""
+
+    def _who(self) -> str:
+        path = "/".join((*scope.names.get(), self.name))
+        return f'{type(self).__name__} "{path}"'
+
+    def _take_masks(self, signature: CallSignature, arrays: dict[str, Any], args: tuple, kwargs: dict) -> Any:
+        first = kwargs.get("mask")
+        for position, (name, value) in enumerate(arrays.items()):
+            mask = tree_util.tree_map(masking.get_mask, value)
+            if all(m is None for m in tree.flatten(mask)):
+                continue
+            target = signature.mask_name(position, name)
+            given_by_position = target in signature.names[: len(args)]
+            if target is not None and not given_by_position and kwargs.get(target) is None:
+                kwargs[target] = mask
+            if position == 0 and first is None:
+                first = mask
+        return first
+
+    def _pass_mask(self, inputs: Any, mask: Any, outputs: Any) -> None:
+        new = self.compute_mask(inputs, mask)
+        targets, masks = tree.flatten(outputs), tree.flatten(new)
+        if len(targets) != len(masks):
+            return
+        for target, one in zip(targets, masks):
+            fits = one is not None and hasattr(target, "shape") and target.shape[: one.ndim] == one.shape
+            if fits and masking.get_mask(target) is None:
+                masking.set_mask(target, one)
+
+    # Parts ------------------------------------------------------------------------------------------------------
+
+    def _parts(self) -> Iterator[Any]:
+        """The layers, variables, seed generators and metrics in the attributes, each once."""
+        seen: set[int] = set()
+        for name, value in list(vars(self).items()):
+            if name not in self._not_parts:
+                for part in _find_parts(value):
+                    if id(part) not in seen:
+                        seen.add(id(part))
+                        yield part
+
+    def _own_variables(self) -> list[Variable]:
+        own = [p for p in self._parts() if isinstance(p, Variable)]
+        return [v for v in own if v.trainable] + [v for v in own if not v.trainable]
+
+    @property
+    def _layers(self) -> list[Layer]:
+        return [p for p in self._parts() if isinstance(p, Layer)]
+
+    def _flatten_layers(self, include_self: bool = True, recursive: bool = True) -> list[Layer]:
+        """This layer and those below it, each once, parents first."""
+        found: dict[int, Layer] = {}
+
+        def visit(layer: Layer, depth: int) -> None:
+            if id(layer) in found:
+                return
+            found[id(layer)] = layer
+            if recursive or depth == 0:
+                for child in layer._layers:
+                    visit(child, depth + 1)
+
+        visit(self, 0)
+        return list(found.values())[0 if include_self else 1 :]
+
+    def _collect(self, seeds: bool = True) -> list[tuple[Variable, bool]]:
+        """(variable, whether training changes it) of the layer and all below, each once, in Keras's order."""
+        found: dict[int, tuple[Variable, bool]] = {}
+
+        def visit(layer: Layer, trainable: bool) -> None:
+            trainable = trainable and layer.trainable
+            for variable in layer._own_variables():
+                found.setdefault(id(variable), (variable, trainable and variable.trainable))
+            parts = list(layer._parts())
+            for part in parts:
+                if seeds and isinstance(part, SeedGenerator):
+                    found.setdefault(id(part.state), (part.state, False))
+            for part in parts:
+                if isinstance(part, Layer) and id(part) not in visited:
+                    visited.add(id(part))
+                    visit(part, trainable)
+
+        visited = {id(self)}
+        visit(self, True)
+        return list(found.values())
+
+    @property
+    def variables(self) -> list[Variable]:
+        """All state but metrics': weights and seeds."""
+        return [v for v, _ in self._collect()]
+
+    @property
+    def trainable_variables(self) -> list[Variable]:
+        """The variables that training changes."""
+        return [v for v, trainable in self._collect() if trainable]
+
+    @property
+    def non_trainable_variables(self) -> list[Variable]:
+        """The variables that training by gradients does not change, seeds included."""
+        return [v for v, trainable in self._collect() if not trainable]
+
+    @property
+    def weights(self) -> list[Variable]:
+        """The variables without the seeds."""
+        return [v for v, _ in self._collect(seeds=False)]
+
+    @property
+    def trainable_weights(self) -> list[Variable]:
+        """The weights that training changes."""
+        return [v for v, trainable in self._collect(seeds=False) if trainable]
+
+    @property
+    def non_trainable_weights(self) -> list[Variable]:
+        """The weights that training by gradients does not change."""
+        return [v for v, trainable in self._collect(seeds=False) if not trainable]
+
+    @property
+    def metrics(self) -> list[Any]:
+        """The metrics in the attributes of the layer and those below it."""
+        found = {id(p): p for layer in self._flatten_layers() for p in layer._parts() if _is_metric(p)}
+        return list(found.values())
+
+    @property
+    def metrics_variables(self) -> list[Variable]:
+        """The variables of the metrics."""
+        return [v for metric in self.metrics for v in metric.variables]
+
+    def get_weights(self) -> list[np.ndarray]:
+        """The weights as NumPy arrays."""
+        return [v.numpy() for v in self.weights]
+
+    def set_weights(self, weights: Sequence[Any]) -> None:
+        """Assign arrays to the weights, in the order of `get_weights`; all of them or, on an error, none."""
+        own = self.weights
+        if len(own) != len(weights):
+            raise ValueError(f"{self._who()}: set_weights must get {len(own)} arrays, got {len(weights)}.")
+        for variable, value in zip(own, weights):
+            if tuple(np.shape(value)) != variable.shape:
+                raise ValueError(
+                    f"{self._who()}: the array for {variable.path} must have shape {variable.shape}, "
+                    f"got {np.shape(value)}."
+                )
+        for variable, value in zip(own, weights):
+            variable.assign(value)
+
+    def count_params(self) -> int:
+        """The number of weights' elements."""
+        if not self.built:
+            raise ValueError(f"{self._who()}: must be built to count its weights; call it on data or call build().")
+        return sum(math.prod(v.shape) for v in self.weights)
+
+    def save_own_variables(self, store: Any) -> None:
+        """Write the layer's own variables, children's not, into a dict-like `store` under "0", "1", ..."""
+        for i, variable in enumerate(self._own_variables()):
+            store[str(i)] = variable.numpy()
+
+    def load_own_variables(self, store: Any) -> None:
+        """Read what `save_own_variables` wrote."""
+        own = self._own_variables()
+        if len(own) != len(store):
+            hint = "" if self.built or own else " The layer is not built: call it on data or call build() first."
+            raise ValueError(
+                f"{self._who()}: the file must hold {len(own)} variables ({', '.join(v.path for v in own)}), "
+                f"got {len(store)}.{hint}"
+            )
+        for i, variable in enumerate(own):
+            variable.assign(store[str(i)])
+
+    # Flags, dtypes, losses --------------------------------------------------------------------------------------
+
+    @property
+    def trainable(self) -> bool:
+        """Whether training changes the weights; setting it sets it on the children too."""
+        return self._trainable
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        for layer in self._flatten_layers():
+            layer._trainable = bool(value)
+
+    @property
+    def path(self) -> str:
+        """The layer's name behind those of the layers that it was called in."""
+        own = self._own_variables()
+        return own[0].path.rpartition("/")[0] if own else self.name
+
+    @property
+    def dtype_policy(self) -> Any:
+        """The dtype policy."""
+        return self._dtype_policy
+
+    @dtype_policy.setter
+    def dtype_policy(self, value: Any) -> None:
+        self._dtype_policy = dtypes.get_policy(value)
+
+    @property
+    def dtype(self) -> str:
+        """The dtype of the weights."""
+        return self.variable_dtype
+
+    @property
+    def variable_dtype(self) -> str:
+        """The dtype of the weights."""
+        return self._dtype_policy.variable_dtype
+
+    @property
+    def compute_dtype(self) -> str:
+        """The dtype that the layer computes in."""
+        return self._dtype_policy.compute_dtype
+
+    @property
+    def input_dtype(self) -> str:
+        """The dtype that float inputs are cast to."""
+        return self.compute_dtype
+
+    @property
+    def quantization_mode(self) -> None:
+        """`None`: the layer is not quantized."""
+        return None
+
+    def add_loss(self, loss: Any) -> None:
+        """Add a scalar, or each of a list, to the loss that training minimises."""
+        losses = loss if isinstance(loss, (list, tuple)) else [loss]
+        for value in losses:
+            if np.ndim(value) != 0:
+                raise ValueError(f"{self._who()}: add_loss must get scalars, got shape {np.shape(value)}.")
+        state = scope.state.get()
+        if state is not None:
+            state.losses.extend((self, value) for value in losses)
+        else:
+            self._losses.extend(losses)
+            _with_losses.add(self)
+
+    def add_metric(self, *args: Any, **kwargs: Any) -> None:
+        """Not there: assign a metric to an attribute and call its `update_state` in place of this."""
+        raise NotImplementedError(f"{self._who()}: has no add_metric; set a metric as an attribute and update it.")
+
+    def _forget_losses(self) -> None:
+        """Drop what the last call added: each call from outside starts anew."""
+        state = scope.state.get()
+        if state is None and _with_losses:
+            for layer in self._flatten_layers():
+                layer._losses.clear()
+                _with_losses.discard(layer)
+        elif state is not None and state.losses:
+            own = {id(layer) for layer in self._flatten_layers()}
+            state.losses[:] = [pair for pair in state.losses if id(pair[0]) not in own]
+
+    def _regularize(self, outputs: Any) -> None:
+        for output in tree_util.tree_leaves(outputs):
+            self.add_loss(self.activity_regularizer(output) / output.shape[0])
+
+    @property
+    def losses(self) -> list[Any]:
+        """What `add_loss` and the activity regularizers added in the last call, and the weights' regularizers."""
+        state, own = scope.state.get(), self._flatten_layers()
+        if state is None:
+            added = [loss for layer in own for loss in layer._losses]
+        else:
+            ids = {id(layer) for layer in own}
+            added = [loss for layer, loss in state.losses if id(layer) in ids]
+        weights = [v for v in self.trainable_weights if v.regularizer is not None]
+        return added + [v.regularizer(v.value) for v in weights]
+
+    # Pure forms -------------------------------------------------------------------------------------------------
+
+    def stateless_call(
+        self,
+        trainable_variables: Sequence[Any],
+        non_trainable_variables: Sequence[Any],
+        *args: Any,
+        return_losses: bool = False,
+        **kwargs: Any,
+    ) -> tuple:
+        """Call as a pure function of the variables' values.
+
+        Returns:
+            `outputs, new_non_trainable_values`, and the list of losses if `return_losses`.
+        """
+        own = (self.trainable_variables, self.non_trainable_variables)
+        for kind, variables, values in zip(
+            ("trainable", "non_trainable"), own, (trainable_variables, non_trainable_variables)
+        ):
+            if len(variables) != len(values):
+                raise ValueError(f"{self._who()}: must get {len(variables)} {kind}_variables, got {len(values)}.")
+        values = [v.value if isinstance(v, Variable) else v for v in (*trainable_variables, *non_trainable_variables)]
+        with StateScope(zip(own[0] + own[1], values)) as state:
+            outputs = self(*args, **kwargs)
+            losses = self.losses if return_losses else []
+        after = state.values(own[1])
+        return (outputs, after, losses) if return_losses else (outputs, after)
+
+    def quantize(self, mode: Any = None, type_check: bool = True, config: Any = None) -> None:
+        """Not there yet: weights stay floats."""
+        del type_check, config
+        raise NotImplementedError(f"{self._who()}: cannot be quantized, got mode={mode!r}.")
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} name={self.name}, built={self.built}>"
+
+
+_with_losses: weakref.WeakSet[Layer] = weakref.WeakSet()  # without any, calls need not look for added losses
+
+
+def _guarded_build(build: Callable) -> Callable:
+    """`build` with the layer's name in scope, real values inside traces, and all or nothing."""
+
+    @functools.wraps(build)
+    def wrapper(self: Layer, *args: Any, **kwargs: Any) -> None:
+        if self.__dict__.get("_building"):  # super().build() of a subclass
+            return build(self, *args, **kwargs)
+        self._check_constructed()
+        before = {k: list(v) if k == "_weights" else v for k, v in self.__dict__.items()}
+        self._building = True
+        try:
+            with scope.names((*scope.names.get(), self.name)), jax.ensure_compile_time_eval(), scope.autocast(None):
+                build(self, *args, **kwargs)
+        except BaseException:
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
+        del self._building
+        self.built = True
+        if self._build_shapes is None:
+            names = list(inspect.signature(build).parameters)[1:]
+            given = {**dict(zip(names, args)), **kwargs}
+            self._build_shapes = {name.removesuffix("_shape"): shape for name, shape in given.items()}
+
+    return wrapper
+
+
+def _is_metric(part: Any) -> bool:
+    return hasattr(part, "update_state") and hasattr(part, "reset_state")
+
+
+def _find_parts(value: Any) -> Iterator[Any]:
+    if isinstance(value, (Layer, Variable, SeedGenerator)) or _is_metric(value):
+        yield value
+    elif isinstance(value, (list, tuple, set)):
+        for item in value:
+            yield from _find_parts(item)
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from _find_parts(item)
+
+
+def _to_array(x: Any, cast: str | None) -> Any:
+    if isinstance(x, Variable):
+        x = x.value
+    elif not isinstance(x, jax.Array):
+        if isinstance(x, (bool, int, float, str, type(None))) or not hasattr(x, "__array__"):
+            return x
+        x = jnp.asarray(np.asarray(x))
+    if cast is not None and x.dtype != cast and jnp.issubdtype(x.dtype, jnp.floating):
+        return x.astype(cast)
+    return x
+
+
+def _is_shape(x: Any) -> bool:
+    return isinstance(x, (tuple, list)) and all(d is None or isinstance(d, (int, np.integer)) for d in x)
+
+
+def _tuples(shapes: Any) -> Any:
+    return tree_util.tree_map(tuple, shapes, is_leaf=_is_shape)
+
+
+def _symbolic_inputs(shapes: Any, dtype: str) -> Any:
+    return tree_util.tree_map(lambda s: KerasTensor(s, dtype), shapes, is_leaf=_is_shape)
+
+
+class Wrapper(Layer):
+    """A layer around another one.
+
+    Args:
+        layer: the layer inside.
+    """
+
+    def __init__(self, layer: Layer, **kwargs: Any):
+        if not isinstance(layer, Layer):
+            raise ValueError(f"{type(self).__name__}: layer must be a Layer, got {layer!r}.")
+        super().__init__(**kwargs)
+        self.layer = layer
+
+    def build(self, input_shape: Any = None) -> None:
+        if not self.layer.built:
+            self.layer.build(input_shape)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "layer": configuration.serialize(self.layer)}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Any:
+        config = dict(config)
+        return cls(configuration.deserialize(config.pop("layer")), **config)
+
+
+def iterate_layers(layers: Iterable[Layer]) -> Iterator[Layer]:
+    """The layers and all below them, each once."""
+    seen: set[int] = set()
+    for top in layers:
+        for layer in top._flatten_layers():
+            if id(layer) not in seen:
+                seen.add(id(layer))
+                yield layer

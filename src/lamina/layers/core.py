@@ -1,0 +1,330 @@
+"""The plain ones: Input, Dense, Embedding, Lambda, Masking, Identity."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from lamina import activations, constraints, initializers, regularizers
+from lamina.core import config as configuration
+from lamina.core import dtypes, masking
+from lamina.core.symbolic import KerasTensor, Node
+from lamina.layer import InputSpec, Layer
+
+
+class InputLayer(Layer):
+    """The place where data enters a graph."""
+
+    def __init__(
+        self,
+        shape: Sequence[int | None] | int | None = None,
+        batch_size: int | None = None,
+        dtype: Any = None,
+        sparse: bool | None = None,
+        ragged: bool | None = None,
+        batch_shape: Sequence[int | None] | None = None,
+        input_tensor: KerasTensor | None = None,
+        optional: bool = False,
+        name: str | None = None,
+        **kwargs: Any,
+    ):
+        super().__init__(name=name, **kwargs)
+        if sparse or ragged:
+            raise ValueError(f"{self._who()}: sparse and ragged inputs have no counterpart here; pass dense arrays.")
+        if input_tensor is not None:
+            batch_shape, dtype = input_tensor.shape, dtype or input_tensor.dtype
+        if (shape is None) == (batch_shape is None):
+            raise ValueError(f"{self._who()}: exactly one of shape and batch_shape must be given.")
+        if batch_shape is None:
+            batch_shape = (batch_size, *((shape,) if isinstance(shape, int) else shape or ()))
+        self.batch_shape = tuple(batch_shape)
+        if any(d is not None and (not isinstance(d, (int, np.integer)) or d < 0) for d in self.batch_shape):
+            raise ValueError(f"{self._who()}: sizes must be integers of at least 0 or None, got {self.batch_shape}.")
+        self._input_dtype = dtypes.standardize_dtype(dtype)
+        self.sparse, self.ragged, self.optional = False, False, optional
+        self.built = True
+        tensor = input_tensor if input_tensor is not None else KerasTensor(self.batch_shape, self._input_dtype)
+        tensor.name = self.name
+        Node(self, (), {}, tensor)
+
+    def call(self) -> None:
+        """Nothing: the model puts the data in."""
+
+    @property
+    def dtype(self) -> str:
+        return self._input_dtype
+
+    def get_config(self) -> dict[str, Any]:
+        names = ("batch_shape", "dtype", "sparse", "ragged", "name", "optional")
+        return {name: getattr(self, name) for name in names}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> InputLayer:
+        return cls(**config)
+
+
+def Input(
+    shape: Sequence[int | None] | int | None = None,
+    batch_size: int | None = None,
+    dtype: Any = None,
+    sparse: bool | None = None,
+    ragged: bool | None = None,
+    batch_shape: Sequence[int | None] | None = None,
+    name: str | None = None,
+    tensor: KerasTensor | None = None,
+    optional: bool = False,
+) -> Any:
+    """A symbolic tensor to begin a graph with.
+
+    Args:
+        shape: the shape of one sample; `None` for unknown sizes.
+        batch_size: the number of samples in a batch, if it is fixed.
+        dtype: the default float dtype if not given.
+        sparse, ragged: must be false.
+        batch_shape: the whole shape, in place of `shape` and `batch_size`.
+        name: unique if not given; keys of data dicts are matched with it.
+        tensor: a symbolic tensor to take shape and dtype from.
+        optional: whether `None` may be passed.
+    """
+    layer = InputLayer(shape, batch_size, dtype, sparse, ragged, batch_shape, tensor, optional, name)
+    return layer.output
+
+
+class Dense(Layer):
+    """`activation(x @ kernel + bias)` over the last axis.
+
+    Args:
+        units: the size of the output's last axis.
+        activation: a name or function; none if not given.
+        use_bias: whether a bias is added.
+        kernel_initializer, bias_initializer: what the weights start from.
+        kernel_regularizer, bias_regularizer, activity_regularizer: added to the loss.
+        kernel_constraint, bias_constraint: applied after each step.
+        lora_rank, lora_alpha, quantization_config: must be `None`.
+
+    Shapes: (..., features) -> (..., units); the kernel is (features, units).
+    """
+
+    _omit_none = frozenset({"activity_regularizer", "lora_rank", "lora_alpha"})
+
+    def __init__(
+        self,
+        units: int,
+        activation: str | Callable | None = None,
+        use_bias: bool = True,
+        kernel_initializer: Any = "glorot_uniform",
+        bias_initializer: Any = "zeros",
+        kernel_regularizer: Any = None,
+        bias_regularizer: Any = None,
+        activity_regularizer: Any = None,
+        kernel_constraint: Any = None,
+        bias_constraint: Any = None,
+        lora_rank: int | None = None,
+        lora_alpha: int | None = None,
+        quantization_config: Any = None,
+        **kwargs: Any,
+    ):
+        super().__init__(activity_regularizer=activity_regularizer, **kwargs)
+        if not isinstance(units, (int, np.integer)) or units <= 0:
+            raise ValueError(f"{self._who()}: units must be a positive integer, got {units!r}.")
+        if lora_rank is not None or quantization_config is not None:
+            raise NotImplementedError(f"{self._who()}: lora_rank and quantization_config are not there yet.")
+        self.units = int(units)
+        self.activation = activations.get(activation)
+        self.use_bias = use_bias
+        self.kernel_initializer = initializers.get(kernel_initializer)
+        self.bias_initializer = initializers.get(bias_initializer)
+        self.kernel_regularizer = regularizers.get(kernel_regularizer)
+        self.bias_regularizer = regularizers.get(bias_regularizer)
+        self.kernel_constraint = constraints.get(kernel_constraint)
+        self.bias_constraint = constraints.get(bias_constraint)
+        self.lora_rank, self.lora_alpha, self.quantization_config = None, lora_alpha, None
+        self.input_spec = InputSpec(min_ndim=2)
+        self.supports_masking = True
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        features = input_shape[-1]
+        if features is None:
+            raise ValueError(f"{self._who()}: the size of the input's last axis must be known, got {input_shape}.")
+        self.kernel = self.add_weight(
+            name="kernel",
+            shape=(features, self.units),
+            initializer=self.kernel_initializer,
+            regularizer=self.kernel_regularizer,
+            constraint=self.kernel_constraint,
+        )
+        self.bias = None
+        if self.use_bias:
+            self.bias = self.add_weight(
+                name="bias",
+                shape=(self.units,),
+                initializer=self.bias_initializer,
+                regularizer=self.bias_regularizer,
+                constraint=self.bias_constraint,
+            )
+        self.input_spec = InputSpec(min_ndim=2, axes={-1: features})
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        outputs = jnp.matmul(inputs, self.kernel.value)
+        if self.bias is not None:
+            outputs = outputs + self.bias.value
+        return self.activation(outputs)
+
+
+class Embedding(Layer):
+    """Row `i` of a table of vectors for each integer `i`.
+
+    Args:
+        input_dim: the number of rows.
+        output_dim: the size of a vector.
+        embeddings_initializer, embeddings_regularizer, embeddings_constraint: of the table.
+        mask_zero: whether 0 means "nothing here": later layers get the mask `inputs != 0`.
+        weights: a table to start from.
+        lora_rank, lora_alpha, quantization_config: must be `None`.
+
+    Shapes: (...) of integers -> (..., output_dim).
+    """
+
+    _omit_none = frozenset({"weights", "lora_rank", "lora_alpha"})
+
+    def __init__(
+        self,
+        input_dim: int,
+        output_dim: int,
+        embeddings_initializer: Any = "uniform",
+        embeddings_regularizer: Any = None,
+        embeddings_constraint: Any = None,
+        mask_zero: bool = False,
+        weights: Any = None,
+        lora_rank: int | None = None,
+        lora_alpha: int | None = None,
+        quantization_config: Any = None,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        for name, size in (("input_dim", input_dim), ("output_dim", output_dim)):
+            if not isinstance(size, (int, np.integer)) or size <= 0:
+                raise ValueError(f"{self._who()}: {name} must be a positive integer, got {size!r}.")
+        if lora_rank is not None or quantization_config is not None:
+            raise NotImplementedError(f"{self._who()}: lora_rank and quantization_config are not there yet.")
+        self.input_dim, self.output_dim = int(input_dim), int(output_dim)
+        self.embeddings_initializer = initializers.get(embeddings_initializer)
+        self.embeddings_regularizer = regularizers.get(embeddings_regularizer)
+        self.embeddings_constraint = constraints.get(embeddings_constraint)
+        self.mask_zero = mask_zero
+        self.lora_rank, self.lora_alpha, self.quantization_config = None, lora_alpha, None
+        self.supports_masking = mask_zero
+        self.autocast = False  # integers are looked up as they are
+        self.weights_given = weights
+        if weights is not None:
+            self.build()
+            self.embeddings.assign(weights[0] if isinstance(weights, (list, tuple)) else weights)
+
+    def _argument(self, owner: type, name: str, recorded: Any) -> Any:
+        return None if name == "weights" else super()._argument(owner, name, recorded)
+
+    def build(self, input_shape: Any = None) -> None:
+        if self.built:
+            return
+        self.embeddings = self.add_weight(
+            name="embeddings",
+            shape=(self.input_dim, self.output_dim),
+            initializer=self.embeddings_initializer,
+            regularizer=self.embeddings_regularizer,
+            constraint=self.embeddings_constraint,
+        )
+
+    def call(self, inputs: Any) -> Any:
+        indices = inputs if jnp.issubdtype(inputs.dtype, jnp.integer) else inputs.astype("int32")
+        outputs = jnp.take(self.embeddings.value, indices, axis=0)
+        if self.mask_zero:
+            masking.set_mask(outputs, inputs != 0)
+        return outputs.astype(self.compute_dtype)
+
+    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
+        """`inputs != 0` with `mask_zero`, else none."""
+        return jnp.not_equal(inputs, 0) if self.mask_zero else None
+
+
+class Lambda(Layer):
+    """A function as a layer.
+
+    It is saved by the function's name only if that is registered with `@register_keras_serializable()`; a lambda cannot
+    be saved, since a file never carries code.
+
+    Args:
+        function: of the inputs, and of `mask` or `training` if it has arguments of these names.
+        output_shape: kept for Keras programs; the shape is inferred.
+        mask: a mask for the outputs, or a function of (inputs, mask).
+        arguments: further keyword arguments of the function.
+    """
+
+    def __init__(
+        self,
+        function: Callable,
+        output_shape: Any = None,
+        mask: Any = None,
+        arguments: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        if not callable(function):
+            raise TypeError(f"{self._who()}: function must be callable, got {function!r}.")
+        self.function, self.output_shape, self.mask, self.arguments = function, output_shape, mask, arguments or {}
+        code = getattr(function, "__code__", None)
+        names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount] if code else ()
+        self._accepts = frozenset(names) & {"mask", "training"}
+
+    def call(self, inputs: Any, mask: Any = None, training: bool | None = None) -> Any:
+        given = {"mask": mask, "training": training}
+        return self.function(inputs, **self.arguments, **{name: given[name] for name in self._accepts})
+
+    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
+        return self.mask(inputs, previous_mask) if callable(self.mask) else self.mask
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "function": configuration.serialize(self.function),
+            "output_shape": configuration.plain(self.output_shape),
+            "mask": configuration.plain(self.mask),
+            "arguments": self.arguments,
+        }
+
+
+class Masking(Layer):
+    """The inputs, masked (and zero) at the times where every feature is `mask_value`.
+
+    Shapes: (batch, time, features) -> the same.
+    """
+
+    def __init__(self, mask_value: float = 0.0, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.mask_value = mask_value
+        self.supports_masking = True
+        self.built = True
+
+    def call(self, inputs: Any) -> Any:
+        mask = self.compute_mask(inputs)
+        outputs = inputs * mask[..., None].astype(inputs.dtype)
+        masking.set_mask(outputs, mask)
+        return outputs
+
+    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
+        """True where some feature differs from `mask_value`."""
+        return jnp.any(jnp.not_equal(inputs, self.mask_value), axis=-1)
+
+
+class Identity(Layer):
+    """The inputs."""
+
+    def __init__(self, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.supports_masking = True
+        self.built = True
+
+    def call(self, inputs: Any) -> Any:
+        return inputs

@@ -1,0 +1,338 @@
+"""True and false positives and negatives at thresholds, and what is made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lamina.core import dtypes
+from lamina.losses.loss import align, as_array, divide_no_nan
+from lamina.metrics.metric import Metric
+
+Text = str | None
+Thresholds = float | Sequence[float] | None
+
+CELLS = ("true_positives", "false_positives", "true_negatives", "false_negatives")
+# rate = first / (first + second)
+RATES = {
+    "precision": ("true_positives", "false_positives"),
+    "recall": ("true_positives", "false_negatives"),
+    "sensitivity": ("true_positives", "false_negatives"),
+    "specificity": ("true_negatives", "false_positives"),
+    "fall_out": ("false_positives", "true_negatives"),
+}
+_EXCLUDED = -1e10  # the prediction of classes that are not among the top k; no threshold is below it
+
+
+class ConfusionMetric(Metric):
+    """Counts of true and false positives and negatives at each threshold: predicted is what lies above it.
+
+    Args:
+        thresholds: between 0 and 1, in ascending order.
+        name, dtype: see `Metric`.
+        top_k: only the `top_k` highest predictions of a sample can be positive.
+        class_id: only this class counts, an index of the last axis.
+
+    Shapes:
+        y_true, y_pred: `(batch, ...)`, all entries counted alike; sample_weight: `(batch,)` or like y_pred.
+    """
+
+    _kept: Mapping[str, str] = {cell: cell for cell in CELLS}  # variable -> what it counts
+
+    def __init__(
+        self,
+        thresholds: Sequence[float],
+        name: Text = None,
+        dtype: Any = None,
+        top_k: int | None = None,
+        class_id: int | None = None,
+    ):
+        super().__init__(dtype, name)
+        self.thresholds = list(thresholds)
+        self.top_k, self.class_id = top_k, class_id
+        self._add_counts((len(self.thresholds),))
+
+    def _add_counts(self, shape: tuple[int, ...]) -> None:
+        for variable in self._kept:
+            setattr(self, variable, self.add_variable(shape, name=variable))
+
+    def _count(self, counts: Mapping[str, Any]) -> None:
+        for variable, cell in self._kept.items():
+            getattr(self, variable).assign_add(counts[cell])
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        y_true, y_pred, weight = aligned(y_true, y_pred, sample_weight)
+        if self.top_k is not None:
+            y_pred = _only_top(y_pred, self.top_k)
+        if self.class_id is not None:
+            if y_pred.ndim == 1:
+                raise ValueError(
+                    f'{type(self).__name__} "{self.name}": y_pred must have shape (batch, ..., classes) with class_id, '
+                    f"got {y_pred.shape}."
+                )
+            y_true, y_pred = y_true[..., self.class_id, None], y_pred[..., self.class_id, None]
+        weight = jnp.broadcast_to(weight, y_pred.shape)
+        counts = confusion_counts(*(x.reshape(-1, 1) for x in (y_true, y_pred, weight)), self.thresholds)
+        self._count({cell: count[:, 0] for cell, count in counts.items()})
+
+    def rate(self, name: str) -> Any:
+        """A rate of `RATES` at each threshold."""
+        hits, misses = (getattr(self, cell).value for cell in RATES[name])
+        return divide_no_nan(hits, hits + misses)
+
+    def _argument(self, owner: type, name: str, recorded: Any) -> Any:
+        return recorded if name == "thresholds" else super()._argument(owner, name, recorded)
+
+
+def aligned(y_true: Any, y_pred: Any, sample_weight: Any) -> tuple[Any, Any, Any]:
+    """Targets, predictions and weights as float arrays of as many axes."""
+    y_pred, y_true = align(as_array(y_pred, dtypes.floatx()), as_array(y_true, dtypes.floatx()))
+    weight = as_array(1 if sample_weight is None else sample_weight, dtypes.floatx())
+    _, weight = align(y_true, weight[..., None], expand_vectors=False)
+    return y_true, y_pred, weight
+
+
+def confusion_counts(y_true: Any, y_pred: Any, weight: Any, thresholds: Sequence[float]) -> dict[str, Any]:
+    """The sums of the weights of true and false positives and negatives, each `(thresholds, labels)`.
+
+    Args:
+        y_true, y_pred, weight: `(samples, labels)`.
+        thresholds: where predictions are cut.
+    """
+    positive = y_true.astype(bool)
+    sums = {}
+    for truth, of_class in (("true", jnp.where(positive, weight, 0)), ("false", jnp.where(positive, 0, weight))):
+        above = _sums_above(y_pred, of_class, thresholds)
+        below = jnp.sum(of_class, 0) - above
+        sums[f"{truth}_positives"], sums[f"{'false' if truth == 'true' else 'true'}_negatives"] = above, below
+    return sums
+
+
+def _sums_above(y_pred: Any, weight: Any, thresholds: Sequence[float]) -> Any:
+    """`sum(weight where y_pred > threshold)` over the samples: `(thresholds, labels)`."""
+    if not _are_even(thresholds):
+        cuts = jnp.asarray(thresholds, y_pred.dtype)[:, None, None]
+        return jnp.sum(jnp.where(y_pred > cuts, weight, 0), 1)
+    # Even thresholds: bucket i holds what lies above i of them, so a sample is looked at once and not n times.
+    n = len(thresholds)
+    bucket = jnp.ceil(jnp.clip(y_pred, 0, 1) * (n - 1)).astype("int32")
+    if thresholds[0] < 0:
+        bucket = jnp.maximum(bucket, 1)
+    labels = jnp.arange(y_pred.shape[1])
+    buckets = jnp.zeros((n + 1, y_pred.shape[1]), weight.dtype).at[bucket, labels].add(weight)
+    return jnp.cumsum(buckets[::-1], 0)[::-1][1:]
+
+
+def _are_even(thresholds: Sequence[float]) -> bool:
+    n = len(thresholds)
+    return n > 2 and np.allclose(np.clip(thresholds, 0, 1), np.arange(n) / (n - 1), atol=dtypes.epsilon())
+
+
+def _only_top(y_pred: Any, k: int) -> Any:
+    _, index = jax.lax.top_k(y_pred, k)
+    top = jnp.any(jax.nn.one_hot(index, y_pred.shape[-1], dtype=bool), -2)
+    return jnp.where(top, y_pred, _EXCLUDED)
+
+
+def even_thresholds(number: int) -> list[float]:
+    """`number` thresholds from 0 to 1; for one, 0.5."""
+    return [0.5] if number == 1 else [0.0, *((i + 1) / (number - 1) for i in range(number - 2)), 1.0]
+
+
+class _AtThresholds(ConfusionMetric):
+    """Measured at thresholds that the user gives, one or many."""
+
+    def __init__(
+        self,
+        thresholds: Thresholds = None,
+        name: Text = None,
+        dtype: Any = None,
+        top_k: int | None = None,
+        class_id: int | None = None,
+    ):
+        given = [] if thresholds is None else np.atleast_1d(np.asarray(thresholds, "float64")).tolist()
+        if any(not 0 <= t <= 1 for t in given):
+            raise ValueError(f"{type(self).__name__}: thresholds must be between 0 and 1, got {thresholds!r}.")
+        default = 0.5 if top_k is None else _EXCLUDED
+        super().__init__(given or [default], name, dtype, top_k, class_id)
+
+    def _one_or_all(self, values: Any) -> Any:
+        return values[0] if len(self.thresholds) == 1 else values
+
+
+class _Count(_AtThresholds):
+    """How many of one kind there are."""
+
+    def __init__(self, thresholds: Thresholds = None, name: Text = None, dtype: Any = None):
+        super().__init__(thresholds, name, dtype)
+
+    def result(self) -> Any:
+        return self._one_or_all(getattr(self, "accumulator").value)  # noqa: B009
+
+
+class TruePositives(_Count):
+    """The number of positive samples that were predicted to be positive.
+
+    Args:
+        thresholds: a float or several between 0 and 1, above which a prediction is positive; 0.5 if not given.
+        name, dtype: see `Metric`.
+    """
+
+    _kept = {"accumulator": "true_positives"}
+
+
+class TrueNegatives(_Count):
+    """The number of negative samples that were predicted to be negative; arguments as in `TruePositives`."""
+
+    _kept = {"accumulator": "true_negatives"}
+
+
+class FalsePositives(_Count):
+    """The number of negative samples that were predicted to be positive; arguments as in `TruePositives`."""
+
+    _kept = {"accumulator": "false_positives"}
+
+
+class FalseNegatives(_Count):
+    """The number of positive samples that were predicted to be negative; arguments as in `TruePositives`."""
+
+    _kept = {"accumulator": "false_negatives"}
+
+
+class _Rate(_AtThresholds):
+    """A rate of `RATES`."""
+
+    _direction = "up"
+
+    def __init__(
+        self,
+        thresholds: Thresholds = None,
+        top_k: int | None = None,
+        class_id: int | None = None,
+        name: Text = None,
+        dtype: Any = None,
+    ):
+        super().__init__(thresholds, name, dtype, top_k, class_id)
+
+    def result(self) -> Any:
+        return self._one_or_all(self.rate(type(self).__name__.lower()))
+
+
+class Precision(_Rate):
+    """`true_positives / (true_positives + false_positives)`: the share of right ones among those predicted.
+
+    Args:
+        thresholds: a float or several between 0 and 1, above which a prediction is positive; 0.5 if not given.
+        top_k: the `top_k` highest predictions of each sample are the positive ones.
+        class_id: only this class counts.
+        name, dtype: see `Metric`.
+    """
+
+    _kept = {cell: cell for cell in RATES["precision"]}
+
+
+class Recall(_Rate):
+    """`true_positives / (true_positives + false_negatives)`: the share of predicted ones among the right.
+
+    Args:
+        thresholds, top_k, class_id: see `Precision`.
+        name, dtype: see `Metric`.
+    """
+
+    _kept = {cell: cell for cell in RATES["recall"]}
+
+
+class _BestAtRate(ConfusionMetric):
+    """The highest value of one rate at the thresholds where another has at least a given value."""
+
+    _direction = "up"
+    _rates: tuple[str, str]  # the one that is held, the one that is maximized
+
+    def __init__(self, value: float, num_thresholds: int, class_id: int | None, name: Text, dtype: Any):
+        held = self._rates[0]
+        if not 0 <= value <= 1:
+            raise ValueError(f"{type(self).__name__}: {held} must be between 0 and 1, got {value}.")
+        if num_thresholds <= 0:
+            raise ValueError(f"{type(self).__name__}: num_thresholds must be at least 1, got {num_thresholds}.")
+        super().__init__(even_thresholds(num_thresholds), name, dtype, class_id=class_id)
+        self.value, self.num_thresholds = value, num_thresholds
+        setattr(self, held, value)
+
+    def result(self) -> Any:
+        held, maximized = (self.rate(name) for name in self._rates)
+        return jnp.max(jnp.where(held >= self.value, maximized, 0), initial=0)
+
+
+class SensitivityAtSpecificity(_BestAtRate):
+    """The highest sensitivity at thresholds whose specificity is at least `specificity`.
+
+    Args:
+        specificity: between 0 and 1.
+        num_thresholds: how many thresholds from 0 to 1 are tried.
+        class_id: only this class counts.
+        name, dtype: see `Metric`.
+    """
+
+    _rates = ("specificity", "sensitivity")
+
+    def __init__(
+        self,
+        specificity: float,
+        num_thresholds: int = 200,
+        class_id: int | None = None,
+        name: Text = None,
+        dtype: Any = None,
+    ):
+        super().__init__(specificity, num_thresholds, class_id, name, dtype)
+
+
+class SpecificityAtSensitivity(_BestAtRate):
+    """The highest specificity where the sensitivity is at least `sensitivity`; see `SensitivityAtSpecificity`."""
+
+    _rates = ("sensitivity", "specificity")
+
+    def __init__(
+        self,
+        sensitivity: float,
+        num_thresholds: int = 200,
+        class_id: int | None = None,
+        name: Text = None,
+        dtype: Any = None,
+    ):
+        super().__init__(sensitivity, num_thresholds, class_id, name, dtype)
+
+
+class PrecisionAtRecall(_BestAtRate):
+    """The highest precision where the recall is at least `recall`; see `SensitivityAtSpecificity`."""
+
+    _rates = ("recall", "precision")
+
+    def __init__(
+        self,
+        recall: float,
+        num_thresholds: int = 200,
+        class_id: int | None = None,
+        name: Text = None,
+        dtype: Any = None,
+    ):
+        super().__init__(recall, num_thresholds, class_id, name, dtype)
+
+
+class RecallAtPrecision(_BestAtRate):
+    """The highest recall where the precision is at least `precision`; see `SensitivityAtSpecificity`."""
+
+    _rates = ("precision", "recall")
+
+    def __init__(
+        self,
+        precision: float,
+        num_thresholds: int = 200,
+        class_id: int | None = None,
+        name: Text = None,
+        dtype: Any = None,
+    ):
+        super().__init__(precision, num_thresholds, class_id, name, dtype)

@@ -1,0 +1,103 @@
+"""F scores: means of precision and recall."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+
+from lamina.core import dtypes
+from lamina.losses.loss import as_array
+from lamina.metrics.metric import Metric
+
+Text = str | None
+
+
+class FBetaScore(Metric):
+    """`(1 + beta²) · precision · recall / (beta² · precision + recall)`, for each class.
+
+    Args:
+        average: how the classes become one: `"micro"` (all counted together), `"macro"` (mean), `"weighted"` (mean,
+            weighted by the number of targets), or `None`.
+        beta: how much more recall matters than precision.
+        threshold: predictions above it are positive; without it, the highest of each sample.
+        name, dtype: see `Metric`.
+
+    Shapes:
+        y_true, y_pred: `(batch, classes)`; sample_weight: `(batch,)`; result: `()`, or `(classes,)` with `None`.
+    """
+
+    _direction = "up"
+    _counts = ("true_positives", "false_positives", "false_negatives", "intermediate_weights")
+
+    def __init__(
+        self,
+        average: Text = None,
+        beta: float = 1.0,
+        threshold: float | None = None,
+        name: Text = "fbeta_score",
+        dtype: Any = None,
+    ):
+        super().__init__(dtype, name)
+        who = f'{type(self).__name__} "{self.name}"'
+        if average not in (None, "micro", "macro", "weighted"):
+            raise ValueError(f"{who}: average must be 'micro', 'macro', 'weighted' or None, got {average!r}.")
+        if not isinstance(beta, float) or beta <= 0:
+            raise ValueError(f"{who}: beta must be a float above 0, got {beta!r}.")
+        if threshold is not None and not (isinstance(threshold, float) and 0 < threshold <= 1):
+            raise ValueError(f"{who}: threshold must be a float above 0 and at most 1, or None, got {threshold!r}.")
+        self.average, self.beta, self.threshold = average, beta, threshold
+        self._built = False
+
+    def _build(self, shape: tuple[int, ...]) -> None:
+        if len(shape) != 2:
+            who = f'{type(self).__name__} "{self.name}"'
+            raise ValueError(f"{who}: y_pred must have shape (batch, classes), got {shape}.")
+        for name in self._counts:
+            setattr(self, name, self.add_variable(() if self.average == "micro" else shape[1:], name=name, dtype=self.dtype))
+        self._built = True
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        y_true, y_pred = as_array(y_true, self.dtype), as_array(y_pred, self.dtype)
+        if not self._built:
+            self._build(y_pred.shape)
+        if self.threshold is None:
+            highest = jnp.max(y_pred, -1, keepdims=True)
+            chosen = (y_pred >= highest) & (jnp.abs(y_pred) > 1e-9)
+        else:
+            chosen = y_pred > self.threshold
+        chosen = chosen.astype(self.dtype)
+        weight = as_array(1 if sample_weight is None else sample_weight, self.dtype)[..., None]
+        axis = None if self.average == "micro" else 0
+        batch = (chosen * y_true, chosen * (1 - y_true), (1 - chosen) * y_true, y_true)
+        for name, values in zip(self._counts, batch):
+            getattr(self, name).assign_add(jnp.sum(values * weight, axis))
+
+    def result(self) -> Any:
+        if not self._built:
+            return jnp.zeros((), self.dtype)
+        tiny = dtypes.epsilon()
+        right, invented, missed, weights = (getattr(self, name).value for name in self._counts)
+        precision, recall = right / (right + invented + tiny), right / (right + missed + tiny)
+        score = (1 + self.beta**2) * precision * recall / (self.beta**2 * precision + recall + tiny)
+        if self.average == "weighted":
+            return jnp.sum(score * weights / (jnp.sum(weights) + tiny))
+        return score if self.average is None else jnp.mean(score)
+
+
+class F1Score(FBetaScore):
+    """`2 · precision · recall / (precision + recall)`, for each class.
+
+    Args:
+        average, threshold: see `FBetaScore`.
+        name, dtype: see `Metric`.
+    """
+
+    def __init__(
+        self,
+        average: Text = None,
+        threshold: float | None = None,
+        name: Text = "f1_score",
+        dtype: Any = None,
+    ):
+        super().__init__(average, 1.0, threshold, name, dtype)

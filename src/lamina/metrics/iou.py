@@ -1,0 +1,162 @@
+"""Intersection over union of segmentations."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+
+from lamina.core import dtypes
+from lamina.losses.loss import as_array
+from lamina.metrics.metric import Metric
+
+Text = str | None
+
+
+class IoU(Metric):
+    """`both / either`, pixels of a class that both or either have, averaged over the classes that occur.
+
+    Args:
+        num_classes: the number of classes.
+        target_class_ids: the classes that are averaged.
+        name, dtype: see `Metric`; the default dtype is int32, in which weights are integers too.
+        ignore_class: targets of this class do not count.
+        sparse_y_true: whether targets are integers; otherwise scores along `axis`.
+        sparse_y_pred: whether predictions are integers; otherwise scores along `axis`.
+        axis: the axis of the classes, where there is one.
+
+    Shapes:
+        y_true, y_pred: `(batch, ...)`, and `axis` as said above; sample_weight: of the same size as the targets.
+    """
+
+    _direction = "up"
+
+    def __init__(
+        self,
+        num_classes: int,
+        target_class_ids: Sequence[int],
+        name: Text = None,
+        dtype: Any = None,
+        ignore_class: int | None = None,
+        sparse_y_true: bool = True,
+        sparse_y_pred: bool = True,
+        axis: int = -1,
+    ):
+        super().__init__(dtype or "int32", name)
+        if max(target_class_ids) >= num_classes:
+            raise ValueError(
+                f'{type(self).__name__} "{self.name}": target_class_ids must be less than num_classes {num_classes}, '
+                f"got {list(target_class_ids)}."
+            )
+        self.num_classes, self.target_class_ids = num_classes, list(target_class_ids)
+        self.ignore_class, self.axis = ignore_class, axis
+        self.sparse_y_true, self.sparse_y_pred = sparse_y_true, sparse_y_pred
+        self.total_cm = self.add_variable(
+            (num_classes, num_classes), name="total_confusion_matrix", dtype=self.dtype
+        )
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        y_true, y_pred = as_array(y_true), as_array(y_pred)
+        y_true = y_true if self.sparse_y_true else jnp.argmax(y_true, self.axis)
+        y_pred = y_pred if self.sparse_y_pred else jnp.argmax(y_pred, self.axis)
+        y_true, y_pred = y_true.astype("int32").ravel(), y_pred.astype("int32").ravel()
+        known = (y_true >= 0) & (y_true < self.num_classes) & (y_pred >= 0) & (y_pred < self.num_classes)
+        if self.ignore_class is not None:
+            known &= y_true != self.ignore_class
+        weight = jnp.where(known, self._weight(sample_weight), 0)
+        matrix = jnp.zeros(self.total_cm.shape, self.dtype)
+        self.total_cm.assign_add(matrix.at[jnp.where(known, y_true, 0), jnp.where(known, y_pred, 0)].add(weight))
+
+    def _weight(self, sample_weight: Any) -> Any:
+        if sample_weight is None:
+            return jnp.ones((), self.dtype)
+        weight = as_array(sample_weight)
+        if dtypes.is_float(weight.dtype) and not dtypes.is_float(self.dtype):
+            warnings.warn(
+                f'{type(self).__name__} "{self.name}": sample_weight is cut to integers, as dtype is {self.dtype}; '
+                "pass dtype='float32' to keep fractions.",
+                stacklevel=3,
+            )
+        return weight.astype(self.dtype).ravel() if weight.ndim else weight.astype(self.dtype)
+
+    def result(self) -> Any:
+        matrix, targets = self.total_cm.value, jnp.asarray(self.target_class_ids)
+        both = jnp.diag(matrix)
+        either = jnp.sum(matrix, 0) + jnp.sum(matrix, 1) - both
+        both, either = both[targets].astype("float32"), either[targets].astype("float32")
+        occurs = either > 1e-9
+        share = jnp.where(occurs, both / (either + dtypes.epsilon()), 0)
+        return jnp.sum(share) / (jnp.sum(occurs) + dtypes.epsilon())
+
+
+class BinaryIoU(IoU):
+    """Intersection over union of two classes, 0 and 1, from one prediction.
+
+    Args:
+        target_class_ids: the classes that are averaged.
+        threshold: predictions of at least this are class 1.
+        name, dtype: see `IoU`.
+    """
+
+    def __init__(
+        self,
+        target_class_ids: Sequence[int] = (0, 1),
+        threshold: float = 0.5,
+        name: Text = None,
+        dtype: Any = None,
+    ):
+        super().__init__(2, target_class_ids, name, dtype)
+        self.threshold = threshold
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        super().update_state(y_true, as_array(y_pred, "float32") >= self.threshold, sample_weight)
+
+
+class MeanIoU(IoU):
+    """Intersection over union, averaged over all classes; arguments as in `IoU`."""
+
+    def __init__(
+        self,
+        num_classes: int,
+        name: Text = None,
+        dtype: Any = None,
+        ignore_class: int | None = None,
+        sparse_y_true: bool = True,
+        sparse_y_pred: bool = True,
+        axis: int = -1,
+    ):
+        targets = range(num_classes)
+        super().__init__(num_classes, targets, name, dtype, ignore_class, sparse_y_true, sparse_y_pred, axis)
+
+
+class OneHotIoU(IoU):
+    """Intersection over union where targets are one-hot; arguments as in `IoU`."""
+
+    def __init__(
+        self,
+        num_classes: int,
+        target_class_ids: Sequence[int],
+        name: Text = None,
+        dtype: Any = None,
+        ignore_class: int | None = None,
+        sparse_y_pred: bool = False,
+        axis: int = -1,
+    ):
+        super().__init__(num_classes, target_class_ids, name, dtype, ignore_class, False, sparse_y_pred, axis)
+
+
+class OneHotMeanIoU(MeanIoU):
+    """Intersection over union where targets are one-hot, averaged over all classes; arguments as in `IoU`."""
+
+    def __init__(
+        self,
+        num_classes: int,
+        name: Text = None,
+        dtype: Any = None,
+        ignore_class: int | None = None,
+        sparse_y_pred: bool = False,
+        axis: int = -1,
+    ):
+        super().__init__(num_classes, name, dtype, ignore_class, False, sparse_y_pred, axis)

@@ -1,0 +1,93 @@
+"""Sums and means of values, and of functions of `(y_true, y_pred)`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+
+from lamina import losses
+from lamina.core import masking
+from lamina.losses.loss import align, as_array, divide_no_nan, mask_weights
+from lamina.metrics.metric import Metric
+
+_LOSSES = frozenset(getattr(losses, name) for name in losses.__all__)
+
+
+class Sum(Metric):
+    """`sum(values · sample_weight)` over all batches.
+
+    Args:
+        name, dtype: see `Metric`.
+    """
+
+    def __init__(self, name: str | None = "sum", dtype: Any = None):
+        super().__init__(dtype, name)
+        self.total = self.add_variable((), dtype=self.dtype, name="total")
+
+    def update_state(self, values: Any, sample_weight: Any = None) -> None:
+        values, _ = by_sample(values, sample_weight, jnp.sum, self.dtype)
+        self.total.assign_add(jnp.sum(values))
+
+    def result(self) -> Any:
+        return self.total.value
+
+
+class Mean(Metric):
+    """`sum(values · sample_weight) / sum(sample_weight)` over all batches.
+
+    Args:
+        name, dtype: see `Metric`.
+
+    Shapes:
+        values: `(batch, ...)`, where the inner axes are averaged first; sample_weight: `(batch,)`, or like values.
+    """
+
+    def __init__(self, name: str | None = "mean", dtype: Any = None):
+        super().__init__(dtype, name)
+        self.total = self.add_variable((), dtype=self.dtype, name="total")
+        self.count = self.add_variable((), dtype=self.dtype, name="count")
+
+    def update_state(self, values: Any, sample_weight: Any = None) -> None:
+        values, sample_weight = by_sample(values, sample_weight, jnp.mean, self.dtype)
+        self.total.assign_add(jnp.sum(values))
+        self.count.assign_add(values.size if sample_weight is None else jnp.sum(sample_weight))
+
+    def result(self) -> Any:
+        return divide_no_nan(self.total.value, self.count.value)
+
+
+class MeanMetricWrapper(Mean):
+    """The mean of a function: `sum(fn(y_true, y_pred) · sample_weight) / sum(sample_weight)` over all batches.
+
+    Args:
+        fn: called with the targets, the predictions, and `kwargs`.
+        name, dtype: see `Metric`.
+        kwargs: further arguments of `fn`; each is kept as an attribute too.
+    """
+
+    def __init__(self, fn: Callable, name: str | None = None, dtype: Any = None, **kwargs: Any):
+        super().__init__(name, dtype)
+        self._fn, self._fn_kwargs = fn, kwargs
+        vars(self).update(kwargs)
+        if "_direction" not in vars(type(self)) and (fn in _LOSSES or type(fn) in _LOSSES):
+            self._direction = "down"
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        mask = masking.get_mask(y_pred)
+        values = self._fn(y_true, y_pred, **self._fn_kwargs)
+        super().update_state(values, mask_weights(sample_weight, mask, self.dtype, "sum"))
+
+
+def by_sample(values: Any, sample_weight: Any, reduce: Callable, dtype: Any) -> tuple[Any, Any]:
+    """One value and one weight (`None` if none was given) for each sample: inner axes are reduced."""
+    mask = masking.get_mask(values)
+    values = as_array(values, dtype)
+    if sample_weight is not None:
+        weight = mask_weights(as_array(sample_weight, dtype), mask, dtype, "sum")
+        values, weight = align(values, weight)
+        values = reduce(values, tuple(range(weight.ndim, values.ndim)))
+        weight = jnp.broadcast_to(weight, values.shape)
+        values, sample_weight = values * weight, reduce(weight, tuple(range(1, weight.ndim)))
+    return reduce(values, tuple(range(1, values.ndim))), sample_weight

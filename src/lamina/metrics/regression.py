@@ -1,0 +1,210 @@
+"""How far predictions lie from their targets: means of losses, and correlations."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from lamina import losses
+from lamina.core import dtypes
+from lamina.losses.functions import normalized, on_arrays
+from lamina.losses.loss import align, as_array
+from lamina.metrics.metric import Metric
+from lamina.metrics.reduction import Mean, MeanMetricWrapper
+
+Text = str | None
+
+
+class MeanSquaredError(MeanMetricWrapper):
+    """Mean of `mean_squared_error`."""
+
+    def __init__(self, name: Text = "mean_squared_error", dtype: Any = None):
+        super().__init__(losses.mean_squared_error, name, dtype)
+
+
+class RootMeanSquaredError(Mean):
+    """`sqrt(mean((y_true - y_pred)²))`.
+
+    Args:
+        name, dtype: see `Metric`.
+    """
+
+    _direction = "down"
+
+    def __init__(self, name: Text = "root_mean_squared_error", dtype: Any = None):
+        super().__init__(name, dtype)
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:  # type: ignore[override]
+        y_true, y_pred = align(as_array(y_true, self.dtype), as_array(y_pred, self.dtype))
+        super().update_state(jnp.square(y_pred - y_true), sample_weight)
+
+    def result(self) -> Any:
+        return jnp.sqrt(super().result())
+
+
+class MeanAbsoluteError(MeanMetricWrapper):
+    """Mean of `mean_absolute_error`."""
+
+    def __init__(self, name: Text = "mean_absolute_error", dtype: Any = None):
+        super().__init__(losses.mean_absolute_error, name, dtype)
+
+
+class MeanAbsolutePercentageError(MeanMetricWrapper):
+    """Mean of `mean_absolute_percentage_error`."""
+
+    def __init__(self, name: Text = "mean_absolute_percentage_error", dtype: Any = None):
+        super().__init__(losses.mean_absolute_percentage_error, name, dtype)
+
+
+class MeanSquaredLogarithmicError(MeanMetricWrapper):
+    """Mean of `mean_squared_logarithmic_error`."""
+
+    def __init__(self, name: Text = "mean_squared_logarithmic_error", dtype: Any = None):
+        super().__init__(losses.mean_squared_logarithmic_error, name, dtype)
+
+
+class LogCoshError(MeanMetricWrapper):
+    """Mean of `log_cosh`."""
+
+    def __init__(self, name: Text = "logcosh", dtype: Any = None):
+        super().__init__(losses.log_cosh, name, dtype)
+
+
+@on_arrays
+def cosine_similarity(y_true: Any, y_pred: Any, axis: int = -1) -> Any:
+    """`sum(y_true · y_pred) / (‖y_true‖ ‖y_pred‖)` over `axis`: 1 for the same direction, unlike the loss."""
+    return jnp.sum(normalized(y_true, axis) * normalized(y_pred, axis), axis)
+
+
+@on_arrays
+def pearson_correlation(y_true: Any, y_pred: Any, axis: int = -1) -> Any:
+    """`cov(y_true, y_pred) / (std(y_true) · std(y_pred))` over `axis`."""
+
+    def standard(y: Any) -> Any:
+        y = y - jnp.mean(y, axis, keepdims=True)
+        return y / jnp.std(y, axis, keepdims=True)
+
+    return jnp.mean(standard(y_true) * standard(y_pred), axis)
+
+
+@on_arrays
+def concordance_correlation(y_true: Any, y_pred: Any, axis: int = -1) -> Any:
+    """`2 cov / (var(y_true) + var(y_pred) + (mean(y_true) - mean(y_pred))²)` over `axis`.
+
+    Lin 1989, A concordance correlation coefficient to evaluate reproducibility, https://doi.org/10.2307/2532051
+    """
+    true_mean, pred_mean = (jnp.mean(y, axis, keepdims=True) for y in (y_true, y_pred))
+    covariance = (y_true - pred_mean) * (y_pred - pred_mean)  # the shift of y_true's mean cancels in the sum
+    variances = jnp.var(y_true, axis, keepdims=True) + jnp.var(y_pred, axis, keepdims=True)
+    spread = variances + jnp.square(true_mean - pred_mean)
+    return jnp.mean(2 * covariance / (spread + dtypes.epsilon()), axis)
+
+
+class CosineSimilarity(MeanMetricWrapper):
+    """Mean of the cosine of the angle between `y_true` and `y_pred`: 1 for the same direction."""
+
+    _direction = "up"
+    _omit_none = frozenset({"axis"})
+
+    def __init__(self, name: Text = "cosine_similarity", dtype: Any = None, axis: int = -1):
+        super().__init__(cosine_similarity, name, dtype, axis=axis)
+
+
+class PearsonCorrelation(MeanMetricWrapper):
+    """Mean of `pearson_correlation`."""
+
+    _direction = "up"
+
+    def __init__(self, name: Text = "pearson_correlation", dtype: Any = None, axis: int = -1):
+        super().__init__(pearson_correlation, name, dtype, axis=axis)
+
+
+class ConcordanceCorrelation(MeanMetricWrapper):
+    """Mean of `concordance_correlation`."""
+
+    _direction = "up"
+
+    def __init__(self, name: Text = "concordance_correlation", dtype: Any = None, axis: int = -1):
+        super().__init__(concordance_correlation, name, dtype, axis=axis)
+
+
+class R2Score(Metric):
+    """`1 - sum((y_true - y_pred)²) / sum((y_true - mean(y_true))²)`, for each output.
+
+    Args:
+        class_aggregation: how the outputs become one: `"uniform_average"`, `"variance_weighted_average"`, or `None`.
+        num_regressors: with a number above 0 the score is adjusted for that many independent variables.
+        name, dtype: see `Metric`.
+
+    Shapes:
+        y_true, y_pred: `(batch, outputs)`; sample_weight: `(batch,)`; result: `()`, or `(outputs,)` with `None`.
+    """
+
+    _direction = "up"
+
+    def __init__(
+        self,
+        class_aggregation: Text = "uniform_average",
+        num_regressors: int = 0,
+        name: Text = "r2_score",
+        dtype: Any = None,
+    ):
+        super().__init__(dtype, name)
+        if class_aggregation not in (None, "uniform_average", "variance_weighted_average"):
+            raise ValueError(
+                f'R2Score "{name}": class_aggregation must be "uniform_average", "variance_weighted_average" or None, '
+                f"got {class_aggregation!r}."
+            )
+        if num_regressors < 0:
+            raise ValueError(f'R2Score "{name}": num_regressors must be at least 0, got {num_regressors}.')
+        self.class_aggregation, self.num_regressors = class_aggregation, num_regressors
+        self.num_samples = self.add_variable((), name="num_samples")
+        self._built = False
+
+    def _build(self, shape: tuple[int, ...]) -> None:
+        if len(shape) != 2:
+            raise ValueError(f'R2Score "{self.name}": y_pred must have shape (batch, outputs), got {shape}.')
+        self.squared_sum = self.add_variable(shape[1:], name="squared_sum")
+        self.sum = self.add_variable(shape[1:], name="sum")
+        self.total_mse = self.add_variable(shape[1:], name="residual")
+        self.count = self.add_variable(shape[1:], name="count")
+        self._built = True
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        y_true, y_pred = align(as_array(y_true, self.dtype), as_array(y_pred, self.dtype))
+        if not self._built:
+            self._build(y_pred.shape)
+        weight = as_array(1 if sample_weight is None else sample_weight, self.dtype)
+        weight = jnp.broadcast_to(weight[:, None] if weight.ndim == 1 else weight, y_true.shape)
+        self.sum.assign_add(jnp.sum(y_true * weight, 0))
+        self.squared_sum.assign_add(jnp.sum(jnp.square(y_true) * weight, 0))
+        self.total_mse.assign_add(jnp.sum(jnp.square(y_true - y_pred) * weight, 0))
+        self.count.assign_add(jnp.sum(weight, 0))
+        self.num_samples.assign_add(y_true.size)
+
+    def result(self) -> Any:
+        if not self._built:
+            return jnp.zeros((), self.dtype)
+        total = self.squared_sum.value - jnp.square(self.sum.value) / self.count.value
+        scores = 1 - self.total_mse.value / total
+        scores = jnp.where(jnp.isinf(scores), 0.0, scores)
+        if self.class_aggregation == "uniform_average":
+            scores = jnp.mean(scores)
+        elif self.class_aggregation == "variance_weighted_average":
+            scores = jnp.sum(total * scores) / jnp.sum(total)
+        return self._adjusted(scores) if self.num_regressors else scores
+
+    def _adjusted(self, scores: Any) -> Any:
+        """`1 - (1 - score)(n - 1) / (n - p - 1)`; the score itself where there are not enough samples."""
+        samples, free = self.num_samples.value, self.num_samples.value - self.num_regressors - 1
+        if not isinstance(free, jax.core.Tracer) and free <= 0:
+            warnings.warn(
+                f'R2Score "{self.name}": num_regressors {self.num_regressors} must be less than the number of '
+                "samples minus 1 for an adjusted score; the score is not adjusted.",
+                stacklevel=3,
+            )
+        adjusted = 1 - (1 - scores) * (samples - 1) / jnp.where(free > 0, free, 1)
+        return jnp.where(free > 0, adjusted, scores)

@@ -1,0 +1,85 @@
+"""Copies of models with fresh weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from lamina.core import tree
+from lamina.core.symbolic import KerasTensor, Operation
+from lamina.layer import Layer
+from lamina.layers.core import Input, InputLayer
+from lamina.models.functional import Function
+from lamina.models.model import Model
+from lamina.models.sequential import Sequential
+
+
+def clone_model(
+    model: Model,
+    input_tensors: Any = None,
+    clone_function: Callable[[Layer], Layer] | None = None,
+    call_function: Callable | None = None,
+    recursive: bool = False,
+    **kwargs: Any,
+) -> Model:
+    """A model of the same architecture with new weights.
+
+    Args:
+        model: a Sequential or functional model; a subclass is rebuilt from its configuration.
+        input_tensors: symbolic tensors to begin with, in place of new inputs.
+        clone_function: makes the copy of each layer but inputs; `from_config` of its configuration if not given.
+        call_function: `call_function(new_layer, *args, **kwargs)` calls the copies, where they are not just called.
+        recursive: whether models inside go through `clone_function` layer by layer.
+    """
+    if kwargs:
+        raise TypeError(f"clone_model: must not be given unknown arguments, got {', '.join(kwargs)}.")
+
+    def copy(layer: Any) -> Any:
+        if recursive and isinstance(layer, Model) and layer._function is not None:
+            return clone_model(layer, None, clone_function, call_function, True)
+        if clone_function is not None and isinstance(layer, Layer):
+            return clone_function(layer)
+        return type(layer).from_config(layer.get_config())
+
+    if isinstance(model, Sequential):
+        entry = [] if model._entry is None else [InputLayer.from_config(model._entry.get_config())]
+        if input_tensors is not None:
+            entry = [*tree.flatten(input_tensors)]
+        twin = Sequential([*entry, *(copy(layer) for layer in model.layers)], trainable=model.trainable, name=model.name)
+        if model._function is not None and not twin.built:
+            twin.build(model._function.inputs[0].shape)
+        return twin
+    if model._function is None:
+        if input_tensors is not None or clone_function is not None:
+            raise ValueError(
+                f'clone_model: a subclassed model has no graph, so input_tensors and clone_function must be None; '
+                f'got "{model.name}".'
+            )
+        return type(model).from_config(model.get_config())
+    return _clone_graph(model, model._function, input_tensors, copy, call_function)
+
+
+def _clone_graph(model: Model, function: Function, input_tensors: Any, copy: Callable, call: Callable | None) -> Model:
+    def new_input(tensor: KerasTensor) -> Any:
+        return Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=tensor.name)
+
+    starts = [new_input(t) for t in function.inputs] if input_tensors is None else tree.flatten(input_tensors)
+    values: dict[int, Any] = {id(old): new for old, new in zip(function.inputs, starts)}
+    copies: dict[int, Operation] = {}
+    for node in function.nodes:
+        if all(id(t) in values for t in node.outputs):
+            continue
+        twin = copies.setdefault(id(node.operation), copy(node.operation)) if id(
+            node.operation
+        ) not in copies else copies[id(node.operation)]
+        args, kwargs = tree.map_structure(
+            lambda x: values[id(x)] if isinstance(x, KerasTensor) else x, (node.args, node.kwargs)
+        )
+        outputs = call(twin, *args, **kwargs) if call is not None else twin(*args, **kwargs)
+        values.update((id(t), x) for t, x in zip(node.outputs, tree.flatten(outputs)))
+    inputs = tree.pack_sequence_as(function.inputs_structure, starts)
+    outputs = tree.map_structure(lambda t: values[id(t)], function.outputs_structure)
+    twin = Model(inputs, outputs, name=model.name)
+    if not model.trainable:
+        twin.trainable = False
+    return twin

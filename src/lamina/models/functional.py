@@ -1,0 +1,319 @@
+"""`Function`: what lies between symbolic inputs and outputs, as one operation; and its saved form."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import tree_util
+
+from lamina.core import config as configuration
+from lamina.core import masking, tree
+from lamina.core.symbolic import KerasTensor, Node, Operation, node_of
+from lamina.layer import Layer
+from lamina.layers.core import InputLayer
+
+
+class Function(Operation):
+    """The graph between symbolic inputs and outputs, run as one operation.
+
+    Args:
+        inputs: symbolic tensors, alone or in lists, tuples and dicts.
+        outputs: symbolic tensors that derive from them.
+        name: unique if not given.
+    """
+
+    def __init__(self, inputs: Any, outputs: Any, name: str | None = None):
+        super().__init__(name)
+        for kind, structure in (("inputs", inputs), ("outputs", outputs)):
+            wrong = [t for t in tree.flatten(structure) if not isinstance(t, KerasTensor)]
+            if wrong or not tree.flatten(structure):
+                raise ValueError(f'Function "{self.name}": {kind} must be symbolic tensors, got {wrong[:1] or structure}.')
+        flat = tree.flatten(inputs)
+        if len({id(t) for t in flat}) != len(flat):
+            raise ValueError(f'Function "{self.name}": inputs must be different tensors, got one twice.')
+        self.inputs_structure, self.outputs_structure = inputs, outputs
+        self.inputs: list[KerasTensor] = flat
+        self.outputs: list[KerasTensor] = tree.flatten(outputs)
+        self.nodes, self.operations = _sorted_graph(self.name, self.inputs, self.outputs)
+
+    @property
+    def layers(self) -> list[Layer]:
+        """The operations that are layers, inputs first."""
+        return [operation for operation in self.operations if isinstance(operation, Layer)]
+
+    def call(self, inputs: Any, mask: Any = None) -> Any:
+        """Run every node in order."""
+        arrays = self._arranged(inputs)
+        if mask is not None:
+            for array, one in zip(arrays, tree.flatten(mask)):
+                masking.set_mask(array, one)
+        values = {id(t): x for t, x in zip(self.inputs, arrays)}
+        for node in self.nodes:
+            if all(id(t) in values for t in node.outputs):
+                continue  # an input
+            args, kwargs = tree_util.tree_map(lambda t: _filled(t, values), (node.args, node.kwargs))
+            outputs = node.operation(*args, **kwargs)
+            values.update((id(t), x) for t, x in zip(node.outputs, tree_util.tree_leaves(outputs)))
+        return tree.map_structure(lambda t: values[id(t)], self.outputs_structure)
+
+    def _arranged(self, inputs: Any) -> list[Any]:
+        """The given arrays in the order of the graph's inputs, each checked, cast and of the right rank."""
+        wanted = self.inputs_structure
+        names = [t.name for t in self.inputs]
+        if isinstance(inputs, dict):
+            keys = sorted(wanted) if isinstance(wanted, dict) else names
+            missing = [key for key in keys if key not in inputs]
+            if missing:
+                raise ValueError(
+                    f'{self._who()}: the inputs must have the keys {keys}, got {sorted(inputs)}; '
+                    f"{missing[0]!r} is missing."
+                )
+            arrays = [x for key in keys for x in tree.flatten(inputs[key])]
+        else:
+            arrays = tree.flatten(inputs)
+        if len(arrays) != len(self.inputs):
+            raise ValueError(f"{self._who()}: must get {len(self.inputs)} inputs ({', '.join(names)}), got {len(arrays)}.")
+        return [self._fitted(t, x) for t, x in zip(self.inputs, arrays)]
+
+    def _fitted(self, tensor: KerasTensor, x: Any) -> Any:
+        if x is None:
+            operation = tensor._keras_history and tensor._keras_history[0]
+            if getattr(operation, "optional", False):
+                return None
+        if not isinstance(x, (jax.Array, KerasTensor)):
+            x = jnp.asarray(np.asarray(x))
+        if not isinstance(x, KerasTensor) and x.dtype != tensor.dtype:
+            cast = x.astype(tensor.dtype)
+            masking.set_mask(cast, masking.get_mask(x))
+            x = cast
+        shape, rank = tensor.shape, len(tensor.shape)
+        if x.ndim == rank + 1 and x.shape[-1] == 1:
+            x = x[..., 0]
+        elif x.ndim == rank - 1 and rank > 0 and shape[-1] == 1:
+            x = x[..., None]
+        fits = x.ndim == rank and all(
+            a == b for a, b in zip(x.shape, shape) if isinstance(a, int) and b is not None
+        )
+        if not fits:
+            given = tuple(d if isinstance(d, int) else None for d in x.shape)
+            raise ValueError(f'{self._who()}: input "{tensor.name}" must have shape {shape}, got {given}.')
+        return x
+
+    def _who(self) -> str:
+        return f'Functional "{self.name}"'
+
+    def compute_output_spec(self, inputs: Any) -> Any:
+        return tree.map_structure(lambda t: KerasTensor(t.shape, t.dtype), self.outputs_structure)
+
+    def get_config(self) -> dict[str, Any]:
+        """The layers with their calls, as Keras writes them."""
+        kept = {id(node) for node in self.nodes}
+        place = {}  # (operation, node) -> its number among the nodes of the operation that belong to this graph
+        for operation in self.operations:
+            numbers = iter(range(len(self.nodes)))
+            place.update({(id(operation), n.index): next(numbers) for n in operation._inbound_nodes if id(n) in kept})
+
+        def history(tensor: KerasTensor) -> list[Any]:
+            operation, index, position = tensor._keras_history  # type: ignore[misc]
+            return [operation.name, place[id(operation), index], position]
+
+        def saved(value: Any) -> Any:
+            if isinstance(value, KerasTensor):
+                out = value.serialized_tensor()
+                out["config"]["keras_history"] = history(value)
+                return out
+            if isinstance(value, (list, tuple)):
+                return [saved(item) for item in value]
+            if isinstance(value, dict):
+                return {key: saved(item) for key, item in value.items()}
+            return configuration.serialize(value)
+
+        layers = []
+        for operation in self.operations:
+            calls = [n for n in operation._inbound_nodes if id(n) in kept and n.inputs]
+            form = configuration.serialize(operation)
+            nodes = [_saved_call(operation, node, saved) for node in calls]
+            layers.append({**form, "name": operation.name, "inbound_nodes": nodes})
+        return {
+            "name": self.name,
+            "layers": layers,
+            "input_layers": tree.map_structure(history, self.inputs_structure),
+            "output_layers": tree.map_structure(history, self.outputs_structure),
+        }
+
+
+def _saved_call(operation: Operation, node: Node, saved: Callable) -> dict[str, Any]:
+    split = getattr(operation, "graph_arguments", None)
+    args, kwargs = split(node) if split is not None else (node.args, node.kwargs)
+    return {"args": saved(list(args)), "kwargs": saved(kwargs)}
+
+
+def _filled(leaf: Any, values: dict[int, Any]) -> Any:
+    return values[id(leaf)] if isinstance(leaf, KerasTensor) else leaf
+
+
+def _sorted_graph(
+    name: str, inputs: list[KerasTensor], outputs: list[KerasTensor]
+) -> tuple[list[Node], list[Operation]]:
+    """The nodes between inputs and outputs, and their operations, in Keras's order.
+
+    Operations go by the length of the longest way to an output, longest first, and then as a depth-first walk from the
+    outputs meets them. Weights in files and in `get_weights` follow this order.
+    """
+    sources = {id(t): t for t in inputs}
+    finished: list[Node] = []  # parents before children
+    met: dict[int, int] = {}
+    state: dict[int, int] = {}  # node -> 1 open, 2 finished
+    for output in outputs:
+        stack: list[tuple[Node, Iterator[KerasTensor]]] = []
+        _enter(name, node_of(output), sources, met, state, stack)
+        while stack:
+            node, parents = stack[-1]
+            parent = next((node_of(t) for t in parents if state.get(id(node_of(t))) != 2), None)
+            if parent is not None:
+                if state.get(id(parent)) == 1:
+                    raise ValueError(f'Functional "{name}": the graph must have no cycle, got one at "{parent.operation.name}".')
+                _enter(name, parent, sources, met, state, stack)
+            else:
+                stack.pop()
+                state[id(node)] = 2
+                finished.append(node)
+    depth: dict[int, int] = {}
+    operation_depth: dict[int, int] = {}
+    for node in reversed(finished):
+        own = max(depth.get(id(node), 0), operation_depth.get(id(node.operation), 0))
+        depth[id(node)] = operation_depth[id(node.operation)] = own
+        if not _is_source(node, sources):
+            for parent in node.parent_nodes:
+                depth[id(parent)] = max(depth.get(id(parent), 0), own + 1)
+    for tensor in inputs:
+        node = node_of(tensor)
+        if id(node) not in state:  # an input that no output needs
+            finished.append(node)
+            met[id(node.operation)] = -1
+            operation_depth[id(node.operation)] = depth[id(node)] = 0
+    operations = {id(n.operation): n.operation for n in finished}
+    ordered = sorted(operations.values(), key=lambda o: (-operation_depth[id(o)], met[id(o)]))
+    order = {id(o): i for i, o in enumerate(ordered)}
+    nodes = sorted(finished, key=lambda n: (-depth[id(n)], order[id(n.operation)]))
+    _check_names(name, ordered)
+    return nodes, ordered
+
+
+def _is_source(node: Node, sources: dict[int, KerasTensor]) -> bool:
+    return not node.inputs or any(id(t) in sources for t in node.outputs)
+
+
+def _enter(name: str, node: Node, sources: dict, met: dict, state: dict, stack: list) -> None:
+    met.setdefault(id(node.operation), len(met))
+    state[id(node)] = 1
+    source = _is_source(node, sources)
+    if source and not any(id(t) in sources for t in node.outputs):
+        raise ValueError(
+            f'Functional "{name}": every input that an output needs must be among the inputs; '
+            f'"{node.operation.name}" is not.'
+        )
+    stack.append((node, iter(() if source else node.inputs)))
+
+
+def _check_names(name: str, operations: list[Operation]) -> None:
+    seen: set[str] = set()
+    for operation in operations:
+        if operation.name in seen:
+            raise ValueError(f'Functional "{name}": names of layers must be unique, got "{operation.name}" twice.')
+        seen.add(operation.name)
+
+
+def function_from_config(config: dict[str, Any], custom_objects: Any = None) -> tuple[Any, Any]:
+    """The symbolic inputs and outputs of a saved graph; its layers are made anew."""
+    forms = {form["name"]: form for form in config["layers"]}
+    operations = {name: _operation_from(form, custom_objects) for name, form in forms.items()}
+    made: dict[tuple[str, int], list[Any]] = {}
+    for name, operation in operations.items():
+        operation.name = name
+        if isinstance(operation, InputLayer):
+            made[name, 0] = list(operation._inbound_nodes[0].outputs)
+
+    def tensor(history: Any) -> Any:
+        name, index, position = history[0], history[1], history[2]
+        return made[name, index][position]
+
+    waiting = [(n, i, call) for n, form in forms.items() for i, call in enumerate(form.get("inbound_nodes") or [])]
+    done = {name: 0 for name in forms}
+    while waiting:
+        later = []
+        for name, index, call in waiting:
+            ready = done[name] == index and all((h[0], h[1]) in made for h in _histories(call))
+            if not ready:
+                later.append((name, index, call))
+                continue
+            args, kwargs = _restored(call, tensor, custom_objects)
+            outputs = _call_saved(operations[name], args, kwargs, forms[name])
+            made[name, index] = tree_util.tree_leaves(outputs)
+            done[name] += 1
+        if len(later) == len(waiting):
+            odd = ", ".join(sorted({n for n, _, _ in later}))
+            raise ValueError(f'Functional "{config.get("name")}": the saved graph has a cycle or a gap at {odd}.')
+        waiting = later
+    return _ends(config["input_layers"], tensor), _ends(config["output_layers"], tensor)
+
+
+def _operation_from(form: dict[str, Any], custom_objects: Any) -> Any:
+    return configuration.deserialize({k: v for k, v in form.items() if k != "inbound_nodes"}, custom_objects)
+
+
+def _call_saved(operation: Any, args: list, kwargs: dict, form: dict[str, Any]) -> Any:
+    """Call on symbolic tensors. Masks are not part of the graph: they ride on the data."""
+    if isinstance(operation, Layer):
+        kwargs = {k: v for k, v in kwargs.items() if not (k.endswith("mask") and v is None)}
+    return operation(*args, **kwargs)
+
+
+def _is_history(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and len(value) in (3, 4) and isinstance(value[0], str)
+
+
+def _ends(saved: Any, tensor: Callable) -> Any:
+    if _is_history(saved):
+        return tensor(saved)
+    if isinstance(saved, dict):
+        return {key: _ends(value, tensor) for key, value in saved.items()}
+    ends = [_ends(value, tensor) for value in saved]
+    return ends
+
+
+def _histories(call: Any) -> Iterator[Any]:
+    """The places in the graph that a saved call takes its inputs from."""
+    if isinstance(call, dict):
+        if call.get("class_name") == "__keras_tensor__":
+            yield call["config"]["keras_history"]
+        else:
+            for value in call.values():
+                yield from _histories(value)
+    elif isinstance(call, (list, tuple)):
+        if _is_history(call) and isinstance(call[1], int):
+            yield call  # the form of Keras 2
+        else:
+            for value in call:
+                yield from _histories(value)
+
+
+def _restored(call: Any, tensor: Callable, custom_objects: Any) -> tuple[list, dict]:
+    if isinstance(call, (list, tuple)):  # the form of Keras 2: [[name, node, tensor, kwargs], ...]
+        tensors = [tensor(h) for h in call]
+        return [tensors[0] if len(tensors) == 1 else tensors], (call[0][3] if len(call[0]) > 3 else {})
+
+    def restore(value: Any) -> Any:
+        if isinstance(value, dict):
+            if value.get("class_name") == "__keras_tensor__":
+                return tensor(value["config"]["keras_history"])
+            if "class_name" in value and "config" in value:
+                return configuration.deserialize(value, custom_objects)
+            return {key: restore(item) for key, item in value.items()}
+        return [restore(item) for item in value] if isinstance(value, list) else value
+
+    return restore(list(call["args"])), restore(dict(call["kwargs"]))

@@ -1,0 +1,210 @@
+"""`Model`: a layer that trains. `Functional`: a model made of a graph."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from lamina.core import config as configuration
+from lamina.core import tree
+from lamina.core.symbolic import KerasTensor
+from lamina.layer import Layer
+from lamina.layers.core import Input, InputLayer
+from lamina.models.functional import Function, function_from_config
+from lamina.models.summary import print_summary
+from lamina.saving import archive
+from lamina.training.trainer import Trainer
+
+
+def _is_graph(args: tuple, kwargs: dict[str, Any]) -> bool:
+    """Whether constructor arguments are symbolic inputs and outputs."""
+    return "inputs" in kwargs or (len(args) >= 2 and all(isinstance(t, KerasTensor) for t in tree.flatten(args[0])))
+
+
+class Model(Trainer, Layer):
+    """Layers put together, with training.
+
+    Either of a graph, `Model(inputs, outputs)`, or a subclass that makes layers in `__init__` and uses them in `call`.
+
+    Args:
+        inputs, outputs: symbolic tensors, alone or in lists, tuples and dicts.
+        name: unique if not given.
+        trainable: whether training changes the weights.
+    """
+
+    _not_parts = Layer._not_parts | Trainer._not_parts | {"_function"}
+    _function: Function | None = None
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        return object.__new__(Functional if cls is Model and _is_graph(args, kwargs) else cls)
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        graph: dict[str, Any] = {}
+        if _is_graph(args, kwargs):
+            graph = dict(zip(("inputs", "outputs", "name"), args))
+            graph.update({key: kwargs.pop(key) for key in ("inputs", "outputs") if key in kwargs})
+            kwargs.setdefault("name", graph.pop("name", None))
+            args = ()
+        if args:
+            raise TypeError(f"{type(self).__name__}: must be given symbolic inputs and outputs or keywords, got {args!r}.")
+        Trainer.__init__(self)
+        Layer.__init__(self, **kwargs)
+        if graph:
+            self._set_graph(graph["inputs"], graph["outputs"])
+
+    def _set_graph(self, inputs: Any, outputs: Any) -> None:
+        function = Function(inputs, outputs, name=self.name)
+        if any(not isinstance(t._keras_history[0], InputLayer) for t in function.inputs):  # type: ignore[index]
+            # The graph begins in the middle of another one: it gets inputs of its own.
+            inputs = tree.map_structure(lambda t: Input(batch_shape=t.shape, dtype=t.dtype, name=t.name), inputs)
+            function = Function(inputs, function(inputs) if len(function.nodes) else outputs, name=self.name)
+        self._function = function
+        self._graph_layers = function.layers
+        self.built = True
+
+    # What a graph knows ------------------------------------------------------------------------------------------
+
+    @property
+    def inputs(self) -> list[KerasTensor] | None:
+        """The symbolic inputs of the graph."""
+        return self._function.inputs if self._function else None
+
+    @property
+    def outputs(self) -> list[KerasTensor] | None:
+        """The symbolic outputs of the graph."""
+        return self._function.outputs if self._function else None
+
+    @property
+    def input(self) -> Any:
+        return self._function.inputs_structure if self._function else super().input
+
+    @property
+    def output(self) -> Any:
+        return self._function.outputs_structure if self._function else super().output
+
+    @property
+    def input_shape(self) -> Any:
+        """The shapes of the inputs."""
+        return tree.map_structure(lambda t: t.shape, self.input)
+
+    @property
+    def output_shape(self) -> Any:
+        """The shapes of the outputs."""
+        return tree.map_structure(lambda t: t.shape, self.output)
+
+    @property
+    def input_names(self) -> list[str]:
+        """The names of the inputs."""
+        return [t.name for t in self.inputs or ()]
+
+    @property
+    def output_names(self) -> list[str]:
+        """The names of the layers that the outputs come from."""
+        return [t._keras_history[0].name for t in self.outputs or ()]  # type: ignore[index]
+
+    @property
+    def operations(self) -> list[Any]:
+        """The layers and ops of the graph."""
+        return list(self._function.operations) if self._function else []
+
+    @property
+    def layers(self) -> list[Layer]:
+        """The layers right below the model."""
+        return self._layers
+
+    def get_layer(self, name: str | None = None, index: int | None = None) -> Layer:
+        """The layer of a name, or at a place in `layers`."""
+        layers = self.layers
+        if (name is None) == (index is None):
+            raise ValueError(f"{self._who()}: get_layer must get a name or an index, one of the two.")
+        if index is not None:
+            if not -len(layers) <= index < len(layers):
+                raise ValueError(f"{self._who()}: get_layer's index must be below {len(layers)}, got {index}.")
+            return layers[index]
+        for layer in layers:
+            if layer.name == name:
+                return layer
+        known = ", ".join(layer.name for layer in layers)
+        raise ValueError(f"{self._who()}: get_layer must get the name of a layer ({known}), got {name!r}.")
+
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        """Run the graph; a subclass without one defines its own."""
+        if self._function is None:
+            raise NotImplementedError(f"{self._who()}: a subclass of Model must define call, or be given a graph.")
+        return self._function.call(inputs, mask)
+
+    def _convert(self, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
+        if self._function is not None and len(args) > 0:  # the graph casts its inputs itself, each to its own dtype
+            return args, kwargs
+        return super()._convert(args, kwargs)
+
+    def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
+        """None of its own for a graph: the layers inside have given the outputs theirs."""
+        return None if self._function is not None else super().compute_mask(inputs, previous_mask)
+
+    def summary(
+        self,
+        line_length: int | None = None,
+        positions: Sequence[float] | None = None,
+        print_fn: Any = None,
+        expand_nested: bool = False,
+        show_trainable: bool = False,
+        layer_range: Sequence[str] | None = None,
+    ) -> None:
+        """Print a table of the layers, their output shapes and their numbers of weights."""
+        print_summary(self, line_length, positions, print_fn, expand_nested, show_trainable, layer_range)
+
+    # Files ------------------------------------------------------------------------------------------------------
+
+    def get_config(self) -> dict[str, Any]:
+        config = super().get_config()
+        if self._function is not None and _arguments_are_graph(self):
+            config = {**self._function.get_config(), "name": self.name, "trainable": self.trainable}
+        return config
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
+        """The model that `get_config` described."""
+        if isinstance(config, dict) and {"layers", "input_layers", "output_layers"} <= config.keys():
+            inputs, outputs = function_from_config(config, custom_objects)
+            model = cls(inputs, outputs, name=config.get("name"))
+            if config.get("trainable") is False:
+                model.trainable = False
+            return model
+        return super().from_config(config)
+
+    def to_json(self, **kwargs: Any) -> str:
+        """The architecture as JSON, for `model_from_json`."""
+        return json.dumps(configuration.serialize(self), **kwargs)
+
+    def save(self, filepath: Any, overwrite: bool = True, zipped: bool | None = None, **kwargs: Any) -> None:
+        """Write architecture, weights and the state of training to a `.keras` file, all or nothing."""
+        archive.save_model(self, filepath, overwrite=overwrite, zipped=zipped, **kwargs)
+
+    def save_weights(self, filepath: Any, overwrite: bool = True, max_shard_size: float | None = None) -> None:
+        """Write the weights to a `.weights.h5` file, all or nothing."""
+        archive.save_weights(self, filepath, overwrite=overwrite, max_shard_size=max_shard_size)
+
+    def load_weights(self, filepath: Any, skip_mismatch: bool = False, **kwargs: Any) -> None:
+        """Read the weights from a `.weights.h5` or `.keras` file; on an error the model stays as it was."""
+        archive.load_weights(self, filepath, skip_mismatch=skip_mismatch, **kwargs)
+
+
+def _arguments_are_graph(model: Model) -> bool:
+    """Whether the class is built from inputs and outputs (then the graph is the configuration)."""
+    own = next(c for c in type(model).__mro__ if "__init__" in c.__dict__)
+    return own in (Model, Functional)
+
+
+class Functional(Model):
+    """A model made of the graph between inputs and outputs. `Model(inputs, outputs)` makes one."""
+
+    def serialized_class(self) -> tuple[str, str, str | None]:
+        """What files call this class."""
+        return "keras.src.models.functional", "Functional", "Functional"
+
+
+def model_from_json(json_string: str, custom_objects: Any = None) -> Any:
+    """The model, with fresh weights, that `to_json` described."""
+    return configuration.deserialize(json.loads(json_string), custom_objects)

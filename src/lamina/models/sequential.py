@@ -1,0 +1,143 @@
+"""`Sequential`: a stack of layers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from lamina.core import config as configuration
+from lamina.core.symbolic import KerasTensor
+from lamina.layer import Layer
+from lamina.layers.core import Input, InputLayer
+from lamina.models.model import Model
+
+
+class Sequential(Model):
+    """Layers one after the other, each with one input and one output.
+
+    The stack builds itself from an `Input` in front, or from the first data that it sees.
+
+    Args:
+        layers: the layers, first to last.
+        trainable: whether training changes the weights.
+        name: unique if not given.
+    """
+
+    _not_parts = Model._not_parts | {"_graph_layers", "_entry"}
+
+    def __init__(self, layers: Sequence[Any] | None = None, trainable: bool = True, name: str | None = None):
+        super().__init__(trainable=trainable, name=name)
+        self._entry: InputLayer | None = None
+        self._stack: list[Layer] = []
+        for layer in layers or ():
+            self._append(layer)
+        self._maybe_rebuild()
+
+    def add(self, layer: Any, rebuild: bool = True) -> None:
+        """Put a layer on top of the stack."""
+        self._append(layer)
+        if rebuild:
+            self._maybe_rebuild()
+
+    def _append(self, layer: Any) -> None:
+        if isinstance(layer, KerasTensor) and layer._keras_history is not None:
+            layer = layer._keras_history[0]
+        if not isinstance(layer, Layer):
+            raise TypeError(f'Sequential "{self.name}": layers must be layers or Input, got {layer!r}.')
+        if any(layer.name == other.name for other in self._stack):
+            raise ValueError(f'Sequential "{self.name}": names of layers must be unique, got "{layer.name}" twice.')
+        if isinstance(layer, InputLayer):
+            if self._stack or self._entry is not None:
+                raise ValueError(f'Sequential "{self.name}": an Input must come first and once, got "{layer.name}".')
+            self._entry = layer
+            return
+        if not self._stack and self._entry is None:
+            self._entry = _entry_of(layer)
+        self._stack.append(layer)
+
+    def pop(self, rebuild: bool = True) -> Layer:
+        """Take the top layer off the stack."""
+        if not self._stack:
+            raise ValueError(f'Sequential "{self.name}": pop needs a layer, and there is none.')
+        layer = self._stack.pop()
+        self.built, self._function = False, None
+        if rebuild:
+            self._maybe_rebuild()
+        return layer
+
+    def _maybe_rebuild(self) -> None:
+        self.built, self._function = False, None
+        if self._entry is not None and self._stack:
+            self.build(self._entry.batch_shape)
+
+    def build(self, input_shape: Any = None) -> None:
+        if self._entry is None or input_shape is None:
+            if not isinstance(input_shape, (tuple, list)):
+                raise ValueError(f'Sequential "{self.name}": input_shape must be a tuple, got {input_shape!r}.')
+            if not self._stack:
+                raise ValueError(f'Sequential "{self.name}": must have a layer to be built, got none.')
+            entry: Any = Input(batch_shape=(None, *input_shape[1:]), dtype=self._input_dtype())
+        else:
+            entry = self._entry.output
+        outputs = entry
+        for layer in self._stack:
+            outputs = layer(outputs)
+        self._set_graph(entry, outputs)
+
+    def _input_dtype(self) -> Any:
+        """The dtype of an input that nobody described: the data's own kind is kept by not casting integers."""
+        return self.__dict__.get("_first_dtype") or self.compute_dtype
+
+    def _build_for(self, arrays: dict[str, Any]) -> None:
+        first = next(iter(arrays.values()))
+        if not hasattr(first, "dtype"):
+            raise ValueError(f'Sequential "{self.name}": must get one array, got {type(first).__name__}.')
+        self._first_dtype = str(first.dtype)
+        super()._build_for(arrays)
+
+    @property
+    def layers(self) -> list[Layer]:
+        return list(self._stack)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        if self._function is None:
+            for layer in self._stack:
+                input_shape = layer.compute_output_shape(input_shape)
+            return input_shape
+        return super().compute_output_shape(input_shape)
+
+    def get_config(self) -> dict[str, Any]:
+        layers = [*([self._entry] if self._entry is not None else []), *self._stack]
+        config = {
+            "name": self.name,
+            "trainable": self.trainable,
+            "dtype": configuration.serialize(self.dtype_policy),
+            "layers": [configuration.serialize(layer) for layer in layers],
+        }
+        if self._function is not None:
+            config["build_input_shape"] = tuple(self._function.inputs[0].shape)
+        return config
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Sequential:
+        layers = [configuration.deserialize(form, custom_objects) for form in config["layers"]]
+        model = cls(layers, name=config.get("name"))
+        shape = config.get("build_input_shape")
+        if not model.built and shape and isinstance(shape, (tuple, list)):
+            model.build(tuple(shape))
+        if config.get("trainable") is False:
+            model.trainable = False
+        return model
+
+    def serialized_class(self) -> tuple[str, str, str | None]:
+        """What files call this class."""
+        return "keras", "Sequential", None
+
+
+def _entry_of(layer: Layer) -> InputLayer | None:
+    """The input that a first layer brings along: a model's own, or the one of its `input_shape` argument."""
+    if isinstance(layer, Model) and layer._function is not None:
+        tensor = layer._function.inputs[0]
+        return InputLayer(batch_shape=tensor.shape, dtype=tensor.dtype)
+    shape = getattr(layer, "_input_shape_arg", None)
+    return None if shape is None else InputLayer(shape=shape, dtype=layer.input_dtype)

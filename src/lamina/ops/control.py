@@ -1,0 +1,228 @@
+"""The core of `keras.ops`: conversion, shapes, slices, scatters, and control flow of JAX under Keras's names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from lamina.core import dtypes
+from lamina.core.symbolic import KerasTensor, op
+from lamina.core.variable import Variable
+from lamina.ops.binding import dtype_name, operand
+
+
+@op(elementwise=True)
+def convert_to_tensor(x: Any, dtype: Any = None, sparse: bool | None = None, ragged: bool | None = None) -> Any:
+    """`x` as an array, of `dtype` if given."""
+    if sparse or ragged:
+        raise ValueError(f"convert_to_tensor: sparse and ragged must not be set, got {sparse=}, {ragged=}.")
+    return jnp.asarray(x, dtype=dtype_name(dtype))
+
+
+def convert_to_numpy(x: Any) -> np.ndarray:
+    """`x` as a NumPy array of its own."""
+    return np.array(x)
+
+
+@op(elementwise=True)
+def cast(x: Any, dtype: Any) -> Any:
+    """`x` in another dtype."""
+    return jnp.asarray(x, dtype=dtypes.standardize_dtype(dtype))
+
+
+@op(elementwise=True)
+def saturate_cast(x: Any, dtype: Any) -> Any:
+    """`x` in another dtype, with values outside its range moved to its ends."""
+    x = jnp.asarray(x)
+    target = jnp.dtype(dtypes.standardize_dtype(dtype))
+    low, high = (max(_range(x.dtype)[0], _range(target)[0]), min(_range(x.dtype)[1], _range(target)[1]))
+    # In a coarser float the end may round outwards; the next value inwards is safe.
+    ends = []
+    for end in (low, high):
+        limit = np.asarray(end).astype(x.dtype)
+        if not low <= limit.item() <= high:
+            limit = np.nextafter(limit, np.zeros((), x.dtype))
+        ends.append(limit)
+    return jnp.clip(x.astype("int32") if x.dtype == bool else x, *ends).astype(target)
+
+
+def _range(dtype: Any) -> tuple[Any, Any]:
+    if dtype == bool:
+        return 0, 1
+    info = jnp.iinfo(dtype) if jnp.issubdtype(dtype, jnp.integer) else jnp.finfo(dtype)
+    return (info.min, info.max) if isinstance(info.min, int) else (float(info.min), float(info.max))
+
+
+def dtype(x: Any) -> str:
+    """The name of the dtype of `x`."""
+    return dtypes.standardize_dtype(x.dtype)
+
+
+def shape(x: Any) -> tuple[int | None, ...]:
+    """The shape of `x`; `None` is an unknown size."""
+    return x.shape if isinstance(x, (KerasTensor, Variable)) else jnp.shape(x)
+
+
+def is_tensor(x: Any) -> bool:
+    """Whether `x` is an array of JAX."""
+    return isinstance(x, jax.Array)
+
+
+@op
+def slice(inputs: Any, start_indices: Any, shape: Sequence[int]) -> Any:
+    """The block of a shape that starts at some indices; -1 is all that remains along an axis."""
+    inputs, start_indices = jnp.asarray(inputs), operand(start_indices)
+    sizes = [inputs.shape[i] - int(start_indices[i]) if size == -1 else size for i, size in enumerate(shape)]
+    return lax.dynamic_slice(inputs, tuple(start_indices), sizes)
+
+
+@op
+def slice_update(inputs: Any, start_indices: Any, updates: Any) -> Any:
+    """`inputs` with `updates` written over the block that starts at some indices."""
+    return lax.dynamic_update_slice(jnp.asarray(inputs), jnp.asarray(updates), tuple(operand(start_indices)))
+
+
+@op
+def scatter(indices: Any, values: Any, shape: Sequence[int]) -> Any:
+    """Zeros of a shape, with `values` added at the index vectors along the last axis of `indices`."""
+    indices, values = jnp.asarray(indices), jnp.asarray(values)
+    return jnp.zeros(shape, values.dtype).at[tuple(jnp.moveaxis(indices, -1, 0))].add(values)
+
+
+_SCATTERS = {None: "set", "add": "add", "max": "max", "min": "min", "mul": "multiply"}
+
+
+@op
+def scatter_update(inputs: Any, indices: Any, updates: Any, reduction: str | None = None) -> Any:
+    """`inputs` with `updates` written (or added, ...) at the index vectors that are the rows of `indices`."""
+    reduction = reduction.lower() if isinstance(reduction, str) else reduction
+    if reduction not in _SCATTERS:
+        raise ValueError(f"scatter_update: reduction must be None, 'add', 'max', 'min' or 'mul', got {reduction!r}.")
+    places = jnp.asarray(inputs).at[tuple(jnp.asarray(indices).T)]
+    return getattr(places, _SCATTERS[reduction])(operand(updates))
+
+
+@op
+def unstack(x: Any, num: int | None = None, axis: int = 0) -> list[Any]:
+    """The parts of `x` along an axis, without that axis."""
+    x = jnp.asarray(x)
+    return [lax.index_in_dim(x, i, axis, keepdims=False) for i in range(x.shape[axis] if num is None else num)]
+
+
+@op(elementwise=True)
+def stop_gradient(variable: Any) -> Any:
+    """The same values, which gradients do not pass."""
+    return lax.stop_gradient(operand(variable))
+
+
+@op
+def cond(pred: Any, true_fn: Callable, false_fn: Callable) -> Any:
+    """`true_fn()` if `pred` holds, else `false_fn()`."""
+    return lax.cond(pred, true_fn, false_fn)
+
+
+@op
+def switch(index: Any, branches: Sequence[Callable], *operands: Any) -> Any:
+    """`branches[index](*operands)`, the index moved into range."""
+    return lax.switch(index, branches, *operands)
+
+
+@op
+def while_loop(cond: Callable, body: Callable, loop_vars: Any, maximum_iterations: int | None = None) -> Any:
+    """`loop_vars = body(*loop_vars)` for as long as `cond(*loop_vars)` holds."""
+    several = isinstance(loop_vars, (tuple, list))
+    start = (0, tuple(loop_vars) if several else (loop_vars,))
+
+    def goes_on(state: tuple) -> Any:
+        count, values = state
+        holds = cond(*values)
+        return holds if maximum_iterations is None else jnp.logical_and(holds, count < maximum_iterations)
+
+    def step(state: tuple) -> tuple:
+        count, values = state
+        new = body(*values)
+        return count + 1, (tuple(new) if several else (new,))
+
+    _, values = lax.while_loop(goes_on, step, start)
+    return values if several else values[0]
+
+
+@op
+def fori_loop(lower: Any, upper: Any, body_fun: Callable, init_val: Any) -> Any:
+    """`value = body_fun(i, value)` for i from `lower` to below `upper`."""
+    return lax.fori_loop(lower, upper, body_fun, init_val)
+
+
+@op
+def scan(
+    f: Callable, init: Any, xs: Any = None, length: int | None = None, reverse: bool = False, unroll: Any = 1
+) -> tuple[Any, Any]:
+    """`carry, y = f(carry, x)` for each part x of `xs`: the last carry and all ys."""
+    if not isinstance(unroll, bool) and (not isinstance(unroll, int) or unroll < 1):
+        raise ValueError(f"scan: unroll must be a boolean or an integer of at least 1, got {unroll!r}.")
+    return lax.scan(f, init, xs, length, reverse=reverse, unroll=unroll)
+
+
+@op
+def associative_scan(f: Callable, elems: Any, reverse: bool = False, axis: int = 0) -> Any:
+    """The running results of an associative function along an axis, in parallel."""
+    return lax.associative_scan(f, elems, reverse, axis)
+
+
+@op
+def map(f: Callable, xs: Any) -> Any:
+    """`f` of each part of `xs` along its first axis, one after the other."""
+    return lax.map(f, xs)
+
+
+@op
+def vectorized_map(function: Callable, elements: Any) -> Any:
+    """`function` of each part of `elements` along its first axis, all at once."""
+    return jax.vmap(function)(elements)
+
+
+def custom_gradient(f: Callable) -> Callable:
+    """A function that returns what `f` returns first; the second result of `f` is its gradient."""
+    return op(jax.custom_gradient(f))
+
+
+@op
+def rearrange(tensor: Any, pattern: str, **axes_lengths: int) -> Any:
+    """Axes in another order, split or joined, as `"b (h w) c -> b c h w"` says.
+
+    Args:
+        tensor: an array.
+        pattern: names of the axes before and after `->`; parentheses join several into one.
+        axes_lengths: sizes of names that cannot be derived from the array's shape.
+    """
+    x = jnp.asarray(tensor)
+    sides = pattern.split("->")
+    groups = [[g.strip("()").split() for g in re.findall(r"\([^()]*\)|\S+", side)] for side in sides]
+    before, after = ([name for group in side for name in group] for side in (groups * 2)[:2])
+    if len(groups) != 2 or sorted(before) != sorted(after) or len(set(before)) < len(before):
+        raise ValueError(f"rearrange: pattern must have the same names on both sides of '->', got {pattern!r}.")
+    if len(groups[0]) != x.ndim:
+        raise ValueError(f"rearrange: pattern must name {x.ndim} axes for shape {x.shape}, got {pattern!r}.")
+    sizes: dict[str, Any] = dict(axes_lengths)
+    for group, length in zip(groups[0], x.shape):
+        unknown = [name for name in group if name not in sizes]
+        if len(unknown) > 1:
+            raise ValueError(f"rearrange: the sizes of all but one of {', '.join(group)} must be given in {pattern!r}.")
+        known = int(np.prod([sizes[name] for name in group if name in sizes]))
+        sizes |= {name: length // known for name in unknown}
+    split = x.reshape([sizes[name] for name in before])
+    joined = [_size(sizes, group) for group in groups[1]]
+    return split.transpose([before.index(name) for name in after]).reshape(joined)
+
+
+def _size(sizes: dict[str, Any], group: list[str]) -> Any:
+    size = 1
+    for name in group:
+        size = size * sizes[name]
+    return size

@@ -1,0 +1,1 @@
+"""`keras.ops.image`: images in batches or alone."""

@@ -1,0 +1,644 @@
+"""`keras.ops.nn`: activations, convolutions, pooling, normalization, attention and crossentropies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax import nn as jnn
+
+from lamina.core import dtypes
+from lamina.core.dtypes import standardize_data_format
+from lamina.core.symbolic import op
+from lamina.ops.binding import axes, operand, unary
+
+hard_sigmoid = unary(jnn.hard_sigmoid)
+hard_silu = unary(jnn.hard_silu, "hard_silu")
+hard_swish = hard_silu
+hard_tanh = unary(jnn.hard_tanh)
+log_sigmoid = unary(jnn.log_sigmoid)
+relu = unary(jnn.relu)
+relu6 = unary(jnn.relu6)
+selu = unary(jnn.selu)
+sigmoid = unary(jnn.sigmoid)
+silu = unary(jnn.silu, "silu")
+softplus = unary(jnn.softplus)
+softsign = unary(jnn.soft_sign, "softsign")
+sparse_plus = unary(jnn.sparse_plus)
+sparse_sigmoid = unary(jnn.sparse_sigmoid)
+swish = silu
+
+
+@op(elementwise=True)
+def celu(x: Any, alpha: float = 1.0) -> Any:
+    """x if x > 0, else alpha (e^(x/alpha) - 1)."""
+    return jnn.celu(operand(x), alpha=alpha)
+
+
+@op(elementwise=True)
+def elu(x: Any, alpha: float = 1.0) -> Any:
+    """x if x > 0, else alpha (e^x - 1)."""
+    return jnn.elu(operand(x), alpha=alpha)
+
+
+@op(elementwise=True)
+def gelu(x: Any, approximate: bool = True) -> Any:
+    """x P(Z <= x) for a standard normal Z, by tanh if `approximate`."""
+    return jnn.gelu(operand(x), approximate)
+
+
+@op
+def glu(x: Any, axis: int = -1) -> Any:
+    """a sigmoid(b) for the halves a, b of `x` along an axis."""
+    return jnn.glu(jnp.asarray(x), axis=axis)
+
+
+@op(elementwise=True)
+def hard_shrink(x: Any, threshold: float = 0.5) -> Any:
+    """x where |x| > threshold, else 0."""
+    x = jnp.asarray(x)
+    return jnp.where(jnp.abs(x) > threshold, x, 0.0)
+
+
+@op(elementwise=True)
+def leaky_relu(x: Any, negative_slope: float = 0.2) -> Any:
+    """x if x > 0, else negative_slope x."""
+    return jnn.leaky_relu(operand(x), negative_slope=negative_slope)
+
+
+@op(elementwise=True)
+def log_softmax(x: Any, axis: Any = -1) -> Any:
+    """x - log(sum(e^x))."""
+    return jnn.log_softmax(operand(x), axis=axes(axis))
+
+
+@op(elementwise=True)
+def soft_shrink(x: Any, threshold: float = 0.5) -> Any:
+    """`x` moved towards 0 by threshold, and 0 nearer to it than that."""
+    x = jnp.asarray(x)
+    return jnp.where(x > threshold, x - threshold, jnp.where(x < -threshold, x + threshold, 0.0))
+
+
+@op(elementwise=True)
+def softmax(x: Any, axis: Any = -1) -> Any:
+    """e^x / sum(e^x)."""
+    return jnn.softmax(operand(x), axis=axes(axis))
+
+
+@op(elementwise=True)
+def sparsemax(x: Any, axis: int = -1) -> Any:
+    """The nearest probabilities to `x`, many of them 0 (Martins & Astudillo, 2016, arXiv:1602.02068)."""
+    x = jnp.moveaxis(jnp.asarray(x), axis, -1)
+    descending = -jnp.sort(-x, axis=-1)
+    cumulated = jnp.cumsum(descending, axis=-1)
+    support = 1 + jnp.arange(1, x.shape[-1] + 1) * descending > cumulated
+    # The support is the first k places; tau makes what is above it sum to 1.
+    total = jnp.sum(jnp.where(support, descending, 0), axis=-1, keepdims=True)
+    tau = (total - 1) / jnp.sum(support, axis=-1, keepdims=True)
+    return jnp.moveaxis(jnp.maximum(x - tau, 0), -1, axis)
+
+
+@op(elementwise=True)
+def squareplus(x: Any, b: float = 4) -> Any:
+    """(x + sqrt(x^2 + b)) / 2."""
+    return jnn.squareplus(operand(x), b=b)
+
+
+@op(elementwise=True)
+def tanh_shrink(x: Any) -> Any:
+    """x - tanh(x)."""
+    x = jnp.asarray(x)
+    return x - jnp.tanh(x)
+
+
+@op(elementwise=True)
+def threshold(x: Any, threshold: float, default_value: float) -> Any:
+    """x where x > threshold, else default_value."""
+    x = jnp.asarray(x)
+    return jnp.where(x > threshold, x, default_value)
+
+
+# Convolutions. Kernels are (*sizes, input channels of a group, output channels).
+
+
+def _each(value: Any, rank: int, who: str) -> tuple[int, ...]:
+    """One integer for each spatial axis."""
+    values = (value,) * rank if isinstance(value, (int, np.integer)) else tuple(value)
+    if len(values) != rank:
+        raise ValueError(f"{who} must be 1 or {rank} integers, got {value!r}.")
+    return values
+
+
+def _count(sizes: Sequence[int]) -> int:
+    return int(np.prod(sizes))
+
+
+def _padding(padding: str, who: str) -> str:
+    if str(padding).lower() not in ("valid", "same"):
+        raise ValueError(f"{who}: padding must be 'valid' or 'same', got {padding!r}.")
+    return padding.upper()
+
+
+def _layout(rank: int, data_format: str) -> lax.ConvDimensionNumbers:
+    channels = rank + 1 if data_format == "channels_last" else 1
+    spatial = tuple(i for i in range(1, rank + 2) if i != channels)
+    kernel = (rank + 1, rank, *range(rank))
+    return lax.ConvDimensionNumbers((0, channels, *spatial), kernel, (0, channels, *spatial))
+
+
+def _channels(inputs: Any, data_format: str) -> int:
+    return inputs.shape[-1 if data_format == "channels_last" else 1]
+
+
+@op
+def conv(
+    inputs: Any,
+    kernel: Any,
+    strides: Any = 1,
+    padding: str = "valid",
+    data_format: str | None = None,
+    dilation_rate: Any = 1,
+) -> Any:
+    """The convolution of a batch of signals, images or volumes with a kernel (really a correlation).
+
+    Args:
+        inputs: a batch; its channels are a multiple of the kernel's (a multiple above 1 makes groups).
+        kernel: (*sizes, input channels of a group, output channels).
+        strides: the step of the window, one or one for each axis.
+        padding: `"valid"` (windows inside the input only) or `"same"` (zeros around it).
+        data_format: where the channels are; the default one if not given.
+        dilation_rate: the distance of the kernel's points.
+    """
+    data_format = standardize_data_format(data_format, "conv: data_format")
+    kernel = jnp.asarray(kernel)
+    inputs = jnp.asarray(inputs, kernel.dtype)
+    rank = inputs.ndim - 2
+    channels = _channels(inputs, data_format)
+    if channels % kernel.shape[-2]:
+        raise ValueError(f"conv: {channels} input channels must be a multiple of the kernel's {kernel.shape[-2]}.")
+    outputs = lax.conv_general_dilated(
+        inputs,
+        kernel,
+        _each(strides, rank, "conv: strides"),
+        _padding(padding, "conv"),
+        rhs_dilation=_each(dilation_rate, rank, "conv: dilation_rate"),
+        dimension_numbers=_layout(rank, data_format),
+        feature_group_count=channels // kernel.shape[-2],
+    )
+    if any(d == 0 for d in outputs.shape) and all(d != 0 for d in inputs.shape):
+        raise ValueError(f"conv: inputs of shape {inputs.shape} must be at least as large as the kernel's window.")
+    return outputs
+
+
+@op
+def depthwise_conv(
+    inputs: Any,
+    kernel: Any,
+    strides: Any = 1,
+    padding: str = "valid",
+    data_format: str | None = None,
+    dilation_rate: Any = 1,
+) -> Any:
+    """The convolution of each channel with kernels of its own: (*sizes, channels, multiplier)."""
+    data_format = standardize_data_format(data_format, "depthwise_conv: data_format")
+    inputs, kernel = jnp.asarray(inputs), jnp.asarray(kernel)
+    rank, channels = inputs.ndim - 2, _channels(inputs, data_format)
+    if channels != kernel.shape[-2]:
+        raise ValueError(f"depthwise_conv: {channels} input channels must be the kernel's, got {kernel.shape[-2]}.")
+    return lax.conv_general_dilated(
+        inputs,
+        kernel.reshape(*kernel.shape[:-2], 1, channels * kernel.shape[-1]),
+        _each(strides, rank, "depthwise_conv: strides"),
+        _padding(padding, "depthwise_conv"),
+        rhs_dilation=_each(dilation_rate, rank, "depthwise_conv: dilation_rate"),
+        dimension_numbers=_layout(rank, data_format),
+        feature_group_count=channels,
+    )
+
+
+@op
+def separable_conv(
+    inputs: Any,
+    depthwise_kernel: Any,
+    pointwise_kernel: Any,
+    strides: Any = 1,
+    padding: str = "valid",
+    data_format: str | None = None,
+    dilation_rate: Any = 1,
+) -> Any:
+    """A depthwise convolution, then one of size 1 that mixes the channels."""
+    mixed = depthwise_conv(inputs, depthwise_kernel, strides, padding, data_format, dilation_rate)
+    return conv(mixed, pointwise_kernel, data_format=data_format)
+
+
+@op
+def conv_transpose(
+    inputs: Any,
+    kernel: Any,
+    strides: Any = 1,
+    padding: str = "valid",
+    output_padding: Any = None,
+    data_format: str | None = None,
+    dilation_rate: Any = 1,
+) -> Any:
+    """The transpose of a convolution: the gradient of one by its inputs. Kernels are (*sizes, outputs, inputs)."""
+    data_format = standardize_data_format(data_format, "conv_transpose: data_format")
+    inputs, kernel = jnp.asarray(inputs), jnp.asarray(kernel)
+    rank = inputs.ndim - 2
+    if _channels(inputs, data_format) != kernel.shape[-1]:
+        raise ValueError(
+            f"conv_transpose: {_channels(inputs, data_format)} input channels must be the kernel's last size, "
+            f"got {kernel.shape[-1]}."
+        )
+    strides = _each(strides, rank, "conv_transpose: strides")
+    dilation = _each(dilation_rate, rank, "conv_transpose: dilation_rate")
+    extra = (None,) * rank if output_padding is None else _each(output_padding, rank, "conv_transpose: output_padding")
+    same = _padding(padding, "conv_transpose") == "SAME"
+    pads = [_transposed_padding(*args, same) for args in zip(kernel.shape, strides, dilation, extra)]
+    return lax.conv_transpose(
+        inputs,
+        kernel,
+        strides,
+        padding=pads,
+        rhs_dilation=dilation,
+        dimension_numbers=_layout(rank, data_format),
+        transpose_kernel=True,
+    )
+
+
+def _transposed_padding(size: int, stride: int, dilation: int, extra: int | None, same: bool) -> tuple[int, int]:
+    """The zeros before and after an axis of n, so that it becomes as long as the convolution's input can have been.
+
+    That is n stride for "same" and (n - 1) stride + max(window, stride) for "valid"; `extra`, where given, is added
+    to (n - 1) stride + window ("valid") or (n - 1) stride + window % 2 ("same") instead.
+    """
+    window = (size - 1) * dilation + 1
+    if not same:
+        return window - 1, window - 1 + (max(stride - window, 0) if extra is None else extra)
+    total = stride + window - 2 if extra is None else window + window % 2 - 2 + extra
+    before = min((total + 1) // 2, window - 1)
+    return before, total - before
+
+
+# Pooling.
+
+
+def _pool_arguments(who: str, inputs: Any, pool_size: Any, strides: Any, padding: str, data_format: str | None) -> tuple:
+    """(array, window, step, padding) with one window and step for every axis."""
+    inputs = jnp.asarray(inputs)
+    rank = inputs.ndim - 2
+    data_format = standardize_data_format(data_format, f"{who}: data_format")
+    sizes = _each(pool_size, rank, f"{who}: pool_size")
+    steps = sizes if strides is None else _each(strides, rank, f"{who}: strides")
+    last = data_format == "channels_last"
+    window, step = ((1, *v, 1) if last else (1, 1, *v) for v in (sizes, steps))
+    return inputs, window, step, _padding(padding, who)
+
+
+@op
+def max_pool(
+    inputs: Any, pool_size: Any, strides: Any = None, padding: str = "valid", data_format: str | None = None
+) -> Any:
+    """The maximum of each window.
+
+    Args:
+        inputs: a batch of signals, images or volumes.
+        pool_size: the window's size, one or one for each axis.
+        strides: the window's step, `pool_size` if not given.
+        padding: `"valid"` (windows inside the input only) or `"same"` (windows that reach out of it too).
+        data_format: where the channels are; the default one if not given.
+    """
+    inputs, window, step, padding = _pool_arguments("max_pool", inputs, pool_size, strides, padding, data_format)
+    lowest = -jnp.inf if jnp.issubdtype(inputs.dtype, jnp.inexact) else jnp.iinfo(inputs.dtype).min
+    return lax.reduce_window(inputs, np.asarray(lowest, inputs.dtype), lax.max, window, step, padding)
+
+
+@op
+def average_pool(
+    inputs: Any, pool_size: Any, strides: Any = None, padding: str = "valid", data_format: str | None = None
+) -> Any:
+    """The mean of each window, of its part inside the input where it reaches out. Arguments as for `max_pool`."""
+    inputs, window, step, padding = _pool_arguments("average_pool", inputs, pool_size, strides, padding, data_format)
+
+    def total(x: Any) -> Any:
+        return lax.reduce_window(x, np.zeros((), x.dtype), lax.add, window, step, padding)
+
+    if padding == "VALID":
+        return total(inputs) / _count(window)
+    # The counts are the same along axes that are not pooled.
+    ones = jnp.ones([d if w > 1 else 1 for d, w in zip(inputs.shape, window)], inputs.dtype)
+    return total(inputs) / total(ones)
+
+
+def _adaptive_pool(inputs: Any, output_size: Any, data_format: str | None, reduce: Callable, fill: float) -> Any:
+    """Pool axis by axis: output i of n gets the inputs from floor(i d / n) to below ceil((i + 1) d / n)."""
+    inputs = jnp.asarray(inputs)
+    rank = inputs.ndim - 2
+    last = standardize_data_format(data_format) == "channels_last"
+    for axis, n in enumerate(_each(output_size, rank, "output_size"), 1 if last else 2):
+        size = inputs.shape[axis]
+        starts = np.arange(n) * size // n
+        counts = -(np.arange(1, n + 1) * size // -n) - starts
+        index = starts[:, None] + np.arange(counts.max())
+        inside = np.arange(counts.max()) < counts[:, None]  # (outputs, window)
+        windows = jnp.take(inputs, np.minimum(index, size - 1), axis=axis)
+        mask = inside.reshape(*inside.shape, *[1] * (inputs.ndim - axis - 1))
+        count = counts.reshape(n, *[1] * (inputs.ndim - axis - 1))
+        inputs = reduce(jnp.where(mask, windows, fill), axis + 1, count).astype(inputs.dtype)
+    return inputs
+
+
+@op
+def adaptive_average_pool(inputs: Any, output_size: Any, data_format: str | None = None) -> Any:
+    """The means of as many windows, nearly equal, as the output is to have places."""
+
+    def mean(windows: Any, axis: int, count: Any) -> Any:
+        return windows.sum(axis) / count
+
+    return _adaptive_pool(inputs, output_size, data_format, mean, 0.0)
+
+
+@op
+def adaptive_max_pool(inputs: Any, output_size: Any, data_format: str | None = None) -> Any:
+    """The maxima of as many windows, nearly equal, as the output is to have places."""
+    return _adaptive_pool(inputs, output_size, data_format, lambda windows, axis, _: windows.max(axis), -jnp.inf)
+
+
+# Blocks of images.
+
+
+@op
+def unfold(x: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1) -> Any:
+    """The windows of images (batch, channels, height, width) as columns: (batch, channels * window, places)."""
+    x = jnp.asarray(x)
+    pads = [(p, p) for p in _each(padding, 2, "unfold: padding")]
+    patches = lax.conv_general_dilated_patches(
+        x,
+        _each(kernel_size, 2, "unfold: kernel_size"),
+        _each(stride, 2, "unfold: stride"),
+        pads,
+        rhs_dilation=_each(dilation, 2, "unfold: dilation"),
+    )
+    return patches.reshape(*patches.shape[:2], -1)
+
+
+@op
+def fold(
+    x: Any, output_size: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1
+) -> Any:
+    """The images whose `unfold` has the shape of `x`, where each place is the sum of what came from it."""
+    x = jnp.asarray(x)
+    channels = x.shape[1] // _count(_each(kernel_size, 2, "fold: kernel_size"))
+    image = jax.ShapeDtypeStruct((x.shape[0], channels, *_each(output_size, 2, "fold: output_size")), x.dtype)
+    transposed = jax.linear_transpose(lambda images: unfold(images, kernel_size, dilation, padding, stride), image)
+    return transposed(x)[0]
+
+
+@op
+def depth_to_space(x: Any, block_size: int, data_format: str | None = "channels_last") -> Any:
+    """Groups of block_size^2 channels become blocks of that many places: channels / b^2, height b, width b."""
+    x, b = jnp.asarray(x), _block(block_size, "depth_to_space")
+    if standardize_data_format(data_format) == "channels_last":
+        n, h, w, c = x.shape
+        return x.reshape(n, h, w, b, b, c // b**2).transpose(0, 1, 3, 2, 4, 5).reshape(n, h * b, w * b, c // b**2)
+    n, c, h, w = x.shape
+    return x.reshape(n, c // b**2, b, b, h, w).transpose(0, 1, 4, 2, 5, 3).reshape(n, c // b**2, h * b, w * b)
+
+
+@op
+def space_to_depth(x: Any, block_size: int, data_format: str | None = "channels_last") -> Any:
+    """Blocks of block_size^2 places become that many groups of channels: channels b^2, height / b, width / b."""
+    x, b = jnp.asarray(x), _block(block_size, "space_to_depth")
+    if standardize_data_format(data_format) == "channels_last":
+        n, h, w, c = x.shape
+        return x.reshape(n, h // b, b, w // b, b, c).transpose(0, 1, 3, 2, 4, 5).reshape(n, h // b, w // b, c * b**2)
+    n, c, h, w = x.shape
+    return x.reshape(n, c, h // b, b, w // b, b).transpose(0, 1, 3, 5, 2, 4).reshape(n, c * b**2, h // b, w // b)
+
+
+def _block(size: int, who: str) -> int:
+    if size < 2:
+        raise ValueError(f"{who}: block_size must be at least 2, got {size}.")
+    return size
+
+
+# Encodings.
+
+
+@op
+def one_hot(x: Any, num_classes: int, axis: int = -1, dtype: Any = None, sparse: bool = False) -> Any:
+    """A new axis that has 1 at the place that the integer says, else 0."""
+    if sparse:
+        raise ValueError("one_hot: sparse must be False; results are dense arrays here.")
+    return jnn.one_hot(operand(x), num_classes, axis=axis, dtype=dtypes.standardize_dtype(dtype))
+
+
+@op
+def multi_hot(
+    inputs: Any, num_classes: int | None = None, axis: int = -1, dtype: Any = None, sparse: bool = False, **kwargs: Any
+) -> Any:
+    """1 at the places that any of the integers along the second axis (or the only one) says, else 0."""
+    num_classes = kwargs.pop("num_tokens", None) if num_classes is None else num_classes
+    if num_classes is None or kwargs:
+        raise ValueError(f"multi_hot: num_classes must be given, got {num_classes} and {sorted(kwargs)}.")
+    x = jnp.asarray(inputs).astype("int32")
+    return one_hot(x, num_classes, axis, dtype, sparse).max(1 if x.ndim > 1 else 0)
+
+
+@op
+def polar(abs_: Any, angle: Any) -> Any:
+    """abs_ (cos(angle) + i sin(angle))."""
+    abs_, angle = jnp.asarray(abs_), jnp.asarray(angle)
+    return lax.complex(abs_ * jnp.cos(angle), abs_ * jnp.sin(angle))
+
+
+# Normalization.
+
+
+def _wide(x: Any) -> Any:
+    """`x` in at least 32 bits, for sums of squares."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
+@op
+def moments(x: Any, axes: Any, keepdims: bool = False, synchronized: bool = False) -> tuple[Any, Any]:
+    """The mean and variance over axes, computed in 32 bits at least."""
+    if synchronized:
+        raise NotImplementedError("moments: synchronized must be False; under jax.jit the whole batch is one array.")
+    x = jnp.asarray(x)
+    axis = tuple(axes) if isinstance(axes, (list, tuple)) else axes
+    pair = (reduce(_wide(x), axis=axis, keepdims=keepdims) for reduce in (jnp.mean, jnp.var))
+    if x.dtype in (jnp.float16, jnp.bfloat16):
+        end = float(jnp.finfo(jnp.float16).max)
+        pair = (jnp.clip(value, -end, end).astype(x.dtype) for value in pair)
+    mean, variance = pair
+    return mean, variance
+
+
+@op(elementwise=True)
+def batch_normalization(
+    x: Any, mean: Any, variance: Any, axis: int, offset: Any = None, scale: Any = None, epsilon: float = 1e-3
+) -> Any:
+    """scale (x - mean) / sqrt(variance + epsilon) + offset, all but `x` along one axis."""
+    x = jnp.asarray(x)
+
+    def along(v: Any) -> Any:
+        return jnp.expand_dims(jnp.asarray(v), [i for i in range(x.ndim) if i != axis % x.ndim])
+
+    # As one multiplication and one addition of the size of `x`.
+    factor = lax.rsqrt(along(variance) + epsilon)
+    factor = factor if scale is None else factor * along(scale)
+    shift = -along(mean) * factor
+    return x * factor + (shift if offset is None else shift + along(offset))
+
+
+@op(elementwise=True)
+def layer_normalization(
+    x: Any, gamma: Any = None, beta: Any = None, axis: Any = -1, epsilon: float | None = None, **kwargs: Any
+) -> Any:
+    """gamma (x - mean) / sqrt(variance + epsilon) + beta, over axes, computed in 32 bits at least."""
+    rms_scaling = kwargs.pop("rms_scaling", False)
+    if kwargs:
+        raise TypeError(f"layer_normalization: must not be given unknown arguments, got {', '.join(kwargs)}.")
+    x = jnp.asarray(x)
+    epsilon = dtypes.epsilon() if epsilon is None else epsilon
+    axis = sorted(a % x.ndim for a in (axis if isinstance(axis, (list, tuple)) else [axis]))
+    wide = _wide(x)
+
+    def along(v: Any) -> Any:
+        v = jnp.asarray(v, wide.dtype)
+        if v.ndim == x.ndim or axis == [x.ndim - 1]:
+            return v
+        return v.reshape([d if i in axis else 1 for i, d in enumerate(x.shape)])
+
+    mean, variance = wide.mean(axis, keepdims=True), wide.var(axis, keepdims=True)
+    factor = lax.rsqrt(variance + epsilon)
+    factor = factor if gamma is None else factor * along(gamma)
+    if rms_scaling:  # an older mistake of Keras that its files may ask for: divided, not centred
+        return (wide * factor).astype(x.dtype)
+    shift = -mean * factor
+    return (wide * factor + (shift if beta is None else shift + along(beta))).astype(x.dtype)
+
+
+@op(elementwise=True)
+def rms_normalization(x: Any, scale: Any = None, axis: Any = -1, epsilon: float | None = None) -> Any:
+    """scale x / sqrt(mean(x^2) + epsilon), over axes, computed in 32 bits at least."""
+    x = jnp.asarray(x)
+    wide = _wide(jnp.atleast_1d(x))
+    epsilon = dtypes.epsilon() if epsilon is None else epsilon
+    square = jnp.mean(jnp.square(wide), axis=axes(axis), keepdims=True)
+    normal = wide * lax.rsqrt(square + epsilon)
+    return (normal if scale is None else normal * jnp.asarray(scale, wide.dtype)).astype(x.dtype)
+
+
+@op(elementwise=True)
+def normalize(x: Any, axis: Any = -1, order: int = 2, epsilon: float | None = None) -> Any:
+    """x / max(|x|, epsilon) with the norm of an order over axes."""
+    if not isinstance(order, int) or order < 1:
+        raise ValueError(f"normalize: order must be an integer of at least 1, got {order!r}.")
+    x = jnp.atleast_1d(jnp.asarray(x))
+    epsilon = dtypes.epsilon() if epsilon is None else epsilon
+    if order == 2:
+        square = jnp.sum(jnp.square(x), axis=axes(axis), keepdims=True)
+        return x * jnp.minimum(lax.rsqrt(square), 1 / epsilon)
+    return x / jnp.maximum(jnp.linalg.norm(x, ord=order, axis=axes(axis), keepdims=True), epsilon)
+
+
+# Attention.
+
+
+@op
+def dot_product_attention(
+    query: Any,
+    key: Any,
+    value: Any,
+    bias: Any = None,
+    mask: Any = None,
+    scale: float | None = None,
+    is_causal: bool = False,
+    flash_attention: bool | None = None,
+    attn_logits_soft_cap: float | None = None,
+) -> Any:
+    """softmax(scale query key^T + bias) value, for each head.
+
+    Args:
+        query: (batch, time, heads, dim).
+        key: (batch, source time, heads or a divisor of them, dim).
+        value: (batch, source time, as many heads as `key`, dim).
+        bias: added to the logits; broadcasts to (batch, heads, time, source time).
+        mask: where attention may go; broadcasts likewise.
+        scale: 1 / sqrt(dim) if not given.
+        is_causal: whether a place sees only itself and those before it.
+        flash_attention: whether cuDNN's kernel must be used (`True`) or must not (`False`).
+        attn_logits_soft_cap: c in logits / (1 + |logits| / c).
+    """
+    query, key, value = (jnp.asarray(x) for x in (query, key, value))
+    if not query.ndim == key.ndim == value.ndim == 4:
+        raise ValueError(
+            "dot_product_attention: query, key and value must be (batch, time, heads, dim), "
+            f"got {query.shape}, {key.shape} and {value.shape}."
+        )
+    dtype = jnp.result_type(query, key, value)
+    query, key, value = (x.astype(dtype) for x in (query, key, value))
+    return jnn.dot_product_attention(query, key, value, bias=bias, mask=mask, scale=scale, is_causal=is_causal)
+
+
+# Losses.
+
+
+def _same_shape(who: str, target: Any, output: Any) -> None:
+    if target.shape != output.shape:
+        raise ValueError(f"{who}: target and output must have one shape, got {target.shape} and {output.shape}.")
+
+
+def _log_probabilities(output: Any, from_logits: bool, axis: int) -> Any:
+    if from_logits:
+        return jnn.log_softmax(output, axis=axis)
+    output = output / jnp.sum(output, axis, keepdims=True)
+    return jnp.log(jnp.clip(output, dtypes.epsilon(), 1 - dtypes.epsilon()))
+
+
+@op
+def categorical_crossentropy(target: Any, output: Any, from_logits: bool = False, axis: int = -1) -> Any:
+    """-sum(target log(output)) over an axis."""
+    target, output = jnp.asarray(target), jnp.asarray(output)
+    _same_shape("categorical_crossentropy", target, output)
+    return -jnp.sum(target * _log_probabilities(output, from_logits, axis), axis=axis)
+
+
+@op
+def sparse_categorical_crossentropy(target: Any, output: Any, from_logits: bool = False, axis: int = -1) -> Any:
+    """-log(output[target]) along an axis, for integers `target`."""
+    target, output = jnp.asarray(target, "int32"), jnp.asarray(output)
+    if target.ndim == output.ndim and target.shape[-1] == 1:
+        target = target[..., 0]
+    if target.shape != output.shape[:-1]:
+        raise ValueError(
+            "sparse_categorical_crossentropy: target must have the shape of output without its last axis, "
+            f"got {target.shape} and {output.shape}."
+        )
+    hot = jnn.one_hot(target, output.shape[axis], axis=axis)
+    return -jnp.sum(hot * _log_probabilities(output, from_logits, axis), axis=axis)
+
+
+@op
+def binary_crossentropy(target: Any, output: Any, from_logits: bool = False) -> Any:
+    """-target log(output) - (1 - target) log(1 - output), element by element."""
+    target, output = jnp.asarray(target), jnp.asarray(output)
+    _same_shape("binary_crossentropy", target, output)
+    if from_logits:
+        return -target * jnn.log_sigmoid(output) - (1 - target) * jnn.log_sigmoid(-output)
+    output = jnp.clip(output, dtypes.epsilon(), 1 - dtypes.epsilon())
+    return -(target * jnp.log(output) + (1 - target) * jnp.log(1 - output))
+
+
+@op
+def psnr(x1: Any, x2: Any, max_val: float) -> Any:
+    """The ratio of peak signal to noise in decibels: 20 log10(max_val) - 10 log10(mean((x1 - x2)^2))."""
+    x1, x2 = jnp.asarray(x1), jnp.asarray(x2)
+    _same_shape("psnr", x1, x2)
+    return 20 * jnp.log10(jnp.asarray(max_val, x2.dtype)) - 10 * jnp.log10(jnp.mean(jnp.square(x1 - x2)))

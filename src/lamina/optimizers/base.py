@@ -1,0 +1,309 @@
+"""What an optimizer holds: hyper-parameters, variables, a learning rate; and how they are saved."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import re
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from numbers import Real
+from typing import Any, ParamSpec, TypeAlias, TypedDict
+
+import jax
+import numpy as np
+
+from lamina.core import config as core_config
+from lamina.core import dtypes, registry, scope
+from lamina.core.config import Configurable
+from lamina.core.variable import Variable
+from lamina.optimizers.arguments import check, check_one_clipping
+from lamina.optimizers.schedules import LearningRateSchedule
+
+P = ParamSpec("P")
+LearningRate: TypeAlias = "float | LearningRateSchedule | Callable[[], Any] | Variable"
+
+
+def constant(number: Any) -> Callable[..., np.ndarray]:
+    """An initializer that is made on the host, so that nothing is compiled."""
+    return functools.partial(np.full, fill_value=number)
+
+
+class BaseOptimizer(Configurable):
+    """The part of `Optimizer` that does not take steps."""
+
+    def __init__(
+        self,
+        learning_rate: LearningRate,
+        weight_decay: float | None = None,
+        clipnorm: float | None = None,
+        clipvalue: float | None = None,
+        global_clipnorm: float | None = None,
+        use_ema: bool = False,
+        ema_momentum: float = 0.99,
+        ema_overwrite_frequency: int | None = None,
+        loss_scale_factor: float | None = None,
+        gradient_accumulation_steps: int | None = None,
+        name: str | None = None,
+        **kwargs: Any,
+    ):
+        who = type(self).__name__
+        if kwargs.pop("decay", None):
+            warnings.warn(f"{who}: decay has no effect; use a schedule as learning_rate.", stacklevel=3)
+        if kwargs:
+            raise ValueError(f"{who}: arguments must be known ones, got {', '.join(kwargs)}.")
+        self.name = name or scope.unique_name(scope.snake_case(who))
+        self.weight_decay = weight_decay
+        self.clipnorm, self.clipvalue, self.global_clipnorm = clipnorm, clipvalue, global_clipnorm
+        self.use_ema, self.ema_momentum = use_ema, ema_momentum
+        self.ema_overwrite_frequency = ema_overwrite_frequency or None
+        self.loss_scale_factor = loss_scale_factor
+        self.gradient_accumulation_steps = gradient_accumulation_steps or None
+        check(who, vars(self))
+        check_one_clipping(who, clipnorm=clipnorm, clipvalue=clipvalue, global_clipnorm=global_clipnorm)
+        self.built = False
+        self._variables: list[Variable] = []
+        self._trainable_variables: list[Variable] = []
+        self._index: dict[Variable, int] = {}
+        self._undecayed: tuple[set[Variable], re.Pattern | None] = (set(), None)
+        self._iterations = self.add_variable((), dtype="int", name="iteration")
+        if not callable(learning_rate):
+            learning_rate = self.add_variable((), constant(self._number(learning_rate)), name="learning_rate")
+        self._learning_rate = learning_rate
+
+    @property
+    def _who(self) -> str:
+        return f'{type(self).__name__} "{self.name}"'
+
+    # Variables.
+
+    @property
+    def variables(self) -> list[Variable]:
+        """The iteration counter, the learning rate, and what was made in `build`, in the order of files."""
+        known = {*self._variables, *self._trainable_variables}
+        loose: dict[Variable, None] = {}  # made without add_variable
+        for attribute in self.__dict__.values():
+            for item in attribute if isinstance(attribute, (list, tuple)) else (attribute,):
+                if isinstance(item, Variable) and item not in known:
+                    loose[item] = None
+        return [*self._variables, *loose]
+
+    @property
+    def iterations(self) -> Any:
+        """How many updates were made."""
+        if self.gradient_accumulation_steps:
+            return self._iterations.value // self.gradient_accumulation_steps
+        return self._iterations
+
+    def _count(self) -> Any:
+        iterations = self.iterations
+        return iterations.value if isinstance(iterations, Variable) else iterations
+
+    def add_variable(
+        self,
+        shape: Sequence[int],
+        initializer: Any = "zeros",
+        dtype: Any = None,
+        aggregation: str = "none",
+        layout: Any = None,
+        name: str | None = None,
+    ) -> Variable:
+        """A new variable of the optimizer."""
+        if isinstance(initializer, str) and initializer == "zeros":
+            initializer = constant(0)
+        elif isinstance(initializer, (str, Mapping)):
+            initializer = core_config.make("initializers", initializer, "initializer")
+        dtype = dtypes.standardize_dtype(dtype)
+        with scope.names((self.name,)):
+            variable = Variable(initializer, shape, dtype, False, True, aggregation, name=name, layout=layout)
+        self._variables.append(variable)
+        return variable
+
+    def add_variable_from_reference(
+        self, reference_variable: Variable, name: str | None = None, initializer: Any = "zeros"
+    ) -> Variable:
+        """A new variable of the shape and dtype of the model's `reference_variable`, named after it."""
+        path = reference_variable.path.replace("/", "_")
+        return self.add_variable(
+            reference_variable.shape,
+            initializer,
+            reference_variable.dtype,
+            layout=reference_variable._layout,
+            name=f"{path}_{name or 'var'}",
+        )
+
+    def add_optimizer_variables(
+        self, trainable_variables: Iterable[Variable], name: str | Sequence[str], initializer: Any = "zeros"
+    ) -> Any:
+        """A new variable for each of the model's; `None` for what is overwritten with its gradient.
+
+        Args:
+            trainable_variables: the model's variables.
+            name: what the new variables are, or several such names.
+            initializer: for all names, or one for each.
+
+        Returns:
+            A list in the order of the variables; with several names, a tuple of such lists.
+        """
+        names = [name] if isinstance(name, str) else list(name)
+        starts = list(initializer) if isinstance(initializer, (list, tuple)) else [initializer] * len(names)
+        if len(starts) != len(names):
+            raise ValueError(f"{self._who}: initializer must be one for each of {names}, got {len(starts)}.")
+        lists: tuple[list, ...] = tuple([] for _ in names)
+        for variable in trainable_variables:
+            for made, kind, start in zip(lists, names, starts):
+                overwritten = variable.overwrite_with_gradient
+                made.append(None if overwritten else self.add_variable_from_reference(variable, kind, start))
+        return lists[0] if isinstance(name, str) else lists
+
+    def assign(self, variable: Variable, value: Any) -> None:
+        """`variable = value`, for a variable of the model or the optimizer."""
+        variable.assign(value)
+
+    def assign_add(self, variable: Variable, value: Any) -> None:
+        """`variable += value`."""
+        variable.assign_add(value)
+
+    def assign_sub(self, variable: Variable, value: Any) -> None:
+        """`variable -= value`."""
+        variable.assign_sub(value)
+
+    def _get_variable_index(self, variable: Variable) -> int:
+        return self._index[variable]
+
+    # The learning rate.
+
+    @property
+    def learning_rate(self) -> Any:
+        """The rate of the next step: a variable, or what the schedule says."""
+        if isinstance(self._learning_rate, LearningRateSchedule):
+            return self._learning_rate(self._iterations.value)
+        return self._learning_rate() if callable(self._learning_rate) else self._learning_rate
+
+    @learning_rate.setter
+    def learning_rate(self, learning_rate: LearningRate) -> None:
+        if callable(learning_rate):
+            self._variables = [v for v in self._variables if v is not self._learning_rate]
+            self._learning_rate = learning_rate
+        elif callable(self._learning_rate):
+            raise TypeError(
+                f"{self._who}: learning_rate must not be set to a number where a schedule gives it, "
+                f"got {learning_rate!r}; set another schedule, or make the optimizer with a number."
+            )
+        else:
+            self._learning_rate.assign(learning_rate)
+
+    def _number(self, learning_rate: Any) -> Any:
+        value = learning_rate.value if isinstance(learning_rate, Variable) else learning_rate
+        if isinstance(value, Real) or (isinstance(value, (np.ndarray, jax.Array)) and value.shape == ()):
+            return value
+        raise ValueError(
+            f"{type(self).__name__}: learning_rate must be a number, a LearningRateSchedule or a function "
+            f"without arguments, got {learning_rate!r}."
+        )
+
+    def _rate(self) -> Any:
+        rate = self.learning_rate
+        return rate.value if isinstance(rate, Variable) else rate
+
+    # Saving.
+
+    def set_weights(self, weights: Sequence[Any]) -> None:
+        """Assign all variables, in their order."""
+        if not self.built:
+            raise ValueError(f"{self._who}: must be built before set_weights(); call build(variables).")
+        self._assign_all(list(weights))
+
+    def save_own_variables(self, store: Any) -> None:
+        """Write the variables into `store` under "0", "1", ..."""
+        for i, variable in enumerate(self.variables):
+            store[str(i)] = variable.numpy()
+
+    def load_own_variables(self, store: Any) -> None:
+        """Read what `save_own_variables` wrote. Another number of variables is not loaded, with a warning."""
+        count = len(store.keys())
+        if count != len(self.variables):
+            hint = "" if self.built else "; build(variables) makes its variables"
+            warnings.warn(
+                f"{self._who}: the file must have its {len(self.variables)} variables, got {count}; "
+                f"they are not loaded{hint}.",
+                stacklevel=2,
+            )
+            return
+        self._assign_all([np.asarray(store[str(i)]) for i in range(count)])
+
+    def _assign_all(self, values: list[Any]) -> None:
+        variables = self.variables
+        if len(values) != len(variables):
+            raise ValueError(f"{self._who}: weights must be {len(variables)} arrays, got {len(values)}.")
+        for variable, value in zip(variables, values):
+            if np.shape(value) != variable.shape:
+                raise ValueError(
+                    f'{self._who}: weight "{variable.path}" must have shape {variable.shape}, '
+                    f"got {np.shape(value)}."
+                )
+        for variable, value in zip(variables, values):
+            variable.assign(value)
+
+    def _base_config(self) -> dict[str, Any]:
+        rate = self._learning_rate
+        return {
+            "name": self.name,
+            "learning_rate": core_config.serialize(rate) if callable(rate) else float(rate.numpy()),
+            "weight_decay": self.weight_decay,
+            "clipnorm": self.clipnorm,
+            "global_clipnorm": self.global_clipnorm,
+            "clipvalue": self.clipvalue,
+            "use_ema": self.use_ema,
+            "ema_momentum": self.ema_momentum,
+            "ema_overwrite_frequency": self.ema_overwrite_frequency,
+            "loss_scale_factor": self.loss_scale_factor,
+            "gradient_accumulation_steps": self.gradient_accumulation_steps,
+        }
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], custom_objects: Mapping[str, Any] | None = None) -> Any:
+        """The optimizer that `get_config` described, without its variables' values."""
+        with registry.custom_objects(custom_objects):
+            return super().from_config(config)
+
+
+class Common(TypedDict, total=False):
+    """The arguments that all optimizers have, for type checkers."""
+
+    clipnorm: float | None
+    clipvalue: float | None
+    global_clipnorm: float | None
+    use_ema: bool
+    ema_momentum: float
+    ema_overwrite_frequency: int | None
+    loss_scale_factor: float | None
+    gradient_accumulation_steps: int | None
+    name: str | None
+
+
+class CommonDecay(Common, total=False):
+    """The same, with weight decay."""
+
+    weight_decay: float | None
+
+
+def with_common(init: Callable[P, None]) -> Callable[P, None]:
+    """Put the common arguments, in their order, behind those of a constructor that ends in `**common`.
+
+    So they may be passed by position too, and show in the signature. The constructor's own are checked.
+    """
+    own = [p for p in inspect.signature(init).parameters.values() if p.kind is not p.VAR_KEYWORD]
+    known = {"learning_rate", *(p.name for p in own)}
+    common = [p for p in inspect.signature(BaseOptimizer).parameters.values() if p.name not in known]
+    signature = inspect.Signature([*own, *common])
+
+    @functools.wraps(init)
+    def __init__(*args: P.args, **kwargs: P.kwargs) -> None:
+        arguments = signature.bind(*args, **kwargs).arguments
+        unknown = arguments.pop("kwargs", {})
+        check(type(args[0]).__name__, {p.name: arguments.get(p.name) for p in own})
+        init(**arguments, **unknown)  # type: ignore[call-arg]
+
+    __init__.__signature__ = signature  # type: ignore[attr-defined]
+    return __init__

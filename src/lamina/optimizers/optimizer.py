@@ -1,0 +1,311 @@
+"""`Optimizer`: gradients in, changed variables out.
+
+A rule says what one step does to one array (`rule`), what it keeps beside the array (`slot_groups`), and what
+all arrays share in a step (`shared`). Clipping, weight decay, the moving average of weights and gradient
+accumulation are here, once. All of it reads and assigns `Variable`s, so it traces as it stands.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.core import Tracer
+
+from lamina.core.variable import StateScope, Variable
+from lamina.optimizers.base import BaseOptimizer, constant
+
+Slots: TypeAlias = "dict[str, Any]"
+
+
+def when(condition: Any, do: Callable[[], Any]) -> None:
+    """Call `do`, for what it assigns, if `condition` holds; a traced condition becomes a branch."""
+    if not isinstance(condition, Tracer):
+        if condition:
+            do()
+        return
+    changed: list[Variable] = []
+
+    def branch() -> list[Any]:
+        with StateScope() as inside:
+            do()
+        changed[:] = inside.written
+        return inside.values(changed)
+
+    jax.eval_shape(branch)  # tells what is assigned
+    after = lax.cond(condition, branch, lambda: [v._raw() for v in changed])
+    for variable, value in zip(changed, after):
+        variable.assign(value)
+
+
+def _norm(arrays: Sequence[Any]) -> Any:
+    """sqrt(sum of squares) of all arrays together, in float32 at least."""
+    wide = [g.astype(jnp.promote_types(g.dtype, "float32")) for g in arrays]
+    return jnp.sqrt(functools.reduce(jnp.add, [jnp.sum(jnp.square(g)) for g in wide]))
+
+
+class Optimizer(BaseOptimizer):
+    """Base of all optimizers.
+
+    An optimizer of your own has either a pure `rule` on one array (and `slot_groups` for what it keeps) or,
+    as in Keras, a `build` that makes its variables and an `update_step` that assigns.
+
+    Args:
+        learning_rate: a number, a `LearningRateSchedule`, or a function without arguments.
+        weight_decay: `value -= value * weight_decay * learning_rate` before each update.
+        clipnorm: the largest norm of the gradient of one variable. Only one clipping may be set.
+        clipvalue: the largest absolute value in a gradient.
+        global_clipnorm: the largest norm of all gradients together.
+        use_ema: keep an average of the weights, `ema_momentum * average + (1 - ema_momentum) * weights`.
+        ema_momentum: see `use_ema`.
+        ema_overwrite_frequency: after how many steps the weights become their average; `None`: after `fit`.
+        loss_scale_factor: `scale_loss` multiplies the loss by it and `apply` divides the gradients by it.
+        gradient_accumulation_steps: update at every so many calls, by the mean of the gradients until then.
+        name: after the class if not given.
+    """
+
+    # Groups of slots, name -> initial value ("value": the weight's own). Variables are made group after
+    # group, and in a group weight by weight: their order is that of files.
+    slot_groups: Sequence[Mapping[str, Any]] = ()
+
+    # What another optimizer overrides.
+
+    def rule(self, gradient: Any, value: Any, slots: Slots, shared: Any) -> tuple[Any, Slots]:
+        """One step on one array: the new value and the new slots.
+
+        Arrays are float32 at least: those of half-precision variables are widened before, and rounded after.
+
+        Args:
+            gradient: the gradient, clipped.
+            value: the variable's value, decayed.
+            slots: what is kept for this variable, by name.
+            shared: what `shared` returned for this step.
+        """
+        raise NotImplementedError(f"{self._who}: must override rule() or update_step(), has neither.")
+
+    def shared(self, learning_rate: Any, step: Any) -> Any:
+        """What one step computes once for all arrays; `step` counts from 1. Here: the learning rate."""
+        del step
+        return learning_rate
+
+    def build(self, variables: Sequence[Variable]) -> None:
+        """Make the optimizer's variables for the model's."""
+        if self.built:
+            return
+        self._trainable_variables = list(variables)
+        self._index = {v: i for i, v in enumerate(variables)}
+        self._averages = self.add_optimizer_variables(variables, "average") if self.use_ema else []
+        accumulated = variables if self.gradient_accumulation_steps else []
+        self._sums = [self.add_variable_from_reference(v, "gradient_accumulator") for v in accumulated]
+        self._slots: list[dict[str, Variable]] = [{} for _ in variables]
+        for group in self.slot_groups:
+            for variable, slots in zip(variables, self._slots):
+                made = {} if variable.overwrite_with_gradient else self._make_slots(variable, group)
+                slots.update(made)
+        self.built = True
+
+    def _make_slots(self, variable: Variable, group: Mapping[str, Any]) -> dict[str, Variable]:
+        # `_value`: initial values are real, also where the optimizer is built inside a trace.
+        made = {}
+        for name, start in group.items():
+            initializer = constant(variable._value if start == "value" else start)
+            made[name] = self.add_variable_from_reference(variable, name, initializer)
+        return made
+
+    def update_step(self, gradient: Any, variable: Variable, learning_rate: Any) -> None:
+        """Change one variable and what belongs to it."""
+        self._apply_rule([gradient], [variable], learning_rate)
+
+    # A step.
+
+    def apply(self, grads: Iterable[Any], trainable_variables: Iterable[Variable] | None = None) -> None:
+        """Change the variables by their gradients.
+
+        Args:
+            grads: a gradient, or `None`, for each variable.
+            trainable_variables: the variables; those that the optimizer was built with if not given.
+        """
+        grads = list(grads)
+        if not grads:
+            return
+        pairs = self._pairs(grads, trainable_variables)
+        self._overwrite([(g, v) for g, v in pairs if v.overwrite_with_gradient])
+        pairs = [(g, v) for g, v in pairs if not v.overwrite_with_gradient]
+        if pairs:
+            gradients, variables = [g for g, _ in pairs], [v for _, v in pairs]
+            if self.loss_scale_factor is not None:
+                gradients = [g / self.loss_scale_factor for g in gradients]
+            self._accumulate_and_update(gradients, variables)
+            if self.use_ema:
+                self._update_averages()
+            for variable in variables:
+                if variable.constraint is not None:
+                    variable.assign(variable.constraint(variable.value))
+        self._iterations.assign_add(1)
+
+    def apply_gradients(self, grads_and_vars: Iterable[tuple[Any, Variable]]) -> Variable:
+        """`apply`, for pairs of a gradient and its variable. Returns the iteration counter."""
+        pairs = list(grads_and_vars)
+        self.apply([g for g, _ in pairs], [v for _, v in pairs])
+        return self._iterations
+
+    def stateless_apply(
+        self, optimizer_variables: Sequence[Any], grads: Sequence[Any], trainable_variables: Sequence[Any]
+    ) -> tuple[list[Any], list[Any]]:
+        """`apply` as a pure function of arrays: `new trainable_variables, new optimizer_variables`."""
+        if not self.built:
+            raise ValueError(f"{self._who}: must be built before stateless_apply(); call build(variables).")
+        mine = self.variables
+        for what, given, known in (
+            ("optimizer_variables", optimizer_variables, mine),
+            ("trainable_variables", trainable_variables, self._trainable_variables),
+        ):
+            if len(given) != len(known):
+                raise ValueError(f"{self._who}: {what} must be {len(known)} arrays, got {len(given)}.")
+        pairs = zip([*self._trainable_variables, *mine], [*trainable_variables, *optimizer_variables])
+        with StateScope(pairs) as state:
+            self.apply(grads)
+        return state.values(self._trainable_variables), state.values(mine)
+
+    def _pairs(self, grads: list[Any], variables: Iterable[Variable] | None) -> list[tuple[Any, Variable]]:
+        """(gradient, variable) where there is a gradient; builds the optimizer if need be."""
+        if variables is None and not self.built:
+            raise ValueError(f"{self._who}: must be built, or given variables; call build(variables).")
+        variables = self._trainable_variables if variables is None else list(variables)
+        if len(grads) != len(variables):
+            raise ValueError(
+                f"{self._who}: grads must be one for each of {len(variables)} variables, got {len(grads)}."
+            )
+        missing = [v.path for g, v in zip(grads, variables) if g is None]
+        if len(missing) == len(grads):
+            raise ValueError(f"{self._who}: at least one variable must have a gradient, got None for all.")
+        if not self.built:
+            self.build(variables)
+            self.built = True  # a build() of a user's need not say so
+        unknown = next((v for v in variables if v not in self._index), None)
+        if unknown is not None:
+            raise ValueError(
+                f'{self._who}: variables must be those it was built with, got "{unknown.path}"; '
+                "make a new optimizer for other variables."
+            )
+        if missing:
+            warnings.warn(f"{self._who}: no gradient, so no change, for {', '.join(missing)}.", stacklevel=3)
+        return [(g, v) for g, v in zip(grads, variables) if g is not None]
+
+    def _due(self) -> Any:
+        """Whether this call of `apply`, of those that accumulate gradients, is the one that updates."""
+        return (self._iterations.value + 1) % self.gradient_accumulation_steps == 0
+
+    def _overwrite(self, pairs: list[tuple[Any, Variable]]) -> None:
+        """Assign gradients to variables whose gradient is their new value; if accumulated, the largest."""
+        for gradient, variable in pairs:
+            if self.gradient_accumulation_steps:
+                largest, due = self._sums[self._index[variable]], self._due()
+                gradient = jnp.maximum(gradient, largest.value)
+                largest.assign(jnp.where(due, 0, gradient))
+                gradient = jnp.where(due, gradient, variable.value)
+            variable.assign(gradient)
+
+    def _accumulate_and_update(self, gradients: list[Any], variables: list[Variable]) -> None:
+        steps = self.gradient_accumulation_steps
+        if not steps:
+            return self._clip_decay_update(gradients, variables)
+        cells = [self._sums[self._index[v]] for v in variables]
+        sums = [g + cell.value for g, cell in zip(gradients, cells)]
+        due = self._due()
+        when(due, lambda: self._clip_decay_update([total / steps for total in sums], variables))
+        for cell, total in zip(cells, sums):
+            cell.assign(jnp.where(due, 0, total))
+
+    def _clip_decay_update(self, gradients: list[Any], variables: list[Variable]) -> None:
+        gradients = self._clip_gradients(gradients)
+        self._apply_weight_decay(variables)
+        self._update(gradients, variables)
+
+    def _update(self, gradients: list[Any], variables: list[Variable]) -> None:
+        rate = self._rate()
+        if type(self).update_step is Optimizer.update_step:
+            return self._apply_rule(gradients, variables, rate)
+        for gradient, variable in zip(gradients, variables):
+            self.update_step(gradient, variable, rate)
+
+    def _step(self) -> Any:
+        """The number of this update, from 1."""
+        return (self._count() + 1).astype("float32")
+
+    def _apply_rule(self, gradients: list[Any], variables: list[Variable], learning_rate: Any) -> None:
+        shared = self.shared(jnp.asarray(learning_rate, "float32"), self._step())
+        for gradient, variable in zip(gradients, variables):
+            mine = self._slots[self._index[variable]]
+            wide = functools.partial(jnp.asarray, dtype=jnp.promote_types(variable.dtype, "float32"))
+            slots = {name: wide(slot.value) for name, slot in mine.items()}
+            value, slots = self.rule(wide(gradient), wide(variable.value), slots, shared)
+            variable.assign(value)
+            for name, slot in slots.items():
+                mine[name].assign(slot)
+
+    def _clip_gradients(self, gradients: list[Any]) -> list[Any]:
+        if self.clipnorm:
+            return [g * (self.clipnorm / jnp.maximum(_norm([g]), self.clipnorm)) for g in gradients]
+        if self.global_clipnorm:
+            norm = _norm(gradients)
+            scale = self.global_clipnorm / jnp.maximum(norm, self.global_clipnorm)
+            scale = jnp.where(jnp.isfinite(norm), scale, jnp.nan)  # one bad gradient shows in all
+            return [g * scale for g in gradients]
+        if self.clipvalue:
+            return [jnp.clip(g, -self.clipvalue, self.clipvalue) for g in gradients]
+        return gradients
+
+    # Weight decay.
+
+    def exclude_from_weight_decay(
+        self, var_list: Iterable[Variable] | None = None, var_names: Iterable[str] | None = None
+    ) -> None:
+        """Do not decay these variables, nor those in whose name one of `var_names` (patterns) is found."""
+        pattern = "|".join(sorted(set(var_names or ())))
+        self._undecayed = set(var_list or ()), re.compile(pattern) if pattern else None
+
+    def _use_weight_decay(self, variable: Variable) -> bool:
+        excluded, pattern = self._undecayed
+        return variable not in excluded and not (pattern and pattern.search(variable.name))
+
+    def _decay_of(self, variable: Variable) -> float | None:
+        return self.weight_decay
+
+    def _apply_weight_decay(self, variables: list[Variable]) -> None:
+        decays = [(v, self._decay_of(v)) for v in variables if self._use_weight_decay(v)]
+        rate: Any = self._rate() if any(decay for _, decay in decays) else None
+        for variable, decay in decays:
+            if decay:
+                variable.assign(variable.value - variable.value * (decay * rate))
+
+    # The moving average of the weights.
+
+    def _update_averages(self) -> None:
+        count = self._count()
+        momentum = jnp.where(count == 0, 0.0, self.ema_momentum)
+        for variable, average in zip(self._trainable_variables, self._averages):
+            if average is not None:
+                average.assign(momentum * average.value + (1 - momentum) * variable.value)
+        if self.ema_overwrite_frequency:
+            due = (count + 1) % self.ema_overwrite_frequency == 0
+            when(due, lambda: self.finalize_variable_values(self._trainable_variables))
+
+    def finalize_variable_values(self, var_list: Iterable[Variable]) -> None:
+        """Put the moving averages, if they are kept, in the place of the weights."""
+        if not self.use_ema:
+            return
+        for variable in var_list:
+            average = self._averages[self._index[variable]]
+            if average is not None:
+                variable.assign(average)
+
+    def scale_loss(self, loss: Any) -> Any:
+        """The loss whose gradients `apply` expects."""
+        return loss if self.loss_scale_factor is None else loss * self.loss_scale_factor

@@ -1,0 +1,279 @@
+"""Learning rates as functions of the step; each traces, and is a configuration."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+
+from lamina.core import config as core_config
+from lamina.core import dtypes, registry
+from lamina.core.config import Configurable
+from lamina.core.variable import Variable
+
+__all__ = [
+    "CosineDecay",
+    "CosineDecayRestarts",
+    "ExponentialDecay",
+    "InverseTimeDecay",
+    "LearningRateSchedule",
+    "PiecewiseConstantDecay",
+    "PolynomialDecay",
+    "deserialize",
+    "serialize",
+]
+
+
+class LearningRateSchedule(Configurable):
+    """Base of all schedules. One of your own overrides `__call__(self, step)`, `step` an integer scalar."""
+
+    def __call__(self, step: Any) -> Any:
+        raise NotImplementedError(f"{type(self).__name__}: must override __call__(step), has none.")
+
+    def _check_positive(self, argument: str) -> None:
+        value = getattr(self, argument)
+        if not value > 0:
+            raise ValueError(f"{type(self).__name__}: {argument} must be above 0, got {value!r}.")
+
+
+def _array(step: Any) -> Any:
+    return jnp.asarray(step.value if isinstance(step, Variable) else step)
+
+
+def _float(step: Any) -> Any:
+    return _array(step).astype(dtypes.floatx())
+
+
+class _PeriodicDecay(LearningRateSchedule):
+    """What falls by the same rule every `decay_steps` steps."""
+
+    def __init__(
+        self, initial_learning_rate: float, decay_steps: float, decay_rate: float, staircase: bool, name: str
+    ):
+        self.initial_learning_rate = initial_learning_rate
+        self.decay_steps = decay_steps
+        self.decay_rate = decay_rate
+        self.staircase = staircase
+        self.name = name
+        self._check_positive("decay_steps")
+
+    def _periods(self, step: Any) -> Any:
+        periods = _float(step) / self.decay_steps
+        return jnp.floor(periods) if self.staircase else periods
+
+
+class ExponentialDecay(_PeriodicDecay):
+    """initial_learning_rate * decay_rate ** (step / decay_steps).
+
+    Args:
+        initial_learning_rate: the rate at step 0.
+        decay_steps: after how many steps the rate has been multiplied by `decay_rate` once.
+        decay_rate: the factor.
+        staircase: whether the exponent is rounded down to an integer.
+        name: a name.
+    """
+
+    def __init__(
+        self,
+        initial_learning_rate: float,
+        decay_steps: float,
+        decay_rate: float,
+        staircase: bool = False,
+        name: str = "ExponentialDecay",
+    ):
+        super().__init__(initial_learning_rate, decay_steps, decay_rate, staircase, name)
+
+    def __call__(self, step: Any) -> Any:
+        return self.initial_learning_rate * jnp.power(self.decay_rate, self._periods(step))
+
+
+class InverseTimeDecay(_PeriodicDecay):
+    """initial_learning_rate / (1 + decay_rate * step / decay_steps).
+
+    Args:
+        initial_learning_rate: the rate at step 0.
+        decay_steps: how many steps count as one.
+        decay_rate: the growth of the divisor in `decay_steps` steps.
+        staircase: whether `step / decay_steps` is rounded down to an integer.
+        name: a name.
+    """
+
+    def __init__(
+        self,
+        initial_learning_rate: float,
+        decay_steps: float,
+        decay_rate: float,
+        staircase: bool = False,
+        name: str = "InverseTimeDecay",
+    ):
+        super().__init__(initial_learning_rate, decay_steps, decay_rate, staircase, name)
+
+    def __call__(self, step: Any) -> Any:
+        return self.initial_learning_rate / (1 + self.decay_rate * self._periods(step))
+
+
+class PiecewiseConstantDecay(LearningRateSchedule):
+    """`values[i]`, where i is the number of boundaries that the step has passed.
+
+    Args:
+        boundaries: steps, increasing; a boundary is the last step of its value.
+        values: rates, one more than boundaries.
+        name: a name.
+    """
+
+    def __init__(self, boundaries: Sequence[float], values: Sequence[float], name: str = "PiecewiseConstant"):
+        if len(boundaries) != len(values) - 1:
+            raise ValueError(
+                f"{type(self).__name__}: values must be one more than boundaries, "
+                f"got {len(values)} values and {len(boundaries)} boundaries."
+            )
+        self.boundaries = boundaries
+        self.values = values
+        self.name = name
+
+    def __call__(self, step: Any) -> Any:
+        step = _array(step)
+        passed = jnp.sum(step > jnp.asarray(self.boundaries, step.dtype), dtype="int32")
+        return jnp.asarray(self.values, dtypes.floatx())[passed]
+
+
+class PolynomialDecay(LearningRateSchedule):
+    """(initial_learning_rate - end_learning_rate) * (1 - step / decay_steps) ** power + end_learning_rate.
+
+    Args:
+        initial_learning_rate: the rate at step 0.
+        decay_steps: the step from which on the rate is `end_learning_rate`.
+        end_learning_rate: the last rate.
+        power: the exponent; 1 is a straight line.
+        cycle: whether to go on behind `decay_steps`, from a higher rate, down to the next multiple of it.
+        name: a name.
+    """
+
+    def __init__(
+        self,
+        initial_learning_rate: float,
+        decay_steps: float,
+        end_learning_rate: float = 0.0001,
+        power: float = 1.0,
+        cycle: bool = False,
+        name: str = "PolynomialDecay",
+    ):
+        self.initial_learning_rate = initial_learning_rate
+        self.decay_steps = decay_steps
+        self.end_learning_rate = end_learning_rate
+        self.power = power
+        self.cycle = cycle
+        self.name = name
+        self._check_positive("decay_steps")
+
+    def __call__(self, step: Any) -> Any:
+        step = _float(step)
+        cycles = jnp.maximum(jnp.ceil(step / self.decay_steps), 1.0) if self.cycle else 1.0
+        end = self.decay_steps * cycles
+        left = 1 - jnp.minimum(step, end) / end
+        span = self.initial_learning_rate - self.end_learning_rate
+        return span * jnp.power(left, self.power) + self.end_learning_rate
+
+
+class CosineDecay(LearningRateSchedule):
+    """initial_learning_rate * ((1 - alpha) * (1 + cos(pi * step / decay_steps)) / 2 + alpha), or warming up.
+
+    Loshchilov and Hutter, 2016, https://arxiv.org/abs/1608.03983.
+
+    Args:
+        initial_learning_rate: the rate at step 0.
+        decay_steps: how long the rate falls.
+        alpha: the last rate, as a fraction of the highest.
+        name: a name.
+        warmup_target: the rate at the end of the warm-up; without it there is none.
+        warmup_steps: how long the warm-up takes.
+    """
+
+    def __init__(
+        self,
+        initial_learning_rate: float,
+        decay_steps: float,
+        alpha: float = 0.0,
+        name: str = "CosineDecay",
+        warmup_target: float | None = None,
+        warmup_steps: float = 0,
+    ):
+        self.initial_learning_rate = initial_learning_rate
+        self.decay_steps = decay_steps
+        self.alpha = alpha
+        self.name = name
+        self.warmup_target = warmup_target
+        self.warmup_steps = warmup_steps
+        self._check_positive("decay_steps")
+
+    def __call__(self, step: Any) -> Any:
+        step, start = _float(step), self.initial_learning_rate
+        top, warm = self.warmup_target, self.warmup_steps
+        if top is None:
+            return start * self._fraction(step)
+        rising = start + (top - start) * step / (warm or 1)
+        return jnp.where(step < warm, rising, top * self._fraction(step - warm))
+
+    def _fraction(self, step: Any) -> Any:
+        done = jnp.minimum(step, self.decay_steps) / self.decay_steps
+        return (1 - self.alpha) * 0.5 * (1 + jnp.cos(math.pi * done)) + self.alpha
+
+
+class CosineDecayRestarts(LearningRateSchedule):
+    """Cosine decay that starts again from a high rate, period after period.
+
+    Loshchilov and Hutter, 2016, https://arxiv.org/abs/1608.03983.
+
+    Args:
+        initial_learning_rate: the rate at step 0.
+        first_decay_steps: the length of the first period.
+        t_mul: how much longer each period is than the one before.
+        m_mul: the starting rate of each period, as a fraction of that of the one before.
+        alpha: the last rate of a period, as a fraction of `initial_learning_rate`.
+        name: a name.
+    """
+
+    def __init__(
+        self,
+        initial_learning_rate: float,
+        first_decay_steps: float,
+        t_mul: float = 2.0,
+        m_mul: float = 1.0,
+        alpha: float = 0.0,
+        name: str = "SGDRDecay",
+    ):
+        self.initial_learning_rate = initial_learning_rate
+        self.first_decay_steps = first_decay_steps
+        self.t_mul = t_mul
+        self.m_mul = m_mul
+        self.alpha = alpha
+        self.name = name
+        self._check_positive("first_decay_steps")
+
+    def __call__(self, step: Any) -> Any:
+        restarts, done = self._position(_float(step) / self.first_decay_steps)
+        height = 0.5 * jnp.power(self.m_mul, restarts) * (1 + jnp.cos(math.pi * done))
+        return self.initial_learning_rate * ((1 - self.alpha) * height + self.alpha)
+
+    def _position(self, periods: Any) -> tuple[Any, Any]:
+        """How many periods are over, and how much of the present one; `periods` counts first ones."""
+        if self.t_mul == 1:
+            restarts = jnp.floor(periods)
+            return restarts, periods - restarts
+        growth = jnp.asarray(self.t_mul, periods.dtype)
+        restarts = jnp.floor(jnp.log(1 - periods * (1 - growth)) / jnp.log(growth))
+        length = jnp.power(growth, restarts)
+        return restarts, (periods - (1 - length) / (1 - growth)) / length
+
+
+def serialize(learning_rate_schedule: LearningRateSchedule) -> Any:
+    """A schedule as JSON values."""
+    return core_config.serialize(learning_rate_schedule)
+
+
+def deserialize(config: Mapping[str, Any], custom_objects: Mapping[str, Any] | None = None) -> Any:
+    """The schedule that `serialize` described."""
+    with registry.custom_objects(custom_objects):
+        return core_config.make("optimizers.schedules", config, "schedule")

@@ -1,0 +1,135 @@
+"""Penalties on weights, added to the loss."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import jax.numpy as jnp
+
+from lamina.core import config as configs
+from lamina.core import registry
+from lamina.core.config import Configurable
+from lamina.core.variable import Variable
+
+
+class Regularizer(Configurable):
+    """Base of regularizers: a subclass defines `__call__(x)`, a scalar."""
+
+    def __call__(self, x: Any) -> Any:
+        return 0.0
+
+    def _factor(self, name: str, value: Any) -> float:
+        if not isinstance(value, (int, float)) or not 0 <= value < math.inf:
+            rule = f"{name} must be a finite number of at least 0"
+            raise ValueError(f"{type(self).__name__}: {rule}, got {value!r}.")
+        return float(value)
+
+
+class L1L2(Regularizer):
+    """l1 · Σ|x| + l2 · Σx².
+
+    Args:
+        l1: factor of the absolute values.
+        l2: factor of the squares.
+    """
+
+    def __init__(self, l1: float = 0.0, l2: float = 0.0):
+        self.l1 = self._factor("l1", 0.0 if l1 is None else l1)
+        self.l2 = self._factor("l2", 0.0 if l2 is None else l2)
+
+    def __call__(self, x: Any) -> Any:
+        x = _array(x)
+        penalty = jnp.zeros((), x.dtype)
+        if self.l1:
+            penalty += jnp.asarray(self.l1, x.dtype) * jnp.sum(jnp.abs(x))
+        if self.l2:
+            penalty += jnp.asarray(self.l2, x.dtype) * jnp.sum(jnp.square(x))
+        return penalty
+
+
+class L1(Regularizer):
+    """l1 · Σ|x|.
+
+    Args:
+        l1: the factor.
+    """
+
+    def __init__(self, l1: float = 0.01):
+        self.l1 = self._factor("l1", 0.01 if l1 is None else l1)
+
+    def __call__(self, x: Any) -> Any:
+        x = _array(x)
+        return jnp.asarray(self.l1, x.dtype) * jnp.sum(jnp.abs(x))
+
+
+class L2(Regularizer):
+    """l2 · Σx².
+
+    Args:
+        l2: the factor.
+    """
+
+    def __init__(self, l2: float = 0.01):
+        self.l2 = self._factor("l2", 0.01 if l2 is None else l2)
+
+    def __call__(self, x: Any) -> Any:
+        x = _array(x)
+        return jnp.asarray(self.l2, x.dtype) * jnp.sum(jnp.square(x))
+
+
+class OrthogonalRegularizer(Regularizer):
+    """factor · the mean of |cos| of the angles between each two rows (or columns) of a matrix.
+
+    Args:
+        factor: the factor.
+        mode: `"rows"` or `"columns"`.
+    """
+
+    def __init__(self, factor: float = 0.01, mode: str = "rows"):
+        self.factor = self._factor("factor", factor)
+        if mode not in ("rows", "columns"):
+            raise ValueError(f"OrthogonalRegularizer: mode must be 'rows' or 'columns', got {mode!r}.")
+        self.mode = mode
+
+    def __call__(self, inputs: Any) -> Any:
+        x = _array(inputs)
+        if x.ndim != 2:
+            raise ValueError(f"OrthogonalRegularizer: inputs must have 2 axes, got shape {x.shape}.")
+        x = x if self.mode == "rows" else x.T
+        size = x.shape[0]
+        norms = jnp.sqrt(jnp.sum(jnp.square(x), axis=1, keepdims=True))
+        x = x / jnp.where(norms == 0, 1, norms)
+        cosines = (x @ x.T) * (1 - jnp.eye(size, dtype=x.dtype))
+        pairs = size * (size - 1) / 2
+        return self.factor * 0.5 * jnp.sum(jnp.abs(cosines)) / pairs
+
+
+def _array(x: Any) -> Any:
+    return x.value if isinstance(x, Variable) else jnp.asarray(x)
+
+
+l1, l2, l1_l2, orthogonal_regularizer = L1, L2, L1L2, OrthogonalRegularizer
+
+
+def get(identifier: Any) -> Any:
+    """The regularizer that a name, class, configuration or function means."""
+    return configs.make("regularizers", identifier, "regularizer")
+
+
+def serialize(regularizer: Any) -> Any:
+    """The regularizer as JSON values."""
+    return configs.serialize(regularizer)
+
+
+def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) -> Any:
+    """The regularizer that `serialize` described."""
+    with registry.custom_objects(custom_objects):
+        return get(config)
+
+
+__all__ = [
+    "L1", "L1L2", "L2", "OrthogonalRegularizer", "Regularizer", "deserialize", "get", "l1", "l1_l2", "l2",
+    "orthogonal_regularizer", "serialize",
+]  # fmt: skip

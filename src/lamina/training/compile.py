@@ -1,0 +1,266 @@
+"""What `compile` was given, resolved: losses, weights and metrics laid out along the model's outputs.
+
+Every argument may be one thing for all outputs, a list along the outputs, or a dict by output name. `along` is the one
+place that turns these into a list with an entry for each output.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from lamina import losses, metrics
+from lamina.core import tree
+from lamina.core.variable import Variable
+from lamina.losses.loss import target_kind
+from lamina.metrics import Mean, MeanMetricWrapper, Metric
+
+
+def along(value: Any, names: Sequence[str], what: str, *, spread: bool) -> list[Any]:
+    """`value` as a list with an entry for each output.
+
+    Args:
+        value: `None`, one entry for all, a list along the outputs, or a dict by name.
+        names: the names of the outputs.
+        what: what the value is, for errors.
+        spread: whether one entry may stand for all outputs.
+    """
+    count = len(names)
+    if value is None:
+        return [None] * count
+    if isinstance(value, dict):
+        unknown = sorted(set(value) - set(names))
+        if unknown and not (count == 1 and len(value) == 1):
+            raise ValueError(f"{what}: keys must be names of outputs ({', '.join(names)}), got {', '.join(map(str, unknown))}.")
+        return list(value.values()) if unknown else [value.get(name) for name in names]
+    if isinstance(value, (list, tuple)):
+        flat = tree.flatten(value) if not spread else list(value)
+        flat = flat if len(flat) == count else list(value)
+        if len(flat) != count:
+            raise ValueError(f"{what}: must have one entry for each of {count} outputs, got {len(flat)}.")
+        return flat
+    if spread or count == 1:
+        return [value] * count
+    raise ValueError(f"{what}: must be a list or dict for {count} outputs ({', '.join(names)}), got {type(value).__name__}.")
+
+
+def output_names(y_pred: Any, declared: Sequence[str]) -> list[str]:
+    """The names of the outputs: keys of a dict, those that the model declares, or none but numbers."""
+    paths = tree.flatten_with_path(y_pred)
+    if isinstance(y_pred, dict):
+        return ["_".join(map(str, path)) for path, _ in paths]
+    if len(declared) == len(paths):
+        return list(declared)
+    return [f"output_{i}" for i in range(len(paths))]
+
+
+class CompiledLoss:
+    """The weighted sum of the outputs' losses.
+
+    Args:
+        loss, loss_weights: as given to `compile`.
+        declared: the names of the model's outputs, if it has any.
+    """
+
+    def __init__(self, loss: Any, loss_weights: Any, declared: Sequence[str]):
+        self._loss, self._weights, self._declared = loss, loss_weights, declared
+        self._entries: list[tuple[Any, Any]] | None = None
+        self.names: list[str] = []
+        self.metrics: list[Mean] = []  # the loss of each output, where there are several
+
+    def build(self, y_pred: Any) -> None:
+        """Resolve the losses for the structure of the outputs."""
+        if self._entries is not None:
+            return
+        self.names = output_names(y_pred, self._declared)
+        given = along(self._loss, self.names, "compile: loss", spread=True)
+        weights = along(self._weights, self.names, "compile: loss_weights", spread=True)
+        self._entries = [(_as_loss(one), weight) for one, weight in zip(given, weights)]
+        named = isinstance(y_pred, dict) or len(self._declared) == len(self.names)
+        if len(self._entries) > 1:
+            for name, (one, _) in zip(self.names, self._entries):
+                if one is not None:
+                    prefix = name if named else one.name
+                    self.metrics.append(Mean(name=_unused(f"{prefix}_loss", [m.name for m in self.metrics])))
+
+    def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        self.build(y_pred)
+        assert self._entries is not None
+        flat = tree.flatten(y_pred)
+        targets = targets_along(y_true, y_pred, self.names)
+        weights = along(sample_weight, self.names, "sample_weight", spread=True)
+        total, trackers = None, iter(self.metrics)
+        for (loss, scale), target, output, weight, name in zip(self._entries, targets, flat, weights, self.names):
+            if loss is None:
+                continue
+            if target is None:
+                raise ValueError(f'loss: output "{name}" must have a target in y, got None.')
+            _check_sizes(name, target, output)
+            value = loss(target, output, weight)
+            if self.metrics:
+                next(trackers).update_state(value, sample_weight=_rows(output))
+            value = value if scale is None else value * scale
+            total = value if total is None else total + value
+        return total
+
+
+def _as_loss(identifier: Any) -> Any:
+    """A loss object from whatever `compile` takes for one."""
+    loss = losses.get(identifier)
+    if loss is None or isinstance(loss, losses.Loss):
+        return loss
+    if isinstance(loss, type):
+        return loss()
+    name = getattr(loss, "__name__", type(loss).__name__).strip("<>")
+    name = identifier if isinstance(identifier, str) else name
+    wrapped = losses.LossFunctionWrapper(loss, name=name)
+    return wrapped
+
+
+def targets_along(y_true: Any, y_pred: Any, names: Sequence[str]) -> list[Any]:
+    """The target of each output; one output may have a target of any structure."""
+    if len(names) == 1 and tree.is_nested(y_true):
+        if isinstance(y_true, dict) and set(y_true) == set(names):
+            return [y_true[names[0]]]
+        flat = tree.flatten(y_true)
+        return [flat[0]] if len(flat) == 1 else [y_true]
+    return along(y_true, names, "y", spread=False)
+
+
+def _check_sizes(name: str, target: Any, output: Any) -> None:
+    for leaf in tree.flatten(target):
+        rows, shape = np.shape(leaf)[:1], np.shape(output)
+        if rows and shape and isinstance(shape[0], int) and rows[0] != shape[0]:
+            raise ValueError(f'loss: y for output "{name}" must have {shape[0]} rows, got {rows[0]}.')
+
+
+def _rows(output: Any) -> int:
+    return output.shape[0] if output.ndim else 1
+
+
+def _unused(name: str, taken: Sequence[str]) -> str:
+    candidate, count = name, 1
+    while candidate in taken:
+        candidate, count = f"{name}_{count}", count + 1
+    return candidate
+
+
+class CompiledMetrics:
+    """The metrics of all outputs, under the names that logs have.
+
+    Args:
+        given, weighted: as given to `compile` as `metrics` and `weighted_metrics`.
+        declared: the names of the model's outputs, if it has any.
+    """
+
+    def __init__(self, given: Any, weighted: Any, declared: Sequence[str]):
+        self._given, self._weighted, self._declared = given, weighted, declared
+        self._entries: list[tuple[int, Metric, bool]] | None = None
+        self.names: list[str] = []
+        self.log_names: list[str] = []
+
+    @property
+    def built(self) -> bool:
+        """Whether the metrics are made."""
+        return self._entries is not None
+
+    @property
+    def metrics(self) -> list[Metric]:
+        """All metrics, unweighted ones first."""
+        return [metric for _, metric, _ in self._entries or ()]
+
+    def build(self, y_true: Any, y_pred: Any) -> None:
+        """Make the metrics for outputs and targets of these shapes."""
+        if self._entries is not None:
+            return
+        self.names = output_names(y_pred, self._declared)
+        flat, targets = tree.flatten(y_pred), targets_along(y_true, y_pred, self.names)
+        named = isinstance(y_pred, dict) or len(self._declared) == len(self.names)
+        entries: list[tuple[int, Metric, bool]] = []
+        log_names: list[str] = []
+        for value, use_weight in ((self._given, False), (self._weighted, True)):
+            what = "compile: weighted_metrics" if use_weight else "compile: metrics"
+            for i, group in enumerate(_groups(value, self.names, what)):
+                for identifier in group:
+                    if identifier is None:
+                        continue
+                    metric, name = _as_metric(identifier, targets[i], flat[i])
+                    name = f"{self.names[i]}_{name}" if named and len(flat) > 1 else name
+                    if name in log_names and use_weight:
+                        name = f"weighted_{name}"
+                    entries.append((i, metric, use_weight))
+                    log_names.append(_unused(name, log_names))
+        self._entries, self.log_names = entries, log_names
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        self.build(y_true, y_pred)
+        flat, targets = tree.flatten(y_pred), targets_along(y_true, y_pred, self.names)
+        weights = along(sample_weight, self.names, "sample_weight", spread=True)
+        for i, metric, use_weight in self._entries or ():
+            if targets[i] is not None:
+                metric.update_state(targets[i], flat[i], **({"sample_weight": weights[i]} if use_weight else {}))
+
+    def reset_state(self) -> None:
+        for metric in self.metrics:
+            metric.reset_state()
+
+    def results(self) -> dict[str, Any]:
+        """The results by log name."""
+        return {name: metric.result() for name, metric in zip(self.log_names, self.metrics)}
+
+
+def _groups(value: Any, names: Sequence[str], what: str) -> list[list[Any]]:
+    """The metrics of each output."""
+    if value is None:
+        return [[] for _ in names]
+    if len(names) == 1 and not isinstance(value, dict):
+        return [[m for m in tree.flatten(value) if m is not None] if isinstance(value, (list, tuple)) else [value]]
+    groups = along(value, names, what, spread=False)
+    return [list(g) if isinstance(g, (list, tuple)) else [] if g is None else [g] for g in groups]
+
+
+# Names that mean another metric for each kind of target: "accuracy" is "binary_accuracy", ...
+CHOSEN_BY_TARGET = {"accuracy": "accuracy", "acc": "accuracy", "crossentropy": "crossentropy", "ce": "crossentropy"}
+
+
+def _as_metric(identifier: Any, y_true: Any, y_pred: Any) -> tuple[Metric, str]:
+    """A metric object, and its name in logs."""
+    if isinstance(identifier, Metric):
+        return identifier, identifier.name
+    chosen = CHOSEN_BY_TARGET.get(identifier.lower()) if isinstance(identifier, str) else None
+    metric = metrics.get(identifier if chosen is None else f"{target_kind(y_true, y_pred)}_{chosen}")
+    if isinstance(metric, type):
+        metric = metric()
+    name = identifier if isinstance(identifier, str) else getattr(identifier, "__name__", type(identifier).__name__)
+    name = name.strip("<>")
+    if isinstance(metric, Metric):
+        return metric, name if isinstance(identifier, str) else metric.name
+    return MeanMetricWrapper(_with_two_arguments(metric, name), name=name), name
+
+
+def _with_two_arguments(fn: Any, name: str) -> Callable:
+    if not callable(fn):
+        raise ValueError(f"compile: metric {name!r} must be a name, a Metric or a function of (y_true, y_pred).")
+    try:
+        inspect.signature(fn).bind(None, None)
+    except TypeError:
+        raise ValueError(f"compile: metric {name!r} must be a function of (y_true, y_pred).") from None
+    except ValueError:  # a built-in without a signature
+        return fn
+    return fn
+
+
+def result_arrays(metric: Metric) -> Any:
+    """A metric's result, which may be a Variable or a dict of results, as arrays."""
+    result = metric.result()
+    if isinstance(result, dict):
+        return {name: _array(value) for name, value in result.items()}
+    return _array(result)
+
+
+def _array(value: Any) -> Any:
+    return jnp.asarray(value.value if isinstance(value, Variable) else value)

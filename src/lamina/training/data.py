@@ -1,0 +1,414 @@
+"""Sources of data for training: whole arrays, or streams of batches, read by the loop alike.
+
+The order of rows is a pure function of (seed, epoch): a resumed run sees the same batches.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import sys
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sized
+from typing import Any
+
+import jax
+import numpy as np
+from jax import tree_util
+
+from lamina.training import stream
+from lamina.training.arrays import (
+    ARRAYS,
+    FLOATS,
+    PARTS,
+    check_class_weight,
+    convert,
+    is_array,
+    pack_x_y_sample_weight,
+    row_count,
+    train_validation_split,
+    type_name,
+    unpack_x_y_sample_weight,
+    weighted,
+)
+from lamina.training.stream import PyDataset, Sequence, prefetch, stacked
+
+__all__ = [
+    "ArraySource",
+    "PyDataset",
+    "Sequence",
+    "Source",
+    "StreamSource",
+    "make_source",
+    "pack_x_y_sample_weight",
+    "prefetch",
+    "stacked",
+    "train_validation_split",
+    "unpack_x_y_sample_weight",
+]
+
+_STREAMS = (
+    "a generator, PyDataset, tf.data.Dataset, torch DataLoader, Grain dataset or other iterable of batches"
+)
+
+
+def _span(epoch: int, steps: int | None, num_batches: int) -> tuple[int, int, int]:
+    """`(pass over the data, its first batch, number of batches)` of an epoch.
+
+    With `steps` an epoch is a part of a pass: the next one goes on behind it, and the last part may be short.
+    """
+    if steps is None or steps >= num_batches:
+        return epoch, 0, num_batches
+    number, part = divmod(epoch, math.ceil(num_batches / steps))
+    return number, part * steps, min(steps, num_batches - part * steps)
+
+
+def _generator(seed: int, number: int) -> np.random.Generator:
+    return np.random.Generator(np.random.Philox(key=np.array([seed % 2**64, number], np.uint64)))
+
+
+class Source:
+    """What the loop reads.
+
+    Attributes:
+        num_batches: batches in a pass over the data, `None` where only the end will tell.
+        batch_size: rows of a full batch, `None` if unknown.
+        steps: batches of an epoch, if the caller limits them.
+    """
+
+    num_batches: int | None = None
+    batch_size: int | None = None
+    steps: int | None = None
+
+    def peek(self) -> Any:
+        """The first batch, for building a model; it stays in the data."""
+        raise NotImplementedError
+
+    @property
+    def structure(self) -> Any:
+        """Shapes and dtypes of the first batch, as a train step gets it."""
+        return tree_util.tree_map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, jax.dtypes.canonicalize_dtype(leaf.dtype)),
+            self.peek(),
+        )
+
+    def close(self) -> None:
+        """Let go of iterators and worker processes."""
+
+
+class ArraySource(Source):
+    """Whole arrays.
+
+    Args:
+        arrays: what `pack_x_y_sample_weight` makes of x, y and the weights.
+        size: the number of rows.
+        shuffle: whether each epoch has an order of its own; `"batch"` shuffles inside each batch only.
+        seed: the orders are a function of it.
+    """
+
+    def __init__(
+        self,
+        arrays: Any,
+        size: int,
+        batch_size: int,
+        steps: int | None = None,
+        shuffle: bool | str = False,
+        seed: int = 0,
+    ):
+        self.arrays = arrays
+        self.size = size
+        self.batch_size: int = batch_size
+        self.steps = steps
+        self.shuffle = shuffle
+        self.seed = seed
+        self.num_batches: int = math.ceil(size / batch_size)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays, one that is there twice counted once."""
+        return sum({id(leaf): leaf.nbytes for leaf in tree_util.tree_leaves(self.arrays)}.values())
+
+    def order(self, epoch: int) -> np.ndarray | None:
+        """The rows (int32) with those of this epoch first, `None` if that is their own order."""
+        number, first, _ = _span(epoch, self.steps, self.num_batches)
+        order = self._shuffled(number)
+        if first == 0:
+            return order
+        order = np.arange(self.size, dtype=np.int32) if order is None else order
+        return np.roll(order, -first * self.batch_size)
+
+    def rows(self, epoch: int) -> int:
+        """How many rows of `order` the epoch takes: all, unless `steps` makes an epoch a part of a pass."""
+        _, first, count = _span(epoch, self.steps, self.num_batches)
+        return min(count * self.batch_size, self.size - first * self.batch_size)
+
+    def _shuffled(self, number: int) -> np.ndarray | None:
+        if not self.shuffle:
+            return None
+        generator = _generator(self.seed, number)
+        rows = np.arange(self.size, dtype=np.int32)
+        if self.shuffle != "batch":
+            return generator.permutation(rows)
+        full = self.size - self.size % self.batch_size
+        inside = generator.permuted(rows[:full].reshape(-1, self.batch_size), axis=1)
+        return np.concatenate([inside.reshape(-1), generator.permutation(rows[full:])])
+
+    def peek(self) -> Any:
+        return tree_util.tree_map(lambda leaf: leaf[: self.batch_size], self.arrays)
+
+
+class StreamSource(Source):
+    """Batches from an iterable, as NumPy arrays.
+
+    An iterator is read once: each epoch goes on where the one before ended. Any other iterable starts anew
+    with each epoch, except that with `steps` an epoch is a part of a pass, and the next goes on behind it.
+    """
+
+    def __init__(
+        self, data: Any, steps: int | None, who: str, class_weight: Mapping[Any, float] | None = None
+    ):
+        self.data = data
+        self.steps = steps
+        self._who = who
+        self._class_weight = class_weight
+        self._once = hasattr(data, "__next__")
+        self._iterator: Iterator[Any] | None = None  # to go on with
+        self._peeked: Any = None
+        self.batch_size = _declared_batch_size(data, who)
+
+    @property
+    def num_batches(self) -> int | None:  # type: ignore[override]
+        return None if self._once else _length(self.data)
+
+    def epoch(self, epoch: int) -> Iterator[Any]:
+        """The batches of an epoch; fewer than `steps` if the data end before."""
+        del epoch  # an iterator cannot be sought
+        goes_on = self._iterator is not None
+        source = self._iterator = self._iterator or self._open()
+        self._peeked = None
+        count, ended = 0, self.steps is None
+        try:
+            for batch in itertools.islice(source, self.steps):
+                count += 1
+                yield batch
+            ended = self.steps is None or count < self.steps
+        finally:
+            if ended and not self._once:
+                self._iterator = None
+        if count == 0 and goes_on and not self._once:
+            yield from self.epoch(0)  # the epoch before took the last batch of the pass
+
+    def peek(self) -> Any:
+        if self._peeked is None:
+            source = self._iterator or self._open()
+            self._peeked = next(source, None)
+            if self._peeked is None:
+                raise ValueError(
+                    f"{self._who}: x must give at least one batch, got an empty {type_name(self.data)}."
+                )
+            self._iterator = itertools.chain([self._peeked], source)
+        return self._peeked
+
+    def reset(self) -> None:
+        """Let the next epoch start anew, if the data can."""
+        if not self._once:
+            self._iterator = self._peeked = None
+
+    def close(self) -> None:
+        self.reset()
+
+    def _open(self) -> Iterator[Any]:
+        numpy_iterator = getattr(self.data, "as_numpy_iterator", None)
+        return map(self._batch, iter(self.data) if numpy_iterator is None else numpy_iterator())
+
+    def _batch(self, batch: Any) -> Any:
+        """The batch as a train step gets it, checked."""
+        who = self._who
+        batch = tuple(batch) if isinstance(batch, (list, tuple)) else batch
+        if isinstance(batch, tuple):
+            valid = 1 <= len(batch) <= 3
+        else:
+            valid = is_array(batch) or isinstance(batch, dict)
+        if not valid or (self._once and not isinstance(batch, tuple)):
+            given = f"a tuple of {len(batch)}" if isinstance(batch, tuple) else type_name(batch)
+            raise ValueError(
+                f"{who}: a batch of {type_name(self.data)} must be a tuple (x,), (x, y) or "
+                f"(x, y, sample_weight), got {given}."
+            )
+        parts = batch if isinstance(batch, tuple) else (batch,)
+        parts = tuple(convert(part, name, who, ("float64",)) for name, part in zip(PARTS, parts))
+        row_count(parts, f"{who}: in a batch of {type_name(self.data)}")
+        if self._class_weight is not None:
+            x, y, sample_weight = unpack_x_y_sample_weight(parts)
+            return x, y, weighted(y, sample_weight, self._class_weight, who)
+        return parts if isinstance(batch, tuple) else parts[0]
+
+
+class PyDatasetSource(StreamSource):
+    """Batches of a `PyDataset`, whose position can be sought; computed by its workers, in order."""
+
+    def __init__(self, data: Any, steps: int | None, who: str, class_weight: Any, shuffle: bool, seed: int):
+        super().__init__(data, steps, who, class_weight)
+        self._shuffle = shuffle
+        self._seed = seed
+        self._processes: stream.ProcessReader | None = None
+
+    @property
+    def num_batches(self) -> int | None:  # type: ignore[override]
+        return self.data.num_batches  # asked each time: on_epoch_end may change it
+
+    def epoch(self, epoch: int) -> Iterator[Any]:
+        self.data.on_epoch_begin()
+        indices = self._indices(epoch)
+        count = 0
+        try:
+            for raw in self._read(indices):
+                count += 1
+                yield self._batch(raw)
+        finally:  # a consumer that counts may close this right after the last batch
+            if isinstance(indices, Sized) and count == len(indices):
+                self.data.on_epoch_end()
+
+    def _indices(self, epoch: int) -> Iterable[int]:
+        size = self.num_batches
+        if size is None:
+            if self.steps is None:
+                return itertools.count()
+            return range(epoch * self.steps, (epoch + 1) * self.steps)
+        number, first, count = _span(epoch, self.steps, size)
+        order = _generator(self._seed, number).permutation(size).tolist() if self._shuffle else range(size)
+        return order[first : first + count]
+
+    def _read(self, indices: Iterable[int]) -> Iterator[Any]:
+        workers = self.data.workers
+        if self.data.use_multiprocessing and workers > 0:
+            self._processes = self._processes or stream.ProcessReader(self.data)
+            return self._processes.read(indices)
+        if workers > 1:
+            return stream.read_by_threads(self.data, indices)
+        return (self.data[i] for i in indices)
+
+    def peek(self) -> Any:
+        self.data.on_epoch_begin()
+        index = next(iter(self._indices(0)), None)
+        if index is None:
+            raise ValueError(
+                f"{self._who}: x must give at least one batch, got an empty {type_name(self.data)}."
+            )
+        batch = self._batch(self.data[index])
+        self.data.on_epoch_end()
+        return batch
+
+    def close(self) -> None:
+        if self._processes is not None:
+            self._processes.close()
+            self._processes = None
+
+
+def _length(data: Any) -> int | None:
+    """The number of batches that the data declare, `None` if there is no end or nobody knows."""
+    length = getattr(data, "num_batches", None)
+    if hasattr(data, "cardinality"):
+        length = int(data.cardinality())  # of tf.data: negative if endless or unknown
+    if not isinstance(length, int):
+        try:
+            length = len(data)
+        except TypeError:  # so says a torch DataLoader of an iterable dataset, too
+            return None
+    return length if 0 <= length < sys.maxsize else None  # Grain's endless datasets have length sys.maxsize
+
+
+def _declared_batch_size(data: Any, who: str) -> int | None:
+    specs = tree_util.tree_leaves(getattr(data, "element_spec", None))
+    for spec in specs:
+        if type(spec).__name__ in ("RaggedTensorSpec", "SparseTensorSpec"):
+            raise ValueError(
+                f"{who}: x must give dense tensors, got {spec}; call .map(...) with to_tensor() or "
+                "tf.sparse.to_dense."
+            )
+    size = specs[0].shape[0] if specs and specs[0].shape else getattr(data, "batch_size", None)
+    return size if isinstance(size, int) else None
+
+
+def make_source(
+    x: Any,
+    y: Any = None,
+    sample_weight: Any = None,
+    *,
+    batch_size: int | None = None,
+    steps: int | None = None,
+    shuffle: bool | str = False,
+    class_weight: Mapping[Any, float] | None = None,
+    seed: int = 0,
+    who: str = "fit",
+) -> ArraySource | StreamSource:
+    """The source for what `fit`, `evaluate` or `predict` (`who`) was given.
+
+    Args:
+        x: arrays, or a stream of batches, then without y and sample_weight.
+        batch_size: 32 if neither it nor `steps` is given; streams have their own.
+        steps: batches of an epoch.
+        shuffle: of arrays and of a `PyDataset`; `"batch"` shuffles arrays inside each batch only.
+        class_weight: class number to weight, in place of sample weights.
+        seed: orders are a function of (seed, epoch).
+    """
+    if isinstance(x, (ArraySource, StreamSource)):
+        return x
+    check_class_weight(class_weight, who)
+    for name, value in (("batch_size", batch_size), ("steps", steps)):
+        if value is not None and (not isinstance(value, (int, np.integer)) or value < 1):
+            raise ValueError(f"{who}: {name} must be an integer of at least 1, got {value!r}.")
+    if shuffle not in (True, False, "batch"):
+        raise ValueError(f"{who}: shuffle must be True, False or 'batch', got {shuffle!r}.")
+    if _is_stream(x):
+        _check_stream(x, y, sample_weight, batch_size, who)
+        if isinstance(x, PyDataset):
+            return PyDatasetSource(x, steps, who, class_weight, bool(shuffle), seed)
+        return StreamSource(x, steps, who, class_weight)
+    parts = _array_parts(x, y, sample_weight, class_weight, who)
+    size = row_count(parts, who)
+    batch_size = _batch_size(size, batch_size, steps, who)
+    return ArraySource(pack_x_y_sample_weight(*parts), size, batch_size, steps, shuffle, seed)
+
+
+def _is_stream(x: Any) -> bool:
+    if is_array(x) or isinstance(x, (list, tuple, dict, str, bytes)) or hasattr(x, "toarray"):
+        return False
+    return isinstance(x, PyDataset) or hasattr(x, "__iter__")
+
+
+def _check_stream(x: Any, y: Any, sample_weight: Any, batch_size: int | None, who: str) -> None:
+    for name, value in (("y", y), ("sample_weight", sample_weight)):
+        if value is not None:
+            raise ValueError(
+                f"{who}: {name} must be part of each batch when x is a {type_name(x)}, "
+                f"got {type_name(value)}; let it give (x, y) or (x, y, sample_weight)."
+            )
+    if batch_size is not None:
+        warnings.warn(
+            f"{who}: batch_size={batch_size} is not used, x is a {type_name(x)} of whole batches.",
+            stacklevel=4,
+        )
+
+
+def _array_parts(x: Any, y: Any, sample_weight: Any, class_weight: Any, who: str) -> tuple[Any, Any, Any]:
+    if not (is_array(x) or isinstance(x, (list, tuple, dict))):
+        call = "; call the function, and give what it returns" if callable(x) else ""
+        sparse = "; call .toarray() on a sparse matrix" if hasattr(x, "toarray") else ""
+        raise ValueError(f"{who}: x must be {ARRAYS}; or {_STREAMS}, got {type_name(x)}{call}{sparse}.")
+    seen: dict[int, Any] = {}
+    x, y, sample_weight = (
+        convert(part, name, who, FLOATS, seen) for name, part in zip(PARTS, (x, y, sample_weight))
+    )
+    return x, y, weighted(y, sample_weight, class_weight, who)
+
+
+def _batch_size(size: int, batch_size: int | None, steps: int | None, who: str) -> int:
+    chosen = batch_size or (math.ceil(size / steps) if steps else 32)
+    batches = math.ceil(size / chosen)
+    if steps is not None and steps > (batches if batch_size else size):
+        raise ValueError(
+            f"{who}: steps must be at most the number of batches, {batches} of {chosen} rows, got {steps}; "
+            "leave the steps out to take all."
+        )
+    return chosen

@@ -1,0 +1,182 @@
+"""A step of training as a pure function, and many of them in one launch.
+
+A model's `train_step(data)` reads and assigns variables. Under a `StateScope` it becomes
+`step(values, batch) -> new values, logs`, and a compiled loop runs it over a range of rows: `count` is traced, so one
+executable serves any number of steps. The values are donated: they come back as the variables' own right away.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax, tree_util
+from jax.extend.core import jaxpr_as_fun
+
+from lamina.core.variable import StateScope, Variable
+
+
+class FoundVariables(Exception):
+    """Tracing met variables that the state does not hold yet."""
+
+    def __init__(self, variables: list[Variable]):
+        super().__init__("the state does not hold every variable yet")
+        self.variables = variables
+
+
+def pure_step(method: Callable, variables: Sequence[Variable], groups: Callable[[], list[list[Variable]]]) -> Callable:
+    """`method` as `step(values, batch) -> new values, logs`.
+
+    Args:
+        method: `f(data) -> logs`, stateful, or Keras's JAX form `f(state, data) -> logs, state`.
+        variables: what the values stand for.
+        groups: the lists of variables that `state` in Keras's form is made of.
+    """
+    explicit = len(inspect.signature(method).parameters) == 2
+
+    def step(values: Sequence[Any], batch: Any) -> tuple[tuple, dict[str, Any]]:
+        found: dict[int, Variable] = {}
+        with StateScope(zip(variables, values), on_missing=lambda v: found.setdefault(id(v), v)) as state:
+            if explicit:
+                lists = groups()
+                logs, after = method(tuple(state.values(group) for group in lists), batch)
+                for group, new in zip(lists, after):
+                    for variable, value in zip(group, new):
+                        variable.assign(value)
+            else:
+                logs = method(batch)
+            logs = {name: _as_array(value) for name, value in (logs or {}).items()}
+            if found:
+                raise FoundVariables(list(found.values()))
+            return tuple(state.values(variables)), logs
+
+    return step
+
+
+def _as_array(value: Any) -> Any:
+    return jnp.asarray(value.value if isinstance(value, Variable) else value)
+
+
+def rows_of(data: Any, order: Any, first: Any, size: int) -> Any:
+    """`size` rows of every array from row `first` on, in the given order of rows."""
+    if order is None:
+        return tree_util.tree_map(lambda a: lax.dynamic_slice_in_dim(a, first, size), data)
+    rows = lax.dynamic_slice_in_dim(order, first, size)
+    return tree_util.tree_map(lambda a: a.at[rows].get(mode="promise_in_bounds"), data)
+
+
+class Launcher:
+    """Runs a model's step over ranges of batches, many steps a launch.
+
+    Args:
+        method: the step, see `pure_step`.
+        groups: finds the variables of the state, in the lists that Keras's JAX form of a step gets.
+        reset: sets the metrics to where an epoch starts.
+    """
+
+    def __init__(
+        self,
+        method: Callable,
+        groups: Callable[[], list[list[Variable]]],
+        reset: Callable[[], Any],
+    ):
+        self._method, self._groups, self._reset = method, groups, reset
+        self._key: list[list[int]] | None = None
+        self._variables: list[Variable] = []
+        self._extra: list[Variable] = []
+        self._run: Callable | None = None
+        self._ahead: dict[int, Future] = {}
+        self._seen: set[Any] = set()
+        self.seconds_a_step: float | None = None  # what the loop measured
+
+    def refresh(self) -> None:
+        """Look at the model anew: variables may have come, gone or changed sides since the last run."""
+        groups = self._groups()
+        key = [[id(v) for v in group] for group in groups]
+        if key != self._key:
+            found = [v for group in groups for v in group] + self._extra
+            self._key, self._variables = key, list({id(v): v for v in found}.values())
+            self._run = None
+
+    def _compiled_loop(self) -> Callable:
+        if self._run is not None:
+            return self._run
+        self._ahead.clear()
+        found = self._variables
+        step = pure_step(self._method, found, self._groups)
+
+        @partial(jax.jit, donate_argnums=0, static_argnames=("size", "capacity"))
+        def run(values: tuple, data: Any, order: Any, first: Any, count: Any, reset: Any, *, size: int, capacity: int):
+            fresh = self._fresh(found, values)
+            values = tuple(v if f is v else jnp.where(reset, f, v) for f, v in zip(fresh, values))
+            batch = rows_of(data, order, first, size)
+            traced, shapes = jax.make_jaxpr(step, return_shape=True)(values, batch)
+            treedef = tree_util.tree_structure(shapes)
+            flat_step = jaxpr_as_fun(traced)
+
+            def body(i: Any, carry: tuple) -> tuple:
+                values, history = carry
+                leaves = flat_step(*tree_util.tree_leaves((values, rows_of(data, order, first + i * size, size))))
+                values, logs = treedef.unflatten(leaves)
+                return values, {k: history[k].at[i % capacity].set(logs[k]) for k in logs}
+
+            history = {k: jnp.zeros((capacity, *s.shape), s.dtype) for k, s in shapes[1].items()}
+            return lax.fori_loop(0, count, body, (values, history))
+
+        self._run = run
+        return run
+
+    def _fresh(self, variables: list[Variable], values: tuple) -> list[Any]:
+        """The values after `reset`."""
+        with StateScope(zip(variables, values)) as state:
+            self._reset()
+        return state.values(variables)
+
+    def launch(
+        self, data: Any, order: Any, first: int, count: int, *, size: int, capacity: int = 1, reset: bool = False
+    ) -> dict[str, Any]:
+        """Run `count` steps from row `first` on and return the logs of the last `capacity` steps, by name."""
+        while True:
+            run = self._compiled_loop()
+            values = tuple(v._raw() for v in self._variables)
+            try:
+                ahead = self._ahead.get(size)
+                if ahead is not None and ahead.exception() is None:
+                    after, logs = ahead.result()(values, data, order, first, count, reset)
+                else:
+                    after, logs = run(values, data, order, first, count, reset, size=size, capacity=capacity)
+            except FoundVariables as error:
+                self._extra.extend(error.variables)
+                self._key = None
+                self.refresh()
+                continue
+            for variable, value in zip(self._variables, after):
+                variable._value = value
+            return logs
+
+    def will_compile(self, feed: Any) -> bool:
+        """Whether a launch of this shape is the first of its kind."""
+        key = (id(self._run), feed.size, tuple(leaf.shape for leaf in tree_util.tree_leaves(feed.data)))
+        first = key not in self._seen
+        self._seen.add(key)
+        return first
+
+    def compile_ahead(self, data: Any, order: Any, *, size: int, capacity: int = 1) -> None:
+        """Start to compile for batches of `size` rows in the background; `launch` waits for it."""
+        if size in self._ahead:
+            return
+        run = self._compiled_loop()
+        shapes = tuple(jax.ShapeDtypeStruct(v.shape, v.dtype) for v in self._variables)
+
+        def compiled() -> Callable:
+            return run.lower(shapes, data, order, 0, 1, False, size=size, capacity=capacity).compile()  # type: ignore[attr-defined]
+
+        self._ahead[size] = _background.submit(compiled)
+
+
+_background = ThreadPoolExecutor(1, thread_name_prefix="lamina-compile")

@@ -1,0 +1,602 @@
+"""`Trainer`: compile, fit, evaluate, predict. The half of a model that is not a layer."""
+
+from __future__ import annotations
+
+import inspect
+import secrets
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import tree_util
+
+from lamina import losses, metrics, optimizers
+from lamina import random as lamina_random
+from lamina.callbacks import CallbackList
+from lamina.callbacks.progress import is_interactive_logging_enabled
+from lamina.core import config as configuration
+from lamina.core import dtypes, tree
+from lamina.core.symbolic import KerasTensor, infer
+from lamina.core.transforms import jit, value_and_grad
+from lamina.core.variable import StateScope, Variable
+from lamina.training import loop
+from lamina.training.compile import CHOSEN_BY_TARGET, CompiledLoss, CompiledMetrics, result_arrays
+from lamina.training.data import (
+    make_source,
+    train_validation_split,
+    unpack_x_y_sample_weight,
+)
+from lamina.training.loop import Runner
+from lamina.training.step import Launcher
+
+
+class Trainer:
+    """Training for a layer: mixed into `Model`.
+
+    `train_step(data)`, `test_step(data)` and `predict_step(data)` may be overridden, either in this stateful form or in
+    Keras's JAX form `train_step(state, data) -> logs, state`.
+    """
+
+    _not_parts = frozenset({
+        "optimizer", "loss", "history", "_compiled_loss", "_compiled_metrics", "_loss_tracker", "_launchers",
+        "_predict", "_compile_arguments",
+    })  # fmt: skip
+    optimizer: Any = None
+    loss: Any = None
+    stop_training = False
+    stop_evaluating = False
+    stop_predicting = False
+
+    def __init__(self) -> None:
+        self.compiled = False
+        self.run_eagerly = False
+        self.steps_per_execution = 1
+        self.jit_compile = True
+        self._compiled_loss: CompiledLoss | None = None
+        self._compiled_metrics: CompiledMetrics | None = None
+        self._loss_tracker: Any = None
+        self._launchers: dict[str, Launcher] = {}
+        self._predict: Callable | None = None
+        self._compile_arguments: dict[str, Any] | None = None
+        self._runs, self._entropy = 0, secrets.randbits(32)
+
+    # compile -------------------------------------------------------------------------------------
+
+    def compile(
+        self,
+        optimizer: Any = "rmsprop",
+        loss: Any = None,
+        loss_weights: Any = None,
+        metrics: Any = None,
+        weighted_metrics: Any = None,
+        run_eagerly: bool = False,
+        steps_per_execution: int = 1,
+        jit_compile: Any = "auto",
+        auto_scale_loss: bool = True,
+    ) -> None:
+        """Say how to train.
+
+        Args:
+            optimizer: a name, an optimizer or an optax transformation.
+            loss: a name, a `Loss` or a function of (y_true, y_pred); a list or dict of them for many outputs.
+            loss_weights: factors of the outputs' losses.
+            metrics: names, metrics or functions; lists or dicts of them for many outputs.
+            weighted_metrics: the same, weighted with `sample_weight`.
+            run_eagerly: run each step through Python, for a debugger.
+            steps_per_execution: the least number of steps in one launch; more are taken by themselves.
+            jit_compile: kept for Keras programs: steps are always compiled, unless `run_eagerly`.
+            auto_scale_loss: scale the loss while a policy computes in float16.
+        """
+        made = optimizers.get(optimizer)
+        if auto_scale_loss and self.dtype_policy.name == "mixed_float16" and made is not None:  # type: ignore[attr-defined]
+            if not isinstance(made, optimizers.LossScaleOptimizer):
+                made = optimizers.LossScaleOptimizer(made, name="loss_scale_optimizer")
+        names = getattr(self, "output_names", [])
+        compiled_loss = CompiledLoss(loss, loss_weights, names) if loss is not None else None
+        compiled_metrics = CompiledMetrics(metrics, weighted_metrics, names)
+        _check_names(loss, metrics, weighted_metrics)
+        self.optimizer, self.loss = made, loss
+        self._compiled_loss, self._compiled_metrics = compiled_loss, compiled_metrics
+        self._loss_tracker = _mean("loss")
+        self.run_eagerly, self.steps_per_execution = run_eagerly, steps_per_execution
+        self.jit_compile = jit_compile if jit_compile != "auto" else not run_eagerly
+        self._launchers, self._predict = {}, None
+        self.stop_training, self.compiled = False, True
+        self._compile_arguments = {
+            "optimizer": made,
+            "loss": loss,
+            "loss_weights": loss_weights,
+            "metrics": metrics,
+            "weighted_metrics": weighted_metrics,
+            "run_eagerly": run_eagerly,
+            "steps_per_execution": steps_per_execution,
+            "jit_compile": self.jit_compile,
+        }
+
+    def get_compile_config(self) -> dict[str, Any] | None:
+        """The arguments of `compile`."""
+        if not self.compiled or self._compile_arguments is None:
+            return None
+        return configuration.serialize(self._compile_arguments)
+
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        """`compile` with the arguments of `get_compile_config`, unless the class overrides `compile`."""
+        if type(self).compile is not Trainer.compile and "optimizer" not in inspect.signature(self.compile).parameters:
+            return
+        arguments = configuration.deserialize(dict(config))
+        arguments["optimizer"] = optimizers.deserialize(config["optimizer"]) if config.get("optimizer") else None
+        self.compile(**arguments)
+        if self.optimizer is not None and getattr(self, "built", False):
+            self.optimizer.build(self.trainable_variables)  # type: ignore[attr-defined]
+
+    # Losses and metrics --------------------------------------------------------------------------
+
+    def compute_loss(
+        self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
+    ) -> Any:
+        """The loss of a batch: the compiled losses and those that layers add. Override for a loss of one's own."""
+        del x, training
+        parts = []
+        if self._compiled_loss is not None:
+            value = self._compiled_loss(y, y_pred, sample_weight)
+            if value is not None:
+                parts.append(value)
+        parts.extend(jnp.asarray(extra, "float32").astype(jnp.result_type(extra)) for extra in self.losses)  # type: ignore[attr-defined]
+        if not parts:
+            raise ValueError(f"{self._who()}: compile must be given a loss, or layers must add one.")  # type: ignore[attr-defined]
+        return sum(parts[1:], parts[0])
+
+    def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:
+        """Update the compiled metrics with a batch, and return all results by name."""
+        del x
+        if self._compiled_metrics is not None and y is not None:
+            self._compiled_metrics.update_state(y, y_pred, sample_weight)
+        return self.get_metrics_result()
+
+    def get_metrics_result(self) -> dict[str, Any]:
+        """The results of all metrics, by name."""
+        results: dict[str, Any] = {}
+        compiled = self._compiled_metrics
+        if compiled is not None:
+            for name, metric in zip(compiled.log_names, compiled.metrics):
+                _put(results, name, result_arrays(metric))
+        for metric in self.metrics:
+            if compiled is None or not any(metric is m for m in compiled.metrics):
+                _put(results, metric.name, result_arrays(metric))
+        return results
+
+    @property
+    def metrics(self) -> list[Any]:
+        """The loss, the compiled metrics, the outputs' losses, and the metrics of the layers."""
+        found: list[Any] = [self._loss_tracker] if self._loss_tracker is not None else []
+        if self._compiled_metrics is not None:
+            found += self._compiled_metrics.metrics
+        if self._compiled_loss is not None:
+            found += self._compiled_loss.metrics
+        found += super().metrics  # type: ignore[misc]
+        return list({id(m): m for m in found}.values())
+
+    @property
+    def metrics_names(self) -> list[str]:
+        """The names of the metrics, as `evaluate` returns their values."""
+        return self._log_order()
+
+    @property
+    def metrics_variables(self) -> list[Variable]:
+        """The variables of the metrics."""
+        return [v for metric in self.metrics for v in metric.variables]
+
+    def reset_metrics(self) -> None:
+        """Set every metric to where an epoch starts."""
+        for metric in self.metrics:
+            metric.reset_state()
+
+    def _log_order(self) -> list[str]:
+        """The names of logs as `evaluate` lists them: the loss, then the metrics in their order."""
+        compiled = self._compiled_metrics
+        names = {id(m): n for n, m in zip(compiled.log_names, compiled.metrics)} if compiled is not None else {}
+        return [names.get(id(metric), metric.name) for metric in self.metrics]
+
+    # Steps ---------------------------------------------------------------------------------------
+
+    def train_step(self, data: Any) -> Any:
+        """One step on a batch: forward, loss, gradients, optimizer, metrics; returns the metrics' results."""
+        x, y, sample_weight = unpack_x_y_sample_weight(data)
+
+        def forward() -> tuple[Any, tuple]:
+            y_pred = self._call_model(x, training=True)
+            loss = self._loss_of(x, y, y_pred, sample_weight, training=True)
+            return self._scaled(loss), (loss, y_pred)
+
+        variables = self.trainable_variables  # type: ignore[attr-defined]
+        (_, (loss, y_pred)), gradients = value_and_grad(forward, variables, has_aux=True)()
+        self._loss_tracker.update_state(loss, sample_weight=_batch_rows(x))
+        if variables:
+            self.optimizer.apply(gradients, variables)
+        return self.compute_metrics(x, y, y_pred, sample_weight)
+
+    def test_step(self, data: Any) -> Any:
+        """Loss and metrics of a batch, without training."""
+        x, y, sample_weight = unpack_x_y_sample_weight(data)
+        y_pred = self._call_model(x, training=False)
+        if self._compiled_loss is not None or self.losses:  # type: ignore[attr-defined]
+            loss = self._loss_of(x, y, y_pred, sample_weight, training=False)
+            self._loss_tracker.update_state(loss, sample_weight=_batch_rows(x))
+        return self.compute_metrics(x, y, y_pred, sample_weight)
+
+    def predict_step(self, data: Any) -> Any:
+        """The outputs for a batch."""
+        x, _, _ = unpack_x_y_sample_weight(data)
+        return self._call_model(x, training=False)
+
+    def _call_model(self, x: Any, training: bool) -> Any:
+        return self(x, training=training)  # type: ignore[operator]
+
+    def _loss_of(self, x: Any, y: Any, y_pred: Any, sample_weight: Any, training: bool) -> Any:
+        takes = inspect.signature(self.compute_loss).parameters
+        extra = {"training": training} if "training" in takes else {}
+        return self.compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, **extra)
+
+    def _scaled(self, loss: Any) -> Any:
+        return self.optimizer.scale_loss(loss) if hasattr(self.optimizer, "scale_loss") else loss
+
+    def _state_groups(self) -> list[list[Variable]]:
+        """The state of a training step, in the lists that Keras's JAX form of it gets."""
+        layer: Any = self
+        trainable, non_trainable = layer.trainable_variables, layer.non_trainable_variables
+        optimizer = list(self.optimizer.variables) if self.optimizer is not None else []
+        return [trainable, non_trainable, optimizer, self.metrics_variables]
+
+    def _test_groups(self) -> list[list[Variable]]:
+        layer: Any = self
+        return [layer.trainable_variables, layer.non_trainable_variables, self.metrics_variables]
+
+    def _launcher(self, phase: str) -> Launcher:
+        """The compiled loop of a phase, looked at anew."""
+        if phase not in self._launchers:
+            self._launchers[phase] = Launcher(*self._step_of(phase), self.reset_metrics)
+        self._launchers[phase].refresh()
+        return self._launchers[phase]
+
+    def _step_of(self, phase: str) -> tuple[Callable, Callable]:
+        """The step of a phase, and what finds its state."""
+        if phase == "train":
+            return self.train_step, self._state_groups
+        return self.test_step, self._test_groups
+
+    def _make_ready(self, source: Any, train: bool) -> None:
+        """Build what is not built for the shapes of the data: layers, optimizer, metrics."""
+        layer: Any = self
+        batch = source.structure
+        x, y, _ = unpack_x_y_sample_weight(batch)
+        symbols = tree_util.tree_map(_symbol, x)
+        unbuilt = any(not each.built for each in layer._flatten_layers())
+        needs_shapes = self._compiled_metrics is not None and not self._compiled_metrics.built
+        outputs = self._abstract_outputs(symbols, unbuilt) if unbuilt or needs_shapes else None
+        if outputs is not None and y is not None and self._compiled_metrics is not None:
+            if self._compiled_loss is not None:
+                self._compiled_loss.build(outputs)
+            self._compiled_metrics.build(tree_util.tree_map(_symbol, y), outputs)
+        if train and self.optimizer is not None and not self.optimizer.built:
+            self.optimizer.build(layer.trainable_variables)
+
+    def _abstract_outputs(self, symbols: Any, unbuilt: bool) -> Any:
+        """The symbolic outputs for symbolic inputs; layers that are not built build themselves on the way.
+
+        `None` for a model that has no `call`, or whose own step calls its layers in another way.
+        """
+        layer: Any = self
+        if layer._function is not None and not unbuilt:
+            return layer._function.outputs_structure
+        try:
+            with StateScope():
+                return infer(layer.__call__, (symbols,), {"training": False})
+        except NotImplementedError:
+            return None
+        except Exception:
+            if type(self).train_step is Trainer.train_step:
+                raise
+            return None
+
+    def _order_seed(self, initial_epoch: int) -> int:
+        """The seed of the orders of rows: new for each run, but for one that goes on from an earlier epoch."""
+        if initial_epoch == 0:
+            self._runs += 1
+        base = lamina_random.global_seed()
+        return (self._entropy if base is None else base) + max(0, self._runs - 1)
+
+    # fit, evaluate, predict ----------------------------------------------------------------------
+
+    def fit(
+        self,
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        epochs: int = 1,
+        verbose: Any = "auto",
+        callbacks: Any = None,
+        validation_split: float = 0.0,
+        validation_data: Any = None,
+        shuffle: Any = True,
+        class_weight: Any = None,
+        sample_weight: Any = None,
+        initial_epoch: int = 0,
+        steps_per_epoch: int | None = None,
+        validation_steps: int | None = None,
+        validation_batch_size: int | None = None,
+        validation_freq: Any = 1,
+    ) -> Any:
+        """Train for a number of epochs, and return the `History` of losses and metrics.
+
+        Args:
+            x, y: arrays, or structures of them; or x a dataset, loader or generator of batches, without y.
+            batch_size: rows of a batch, 32 if not given.
+            epochs: the number of the last epoch.
+            verbose: 0 silent, 1 a progress bar, 2 a line each epoch, "auto" the one that fits the output.
+            callbacks: called at every stage.
+            validation_split: the last part of the rows to hold out.
+            validation_data: (x, y) or (x, y, sample_weight), or a dataset.
+            shuffle: a new order of the rows each epoch.
+            class_weight: weights of classes, `{class: weight}`.
+            sample_weight: weights of the rows.
+            initial_epoch: the number of the first epoch, to go on from an earlier run.
+            steps_per_epoch: batches of an epoch.
+            validation_steps, validation_batch_size: the same for validation.
+            validation_freq: validate after every so many epochs, or after those in a list.
+        """
+        self._require_compiled("fit")
+        if validation_split and validation_data is None:
+            parts = (x, y, sample_weight)
+            (x, y, sample_weight), validation_data = train_validation_split(parts, validation_split)
+        source = make_source(
+            x, y, sample_weight, batch_size=batch_size, steps=steps_per_epoch, shuffle=shuffle,
+            class_weight=class_weight, seed=self._order_seed(initial_epoch), who="fit",
+        )  # fmt: skip
+        held_out = None
+        if validation_data is not None:
+            held_out = _held_out(validation_data, validation_batch_size or batch_size, validation_steps)
+        self._make_ready(source, train=True)
+        steps = source.steps or source.num_batches
+        listeners = self._listeners(callbacks, verbose, epochs=epochs, steps=steps, history=True)
+        self.stop_training = False
+        runner, validator = Runner(self, "train", source, listeners), None
+        listeners.on_train_begin()
+        logs: dict[str, Any] = {}
+        try:
+            for epoch in range(initial_epoch, epochs):
+                listeners.on_epoch_begin(epoch)
+                logs = runner.epoch(epoch)
+                if held_out is not None and _validates(epoch, validation_freq):
+                    validator = validator or Runner(self, "test", held_out, listeners)
+                    listeners.on_test_begin()
+                    found = validator.epoch(0)
+                    listeners.on_test_end(found)
+                    logs = {**logs, **{f"val_{name}": value for name, value in found.items()}}
+                listeners.on_epoch_end(epoch, logs)
+                if self.stop_training:
+                    break
+        finally:
+            source.close()
+        if self.optimizer is not None and epochs > initial_epoch:
+            self.optimizer.finalize_variable_values(self.trainable_variables)  # type: ignore[attr-defined]
+        listeners.on_train_end(logs)
+        return self.history  # type: ignore[attr-defined]
+
+    def evaluate(
+        self,
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        verbose: Any = "auto",
+        sample_weight: Any = None,
+        steps: int | None = None,
+        callbacks: Any = None,
+        return_dict: bool = False,
+        **kwargs: Any,
+    ) -> Any:
+        """The loss and metrics on data: a float, a list of floats, or a dict with `return_dict`."""
+        if kwargs:
+            raise TypeError(f"evaluate: must not be given unknown arguments, got {', '.join(kwargs)}.")
+        self._require_compiled("evaluate")
+        source = make_source(x, y, sample_weight, batch_size=batch_size, steps=steps, who="evaluate")
+        self._make_ready(source, train=False)
+        count = source.steps or source.num_batches
+        listeners = self._listeners(callbacks, verbose, epochs=1, steps=count, history=False)
+        self.stop_evaluating = False
+        runner = Runner(self, "test", source, listeners)
+        listeners.on_test_begin()
+        try:
+            logs = runner.epoch(0)
+        finally:
+            source.close()
+        listeners.on_test_end(logs)
+        return logs if return_dict else self._as_list(logs)
+
+    def predict(
+        self,
+        x: Any,
+        batch_size: int | None = None,
+        verbose: Any = "auto",
+        steps: int | None = None,
+        callbacks: Any = None,
+    ) -> Any:
+        """The outputs for all of x as NumPy arrays."""
+        if verbose == 0 and callbacks is None and steps is None and _is_small(x, batch_size):
+            return tree_util.tree_map(np.asarray, self._predict_function()((_floats(x),)))
+        source = make_source(x, batch_size=batch_size, steps=steps, who="predict")
+        count = source.steps or source.num_batches
+        listeners = self._listeners(callbacks, verbose, epochs=1, steps=count, history=False)
+        listeners.on_predict_begin()
+        self.stop_predicting = False
+        try:
+            outputs = loop.collect_outputs(self, self._predict_function(), source, listeners)
+        finally:
+            source.close()
+        listeners.on_predict_end()
+        return outputs
+
+    def _predict_function(self) -> Callable:
+        """The compiled `predict_step`; what it assigns, such as seeds, is assigned."""
+        if self.run_eagerly:
+            return _predict_step(self)
+        if self._predict is None:
+            self._predict = jit(_predict_step(self))
+        return self._predict
+
+    # One batch at a time -------------------------------------------------------------------------
+
+    def train_on_batch(
+        self,
+        x: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        class_weight: Any = None,
+        return_dict: bool = False,
+    ) -> Any:
+        """One training step; metrics go on from the last `reset_metrics`."""
+        return self._on_batch("train", x, y, sample_weight, class_weight, return_dict)
+
+    def test_on_batch(self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False) -> Any:
+        """Loss and metrics of one batch; metrics go on from the last `reset_metrics`."""
+        return self._on_batch("test", x, y, sample_weight, None, return_dict)
+
+    def predict_on_batch(self, x: Any) -> Any:
+        """The outputs for one batch as NumPy arrays."""
+        source = make_source(x, batch_size=loop.rows_in(x), who="predict_on_batch")
+        return tree_util.tree_map(np.asarray, self._predict_function()(source.peek()))
+
+    def _on_batch(self, phase: str, x: Any, y: Any, sample_weight: Any, class_weight: Any, as_dict: bool) -> Any:
+        who = f"{phase}_on_batch"
+        self._require_compiled(who)
+        size = loop.rows_in(x)
+        source = make_source(x, y, sample_weight, batch_size=size, class_weight=class_weight, who=who)
+        self._make_ready(source, train=phase == "train")
+        if self.run_eagerly:
+            logs = loop.eager_step(self, phase, source.peek())
+        else:
+            data = tree_util.tree_map(jnp.asarray, source.peek())
+            kept = jax.device_get(self._launcher(phase).launch(data, None, 0, 1, size=size))
+            logs = {name: values[0] for name, values in kept.items()}
+        logs = loop.plain_logs(logs)
+        return logs if as_dict else self._as_list(logs)
+
+    def _as_list(self, logs: dict[str, Any]) -> Any:
+        """The values of logs, the loss first and then the metrics in their order; one value as it is."""
+        names = [name for name in self._log_order() if name in logs]
+        values = [logs[name] for name in dict.fromkeys([*names, *logs])]
+        return values[0] if len(values) == 1 else values
+
+    # Keras's pure forms --------------------------------------------------------------------------
+
+    def stateless_compute_loss(
+        self,
+        trainable_variables: Sequence[Any],
+        non_trainable_variables: Sequence[Any],
+        metrics_variables: Sequence[Any],
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool = True,
+    ) -> tuple[Any, tuple]:
+        """`compute_loss` as a pure function of values: `loss, (trainable, non_trainable, metrics)`."""
+        own = self._test_groups()
+        given = [trainable_variables, non_trainable_variables, metrics_variables]
+        pairs = [pair for variables, values in zip(own, given) for pair in zip(variables, values)]
+        with StateScope(pairs) as state:
+            loss = self._loss_of(x, y, y_pred, sample_weight, training)
+        return loss, tuple(state.values(group) for group in own)
+
+    # Inside --------------------------------------------------------------------------------------
+
+    def _require_compiled(self, who: str) -> None:
+        if "compiled" not in self.__dict__:
+            raise RuntimeError(f"{type(self).__name__}: __init__ must call super().__init__() first.")
+        own = (type(self).train_step, type(self).test_step) != (Trainer.train_step, Trainer.test_step)
+        if not self.compiled and not own:
+            name = self._who()  # type: ignore[attr-defined]
+            raise ValueError(f"{name}: must be compiled before {who}; call compile(optimizer, loss).")
+
+    def _listeners(self, callbacks: Any, verbose: Any, *, epochs: int, steps: int | None, history: bool) -> Any:
+        if verbose == "auto":
+            verbose = 1 if is_interactive_logging_enabled() else 2
+        if isinstance(callbacks, CallbackList):
+            callbacks.set_model(self)
+            return callbacks
+        return CallbackList(
+            callbacks, add_history=history, add_progbar=verbose != 0, model=self,
+            verbose=int(verbose), epochs=epochs, steps=steps,
+        )  # fmt: skip
+
+
+def _predict_step(model: Any) -> Callable:
+    """`predict_step` in its stateful form."""
+    if len(inspect.signature(model.predict_step).parameters) == 1:
+        return lambda data: model.predict_step(data)
+
+    def step(data: Any) -> Any:
+        groups = [model.trainable_variables, model.non_trainable_variables]
+        outputs, after = model.predict_step(tuple([v.value for v in group] for group in groups), data)
+        if len(after) == len(groups[1]):
+            for variable, value in zip(groups[1], after):
+                variable.assign(value)
+        return outputs
+
+    return step
+
+
+def _held_out(data: Any, batch_size: int | None, steps: int | None) -> Any:
+    """The source of validation data."""
+    if isinstance(data, (tuple, list)) and not hasattr(data, "_fields"):
+        parts = unpack_x_y_sample_weight(tuple(data))
+        return make_source(*parts, batch_size=batch_size, steps=steps, who="validation_data")
+    return make_source(data, steps=steps, who="validation_data")
+
+
+def _is_small(x: Any, batch_size: int | None) -> bool:
+    """Whether x is one plain array of one batch."""
+    if not isinstance(x, (np.ndarray, jax.Array)) or x.ndim < 2 or x.dtype.kind not in "fiub":
+        return False
+    return 0 < x.shape[0] <= (batch_size or 32)
+
+
+def _floats(x: Any) -> Any:
+    return x.astype(dtypes.floatx()) if x.dtype == np.float64 else x
+
+
+def _symbol(spec: Any) -> KerasTensor:
+    return KerasTensor((None, *spec.shape[1:]) if spec.shape else (), spec.dtype.name)
+
+
+def _put(results: dict[str, Any], name: str, value: Any) -> None:
+    if isinstance(value, dict):
+        results.update(value)
+    else:
+        results[name] = value
+
+
+def _mean(name: str) -> Any:
+    return metrics.Mean(name=name)
+
+
+def _batch_rows(x: Any) -> int:
+    leaf = next((leaf for leaf in tree.flatten(x) if leaf is not None), None)
+    return leaf.shape[0] if leaf is not None and leaf.ndim else 1
+
+
+def _validates(epoch: int, frequency: Any) -> bool:
+    if isinstance(frequency, (list, tuple, set)):
+        return epoch + 1 in frequency
+    return (epoch + 1) % frequency == 0
+
+
+def _check_names(loss: Any, *metric_groups: Any) -> None:
+    """A misspelt name is an error of `compile`, not of `fit`."""
+    for one in tree.flatten(loss):
+        if isinstance(one, str):
+            losses.get(one)
+    for one in tree.flatten(list(metric_groups)):
+        if isinstance(one, str) and one.lower() not in CHOSEN_BY_TARGET:
+            metrics.get(one)

@@ -1,0 +1,52 @@
+"""Small tools of Keras programs."""
+
+from lamina.backend import clear_session
+from lamina.callbacks.progress import (
+    Progbar,
+    disable_interactive_logging,
+    enable_interactive_logging,
+    is_interactive_logging_enabled,
+)
+from lamina.core.config import deserialize as deserialize_keras_object
+from lamina.core.config import serialize as serialize_keras_object
+from lamina.core.dtypes import standardize_dtype
+from lamina.core.registry import (
+    CustomObjectScope,
+    get_custom_objects,
+    get_registered_name,
+    get_registered_object,
+    register_keras_serializable,
+)
+from lamina.core.registry import CustomObjectScope as custom_object_scope
+from lamina.core.symbolic import is_keras_tensor
+from lamina.random import set_global_seed as set_random_seed
+from lamina.training.data import pack_x_y_sample_weight, unpack_x_y_sample_weight
+from lamina.training.stream import PyDataset
+from lamina.training.stream import PyDataset as Sequence
+from lamina.utils.arrays import normalize, pad_sequences, to_categorical
+
+__all__ = [
+    "CustomObjectScope",
+    "Progbar",
+    "PyDataset",
+    "Sequence",
+    "clear_session",
+    "custom_object_scope",
+    "deserialize_keras_object",
+    "disable_interactive_logging",
+    "enable_interactive_logging",
+    "get_custom_objects",
+    "get_registered_name",
+    "get_registered_object",
+    "is_interactive_logging_enabled",
+    "is_keras_tensor",
+    "normalize",
+    "pack_x_y_sample_weight",
+    "pad_sequences",
+    "register_keras_serializable",
+    "serialize_keras_object",
+    "set_random_seed",
+    "standardize_dtype",
+    "to_categorical",
+    "unpack_x_y_sample_weight",
+]
