@@ -1,1 +1,1 @@
-"""lamina beside its peers: `python -m benchmarks` runs all of it, README.md says how the numbers are taken."""
+"""lamina beside its peers: `python -m benchmarks` runs all of it; README.md says how numbers are taken."""

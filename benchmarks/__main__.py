@@ -16,6 +16,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from .noise import Watch
 from .report import failures, machine, markdown, print_tables, tables
 from .workloads import WORKLOADS
 
@@ -28,16 +29,18 @@ LONG, LIMIT = 60, 400  # seconds: a process that took so long is not repeated; o
 def main() -> None:
     """Measure what the command line asks for; print the tables, and write them where it says."""
     args = arguments()
-    console = Console()
-    about = machine()
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    about, watch = machine(), Watch()
     console.print(about, style="dim", highlight=False)
     results = measure(args.workloads, args.peers, args.quick, args.rounds, console)
     report = tables(results, args.peers)
-    print_tables(report, failures(results), console)
+    notes = [*watch.notes(), *failures(results)]
+    print_tables(report, notes, console)
     if args.json:
-        args.json.write_text(json.dumps({"machine": about, "quick": args.quick, "results": results}, indent=2))
+        everything = {"machine": about, "notes": notes, "quick": args.quick, "results": results}
+        args.json.write_text(json.dumps(everything, indent=2) + "\n")
     if args.markdown:
-        args.markdown.write_text(markdown(report, failures(results), about))
+        args.markdown.write_text(markdown(report, notes, about))
 
 
 def arguments() -> argparse.Namespace:
@@ -55,7 +58,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="lamina beside its peers")
     parser.add_argument("--workloads", type=names(NAMES), help=f"a comma-separated part of {','.join(NAMES)}")
     parser.add_argument("--peers", type=names(PEERS), default=PEERS, help=f"a part of {','.join(PEERS)}")
-    parser.add_argument("--rounds", type=int, help="how often each process runs; the best counts (2; quick: 1)")
+    parser.add_argument("--rounds", type=int, help="runs of each process; the best counts (2; quick: 1)")
     parser.add_argument("--quick", action="store_true", help="three workloads, fewer rows, one round: a look")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every number, in seconds and bytes")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables as Markdown")
@@ -70,7 +73,7 @@ def measure(workloads, peers, quick: bool, rounds: int, console: Console) -> dic
     results = {name: {peer: {} for peer in peers} for name in workloads}
     for turn in range(rounds):
         for name in workloads:
-            # Peers take turns within a workload and another starts each round, so noise meets all of them alike.
+            # Peers take turns within a workload, another starts each round: noise meets all alike.
             shift = turn % len(peers)
             for peer in (*peers[shift:], *peers[:shift]):
                 found = results[name][peer]
@@ -92,7 +95,7 @@ def keep_least(found: dict, new: dict) -> None:
 
 
 def one(workload: str, peer: str, quick: bool) -> dict:
-    """Times and memory of one worker process; lamina starts with an empty compilation cache, as on a first run."""
+    """Times and memory of one worker process; the compilation cache is empty, as on a first run."""
     with tempfile.TemporaryDirectory() as folder:
         options = ["--quick"] if quick else []
         done, error = worker([workload, peer, *options, "--started", str(time.monotonic())], peer, folder)
@@ -116,8 +119,9 @@ def whole_process(peer: str) -> dict:
 
 
 def worker(command: list[str], peer: str, folder: str):
-    """Run one worker in an environment that no setting of the user's changes; its outcome, and its error if any."""
-    env = {key: value for key, value in os.environ.items() if not key.startswith(("JAX_", "KERAS_", "XLA_", "TF_"))}
+    """Run one worker, untouched by the user's own settings; its outcome, and its error if any."""
+    settings = ("JAX_", "KERAS_", "TF_", "XLA_")
+    env = {key: value for key, value in os.environ.items() if not key.startswith(settings)}
     env |= {"KERAS_HOME": folder, "TF_CPP_MIN_LOG_LEVEL": "3"}
     if peer == "lamina":  # it keeps compiled code between runs by default: here, in a folder of its own
         env["JAX_COMPILATION_CACHE_DIR"] = folder

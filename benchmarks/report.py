@@ -22,7 +22,7 @@ ROWS = {
     "predict": "predict, one sample",
     "call": "model(x), one sample",
     "memory": "peak memory",
-    "to_evaluation": "process start to first evaluation",
+    "to_evaluation": "start to evaluation",
 }
 PROCESS_ROWS = {"cold": "first run", "warm": "every later run"}
 TITLES = {name: workload.title for name, workload in WORKLOADS.items()} | {
@@ -95,9 +95,7 @@ def failures(results: dict) -> list[str]:
 
 def duration(seconds: float) -> str:
     """Seconds as text of three digits, in the unit that fits."""
-    for unit, size in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
-        if seconds >= size:
-            break
+    unit, size = next((u for u in (("s", 1.0), ("ms", 1e-3)) if seconds >= u[1]), ("µs", 1e-6))
     value = seconds / size
     return f"{value:.{0 if value >= 99.95 else 1 if value >= 9.995 else 2}f} {unit}"
 
@@ -116,8 +114,7 @@ def machine() -> str:
         except metadata.PackageNotFoundError:
             continue
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    load = f"load {os.getloadavg()[0]:.1f} at the start"
-    return f"{processor()}, {cores} cores, {load}; Python {platform.python_version()}, {', '.join(versions)}"
+    return f"{processor()}, {cores} cores; Python {platform.python_version()}, {', '.join(versions)}"
 
 
 def processor() -> str:
@@ -130,7 +127,7 @@ def processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def print_tables(report: list[Table], failed: list[str], console: Console) -> None:
+def print_tables(report: list[Table], notes: list[str], console: Console) -> None:
     """Print all tables; green where lamina needs less, red where it needs more."""
     for table in report:
         # Not on rich's title, which would be wrapped to the width of a narrow table.
@@ -143,7 +140,7 @@ def print_tables(report: list[Table], failed: list[str], console: Console) -> No
             rich.add_row(label, *(coloured(cell) for cell in row))
         console.print(rich)
     console.print(NOTE, style="dim")
-    for line in failed:
+    for line in notes:
         console.print(line, style="red", markup=False, highlight=False)
 
 
@@ -156,7 +153,7 @@ def coloured(cell: Cell) -> Text:
     return text
 
 
-def markdown(report: list[Table], failed: list[str], about: str) -> str:
+def markdown(report: list[Table], notes: list[str], about: str) -> str:
     """All tables as Markdown."""
     lines = [f"Measured on {about}.", "", NOTE]
     for table in report:
@@ -164,8 +161,8 @@ def markdown(report: list[Table], failed: list[str], about: str) -> str:
         lines.append("|---|" + "---:|" * len(table.peers))
         for label, row in table.rows:
             lines.append(f"| {label} | " + " | ".join(plain(cell) for cell in row) + " |")
-    if failed:
-        lines += ["", *(f"- {line}" for line in failed)]
+    if notes:
+        lines += ["", *(f"- {line}" for line in notes)]
     return "\n".join(lines) + "\n"
 
 

@@ -25,9 +25,8 @@ def main() -> None:
     library = import_module(args.peer.split("-")[0])
     imported = time.perf_counter() - started
 
-    from .workloads import WORKLOADS  # after the clock: it imports numpy, which is part of a library's own import
-
-    workload = WORKLOADS[args.workload]
+    # Only now: it imports numpy, which is a part of a library's own import.
+    workload = import_module("benchmarks.workloads").WORKLOADS[args.workload]
     run = (TorchRun if args.peer == "torch" else KerasRun)(library, workload, args.quick)
     if args.whole:
         run.build()
@@ -52,7 +51,7 @@ def main() -> None:
 
 
 def arguments() -> argparse.Namespace:
-    """The command line: names are checked by the parent, so that this process imports nothing to know them."""
+    """The command line: the parent has checked the names, so nothing is imported here to know them."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.worker")
     parser.add_argument("workload")
     parser.add_argument("peer")
@@ -81,14 +80,12 @@ class Run:
     """A workload's rows, made anew from a fixed seed; a subclass knows the library."""
 
     def __init__(self, library, workload, quick: bool):
-        import numpy as np
-
         self.library, self.workload = library, workload
-        self.x, self.y = workload.data(np.random.default_rng(0), workload.quick_rows if quick else workload.rows)
+        self.x, self.y = workload.arrays(quick)
 
 
 class KerasRun(Run):
-    """lamina, or Keras on one of its backends: the same program, used as its users do, defaults throughout."""
+    """lamina, or Keras on one of its backends: the same program, written as users write it."""
 
     def build(self) -> None:
         self.library.utils.set_random_seed(0)
@@ -96,7 +93,7 @@ class KerasRun(Run):
         self.model.compile(self.workload.optimizer, self.workload.loss, metrics=list(self.workload.metrics))
 
     def fit(self, epochs: int) -> list[float]:
-        """Seconds of each epoch; the first counts from the call of `fit`, so that it holds all compilation."""
+        """Seconds of each epoch; the first counts from the call of `fit`, with all compilation."""
         times = []
 
         class Clock(self.library.callbacks.Callback):

@@ -1,7 +1,7 @@
 """What is measured, as data: a workload is a model, its hand-written PyTorch twin, and synthetic rows.
 
-A model is made from a Keras-like module `k`, a twin from the module `torch`: this file imports neither, so that
-each process pays for, and times, only the library that it runs.
+A model is made from a Keras-like module `k`, a twin from the module `torch`: this file imports neither, so
+that each process pays for, and times, only the library that it runs.
 """
 
 from collections.abc import Callable
@@ -29,8 +29,12 @@ class Workload:
     loss: str = "sparse_categorical_crossentropy"
     metrics: tuple[str, ...] = ("accuracy",)
 
+    def arrays(self, quick: bool) -> Arrays:
+        """The rows, the same in each process."""
+        return self.data(np.random.default_rng(0), self.quick_rows if quick else self.rows)
 
-# ---- data ------------------------------------------------------------------------------------------------------
+
+# ---- data --------------------------------------------------------------------------------------------------
 
 
 def clouds(rng: np.random.Generator, rows: int) -> Arrays:
@@ -66,7 +70,7 @@ def sentences(length: int, classes: int) -> Callable[[np.random.Generator, int],
     return make
 
 
-# ---- a line through two clouds: almost no arithmetic, so what is left is the library ------------------------------
+# ---- a line through two clouds: almost no arithmetic, so what is left is the library -----------------------
 
 
 def linear(k):
@@ -77,7 +81,7 @@ def linear_twin(torch):
     return torch.nn.Sequential(torch.nn.Linear(2, 1), torch.nn.Sigmoid())
 
 
-# ---- multi-layer perceptron ----------------------------------------------------------------------------------------
+# ---- multi-layer perceptron --------------------------------------------------------------------------------
 
 
 def mlp(k):
@@ -91,7 +95,7 @@ def mlp_twin(torch):
     return nn.Sequential(nn.Linear(784, 512), nn.ReLU(), nn.Linear(512, 10))
 
 
-# ---- small convolutional network -----------------------------------------------------------------------------------
+# ---- small convolutional network ---------------------------------------------------------------------------
 
 
 def convnet(k):
@@ -125,7 +129,7 @@ def convnet_twin(torch):
     )
 
 
-# ---- recurrent network -------------------------------------------------------------------------------------------
+# ---- recurrent network -------------------------------------------------------------------------------------
 
 
 def lstm(k):
@@ -157,7 +161,7 @@ def lstm_twin(torch):
     return Reader()
 
 
-# ---- transformer encoder -------------------------------------------------------------------------------------------
+# ---- transformer encoder -----------------------------------------------------------------------------------
 
 
 def transformer(k):
@@ -201,7 +205,7 @@ def transformer_twin(torch):
     return Encoder()
 
 
-# ---- residual network ----------------------------------------------------------------------------------------------
+# ---- residual network --------------------------------------------------------------------------------------
 
 
 def resnet(k):

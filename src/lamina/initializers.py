@@ -46,7 +46,7 @@ class Constant(Initializer):
 
     def __init__(self, value: Any = 0.0):
         kind = np.asarray(value).dtype
-        if not (jnp.issubdtype(kind, np.number) or kind == bool):
+        if not (jnp.issubdtype(kind, np.number) or jnp.issubdtype(kind, np.bool_)):
             raise ValueError(f"Constant: value must be a number or an array of numbers, got {value!r}.")
         self.value = value
 

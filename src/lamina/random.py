@@ -1,8 +1,8 @@
 """Random numbers: `SeedGenerator`, and samples with the numbers of `jax.random`, and of Keras, for each seed.
 
 `jax.random` compiles each shape anew, 30 to 160 ms a time. Its generator counts: element i is a hash of the
-key and i. So what initial weights need (uniform and normal samples, float32, outside a trace) is hashed here by
-NumPy, at about 100 million elements a second and with nothing to compile.
+key and i. So what initial weights need (uniform and normal samples, float32, outside a trace) is hashed here
+by NumPy, at about 100 million elements a second and with nothing to compile.
 """
 
 from __future__ import annotations

@@ -99,8 +99,8 @@ class OrthogonalRegularizer(Regularizer):
             raise ValueError(f"OrthogonalRegularizer: inputs must have 2 axes, got shape {x.shape}.")
         x = x if self.mode == "rows" else x.T
         size = x.shape[0]
-        norms = jnp.sqrt(jnp.sum(jnp.square(x), axis=1, keepdims=True))
-        x = x / jnp.where(norms == 0, 1, norms)
+        squares = jnp.sum(jnp.square(x), axis=1, keepdims=True)
+        x = x / jnp.sqrt(jnp.where(squares == 0, 1, squares))  # the root has no gradient at 0
         cosines = (x @ x.T) * (1 - jnp.eye(size, dtype=x.dtype))
         pairs = size * (size - 1) / 2
         return self.factor * 0.5 * jnp.sum(jnp.abs(cosines)) / pairs

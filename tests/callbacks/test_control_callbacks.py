@@ -80,15 +80,17 @@ def test_a_number_is_better_than_nan(model):
         ("val_loss", "min"),
         ("decoder_loss", "min"),
         ("val_accuracy", "max"),
-        ("mae", "min"),
-        ("val_head_accuracy", "max"),
+        ("binary_accuracy", "max"),
+        ("val_head_mae", "min"),
         ("scaled_loss", "max"),
     ],
 )
 def test_the_metrics_of_the_model_tell_the_mode(make_model, monitor, mode):
-    inner = types.SimpleNamespace(name="compile", metrics=[metric("accuracy", "up"), metric("mae", "down")])
+    accuracy, error = metric("binary_accuracy", "up"), metric("mae", "down")
+    model = make_model([accuracy, error, metric("loss"), metric("scaled_loss", "up")])
+    model.metrics_names = ["accuracy", "head_mae", "loss", "scaled_loss"]
     callback = EarlyStopping(monitor)
-    run(callback, make_model([inner, metric("loss"), metric("scaled_loss", "up")]), [1.0], monitor)
+    run(callback, model, [1.0], monitor)
     assert callback.monitor_op is {"min": np.less, "max": np.greater}[mode]
 
 

@@ -64,6 +64,24 @@ def test_csv_logger_shows_each_epoch_at_once(tmp_path):
     callback.on_train_end()
 
 
+def test_csv_logger_goes_on_after_the_last_row_of_its_state(tmp_path):
+    first, second = CSVLogger(tmp_path / "log.csv"), CSVLogger(tmp_path / "log.csv")
+    first.on_train_begin()
+    first.on_epoch_end(0, {"loss": 3.0, "val_loss": 3.0})
+    state = first.get_state()
+    first.on_epoch_end(1, {"loss": 2.0, "val_loss": 2.0})  # then the run is killed, and starts again
+    second.on_train_begin()
+    second.set_state(state)
+    second.on_epoch_end(1, {"loss": 1.0, "val_loss": 1.0})
+    assert lines(tmp_path) == ["epoch,loss,val_loss", "0,3.0,3.0", "1,1.0,1.0"]
+
+
+def test_csv_logger_leaves_the_old_file_until_there_is_a_row(tmp_path):
+    (tmp_path / "log.csv").write_text("old\n")
+    write(CSVLogger(tmp_path / "log.csv"))
+    assert lines(tmp_path) == ["old"]
+
+
 def test_csv_logger_needs_a_separator_of_one_character():
     with pytest.raises(ValueError, match="CSVLogger: separator must be one character, got ', '"):
         CSVLogger("log.csv", separator=", ")

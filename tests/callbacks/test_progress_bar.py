@@ -87,13 +87,21 @@ def test_the_time_of_a_step_is_readable(clock, screen, seconds, text):
     assert f" {text}/step" in screen.rows[0]
 
 
-def test_the_first_update_does_not_count_for_the_time_of_a_step(clock, screen):
-    bar = Progbar(30)
+def test_the_first_step_does_not_count_for_the_time_of_a_step(clock, screen):
+    bar = Progbar(31)
     clock.now = 60.0  # it compiled
-    bar.update(10)
-    clock.now = 70.0
-    bar.update(20)
+    bar.update(1)
+    clock.now = 80.0
+    bar.update(21)
     assert " 10s 1s/step" in screen.rows[0]
+
+
+def test_the_first_steps_count_if_they_come_together(clock, screen):
+    bar = Progbar(44)
+    clock.now = 22.0
+    bar.update(43)
+    bar.update(44)
+    assert " 22s 500ms/step" in screen.rows[0]
 
 
 def test_drawing_waits_for_the_interval(clock, screen):

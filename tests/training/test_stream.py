@@ -9,8 +9,10 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from contextvars import ContextVar
 
+import jax
 import numpy as np
 import pytest
 
@@ -295,6 +297,49 @@ def test_an_epoch_that_is_left_early_can_be_followed_by_another(options):
     assert source.data.log == ["begin", "begin", "end"]
 
 
+class Large(Numbers):
+    """Batches of several arrays that travel through files; one is in Fortran order, one is empty."""
+
+    def __getitem__(self, index):
+        x = {
+            "a": np.full((3, 100_001), index, "uint8"),
+            "b": np.asfortranarray(np.full((3, 50_000), index, "float32")),
+        }
+        return x, np.full((3, 0), index)
+
+
+def files_of(source):
+    return [file for file in os.listdir(source._processes._folder.name) if file.startswith("tmp")]
+
+
+def test_large_batches_come_whole_and_leave_no_files():
+    source = make_source(Large(4, workers=2, use_multiprocessing=True))
+    try:
+        for i, batch in enumerate(source.epoch(0)):
+            want = source.data[i]
+            assert jax.tree.structure(batch) == jax.tree.structure(want)
+            for a, b in zip(jax.tree.leaves(batch), jax.tree.leaves(want)):
+                assert a.dtype == b.dtype and a.ctypes.data % 64 == 0
+                np.testing.assert_array_equal(a, b)
+        assert i == 3 and not files_of(source)
+        folder = source._processes._folder.name
+    finally:
+        source.close()
+    assert not os.path.exists(folder)
+
+
+def test_large_batches_that_nobody_takes_are_thrown_away():
+    source = make_source(Large(8, workers=2, use_multiprocessing=True))
+    try:
+        epoch = source.epoch(0)
+        next(epoch)
+        epoch.close()
+        assert len(list(source.epoch(1))) == 8  # behind what was under way
+        assert not files_of(source)
+    finally:
+        source.close()
+
+
 def test_a_consumer_that_counts_the_batches_ends_the_epoch():
     source = make_source(Numbers(3))
     epoch = source.epoch(0)
@@ -340,28 +385,26 @@ def test_workers_end_when_the_program_is_killed(tmp_path):
 
             if __name__ == "__main__":
                 source = make_source(Data(workers=2, use_multiprocessing=True))
-                print(*{int(x[0, 0]) for x, in source.epoch(0)}, flush=True)
+                workers = {int(x[0, 0]) for x, in source.epoch(0)}
+                print(source._processes._folder.name, *workers, flush=True)
                 time.sleep(600)
             """
         )
     )
-    process = subprocess.Popen([sys.executable, str(program)], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    workers = [int(pid) for pid in process.stdout.readline().split()]
+    with subprocess.Popen([sys.executable, str(program)], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        folder, *pids = process.stdout.readline().split()
+        process.send_signal(signal.SIGKILL)
+    workers = [int(pid) for pid in pids]
     assert workers
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    process.stdout.close()
-    gone = threading.Event()
-    for _ in range(300):
-        if not any(os.path.exists(f"/proc/{pid}/stat") and "Z" not in _state(pid) for pid in workers):
-            gone.set()
-            break
-        threading.Event().wait(0.1)
-    assert gone.is_set()
+    patience = itertools.count()
+    while os.path.exists(folder) or any(_state(pid) != "Z" for pid in workers):
+        assert next(patience) < 300
+        time.sleep(0.1)
 
 
 def _state(pid):
+    """The state of a process as Linux tells it, "Z" for one that has ended."""
     try:
         with open(f"/proc/{pid}/stat") as file:
             return file.read().rsplit(")", 1)[1].split()[0]

@@ -12,7 +12,7 @@ import difflib
 import functools
 import inspect
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -333,16 +333,18 @@ class CallbackList(Callback):
             count = len(next(iter(logs.values()), (None,)))
         if not count:
             return
-        hook, steps = f"on_{phase}_batch_end", {name: np.asarray(values) for name, values in logs.items()}
-        replaying = [callback for callback in self._listening(hook) if _replays(callback)]
+        hook = f"on_{phase}_batch_end"
+        listening = self._listening(hook)
+        replaying = [callback for callback in listening if _replays(callback)]
+        columns = {name: _column(values) for name, values in sorted(logs.items())}
         step, now = first, {}
         for i in range(0 if replaying else count - 1, count):
-            step, now = first + i, _plain({name: values[i] for name, values in steps.items()})
+            step, now = first + i, {name: column[i] for name, column in columns.items()}
             for callback in replaying:
                 getattr(callback, hook)(step, now)
             if getattr(self.model, _STOP_FLAGS[phase], False):
                 break
-        for callback in self._listening(hook):
+        for callback in listening:
             if not _replays(callback):
                 getattr(callback, hook)(step, now)
 
@@ -367,7 +369,7 @@ class CallbackList(Callback):
                 counts[name] += 1
 
     def _listening(self, hook: str) -> list[Any]:
-        return [callback for callback in self.callbacks if any(True for _ in _overriding(callback, hook))]
+        return [callback for callback in self.callbacks if _overrides(callback, hook)]
 
 
 def _broadcast(hook: str) -> Callable:
@@ -376,11 +378,13 @@ def _broadcast(hook: str) -> Callable:
 
     @functools.wraps(own)
     def call(self: CallbackList, *args: Any, **kwargs: Any) -> None:
+        listening = self._listening(hook)
+        if not listening:
+            return
         bound = signature.bind(self, *args, **kwargs)
         bound.apply_defaults()
         _, *index, logs = bound.args
-        listening = self._listening(hook)
-        logs = _plain(logs) if listening else {}
+        logs = _plain(logs)
         for callback in listening:
             getattr(callback, hook)(*index, logs)  # one dictionary: what a callback adds, the next ones see
 
@@ -411,18 +415,33 @@ def _replays(callback: Any) -> bool:
     return bool(getattr(callback, "replays", False))
 
 
-def _overriding(callback: Any, hook: str) -> Iterator[Any]:
-    """The functions behind a hook, its older name included, that are not `Callback`'s own."""
-    for name in filter(None, (hook, _OLDER_NAMES.get(hook))):
-        function = getattr(getattr(callback, name), "__func__", None)
-        if function is not getattr(Callback, name):
-            yield function
+def _functions(cls: type, hook: str) -> list[Any]:
+    """The functions of a class behind a hook, its older name included, that are not `Callback`'s own."""
+    names = filter(None, (hook, _OLDER_NAMES.get(hook)))
+    return [f for name in names if (f := getattr(cls, name, None)) is not getattr(Callback, name)]
+
+
+def _put_on(callback: Any, hook: str) -> bool:
+    """Whether a function was put on the object itself, as `LambdaCallback` does."""
+    own = getattr(callback, "__dict__", ())
+    return hook in own or _OLDER_NAMES.get(hook) in own
+
+
+def _overrides(callback: Any, hook: str) -> bool:
+    return _put_on(callback, hook) or bool(_functions(type(callback), hook))
 
 
 def _is_users(callback: Any, hook: str) -> bool:
-    """Whether code from outside the library runs at the hook; a function put on the object is always that."""
-    functions = _overriding(callback, hook)
-    return any(function is None or not function.__module__.startswith("lamina.") for function in functions)
+    """Whether code from outside the library runs at the hook."""
+    functions = _functions(type(callback), hook)
+    foreign = (not getattr(function, "__module__", "").startswith("lamina.") for function in functions)
+    return _put_on(callback, hook) or any(foreign)
+
+
+def _column(values: Any) -> Sequence[Any]:
+    """The values of all steps: plain floats, or arrays where a step has several."""
+    values = np.asarray(values)
+    return values.astype(float).tolist() if values.ndim == 1 else values
 
 
 def _plain(logs: Mapping[str, Any] | None) -> dict[str, Any]:

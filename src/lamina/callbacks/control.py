@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -106,7 +107,7 @@ class TerminateOnNaN(Callback):
 
     def on_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         loss = (logs or {}).get("loss")
-        if loss is None or np.isfinite(loss):
+        if loss is None or math.isfinite(loss):
             return
         where = f"batch {batch + 1} of epoch {self._epoch + 1}"
         message = f"TerminateOnNaN: the loss must be finite, got {loss} at {where}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import os
 from collections.abc import Callable, Iterable
-from typing import IO, Any
+from typing import Any
 
 from lamina.callbacks.base import HOOKS, Callback, nearest, require
 
@@ -14,12 +14,15 @@ class CSVLogger(Callback):
     """Writes the logs of each epoch as a row of a CSV file.
 
     The columns are `epoch` and the names in the logs of the first epoch; what a later epoch lacks is `NA`.
+    An old file stays until the first row comes, so that a resumed run can go on with the rows that it had.
 
     Args:
         filename: where to.
         separator: what stands between two values: one character.
         append: whether to write behind what the file holds, in its columns, rather than anew.
     """
+
+    state_fields = ("keys", "size")
 
     def __init__(self, filename: str | os.PathLike[str], separator: str = ",", append: bool = False):
         super().__init__()
@@ -28,45 +31,46 @@ class CSVLogger(Callback):
         self.filename = os.fspath(filename)
         self.sep = separator
         self.append = append
+        self._forget()
+
+    def _forget(self) -> None:
         self.keys: list[str] | None = None
-        self.csv_file: IO[str] | None = None
-        self.writer: Any = None
-        self._headed = False  # whether the file has its first row
+        self.size: int | None = None  # bytes of the file up to the last row of this run
+        self._ready = False  # whether the file is known to end where the next row belongs
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        self._close()
-        header = self._existing_header() if self.append else None
-        self._headed = header is not None
-        self.keys = header[1:] if header and header[0] == "epoch" else None
-        self.csv_file = open(self.filename, "a" if self.append else "w", newline="", encoding="utf-8")  # noqa: SIM115
-        self.writer = csv.writer(self.csv_file, delimiter=self.sep)
+        self._forget()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         logs = logs or {}
+        headed = self._ready or self._make_ready()
         if self.keys is None:
             self.keys = sorted(logs)
             if not any(name.startswith("val_") for name in logs):  # validation may come in later epochs
                 self.keys += [f"val_{name}" for name in self.keys]
-        if not self._headed:
-            self.writer.writerow(["epoch", *self.keys])
-            self._headed = True
-        self.writer.writerow([epoch, *(_cell(logs.get(name, "NA")) for name in self.keys)])
-        assert self.csv_file is not None
-        self.csv_file.flush()
+        with open(self.filename, "a", newline="", encoding="utf-8") as file:
+            rows = csv.writer(file, delimiter=self.sep)
+            if not headed:
+                rows.writerow(["epoch", *self.keys])
+            rows.writerow([epoch, *(_cell(logs.get(name, "NA")) for name in self.keys)])
+        self.size = os.path.getsize(self.filename)
 
-    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        self._close()
-
-    def _existing_header(self) -> list[str] | None:
+    def _make_ready(self) -> bool:
+        """Cut from the file what is not to stay, take over its columns, and tell whether it has them."""
+        self._ready = True
         if not os.path.exists(self.filename):
-            return None
+            return False
+        keep = os.path.getsize(self.filename)
+        if self.size is not None:
+            keep = min(keep, self.size)  # behind it are rows of epochs that are run again
+        elif not self.append:
+            keep = 0
+        os.truncate(self.filename, keep)
         with open(self.filename, newline="", encoding="utf-8") as file:
-            return next(csv.reader(file, delimiter=self.sep), None)
-
-    def _close(self) -> None:
-        if self.csv_file is not None:
-            self.csv_file.close()
-        self.csv_file = self.writer = None
+            header = next(csv.reader(file, delimiter=self.sep), None)
+        if header and header[0] == "epoch":
+            self.keys = header[1:]
+        return header is not None
 
 
 def _cell(value: Any) -> Any:

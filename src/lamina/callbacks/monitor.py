@@ -73,13 +73,13 @@ class MonitorCallback(Callback):
 
     def _inferred_mode(self) -> str | None:
         name = self.monitor.removeprefix("val_")
-        outer = getattr(self.model, "metrics", None) or ()
-        metrics = [each for metric in outer for each in (metric, *getattr(metric, "metrics", ()))]
-        modes = {m.name: _MODES[m._direction] for m in metrics if getattr(m, "_direction", None) in _MODES}
-        # The metrics of a model with several outputs have the output's name in front.
-        suffixes = [known for known in modes if name == known or name.endswith(f"_{known}")]
-        if suffixes:
-            return modes[max(suffixes, key=len)]
+        metrics = getattr(self.model, "metrics", None) or ()
+        logged = zip(
+            getattr(self.model, "metrics_names", ()), metrics
+        )  # names in logs, beside the metrics' own
+        for known, metric in (*logged, *((each.name, each) for each in metrics)):
+            if known == name and hasattr(metric, "_direction"):
+                return _MODES[metric._direction]
         return "min" if name == "loss" or name.endswith("_loss") else None
 
     def _is_improvement(self, value: Any, reference: Any) -> bool:

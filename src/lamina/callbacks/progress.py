@@ -115,7 +115,7 @@ class Progbar:
         self._sums: dict[str, tuple[Any, int]] = {}  # name -> sum of the values, and of how many
         self._seen = 0
         self._start = time.monotonic()
-        self._first: tuple[int, float] | None = None  # step and time of the first update: compilation is over
+        self._first: float | None = None  # when the first step was done: compilation is over
         self._last_drawn = -float("inf")
         self._shown = 0  # characters of the open line ...
         self._screen: Any = None  # ... and the stream that shows them
@@ -165,12 +165,12 @@ class Progbar:
             self._sums[name] = value, 1
 
     def _step_duration(self, current: int, now: float) -> float:
-        """Seconds a step, not counting those of the first update, which compile."""
-        if not current:
-            return 0.0
-        self._first = self._first or (current, now)
-        step, then = self._first
-        return (now - then) / (current - step) if current > step else (now - self._start) / current
+        """Seconds a step, not counting the first one, which compiles, if it was alone."""
+        if current == 1:
+            self._first = now
+        if self._first is not None and current > 1:
+            return (now - self._first) / (current - 1)
+        return (now - self._start) / current if current else 0.0
 
     @property
     def _goal(self) -> int:

@@ -14,7 +14,7 @@ from lamina.core.scope import Scope
 # The public namespaces in which a saved configuration or a string may find a class or function.
 NAMESPACES = (
     "layers", "models", "losses", "metrics", "optimizers", "optimizers.schedules", "initializers",
-    "regularizers", "constraints", "activations", "quantizers", "dtype_policies", "callbacks", "random",
+    "regularizers", "constraints", "activations", "dtype_policies", "callbacks", "random",
 )  # fmt: skip
 
 _registered: dict[str, Any] = {}  # "package>Name" -> class or function
@@ -115,15 +115,12 @@ def public_path(obj: Any) -> tuple[str, str] | None:
     if not getattr(obj, "__module__", "").startswith("lamina."):
         return None
     name = getattr(obj, "__name__", "")
-    for path in sorted(NAMESPACES, key=lambda p: obj.__module__.split(".")[1] not in p):
-        try:
-            module = namespace(path)
-        except ModuleNotFoundError:
-            continue
+    home = obj.__module__.split(".")[1]
+    own = [path for path in NAMESPACES if home in path.split(".")]
+    for path in [*own, "", *(p for p in NAMESPACES if p not in own)]:
+        module = importlib.import_module(f"lamina.{path}".rstrip("."))
         if getattr(module, name, None) is obj:
-            return f"keras.{path}", name
-    if getattr(importlib.import_module("lamina"), name, None) is obj:
-        return "keras", name
+            return f"keras.{path}".rstrip("."), name
     return None
 
 
@@ -134,7 +131,7 @@ def resolve(module: str, name: str, registered_name: str | None, custom_objects:
         if found is not None and found != "":
             return found
     package, _, path = (module or "").partition(".")
-    if package not in ("keras", "lamina"):
+    if package not in ("keras", "lamina", "builtins"):  # the last is what Keras writes for its functions
         return None
     for candidate in [path] if path in NAMESPACES else ["", *NAMESPACES]:
         owner = namespace(candidate) if candidate else importlib.import_module("lamina")

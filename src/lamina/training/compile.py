@@ -16,7 +16,7 @@ import numpy as np
 from lamina import losses, metrics
 from lamina.core import tree
 from lamina.core.variable import Variable
-from lamina.losses.loss import target_kind
+from lamina.losses.loss import LossFunctionWrapper, target_kind
 from lamina.metrics import Mean, MeanMetricWrapper, Metric
 
 
@@ -117,7 +117,7 @@ def _as_loss(identifier: Any) -> Any:
         return loss()
     name = getattr(loss, "__name__", type(loss).__name__).strip("<>")
     name = identifier if isinstance(identifier, str) else name
-    wrapped = losses.LossFunctionWrapper(loss, name=name)
+    wrapped = LossFunctionWrapper(loss, name=name)
     return wrapped
 
 

@@ -162,6 +162,7 @@ class StreamSource(Source):
 
     An iterator is read once: each epoch goes on where the one before ended. Any other iterable starts anew
     with each epoch, except that with `steps` an epoch is a part of a pass, and the next goes on behind it.
+    Epoch 0 always starts a pass.
     """
 
     def __init__(
@@ -173,7 +174,8 @@ class StreamSource(Source):
         self._class_weight = class_weight
         self._once = hasattr(data, "__next__")
         self._iterator: Iterator[Any] | None = None  # to go on with
-        self._peeked: Any = None
+        self._untouched = False  # whether no epoch has taken of the iterator yet
+        self._first: Any = None
         self.batch_size = _declared_batch_size(data, who)
 
     @property
@@ -182,10 +184,11 @@ class StreamSource(Source):
 
     def epoch(self, epoch: int) -> Iterator[Any]:
         """The batches of an epoch; fewer than `steps` if the data end before."""
-        del epoch  # an iterator cannot be sought
+        if epoch == 0 and not self._untouched:
+            self.reset()
         goes_on = self._iterator is not None
         source = self._iterator = self._iterator or self._open()
-        self._peeked = None
+        self._untouched = False
         count, ended = 0, self.steps is None
         try:
             for batch in itertools.islice(source, self.steps):
@@ -199,20 +202,21 @@ class StreamSource(Source):
             yield from self.epoch(0)  # the epoch before took the last batch of the pass
 
     def peek(self) -> Any:
-        if self._peeked is None:
+        if self._first is None:
             source = self._iterator or self._open()
-            self._peeked = next(source, None)
-            if self._peeked is None:
+            self._untouched = self._iterator is None
+            self._first = next(source, None)
+            if self._first is None:
                 raise ValueError(
                     f"{self._who}: x must give at least one batch, got an empty {type_name(self.data)}."
                 )
-            self._iterator = itertools.chain([self._peeked], source)
-        return self._peeked
+            self._iterator = itertools.chain([self._first], source)
+        return self._first
 
     def reset(self) -> None:
         """Let the next epoch start anew, if the data can."""
         if not self._once:
-            self._iterator = self._peeked = None
+            self._iterator = None
 
     def close(self) -> None:
         self.reset()

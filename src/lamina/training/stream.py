@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import hashlib
 import itertools
 import math
+import mmap
 import multiprocessing
 import os
 import pickle
+import shutil
 import signal
 import tempfile
 import threading
@@ -19,7 +22,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent import futures
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
@@ -27,6 +30,8 @@ from jax import tree_util
 
 T = TypeVar("T")
 _END = object()
+_LARGE = 1 << 18  # bytes of a batch from which on it travels through a file
+_ALIGNMENT = 64  # where its arrays begin there: the device may read them in place
 
 
 class PyDataset:
@@ -88,8 +93,16 @@ class PyDataset:
 Sequence = PyDataset
 
 
-def fetched(fetch: Callable[[int], futures.Future], indices: Iterable[int], ahead: int) -> Iterator[Any]:
-    """The results of `fetch(index)` in the order of `indices`, with `ahead` of them under way."""
+def fetched(
+    fetch: Callable[[int], futures.Future],
+    indices: Iterable[int],
+    ahead: int,
+    drop: Callable[[futures.Future], None] = lambda future: None,
+) -> Iterator[Any]:
+    """The results of `fetch(index)` in the order of `indices`, with `ahead` of them under way.
+
+    What comes after this generator is closed goes to `drop`.
+    """
     pending: deque[futures.Future] = deque()
     try:
         for index in indices:
@@ -100,7 +113,8 @@ def fetched(fetch: Callable[[int], futures.Future], indices: Iterable[int], ahea
             yield pending.popleft().result()
     finally:
         for future in pending:
-            future.cancel()
+            if not future.cancel():
+                future.add_done_callback(drop)
 
 
 def read_by_threads(data: PyDataset, indices: Iterable[int]) -> Iterator[Any]:
@@ -125,10 +139,11 @@ class ProcessReader:
         methods = multiprocessing.get_all_start_methods()
         context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
         self._data = data
-        self._folder = tempfile.TemporaryDirectory(prefix="lamina-data-")
-        self._file = Path(self._folder.name)
-        self._digest = b""
-        self._pool = futures.ProcessPoolExecutor(max(1, data.workers), context, _start_worker)
+        self._folder = tempfile.TemporaryDirectory(prefix="lamina-data-", ignore_cleanup_errors=True)
+        self._file = Path(self._folder.name, "none")
+        self._pool = futures.ProcessPoolExecutor(
+            max(1, data.workers), context, _start_worker, (self._folder.name,)
+        )
         self.close = weakref.finalize(self, _close_pool, self._pool, self._folder)
 
     def read(self, indices: Iterable[int]) -> Iterator[Any]:
@@ -136,10 +151,13 @@ class ProcessReader:
         who = type(self._data).__name__
         self._send(who)
         name = str(self._file)
+
+        def fetch(index: int) -> futures.Future:
+            return self._pool.submit(_worker_batch, name, index)
+
         try:
-            yield from fetched(
-                lambda i: self._pool.submit(_worker_batch, name, i), indices, _ahead(self._data)
-            )
+            for parcel in fetched(fetch, indices, _ahead(self._data), _drop):
+                yield parcel.open()
         except futures.BrokenExecutor as error:
             raise RuntimeError(
                 f"{who}: worker processes must be able to start and to import its class, one ended early; "
@@ -155,13 +173,11 @@ class ProcessReader:
                 f"{who}: must be picklable with use_multiprocessing=True, got {error}; open files and the "
                 "like in __getitem__, or use threads (use_multiprocessing=False)."
             ) from error
-        digest = hashlib.blake2b(content, digest_size=16).digest()
-        if digest != self._digest:
-            old, self._file = self._file, Path(self._folder.name, digest.hex())
-            self._file.write_bytes(content)
-            self._digest = digest
-            if old.is_file():
-                old.unlink()
+        file = Path(self._folder.name, hashlib.blake2b(content, digest_size=16).hexdigest())
+        if file != self._file:
+            file.write_bytes(content)
+            self._file.unlink(missing_ok=True)
+            self._file = file
 
 
 def _close_pool(pool: futures.Executor, folder: tempfile.TemporaryDirectory) -> None:
@@ -169,27 +185,69 @@ def _close_pool(pool: futures.Executor, folder: tempfile.TemporaryDirectory) -> 
     folder.cleanup()
 
 
+class Parcel(NamedTuple):
+    """A batch on its way from a worker: large arrays lie in a file that the reader maps into memory."""
+
+    content: bytes
+    buffers: list[bytes]
+    sizes: list[int]
+    file: str
+
+    def open(self) -> Any:
+        """The batch; the file is gone then."""
+        if not self.file:
+            return pickle.loads(self.content, buffers=self.buffers)
+        with open(self.file, "rb") as file:
+            memory = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        with contextlib.suppress(OSError):  # where a mapped file cannot be deleted, it goes with the folder
+            os.unlink(self.file)
+        ends = list(itertools.accumulate(size + -size % _ALIGNMENT for size in self.sizes))
+        starts = [0, *ends[:-1]]
+        return pickle.loads(self.content, buffers=[memory[i : i + n] for i, n in zip(starts, self.sizes)])
+
+
+def _packed(batch: Any, folder: str) -> Parcel:
+    buffers: list[pickle.PickleBuffer] = []
+    content = pickle.dumps(batch, 5, buffer_callback=buffers.append)
+    raw = [buffer.raw() for buffer in buffers]
+    sizes = [part.nbytes for part in raw]
+    if sum(sizes) < _LARGE:
+        return Parcel(content, [bytes(part) for part in raw], [], "")
+    with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
+        for part in raw:
+            file.write(part)
+            file.write(bytes(-part.nbytes % _ALIGNMENT))
+    return Parcel(content, [], sizes, file.name)
+
+
+def _drop(future: futures.Future) -> None:
+    if not future.cancelled() and future.exception() is None and future.result().file:
+        with contextlib.suppress(OSError):
+            os.unlink(future.result().file)
+
+
 _worker_data: dict[str, PyDataset] = {}  # in a worker process: the one dataset that it has read
 
 
-def _start_worker() -> None:
+def _start_worker(folder: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process hears Ctrl-C, and ends the workers
     jax.config.update("jax_platforms", "cpu")  # the accelerator belongs to the main process
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=_end_with_parent, args=(folder,), daemon=True).start()
 
 
-def _end_with_parent() -> None:
+def _end_with_parent(folder: str) -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()  # returns when the parent has ended, by kill -9 too
+        shutil.rmtree(folder, ignore_errors=True)
         os._exit(1)
 
 
-def _worker_batch(name: str, index: int) -> Any:
+def _worker_batch(name: str, index: int) -> Parcel:
     if name not in _worker_data:
         _worker_data.clear()
         _worker_data[name] = pickle.loads(Path(name).read_bytes())
-    return _worker_data[name][index]
+    return _packed(_worker_data[name][index], os.path.dirname(name))
 
 
 def prefetch(iterator: Iterable[T], size: int) -> Iterator[T]:
@@ -204,21 +262,13 @@ def prefetch(iterator: Iterable[T], size: int) -> Iterator[T]:
     slots = threading.Semaphore(size)
     closed = threading.Event()
 
-    def produce() -> None:
-        source = iter(iterator)
-        try:
-            while slots.acquire() and not closed.is_set():
-                item = next(source, _END)
-                ready.put((item, None))
-                if item is _END:
-                    return
-        except BaseException as error:
-            ready.put((None, error))
-        finally:
-            _close(source)
-
     context = contextvars.copy_context()
-    thread = threading.Thread(target=context.run, args=(produce,), name="lamina-prefetch", daemon=True)
+    thread = threading.Thread(
+        target=context.run,
+        args=(_produce, iterator, ready, slots, closed),
+        name="lamina-prefetch",
+        daemon=True,
+    )
     thread.start()
     try:
         while True:
@@ -234,6 +284,22 @@ def prefetch(iterator: Iterable[T], size: int) -> Iterator[T]:
         slots.release()
         if thread is not threading.current_thread():  # the garbage collector may close this in any thread
             thread.join(1.0)  # a source that is stuck does not hold up the consumer
+
+
+def _produce(
+    iterator: Iterable[Any], ready: SimpleQueue, slots: threading.Semaphore, closed: threading.Event
+) -> None:
+    source = iter(iterator)
+    try:
+        while slots.acquire() and not closed.is_set():
+            item = next(source, _END)
+            ready.put((item, None))
+            if item is _END:
+                return
+    except BaseException as error:
+        ready.put((None, error))
+    finally:
+        _close(source)
 
 
 def stacked(

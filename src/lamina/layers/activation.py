@@ -1,0 +1,162 @@
+"""Activations as layers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lamina import activations, constraints, initializers, regularizers
+from lamina.layer import InputSpec, Layer
+
+
+class Elementwise(Layer):
+    """Base of layers without weights whose output lies on the axes of the input."""
+
+    def __init__(self, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.supports_masking = True
+        self.built = True
+
+    def _require(self, condition: bool, name: str, rule: str, given: Any) -> None:
+        if not condition:
+            raise ValueError(f"{self._who()}: {name} must be {rule}, got {given!r}.")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+
+
+class Activation(Elementwise):
+    """`activation(x)`.
+
+    Args:
+        activation: a name or function.
+    """
+
+    def __init__(self, activation: str | Callable, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.activation = activations.get(activation)
+
+    def call(self, inputs: Any) -> Any:
+        return self.activation(inputs)
+
+
+class ReLU(Elementwise):
+    """`min(max(x, 0), max_value)` above `threshold`, `negative_slope * (x - threshold)` below.
+
+    Args:
+        max_value: the largest output, `None` for no limit.
+        negative_slope: the slope below the threshold.
+        threshold: where the function begins to rise.
+    """
+
+    def __init__(
+        self, max_value: float | None = None, negative_slope: float = 0.0, threshold: float = 0.0, **kwargs: Any
+    ):
+        super().__init__(**kwargs)
+        self._require(max_value is None or (_is_number(max_value) and max_value >= 0), "max_value", "None or >= 0", max_value)
+        for name, value in (("negative_slope", negative_slope), ("threshold", threshold)):
+            self._require(_is_number(value) and value >= 0, name, ">= 0", value)
+        self.max_value, self.negative_slope, self.threshold = max_value, negative_slope, threshold
+
+    def call(self, inputs: Any) -> Any:
+        return activations.relu(inputs, self.negative_slope, self.max_value, self.threshold)
+
+
+class LeakyReLU(Elementwise):
+    """`x` where it is positive, else `negative_slope * x`.
+
+    Args:
+        negative_slope: the slope below zero; `alpha` is its older name.
+    """
+
+    def __init__(self, negative_slope: float = 0.3, **kwargs: Any):
+        negative_slope = kwargs.pop("alpha", negative_slope)
+        super().__init__(**kwargs)
+        self._require(_is_number(negative_slope) and negative_slope >= 0, "negative_slope", ">= 0", negative_slope)
+        self.negative_slope = negative_slope
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "negative_slope": self.negative_slope}
+
+    def call(self, inputs: Any) -> Any:
+        return activations.leaky_relu(inputs, negative_slope=self.negative_slope)
+
+
+class ELU(Elementwise):
+    """`x` where it is positive, else `alpha * (exp(x) - 1)`.
+
+    Args:
+        alpha: the limit below zero, negated.
+    """
+
+    def __init__(self, alpha: float = 1.0, **kwargs: Any):
+        super().__init__(**kwargs)
+        self._require(_is_number(alpha), "alpha", "a number", alpha)
+        self.alpha = alpha
+
+    def call(self, inputs: Any) -> Any:
+        return activations.elu(inputs, alpha=self.alpha)
+
+
+class PReLU(Layer):
+    """`x` where it is positive, else `alpha * x` with trained `alpha`.
+
+    Args:
+        alpha_initializer, alpha_regularizer, alpha_constraint: of the slopes.
+        shared_axes: axes along which all elements have one slope.
+    """
+
+    def __init__(
+        self,
+        alpha_initializer: Any = "Zeros",
+        alpha_regularizer: Any = None,
+        alpha_constraint: Any = None,
+        shared_axes: int | Sequence[int] | None = None,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        self.alpha_initializer = initializers.get(alpha_initializer)
+        self.alpha_regularizer = regularizers.get(alpha_regularizer)
+        self.alpha_constraint = constraints.get(alpha_constraint)
+        self.shared_axes = [shared_axes] if isinstance(shared_axes, int) else shared_axes and list(shared_axes)
+        self.supports_masking = True
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        shape = list(input_shape[1:])
+        for axis in self.shared_axes or ():
+            shape[axis - 1] = 1
+        self.alpha = self.add_weight(
+            name="alpha",
+            shape=shape,  # type: ignore[arg-type]
+            initializer=self.alpha_initializer,
+            regularizer=self.alpha_regularizer,
+            constraint=self.alpha_constraint,
+        )
+        axes = {i: size for i, size in enumerate(input_shape) if i and i not in (self.shared_axes or ())}
+        self.input_spec = InputSpec(ndim=len(input_shape), axes=axes)
+
+    def call(self, inputs: Any) -> Any:
+        return jax.nn.relu(inputs) - self.alpha.value * jax.nn.relu(-inputs)
+
+
+class Softmax(Elementwise):
+    """`exp(x) / sum(exp(x))` along an axis; masked places get 0.
+
+    Args:
+        axis: one axis or several.
+    """
+
+    def __init__(self, axis: int | Sequence[int] = -1, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.axis = axis
+
+    def call(self, inputs: Any, mask: Any = None) -> Any:
+        if mask is not None:
+            inputs = jnp.where(mask, inputs, jnp.finfo(inputs.dtype).min / 2)
+        axis = tuple(self.axis) if isinstance(self.axis, (list, tuple)) else self.axis
+        return jax.nn.softmax(inputs, axis=axis)

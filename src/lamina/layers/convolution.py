@@ -1,0 +1,173 @@
+"""Convolutions: one class, of which the rank is data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from lamina import activations, constraints, initializers, ops, regularizers
+from lamina.layer import InputSpec
+from lamina.layers.spatial import Spatial
+
+PADDINGS = ("valid", "same", "causal")
+
+
+class Convolution(Spatial):
+    """`activation(conv(x, kernel) + bias)` over `rank` spatial axes.
+
+    Args:
+        filters: the number of output channels.
+        kernel_size, strides, dilation_rate: one integer, or one for each spatial axis.
+        padding: "valid", "same", or "causal" for sequences.
+        data_format: where the channels are.
+        groups: the number of groups that channels are split into; each is convolved by itself.
+        activation: a name or function; none if not given.
+        use_bias: whether a bias is added.
+        kernel_initializer, bias_initializer: what the weights start from.
+        kernel_regularizer, bias_regularizer, activity_regularizer: added to the loss.
+        kernel_constraint, bias_constraint: applied after each step.
+
+    Shapes: (batch, *spatial, channels) -> (batch, *other spatial, filters), or channels before spatial with
+    "channels_first"; the kernel is (*kernel_size, channels / groups, filters).
+    """
+
+    per_axis = frozenset({"strides", "dilation_rate"})
+
+    def __init__(
+        self,
+        filters: int,
+        kernel_size: int | Sequence[int],
+        strides: int | Sequence[int] = 1,
+        padding: str = "valid",
+        data_format: str | None = None,
+        dilation_rate: int | Sequence[int] = 1,
+        groups: int = 1,
+        activation: str | Callable | None = None,
+        use_bias: bool = True,
+        kernel_initializer: Any = "glorot_uniform",
+        bias_initializer: Any = "zeros",
+        kernel_regularizer: Any = None,
+        bias_regularizer: Any = None,
+        activity_regularizer: Any = None,
+        kernel_constraint: Any = None,
+        bias_constraint: Any = None,
+        **kwargs: Any,
+    ):
+        super().__init__(activity_regularizer=activity_regularizer, **kwargs)
+        self.filters, self.groups = filters, groups
+        self.kernel_size = self._sizes("kernel_size", kernel_size)
+        self.strides = self._sizes("strides", strides)
+        self.dilation_rate = self._sizes("dilation_rate", dilation_rate)
+        self.padding = str(padding).lower()
+        self._set_layout(data_format)
+        self.activation = activations.get(activation)
+        self.use_bias = use_bias
+        self.kernel_initializer = initializers.get(kernel_initializer)
+        self.bias_initializer = initializers.get(bias_initializer)
+        self.kernel_regularizer = regularizers.get(kernel_regularizer)
+        self.bias_regularizer = regularizers.get(bias_regularizer)
+        self.kernel_constraint = constraints.get(kernel_constraint)
+        self.bias_constraint = constraints.get(bias_constraint)
+        self._check_arguments(padding)
+
+    def _check_arguments(self, padding: Any) -> None:
+        who = self._who()
+        for name in ("filters", "groups"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"{who}: {name} must be a positive integer, got {value!r}.")
+        if self.filters % self.groups:
+            raise ValueError(f"{who}: filters must be a multiple of groups={self.groups}, got {self.filters}.")
+        allowed = PADDINGS if self.rank == 1 else PADDINGS[:2]
+        if self.padding not in allowed:
+            raise ValueError(f"{who}: padding must be one of {', '.join(allowed)}, got {padding!r}.")
+        if self.padding == "causal" and self.data_format != "channels_last":
+            raise ValueError(f"{who}: data_format must be 'channels_last' with causal padding.")
+        if max(self.strides) > 1 and max(self.dilation_rate) > 1:
+            raise ValueError(
+                f"{who}: strides and dilation_rate must not both be above 1, got {self.strides} and {self.dilation_rate}."
+            )
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        channels = input_shape[self._channel_axis]
+        if channels is None:
+            raise ValueError(f"{self._who()}: the number of channels must be known, got {input_shape}.")
+        if channels % self.groups:
+            raise ValueError(
+                f"{self._who()}: the number of channels must be a multiple of groups={self.groups}, got {input_shape}."
+            )
+        self.kernel = self.add_weight(
+            name="kernel",
+            shape=(*self.kernel_size, channels // self.groups, self.filters),
+            initializer=self.kernel_initializer,
+            regularizer=self.kernel_regularizer,
+            constraint=self.kernel_constraint,
+        )
+        self.bias = None
+        if self.use_bias:
+            self.bias = self.add_weight(
+                name="bias",
+                shape=(self.filters,),
+                initializer=self.bias_initializer,
+                regularizer=self.bias_regularizer,
+                constraint=self.bias_constraint,
+            )
+        self.input_spec = InputSpec(min_ndim=self.rank + 2, axes={self._channel_axis: channels})
+        self._check_output_size(input_shape)
+
+    def _check_output_size(self, input_shape: tuple[int | None, ...]) -> None:
+        sizes = (input_shape[axis] for axis in self._axes)
+        for size, kernel, dilation in zip(sizes, self.kernel_size, self.dilation_rate):
+            if self.padding == "valid" and size is not None and size < (kernel - 1) * dilation + 1:
+                raise ValueError(
+                    f"{self._who()}: the input must be at least as large as the kernel {self.kernel_size}, "
+                    f"got shape {input_shape}."
+                )
+
+    def call(self, inputs: Any) -> Any:
+        padding = self.padding
+        if padding == "causal":
+            left = self.dilation_rate[0] * (self.kernel_size[0] - 1)
+            inputs, padding = ops.pad(inputs, ((0, 0), (left, 0), (0, 0))), "valid"
+        outputs = ops.conv(
+            inputs,
+            self.kernel.value,
+            strides=self.strides,
+            padding=padding,
+            data_format=self.data_format,
+            dilation_rate=self.dilation_rate,
+        )
+        if self.bias is not None:
+            bias = self.bias.value
+            outputs = outputs + (bias if self._channel_axis == -1 else bias.reshape(-1, *(1,) * self.rank))
+        return self.activation(outputs)
+
+
+class Conv1D(Convolution):
+    """Convolution of sequences.
+
+    Shapes: (batch, time, channels) -> (batch, other time, filters).
+    """
+
+    rank = 1
+
+
+class Conv2D(Convolution):
+    """Convolution of images.
+
+    Shapes: (batch, height, width, channels) -> (batch, other height, other width, filters).
+    """
+
+    rank = 2
+
+
+class Conv3D(Convolution):
+    """Convolution of volumes.
+
+    Shapes: (batch, depth, height, width, channels) -> (batch, *other sizes, filters).
+    """
+
+    rank = 3
+
+
+Convolution1D, Convolution2D, Convolution3D = Conv1D, Conv2D, Conv3D

@@ -1,0 +1,233 @@
+"""Layers with several inputs and one output."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+
+from lamina.core import masking
+from lamina.layer import Layer
+
+
+class Merge(Layer):
+    """Base of the merging layers: a function of two arrays, applied from left to right.
+
+    Inputs of lower rank get axes behind the batch axis, and sizes of 1 are broadcast.
+
+    Shapes: a list of (batch, ...) -> (batch, ...).
+    """
+
+    combine: Callable[[Any, Any], Any]
+
+    def __init__(self, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.supports_masking = True
+
+    def build(self, input_shape: Any) -> None:
+        shapes = input_shape
+        if not isinstance(shapes, (list, tuple)) or not all(isinstance(s, (tuple, list)) for s in shapes):
+            raise ValueError(f"{self._who()}: must be called on a list of inputs, got one of shape {shapes}.")
+        if len(shapes) < 1:
+            raise ValueError(f"{self._who()}: must be called on at least one input, got none.")
+        self._check_shapes(shapes)
+
+    def _check_shapes(self, shapes: Sequence[Any]) -> None:
+        """The shapes must broadcast."""
+        rank = max(map(len, shapes))
+        for axis in range(rank):
+            sizes = {a[axis] for a in (self._expanded(s, rank) for s in shapes)} - {None, 1}
+            if len(sizes) > 1 and axis > 0:
+                raise ValueError(f"{self._who()}: inputs must have shapes that broadcast, got {list(shapes)}.")
+
+    @staticmethod
+    def _expanded(shape: Sequence[Any], rank: int) -> tuple[Any, ...]:
+        """A shape of the full rank: axes of size 1 behind the batch axis."""
+        return (*shape[:1], *(1 for _ in range(rank - len(shape))), *shape[1:]) if shape else (1,) * rank
+
+    def call(self, inputs: Any) -> Any:
+        arrays = list(inputs)
+        rank = max(x.ndim for x in arrays)
+        arrays = [x.reshape(self._expanded(x.shape, rank)) if x.ndim < rank else x for x in arrays]
+        return self._merge(arrays)
+
+    def _merge(self, arrays: list[Any]) -> Any:
+        return functools.reduce(type(self).combine, arrays)
+
+    def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
+        """True where all masks are."""
+        return masking.merge_masks(previous_mask if isinstance(previous_mask, (list, tuple)) else [previous_mask])
+
+
+class Add(Merge):
+    """`x1 + x2 + ...`"""
+
+    combine = staticmethod(jnp.add)
+
+
+class Multiply(Merge):
+    """`x1 * x2 * ...`"""
+
+    combine = staticmethod(jnp.multiply)
+
+
+class Average(Merge):
+    """`(x1 + x2 + ...) / n`"""
+
+    combine = staticmethod(jnp.add)
+
+    def _merge(self, arrays: list[Any]) -> Any:
+        return super()._merge(arrays) / len(arrays)
+
+
+class Maximum(Merge):
+    """`max(x1, x2, ...)`"""
+
+    combine = staticmethod(jnp.maximum)
+
+
+class Minimum(Merge):
+    """`min(x1, x2, ...)`"""
+
+    combine = staticmethod(jnp.minimum)
+
+
+class Subtract(Merge):
+    """`x1 - x2`"""
+
+    combine = staticmethod(jnp.subtract)
+
+    def _check_shapes(self, shapes: Sequence[Any]) -> None:
+        if len(shapes) != 2:
+            raise ValueError(f"{self._who()}: must be called on exactly 2 inputs, got {len(shapes)}.")
+        super()._check_shapes(shapes)
+
+
+class Concatenate(Merge):
+    """The inputs behind one another along an axis.
+
+    Args:
+        axis: the axis.
+    """
+
+    def __init__(self, axis: int = -1, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.axis = axis
+
+    def _check_shapes(self, shapes: Sequence[Any]) -> None:
+        ranks = {len(shape) for shape in shapes}
+        if len(ranks) > 1:
+            raise ValueError(f"{self._who()}: inputs must have the same number of axes, got {list(shapes)}.")
+        rank = ranks.pop()
+        if not -rank <= self.axis < rank:
+            raise ValueError(f"{self._who()}: axis must be one of {rank} axes, got {self.axis}.")
+        for axis in range(rank):
+            sizes = {shape[axis] for shape in shapes} - {None}
+            if len(sizes) > 1 and axis != self.axis % rank:
+                raise ValueError(
+                    f"{self._who()}: inputs must have equal sizes on all axes but {self.axis}, got {list(shapes)}."
+                )
+
+    def call(self, inputs: Any) -> Any:
+        return jnp.concatenate(list(inputs), axis=self.axis)
+
+    def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
+        """The masks behind one another where the axis is theirs, else true where all are."""
+        masks = list(previous_mask)
+        if all(mask is None for mask in masks):
+            return None
+        axis = self.axis % inputs[0].ndim
+        if axis >= next(m for m in masks if m is not None).ndim:
+            return masking.merge_masks(masks)
+        full = [jnp.ones(x.shape[: axis + 1], bool) if m is None else m for x, m in zip(inputs, masks)]
+        return jnp.concatenate(full, axis=axis)
+
+
+class Dot(Merge):
+    """The dot products of two inputs along an axis of each.
+
+    Args:
+        axes: the axis of both, or (axis of the first, axis of the second).
+        normalize: whether the vectors are made of length 1 first: cosine similarities.
+
+    Shapes: (batch, ..., n, ...) and (batch, ..., n, ...) -> (batch, rest of the first, rest of the second).
+    """
+
+    def __init__(self, axes: int | Sequence[int], normalize: bool = False, **kwargs: Any):
+        super().__init__(**kwargs)
+        valid = isinstance(axes, int) or (len(axes) == 2 and all(isinstance(axis, int) for axis in axes))
+        if not valid:
+            raise ValueError(f"{self._who()}: axes must be an integer or two, got {axes!r}.")
+        self.axes, self.normalize = axes, normalize
+        self.supports_masking = True
+
+    def _own_axes(self, shapes: Sequence[Any]) -> tuple[int, int]:
+        first, second = (self.axes, self.axes) if isinstance(self.axes, int) else self.axes
+        return first % len(shapes[0]), second % len(shapes[1])
+
+    def _check_shapes(self, shapes: Sequence[Any]) -> None:
+        if len(shapes) != 2:
+            raise ValueError(f"{self._who()}: must be called on exactly 2 inputs, got {len(shapes)}.")
+        first, second = self._own_axes(shapes)
+        sizes = shapes[0][first], shapes[1][second]
+        if None not in sizes and sizes[0] != sizes[1]:
+            raise ValueError(f"{self._who()}: axes {self.axes} must have equal sizes, got {list(shapes)}.")
+
+    def call(self, inputs: Any) -> Any:
+        x, y = inputs
+        first, second = self._own_axes([x.shape, y.shape])
+        if self.normalize:
+            x, y = (a / jnp.sqrt(jnp.maximum((a * a).sum(axis, keepdims=True), 1e-12)) for a, axis in ((x, first), (y, second)))
+        x, y = jnp.moveaxis(x, first, -1), jnp.moveaxis(y, second, -1)
+        rest_x, rest_y = x.shape[1:-1], y.shape[1:-1]
+        flat = jnp.einsum("bmk,bnk->bmn", x.reshape(x.shape[0], -1, x.shape[-1]), y.reshape(y.shape[0], -1, y.shape[-1]))
+        return flat.reshape(x.shape[0], *((*rest_x, *rest_y) or (1,)))
+
+    def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
+        """None: the axes are others."""
+
+
+def _merge(cls: type[Merge], inputs: Sequence[Any], *args: Any, **kwargs: Any) -> Any:
+    return cls(*args, **kwargs)(list(inputs))
+
+
+def add(inputs: Sequence[Any], **kwargs: Any) -> Any:
+    """`Add(**kwargs)(inputs)`"""
+    return _merge(Add, inputs, **kwargs)
+
+
+def subtract(inputs: Sequence[Any], **kwargs: Any) -> Any:
+    """`Subtract(**kwargs)(inputs)`"""
+    return _merge(Subtract, inputs, **kwargs)
+
+
+def multiply(inputs: Sequence[Any], **kwargs: Any) -> Any:
+    """`Multiply(**kwargs)(inputs)`"""
+    return _merge(Multiply, inputs, **kwargs)
+
+
+def average(inputs: Sequence[Any], **kwargs: Any) -> Any:
+    """`Average(**kwargs)(inputs)`"""
+    return _merge(Average, inputs, **kwargs)
+
+
+def maximum(inputs: Sequence[Any], **kwargs: Any) -> Any:
+    """`Maximum(**kwargs)(inputs)`"""
+    return _merge(Maximum, inputs, **kwargs)
+
+
+def minimum(inputs: Sequence[Any], **kwargs: Any) -> Any:
+    """`Minimum(**kwargs)(inputs)`"""
+    return _merge(Minimum, inputs, **kwargs)
+
+
+def concatenate(inputs: Sequence[Any], axis: int = -1, **kwargs: Any) -> Any:
+    """`Concatenate(axis, **kwargs)(inputs)`"""
+    return _merge(Concatenate, inputs, axis=axis, **kwargs)
+
+
+def dot(inputs: Sequence[Any], axes: int | Sequence[int] = -1, **kwargs: Any) -> Any:
+    """`Dot(axes, **kwargs)(inputs)`"""
+    return _merge(Dot, inputs, axes=axes, **kwargs)

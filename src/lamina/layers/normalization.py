@@ -1,0 +1,207 @@
+"""Normalization: of each channel over the batch, or of each sample over its features."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+
+from lamina import constraints, initializers, ops, regularizers
+from lamina.layer import InputSpec, Layer
+
+
+class BatchNormalization(Layer):
+    """`gamma * (x - mean) / sqrt(variance + epsilon) + beta`, for each element of an axis.
+
+    In training mean and variance are those of the batch, and moving averages of them are kept; otherwise, and when the
+    layer is frozen (`trainable = False`), they are the moving averages.
+
+    Ioffe and Szegedy, 2015, https://arxiv.org/abs/1502.03167
+
+    Args:
+        axis: the axis that keeps its elements apart, usually the channels.
+        momentum: of the moving averages.
+        epsilon: added to the variance.
+        center, scale: whether there is a `beta`, a `gamma`.
+        beta_initializer, gamma_initializer, moving_mean_initializer, moving_variance_initializer: starting values.
+        beta_regularizer, gamma_regularizer: added to the loss.
+        beta_constraint, gamma_constraint: applied after each step.
+        renorm, renorm_clipping, renorm_momentum: batch renormalization (Ioffe, 2017, https://arxiv.org/abs/1702.03275).
+        synchronized: kept for Keras programs: under sharding a batch is one array anyway.
+
+    Shapes: (batch, ..., channels) -> the same.
+    """
+
+    def __init__(
+        self,
+        axis: int = -1,
+        momentum: float = 0.99,
+        epsilon: float = 0.001,
+        center: bool = True,
+        scale: bool = True,
+        beta_initializer: Any = "zeros",
+        gamma_initializer: Any = "ones",
+        moving_mean_initializer: Any = "zeros",
+        moving_variance_initializer: Any = "ones",
+        beta_regularizer: Any = None,
+        gamma_regularizer: Any = None,
+        beta_constraint: Any = None,
+        gamma_constraint: Any = None,
+        renorm: bool = False,
+        renorm_clipping: dict[str, float] | None = None,
+        renorm_momentum: float = 0.99,
+        synchronized: bool = False,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        if renorm:
+            raise NotImplementedError(f"{self._who()}: renorm must be False; batch renormalization is not there yet.")
+        self.axis, self.momentum, self.epsilon = axis, float(momentum), float(epsilon)
+        self.center, self.scale, self.synchronized = center, scale, synchronized
+        self.renorm, self.renorm_clipping, self.renorm_momentum = renorm, renorm_clipping, renorm_momentum
+        self.beta_initializer = initializers.get(beta_initializer)
+        self.gamma_initializer = initializers.get(gamma_initializer)
+        self.moving_mean_initializer = initializers.get(moving_mean_initializer)
+        self.moving_variance_initializer = initializers.get(moving_variance_initializer)
+        self.beta_regularizer = regularizers.get(beta_regularizer)
+        self.gamma_regularizer = regularizers.get(gamma_regularizer)
+        self.beta_constraint = constraints.get(beta_constraint)
+        self.gamma_constraint = constraints.get(gamma_constraint)
+        self.supports_masking = True
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        rank = len(input_shape)
+        if not -rank <= self.axis < rank or input_shape[self.axis] is None:
+            raise ValueError(f"{self._who()}: axis {self.axis} must be an axis of known size, got {input_shape}.")
+        shape = (input_shape[self.axis],)
+        self.gamma = self.beta = None
+        for name, wanted in (("gamma", self.scale), ("beta", self.center)):
+            if wanted:
+                weight = self.add_weight(
+                    name=name,
+                    shape=shape,  # type: ignore[arg-type]
+                    initializer=getattr(self, f"{name}_initializer"),
+                    regularizer=getattr(self, f"{name}_regularizer"),
+                    constraint=getattr(self, f"{name}_constraint"),
+                )
+                setattr(self, name, weight)
+        for name in ("moving_mean", "moving_variance"):
+            weight = self.add_weight(
+                name=name,
+                shape=shape,  # type: ignore[arg-type]
+                initializer=getattr(self, f"{name}_initializer"),
+                trainable=False,
+                autocast=False,
+            )
+            setattr(self, name, weight)
+        self.input_spec = InputSpec(ndim=rank, axes={self.axis: input_shape[self.axis]})
+
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        if mask is not None and mask.shape != inputs.shape[: mask.ndim]:
+            raise ValueError(f"{self._who()}: mask must have the inputs' first axes, got {mask.shape} for {inputs.shape}.")
+        # Sums over many elements are kept in 32 bits.
+        x = inputs.astype(jnp.promote_types(inputs.dtype, "float32"))
+        if training and self.trainable:
+            mean, variance = self._batch_statistics(x, mask)
+            for moving, now in ((self.moving_mean, mean), (self.moving_variance, variance)):
+                moving.assign(moving.value * self.momentum + now * (1.0 - self.momentum))
+        else:
+            mean, variance = self.moving_mean.value, self.moving_variance.value
+        outputs = ops.batch_normalization(
+            x,
+            mean,
+            variance,
+            axis=self.axis,
+            offset=None if self.beta is None else self.beta.value,
+            scale=None if self.gamma is None else self.gamma.value,
+            epsilon=self.epsilon,
+        )
+        return outputs.astype(inputs.dtype)
+
+    def _batch_statistics(self, x: Any, mask: Any) -> tuple[Any, Any]:
+        """Mean and variance of each channel, of the places that the mask lets through."""
+        axes = tuple(i for i in range(x.ndim) if i != self.axis % x.ndim)
+        if mask is None:
+            mean = x.mean(axes)
+            # E[x^2] - E[x]^2 would lose digits where the mean is large
+            return mean, jnp.var(x, axes)
+        weights = jnp.broadcast_to(mask.reshape(mask.shape + (1,) * (x.ndim - mask.ndim)), x.shape).astype(x.dtype)
+        total = jnp.maximum(weights.sum(axes), 1e-7)
+        shape = [1] * x.ndim
+        shape[self.axis] = x.shape[self.axis]
+        mean = (x * weights).sum(axes) / total
+        variance = (weights * (x - mean.reshape(shape)) ** 2).sum(axes) / total
+        return mean, variance
+
+
+class LayerNormalization(Layer):
+    """`gamma * (x - mean) / sqrt(variance + epsilon) + beta` of each sample, mean and variance over some axes.
+
+    Ba et al., 2016, https://arxiv.org/abs/1607.06450
+
+    Args:
+        axis: the axes that are normalized over.
+        epsilon: added to the variance.
+        center, scale: whether there is a `beta`, a `gamma`.
+        beta_initializer, gamma_initializer: what the weights start from.
+        beta_regularizer, gamma_regularizer: added to the loss.
+        beta_constraint, gamma_constraint: applied after each step.
+
+    Shapes: (batch, ..., features) -> the same.
+    """
+
+    def __init__(
+        self,
+        axis: int | Sequence[int] = -1,
+        epsilon: float = 0.001,
+        center: bool = True,
+        scale: bool = True,
+        beta_initializer: Any = "zeros",
+        gamma_initializer: Any = "ones",
+        beta_regularizer: Any = None,
+        gamma_regularizer: Any = None,
+        beta_constraint: Any = None,
+        gamma_constraint: Any = None,
+        **kwargs: Any,
+    ):
+        self._rms_scaling = bool(kwargs.pop("rms_scaling", False))  # in files of older versions of Keras
+        super().__init__(**kwargs)
+        self.axis = axis if isinstance(axis, int) else list(axis)
+        self.epsilon, self.center, self.scale = epsilon, center, scale
+        self.beta_initializer = initializers.get(beta_initializer)
+        self.gamma_initializer = initializers.get(gamma_initializer)
+        self.beta_regularizer = regularizers.get(beta_regularizer)
+        self.gamma_regularizer = regularizers.get(gamma_regularizer)
+        self.beta_constraint = constraints.get(beta_constraint)
+        self.gamma_constraint = constraints.get(gamma_constraint)
+        self.supports_masking = True
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        axes = [self.axis] if isinstance(self.axis, int) else self.axis
+        rank = len(input_shape)
+        if any(not -rank <= axis < rank or input_shape[axis] is None for axis in axes):
+            raise ValueError(f"{self._who()}: axis {self.axis} must be of known size, got {input_shape}.")
+        shape = tuple(input_shape[axis] for axis in axes)
+        self.gamma = self.beta = None
+        for name, wanted in (("gamma", self.scale), ("beta", self.center)):
+            if wanted:
+                weight = self.add_weight(
+                    name=name,
+                    shape=shape,  # type: ignore[arg-type]
+                    initializer=getattr(self, f"{name}_initializer"),
+                    regularizer=getattr(self, f"{name}_regularizer"),
+                    constraint=getattr(self, f"{name}_constraint"),
+                    autocast=False,
+                )
+                setattr(self, name, weight)
+
+    def call(self, inputs: Any) -> Any:
+        return ops.layer_normalization(
+            inputs,
+            gamma=None if self.gamma is None else self.gamma.value,
+            beta=None if self.beta is None else self.beta.value,
+            axis=self.axis,
+            epsilon=self.epsilon,
+            rms_scaling=self._rms_scaling,
+        )

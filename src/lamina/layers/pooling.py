@@ -1,0 +1,174 @@
+"""Pooling: a reduction over windows, or over everything."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+
+from lamina import ops
+from lamina.layers.spatial import Spatial
+
+
+class Pooling(Spatial):
+    """A reduction over windows along `rank` spatial axes.
+
+    Args:
+        pool_size: the size of a window: an integer, or one for each axis.
+        strides: from window to window, `pool_size` if not given.
+        padding: "valid" or "same".
+        data_format: where the channels are.
+
+    Shapes: (batch, *spatial, channels) -> (batch, *fewer, channels).
+    """
+
+    per_axis = frozenset({"pool_size"})
+    reduce: Any = None
+
+    def __init__(
+        self,
+        pool_size: int | Sequence[int] = 2,
+        strides: int | Sequence[int] | None = None,
+        padding: str = "valid",
+        data_format: str | None = None,
+        name: str | None = None,
+        **kwargs: Any,
+    ):
+        super().__init__(name=name, **kwargs)
+        self.pool_size = self._sizes("pool_size", pool_size)
+        self.strides = self._sizes("strides", pool_size if strides is None else strides)
+        self.padding = str(padding).lower()
+        if self.padding not in ("valid", "same"):
+            raise ValueError(f"{self._who()}: padding must be 'valid' or 'same', got {padding!r}.")
+        self._set_layout(data_format)
+        self.built = True
+
+    def call(self, inputs: Any) -> Any:
+        return type(self).reduce(inputs, self.pool_size, self.strides, self.padding, self.data_format)
+
+    def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
+        """None: a mask does not say which windows are whole."""
+
+
+class MaxPooling1D(Pooling):
+    """The largest value of each window in time."""
+
+    rank, reduce = 1, staticmethod(ops.max_pool)
+
+
+class MaxPooling2D(Pooling):
+    """The largest value of each window of an image."""
+
+    rank, reduce = 2, staticmethod(ops.max_pool)
+
+
+class AveragePooling1D(Pooling):
+    """The mean of each window in time; padding does not count."""
+
+    rank, reduce = 1, staticmethod(ops.average_pool)
+
+
+class AveragePooling2D(Pooling):
+    """The mean of each window of an image; padding does not count."""
+
+    rank, reduce = 2, staticmethod(ops.average_pool)
+
+
+class GlobalPooling(Spatial):
+    """A reduction over all of `rank` spatial axes.
+
+    Args:
+        data_format: where the channels are.
+        keepdims: whether the axes stay, with size 1.
+
+    Shapes: (batch, *spatial, channels) -> (batch, channels).
+    """
+
+    reduce: Any = None
+
+    def __init__(self, data_format: str | None = None, keepdims: bool = False, **kwargs: Any):
+        super().__init__(**kwargs)
+        self._set_layout(data_format)
+        self.keepdims = keepdims
+        self.built = True
+
+    def call(self, inputs: Any) -> Any:
+        return type(self).reduce(inputs, axis=self._axes, keepdims=self.keepdims)
+
+    def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
+        """None: the time axis is gone."""
+
+
+class GlobalMaxPooling1D(GlobalPooling):
+    """The largest value in time."""
+
+    rank, reduce = 1, staticmethod(jnp.max)
+
+
+class GlobalMaxPooling2D(GlobalPooling):
+    """The largest value of an image."""
+
+    rank, reduce = 2, staticmethod(jnp.max)
+
+
+class GlobalAveragePooling1D(GlobalPooling):
+    """The mean in time, of the times that the mask lets through if there is one.
+
+    Args:
+        data_format: where the channels are.
+        keepdims: whether the time axis stays, with size 1.
+    """
+
+    rank, reduce = 1, staticmethod(jnp.mean)
+
+    def __init__(self, data_format: str | None = None, keepdims: bool = False, **kwargs: Any):
+        super().__init__(data_format, keepdims, **kwargs)
+        self.supports_masking = True
+
+    def call(self, inputs: Any, mask: Any = None) -> Any:
+        if mask is None:
+            return super().call(inputs)
+        steps = self._axes[0]
+        weights = jnp.expand_dims(mask.astype(inputs.dtype), 3 - steps)
+        return (inputs * weights).sum(steps, keepdims=self.keepdims) / weights.sum(steps, keepdims=self.keepdims)
+
+
+class GlobalAveragePooling2D(GlobalPooling):
+    """The mean of an image."""
+
+    rank, reduce = 2, staticmethod(jnp.mean)
+
+
+class MaxPooling3D(Pooling):
+    """The largest value of each window of a volume."""
+
+    rank, reduce = 3, staticmethod(ops.max_pool)
+
+
+class AveragePooling3D(Pooling):
+    """The mean of each window of a volume; padding does not count."""
+
+    rank, reduce = 3, staticmethod(ops.average_pool)
+
+
+class GlobalMaxPooling3D(GlobalPooling):
+    """The largest value of a volume."""
+
+    rank, reduce = 3, staticmethod(jnp.max)
+
+
+class GlobalAveragePooling3D(GlobalPooling):
+    """The mean of a volume."""
+
+    rank, reduce = 3, staticmethod(jnp.mean)
+
+
+MaxPool1D, MaxPool2D, MaxPool3D = MaxPooling1D, MaxPooling2D, MaxPooling3D
+AvgPool1D, AvgPool2D, AvgPool3D = AveragePooling1D, AveragePooling2D, AveragePooling3D
+GlobalMaxPool1D, GlobalMaxPool2D, GlobalMaxPool3D = GlobalMaxPooling1D, GlobalMaxPooling2D, GlobalMaxPooling3D
+GlobalAvgPool1D, GlobalAvgPool2D, GlobalAvgPool3D = (
+    GlobalAveragePooling1D,
+    GlobalAveragePooling2D,
+    GlobalAveragePooling3D,
+)

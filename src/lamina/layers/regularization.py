@@ -1,0 +1,205 @@
+"""Noise and penalties that act during training only."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+
+from lamina import random, regularizers
+from lamina.core import dtypes
+from lamina.layer import InputSpec, Layer
+from lamina.layers.activation import Elementwise
+from lamina.random import SeedGenerator
+
+
+class Noise(Elementwise):
+    """Base of the layers that draw random numbers during training.
+
+    A subclass names its strength in `strength` and defines `disturb(inputs, strength)`.
+    """
+
+    strength = "rate"
+    below_one = True
+
+    def __init__(self, strength: float, seed: int | None = None, **kwargs: Any):
+        super().__init__(**kwargs)
+        rule = "a number from 0 to 1" if self.below_one else "a number of at least 0"
+        valid = isinstance(strength, (int, float)) and strength >= 0 and (strength <= 1 or not self.below_one)
+        self._require(valid, self.strength, rule, strength)
+        setattr(self, self.strength, strength)
+        self.seed = seed
+        if strength > 0:
+            self.seed_generator = SeedGenerator(seed)
+
+    def call(self, inputs: Any, training: bool | None = False) -> Any:
+        strength = getattr(self, self.strength)
+        return self.disturb(inputs, strength) if training and strength > 0 else inputs
+
+    def disturb(self, inputs: Any, strength: float) -> Any:
+        """The inputs with noise."""
+        raise NotImplementedError
+
+
+class Dropout(Noise):
+    """Zero with probability `rate`, all else times `1 / (1 - rate)`.
+
+    Srivastava et al., 2014, https://jmlr.org/papers/v15/srivastava14a.html
+
+    Args:
+        rate: the share of elements that are dropped.
+        noise_shape: the shape of the draws, which are broadcast to the inputs; `None` for an axis of the inputs' size.
+        seed: makes the draws repeatable.
+    """
+
+    def __init__(
+        self, rate: float, noise_shape: Sequence[int | None] | None = None, seed: int | None = None, **kwargs: Any
+    ):
+        super().__init__(rate, seed, **kwargs)
+        self.noise_shape = noise_shape
+
+    def disturb(self, inputs: Any, strength: float) -> Any:
+        return random.dropout(inputs, strength, self._noise_shape(inputs), self.seed_generator)
+
+    def _noise_shape(self, inputs: Any) -> Sequence[int | None] | None:
+        return self.noise_shape
+
+
+class SpatialDropout(Dropout):
+    """Whole channels are dropped: the draws have size 1 along the spatial axes."""
+
+    rank = 1
+
+    def __init__(self, rate: float, seed: int | None = None, name: str | None = None, dtype: Any = None, **kwargs: Any):
+        super().__init__(rate, seed=seed, name=name, dtype=dtype, **kwargs)
+        self.input_spec = InputSpec(ndim=self.rank + 2)
+
+    def _noise_shape(self, inputs: Any) -> tuple[int, ...]:
+        return (inputs.shape[0], *(1 for _ in range(self.rank)), inputs.shape[-1])
+
+
+class SpatialDropout1D(SpatialDropout):
+    """Dropout of whole channels of sequences.
+
+    Shapes: (batch, time, channels) -> the same.
+    """
+
+
+class SpatialDropout2D(SpatialDropout):
+    """Dropout of whole channels of images.
+
+    Args:
+        rate: the share of channels that are dropped.
+        data_format: where the channels are.
+        seed: makes the draws repeatable.
+
+    Shapes: (batch, height, width, channels) -> the same.
+    """
+
+    rank = 2
+
+    def __init__(
+        self,
+        rate: float,
+        data_format: str | None = None,
+        seed: int | None = None,
+        name: str | None = None,
+        dtype: Any = None,
+        **kwargs: Any,
+    ):
+        super().__init__(rate, seed=seed, name=name, dtype=dtype, **kwargs)
+        self.data_format = dtypes.standardize_data_format(data_format, self._who())
+
+    def _noise_shape(self, inputs: Any) -> tuple[int, ...]:
+        ones = tuple(1 for _ in range(self.rank))
+        if self.data_format == "channels_first":
+            return (*inputs.shape[:2], *ones)
+        return (inputs.shape[0], *ones, inputs.shape[-1])
+
+
+class SpatialDropout3D(SpatialDropout2D):
+    """Dropout of whole channels of volumes.
+
+    Shapes: (batch, depth, height, width, channels) -> the same.
+    """
+
+    rank = 3
+
+
+class GaussianNoise(Noise):
+    """`x + n`, `n` normal with mean 0.
+
+    Args:
+        stddev: the standard deviation of the noise.
+        seed: makes the draws repeatable.
+    """
+
+    strength, below_one = "stddev", False
+
+    def __init__(self, stddev: float, seed: int | None = None, **kwargs: Any):
+        super().__init__(stddev, seed, **kwargs)
+
+    def disturb(self, inputs: Any, strength: float) -> Any:
+        dtype = self.compute_dtype
+        return inputs + random.normal(inputs.shape, 0.0, strength, dtype=dtype, seed=self.seed_generator)
+
+
+class GaussianDropout(Noise):
+    """`x * n`, `n` normal with mean 1 and standard deviation `sqrt(rate / (1 - rate))`.
+
+    Args:
+        rate: as the rate of the dropout with noise as strong.
+        seed: makes the draws repeatable.
+    """
+
+    def __init__(self, rate: float, seed: int | None = None, **kwargs: Any):
+        super().__init__(rate, seed, **kwargs)
+
+    def disturb(self, inputs: Any, strength: float) -> Any:
+        deviation = math.sqrt(strength / (1.0 - strength))
+        return inputs * random.normal(
+            inputs.shape, 1.0, deviation, dtype=self.compute_dtype, seed=self.seed_generator
+        )
+
+
+class AlphaDropout(Dropout):
+    """Dropout that keeps mean and variance of what SELU put out: dropped elements get SELU's limit, not 0.
+
+    Klambauer et al., 2017, https://arxiv.org/abs/1706.02515
+
+    Args:
+        rate: the share of elements that are dropped.
+        noise_shape: the shape of the draws, which are broadcast to the inputs.
+        seed: makes the draws repeatable.
+    """
+
+    LIMIT = -1.6732632423543772 * 1.0507009873554805  # SELU of minus infinity
+
+    def disturb(self, inputs: Any, strength: float) -> Any:
+        shape = [size if n is None else n for n, size in zip(self.noise_shape or inputs.shape, inputs.shape)]
+        kept = random.uniform(shape, seed=self.seed_generator) >= strength
+        scale = ((1 - strength) * (1 + strength * self.LIMIT**2)) ** -0.5
+        shift = -scale * self.LIMIT * strength
+        return scale * jnp.where(kept, inputs, jnp.asarray(self.LIMIT, inputs.dtype)) + shift
+
+
+class ActivityRegularization(Layer):
+    """The inputs; `l1 * sum|x| + l2 * sum x^2` is added to the loss.
+
+    Args:
+        l1, l2: the factors.
+    """
+
+    def __init__(self, l1: float = 0.0, l2: float = 0.0, **kwargs: Any):
+        super().__init__(activity_regularizer=regularizers.L1L2(l1=l1, l2=l2), **kwargs)
+        self.l1, self.l2 = l1, l2
+        self.supports_masking = True
+        self.built = True
+
+    def _base_config(self) -> dict[str, Any]:
+        return {key: value for key, value in super()._base_config().items() if key != "activity_regularizer"}
+
+    def call(self, inputs: Any) -> Any:
+        return inputs

@@ -1,0 +1,282 @@
+"""Layers that move elements around."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from lamina.core import dtypes
+from lamina.layer import InputSpec, Layer
+from lamina.layers.spatial import Spatial
+
+
+class Reshaping(Layer):
+    """Base of the layers that give the output other axes than the input: masks end here."""
+
+    def __init__(self, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.built = True
+
+    def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
+        """None: the axes are others."""
+
+
+class Flatten(Reshaping):
+    """All axes but the first as one.
+
+    Args:
+        data_format: with "channels_first" the channels are moved to the end before.
+
+    Shapes: (batch, ...) -> (batch, product of the rest).
+    """
+
+    def __init__(self, data_format: str | None = None, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.data_format = dtypes.standardize_data_format(data_format, self._who())
+        self.input_spec = InputSpec(min_ndim=1)
+
+    def call(self, inputs: Any) -> Any:
+        if self.data_format == "channels_first" and inputs.ndim > 2:
+            inputs = jnp.moveaxis(inputs, 1, -1)
+        return inputs.reshape(inputs.shape[0], math.prod(inputs.shape[1:]))
+
+
+class Reshape(Reshaping):
+    """The elements of each sample in another shape.
+
+    Args:
+        target_shape: the shape without the batch axis; one size may be -1.
+
+    Shapes: (batch, ...) -> (batch, *target_shape).
+    """
+
+    def __init__(self, target_shape: Sequence[int] | int, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.target_shape = (target_shape,) if isinstance(target_shape, int) else tuple(target_shape)
+        if self.target_shape.count(-1) > 1 or any(size < -1 for size in self.target_shape):
+            raise ValueError(f"{self._who()}: target_shape must have sizes and at most one -1, got {target_shape}.")
+
+    def call(self, inputs: Any) -> Any:
+        sizes = inputs.shape[1:]
+        known = math.prod(size for size in self.target_shape if size != -1)
+        if all(isinstance(size, int) for size in sizes):
+            total = math.prod(sizes)
+            fits = total % known == 0 if -1 in self.target_shape and known else total == known
+            if not fits:
+                raise ValueError(f"{self._who()}: cannot reshape samples of shape {sizes} to {self.target_shape}.")
+            target = tuple(total // known if size == -1 else size for size in self.target_shape)
+            return inputs.reshape(inputs.shape[0], *target)
+        return inputs.reshape(inputs.shape[0], *self.target_shape)
+
+
+class Permute(Reshaping):
+    """The axes of each sample in another order.
+
+    Args:
+        dims: the axes of the input, counted from 1, in the order of the output.
+    """
+
+    def __init__(self, dims: Sequence[int], **kwargs: Any):
+        super().__init__(**kwargs)
+        self.dims = tuple(dims)
+        if sorted(self.dims) != list(range(1, len(self.dims) + 1)):
+            raise ValueError(f"{self._who()}: dims must have each of 1, ..., {len(self.dims)} once, got {dims}.")
+        self.input_spec = InputSpec(ndim=len(self.dims) + 1)
+
+    def call(self, inputs: Any) -> Any:
+        return jnp.transpose(inputs, (0, *self.dims))
+
+
+class RepeatVector(Reshaping):
+    """Each vector `n` times along a new time axis.
+
+    Args:
+        n: how often.
+
+    Shapes: (batch, features) -> (batch, n, features).
+    """
+
+    def __init__(self, n: int, **kwargs: Any):
+        super().__init__(**kwargs)
+        if not isinstance(n, int):
+            raise TypeError(f"{self._who()}: n must be an integer, got {n!r}.")
+        self.n = n
+        self.input_spec = InputSpec(ndim=2)
+
+    def call(self, inputs: Any) -> Any:
+        return jnp.broadcast_to(inputs[:, None], (inputs.shape[0], self.n, inputs.shape[1]))
+
+
+class Resizing(Spatial, Reshaping):
+    """Base of padding, cropping and upsampling.
+
+    Shapes: (batch, *spatial, channels) -> (batch, *other spatial, channels).
+    """
+
+    def _along_axes(self, name: str, each: tuple) -> None:
+        """Keep what belongs to each axis; sequences have one axis, and their attribute is not nested."""
+        self._each = each
+        setattr(self, name, each[0] if self.rank == 1 else each)
+
+
+class ZeroPadding(Resizing):
+    """Zeros before and after along each spatial axis.
+
+    Args:
+        padding: a number for all sides, one for each axis, or (before, after) for each axis.
+        data_format: where the channels are.
+    """
+
+    per_axis = frozenset({"padding"})
+
+    def __init__(self, padding: Any = 1, data_format: str | None = None, **kwargs: Any):
+        super().__init__(**kwargs)
+        self._set_layout(data_format)
+        self._along_axes("padding", self._pairs("padding", padding))
+
+    def call(self, inputs: Any) -> Any:
+        widths = [(0, 0)] * inputs.ndim
+        for axis, pair in zip(self._axes, self._each):
+            widths[axis] = pair
+        return jnp.pad(inputs, widths)
+
+
+class ZeroPadding1D(ZeroPadding):
+    """Zeros before and after in time."""
+
+    rank = 1
+
+
+class ZeroPadding2D(ZeroPadding):
+    """Zeros around images."""
+
+    rank = 2
+
+
+class ZeroPadding3D(ZeroPadding):
+    """Zeros around volumes."""
+
+    rank = 3
+
+    def __init__(self, padding: Any = ((1, 1), (1, 1), (1, 1)), data_format: str | None = None, **kwargs: Any):
+        super().__init__(padding, data_format, **kwargs)
+
+
+class Cropping(Resizing):
+    """Elements taken away before and after along each spatial axis.
+
+    Args:
+        cropping: a number for all sides, one for each axis, or (before, after) for each axis.
+        data_format: where the channels are.
+    """
+
+    def __init__(self, cropping: Any, data_format: str | None = None, **kwargs: Any):
+        super().__init__(**kwargs)
+        self._set_layout(data_format)
+        self._along_axes("cropping", self._pairs("cropping", cropping))
+
+    def call(self, inputs: Any) -> Any:
+        for axis, (before, after) in zip(self._axes, self._each):
+            size = inputs.shape[axis]
+            if isinstance(size, int) and before + after >= size:
+                raise ValueError(f"{self._who()}: cropping must leave something of size {size}, got {(before, after)}.")
+            inputs = jax.lax.slice_in_dim(inputs, before, size - after, axis=axis)
+        return inputs
+
+
+class Cropping1D(Cropping):
+    """Sequences without their ends."""
+
+    rank = 1
+
+    def __init__(self, cropping: Any = (1, 1), **kwargs: Any):
+        super().__init__(cropping, "channels_last", **kwargs)
+
+
+class Cropping2D(Cropping):
+    """Images without their margins."""
+
+    rank = 2
+
+    def __init__(self, cropping: Any = ((0, 0), (0, 0)), data_format: str | None = None, **kwargs: Any):
+        super().__init__(cropping, data_format, **kwargs)
+
+
+class Cropping3D(Cropping):
+    """Volumes without their margins."""
+
+    rank = 3
+
+    def __init__(self, cropping: Any = ((1, 1), (1, 1), (1, 1)), data_format: str | None = None, **kwargs: Any):
+        super().__init__(cropping, data_format, **kwargs)
+
+
+class UpSampling(Resizing):
+    """Each element repeated along the spatial axes.
+
+    Args:
+        size: how often, for all axes or each.
+        data_format: where the channels are.
+    """
+
+    per_axis = frozenset({"size"})
+
+    def __init__(self, size: Any = 2, data_format: str | None = None, **kwargs: Any):
+        super().__init__(**kwargs)
+        self._set_layout(data_format)
+        self._along_axes("size", self._sizes("size", size))
+
+    def call(self, inputs: Any) -> Any:
+        for axis, times in zip(self._axes, self._each):
+            inputs = jnp.repeat(inputs, times, axis=axis)
+        return inputs
+
+
+class UpSampling1D(UpSampling):
+    """Each time step `size` times."""
+
+    rank = 1
+
+    def __init__(self, size: int = 2, **kwargs: Any):
+        super().__init__(size, "channels_last", **kwargs)
+
+
+class UpSampling2D(UpSampling):
+    """Images enlarged by whole factors.
+
+    Args:
+        size: a factor, or (height, width).
+        data_format: where the channels are.
+        interpolation: "nearest" repeats; "bilinear", "bicubic", "lanczos3" and "lanczos5" interpolate.
+    """
+
+    rank = 2
+    METHODS = {"nearest": None, "bilinear": "linear", "bicubic": "cubic", "lanczos3": "lanczos3", "lanczos5": "lanczos5"}
+
+    def __init__(
+        self, size: Any = (2, 2), data_format: str | None = None, interpolation: str = "nearest", **kwargs: Any
+    ):
+        super().__init__(size, data_format, **kwargs)
+        if interpolation not in self.METHODS:
+            names = ", ".join(self.METHODS)
+            raise ValueError(f"{self._who()}: interpolation must be one of {names}, got {interpolation!r}.")
+        self.interpolation = interpolation
+
+    def call(self, inputs: Any) -> Any:
+        method = self.METHODS[self.interpolation]
+        if method is None:
+            return super().call(inputs)
+        shape = list(inputs.shape)
+        for axis, times in zip(self._axes, self._each):
+            shape[axis] = shape[axis] * times
+        return jax.image.resize(inputs, shape, method)
+
+
+class UpSampling3D(UpSampling):
+    """Volumes enlarged by whole factors."""
+
+    rank = 3

@@ -1,0 +1,64 @@
+"""What all layers over 1, 2 or 3 spatial axes have in common: the rank is data."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+from lamina.core import dtypes
+from lamina.layer import InputSpec, Layer
+
+
+class Spatial(Layer):
+    """A layer over `rank` spatial axes, with channels behind or before them."""
+
+    rank = 0
+    data_format: str
+    # Arguments that are one integer, or one for each axis: in the signature of a rank above 1 the default is a tuple.
+    per_axis: frozenset[str] = frozenset()
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if cls.rank > 1 and "__init__" not in cls.__dict__:
+            signature = inspect.signature(cls.__init__)
+            parameters = [
+                p.replace(default=(p.default,) * cls.rank) if p.name in cls.per_axis and p.default is not None else p
+                for p in list(signature.parameters.values())[1:]
+            ]
+            cls.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+
+    def _set_layout(self, data_format: str | None) -> None:
+        self.data_format = dtypes.standardize_data_format(data_format, self._who())
+        self.input_spec = InputSpec(ndim=self.rank + 2)
+
+    @property
+    def _channel_axis(self) -> int:
+        return -1 if self.data_format == "channels_last" else 1
+
+    @property
+    def _axes(self) -> tuple[int, ...]:
+        """The spatial axes of a batch."""
+        start = 1 if self.data_format == "channels_last" else 2
+        return tuple(range(start, start + self.rank))
+
+    def _sizes(self, name: str, value: int | Sequence[int]) -> tuple[int, ...]:
+        """`value` as a positive integer for each spatial axis."""
+        sizes = (value,) * self.rank if isinstance(value, int) else tuple(value)
+        sizes = sizes * self.rank if len(sizes) == 1 else sizes
+        if len(sizes) != self.rank or any(not isinstance(n, int) or n < 1 for n in sizes):
+            count = "a positive integer" if self.rank == 1 else f"1 or {self.rank} positive integers"
+            raise ValueError(f"{self._who()}: {name} must be {count}, got {value!r}.")
+        return sizes
+
+    def _pairs(self, name: str, value: Any) -> tuple[tuple[int, int], ...]:
+        """`value` as (before, after) for each spatial axis: from a number, one for each axis, or pairs."""
+        axes = (value,) * self.rank if isinstance(value, int) else tuple(value)
+        if self.rank == 1 and len(axes) == 2:
+            axes = (axes,)
+        pairs = tuple((axis, axis) if isinstance(axis, int) else tuple(axis) for axis in axes)
+        whole = all(len(pair) == 2 and all(isinstance(n, int) and n >= 0 for n in pair) for pair in pairs)
+        if len(pairs) != self.rank or not whole:
+            what = "an integer or two" if self.rank == 1 else f"an integer, {self.rank} of them or {self.rank} pairs"
+            raise ValueError(f"{self._who()}: {name} must be {what}, all at least 0, got {value!r}.")
+        return pairs
