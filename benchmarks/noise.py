@@ -23,8 +23,8 @@ class Watch:
         if share <= QUIET:
             return []
         return [
-            f"Other programs took {share:.0%} of the processor meanwhile. Do not trust these numbers: torch's "
-            "threads wait by spinning and can be ten times slower on a busy machine; the others suffer less."
+            f"Other programs took {share:.0%} of the processor meanwhile. Do not trust these numbers: "
+            "torch's threads wait by spinning, which can make them ten times slower on a busy machine."
         ]
 
     @staticmethod

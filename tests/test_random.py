@@ -272,6 +272,22 @@ def test_seed_may_be_a_key():
     np.testing.assert_array_equal(random.draw_seed(np.asarray(key)), key)
 
 
+def test_batch_of_keys_is_refused_and_mapped():
+    keys = jnp.array([[0, 1], [0, 2]], jnp.uint32)
+    with pytest.raises(ValueError, match="single key"):
+        random.uniform((3,), seed=keys)
+    mapped = jax.vmap(lambda key: random.uniform((3,), seed=key))(keys)
+    np.testing.assert_array_equal(mapped, [random.uniform((3,), seed=key) for key in keys])
+
+
+def test_reset_makes_a_new_global_generator():
+    random.set_global_seed(11)
+    first = random.global_seed_generator()
+    assert random.global_seed_generator() is first
+    random.reset_global_generator()
+    assert random.global_seed_generator() is not first
+
+
 @pytest.mark.parametrize("rate", [-0.1, 1.5])
 def test_dropout_rate_is_checked(rate):
     with pytest.raises(ValueError, match="rate must be from 0 to 1"):

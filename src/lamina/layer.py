@@ -810,7 +810,8 @@ def _to_array(x: Any, cast: str | None) -> Any:
     elif not isinstance(x, jax.Array):
         if isinstance(x, (bool, int, float, str, type(None))) or not hasattr(x, "__array__"):
             return x
-        x = jnp.asarray(np.asarray(x))
+        host = np.asarray(x)  # sending it compiles nothing; jnp.asarray would, for every new shape
+        x = jax.device_put(host.astype(jax.dtypes.canonicalize_dtype(host.dtype), copy=False))
     if cast is not None and x.dtype != cast and jnp.issubdtype(x.dtype, jnp.floating):
         return x.astype(cast)
     return x

@@ -116,9 +116,9 @@ def draw_seed(seed: Any) -> jax.Array:
         return global_seed_generator().next(ordered=False)
     if isinstance(seed, SeedGenerator):
         return seed.next()
-    if isinstance(seed, (jax.Array, np.ndarray, Variable)):
+    if isinstance(seed, (jax.Array, Variable)):
         return jnp.asarray(seed)
-    return jax.device_put(_seed_pair("draw_seed", seed))
+    return jax.device_put(seed if isinstance(seed, np.ndarray) else _seed_pair("draw_seed", seed))
 
 
 def _seed_pair(who: str, seed: Any) -> np.ndarray:
@@ -322,7 +322,7 @@ def _drawn_by_numpy(key: Any, shape: tuple[int, ...], dtype: Any, *parameters: A
     return (
         dtype == np.float32
         and not isinstance(jax.device_put(key), Tracer)  # which it becomes inside a trace, if it was none
-        and key.dtype == np.uint32
+        and (key.shape, key.dtype) == ((2,), np.uint32)
         and settings.jax_default_prng_impl == "threefry2x32"
         and settings.jax_threefry_partitionable
         and all(isinstance(p, Real) for p in parameters)

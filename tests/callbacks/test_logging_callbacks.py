@@ -92,6 +92,10 @@ def test_lambda_callback_refuses_names_that_are_no_hooks():
         LambdaCallback(on_epoch_ends=print)
 
 
+def test_lambda_callback_keeps_other_functions_as_methods():
+    assert LambdaCallback(double=lambda x: 2 * x).double(3) == 6
+
+
 def test_lambda_callback_refuses_what_is_no_function():
     with pytest.raises(ValueError, match="LambdaCallback: on_epoch_end must be a function, got 3"):
         LambdaCallback(on_epoch_end=3)

@@ -110,8 +110,8 @@ def test_value(row, reduction):
 def test_gradient(row):
     name, arguments, (y_true, y_pred) = row
     ours, theirs = both(name, arguments)
-    gradients = [jax.grad(lambda p, loss=loss: loss(y_true, p))(jax.numpy.asarray(y_pred)) for loss in (ours, theirs)]
-    np.testing.assert_allclose(*gradients, rtol=2e-5, atol=1e-6)
+    mine, other = (jax.grad(lambda p, f=f: f(y_true, p))(jax.numpy.asarray(y_pred)) for f in (ours, theirs))
+    np.testing.assert_allclose(mine, other, rtol=2e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)
@@ -166,14 +166,17 @@ def test_keras_opens_our_configuration(row):
     np.testing.assert_allclose(ours(y_true, y_pred), reopened(y_true, y_pred), rtol=2e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", sorted(n for n in losses.__all__ if n[0].islower() and hasattr(keras.losses, n)))
+@pytest.mark.parametrize("name", sorted(n for n in losses.__all__ if n[0].islower()))
 def test_function_signature(name):
     mine, other = (inspect.signature(getattr(module, name)).parameters for module in (losses, keras.losses))
     assert [(p.name, p.default) for p in mine.values()] == [(p.name, p.default) for p in other.values()]
 
 
-@pytest.mark.parametrize("name", ["mse", "MSE", "mae", "mape", "msle", "bce", "kld", "mean_squared_error", "huber",
-                                  "MeanSquaredError", "cosine_similarity", "sparse_categorical_crossentropy"])  # fmt: skip
+NAMES = ("mse", "MSE", "mae", "mape", "msle", "bce", "kld", "mean_squared_error", "huber", "MeanSquaredError",
+         "cosine_similarity", "sparse_categorical_crossentropy")  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_get(name):
     ours, theirs = losses.get(name), keras.losses.get(name)
     assert isinstance(ours, losses.Loss) == isinstance(theirs, keras.Loss)

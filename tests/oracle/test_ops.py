@@ -1,5 +1,107 @@
 """Every op against Keras: signature, values, dtypes, and the class that a saved graph names."""
 
 import inspect
-import json
-from pathlib import Path
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from ops.table import BINARY, ROWS, UNARY, Row, booleans, floats, integers
+
+from lamina import ops
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    import keras
+
+NAMESPACES = {"": (keras.ops, ops)} | {
+    name: (getattr(keras.ops, name), getattr(ops, name)) for name in ("image", "linalg", "nn", "numpy")
+}
+PUBLIC = [f"{path}.{name}" for path, (theirs, _) in NAMESPACES.items() for name in dir(theirs) if name[0] != "_"]
+OPS = [name for name in PUBLIC if inspect.isfunction(getattr(NAMESPACES[name.partition(".")[0]][0], name.partition(".")[2]))]
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_signature_is_that_of_keras(name):
+    path, _, name = name.partition(".")
+    theirs, ours = (inspect.signature(getattr(m, name)).parameters.values() for m in NAMESPACES[path])
+    assert [(p.name, p.kind, p.default) for p in ours] == [(p.name, p.kind, p.default) for p in theirs]
+
+
+def results(row: Row) -> list:
+    """The arrays that Keras and we make of a row, pairwise."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        theirs = jax.tree.leaves(row.call(keras.ops, jnp.asarray))
+    return list(zip(theirs, jax.tree.leaves(row.call(ops, np.asarray)), strict=True))
+
+
+def same(theirs, ours, tolerance=2e-5):
+    assert np.asarray(ours).dtype == np.asarray(theirs).dtype
+    assert np.shape(ours) == np.shape(theirs)
+    wide = [np.asarray(a).astype("complex64" if np.iscomplexobj(a) else "float32") for a in (ours, theirs)]
+    np.testing.assert_allclose(*wide, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=repr)
+def test_values_and_dtypes_are_those_of_keras(row):
+    for theirs, ours in results(row):
+        same(theirs, ours)
+
+
+DTYPES = {
+    "int32": integers(3, 4),
+    "bool": booleans(3, 4),
+    "uint8": integers(3, 4).astype("uint8"),
+    "int8": integers(3, 4).astype("int8"),
+    "float16": floats(3, 4).astype("float16"),
+    "bfloat16": floats(3, 4).astype(jnp.bfloat16),
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", [*UNARY, "log", "log2", "sqrt", "rsqrt", "arccosh", "i0"])
+def test_dtype_of_one_argument_is_that_of_keras(name, dtype):
+    row = Row(name, (DTYPES[dtype],), {})
+    try:
+        theirs = row.call(keras.ops, jnp.asarray)
+    except Exception:
+        pytest.skip("Keras takes no such dtype")
+    for a, b in zip(jax.tree.leaves(theirs), jax.tree.leaves(row.call(ops, np.asarray)), strict=True):
+        same(a, b, 2e-2 if "float" in dtype else 2e-5)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("second", [*DTYPES, "int", "float"])
+@pytest.mark.parametrize("first", [*DTYPES, "float32"])
+@pytest.mark.parametrize("name", BINARY)
+def test_dtype_of_two_arguments_is_that_of_keras(name, first, second):
+    arrays = {"float32": floats(3, 4), "int": 2, "float": 2.5, **DTYPES}
+    row = Row(name, (arrays[first], arrays[second]), {})
+    try:
+        theirs = row.call(keras.ops, jnp.asarray)
+    except Exception:
+        pytest.skip("Keras takes no such dtypes")
+    assert row.call(ops, np.asarray).dtype == theirs.dtype
+
+
+def camel_case(name: str) -> str:
+    return "".join(part[:1].upper() + part[1:] for part in name.split("_"))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("row", [r for r in ROWS if not r.concrete], ids=repr)
+def test_class_in_a_graph_is_that_of_keras(row):
+    def symbolic(a):
+        return keras.KerasTensor(a.shape, a.dtype.name)
+
+    try:
+        theirs = jax.tree.leaves(row.call(keras.ops, symbolic), is_leaf=lambda t: isinstance(t, keras.KerasTensor))
+    except Exception:
+        pytest.skip("Keras has no symbolic form of it")
+    operation = getattr(getattr(theirs[0], "_keras_history", None), "operation", None)
+    if operation is None:
+        pytest.skip("Keras makes no node of it")
+    assert type(operation).__name__ == camel_case(getattr(ops, row.name).__name__)

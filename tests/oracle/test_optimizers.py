@@ -13,6 +13,9 @@ from lamina import optimizers
 from lamina.core import scope
 from lamina.core.variable import Variable
 
+# Keras warns of itself.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
 STEPS = 7
 
 PLAIN = [
@@ -66,7 +69,7 @@ def _values():
 
 def _gradients(step):
     rng = np.random.default_rng(step + 1)
-    return [rng.normal(size=shape).astype("float32") for shape in SHAPES.values()]
+    return [jnp.asarray(rng.normal(size=shape), "float32") for shape in SHAPES.values()]
 
 
 def _make(library, name, arguments):
@@ -77,24 +80,28 @@ def _make(library, name, arguments):
     return getattr(library, name)(**arguments)
 
 
-def _after(library, variable, name, arguments, steps=STEPS):
-    """(weights, optimizer's variables) after some steps; accumulation is compiled, else Keras is slow."""
-    weights = [variable(value, name=key) for key, value in _values().items()]
-    optimizer = _make(library, name, arguments)
+def _run(optimizer, weights, gradients, compiled):
+    """(weights, optimizer's variables) after a step for each list of gradients."""
     optimizer.build(weights)
-    gradients = [[jnp.asarray(g) for g in _gradients(step)] for step in range(steps)]
-    if "gradient_accumulation_steps" not in arguments:
-        for gradient in gradients:
-            optimizer.apply(gradient)
+    if not compiled:
+        for step in gradients:
+            optimizer.apply(step)
         return weights, optimizer.variables
-    state = [[v.value for v in weights], [v.value for v in optimizer.variables]]
     apply = jax.jit(optimizer.stateless_apply)
-    for gradient in gradients:
-        state = apply(state[1], gradient, state[0])
+    state = [v.value for v in weights], [v.value for v in optimizer.variables]
+    for step in gradients:
+        state = apply(state[1], step, state[0])
     for kept, values in zip((weights, optimizer.variables), state):
         for cell, value in zip(kept, values):
             cell.assign(value)
     return weights, optimizer.variables
+
+
+def _after(library, variable, name, arguments):
+    weights = [variable(value, name=key) for key, value in _values().items()]
+    optimizer = _make(library, name, arguments)
+    accumulates = "gradient_accumulation_steps" in arguments  # in which Keras is slow unless compiled
+    return _run(optimizer, weights, [_gradients(step) for step in range(STEPS)], accumulates)
 
 
 def _assert_same(ours, theirs, rtol=2e-6, atol=2e-7):
@@ -138,7 +145,8 @@ def test_configurations_are_those_of_keras(name):
 @pytest.mark.parametrize("name", PLAIN)
 def test_keras_reads_our_configuration_and_we_read_its(name):
     ours, theirs = getattr(optimizers, name)(), getattr(keras.optimizers, name)()
-    assert keras.optimizers.deserialize(optimizers.serialize(ours)).get_config() == ours.get_config()
+    theirs_again = keras.saving.deserialize_keras_object(optimizers.serialize(ours))
+    assert theirs_again.get_config() == ours.get_config()
     assert optimizers.deserialize(keras.optimizers.serialize(theirs)).get_config() == theirs.get_config()
 
 
@@ -161,16 +169,10 @@ def _scaled_steps(library, variable):
     """Weights and state after steps of which the third and the sixth overflow."""
     weights = [variable(value, name=key) for key, value in _values().items()]
     optimizer = library.LossScaleOptimizer(library.Adam(0.01), initial_scale=64.0, dynamic_growth_steps=2)
-    optimizer.build(weights)
-    for step in range(8):
-        gradients = [jnp.asarray(g) * optimizer.dynamic_scale for g in _gradients(step)]
-        if step in (2, 5):
-            gradients[1] = gradients[1].at[0].set(jnp.inf)
-        state = [v.value for v in optimizer.variables], gradients, [v.value for v in weights]
-        values = optimizer.stateless_apply(*state)
-        for cell, value in zip([*weights, *optimizer.variables], [*values[0], *values[1]]):
-            cell.assign(value)
-    return weights, optimizer.variables
+    gradients = [[64 * g for g in _gradients(step)] for step in range(8)]
+    for step in (2, 5):
+        gradients[step][1] = gradients[step][1].at[0].set(jnp.inf)
+    return _run(optimizer, weights, gradients, compiled=True)
 
 
 def test_loss_scaling_gives_the_numbers_of_keras():
@@ -183,10 +185,7 @@ def _divided_steps(library, variable):
     weights = [variable(value, name=key) for key, value in _values().items()]
     owners = library.OptimizerMap(library.Adam(0.01), {"k.*": library.SGD(0.1, momentum=0.9)})
     optimizer = library.MultiOptimizer(owners, loss_scale_factor=2.0)
-    optimizer.build(weights)
-    for step in range(3):
-        optimizer.apply([jnp.asarray(g) for g in _gradients(step)])
-    return weights, optimizer.variables
+    return _run(optimizer, weights, [_gradients(step) for step in range(3)], compiled=False)
 
 
 def test_several_optimizers_give_the_numbers_of_keras():
@@ -210,10 +209,7 @@ def _overwritten(library, variable, steps):
     weights = [variable(value, name=key) for key, value in _values().items()]
     weights[1].overwrite_with_gradient = True
     optimizer = library.Adam(0.01, use_ema=True, gradient_accumulation_steps=steps)
-    optimizer.build(weights)
-    for step in range(5):
-        optimizer.apply([jnp.asarray(g) for g in _gradients(step)])
-    return weights, optimizer.variables
+    return _run(optimizer, weights, [_gradients(step) for step in range(5)], compiled=True)
 
 
 @pytest.mark.parametrize("steps", [None, 2])
@@ -261,10 +257,19 @@ ROWS += [
 def test_schedules_give_the_numbers_of_keras(name, arguments):
     ours = getattr(optimizers.schedules, name)(**arguments)
     theirs = getattr(keras.optimizers.schedules, name)(**arguments)
-    steps = [*range(24), 30, 41, 69, 70, 71, 150, 1000]
-    expected = [float(theirs(step)) for step in steps]
-    np.testing.assert_allclose([float(ours(step)) for step in steps], expected, 2e-6, 1e-7)
-    np.testing.assert_allclose(jax.vmap(jax.jit(ours))(jnp.asarray(steps)), expected, 5e-6, 1e-7)
+    steps = jnp.asarray([*range(24), 30, 41, 69, 70, 71, 150, 1000])
+    mine, other = (jax.jit(jax.vmap(schedule))(steps) for schedule in (ours, theirs))
+    np.testing.assert_allclose(mine, other, 2e-6, 1e-7)
+
+
+@pytest.mark.parametrize("name", [*SCHEDULES, "PiecewiseConstantDecay"])
+def test_schedules_take_integers_and_variables(name):
+    ours = getattr(optimizers.schedules, name)(**dict(ROWS)[name])
+    theirs = getattr(keras.optimizers.schedules, name)(**dict(ROWS)[name])
+    for step in (0, 4, 12):
+        expected = float(theirs(step))
+        assert float(ours(step)) == pytest.approx(expected, rel=2e-6)
+        assert float(ours(Variable(step, dtype="int32"))) == pytest.approx(expected, rel=2e-6)
 
 
 @pytest.mark.parametrize("name, arguments", ROWS)

@@ -88,7 +88,7 @@ class LambdaCallback(Callback):
         on_epoch_begin, on_epoch_end: called before and after each epoch.
         on_train_begin, on_train_end: called before and after training.
         on_train_batch_begin, on_train_batch_end: called before and after each training batch.
-        kwargs: functions for the other hooks of `Callback`, by name.
+        kwargs: functions for the other hooks of `Callback`, by name; others become methods of the object.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class LambdaCallback(Callback):
             "on_train_batch_end": on_train_batch_end,
         }
         for hook, function in (named | kwargs).items():
-            if hook not in HOOKS:
+            if hook.startswith("on_") and hook not in HOOKS:
                 hint = nearest(hook, HOOKS)
                 raise ValueError(f"LambdaCallback: arguments must be hooks of Callback, got {hook!r}.{hint}")
             require(function is None or callable(function), self, f"{hook} must be a function", function)

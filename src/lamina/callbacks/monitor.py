@@ -74,10 +74,10 @@ class MonitorCallback(Callback):
     def _inferred_mode(self) -> str | None:
         name = self.monitor.removeprefix("val_")
         metrics = getattr(self.model, "metrics", None) or ()
-        logged = zip(
-            getattr(self.model, "metrics_names", ()), metrics
-        )  # names in logs, beside the metrics' own
-        for known, metric in (*logged, *((each.name, each) for each in metrics)):
+        names = getattr(
+            self.model, "metrics_names", ()
+        )  # those in logs, such as "accuracy" of a BinaryAccuracy
+        for known, metric in (*zip(names, metrics), *((each.name, each) for each in metrics)):
             if known == name and hasattr(metric, "_direction"):
                 return _MODES[metric._direction]
         return "min" if name == "loss" or name.endswith("_loss") else None

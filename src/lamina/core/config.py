@@ -8,17 +8,22 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from types import FunctionType
 from typing import Any, TypeVar
 
 import jax
 import numpy as np
 
-from lamina.core import registry
+from lamina.core import op_names, registry
+from lamina.core.scope import Scope
 
 C = TypeVar("C", bound="Configurable")
 _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+
+# While a whole model is written or read: id -> (number, object) of what is written, number -> object of what is read.
+sharing: Scope[dict[int, Any] | None] = Scope("sharing", None)
 
 
 class Configurable:
@@ -176,7 +181,31 @@ def _serialize_object(obj: Any) -> dict[str, Any]:
         extra = getter() if callable(getter) else None
         if extra is not None:
             out[key] = serialize(extra)
+    numbers = sharing.get()
+    if numbers is not None and hasattr(obj, "save_own_variables"):
+        out["shared_object_id"] = numbers.setdefault(id(obj), (len(numbers) + 1, obj))[0]
     return out
+
+
+def serialize_model(model: Any) -> dict[str, Any]:
+    """`serialize`, with a number on what the model holds in several places, so that it is one object again."""
+    with sharing({}):
+        form = serialize(model)
+    counts = Counter(each["shared_object_id"] for each in _numbered(form))
+    for each in list(_numbered(form)):
+        if counts[each["shared_object_id"]] == 1:
+            del each["shared_object_id"]
+    return form
+
+
+def _numbered(form: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(form, dict):
+        if "shared_object_id" in form:
+            yield form
+        form = list(form.values())
+    if isinstance(form, list):
+        for item in form:
+            yield from _numbered(item)
 
 
 def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) -> Any:
@@ -204,7 +233,7 @@ def _deserialize_value(kind: str, config: Any, custom_objects: Mapping[str, Any]
     if kind == "__slice__":
         return slice(*(deserialize(config[k]) for k in ("start", "stop", "step")))
     if kind in ("__numpy__", "__tensor__"):
-        array = np.array(config["value"], dtype=config["dtype"])
+        array = np.array(config["value"], dtype=jax.numpy.dtype(config["dtype"]))
         return array if kind == "__numpy__" else jax.numpy.asarray(array)
     if kind == "__lambda__":
         raise ValueError(
@@ -214,29 +243,43 @@ def _deserialize_value(kind: str, config: Any, custom_objects: Mapping[str, Any]
     raise ValueError(f"deserialize: class_name must be a known one, got {kind!r}.")
 
 
-def _deserialize_object(config: Mapping, name: str, inner: Any) -> Any:
-    module, registered = config.get("module"), config.get("registered_name")
+def resolve(config: Mapping[str, Any]) -> Any:
+    """The class, op or function that a serialized object names, or `None`."""
+    module, name = config.get("module") or "", config["class_name"]
     is_function = name == "function"
+    wanted = config["config"] if is_function else name
+    if not isinstance(wanted, str) or not isinstance(module, str):
+        raise ValueError(f"deserialize: names of classes and functions must be strings, got {wanted!r} of {module!r}.")
+    if op_names.is_op_module(module):
+        return op_names.find(module, op_names.camel_case(wanted) if is_function else wanted)
+    return registry.resolve(module, wanted, config.get("registered_name"), function=is_function)
+
+
+def _deserialize_object(config: Mapping, name: str, inner: Any) -> Any:
+    known, number = sharing.get(), config.get("shared_object_id")
+    if known is not None and number in known:
+        return known[number]
+    module, is_function = config.get("module"), name == "function"
     wanted = inner if is_function else name
-    found = registry.resolve(module or "", wanted, registered)
+    found = resolve(config)
     if found is None:
         raise ValueError(
             f"deserialize: {module or 'the program'}.{wanted} must be a public name of lamina or a registered one; "
             f"pass custom_objects={{{wanted!r}: ...}} or decorate it with "
             "@lamina.saving.register_keras_serializable()."
         )
-    if is_function or not isinstance(found, type):
-        if not is_function and not registry.get_registered_object(wanted):
-            raise ValueError(f"deserialize: {wanted!r} must name a class, got a function.")
+    if is_function or not (isinstance(found, type) or hasattr(found, "from_config")):
         return found
-    if not hasattr(found, "from_config"):
-        raise ValueError(f"deserialize: {wanted!r} must have a from_config method to be made from a file.")
+    if not hasattr(found, "from_config") or not isinstance(inner, Mapping):
+        raise ValueError(f"deserialize: {wanted!r} must have a from_config method and a configuration, got {inner!r}.")
     obj = found.from_config(inner)
     for key in ("build", "compile"):
         extra = config.get(f"{key}_config")
         method = getattr(obj, f"{key}_from_config", None)
         if extra and callable(method):
             method(extra)
+    if known is not None and number is not None:
+        known[number] = obj
     return obj
 
 

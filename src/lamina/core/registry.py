@@ -17,6 +17,12 @@ NAMESPACES = (
     "regularizers", "constraints", "activations", "dtype_policies", "callbacks", "random",
 )  # fmt: skip
 
+# Those whose functions a file may name. Functions elsewhere do more than compute: some write files.
+FUNCTION_NAMESPACES = (
+    "activations", "losses", "metrics", "initializers", "regularizers", "constraints", "quantizers", "random",
+)  # fmt: skip
+_NOT_NAMED = {"get", "serialize", "deserialize", "annotations"}
+
 _registered: dict[str, Any] = {}  # "package>Name" -> class or function
 _registered_names: dict[Any, str] = {}
 _local: Scope[Mapping[str, Any]] = Scope("custom_objects", {})
@@ -95,7 +101,7 @@ def find(path: str, name: str, kind: str, *, aliases: Mapping[str, str] | None =
     if found is not None:
         return found
     module = namespace(path)
-    names = set(public_names(module)) - {"get", "serialize", "deserialize", "annotations"}
+    names = set(public_names(module)) - _NOT_NAMED
     target = (aliases or {}).get(_folded(name), name)
     if target in names:
         return getattr(module, target)
@@ -124,19 +130,20 @@ def public_path(obj: Any) -> tuple[str, str] | None:
     return None
 
 
-def resolve(module: str, name: str, registered_name: str | None, custom_objects: Mapping | None = None) -> Any:
-    """What a saved configuration names: a registered object or a public one, `None` for all else."""
+def resolve(module: str, name: str, registered_name: str | None, *, function: bool = False) -> Any:
+    """What a saved configuration names: a registered object, or a public class or function; `None` for all else."""
     for candidate in (registered_name, name):
-        found = candidate and get_registered_object(candidate, custom_objects)
-        if found is not None and found != "":
+        found = get_registered_object(candidate) if candidate else None
+        if found is not None:
             return found
     package, _, path = (module or "").partition(".")
     if package not in ("keras", "lamina", "builtins"):  # the last is what Keras writes for its functions
         return None
-    for candidate in [path] if path in NAMESPACES else ["", *NAMESPACES]:
-        owner = namespace(candidate) if candidate else importlib.import_module("lamina")
-        found = getattr(owner, name, None) if name in set(public_names(owner)) else None
-        if found is not None and not isinstance(found, ModuleType):
+    paths = FUNCTION_NAMESPACES if function else ("", *NAMESPACES)
+    for candidate in [path] if path in paths else paths:
+        owner = importlib.import_module(f"lamina.{candidate}".rstrip("."))
+        found = getattr(owner, name, None) if name in set(public_names(owner)) - _NOT_NAMED else None
+        if found is not None and callable(found) and isinstance(found, type) != function:
             return found
     return None
 

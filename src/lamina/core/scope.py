@@ -1,4 +1,4 @@
-"""Context that code runs in: one small class, and the five contexts the library has.
+"""Context that code runs in: one small class, and the six contexts the library has.
 
 A scope is a `ContextVar` with a `with` statement, so threads and async tasks never see each other's.
 """
@@ -40,6 +40,7 @@ names: Scope[tuple[str, ...]] = Scope("names", ())  # the path of layers that is
 autocast: Scope[str | None] = Scope("autocast", None)  # dtype that float variables are read in
 call: Scope[Any] = Scope("call", None)  # the outermost layer call: its training flag
 remat: Scope[Any] = Scope("remat", None)  # the rematerialization mode that layers built now get
+loading: Scope[Any] = Scope("loading", None)  # a file being read: admits variables, their initial values wait
 
 _uids: Counter[str] = Counter()
 

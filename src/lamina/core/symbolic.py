@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import export, tree_util
 
-from lamina.core import dtypes, masking, scope
-from lamina.core.config import Configurable
+from lamina.core import dtypes, masking, op_names, scope
+from lamina.core.config import Configurable, deserialize
 from lamina.core.variable import Variable
 
 # Two sizes for an unknown axis, where a function branches on sizes and the symbol will not do.
@@ -246,14 +246,53 @@ def _symbolic_like(first: Any, second: Any = None) -> KerasTensor:
 
 
 class OpCall(Operation):
-    """One use of an op in a graph."""
+    """One use of an op in a graph; each op has its own subclass, by the name that files have for it.
 
-    def __init__(self, op: Callable, name: str | None = None):
-        super().__init__(name or scope.unique_name(op.__name__))
-        self.op = op
+    Args:
+        name: unique if not given.
+        settings: arguments that every call gets; files keep those that are not tensors apart.
+    """
+
+    op: Callable[..., Any]
+
+    def __init__(self, name: str | None = None, settings: dict[str, Any] | None = None):
+        super().__init__(name)
+        self.settings = settings or {}
 
     def call(self, *args: Any, **kwargs: Any) -> Any:
+        if self.settings:
+            positional, named = op_names.join(self.op, args, kwargs, self.settings)
+            return self.op(*positional, **named)
         return self.op(*args, **kwargs)
+
+    def _saved_arguments(self, node: Node) -> tuple[list[Any], dict[str, Any], dict[str, Any]]:
+        args, kwargs = op_names.join(self.op, node.args, node.kwargs, self.settings)
+        return op_names.split(self.op, args, kwargs, any_symbolic)
+
+    def graph_arguments(self, node: Node) -> tuple[list[Any], dict[str, Any]]:
+        """The arguments of a call that a file keeps with the call."""
+        return self._saved_arguments(node)[:2]
+
+    def get_config(self) -> dict[str, Any]:
+        """The name and the settings of the call."""
+        settings = self._saved_arguments(self._inbound_nodes[0])[2] if self._inbound_nodes else self.settings
+        return {"name": self.name, **settings}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> OpCall:
+        settings = {key: deserialize(value) for key, value in config.items()}
+        return cls(settings.pop("name", None), settings)
+
+    def serialized_class(self) -> tuple[str, str, str | None]:
+        """What files call this class."""
+        module, name = op_names.saved_class(self.op)
+        return module, name, name
+
+
+@functools.cache
+def call_class(op: Callable) -> type[OpCall]:
+    """The class of the op's calls."""
+    return type(op_names.class_name(op), (OpCall,), {"op": staticmethod(op), "__module__": op.__module__})
 
 
 def op(fn: Callable | None = None, *, elementwise: bool = False) -> Any:
@@ -270,7 +309,7 @@ def op(fn: Callable | None = None, *, elementwise: bool = False) -> Any:
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         kinds = _kinds(args) | _kinds(kwargs.values())
         if kinds & _SYMBOLIC:
-            return OpCall(wrapper).symbolic_call(*args, **kwargs)
+            return call_class(wrapper)().symbolic_call(*args, **kwargs)
         if kinds & _VARIABLE:
             args, kwargs = tree_util.tree_map(_value, (args, kwargs))
         if kwargs and positional:
@@ -282,6 +321,7 @@ def op(fn: Callable | None = None, *, elementwise: bool = False) -> Any:
 
     positional = _positional_only(fn)
     setattr(wrapper, "is_op", True)  # noqa: B010
+    setattr(wrapper, "from_config", lambda config: call_class(wrapper).from_config(config))  # noqa: B010
     return wrapper
 
 
@@ -325,7 +365,7 @@ def _by_position(names: tuple[str, ...], args: tuple, kwargs: dict) -> tuple[tup
 
 # The operators of symbolic tensors are ops as well: (method, name of the op, function, reflected too).
 def _get_item(x: Any, key: Any) -> Any:
-    return x[key]
+    return x[tuple(key) if isinstance(key, list) else key]  # files keep a tuple as a list
 
 
 _OPERATORS: tuple[tuple[str, str, Callable, bool], ...] = (

@@ -132,6 +132,9 @@ class Variable:
         self.regularizer: Any = None
         self.constraint: Any = None
         self.overwrite_with_gradient = False
+        file = scope.loading.get()
+        if file is not None:
+            initializer = file.admit(self, initializer, shape, dtype)
         # A variable may be made inside a trace (a layer builds itself when first called): its value is real still.
         with jax.ensure_compile_time_eval():
             self._value: Any = _initial_value(self.path, initializer, shape, dtype)
@@ -150,7 +153,7 @@ class Variable:
 
     def assign(self, value: Any) -> Any:
         """Put another array of the same shape into the cell, and return it."""
-        value = jnp.asarray(value.value if isinstance(value, Variable) else value, self.dtype)
+        value = _as_array(value.value if isinstance(value, Variable) else value, self.dtype)
         if value.shape != self.shape:
             raise ValueError(f'Variable "{self.path}": value must have shape {self.shape}, got {value.shape}.')
         current = scope.state.get()
@@ -264,15 +267,27 @@ def _initial_value(path: str, initializer: Any, shape: Sequence[int] | None, dty
         value = initializer(shape, dtype=dtypes.standardize_dtype(dtype))
         if tuple(np.shape(value)) != shape:
             raise ValueError(f'Variable "{path}": the initializer must return shape {shape}, got {np.shape(value)}.')
-        return jnp.asarray(value, dtypes.standardize_dtype(dtype))
+        return _as_array(value, dtypes.standardize_dtype(dtype))
     if isinstance(initializer, Variable):
         initializer = initializer.value
-    value = jnp.array(initializer, dtype and dtypes.standardize_dtype(dtype))  # a copy: the caller keeps its own
-    if value.weak_type:
-        value = value.astype(value.dtype)
+    value = _as_array(initializer, dtype and dtypes.standardize_dtype(dtype))
     if shape is not None and value.shape != tuple(shape):
         raise ValueError(f'Variable "{path}": value must have shape {tuple(shape)}, got {value.shape}.')
     return value
+
+
+def _as_array(x: Any, dtype: str | None) -> jax.Array:
+    """`x` as a JAX array of its own. Only sending it compiles nothing; `jnp.asarray` would, for every new shape."""
+    if isinstance(x, jax.Array):
+        dtype = dtype or x.dtype.name
+        return x if x.dtype == dtype and not x.weak_type else jax.lax.convert_element_type(x, dtype)
+    host = np.array(x, None if dtype == "bfloat16" else dtype)
+    if dtype is None and host.dtype == np.float64 and not isinstance(x, np.ndarray):
+        host = host.astype(dtypes.floatx())
+    if host.dtype.kind == "O":  # a list with arrays of JAX in it
+        return jnp.asarray(x, dtype)
+    canonical = jax.dtypes.canonicalize_dtype(dtype or host.dtype)
+    return jax.device_put(host.astype(canonical, copy=False))
 
 
 def _bind(name: str) -> None:

@@ -309,7 +309,7 @@ def squared_hinge(y_true: Any, y_pred: Any) -> Any:
 
 @on_arrays
 def categorical_hinge(y_true: Any, y_pred: Any) -> Any:
-    """`max(1 + max((1 - y_true) · y_pred) - sum(y_true · y_pred), 0)` over the last axis of one-hot targets."""
+    """`max(1 + max((1 - y_true) · y_pred) - sum(y_true · y_pred), 0)` over the last axis, the classes."""
     right, wrong = jnp.sum(y_true * y_pred, -1), jnp.max((1.0 - y_true) * y_pred, -1)
     return jnp.maximum(wrong - right + 1.0, 0.0)
 

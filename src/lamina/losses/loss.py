@@ -39,10 +39,8 @@ class Loss(Configurable):
     ):
         self.name = name or scope.unique_name(scope.snake_case(type(self).__name__))
         if reduction not in REDUCTIONS:
-            raise ValueError(
-                f'{type(self).__name__} "{self.name}": reduction must be one of '
-                f"{', '.join(map(repr, REDUCTIONS))}, got {reduction!r}."
-            )
+            names = ", ".join(map(repr, REDUCTIONS))
+            raise ValueError(f"{self._who}: reduction must be one of {names}, got {reduction!r}.")
         self.reduction = reduction
         self.dtype: str = dtypes.get_policy(dtype or dtypes.floatx()).compute_dtype
 
@@ -51,12 +49,15 @@ class Loss(Configurable):
         y_true = _arrays(y_true, None if self._keeps_integers else self.dtype)
         losses = self.call(y_true, _arrays(y_pred, self.dtype))
         mask = masking.merge_masks((mask, masking.get_mask(losses)))
-        who = f'{type(self).__name__} "{self.name}"'
-        return reduce_weighted(losses, sample_weight, mask, self.reduction, self.dtype, who)
+        return reduce_weighted(losses, sample_weight, mask, self.reduction, self.dtype, self._who)
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         """The losses, one for each sample or for each place in it."""
         raise NotImplementedError(f"{type(self).__name__}: a subclass must define call.")
+
+    @property
+    def _who(self) -> str:
+        return f'{type(self).__name__} "{self.name}"'
 
     def _base_config(self) -> dict[str, Any]:
         return {"name": self.name, "reduction": self.reduction}
@@ -170,9 +171,8 @@ def reduce_weighted(
             values = values * weight
     except TypeError:
         given = " and ".join(str(np.shape(x)) for x in (sample_weight, mask) if x is not None)
-        raise ValueError(
-            f"{who}: sample_weight and mask must broadcast to the losses of shape {values.shape}, got {given}."
-        ) from None
+        rule = f"sample_weight and mask must broadcast to the losses of shape {values.shape}"
+        raise ValueError(f"{who}: {rule}, got {given}.") from None
     if reduction in ("none", None) or values.ndim == 0:
         return values
     total = jnp.sum(values)
@@ -190,7 +190,7 @@ def divide_no_nan(x: Any, y: Any) -> Any:
 
 
 def target_kind(y_true: Any, y_pred: Any) -> str:
-    """What a target and an output are, told by their shapes: `"binary"`, `"sparse_categorical"`, `"categorical"`."""
+    """`"binary"`, `"sparse_categorical"` or `"categorical"`, as the shapes of a target and an output tell."""
     if y_pred.shape[-1:] == (1,):
         return "binary"
     if len(y_true.shape) < len(y_pred.shape) or y_true.shape[-1:] == (1,):

@@ -116,7 +116,7 @@ class SparseCategoricalAccuracy(MeanMetricWrapper):
 
 
 class TopKCategoricalAccuracy(MeanMetricWrapper):
-    """The share of right classes among the `k` likeliest, targets one-hot: mean of `top_k_categorical_accuracy`."""
+    """The share of right classes among the `k` likeliest, targets one-hot."""
 
     _direction = "up"
 

@@ -29,9 +29,8 @@ class AUC(ConfusionMetric):
 
     Args:
         num_thresholds: how many thresholds from 0 to 1 there are.
-        curve: `"ROC"`, `"PR"`, or `"PRGAIN"` (Flach, Kull 2015, Precision-Recall-Gain Curves).
-        summation_method: the height between two thresholds: `"interpolation"` (for PR that of Davis, Goadrich 2006,
-            The Relationship Between Precision-Recall and ROC Curves), `"minoring"` or `"majoring"`.
+        curve: `"ROC"`, `"PR"` or `"PRGAIN"` (Flach, Kull 2015, Precision-Recall-Gain Curves).
+        summation_method: the height between two thresholds: `"interpolation"`, `"minoring"` or `"majoring"`.
         name, dtype: see `Metric`.
         thresholds: further thresholds between 0 and 1, in place of even ones.
         multi_label: one area for each label, then their mean.
@@ -40,7 +39,8 @@ class AUC(ConfusionMetric):
         from_logits: `y_pred` holds logits.
 
     Shapes:
-        y_true, y_pred: `(batch, ...)`, `(batch, labels)` with `multi_label`; sample_weight: `(batch,)`; result: `()`.
+        y_true, y_pred: `(batch, ...)`, `(batch, labels)` with `multi_label`; sample_weight: `(batch,)`;
+        result: `()`.
     """
 
     _direction = "up"
@@ -93,7 +93,7 @@ class AUC(ConfusionMetric):
                 weight = weight * self.label_weights
             y_true, y_pred, weight = (x.reshape(-1, 1) for x in (y_true, y_pred, weight))
         elif y_pred.ndim != 2:
-            raise ValueError(f'AUC "{self.name}": y_pred must have shape (batch, labels), got {y_pred.shape}.')
+            raise ValueError(f"{self._who}: y_pred must have shape (batch, labels), got {y_pred.shape}.")
         elif not self._built:
             self._build(y_pred.shape[1])
         counts = confusion_counts(y_true, y_pred, weight, self.thresholds)
@@ -131,11 +131,15 @@ class AUC(ConfusionMetric):
         return jnp.maximum(recall, 0.0), precision
 
     def _interpolated_precision(self) -> Any:
-        """The area of each piece, with true positives linear in all positives between two thresholds.
+        """The area under the precision-recall curve between each threshold `a` and the next, `b`.
 
-        `∫ tp / p d(tp)` with `tp = intercept + slope · p` is `slope · (Δtp + intercept · log(p_before / p_after))`.
+        True positives are linear in all positives there, `tp = intercept + slope · p`, so the integral of the
+        precision `tp / p` over `tp` is `slope · (tp_a - tp_b + intercept · log(p_a / p_b))`.
+
+        Davis, Goadrich 2006, The Relationship Between Precision-Recall and ROC Curves,
+        https://doi.org/10.1145/1143844.1143874
         """
-        tp, fp, fn = (getattr(self, f"{cell}").value for cell in ("true_positives", "false_positives", "false_negatives"))
+        tp, fp, _, fn = (getattr(self, cell).value for cell in self._kept)
         p = tp + fp
         step = tp[:-1] - tp[1:]
         slope = divide_no_nan(step, jnp.maximum(p[:-1] - p[1:], 0))

@@ -70,13 +70,12 @@ class ConfusionMetric(Metric):
             y_pred = _only_top(y_pred, self.top_k)
         if self.class_id is not None:
             if y_pred.ndim == 1:
-                raise ValueError(
-                    f'{type(self).__name__} "{self.name}": y_pred must have shape (batch, ..., classes) with class_id, '
-                    f"got {y_pred.shape}."
-                )
+                rule = "y_pred must have an axis of classes with class_id"
+                raise ValueError(f"{self._who}: {rule}, got shape {y_pred.shape}.")
             y_true, y_pred = y_true[..., self.class_id, None], y_pred[..., self.class_id, None]
         weight = jnp.broadcast_to(weight, y_pred.shape)
-        counts = confusion_counts(*(x.reshape(-1, 1) for x in (y_true, y_pred, weight)), self.thresholds)
+        column = [x.reshape(-1, 1) for x in (y_true, y_pred, weight)]
+        counts = confusion_counts(column[0], column[1], column[2], self.thresholds)
         self._count({cell: count[:, 0] for cell, count in counts.items()})
 
     def rate(self, name: str) -> Any:
@@ -104,12 +103,10 @@ def confusion_counts(y_true: Any, y_pred: Any, weight: Any, thresholds: Sequence
         thresholds: where predictions are cut.
     """
     positive = y_true.astype(bool)
-    sums = {}
-    for truth, of_class in (("true", jnp.where(positive, weight, 0)), ("false", jnp.where(positive, 0, weight))):
-        above = _sums_above(y_pred, of_class, thresholds)
-        below = jnp.sum(of_class, 0) - above
-        sums[f"{truth}_positives"], sums[f"{'false' if truth == 'true' else 'true'}_negatives"] = above, below
-    return sums
+    of_positive, of_negative = jnp.where(positive, weight, 0), jnp.where(positive, 0, weight)
+    found, invented = (_sums_above(y_pred, w, thresholds) for w in (of_positive, of_negative))
+    missed, rejected = jnp.sum(of_positive, 0) - found, jnp.sum(of_negative, 0) - invented
+    return dict(zip(CELLS, (found, invented, rejected, missed)))
 
 
 def _sums_above(y_pred: Any, weight: Any, thresholds: Sequence[float]) -> Any:
@@ -117,7 +114,7 @@ def _sums_above(y_pred: Any, weight: Any, thresholds: Sequence[float]) -> Any:
     if not _are_even(thresholds):
         cuts = jnp.asarray(thresholds, y_pred.dtype)[:, None, None]
         return jnp.sum(jnp.where(y_pred > cuts, weight, 0), 1)
-    # Even thresholds: bucket i holds what lies above i of them, so a sample is looked at once and not n times.
+    # Even thresholds: bucket i holds what lies above i of them; a sample is looked at once and not n times.
     n = len(thresholds)
     bucket = jnp.ceil(jnp.clip(y_pred, 0, 1) * (n - 1)).astype("int32")
     if thresholds[0] < 0:
@@ -156,7 +153,8 @@ class _AtThresholds(ConfusionMetric):
     ):
         given = [] if thresholds is None else np.atleast_1d(np.asarray(thresholds, "float64")).tolist()
         if any(not 0 <= t <= 1 for t in given):
-            raise ValueError(f"{type(self).__name__}: thresholds must be between 0 and 1, got {thresholds!r}.")
+            who = type(self).__name__
+            raise ValueError(f"{who}: thresholds must be between 0 and 1, got {thresholds!r}.")
         default = 0.5 if top_k is None else _EXCLUDED
         super().__init__(given or [default], name, dtype, top_k, class_id)
 
@@ -178,7 +176,7 @@ class TruePositives(_Count):
     """The number of positive samples that were predicted to be positive.
 
     Args:
-        thresholds: a float or several between 0 and 1, above which a prediction is positive; 0.5 if not given.
+        thresholds: one or several between 0 and 1, above which a prediction is positive; 0.5 if not given.
         name, dtype: see `Metric`.
     """
 
@@ -226,7 +224,7 @@ class Precision(_Rate):
     """`true_positives / (true_positives + false_positives)`: the share of right ones among those predicted.
 
     Args:
-        thresholds: a float or several between 0 and 1, above which a prediction is positive; 0.5 if not given.
+        thresholds: one or several between 0 and 1, above which a prediction is positive; 0.5 if not given.
         top_k: the `top_k` highest predictions of each sample are the positive ones.
         class_id: only this class counts.
         name, dtype: see `Metric`.
@@ -253,11 +251,11 @@ class _BestAtRate(ConfusionMetric):
     _rates: tuple[str, str]  # the one that is held, the one that is maximized
 
     def __init__(self, value: float, num_thresholds: int, class_id: int | None, name: Text, dtype: Any):
-        held = self._rates[0]
+        who, held = type(self).__name__, self._rates[0]
         if not 0 <= value <= 1:
-            raise ValueError(f"{type(self).__name__}: {held} must be between 0 and 1, got {value}.")
+            raise ValueError(f"{who}: {held} must be between 0 and 1, got {value}.")
         if num_thresholds <= 0:
-            raise ValueError(f"{type(self).__name__}: num_thresholds must be at least 1, got {num_thresholds}.")
+            raise ValueError(f"{who}: num_thresholds must be at least 1, got {num_thresholds}.")
         super().__init__(even_thresholds(num_thresholds), name, dtype, class_id=class_id)
         self.value, self.num_thresholds = value, num_thresholds
         setattr(self, held, value)
@@ -291,7 +289,7 @@ class SensitivityAtSpecificity(_BestAtRate):
 
 
 class SpecificityAtSensitivity(_BestAtRate):
-    """The highest specificity where the sensitivity is at least `sensitivity`; see `SensitivityAtSpecificity`."""
+    """The highest specificity where sensitivity is at least `sensitivity`; see `SensitivityAtSpecificity`."""
 
     _rates = ("sensitivity", "specificity")
 

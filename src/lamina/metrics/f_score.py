@@ -17,14 +17,14 @@ class FBetaScore(Metric):
     """`(1 + beta²) · precision · recall / (beta² · precision + recall)`, for each class.
 
     Args:
-        average: how the classes become one: `"micro"` (all counted together), `"macro"` (mean), `"weighted"` (mean,
-            weighted by the number of targets), or `None`.
+        average: how the classes become one: `"micro"` (all counted together), `"macro"` (mean), `"weighted"`
+            (mean, weighted by the number of targets), or `None`.
         beta: how much more recall matters than precision.
         threshold: predictions above it are positive; without it, the highest of each sample.
         name, dtype: see `Metric`.
 
     Shapes:
-        y_true, y_pred: `(batch, classes)`; sample_weight: `(batch,)`; result: `()`, or `(classes,)` with `None`.
+        y_true, y_pred: `(batch, classes)`; sample_weight: `(batch,)`; result: `()`, `(classes,)` with `None`.
     """
 
     _direction = "up"
@@ -39,22 +39,22 @@ class FBetaScore(Metric):
         dtype: Any = None,
     ):
         super().__init__(dtype, name)
-        who = f'{type(self).__name__} "{self.name}"'
+        who = self._who
         if average not in (None, "micro", "macro", "weighted"):
             raise ValueError(f"{who}: average must be 'micro', 'macro', 'weighted' or None, got {average!r}.")
         if not isinstance(beta, float) or beta <= 0:
             raise ValueError(f"{who}: beta must be a float above 0, got {beta!r}.")
         if threshold is not None and not (isinstance(threshold, float) and 0 < threshold <= 1):
-            raise ValueError(f"{who}: threshold must be a float above 0 and at most 1, or None, got {threshold!r}.")
+            raise ValueError(f"{who}: threshold must be None or a float in (0, 1], got {threshold!r}.")
         self.average, self.beta, self.threshold = average, beta, threshold
         self._built = False
 
     def _build(self, shape: tuple[int, ...]) -> None:
         if len(shape) != 2:
-            who = f'{type(self).__name__} "{self.name}"'
-            raise ValueError(f"{who}: y_pred must have shape (batch, classes), got {shape}.")
+            raise ValueError(f"{self._who}: y_pred must have shape (batch, classes), got {shape}.")
+        count_shape = () if self.average == "micro" else shape[1:]
         for name in self._counts:
-            setattr(self, name, self.add_variable(() if self.average == "micro" else shape[1:], name=name, dtype=self.dtype))
+            setattr(self, name, self.add_variable(count_shape, dtype=self.dtype, name=name))
         self._built = True
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:

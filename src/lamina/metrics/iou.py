@@ -28,7 +28,7 @@ class IoU(Metric):
         axis: the axis of the classes, where there is one.
 
     Shapes:
-        y_true, y_pred: `(batch, ...)`, and `axis` as said above; sample_weight: of the same size as the targets.
+        y_true, y_pred: `(batch, ...)`, with `axis` where there are scores; sample_weight: `(batch, ...)`.
     """
 
     _direction = "up"
@@ -46,10 +46,8 @@ class IoU(Metric):
     ):
         super().__init__(dtype or "int32", name)
         if max(target_class_ids) >= num_classes:
-            raise ValueError(
-                f'{type(self).__name__} "{self.name}": target_class_ids must be less than num_classes {num_classes}, '
-                f"got {list(target_class_ids)}."
-            )
+            rule = f"target_class_ids must be less than num_classes {num_classes}"
+            raise ValueError(f"{self._who}: {rule}, got {list(target_class_ids)}.")
         self.num_classes, self.target_class_ids = num_classes, list(target_class_ids)
         self.ignore_class, self.axis = ignore_class, axis
         self.sparse_y_true, self.sparse_y_pred = sparse_y_true, sparse_y_pred
@@ -66,19 +64,16 @@ class IoU(Metric):
         if self.ignore_class is not None:
             known &= y_true != self.ignore_class
         weight = jnp.where(known, self._weight(sample_weight), 0)
-        matrix = jnp.zeros(self.total_cm.shape, self.dtype)
-        self.total_cm.assign_add(matrix.at[jnp.where(known, y_true, 0), jnp.where(known, y_pred, 0)].add(weight))
+        place = jnp.where(known, y_true, 0), jnp.where(known, y_pred, 0)
+        self.total_cm.assign(self.total_cm.value.at[place].add(weight))
 
     def _weight(self, sample_weight: Any) -> Any:
         if sample_weight is None:
             return jnp.ones((), self.dtype)
         weight = as_array(sample_weight)
         if dtypes.is_float(weight.dtype) and not dtypes.is_float(self.dtype):
-            warnings.warn(
-                f'{type(self).__name__} "{self.name}": sample_weight is cut to integers, as dtype is {self.dtype}; '
-                "pass dtype='float32' to keep fractions.",
-                stacklevel=3,
-            )
+            what = f"sample_weight is cut to integers, as dtype is {self.dtype}"
+            warnings.warn(f"{self._who}: {what}; pass dtype='float32' to keep fractions.", stacklevel=3)
         return weight.astype(self.dtype).ravel() if weight.ndim else weight.astype(self.dtype)
 
     def result(self) -> Any:

@@ -18,7 +18,7 @@ from lamina.losses.loss import argument_or_none
 class Metric(Configurable):
     """A running measurement: `update_state` takes in a batch, `result` tells, `reset_state` starts anew.
 
-    A subclass makes its variables with `add_weight` in the constructor and defines `update_state` and `result`.
+    A subclass makes its variables with `add_weight` and defines `update_state` and `result`.
 
     Args:
         dtype: what is computed in, a dtype or a policy; the default float dtype if not given.
@@ -47,7 +47,8 @@ class Metric(Configurable):
     ) -> Variable:
         """A new variable that belongs to the state, zeros if no initializer is given."""
         if "_added" not in self.__dict__:
-            raise RuntimeError(f"{type(self).__name__}: super().__init__() must be called before variables are added.")
+            rule = "super().__init__() must be called before variables are added"
+            raise RuntimeError(f"{type(self).__name__}: {rule}.")
         start: Any = "zeros" if initializer is None else initializer
         if isinstance(start, str) and start == "zeros":  # from NumPy, as XLA would compile for each shape
             start = np.zeros(tuple(shape), jnp.dtype(dtypes.standardize_dtype(dtype)))
@@ -103,7 +104,7 @@ class Metric(Configurable):
         return result_of(self)
 
     def stateless_update_state(self, metric_variables: Sequence[Any], *args: Any, **kwargs: Any) -> list[Any]:
-        """The values that `variables` would have after `update_state`, from those they are taken to have now."""
+        """The values that `variables` would have after `update_state`, if they had these before."""
         with self._holding(metric_variables) as state:
             self.update_state(*args, **kwargs)
         return state.values(self.variables)
@@ -122,11 +123,13 @@ class Metric(Configurable):
     def _holding(self, values: Sequence[Any]) -> StateScope:
         variables = self.variables
         if len(values) != len(variables):
-            raise ValueError(
-                f'{type(self).__name__} "{self.name}": metric_variables must hold {len(variables)} values, one for '
-                f"each of its variables, got {len(values)}."
-            )
+            rule = f"metric_variables must hold {len(variables)} values, one for each of its variables"
+            raise ValueError(f"{self._who}: {rule}, got {len(values)}.")
         return StateScope(zip(variables, values))
+
+    @property
+    def _who(self) -> str:
+        return f'{type(self).__name__} "{self.name}"'
 
     def _base_config(self) -> dict[str, Any]:
         return {"name": self.name, "dtype": self.dtype}

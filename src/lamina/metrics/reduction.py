@@ -41,7 +41,7 @@ class Mean(Metric):
         name, dtype: see `Metric`.
 
     Shapes:
-        values: `(batch, ...)`, where the inner axes are averaged first; sample_weight: `(batch,)`, or like values.
+        values: `(batch, ...)`, whose inner axes are averaged first; sample_weight: `(batch,)` or like values.
     """
 
     def __init__(self, name: str | None = "mean", dtype: Any = None):
@@ -59,7 +59,7 @@ class Mean(Metric):
 
 
 class MeanMetricWrapper(Mean):
-    """The mean of a function: `sum(fn(y_true, y_pred) · sample_weight) / sum(sample_weight)` over all batches.
+    """`sum(fn(y_true, y_pred) · sample_weight) / sum(sample_weight)` over all batches.
 
     Args:
         fn: called with the targets, the predictions, and `kwargs`.

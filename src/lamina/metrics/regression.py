@@ -5,8 +5,8 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
-import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 from lamina import losses
 from lamina.core import dtypes
@@ -135,12 +135,12 @@ class R2Score(Metric):
     """`1 - sum((y_true - y_pred)²) / sum((y_true - mean(y_true))²)`, for each output.
 
     Args:
-        class_aggregation: how the outputs become one: `"uniform_average"`, `"variance_weighted_average"`, or `None`.
+        class_aggregation: `"uniform_average"` or `"variance_weighted_average"` of the outputs, or `None`.
         num_regressors: with a number above 0 the score is adjusted for that many independent variables.
         name, dtype: see `Metric`.
 
     Shapes:
-        y_true, y_pred: `(batch, outputs)`; sample_weight: `(batch,)`; result: `()`, or `(outputs,)` with `None`.
+        y_true, y_pred: `(batch, outputs)`; sample_weight: `(batch,)`; result: `()`, `(outputs,)` with `None`.
     """
 
     _direction = "up"
@@ -154,19 +154,17 @@ class R2Score(Metric):
     ):
         super().__init__(dtype, name)
         if class_aggregation not in (None, "uniform_average", "variance_weighted_average"):
-            raise ValueError(
-                f'R2Score "{name}": class_aggregation must be "uniform_average", "variance_weighted_average" or None, '
-                f"got {class_aggregation!r}."
-            )
+            rule = "class_aggregation must be 'uniform_average', 'variance_weighted_average' or None"
+            raise ValueError(f"{self._who}: {rule}, got {class_aggregation!r}.")
         if num_regressors < 0:
-            raise ValueError(f'R2Score "{name}": num_regressors must be at least 0, got {num_regressors}.')
+            raise ValueError(f"{self._who}: num_regressors must be at least 0, got {num_regressors}.")
         self.class_aggregation, self.num_regressors = class_aggregation, num_regressors
         self.num_samples = self.add_variable((), name="num_samples")
         self._built = False
 
     def _build(self, shape: tuple[int, ...]) -> None:
         if len(shape) != 2:
-            raise ValueError(f'R2Score "{self.name}": y_pred must have shape (batch, outputs), got {shape}.')
+            raise ValueError(f"{self._who}: y_pred must have shape (batch, outputs), got {shape}.")
         self.squared_sum = self.add_variable(shape[1:], name="squared_sum")
         self.sum = self.add_variable(shape[1:], name="sum")
         self.total_mse = self.add_variable(shape[1:], name="residual")
@@ -188,9 +186,10 @@ class R2Score(Metric):
     def result(self) -> Any:
         if not self._built:
             return jnp.zeros((), self.dtype)
-        total = self.squared_sum.value - jnp.square(self.sum.value) / self.count.value
+        count = self.count.value
+        total = self.squared_sum.value - jnp.square(self.sum.value) / count
         scores = 1 - self.total_mse.value / total
-        scores = jnp.where(jnp.isinf(scores), 0.0, scores)
+        scores = jnp.where(jnp.isinf(scores) | (count == 0), 0.0, scores)
         if self.class_aggregation == "uniform_average":
             scores = jnp.mean(scores)
         elif self.class_aggregation == "variance_weighted_average":
@@ -200,11 +199,8 @@ class R2Score(Metric):
     def _adjusted(self, scores: Any) -> Any:
         """`1 - (1 - score)(n - 1) / (n - p - 1)`; the score itself where there are not enough samples."""
         samples, free = self.num_samples.value, self.num_samples.value - self.num_regressors - 1
-        if not isinstance(free, jax.core.Tracer) and free <= 0:
-            warnings.warn(
-                f'R2Score "{self.name}": num_regressors {self.num_regressors} must be less than the number of '
-                "samples minus 1 for an adjusted score; the score is not adjusted.",
-                stacklevel=3,
-            )
+        if not isinstance(free, Tracer) and free <= 0 < samples:
+            what = f"num_regressors {self.num_regressors} leave too few samples to adjust the score"
+            warnings.warn(f"{self._who}: {what}; it is not adjusted.", stacklevel=3)
         adjusted = 1 - (1 - scores) * (samples - 1) / jnp.where(free > 0, free, 1)
         return jnp.where(free > 0, adjusted, scores)

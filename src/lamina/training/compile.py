@@ -238,7 +238,9 @@ def _as_metric(identifier: Any, y_true: Any, y_pred: Any) -> tuple[Metric, str]:
     name = identifier if isinstance(identifier, str) else getattr(identifier, "__name__", type(identifier).__name__)
     name = name.strip("<>")
     if isinstance(metric, Metric):
-        return metric, name if isinstance(identifier, str) else metric.name
+        if isinstance(identifier, str):
+            metric.name = name
+        return metric, metric.name
     return MeanMetricWrapper(_with_two_arguments(metric, name), name=name), name
 
 

@@ -71,12 +71,13 @@ class Resident:
 
     def __init__(self, source: ArraySource):
         self.source = source
-        self.data = tree_util.tree_map(jnp.asarray, source.arrays)
+        sent: dict[int, Any] = {}  # an array that is input and target too is sent once
+        self.data = tree_util.tree_map(lambda a: sent.setdefault(id(a), jax.device_put(a)), source.arrays)
 
     def feeds(self, epoch: int, pace: Pace, launcher: Launcher) -> Iterator[Feed]:
         rows, size = self.source.rows(epoch), self.source.batch_size
         order = self.source.order(epoch)
-        order = None if order is None else jnp.asarray(order)
+        order = None if order is None else jax.device_put(order)
         full, rest = divmod(rows, size)
         done = 0
         while done < full:
@@ -108,7 +109,7 @@ class Streamed:
 
         def chunks() -> Iterator[tuple[Any, int, int]]:
             nonlocal capacity
-            for chunk, count in stream.stacked(self.batches(epoch), room):
+            for chunk, count in stream.stacked(self.batches(epoch), room, TARGET_SECONDS):
                 first = tree_util.tree_leaves(chunk)[0]
                 batch_bytes = sum(leaf.nbytes for leaf in tree_util.tree_leaves(chunk)) // count
                 yield _padded(chunk, count, capacity), count, first.shape[1]
@@ -119,7 +120,7 @@ class Streamed:
                 capacity = 1 << int(math.log2(max(1, min(CHUNK_BATCHES, wanted, fits, limit))))
 
         for chunk, count, size in stream.prefetch(chunks(), 2):
-            data = tree_util.tree_map(jnp.asarray, chunk)
+            data = jax.device_put(chunk)
             done = 0
             while done < count:
                 steps = min(max(1, pace.steps()), count - done)
@@ -240,7 +241,7 @@ def eager_epoch(model: Any, phase: str, source: Any, callbacks: Any, epoch: int)
 
 def eager_step(model: Any, phase: str, batch: Any) -> dict[str, Any]:
     """One step through Python."""
-    batch = tree_util.tree_map(jnp.asarray, batch)
+    batch = jax.device_put(batch)
     method, groups = model._step_of(phase)
     if len(inspect.signature(method).parameters) == 1:
         logs = method(batch) or {}

@@ -261,14 +261,9 @@ def prefetch(iterator: Iterable[T], size: int) -> Iterator[T]:
     ready: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()
     slots = threading.Semaphore(size)
     closed = threading.Event()
-
-    context = contextvars.copy_context()
-    thread = threading.Thread(
-        target=context.run,
-        args=(_produce, iterator, ready, slots, closed),
-        name="lamina-prefetch",
-        daemon=True,
-    )
+    run = contextvars.copy_context().run
+    arguments = (_produce, iter(iterator), ready, slots, closed)
+    thread = threading.Thread(target=run, args=arguments, name="lamina-prefetch", daemon=True)
     thread.start()
     try:
         while True:
@@ -287,9 +282,8 @@ def prefetch(iterator: Iterable[T], size: int) -> Iterator[T]:
 
 
 def _produce(
-    iterator: Iterable[Any], ready: SimpleQueue, slots: threading.Semaphore, closed: threading.Event
+    source: Iterator[Any], ready: SimpleQueue, slots: threading.Semaphore, closed: threading.Event
 ) -> None:
-    source = iter(iterator)
     try:
         while slots.acquire() and not closed.is_set():
             item = next(source, _END)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-import secrets
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -60,7 +60,7 @@ class Trainer:
         self._launchers: dict[str, Launcher] = {}
         self._predict: Callable | None = None
         self._compile_arguments: dict[str, Any] | None = None
-        self._runs, self._entropy = 0, secrets.randbits(32)
+        self._runs, self._entropy = 0, int.from_bytes(os.urandom(4), "little")
 
     # compile -------------------------------------------------------------------------------------
 
@@ -379,6 +379,8 @@ class Trainer:
                     break
         finally:
             source.close()
+            if held_out is not None:
+                held_out.close()
         if self.optimizer is not None and epochs > initial_epoch:
             self.optimizer.finalize_variable_values(self.trainable_variables)  # type: ignore[attr-defined]
         listeners.on_train_end(logs)
@@ -476,7 +478,7 @@ class Trainer:
         if self.run_eagerly:
             logs = loop.eager_step(self, phase, source.peek())
         else:
-            data = tree_util.tree_map(jnp.asarray, source.peek())
+            data = jax.device_put(source.peek())
             kept = jax.device_get(self._launcher(phase).launch(data, None, 0, 1, size=size))
             logs = {name: values[0] for name, values in kept.items()}
         logs = loop.plain_logs(logs)
