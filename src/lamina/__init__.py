@@ -23,6 +23,7 @@ from lamina import (
     tree,
     utils,
 )
+from lamina.core.compilation import keep_compiled_programs
 from lamina.core.dtypes import DTypePolicy, FloatDTypePolicy
 from lamina.core.scope import name_scope
 from lamina.core.symbolic import KerasTensor, Operation
@@ -37,6 +38,8 @@ from lamina.optimizers import Optimizer
 from lamina.regularizers import Regularizer
 
 __version__ = "0.1.0"
+
+keep_compiled_programs()
 
 # Namespaces that load when first touched.
 _LATER = ("datasets",)

@@ -14,6 +14,7 @@ from lamina.core.transforms import jit
 from lamina.core.variable import StateScope, Variable
 
 SCHEDULE = optimizers.schedules.CosineDecay(0.1, 400, alpha=0.1)
+AVERAGING = {"learning_rate": 0.05, "use_ema": True, "ema_momentum": 0.5, "ema_overwrite_frequency": 3}
 
 # name -> (class, arguments with which it finds the minimum of a quadratic, steps that it takes)
 ROWS = {
@@ -26,7 +27,7 @@ ROWS = {
     "amsgrad": ("Adam", {"learning_rate": 0.05, "amsgrad": True}, 300),
     "adamw": ("AdamW", {"learning_rate": 0.05, "weight_decay": 0.001}, 300),
     "adagrad": ("Adagrad", {"learning_rate": 0.5}, 300),
-    "adadelta": ("Adadelta", {"learning_rate": 3.0}, 1000),
+    "adadelta": ("Adadelta", {"learning_rate": 30.0}, 400),
     "adamax": ("Adamax", {"learning_rate": 0.05}, 300),
     "nadam": ("Nadam", {"learning_rate": 0.05}, 300),
     "ftrl": ("Ftrl", {"learning_rate": 1.0}, 300),
@@ -37,9 +38,12 @@ ROWS = {
     "muon": ("Muon", {"learning_rate": 0.05, "weight_decay": None, "adam_weight_decay": None}, 300),
     "clipped": ("SGD", {"learning_rate": 0.2, "clipnorm": 1.0}, 100),
     "accumulating": ("Adam", {"learning_rate": 0.05, "gradient_accumulation_steps": 2}, 600),
-    "averaging": ("Adam", {"learning_rate": 0.05, "use_ema": True, "ema_overwrite_frequency": 3}, 900),
+    "averaging": ("Adam", AVERAGING, 300),
 }
-TARGETS = {"kernel": np.array([[1.0, -0.5, 2.0], [0.5, 1.5, -1.0]], "float32"), "bias": np.array([0.5, -2.0], "float32")}
+TARGETS = {
+    "kernel": np.array([[1.0, -0.5, 2.0], [0.5, 1.5, -1.0]], "float32"),
+    "bias": np.array([0.5, -2.0], "float32"),
+}
 
 every = pytest.mark.parametrize("row", ROWS)
 
@@ -104,7 +108,8 @@ def test_half_precision_variables_come_near_the_minimum(row, dtype):
     optimizer, variables = make(row), weights(dtype)
     run(optimizer, variables, ROWS[row][2])
     assert distance(variables) < 0.5
-    assert all(v.dtype in (dtype, "int32") for v in optimizer.variables if v.name.endswith(("momentum", "velocity")))
+    slots = [v for v in optimizer.variables if v.name.endswith(("momentum", "velocity", "accumulator"))]
+    assert {v.dtype for v in slots} <= {dtype}
 
 
 @every
@@ -117,11 +122,13 @@ def test_configuration_round_trip_loses_nothing(row):
 
 @every
 def test_configuration_holds_every_argument(row):
-    name, arguments, _ = ROWS[row]
-    config = make(row).get_config()
-    for key, value in arguments.items():
-        assert key in config
-        assert not isinstance(value, (int, bool)) or config[key] == value
+    arguments, config = dict(ROWS[row][1]), make(row).get_config()
+    rate, rate_kept = arguments.pop("learning_rate"), config["learning_rate"]
+    if rate is SCHEDULE:
+        assert optimizers.schedules.deserialize(rate_kept).get_config() == SCHEDULE.get_config()
+    else:
+        assert rate_kept == np.float32(rate)
+    assert {key: config[key] for key in arguments} == arguments
 
 
 @every
@@ -131,8 +138,9 @@ def test_compiled_steps_are_the_eager_ones(row):
     for _ in range(5):
         eager.apply(gradients(one), one)
         step()
-    for mine, other in zip(values([*one, *eager.variables]), values([*two, *compiled.variables]), strict=True):
-        np.testing.assert_allclose(other, mine, 1e-5, 1e-6)
+    pairs = zip([*one, *eager.variables], [*two, *compiled.variables], strict=True)
+    for mine, other in pairs:
+        np.testing.assert_allclose(other.numpy(), mine.numpy(), 1e-5, 1e-6)
 
 
 @every
@@ -152,8 +160,12 @@ def test_saved_variables_continue_bitwise(row):
     assert_equal(values([*others, *again.variables]), values([*variables, *optimizer.variables]))
 
 
+def pickled(thing):
+    return pickle.loads(pickle.dumps(thing))
+
+
 @every
-@pytest.mark.parametrize("clone", [copy.deepcopy, lambda pair: pickle.loads(pickle.dumps(pair))], ids=["copy", "pickle"])
+@pytest.mark.parametrize("clone", [copy.deepcopy, pickled])
 def test_a_copy_continues_alone(row, clone):
     optimizer, variables = make(row), weights()
     steps(optimizer, variables, 2)
@@ -170,7 +182,8 @@ def test_stateless_apply_leaves_the_variables_alone(row):
     optimizer, variables = make(row), weights()
     optimizer.build(variables)
     before = values([*variables, *optimizer.variables])
-    new, state = optimizer.stateless_apply(values(optimizer.variables), gradients(variables), values(variables))
+    state = values(optimizer.variables)
+    new, state = optimizer.stateless_apply(state, gradients(variables), values(variables))
     assert_equal(values([*variables, *optimizer.variables]), before)
     steps(optimizer, variables, 1)
     assert_equal([*map(np.asarray, new), *map(np.asarray, state)], values([*variables, *optimizer.variables]))

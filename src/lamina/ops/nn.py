@@ -91,13 +91,16 @@ def softmax(x: Any, axis: Any = -1) -> Any:
 
 @op(elementwise=True)
 def sparsemax(x: Any, axis: int = -1) -> Any:
-    """The nearest probabilities to `x`, many of them 0 (Martins & Astudillo, 2016, arXiv:1602.02068)."""
-    x = jnp.moveaxis(jnp.asarray(x), axis, -1)
+    """Probabilities near `x`, many of them 0: max(x - tau, 0), with Keras's tau.
+
+    Martins & Astudillo (2016, arXiv:1602.02068) take tau = (s_k - 1) / k for the sum s_k of the k largest values,
+    which makes the result sum to 1. Keras takes (s_1 + ... + s_k - 1) / k, and models are trained with that.
+    """
+    x = jnp.moveaxis(jnp.asarray(x) * 1.0, axis, -1)
     descending = -jnp.sort(-x, axis=-1)
-    cumulated = jnp.cumsum(descending, axis=-1)
-    support = 1 + jnp.arange(1, x.shape[-1] + 1) * descending > cumulated
-    # The support is the first k places; tau makes what is above it sum to 1.
-    total = jnp.sum(jnp.where(support, descending, 0), axis=-1, keepdims=True)
+    sums = jnp.cumsum(descending, axis=-1)
+    support = descending - (sums - 1) / jnp.arange(1, x.shape[-1] + 1) > 0
+    total = jnp.sum(jnp.where(support, sums, 0), axis=-1, keepdims=True)
     tau = (total - 1) / jnp.sum(support, axis=-1, keepdims=True)
     return jnp.moveaxis(jnp.maximum(x - tau, 0), -1, axis)
 

@@ -74,6 +74,15 @@ class Resident:
         sent: dict[int, Any] = {}  # an array that is input and target too is sent once
         self.data = tree_util.tree_map(lambda a: sent.setdefault(id(a), jax.device_put(a)), source.arrays)
 
+    def compile_ahead(self, pace: Pace, launcher: Launcher, sizes: int) -> None:
+        """Start to compile in the background for the short last batch, and for full ones if `sizes` is 2."""
+        full, rest = divmod(self.source.rows(0), self.source.batch_size)
+        order = self.source.order(0)
+        order = order if order is None else jax.ShapeDtypeStruct(order.shape, order.dtype)
+        wanted = [size for size, there in ((rest, rest), (self.source.batch_size, full)) if there]
+        for size in wanted[:sizes] if full else []:
+            launcher.compile_ahead(self.data, order, size=size, capacity=pace.capacity)
+
     def feeds(self, epoch: int, pace: Pace, launcher: Launcher) -> Iterator[Feed]:
         rows, size = self.source.rows(epoch), self.source.batch_size
         order = self.source.order(epoch)
@@ -84,8 +93,6 @@ class Resident:
             count = min(pace.steps(), full - done)
             yield Feed(self.data, order, done * size, count, size)
             done += count
-            if rest:
-                launcher.compile_ahead(self.data, order, size=rest, capacity=pace.capacity)
         if rest:
             yield Feed(self.data, order, full * size, 1, rest)
 
@@ -216,6 +223,9 @@ class Runner:
         self.launcher = model._launcher(phase)
         self.pace = Pace(self.launcher, callbacks, phase, model.steps_per_execution)
         self.data = None if model.run_eagerly else reader(source)
+        if isinstance(self.data, Resident):
+            # Training compiles for full batches itself, right away; evaluation comes later and leaves both to others.
+            self.data.compile_ahead(self.pace, self.launcher, sizes=1 if phase == "train" else 2)
 
     def epoch(self, epoch: int) -> dict[str, Any]:
         """The logs after one pass over the data."""

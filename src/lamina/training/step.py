@@ -179,4 +179,4 @@ class Launcher:
         self._ahead[size] = _background.submit(compiled)
 
 
-_background = ThreadPoolExecutor(1, thread_name_prefix="lamina-compile")
+_background = ThreadPoolExecutor(2, thread_name_prefix="lamina-compile")

@@ -361,15 +361,15 @@ class Trainer:
         steps = source.steps or source.num_batches
         listeners = self._listeners(callbacks, verbose, epochs=epochs, steps=steps, history=True)
         self.stop_training = False
-        runner, validator = Runner(self, "train", source, listeners), None
+        runner = Runner(self, "train", source, listeners)
+        validator = None if held_out is None else Runner(self, "test", held_out, listeners)
         listeners.on_train_begin()
         logs: dict[str, Any] = {}
         try:
             for epoch in range(initial_epoch, epochs):
                 listeners.on_epoch_begin(epoch)
                 logs = runner.epoch(epoch)
-                if held_out is not None and _validates(epoch, validation_freq):
-                    validator = validator or Runner(self, "test", held_out, listeners)
+                if validator is not None and _validates(epoch, validation_freq):
                     listeners.on_test_begin()
                     found = validator.epoch(0)
                     listeners.on_test_end(found)
