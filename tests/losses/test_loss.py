@@ -116,8 +116,7 @@ def test_ignored_predictions_send_no_gradient():
 
 def test_an_impossible_class_does_not_spoil_the_crossentropy():
     logits = jnp.array([[1.0, 2.0, -jnp.inf]])
-    for loss, y_true in ((losses.sparse_categorical_crossentropy, [1]),):
-        assert jnp.isfinite(loss(np.array(y_true), logits, from_logits=True)).all()
+    assert jnp.isfinite(losses.sparse_categorical_crossentropy(np.array([1]), logits, from_logits=True)).all()
 
 
 def test_classes_on_an_inner_axis():
@@ -134,7 +133,7 @@ def test_cosine_similarity_of_nothing_has_a_gradient():
 
 
 def test_an_unknown_reduction_is_refused():
-    with pytest.raises(ValueError, match=r'Huber "huber_loss": reduction must be one of .*, got \'average\'\.'):
+    with pytest.raises(ValueError, match=r"Huber .*: reduction must be one of .*, got 'average'\."):
         losses.Huber(reduction="average")
 
 

@@ -271,8 +271,8 @@ def test_function_signature(name):
     assert [(p.name, p.default) for p in mine.values()] == [(p.name, p.default) for p in other.values()]
 
 
-NAMES = ("mse", "MSE", "mae", "mape", "msle", "bce", "accuracy", "auc", "f1_score", "poisson", "cosine_similarity",
-         "MeanSquaredError", "mean_squared_error", "root_mean_squared_error")  # fmt: skip
+NAMES = ("mse", "MSE", "mae", "mape", "msle", "bce", "accuracy", "auc", "f1_score", "poisson",
+         "MeanSquaredError", "cosine_similarity", "mean_squared_error", "root_mean_squared_error")  # fmt: skip
 
 
 @pytest.mark.parametrize("identifier", [*NAMES, {"class_name": "MeanIoU", "config": {"num_classes": 3}}])

@@ -74,7 +74,7 @@ def snake_case(name: str) -> str:
     for i, letter in enumerate(name):
         if letter.isupper():
             after_lower = i > 0 and name[i - 1].islower()
-            ends_run = i > 0 and name[i - 1].isalnum() and i + 1 < len(name) and name[i + 1].islower()
+            ends_run = i > 0 and i + 1 < len(name) and name[i + 1].islower()
             if after_lower or ends_run:
                 out.append("_")
         out.append(letter.lower())

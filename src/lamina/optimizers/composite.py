@@ -174,7 +174,7 @@ class MultiOptimizer(Optimizer):
             for optimizer in (*optimizer_map.values(), optimizer_map.default_optimizer):
                 self._add(optimizer)
 
-    def _add(self, optimizer: Optimizer) -> None:
+    def _add(self, optimizer: Any) -> None:
         if not _is_single(optimizer):
             raise ValueError(f"{self._who}: optimizer_map must give single optimizers, got {optimizer!r}.")
         if optimizer not in self._inner_optimizers:

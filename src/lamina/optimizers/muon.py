@@ -33,9 +33,9 @@ class Muon(Optimizer):
         momentum: the decay of the sum of gradients.
         ns_steps: the number of Newton-Schulz steps.
         nesterov: whether to look ahead.
-        rms_rate: scale = rms_rate * sqrt(longer side), so that updates are of that size; `None`: 1.
-        clipnorm, clipvalue, global_clipnorm, use_ema, ema_momentum, ema_overwrite_frequency, loss_scale_factor,
-            gradient_accumulation_steps, name: see `Optimizer`.
+        rms_rate: scale = rms_rate * sqrt(longer side), the size of an update; `None`: 1.
+        clipnorm, clipvalue, global_clipnorm, use_ema, ema_momentum, ema_overwrite_frequency,
+            loss_scale_factor, gradient_accumulation_steps, name: see `Optimizer`.
     """
 
     slot_groups = ({"momentum": 0.0, "velocity": 0.0},)

@@ -19,6 +19,10 @@ def is_transformation(x: Any) -> bool:
     return not isinstance(x, type) and all(callable(getattr(x, name, None)) for name in ("init", "update"))
 
 
+def _out_of_reach() -> None:
+    """Stands in the place of a learning rate that only the transformation knows."""
+
+
 class OptaxOptimizer(Optimizer):
     """value += transformation.update(gradient, state, value).
 
@@ -35,28 +39,37 @@ class OptaxOptimizer(Optimizer):
             raise TypeError(
                 f"OptaxOptimizer: transformation must have functions init and update, got {transformation!r}."
             )
-        super().__init__(self._no_learning_rate, name=name)
+        super().__init__(_out_of_reach, name=name)
         self.transformation = transformation
         self._state: list[Variable] = []
+        self._injected: Variable | None = None
 
-    def _no_learning_rate(self) -> Any:
-        raise AttributeError(
-            f"{self._who}: learning_rate must be given to the Optax transformation, where it stays; "
-            "make that with optax.inject_hyperparams to read and set it here."
-        )
+    @property
+    def learning_rate(self) -> Any:
+        if self._injected is None:
+            raise AttributeError(
+                f"{self._who}: learning_rate must be given to the Optax transformation, where it stays; "
+                "make that with optax.inject_hyperparams to read and set it here."
+            )
+        return self._injected
+
+    @learning_rate.setter
+    def learning_rate(self, learning_rate: Any) -> None:
+        self.learning_rate.assign(learning_rate)
 
     def build(self, variables: Sequence[Variable]) -> None:
         if self.built:
             return
         super().build(variables)
-        with jax.ensure_compile_time_eval():
-            state = jax.jit(self.transformation.init)([v._value for v in self._trainable_variables])
+        values = [v._value for v in self._trainable_variables]
+        # Compiled ahead and as one: real arrays come out, also where the optimizer is built inside a trace.
+        state = jax.jit(self.transformation.init).lower(values).compile()(values)
         leaves, self._structure = jax.tree_util.tree_flatten_with_path(state)
         for path, leaf in leaves:
             name = re.sub(r"\W+", "_", jax.tree_util.keystr(path)).strip("_") or "state"
             self._state.append(self.add_variable(leaf.shape, constant(leaf), leaf.dtype, name=name))
             if name.endswith("hyperparams_learning_rate"):
-                self._learning_rate = self._state[-1]
+                self._injected = self._state[-1]
 
     def _update(self, gradients: list[Any], variables: list[Variable]) -> None:
         params = [v.value for v in self._trainable_variables]

@@ -53,13 +53,14 @@ class Stored(NamedTuple):
 
 
 @contextmanager
-def opened(source: str | BinaryIO, name: str, size: int) -> Iterator[dict[str, Stored]]:
+def opened(source: str | BinaryIO, name: str, size: int, mark: str | None = None) -> Iterator[dict[str, Stored]]:
     """The arrays of an HDF5 file by their paths, all checked.
 
     Args:
         source: the path of the file, or the file.
         name: what errors call it.
         size: its size in bytes.
+        mark: what its attribute "written" must say.
     """
     try:
         file = h5py.File(source, "r")
@@ -67,6 +68,8 @@ def opened(source: str | BinaryIO, name: str, size: int) -> Iterator[dict[str, S
         raise ValueError(f'"{name}": must be a whole HDF5 file: {error}.') from error
     with file:
         try:
+            if mark is not None and file.attrs.get("written") != mark:
+                raise ValueError("it must be of the same writing as the files beside it")
             arrays = {path: _checked(path, dataset, size) for path, dataset in _walk(file)}
             unpacked = sum(array.nbytes for array in arrays.values())
             if unpacked > most_unpacked(size):

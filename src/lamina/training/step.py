@@ -70,6 +70,52 @@ def rows_of(data: Any, order: Any, first: Any, size: int) -> Any:
     return tree_util.tree_map(lambda a: a.at[rows].get(mode="promise_in_bounds"), data)
 
 
+def many_steps(step: Callable, fresh: Callable) -> Callable:
+    """`step` over a range of batches, compiled.
+
+    `run(values, data, order, first, count, reset, size=, capacity=) -> values, logs` runs `count` steps on batches of
+    `size` rows from row `first` on, from the values that `fresh` makes if `reset`, and keeps the logs of the last
+    `capacity` steps. `run.one_at_a_time` is set by the first trace: then each call runs one step, whatever `count` is.
+    """
+
+    @partial(jax.jit, donate_argnums=0, static_argnames=("size", "capacity"))
+    def run(values: tuple, data: Any, order: Any, first: Any, count: Any, reset: Any, *, size: int, capacity: int):
+        values = tuple(v if f is v else jnp.where(reset, f, v) for f, v in zip(fresh(values), values))
+        batch = rows_of(data, order, first, size)
+        traced, shapes = jax.make_jaxpr(step, return_shape=True)(values, batch)
+        treedef = tree_util.tree_structure(shapes)
+        flat_step = jaxpr_as_fun(traced)
+
+        def one(values: tuple, batch: Any) -> tuple:
+            return treedef.unflatten(flat_step(*tree_util.tree_leaves((values, batch))))
+
+        if _suffers_in_loops(traced.jaxpr):
+            run.one_at_a_time = True
+            values, logs = one(values, batch)
+            return values, {name: value[None] for name, value in logs.items()}
+
+        def body(i: Any, carry: tuple) -> tuple:
+            values, history = carry
+            values, logs = one(values, rows_of(data, order, first + i * size, size))
+            return values, {k: history[k].at[i % capacity].set(logs[k]) for k in logs}
+
+        history = {k: jnp.zeros((capacity, *s.shape), s.dtype) for k, s in shapes[1].items()}
+        return lax.fori_loop(0, count, body, (values, history))
+
+    run.one_at_a_time = False
+    return run
+
+
+def _suffers_in_loops(jaxpr: Any) -> bool:
+    """Whether XLA would slow the step down inside a loop: on CPUs, gradients of convolutions do, up to 100 times."""
+    if jax.default_backend() != "cpu":
+        return False
+    names = {equation.primitive.name for equation in jaxpr.eqns}
+    parameters = tree_util.tree_leaves([list(equation.params.values()) for equation in jaxpr.eqns])
+    inner = (getattr(p, "jaxpr", p) for p in parameters if hasattr(p, "jaxpr") or hasattr(p, "eqns"))
+    return "conv_general_dilated" in names or any(map(_suffers_in_loops, inner))
+
+
 class Launcher:
     """Runs a model's step over ranges of batches, many steps a launch.
 
@@ -79,18 +125,13 @@ class Launcher:
         reset: sets the metrics to where an epoch starts.
     """
 
-    def __init__(
-        self,
-        method: Callable,
-        groups: Callable[[], list[list[Variable]]],
-        reset: Callable[[], Any],
-    ):
+    def __init__(self, method: Callable, groups: Callable[[], list[list[Variable]]], reset: Callable[[], Any]):
         self._method, self._groups, self._reset = method, groups, reset
         self._key: list[list[int]] | None = None
         self._variables: list[Variable] = []
         self._extra: list[Variable] = []
-        self._run: Callable | None = None
-        self._ahead: dict[int, Future] = {}
+        self._run: Any = None
+        self._ahead: dict[Any, Future] = {}
         self._seen: set[Any] = set()
         self.seconds_a_step: float | None = None  # what the loop measured
 
@@ -98,38 +139,12 @@ class Launcher:
         """Look at the model anew: variables may have come, gone or changed sides since the last run."""
         groups = self._groups()
         key = [[id(v) for v in group] for group in groups]
-        if key != self._key:
+        if key != self._key or self._run is None:
             found = [v for group in groups for v in group] + self._extra
             self._key, self._variables = key, list({id(v): v for v in found}.values())
-            self._run = None
-
-    def _compiled_loop(self) -> Callable:
-        if self._run is not None:
-            return self._run
-        self._ahead.clear()
-        found = self._variables
-        step = pure_step(self._method, found, self._groups)
-
-        @partial(jax.jit, donate_argnums=0, static_argnames=("size", "capacity"))
-        def run(values: tuple, data: Any, order: Any, first: Any, count: Any, reset: Any, *, size: int, capacity: int):
-            fresh = self._fresh(found, values)
-            values = tuple(v if f is v else jnp.where(reset, f, v) for f, v in zip(fresh, values))
-            batch = rows_of(data, order, first, size)
-            traced, shapes = jax.make_jaxpr(step, return_shape=True)(values, batch)
-            treedef = tree_util.tree_structure(shapes)
-            flat_step = jaxpr_as_fun(traced)
-
-            def body(i: Any, carry: tuple) -> tuple:
-                values, history = carry
-                leaves = flat_step(*tree_util.tree_leaves((values, rows_of(data, order, first + i * size, size))))
-                values, logs = treedef.unflatten(leaves)
-                return values, {k: history[k].at[i % capacity].set(logs[k]) for k in logs}
-
-            history = {k: jnp.zeros((capacity, *s.shape), s.dtype) for k, s in shapes[1].items()}
-            return lax.fori_loop(0, count, body, (values, history))
-
-        self._run = run
-        return run
+            self._ahead.clear()
+            step = pure_step(self._method, self._variables, self._groups)
+            self._run = many_steps(step, partial(self._fresh, self._variables))
 
     def _fresh(self, variables: list[Variable], values: tuple) -> list[Any]:
         """The values after `reset`."""
@@ -141,42 +156,52 @@ class Launcher:
         self, data: Any, order: Any, first: int, count: int, *, size: int, capacity: int = 1, reset: bool = False
     ) -> dict[str, Any]:
         """Run `count` steps from row `first` on and return the logs of the last `capacity` steps, by name."""
-        while True:
-            run = self._compiled_loop()
+        key = _shape_key(data, order, size, capacity)
+        kept: list[dict[str, Any]] = []
+        done = 0
+        while done < count:
             values = tuple(v._raw() for v in self._variables)
+            arguments = (values, data, order, first + done * size, count - done, reset and done == 0)
             try:
-                ahead = self._ahead.get(size)
-                if ahead is not None and ahead.exception() is None:
-                    after, logs = ahead.result()(values, data, order, first, count, reset)
-                else:
-                    after, logs = run(values, data, order, first, count, reset, size=size, capacity=capacity)
+                after, logs = self._call(key, arguments, size, capacity)
             except FoundVariables as error:
                 self._extra.extend(error.variables)
-                self._key = None
+                self._run = None
                 self.refresh()
                 continue
             for variable, value in zip(self._variables, after):
                 variable._value = value
-            return logs
+            kept = [*kept, logs][-capacity:]
+            done = done + 1 if self._run.one_at_a_time else count
+        return kept[0] if len(kept) == 1 else {k: jnp.concatenate([logs[k] for logs in kept]) for k in kept[0]}
+
+    def _call(self, key: Any, arguments: tuple, size: int, capacity: int) -> tuple:
+        ahead = self._ahead.get(key)
+        if ahead is not None and ahead.exception() is None:
+            return ahead.result()(*arguments)
+        return self._run(*arguments, size=size, capacity=capacity)
 
     def will_compile(self, feed: Any) -> bool:
         """Whether a launch of this shape is the first of its kind."""
-        key = (id(self._run), feed.size, tuple(leaf.shape for leaf in tree_util.tree_leaves(feed.data)))
+        key = (id(self._run), _shape_key(feed.data, feed.order, feed.size, 0))
         first = key not in self._seen
         self._seen.add(key)
         return first
 
     def compile_ahead(self, data: Any, order: Any, *, size: int, capacity: int = 1) -> None:
         """Start to compile for batches of `size` rows in the background; `launch` waits for it."""
-        if size in self._ahead:
-            return
-        run = self._compiled_loop()
+        key, run = _shape_key(data, order, size, capacity), self._run
         shapes = tuple(jax.ShapeDtypeStruct(v.shape, v.dtype) for v in self._variables)
 
         def compiled() -> Callable:
-            return run.lower(shapes, data, order, 0, 1, False, size=size, capacity=capacity).compile()  # type: ignore[attr-defined]
+            return run.lower(shapes, data, order, 0, 1, False, size=size, capacity=capacity).compile()
 
-        self._ahead[size] = _background.submit(compiled)
+        if key not in self._ahead:
+            self._ahead[key] = _background.submit(compiled)
+
+
+def _shape_key(data: Any, order: Any, size: int, capacity: int) -> tuple:
+    return size, capacity, order is None, tuple((a.shape, a.dtype) for a in tree_util.tree_leaves(data))
 
 
 _background = ThreadPoolExecutor(2, thread_name_prefix="lamina-compile")

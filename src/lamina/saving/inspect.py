@@ -1,0 +1,167 @@
+"""What is in a file, told from its texts and headers: nothing is made of it."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from rich.console import Console
+from rich.table import Table
+
+from lamina.core import op_names, scope
+from lamina.saving import archive
+
+
+class Row(NamedTuple):
+    """A part of a model: how deep it lies, and its own and its parts' arrays."""
+
+    depth: int
+    name: str
+    class_name: str
+    arrays: dict[str, tuple[tuple[int, ...], str]]
+    nbytes: int
+
+
+class Inspection:
+    """What a file says about itself; printed, a table.
+
+    Args:
+        path: the file.
+        metadata: who wrote it, and when.
+        config: the serialized model, `None` in files of weights.
+        arrays: the shapes and dtypes of its arrays by path.
+        nbytes: the arrays' sizes by path.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        metadata: Mapping[str, Any],
+        config: dict[str, Any] | None,
+        arrays: dict[str, tuple[tuple[int, ...], str]],
+        nbytes: dict[str, int],
+    ):
+        self.path, self.config, self.arrays = path, config, arrays
+        self.keras_version = str(metadata.get("keras_version", ""))
+        self.date_saved = str(metadata.get("date_saved", ""))
+        self.class_name = None if config is None else str(config.get("class_name"))
+        self.unknown = [] if config is None else archive.unknown_names(config)
+        self.optimizer = _optimizer(config)
+        self._nbytes = nbytes
+        self.rows = list(_rows(self, config) if config is not None else _groups(self))
+
+    @property
+    def total_bytes(self) -> int:
+        """The size of all arrays."""
+        return sum(self._nbytes.values())
+
+    @property
+    def parameters(self) -> int:
+        """The number of the model's own elements, without the optimizer's."""
+        return sum(math.prod(shape) for path, (shape, _) in self.arrays.items() if not path.startswith("optimizer/"))
+
+    def below(self, group: str) -> dict[str, tuple[tuple[int, ...], str]]:
+        """The arrays that lie under a path."""
+        return {path: array for path, array in self.arrays.items() if path.startswith(f"{group}/")}
+
+    def size(self, arrays: Mapping[str, Any]) -> int:
+        """The bytes of some of the arrays."""
+        return sum(self._nbytes[path] for path in arrays)
+
+    def __str__(self) -> str:
+        table = Table(title=f"{os.path.basename(self.path)}", title_justify="left")
+        for column in ("Part", "Class", "Arrays"):
+            table.add_column(column, overflow="fold")
+        table.add_column("Bytes", justify="right")
+        for row in self.rows:
+            shapes = ", ".join(f"{shape} {dtype}" for shape, dtype in list(row.arrays.values())[:4])
+            more = f", {len(row.arrays) - 4} more" if len(row.arrays) > 4 else ""
+            table.add_row("  " * row.depth + row.name, row.class_name, shapes + more, f"{row.nbytes:,}")
+        console = Console(width=100, highlight=False)
+        with console.capture() as captured:
+            console.print(table)
+        facts = {
+            "Keras version": self.keras_version,
+            "Saved": self.date_saved,
+            "Parameters": f"{self.parameters:,}",
+            "Bytes": f"{self.total_bytes:,}",
+            "Optimizer": self.optimizer,
+            "Needs custom_objects": ", ".join(self.unknown),
+        }
+        return captured.get() + "\n".join(f"{name}: {fact}" for name, fact in facts.items() if fact)
+
+    __repr__ = __str__
+
+
+def inspect(path: Any) -> Inspection:
+    """What is in a model file or a file of weights: architecture, sizes, and the classes that a program must have.
+
+    Args:
+        path: a `.keras`, `.weights.h5` or `.weights.json` file, or a folder that `save_model` wrote.
+    """
+    path = os.fspath(path)
+    if not path.endswith(".keras") and not os.path.isdir(path):
+        with archive.stored_weights(path) as stored:
+            return Inspection(path, {}, None, *_described(stored))
+    if not os.path.exists(path):
+        raise archive.MissingFileError(f'inspect: "{path}" must be there, and is not.')
+    with archive.contents(path) as files:
+        config = archive.parsed(files, archive.CONFIG, path)
+        metadata = archive.parsed(files, archive.METADATA, path) if archive.METADATA in files else {}
+        with archive.opened_weights(files, path) as stored:
+            return Inspection(path, metadata, config, *_described(stored))
+
+
+def _described(stored: Mapping[str, Any]) -> tuple[dict[str, tuple[tuple[int, ...], str]], dict[str, int]]:
+    arrays = {path: (each.shape, each.dtype.name) for path, each in sorted(stored.items())}
+    return arrays, {path: each.nbytes for path, each in stored.items()}
+
+
+def _optimizer(config: Any) -> str | None:
+    compiled = config.get("compile_config") if config is not None else None
+    optimizer = compiled.get("optimizer") if isinstance(compiled, dict) else None
+    return str(optimizer.get("class_name")) if isinstance(optimizer, dict) else optimizer
+
+
+def _name(form: Mapping[str, Any]) -> str:
+    inner = form.get("config")
+    return str(form.get("name") or (inner.get("name") if isinstance(inner, dict) else "") or form.get("class_name"))
+
+
+def _rows(file: Inspection, config: dict[str, Any], group: str = "", depth: int = 0) -> Iterator[Row]:
+    """The layers of a model, those of models inside behind them; a model of no known layers shows its groups."""
+    layers = _layers(config)
+    if layers is None:
+        if depth == 0:
+            yield from _groups(file)
+        return
+    used: Counter[str] = Counter()
+    for form in layers:
+        label = scope.snake_case(str(form.get("class_name")))
+        is_op = op_names.is_op_module(str(form.get("module")))
+        if config.get("class_name") == "Sequential" and form.get("class_name") == "InputLayer":
+            continue
+        own = f"{group}layers/{label}_{used[label]}" if used[label] else f"{group}layers/{label}"
+        used[label] += not is_op
+        arrays = {} if is_op else file.below(own)
+        yield Row(depth, _name(form), str(form.get("class_name")), arrays, file.size(arrays))
+        yield from _rows(file, form, f"{own}/", depth + 1)
+
+
+def _layers(config: Mapping[str, Any]) -> list[dict[str, Any]] | None:
+    inner = config.get("config")
+    layers = inner.get("layers") if isinstance(inner, dict) else None
+    if not isinstance(layers, list):
+        return None
+    return [form for form in layers if isinstance(form, dict) and "class_name" in form]
+
+
+def _groups(file: Inspection) -> Iterator[Row]:
+    """The groups that hold arrays, where no architecture tells more."""
+    groups = {path.rpartition("/vars/")[0] if "/vars/" in path else "" for path in file.arrays}
+    for group in sorted(groups):
+        arrays = file.below(f"{group}/vars" if group else "vars")
+        yield Row(0, group or "(the model)", "", arrays, file.size(arrays))
