@@ -71,6 +71,8 @@ ROWS = [
     ("SparseCategoricalCrossentropy", {}, class_certain),
     ("SparseCategoricalCrossentropy", {}, (LABELS[:, None], SHARES[1])),
     ("SparseCategoricalCrossentropy", {"from_logits": True}, class_logits),
+    ("SparseCategoricalCrossentropy", {"from_logits": True}, (LABELS - 1, 1e4 + VALUES[1])),
+    ("SparseCategoricalCrossentropy", {}, (LABELS + 1, SHARES[1])),
     ("SparseCategoricalCrossentropy", {"ignore_class": 1}, classes),
     ("SparseCategoricalCrossentropy", {"ignore_class": -1, "from_logits": True}, (LABELS - 1, VALUES[1])),
     ("SparseCategoricalCrossentropy", {}, (LABELS.reshape(2, 3), SHARES[1].reshape(2, 3, CLASSES))),

@@ -272,7 +272,7 @@ def test_function_signature(name):
 
 
 NAMES = ("mse", "MSE", "mae", "mape", "msle", "bce", "accuracy", "auc", "f1_score", "poisson",
-         "MeanSquaredError", "cosine_similarity", "mean_squared_error", "root_mean_squared_error")  # fmt: skip
+         "cosine_similarity", "MeanSquaredError", "mean_squared_error", "root_mean_squared_error")  # fmt: skip
 
 
 @pytest.mark.parametrize("identifier", [*NAMES, {"class_name": "MeanIoU", "config": {"num_classes": 3}}])

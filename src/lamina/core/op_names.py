@@ -36,6 +36,9 @@ _WORDS = {
 # Activations that a graph holds as their own class, or as another op; the others are the ops of their names.
 _ACTIVATIONS = {"relu": "ReLU", "exponential": "Exp"}
 
+# Ops that files look for in another module than the library's.
+_HOMES = {"Rearrange": "keras.src.ops.einops"}
+
 # The arguments that a class is called on. All others are settings.
 _CALLED_ON = frozenset(
     "a abs_ angle array b beta bias bins branches choicelist condition condlist constant_values coordinates data default "
@@ -52,6 +55,7 @@ _EXCEPTIONS = {
     "full_like": {"fill_value": True},
     "histogram": {"bins": False},
     "isclose": {"atol": True, "rtol": True},
+    "rearrange": {"tensor": True, "pattern": True},
     "squareplus": {"b": False},
     "trapezoid": {"x": False},
 }
@@ -84,7 +88,7 @@ def saved_class(op: Callable) -> tuple[str, str]:
     name = class_name(op)
     for module, ops in _ops().items():
         if name in ops:
-            return module, name
+            return _HOMES.get(name, module), name
     raise ValueError(
         f"serialize: {op.__name__} must be a public op to be saved in a graph; call it in a layer of your own instead."
     )
@@ -116,7 +120,7 @@ def split(
 ) -> tuple[list[Any], dict[str, Any], dict[str, Any]]:
     """The arguments of a call in three parts: (called on, called on by name, settings).
 
-    What must be called on is named: a symbolic tensor where a setting is expected.
+    Named are keywords without a place in the signature, and a symbolic tensor where a setting is expected.
     """
     parameters = _parameters(op)
     bound = inspect.Signature(list(parameters.values())).bind(*args, **kwargs)
@@ -128,7 +132,7 @@ def split(
         if parameters[name].kind is inspect.Parameter.VAR_POSITIONAL:
             called.extend(value)
         elif parameters[name].kind is inspect.Parameter.VAR_KEYWORD:
-            settings.update(value)
+            named.update(value)
         elif _EXCEPTIONS.get(op.__name__, {}).get(name, name in _CALLED_ON):
             called.append(value)
         else:

@@ -157,8 +157,7 @@ def _binary_crossentropies(y_true: Any, y_pred: Any, from_logits: bool) -> Any:
     if from_logits:
         yes, no = jax.nn.log_sigmoid(y_pred), jax.nn.log_sigmoid(-y_pred)
     else:
-        y_pred = jnp.clip(y_pred, dtypes.epsilon(), 1.0 - dtypes.epsilon())
-        yes, no = jnp.log(y_pred), jnp.log(1.0 - y_pred)
+        yes, no = jnp.log(_clip(y_pred)), jnp.log(1.0 - _clip(y_pred))
     return -(y_true * yes + (1.0 - y_true) * no)
 
 
@@ -176,7 +175,11 @@ def categorical_crossentropy(
         axis: the axis of the classes.
     """
     _check_classes("categorical_crossentropy", y_true, y_pred, axis)
-    return -jnp.sum(_smooth(y_true, label_smoothing) * _log_probabilities(y_pred, from_logits, axis), axis)
+    y_true = _smooth(y_true, label_smoothing)
+    if not from_logits:
+        return -jnp.sum(y_true * jnp.log(_probabilities(y_pred, axis)), axis)
+    shifted, log_total = _shifted(y_pred, axis)
+    return log_total * jnp.sum(y_true, axis) - jnp.sum(y_true * shifted, axis)
 
 
 @on_arrays
@@ -218,13 +221,22 @@ def sparse_categorical_crossentropy(
     """
     y_pred = as_array(y_pred)
     classes = _class_indices("sparse_categorical_crossentropy", y_true, y_pred, axis)
-    log_p = _log_probabilities(_widened(y_pred), from_logits, axis)
-    losses = _like(y_pred, -jnp.sum(_at_class(log_p, classes, axis), axis))
+    known = (classes >= 0) & (classes < y_pred.shape[axis])
+    losses = _crossentropies_at(_widened(y_pred), classes, from_logits, axis)
+    losses = _like(y_pred, jnp.where(known, losses, 0))
     if ignore_class is not None:
         valid = classes != ignore_class
         losses = jnp.where(valid, losses, 0)
         masking.set_mask(losses, valid)
     return losses
+
+
+def _crossentropies_at(y_pred: Any, classes: Any, from_logits: bool, axis: int) -> Any:
+    """`-log(p[classes])`, where no array but `y_pred` has an axis of the classes: there may be many."""
+    if not from_logits:
+        return -jnp.log(_clip(_at_class(y_pred, classes, axis) / jnp.sum(y_pred, axis)))
+    shifted, log_total = _shifted(y_pred, axis)
+    return log_total - _at_class(shifted, classes, axis)
 
 
 def categorical_generalized_cross_entropy(y_true: Any, y_pred: Any, q: float) -> Any:
@@ -235,17 +247,24 @@ def categorical_generalized_cross_entropy(y_true: Any, y_pred: Any, q: float) ->
     """
     y_pred = as_array(y_pred)
     classes = _class_indices("categorical_generalized_cross_entropy", y_true, y_pred, -1)
-    p = jnp.sum(_at_class(y_pred, classes, -1), -1)
-    return (1 - jnp.power(p, q)) / q
+    return (1 - jnp.power(_at_class(y_pred, classes, -1), q)) / q
+
+
+def _clip(p: Any) -> Any:
+    return jnp.clip(p, dtypes.epsilon(), 1.0 - dtypes.epsilon())
 
 
 def _probabilities(y_pred: Any, axis: int) -> Any:
-    y_pred = y_pred / jnp.sum(y_pred, axis, keepdims=True)
-    return jnp.clip(y_pred, dtypes.epsilon(), 1.0 - dtypes.epsilon())
+    return _clip(y_pred / jnp.sum(y_pred, axis, keepdims=True))
 
 
-def _log_probabilities(y_pred: Any, from_logits: bool, axis: int) -> Any:
-    return jax.nn.log_softmax(y_pred, axis) if from_logits else jnp.log(_probabilities(y_pred, axis))
+def _shifted(logits: Any, axis: int) -> tuple[Any, Any]:
+    """`x, log(sum(exp(x)))`, `x` the logits minus the highest: `log(softmax)` is the first minus the second.
+
+    Apart they give losses in fewer passes over the classes than `log_softmax`, of which there may be many.
+    """
+    x = logits - jax.lax.stop_gradient(jnp.max(logits, axis, keepdims=True))
+    return x, jnp.log(jnp.sum(jnp.exp(x), axis))
 
 
 def _smooth(y_true: Any, amount: float, classes: int | None = None) -> Any:
@@ -266,10 +285,10 @@ def _class_indices(who: str, y_true: Any, y_pred: Any, axis: int) -> Any:
 
 
 def _at_class(values: Any, classes: Any, axis: int) -> Any:
-    """`values` at the class, 0 elsewhere: a comparison, which XLA fuses into the sum that follows."""
+    """`values[class]` along `axis`: a comparison and a sum, which XLA fuses with what is around it."""
     axis %= values.ndim
     index = jax.lax.broadcasted_iota("int32", values.shape, axis)
-    return jnp.where(index == jnp.expand_dims(classes, axis), values, 0)
+    return jnp.sum(jnp.where(index == jnp.expand_dims(classes, axis), values, 0), axis)
 
 
 def _check_same_shape(who: str, y_true: Any, y_pred: Any) -> None:

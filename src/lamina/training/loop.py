@@ -27,16 +27,21 @@ TARGET_SECONDS = 0.08
 LOGGED_STEPS = 256  # steps of a launch whose logs are kept for callbacks that look at each
 CHUNK_BYTES = 1 << 26  # of batches of a stream that are stacked for one launch
 CHUNK_BATCHES = 32
+SMALL_ORDER = 1 << 16  # bytes
 
 
 class Feed(NamedTuple):
-    """A range of batches on the device: `count` batches of `size` rows from row `first` on."""
+    """A range of batches on the device: `count` batches of `size` rows from row `first` on.
+
+    `waits` is false where the next range follows at once, so that nobody need look at what came out.
+    """
 
     data: Any
     order: Any
     first: int
     count: int
     size: int
+    waits: bool = True
 
 
 class Pace:
@@ -59,6 +64,11 @@ class Pace:
         wanted = max(1, self._minimum, min(wanted, 1_000_000))
         limits = [self._callbacks.launch_limit(self._phase), self._capacity if self._capacity > 1 else None]
         return min([wanted, *(limit for limit in limits if limit is not None)])
+
+    @property
+    def free(self) -> bool:
+        """Whether no callback looks at single steps."""
+        return self._capacity == 1 and self._callbacks.launch_limit(self._phase) is None
 
     def measured(self, seconds: float, steps: int, compiled: bool) -> None:
         """Learn from a launch, unless it had to compile first."""
@@ -86,12 +96,14 @@ class Resident:
     def feeds(self, epoch: int, pace: Pace, launcher: Launcher) -> Iterator[Feed]:
         rows, size = self.source.rows(epoch), self.source.batch_size
         order = self.source.order(epoch)
-        order = None if order is None else jax.device_put(order)
+        if order is not None and order.nbytes > SMALL_ORDER:  # else it is quicker sent with each launch
+            order = jax.device_put(order)
         full, rest = divmod(rows, size)
         done = 0
         while done < full:
             count = min(pace.steps(), full - done)
-            yield Feed(self.data, order, done * size, count, size)
+            last = done + count == full
+            yield Feed(self.data, order, done * size, count, size, waits=not (last and rest and pace.free))
             done += count
         if rest:
             yield Feed(self.data, order, full * size, 1, rest)
@@ -173,22 +185,25 @@ def run_epoch(launcher: Launcher, data: Resident | Streamed, callbacks: Any, pha
     step, logs, model = 0, {}, callbacks.model
     feeds = data.feeds(epoch, pace, launcher)
     begin = getattr(callbacks, f"on_{phase}_batch_begin")
+    compiled, start, seen = False, time.perf_counter(), 0  # since the last look at what came out
     try:
         for feed in feeds:
             begin(step)
-            compiled = launcher.will_compile(feed)
-            start = time.perf_counter()
+            compiled |= launcher.will_compile(feed)
             out = launcher.launch(
                 feed.data, feed.order, feed.first, feed.count, size=feed.size, capacity=pace.capacity, reset=step == 0
             )
-            values = jax.device_get(out)
-            pace.measured(time.perf_counter() - start, feed.count, compiled)
-            kept = min(feed.count, pace.capacity)
-            callbacks.replay(phase, step + feed.count - kept, {k: v[:kept] for k, v in values.items()}, kept)
-            logs = {name: value[(feed.count - 1) % pace.capacity] for name, value in values.items()}
             step += feed.count
+            if not feed.waits:
+                continue
+            values = {name: np.asarray(value) for name, value in out.items()}
+            pace.measured(time.perf_counter() - start, step - seen, compiled)
+            kept = min(feed.count, pace.capacity)
+            callbacks.replay(phase, step - kept, {k: v[:kept] for k, v in values.items()}, kept)
+            logs = {name: value[(feed.count - 1) % pace.capacity] for name, value in values.items()}
             if stopped(model, phase):
                 break
+            compiled, start, seen = False, time.perf_counter(), step
     finally:
         feeds.close()
     expected = _expected(data.source)

@@ -1,0 +1,308 @@
+"""Files that go from Keras to us and from us to Keras: the same models, the same numbers, the same training."""
+
+import io
+import json
+import warnings
+import zipfile
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import h5py
+import numpy as np
+import pytest
+
+import lamina
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    import keras
+
+
+class Row(NamedTuple):
+    """A model: `make(k)` builds it with the names of the module `k`, for inputs of these shapes."""
+
+    name: str
+    make: Callable[[Any], Any]
+    shapes: tuple[tuple[int, ...], ...] = ((3, 4),)
+    integers: int = 0  # inputs are integers below
+
+    def inputs(self) -> list[np.ndarray]:
+        rng = np.random.default_rng(7)
+        if self.integers:
+            return [rng.integers(0, self.integers, shape).astype("int32") for shape in self.shapes]
+        return [rng.normal(size=shape).astype("float32") for shape in self.shapes]
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+def stack(*layers: Callable[[Any], Any], shape: tuple[int, ...] = (4,), dtype: str = "float32") -> Callable:
+    """Maker of a Sequential of `layers`, each a function of the namespace of layers."""
+    return lambda k: k.Sequential([k.Input(shape, dtype=dtype), *(make(k.layers) for make in layers)])
+
+
+def graph(body: Callable, *shapes: tuple[int, ...]) -> Callable:
+    """Maker of the model whose outputs are `body(k, *inputs)`."""
+
+    def make(k):
+        inputs = [k.Input(shape) for shape in shapes or ((4,),)]
+        outputs = body(k, *inputs)
+        return k.Model(inputs if len(inputs) > 1 else inputs[0], outputs)
+
+    return make
+
+
+def layer(name: str, *shapes: tuple[int, ...], arguments: tuple = (), **options: Any) -> Row:
+    """The row of a Sequential of one layer, or of a graph where it takes several inputs."""
+    detail = "-".join(f"{k}={v}" for k, v in options.items())
+    batched = tuple((3, *shape) for shape in shapes)
+    if len(shapes) == 1:
+        make = stack(lambda L: getattr(L, name)(*arguments, **options), shape=shapes[0])
+    else:
+        make = graph(lambda k, *inputs: getattr(k.layers, name)(*arguments, **options)(list(inputs)), *shapes)
+    return Row(f"{name}-{detail}".rstrip("-"), make, batched)
+
+
+MERGING = ("Add", "Average", "Concatenate", "Maximum", "Minimum", "Multiply")
+LAYERS = [
+    layer("Dense", (4,), arguments=(3,), activation="relu", kernel_regularizer="l2", bias_constraint="non_neg"),
+    layer("Activation", (4,), arguments=("softmax",)),
+    layer("ReLU", (4,), max_value=1.0, negative_slope=0.1),
+    layer("LeakyReLU", (4,)),
+    layer("ELU", (4,)),
+    layer("PReLU", (4,)),
+    layer("Softmax", (4,)),
+    layer("Dropout", (4,), arguments=(0.5,), seed=3),
+    layer("SpatialDropout1D", (4, 3), arguments=(0.5,)),
+    layer("GaussianNoise", (4,), arguments=(0.1,)),
+    layer("GaussianDropout", (4,), arguments=(0.1,)),
+    layer("ActivityRegularization", (4,), l2=0.1),
+    layer("Flatten", (4, 3)),
+    layer("Reshape", (4, 3), arguments=((2, -1),)),
+    layer("Permute", (4, 3), arguments=((2, 1),)),
+    layer("RepeatVector", (4,), arguments=(3,)),
+    layer("Masking", (4, 3), mask_value=0.5),
+    layer("Identity", (4,)),
+    layer("ZeroPadding1D", (4, 3)),
+    layer("ZeroPadding2D", (4, 3, 2), padding=((1, 0), (2, 1))),
+    layer("Cropping2D", (4, 5, 2)),
+    layer("UpSampling2D", (4, 3, 2)),
+    layer("Conv1D", (8, 3), arguments=(4, 3), padding="causal", dilation_rate=2),
+    layer("Conv2D", (8, 7, 3), arguments=(4, 3), strides=2, padding="same"),
+    layer("Conv2D", (8, 7, 4), arguments=(4, (3, 2)), groups=2, activation="tanh", use_bias=False),
+    layer("Conv3D", (4, 4, 4, 2), arguments=(3, 2)),
+    layer("MaxPooling1D", (8, 3)),
+    layer("MaxPooling2D", (8, 7, 3), pool_size=(2, 3), padding="same"),
+    layer("AveragePooling1D", (8, 3), strides=1),
+    layer("AveragePooling2D", (8, 7, 3)),
+    layer("GlobalMaxPooling1D", (8, 3)),
+    layer("GlobalMaxPooling2D", (8, 7, 3), keepdims=True),
+    layer("GlobalAveragePooling1D", (8, 3)),
+    layer("GlobalAveragePooling2D", (8, 7, 3)),
+    layer("BatchNormalization", (4,), momentum=0.9),
+    layer("BatchNormalization", (4, 3), axis=1, scale=False),
+    layer("LayerNormalization", (4, 3)),
+    layer("LayerNormalization", (4, 3), axis=(1, 2), center=False),
+    layer("EinsumDense", (4, 3), arguments=("abc,cd->abd",), output_shape=(None, 5), bias_axes="d"),
+    *(layer(name, (4, 3), (4, 3)) for name in MERGING),
+    layer("Subtract", (4,), (4,)),
+    layer("Dot", (4, 3), (5, 3), axes=2),
+    layer("Attention", (4, 3), (5, 3), use_scale=True),
+    layer("AdditiveAttention", (4, 3), (5, 3)),
+    layer("LSTM", (4, 3), arguments=(5,), return_sequences=True, dropout=0.2),
+    layer("GRU", (4, 3), arguments=(5,), reset_after=False),
+    layer("GRU", (4, 3), arguments=(5,), go_backwards=True),
+    layer("SimpleRNN", (4, 3), arguments=(5,)),
+]
+
+
+def shared(k, x):
+    dense = k.layers.Dense(4, activation="tanh")
+    return dense(dense(x) + x)
+
+
+def several_outputs(k, x, y):
+    both = k.layers.Concatenate()([x, y])
+    return {"first": k.layers.Dense(2, name="first")(both), "second": k.layers.Dense(1, name="second")(x)}
+
+
+def nested(k, x):
+    inner_input = k.Input((4,))
+    inner = k.Model(inner_input, k.layers.Dense(3)(k.layers.Dense(5)(inner_input)), name="inner")
+    stack = k.Sequential([k.Input((3,)), k.layers.Dense(2), k.layers.BatchNormalization()], name="stack")
+    return stack(inner(x))
+
+
+def masked(k):
+    words = k.Input((5,), dtype="int32")
+    h = k.layers.Embedding(9, 4, mask_zero=True)(words)
+    return k.Model(words, k.layers.GlobalAveragePooling1D()(k.layers.Dense(3)(h)))
+
+
+def attention(k, x):
+    return k.layers.MultiHeadAttention(2, 3, value_dim=2, dropout=0.1)(x, x, use_causal_mask=True)
+
+
+def cells(k, x):
+    L = k.layers
+    return L.RNN([L.LSTMCell(3), L.GRUCell(4), L.SimpleRNNCell(2)], return_sequences=True)(x)
+
+
+MODELS = [
+    Row("graph", graph(lambda k, x: k.layers.Dense(2)(k.layers.Dense(3, activation="relu")(x)))),
+    Row("shared layer", graph(shared)),
+    Row("several outputs", graph(several_outputs, (4,), (2,)), ((3, 4), (3, 2))),
+    Row("nested", graph(nested)),
+    Row("nested stack", lambda k: k.Sequential([k.Sequential([k.Input((4,)), k.layers.Dense(3)]), k.layers.Dense(2)])),
+    Row("masked", masked, ((3, 5),), 9),
+    Row("embedding", stack(lambda L: L.Embedding(9, 4), shape=(5,), dtype="int32"), ((3, 5),), 9),
+    Row("half precision", stack(lambda L: L.Dense(3, dtype="bfloat16"), lambda L: L.Dense(2, dtype="mixed_float16"))),
+    Row("MultiHeadAttention", graph(attention, (4, 6)), ((3, 4, 6),)),
+    Row("TimeDistributed", stack(lambda L: L.TimeDistributed(L.Dense(3)), shape=(4, 3)), ((3, 4, 3),)),
+    Row("Bidirectional", stack(lambda L: L.Bidirectional(L.LSTM(3), merge_mode="sum"), shape=(4, 3)), ((3, 4, 3),)),
+    Row("RNN", graph(cells, (4, 3)), ((3, 4, 3),)),
+    Row(
+        "masked recurrence",
+        stack(lambda L: L.Embedding(9, 4, mask_zero=True), lambda L: L.Bidirectional(L.GRU(3)), shape=(5,)),
+        ((3, 5),),
+        9,
+    ),
+]
+
+CALLS = {
+    "x + y": lambda k, x, y: x + y,
+    "1 - x": lambda k, x, y: 1 - x,
+    "x / 2": lambda k, x, y: x / 2,
+    "x // y": lambda k, x, y: x // y,
+    "x % 2": lambda k, x, y: x % 2,
+    "-abs(x) ** 2": lambda k, x, y: -(abs(x) ** 2),
+    "x @ y.T": lambda k, x, y: x @ k.ops.transpose(y),
+    "x[:, 1:]": lambda k, x, y: x[:, 1:],
+    "x[..., 0]": lambda k, x, y: x[..., 0],
+    "x > y": lambda k, x, y: k.ops.cast((x > y) & ~(x < 0), "float32"),
+    "mean": lambda k, x, y: k.ops.mean(x, 1, True),
+    "max": lambda k, x, y: k.ops.max(x, axis=(1,)),
+    "reshape": lambda k, x, y: k.ops.reshape(x, (-1, 2, 2)),
+    "concatenate": lambda k, x, y: k.ops.concatenate([x, y], axis=-1),
+    "stack": lambda k, x, y: k.ops.stack([x, y], axis=1),
+    "split": lambda k, x, y: k.ops.split(x, 2, axis=-1),
+    "where": lambda k, x, y: k.ops.where(x > 0, x, 0.0),
+    "clip": lambda k, x, y: k.ops.clip(x, 0, 1),
+    "one_hot": lambda k, x, y: k.ops.one_hot(k.ops.cast(x, "int32"), 5),
+    "einsum": lambda k, x, y: k.ops.einsum("bi,bi->b", x, y),
+    "take": lambda k, x, y: k.ops.take(x, np.array([0, 2]), axis=1),
+    "pad": lambda k, x, y: k.ops.pad(x, [[0, 0], [1, 2]]),
+    "expand and squeeze": lambda k, x, y: k.ops.squeeze(k.ops.expand_dims(x, 1), 1),
+    "top_k": lambda k, x, y: k.ops.top_k(x, 2)[0],
+    "full_like": lambda k, x, y: k.ops.full_like(x, 3.0),
+    "average": lambda k, x, y: k.ops.average(x, axis=1, weights=np.arange(4, dtype="float32")),
+    "matmul with a constant": lambda k, x, y: k.ops.matmul(x, np.ones((4, 2), "float32")),
+    "layer_normalization": lambda k, x, y: k.ops.layer_normalization(x),
+    "relu op": lambda k, x, y: k.ops.relu(x),
+    "relu activation": lambda k, x, y: k.activations.relu(x, max_value=0.5),
+    "gelu": lambda k, x, y: k.activations.gelu(x),
+    "exponential": lambda k, x, y: k.activations.exponential(x),
+    "leaky_relu": lambda k, x, y: k.activations.leaky_relu(x),
+}
+OPS = [Row(f"op {name}", graph(body, (4,), (4,)), ((3, 4), (3, 4))) for name, body in CALLS.items()]
+ROWS = LAYERS + MODELS + OPS
+
+
+def with_random_weights(model):
+    """Other values than zeros and ones, and variances that are positive."""
+    rng = np.random.default_rng(11)
+    model.set_weights([rng.uniform(0.1, 1.0, w.shape).astype(w.dtype) for w in model.get_weights()])
+    return model
+
+
+def outputs(model, inputs: list[np.ndarray]) -> list[np.ndarray]:
+    result = model(inputs if len(inputs) > 1 else inputs[0])
+    flat = list(result.values()) if isinstance(result, dict) else result if isinstance(result, (list, tuple)) else [result]
+    return [np.asarray(x, "float32") for x in flat]
+
+
+def groups(path) -> dict[str, Any]:
+    """The arrays of a .keras file by path, and the names of the groups; without seeds, which Keras does not keep."""
+    found: dict[str, Any] = {}
+    with zipfile.ZipFile(path) as archive, h5py.File(io.BytesIO(archive.read("model.weights.h5"))) as file:
+        file.visititems(lambda name, item: found.update({name: getattr(item, "shape", None)}))
+    return {name: shape for name, shape in found.items() if "seed_generator" not in name}
+
+
+def plain_config(path) -> Any:
+    """config.json without names that are numbered anew each time, and what Keras adds to objects that are met twice."""
+    with zipfile.ZipFile(path) as archive:
+        config = json.loads(archive.read("config.json"))
+    names: dict[str, str] = {}
+
+    def strip(value: Any, key: str = "") -> Any:
+        if isinstance(value, dict):
+            if key == "dtype" and value.get("class_name") == "DTypePolicy":
+                value = {**value, "shared_object_id": None}
+            return {k: strip(v, k) for k, v in value.items() if k != "shared_object_id"}
+        if isinstance(value, list):
+            return [strip(item, key if key in ("input_layers", "output_layers") else "") for item in value]
+        return value
+
+    def renamed(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {k: renamed(v) for k, v in value.items()}
+        if isinstance(value, list):
+            return [renamed(item) for item in value]
+        if isinstance(value, str):
+            return names.setdefault(value, value) if not value[-1:].isdigit() else value.rstrip("0123456789").rstrip("_")
+        return value
+
+    return renamed(strip(config))
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory) -> Callable[[Row, Any], tuple[Any, Any]]:
+    """(model, path of its file) of a row in Keras or here, made once."""
+    made: dict[tuple[str, str], tuple[Any, Any]] = {}
+    folder = tmp_path_factory.mktemp("files")
+
+    def get(row: Row, k: Any) -> tuple[Any, Any]:
+        key = (row.name, k.__name__)
+        if key not in made:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # Keras on today's JAX
+                model = with_random_weights(row.make(k))
+                path = folder / f"{len(made)}.keras"
+                model.save(path)
+            made[key] = model, path
+        return made[key]
+
+    return get
+
+
+@pytest.mark.parametrize("row", ROWS, ids=repr)
+@pytest.mark.filterwarnings("ignore")
+def test_file_of_keras_opens_here(row, files):
+    model, path = files(row, keras)
+    twin = lamina.saving.load_model(path)
+    for theirs, ours in zip(outputs(model, row.inputs()), outputs(twin, row.inputs()), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
+    for theirs, ours in zip(model.get_weights(), twin.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=repr)
+@pytest.mark.filterwarnings("ignore")
+def test_our_file_opens_in_keras(row, files):
+    model, path = files(row, lamina)
+    twin = keras.saving.load_model(path)
+    for ours, theirs in zip(outputs(model, row.inputs()), outputs(twin, row.inputs()), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
+    for ours, theirs in zip(model.get_weights(), twin.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=repr)
+def test_arrays_lie_where_keras_puts_them(row, files):
+    assert groups(files(row, lamina)[1]) == groups(files(row, keras)[1])
+
+
+@pytest.mark.parametrize("row", ROWS, ids=repr)
+def test_config_is_that_of_keras(row, files):
+    assert plain_config(files(row, lamina)[1]) == plain_config(files(row, keras)[1])
