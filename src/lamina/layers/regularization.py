@@ -76,6 +76,9 @@ class SpatialDropout(Dropout):
         super().__init__(rate, seed=seed, name=name, dtype=dtype, **kwargs)
         self.input_spec = InputSpec(ndim=self.rank + 2)
 
+    def get_config(self) -> dict[str, Any]:
+        return {"rate": self.rate, "seed": self.seed, "name": self.name, "dtype": self.dtype}  # all that Keras takes
+
     def _noise_shape(self, inputs: Any) -> tuple[int, ...]:
         return (inputs.shape[0], *(1 for _ in range(self.rank)), inputs.shape[-1])
 
@@ -111,6 +114,9 @@ class SpatialDropout2D(SpatialDropout):
     ):
         super().__init__(rate, seed=seed, name=name, dtype=dtype, **kwargs)
         self.data_format = dtypes.standardize_data_format(data_format, self._who())
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "data_format": self.data_format}
 
     def _noise_shape(self, inputs: Any) -> tuple[int, ...]:
         ones = tuple(1 for _ in range(self.rank))
@@ -198,8 +204,10 @@ class ActivityRegularization(Layer):
         self.supports_masking = True
         self.built = True
 
-    def _base_config(self) -> dict[str, Any]:
-        return {key: value for key, value in super()._base_config().items() if key != "activity_regularizer"}
+    def get_config(self) -> dict[str, Any]:
+        config = {**super().get_config(), "l1": self.l1, "l2": self.l2}
+        del config["activity_regularizer"]
+        return config
 
     def call(self, inputs: Any) -> Any:
         return inputs

@@ -52,7 +52,6 @@ from lamina.losses.functions import (
     tversky,
 )
 from lamina.losses.loss import Loss
-from lamina.losses.loss import target_kind as _target_kind
 
 __all__ = [
     "BinaryCrossentropy", "BinaryFocalCrossentropy", "CategoricalCrossentropy",
@@ -91,12 +90,3 @@ def deserialize(name: _Any, custom_objects: _Mapping[str, _Any] | None = None) -
     """The loss that `serialize` described, or that has this name."""
     with _registry.custom_objects(custom_objects):
         return get(name)
-
-
-def resolve_crossentropy(y_true: _Any, y_pred: _Any) -> _Any:
-    """The loss that `"crossentropy"` means for a target and an output; only their shapes are looked at."""
-    return {
-        "binary": binary_crossentropy,
-        "sparse_categorical": sparse_categorical_crossentropy,
-        "categorical": categorical_crossentropy,
-    }[_target_kind(y_true, y_pred)]

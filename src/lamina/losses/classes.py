@@ -15,21 +15,21 @@ BATCH = "sum_over_batch_size"
 
 
 class MeanSquaredError(LossFunctionWrapper):
-    """The loss `mean_squared_error`."""
+    """`mean((y_true - y_pred)²)` over the last axis: the loss `mean_squared_error`."""
 
     def __init__(self, reduction: Text = BATCH, name: Text = "mean_squared_error", dtype: Any = None):
         super().__init__(f.mean_squared_error, reduction, name, dtype)
 
 
 class MeanAbsoluteError(LossFunctionWrapper):
-    """The loss `mean_absolute_error`."""
+    """`mean(|y_true - y_pred|)` over the last axis: the loss `mean_absolute_error`."""
 
     def __init__(self, reduction: Text = BATCH, name: Text = "mean_absolute_error", dtype: Any = None):
         super().__init__(f.mean_absolute_error, reduction, name, dtype)
 
 
 class MeanAbsolutePercentageError(LossFunctionWrapper):
-    """The loss `mean_absolute_percentage_error`."""
+    """`100 · mean(|y_true - y_pred| / |y_true|)` over the last axis: `mean_absolute_percentage_error`."""
 
     def __init__(
         self, reduction: Text = BATCH, name: Text = "mean_absolute_percentage_error", dtype: Any = None
@@ -38,7 +38,10 @@ class MeanAbsolutePercentageError(LossFunctionWrapper):
 
 
 class MeanSquaredLogarithmicError(LossFunctionWrapper):
-    """The loss `mean_squared_logarithmic_error`."""
+    """`mean((log(1 + y_true) - log(1 + y_pred))²)` over the last axis; values below 0 count as 0.
+
+    Arguments are those of `mean_squared_logarithmic_error` and of `Loss`.
+    """
 
     def __init__(
         self, reduction: Text = BATCH, name: Text = "mean_squared_logarithmic_error", dtype: Any = None
@@ -47,7 +50,10 @@ class MeanSquaredLogarithmicError(LossFunctionWrapper):
 
 
 class Huber(LossFunctionWrapper):
-    """The loss `huber`."""
+    """`mean(e² / 2 if e ≤ delta else delta · e - delta² / 2)` over the last axis, `e = |y_true - y_pred|`.
+
+    Arguments are those of `huber` and of `Loss`.
+    """
 
     _omit_none = frozenset({"dtype", "delta"})
 
@@ -58,14 +64,17 @@ class Huber(LossFunctionWrapper):
 
 
 class LogCosh(LossFunctionWrapper):
-    """The loss `log_cosh`."""
+    """`mean(log(cosh(y_pred - y_true)))` over the last axis: the loss `log_cosh`."""
 
     def __init__(self, reduction: Text = BATCH, name: Text = "log_cosh", dtype: Any = None):
         super().__init__(f.log_cosh, reduction, name, dtype)
 
 
 class CosineSimilarity(LossFunctionWrapper):
-    """The loss `cosine_similarity`."""
+    """`-sum(y_true · y_pred) / (‖y_true‖ ‖y_pred‖)` over `axis`: -1 for the same direction.
+
+    Arguments are those of `cosine_similarity` and of `Loss`.
+    """
 
     _omit_none = frozenset({"dtype", "axis"})
 
@@ -76,21 +85,21 @@ class CosineSimilarity(LossFunctionWrapper):
 
 
 class KLDivergence(LossFunctionWrapper):
-    """The loss `kl_divergence`."""
+    """`sum(y_true · log(y_true / y_pred))` over the last axis: the loss `kl_divergence`."""
 
     def __init__(self, reduction: Text = BATCH, name: Text = "kl_divergence", dtype: Any = None):
         super().__init__(f.kl_divergence, reduction, name, dtype)
 
 
 class Poisson(LossFunctionWrapper):
-    """The loss `poisson`."""
+    """`mean(y_pred - y_true · log(y_pred))` over the last axis: the loss `poisson`."""
 
     def __init__(self, reduction: Text = BATCH, name: Text = "poisson", dtype: Any = None):
         super().__init__(f.poisson, reduction, name, dtype)
 
 
 class BinaryCrossentropy(LossFunctionWrapper):
-    """The loss `binary_crossentropy`."""
+    """`-mean(y_true · log(p) + (1 - y_true) · log(1 - p))` over `axis`: the loss `binary_crossentropy`."""
 
     def __init__(
         self,
@@ -108,7 +117,10 @@ class BinaryCrossentropy(LossFunctionWrapper):
 
 
 class BinaryFocalCrossentropy(LossFunctionWrapper):
-    """The loss `binary_focal_crossentropy`."""
+    """`mean((1 - p_t)^gamma · binary crossentropy)`, `p_t` the probability given to the target.
+
+    Arguments are those of `binary_focal_crossentropy` and of `Loss`.
+    """
 
     def __init__(
         self,
@@ -130,7 +142,7 @@ class BinaryFocalCrossentropy(LossFunctionWrapper):
 
 
 class CategoricalCrossentropy(LossFunctionWrapper):
-    """The loss `categorical_crossentropy`."""
+    """`-sum(y_true · log(p))` over the axis of the classes: the loss `categorical_crossentropy`."""
 
     def __init__(
         self,
@@ -148,7 +160,10 @@ class CategoricalCrossentropy(LossFunctionWrapper):
 
 
 class CategoricalFocalCrossentropy(LossFunctionWrapper):
-    """The loss `categorical_focal_crossentropy`."""
+    """`-sum(alpha · (1 - p)^gamma · y_true · log(p))` over the axis of the classes.
+
+    Arguments are those of `categorical_focal_crossentropy` and of `Loss`.
+    """
 
     def __init__(
         self,
@@ -168,7 +183,7 @@ class CategoricalFocalCrossentropy(LossFunctionWrapper):
 
 
 class SparseCategoricalCrossentropy(LossFunctionWrapper):
-    """The loss `sparse_categorical_crossentropy`."""
+    """`-log(p[y_true])`, `p` along the axis of the classes: the loss `sparse_categorical_crossentropy`."""
 
     _omit_none = frozenset({"dtype", "axis"})
     _keeps_integers = True
@@ -189,7 +204,10 @@ class SparseCategoricalCrossentropy(LossFunctionWrapper):
 
 
 class CategoricalGeneralizedCrossEntropy(LossFunctionWrapper):
-    """The loss `categorical_generalized_cross_entropy`."""
+    """`(1 - p[y_true]^q) / q`, with `y_true` integer classes: less moved by wrong labels than crossentropy.
+
+    Arguments are those of `categorical_generalized_cross_entropy` and of `Loss`.
+    """
 
     def __init__(
         self,
@@ -204,35 +222,44 @@ class CategoricalGeneralizedCrossEntropy(LossFunctionWrapper):
 
 
 class Hinge(LossFunctionWrapper):
-    """The loss `hinge`."""
+    """`mean(max(1 - y_true · y_pred, 0))` over the last axis, with targets -1 and 1 (or 0 and 1): `hinge`."""
 
     def __init__(self, reduction: Text = BATCH, name: Text = "hinge", dtype: Any = None):
         super().__init__(f.hinge, reduction, name, dtype)
 
 
 class SquaredHinge(LossFunctionWrapper):
-    """The loss `squared_hinge`."""
+    """`mean(max(1 - y_true · y_pred, 0)²)` over the last axis, with targets -1 and 1 (or 0 and 1).
+
+    Arguments are those of `squared_hinge` and of `Loss`.
+    """
 
     def __init__(self, reduction: Text = BATCH, name: Text = "squared_hinge", dtype: Any = None):
         super().__init__(f.squared_hinge, reduction, name, dtype)
 
 
 class CategoricalHinge(LossFunctionWrapper):
-    """The loss `categorical_hinge`."""
+    """`max(1 + max((1 - y_true) · y_pred) - sum(y_true · y_pred), 0)` over the last axis, the classes.
+
+    Arguments are those of `categorical_hinge` and of `Loss`.
+    """
 
     def __init__(self, reduction: Text = BATCH, name: Text = "categorical_hinge", dtype: Any = None):
         super().__init__(f.categorical_hinge, reduction, name, dtype)
 
 
 class Dice(LossFunctionWrapper):
-    """The loss `dice`."""
+    """`1 - 2 sum(y_true · y_pred) / (sum(y_true) + sum(y_pred))` over `axis`, all axes if `None`: `dice`."""
 
     def __init__(self, reduction: Text = BATCH, name: Text = "dice", axis: Any = None, dtype: Any = None):
         super().__init__(f.dice, reduction, name, dtype, axis=axis)
 
 
 class Tversky(LossFunctionWrapper):
-    """The loss `tversky`."""
+    """`1 - both / (both + alpha · missed + beta · invented)`, sums over `axis`, all axes if `None`.
+
+    Arguments are those of `tversky` and of `Loss`.
+    """
 
     def __init__(
         self,
@@ -247,7 +274,10 @@ class Tversky(LossFunctionWrapper):
 
 
 class Circle(LossFunctionWrapper):
-    """The loss `circle`."""
+    """`softplus(logsumexp(losses of pairs of one class) + logsumexp(losses of the other pairs))`.
+
+    Arguments are those of `circle` and of `Loss`.
+    """
 
     def __init__(
         self,

@@ -405,7 +405,7 @@ def geomspace(
 @op
 def get_item(x: Any, key: Any) -> Any:
     """`x[key]`."""
-    return x[key]
+    return x[tuple(key) if isinstance(key, list) else key]  # files keep a tuple as a list
 
 
 @op

@@ -279,7 +279,8 @@ class Trainer:
             if self._compiled_loss is not None:
                 self._compiled_loss.build(outputs)
             self._compiled_metrics.build(tree_util.tree_map(_symbol, y), outputs)
-        if train and self.optimizer is not None and not self.optimizer.built:
+        ready = all(each.built for each in layer._flatten_layers(include_self=False))
+        if train and self.optimizer is not None and not self.optimizer.built and ready:
             self.optimizer.build(layer.trainable_variables)
 
     def _abstract_outputs(self, symbols: Any, unbuilt: bool) -> Any:
