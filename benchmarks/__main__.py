@@ -1,8 +1,8 @@
 """Run every workload on every peer, each in its own process, and print the tables.
 
-    python -m benchmarks                                   # all of it
-    python -m benchmarks --quick                           # three workloads, fewer rows, one round
-    python -m benchmarks --workloads mlp,lstm --peers lamina,torch --markdown table.md
+python -m benchmarks                                   # all of it
+python -m benchmarks --quick                           # three workloads, fewer rows, one round
+python -m benchmarks --workloads mlp,lstm --peers lamina,torch --markdown table.md
 """
 
 import argparse

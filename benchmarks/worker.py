@@ -108,9 +108,7 @@ class KerasRun(Run):
 
         clock = Clock()
         clock.start = time.perf_counter()
-        self.model.fit(
-            self.x, self.y, batch_size=self.workload.batch, epochs=epochs, verbose=0, callbacks=[clock]
-        )
+        self.model.fit(self.x, self.y, batch_size=self.workload.batch, epochs=epochs, verbose=0, callbacks=[clock])
         return times
 
     def evaluate(self) -> None:

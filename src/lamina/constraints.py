@@ -96,11 +96,7 @@ class MinMaxNorm(_Norm):
     """
 
     def __init__(
-        self,
-        min_value: float = 0.0,
-        max_value: float = 1.0,
-        rate: float = 1.0,
-        axis: int | Sequence[int] = 0,
+        self, min_value: float = 0.0, max_value: float = 1.0, rate: float = 1.0, axis: int | Sequence[int] = 0
     ):
         self._check_bounds(min_value, max_value)
         if not (isinstance(rate, Real) and 0 <= rate <= 1):

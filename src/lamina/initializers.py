@@ -217,9 +217,7 @@ class VarianceScaling(RandomInitializer):
             return random.uniform(shape, -limit, limit, dtype=dtype, seed=self.seed)
         if self.distribution == "untruncated_normal":
             return random.normal(shape, 0.0, math.sqrt(variance), dtype=dtype, seed=self.seed)
-        return random.truncated_normal(
-            shape, 0.0, math.sqrt(variance) / _TRUNCATED_STDDEV, dtype=dtype, seed=self.seed
-        )
+        return random.truncated_normal(shape, 0.0, math.sqrt(variance) / _TRUNCATED_STDDEV, dtype=dtype, seed=self.seed)
 
 
 class _Scaled(VarianceScaling):
@@ -228,10 +226,7 @@ class _Scaled(VarianceScaling):
     variant: tuple[float, str, str]
 
     def __init__(
-        self,
-        seed: Any = None,
-        input_axes: Sequence[int] | None = None,
-        output_axes: Sequence[int] | None = None,
+        self, seed: Any = None, input_axes: Sequence[int] | None = None, output_axes: Sequence[int] | None = None
     ):
         super().__init__(*self.variant, seed=seed, input_axes=input_axes, output_axes=output_axes)
 
@@ -328,11 +323,7 @@ class STFT(Initializer):
     """
 
     def __init__(
-        self,
-        side: str = "real",
-        window: Any = "hann",
-        scaling: str | None = "density",
-        periodic: bool = False,
+        self, side: str = "real", window: Any = "hann", scaling: str | None = "density", periodic: bool = False
     ):
         if side not in ("real", "imag"):
             raise ValueError(f"STFT: side must be 'real' or 'imag', got {side!r}.")

@@ -151,9 +151,7 @@ def uniform(
     return jax.random.uniform(key, shape, dtype, minval, maxval)
 
 
-def normal(
-    shape: Sequence[int], mean: Any = 0.0, stddev: Any = 1.0, dtype: Any = None, seed: Any = None
-) -> jax.Array:
+def normal(shape: Sequence[int], mean: Any = 0.0, stddev: Any = 1.0, dtype: Any = None, seed: Any = None) -> jax.Array:
     """Samples of N(mean, stddev²).
 
     Args:
@@ -187,9 +185,7 @@ def truncated_normal(
     return jax.random.truncated_normal(key, -2.0, 2.0, shape, dtype) * stddev + mean
 
 
-def randint(
-    shape: Sequence[int], minval: Any, maxval: Any, dtype: Any = "int32", seed: Any = None
-) -> jax.Array:
+def randint(shape: Sequence[int], minval: Any, maxval: Any, dtype: Any = "int32", seed: Any = None) -> jax.Array:
     """Integers, each of minval, ..., maxval - 1 as likely.
 
     Args:
@@ -250,9 +246,7 @@ def beta(shape: Sequence[int], alpha: Any, beta: Any, dtype: Any = None, seed: A
     return jax.random.beta(draw_seed(seed), a, b, tuple(shape), _float("beta", dtype))
 
 
-def binomial(
-    shape: Sequence[int], counts: Any, probabilities: Any, dtype: Any = None, seed: Any = None
-) -> jax.Array:
+def binomial(shape: Sequence[int], counts: Any, probabilities: Any, dtype: Any = None, seed: Any = None) -> jax.Array:
     """How many of `counts` trials succeed, each with the given probability.
 
     Args:
@@ -277,9 +271,7 @@ def shuffle(x: Any, axis: int = 0, seed: Any = None) -> jax.Array:
     return jax.random.permutation(draw_seed(seed), jnp.asarray(x), axis, independent=True)
 
 
-def dropout(
-    inputs: Any, rate: float, noise_shape: Sequence[int | None] | None = None, seed: Any = None
-) -> jax.Array:
+def dropout(inputs: Any, rate: float, noise_shape: Sequence[int | None] | None = None, seed: Any = None) -> jax.Array:
     """`inputs / (1 - rate)`, where each element is 0 with probability `rate`.
 
     Args:

@@ -266,8 +266,7 @@ def test_evaluate_and_predict_have_a_line(model, clock, capsys, phase, logs):
 
 
 @pytest.mark.parametrize(
-    "value, text",
-    [(0.5, "0.5000"), (-2.0, "-2.0000"), (0.0005, "5.0000e-04"), (np.array([1.0, 2.0]), "1.5000")],
+    "value, text", [(0.5, "0.5000"), (-2.0, "-2.0000"), (0.0005, "5.0000e-04"), (np.array([1.0, 2.0]), "1.5000")]
 )
 def test_values_are_readable(clock, screen, value, text):
     Progbar(4).update(1, [("loss", value)])

@@ -140,11 +140,7 @@ WRONG = [
     (ValueError, lambda: OptimizerMap(SGD(), {"a": scaled()}), "optimizer must be a single Optimizer"),
     (ValueError, lambda: OptimizerMap(SGD(), {"a.*": SGD(), "ab.*": SGD()})["abc"], "must match one, got"),
     (TypeError, lambda: MultiOptimizer(3), "optimizer_map must be an OptimizerMap, got 3"),
-    (
-        ValueError,
-        lambda: MultiOptimizer(lambda v: "sgd").build([kernel()]),
-        "must give single optimizers, got 'sgd'",
-    ),
+    (ValueError, lambda: MultiOptimizer(lambda v: "sgd").build([kernel()]), "must give single optimizers, got 'sgd'"),
     (AttributeError, lambda: MultiOptimizer(OptimizerMap(SGD())).learning_rate, "one of its optimizers"),
 ]
 

@@ -136,8 +136,6 @@ def test_a_configuration_is_refused_with_the_remedy():
 
 def test_only_pairs_of_init_and_update_are_transformations():
     assert is_transformation(optax.sgd(0.1))
-    assert not any(
-        is_transformation(x) for x in (optax.sgd, optimizers.Adam(), "adam", {"init": 1}, (len, len))
-    )
+    assert not any(is_transformation(x) for x in (optax.sgd, optimizers.Adam(), "adam", {"init": 1}, (len, len)))
     with pytest.raises(TypeError, match="transformation must have functions init and update, got 3"):
         OptaxOptimizer(3)

@@ -43,9 +43,7 @@ class Momentum(Optimizer):
         return {**super().get_config(), "momentum": self.momentum}
 
 
-@pytest.mark.parametrize(
-    "common", [{}, {"gradient_accumulation_steps": 2}, {"weight_decay": 0.1, "clipnorm": 0.5}]
-)
+@pytest.mark.parametrize("common", [{}, {"gradient_accumulation_steps": 2}, {"weight_decay": 0.1, "clipnorm": 0.5}])
 @pytest.mark.parametrize("compiled", [False, True])
 def test_an_optimizer_with_update_step_equals_the_one_with_a_rule(common, compiled):
     mine, theirs = kernel(), kernel()
@@ -91,9 +89,7 @@ def test_configuration_of_a_users_optimizer_round_trips():
 
 
 def test_an_optimizer_without_a_step_says_so():
-    with pytest.raises(
-        NotImplementedError, match=r'Optimizer "mine": must override rule\(\) or update_step\(\)'
-    ):
+    with pytest.raises(NotImplementedError, match=r'Optimizer "mine": must override rule\(\) or update_step\(\)'):
         Optimizer(0.1, name="mine").apply([ones()], [kernel()])
 
 
@@ -138,9 +134,7 @@ def test_the_learning_rate_is_set_by_number_variable_and_schedule():
         rates.append(float(optimizer.learning_rate))
         optimizer.apply([ones()], [variable])
     assert rates == [1.0, 2.0]
-    with pytest.raises(
-        TypeError, match=r'SGD "sgd\w*": learning_rate must not be set to a number where a schedule'
-    ):
+    with pytest.raises(TypeError, match=r'SGD "sgd\w*": learning_rate must not be set to a number where a schedule'):
         optimizer.learning_rate = 0.5
 
 
@@ -245,9 +239,7 @@ def test_an_optimizer_builds_itself_inside_a_compiled_step():
 def test_add_optimizer_variables_makes_them_weight_by_weight():
     optimizer, one, two = SGD(), kernel(), kernel(name="other")
     two.overwrite_with_gradient = True
-    first, second = optimizer.add_optimizer_variables(
-        [one, two], ["a", "b"], ["zeros", lambda shape, dtype: ones()]
-    )
+    first, second = optimizer.add_optimizer_variables([one, two], ["a", "b"], ["zeros", lambda shape, dtype: ones()])
     assert [v.name for v in optimizer.variables[2:]] == ["kernel_a", "kernel_b"]
     assert first[1] is None and second[1] is None
     np.testing.assert_array_equal(second[0].numpy(), ones())
@@ -283,9 +275,7 @@ def test_weights_of_a_wrong_shape_change_nothing():
     optimizer = Adam()
     optimizer.build([kernel()])
     weights = [np.int32(5), np.float32(0.5), np.ones((2, 3)), np.ones((3, 2))]
-    with pytest.raises(
-        ValueError, match=r'weight "\w+/kernel_velocity" must have shape \(2, 3\), got \(3, 2\)'
-    ):
+    with pytest.raises(ValueError, match=r'weight "\w+/kernel_velocity" must have shape \(2, 3\), got \(3, 2\)'):
         optimizer.set_weights(weights)
     assert int(optimizer.iterations) == 0
     optimizer.set_weights([*weights[:3], np.ones((2, 3))])
@@ -299,42 +289,24 @@ WRONG = [
     (lambda: SGD(None), "SGD: learning_rate must be a number"),
     (lambda: SGD(np.ones(2)), "SGD: learning_rate must be a number"),
     (lambda: SGD(speed=1), "SGD: arguments must be known ones, got speed"),
-    (
-        lambda: SGD(clipnorm=1.0, clipvalue=1.0),
-        "SGD: only one of clipnorm, clipvalue, global_clipnorm must be set",
-    ),
+    (lambda: SGD(clipnorm=1.0, clipvalue=1.0), "SGD: only one of clipnorm, clipvalue, global_clipnorm must be set"),
     (lambda: Adam(clipnorm=-1.0), "Adam: clipnorm must be a number of at least 0, got -1.0"),
     (lambda: Adam(beta_1=2.0), r"Adam: beta_1 must be a number in \[0, 1\], got 2.0"),
     (lambda: Adam(epsilon=-1e-3), "Adam: epsilon must be a number of at least 0"),
     (lambda: Adam(ema_momentum=1.5, use_ema=True), r"Adam: ema_momentum must be a number in \[0, 1\]"),
-    (
-        lambda: Adam(ema_overwrite_frequency=1.5),
-        "Adam: ema_overwrite_frequency must be an integer of at least 1",
-    ),
-    (
-        lambda: Adam(gradient_accumulation_steps=1),
-        "gradient_accumulation_steps must be an integer of at least 2",
-    ),
+    (lambda: Adam(ema_overwrite_frequency=1.5), "Adam: ema_overwrite_frequency must be an integer of at least 1"),
+    (lambda: Adam(gradient_accumulation_steps=1), "gradient_accumulation_steps must be an integer of at least 2"),
     (lambda: Adam(loss_scale_factor=-1.0), "Adam: loss_scale_factor must be a number above 0"),
     (lambda: optimizers.AdamW(weight_decay=None), "AdamW: weight_decay must be a number, got None"),
     (lambda: optimizers.Lion(beta_1=0.0), r"beta_1 must be a number in \(0, 1\], got 0.0"),
-    (
-        lambda: optimizers.Ftrl(learning_rate_power=1.0),
-        "learning_rate_power must be a number of at most 0, got 1.0",
-    ),
+    (lambda: optimizers.Ftrl(learning_rate_power=1.0), "learning_rate_power must be a number of at most 0, got 1.0"),
     (
         lambda: optimizers.Ftrl(l1_regularization_strength=-1),
         "l1_regularization_strength must be a number of at least 0",
     ),
     (lambda: optimizers.Muon(momentum=7), r"Muon: momentum must be a number in \[0, 1\], got 7"),
-    (
-        lambda: optimizers.LossScaleOptimizer(Adam(), clipnorm=1.0),
-        "clipnorm must be set on the inner_optimizer",
-    ),
-    (
-        lambda: optimizers.LossScaleOptimizer(Adam(), initial_scale=0.0),
-        "initial_scale must be a number above 0",
-    ),
+    (lambda: optimizers.LossScaleOptimizer(Adam(), clipnorm=1.0), "clipnorm must be set on the inner_optimizer"),
+    (lambda: optimizers.LossScaleOptimizer(Adam(), initial_scale=0.0), "initial_scale must be a number above 0"),
     (lambda: SGD().apply([ones()]), "must be built, or given variables"),
     (lambda: SGD().apply([ones()] * 2, [kernel()]), "grads must be one for each of 1 variables, got 2"),
     (lambda: SGD().apply([None], [kernel()]), "at least one variable must have a gradient, got None for all"),
@@ -357,9 +329,7 @@ def test_wrong_arguments_are_refused(wrong, message):
 def test_other_variables_are_refused_and_nothing_changes():
     optimizer, variable, stranger = SGD(1.0), kernel(), kernel(name="stranger")
     optimizer.build([variable])
-    with pytest.raises(
-        ValueError, match='variables must be those it was built with, got "stranger"; make a new'
-    ):
+    with pytest.raises(ValueError, match='variables must be those it was built with, got "stranger"; make a new'):
         optimizer.apply([ones(), ones()], [variable, stranger])
     np.testing.assert_array_equal(variable.numpy(), ones())
 

@@ -28,10 +28,7 @@ CORNERS = [
     (schedules.PolynomialDecay(1.0, 10, 0.5), {0: 1.0, 5: 0.75, 10: 0.5, 99: 0.5}),
     (schedules.PolynomialDecay(1.0, 10, 0.0, cycle=True), {10: 0.0, 15: 0.25, 20: 0.0}),
     (schedules.CosineDecay(1.0, 10, alpha=0.5), {0: 1.0, 5: 0.75, 10: 0.5, 99: 0.5}),
-    (
-        schedules.CosineDecay(0.0, 10, warmup_target=1.0, warmup_steps=4),
-        {0: 0.0, 2: 0.5, 4: 1.0, 9: 0.5, 14: 0.0},
-    ),
+    (schedules.CosineDecay(0.0, 10, warmup_target=1.0, warmup_steps=4), {0: 0.0, 2: 0.5, 4: 1.0, 9: 0.5, 14: 0.0}),
     (schedules.CosineDecayRestarts(1.0, 10, m_mul=0.5), {0: 1.0, 5: 0.5, 10: 0.5, 20: 0.25, 30: 0.25}),
 ]
 
@@ -83,10 +80,7 @@ WRONG = [
     (lambda: schedules.ExponentialDecay(1.0, 0, 0.5), "ExponentialDecay: decay_steps must be above 0"),
     (lambda: schedules.InverseTimeDecay(1.0, 0, 0.5), "InverseTimeDecay: decay_steps must be above 0"),
     (lambda: schedules.PolynomialDecay(1.0, 0), "PolynomialDecay: decay_steps must be above 0"),
-    (
-        lambda: schedules.PiecewiseConstantDecay([1], [1.0]),
-        "must be one more than boundaries, got 1 values and 1",
-    ),
+    (lambda: schedules.PiecewiseConstantDecay([1], [1.0]), "must be one more than boundaries, got 1 values and 1"),
 ]
 
 

@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tests.ops.table import BINARY, ROWS, UNARY, Row, booleans, floats, integers
 
 from lamina import ops
 from lamina.core import op_names
+from tests.ops.table import BINARY, ROWS, UNARY, Row, booleans, floats, integers
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -20,7 +20,11 @@ NAMESPACES = {"": (keras.ops, ops)} | {
     name: (getattr(keras.ops, name), getattr(ops, name)) for name in ("image", "linalg", "nn", "numpy")
 }
 PUBLIC = [f"{path}.{name}" for path, (theirs, _) in NAMESPACES.items() for name in dir(theirs) if name[0] != "_"]
-OPS = [name for name in PUBLIC if inspect.isfunction(getattr(NAMESPACES[name.partition(".")[0]][0], name.partition(".")[2]))]
+OPS = [
+    name
+    for name in PUBLIC
+    if inspect.isfunction(getattr(NAMESPACES[name.partition(".")[0]][0], name.partition(".")[2]))
+]
 
 
 @pytest.mark.parametrize("name", OPS)

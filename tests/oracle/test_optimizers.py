@@ -149,9 +149,7 @@ def test_keras_reads_our_configuration_and_we_read_its(name):
     assert optimizers.deserialize(keras.optimizers.serialize(theirs)).get_config() == theirs.get_config()
 
 
-@pytest.mark.parametrize(
-    "name", [*PLAIN, "LossScaleOptimizer", "MultiOptimizer", "OptimizerMap", "Optimizer"]
-)
+@pytest.mark.parametrize("name", [*PLAIN, "LossScaleOptimizer", "MultiOptimizer", "OptimizerMap", "Optimizer"])
 def test_signatures_are_those_of_keras(name):
     ours, theirs = (inspect.signature(getattr(m, name)) for m in (optimizers, keras.optimizers))
     assert [(p.name, p.default, p.kind) for p in ours.parameters.values()] == [

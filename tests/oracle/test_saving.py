@@ -218,7 +218,9 @@ def with_random_weights(model):
 
 def outputs(model, inputs: list[np.ndarray]) -> list[np.ndarray]:
     result = model(inputs if len(inputs) > 1 else inputs[0])
-    flat = list(result.values()) if isinstance(result, dict) else result if isinstance(result, (list, tuple)) else [result]
+    flat = (
+        list(result.values()) if isinstance(result, dict) else result if isinstance(result, (list, tuple)) else [result]
+    )
     return [np.asarray(x, "float32") for x in flat]
 
 
@@ -312,7 +314,11 @@ def blocks(k) -> type:
         def __init__(self, width=3, **kwargs):
             super().__init__(**kwargs)
             self.width = width
-            self.stack = [k.layers.Dense(width), k.layers.Dense(width), [k.layers.Dense(width), {"a": k.layers.Dense(2)}]]
+            self.stack = [
+                k.layers.Dense(width),
+                k.layers.Dense(width),
+                [k.layers.Dense(width), {"a": k.layers.Dense(2)}],
+            ]
             self.named = {"y": k.layers.Dense(2), "x": k.layers.BatchNormalization()}
             self._hidden = k.layers.Dense(2)
             self.again = self.stack[0]
@@ -406,13 +412,15 @@ OPTIMIZERS: dict[str, dict[str, Any]] = {
 def compiled(k, name: str, options: dict[str, Any]):
     model = k.Sequential([k.Input((4,)), k.layers.Dense(3, activation="tanh"), k.layers.Dense(1)])
     optimizer = getattr(k.optimizers, name)(0.01, **options)
-    model.compile(optimizer, k.losses.Huber(delta=0.5), metrics=["mae", k.metrics.RootMeanSquaredError()])
+    model.compile(
+        optimizer, k.losses.BinaryCrossentropy(from_logits=True), metrics=["mae", k.metrics.RootMeanSquaredError()]
+    )
     return with_random_weights(model)
 
 
 def fit(model, epochs: int) -> None:
     rng = np.random.default_rng(5)
-    x, y = rng.normal(size=(24, 4)).astype("float32"), rng.normal(size=(24, 1)).astype("float32")
+    x, y = rng.normal(size=(24, 4)).astype("float32"), rng.integers(0, 2, (24, 1)).astype("float32")
     model.fit(x, y, batch_size=8, epochs=epochs, shuffle=False, verbose=0)
 
 
@@ -443,4 +451,4 @@ def test_files_of_weights(source, target, limit, tmp_path):
     twin.load_weights(path)
     for theirs, ours in zip(model.get_weights(), twin.get_weights(), strict=True):
         np.testing.assert_array_equal(ours, theirs)
-    assert len(list(tmp_path.iterdir())) == (1 if limit is None else 4)
+    assert len(list(tmp_path.iterdir())) == (1 if limit is None else 3)

@@ -87,18 +87,14 @@ def torch_loader():
 
 STREAMS = [
     pytest.param(lambda keras: KerasRows() if keras else Rows(), {}, id="PyDataset"),
-    pytest.param(
-        lambda keras: KerasRows() if keras else Rows(), dict(class_weight={2: 3}), id="weighted PyDataset"
-    ),
+    pytest.param(lambda keras: KerasRows() if keras else Rows(), dict(class_weight={2: 3}), id="weighted PyDataset"),
     pytest.param(lambda keras: tf.data.Dataset.from_tensor_slices((X, LABELS)).batch(4), {}, id="tf.data"),
     pytest.param(
         lambda keras: tf.data.Dataset.from_tensor_slices((X, LABELS)).batch(4),
         dict(class_weight={2: 3.0, 5: 0.5}),
         id="weighted tf.data",
     ),
-    pytest.param(
-        lambda keras: tf.data.Dataset.from_tensor_slices({"a": X}).batch(4), {}, id="tf.data of dicts"
-    ),
+    pytest.param(lambda keras: tf.data.Dataset.from_tensor_slices({"a": X}).batch(4), {}, id="tf.data of dicts"),
     pytest.param(lambda keras: tf.data.Dataset.from_tensor_slices(X).batch(4), {}, id="tf.data of x"),
     pytest.param(lambda keras: torch_loader(), {}, id="torch"),
     pytest.param(lambda keras: (Rows()[i] for i in range(3)), {}, id="generator"),

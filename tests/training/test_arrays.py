@@ -10,12 +10,7 @@ import torch
 
 from lamina.core import dtypes
 from lamina.core.variable import Variable
-from lamina.training.data import (
-    make_source,
-    pack_x_y_sample_weight,
-    train_validation_split,
-    unpack_x_y_sample_weight,
-)
+from lamina.training.data import make_source, pack_x_y_sample_weight, train_validation_split, unpack_x_y_sample_weight
 
 ROWS = np.arange(12, dtype="float32").reshape(4, 3)
 
@@ -30,9 +25,7 @@ ARRAY_LIKE = [
     pytest.param(tuple(map(tuple, ROWS.tolist())), id="tuples"),
     pytest.param([list(row) for row in ROWS], id="lists of NumPy scalars"),
     pytest.param(pd.DataFrame(ROWS), id="DataFrame"),
-    pytest.param(
-        pd.DataFrame({"a": ROWS[:, 0].astype(int), "b": ROWS[:, 1], "c": ROWS[:, 2]}), id="mixed columns"
-    ),
+    pytest.param(pd.DataFrame({"a": ROWS[:, 0].astype(int), "b": ROWS[:, 1], "c": ROWS[:, 2]}), id="mixed columns"),
     pytest.param(torch.tensor(ROWS), id="torch"),
     pytest.param(torch.tensor(ROWS, requires_grad=True), id="torch with gradient"),
     pytest.param(torch.tensor(ROWS, dtype=torch.bfloat16), id="torch bfloat16"),
@@ -96,9 +89,7 @@ WRONG_ARRAYS = [
     pytest.param(
         dict(x=ROWS, y=ROWS[:3]), r"fit: all arrays must have the same number of rows, got x 4, y 3\.", id="y"
     ),
-    pytest.param(
-        dict(x={"a": ROWS, "b": ROWS[:2]}, y=ROWS), r"got x\['a'\] 4, x\['b'\] 2, y 4\.", id="a part of x"
-    ),
+    pytest.param(dict(x={"a": ROWS, "b": ROWS[:2]}, y=ROWS), r"got x\['a'\] 4, x\['b'\] 2, y 4\.", id="a part of x"),
     pytest.param(dict(x=ROWS[:0], y=ROWS[:0]), "the data must not be empty, got x 0, y 0", id="no rows"),
     pytest.param(dict(x=[]), "x must hold at least one array, got none", id="no array"),
     pytest.param(dict(x=None), r"x must be arrays .* got builtins.NoneType", id="None"),
@@ -107,56 +98,34 @@ WRONG_ARRAYS = [
     pytest.param(dict(x=np.array([{}, 1])), "x must hold numbers, got dtype object", id="objects"),
     pytest.param(dict(x=pd.DataFrame({"a": ["u"], "b": [1]})), "got dtype object", id="a column of strings"),
     pytest.param(dict(x=[[1, 2], [3]]), "x must be a list whose rows have one length", id="ragged lists"),
-    pytest.param(
-        dict(x={"a": np.float32(1)}), r"x\['a'\] must have a first axis of rows", id="a single number"
-    ),
+    pytest.param(dict(x={"a": np.float32(1)}), r"x\['a'\] must have a first axis of rows", id="a single number"),
     pytest.param(dict(x={"a": object()}), r"x\['a'\] must be arrays", id="an object"),
     pytest.param(dict(x=lambda: None), "got builtins.function; call the function", id="a generator function"),
-    pytest.param(
-        dict(x=ROWS, y=(i for i in ROWS)), "y must be arrays .* got builtins.generator", id="y a generator"
-    ),
+    pytest.param(dict(x=ROWS, y=(i for i in ROWS)), "y must be arrays .* got builtins.generator", id="y a generator"),
     pytest.param(
         dict(x=tf.ragged.constant([[1], [2, 3]])),
         r"x must be arrays .* got tensorflow.RaggedTensor",
         id="a ragged tensor",
     ),
+    pytest.param(dict(x=ROWS, sample_weight=ROWS[:, 0]), "sample_weight needs targets y", id="weights without y"),
     pytest.param(
-        dict(x=ROWS, sample_weight=ROWS[:, 0]), "sample_weight needs targets y", id="weights without y"
+        dict(x=ROWS, y=[ROWS, ROWS], sample_weight=ROWS), r"must have shape \(rows,\), got \(4, 3\)", id="weight shape"
     ),
     pytest.param(
-        dict(x=ROWS, y=[ROWS, ROWS], sample_weight=ROWS),
-        r"must have shape \(rows,\), got \(4, 3\)",
-        id="weight shape",
+        dict(x=ROWS, y=[ROWS, ROWS], sample_weight=[ROWS[:, 0]]), "must have the structure of y", id="weight structure"
     ),
     pytest.param(
-        dict(x=ROWS, y=[ROWS, ROWS], sample_weight=[ROWS[:, 0]]),
-        "must have the structure of y",
-        id="weight structure",
+        dict(x=ROWS, y=ROWS, sample_weight=ROWS[:, 0], class_weight={0: 1}), "must not both be given", id="two weights"
     ),
     pytest.param(
-        dict(x=ROWS, y=ROWS, sample_weight=ROWS[:, 0], class_weight={0: 1}),
-        "must not both be given",
-        id="two weights",
+        dict(x=ROWS, y=[ROWS], class_weight={0: 1}), "class_weight needs one array", id="class weight, outputs"
     ),
-    pytest.param(
-        dict(x=ROWS, y=[ROWS], class_weight={0: 1}),
-        "class_weight needs one array",
-        id="class weight, outputs",
-    ),
-    pytest.param(
-        dict(x=ROWS, class_weight={0: 1}), "class_weight needs one array", id="class weight without y"
-    ),
-    pytest.param(
-        dict(x=ROWS, y=ROWS, class_weight=[1, 2]), "class_weight must be a dict", id="class weight list"
-    ),
-    pytest.param(
-        dict(x=ROWS, batch_size=0), "batch_size must be an integer of at least 1, got 0", id="batch_size"
-    ),
+    pytest.param(dict(x=ROWS, class_weight={0: 1}), "class_weight needs one array", id="class weight without y"),
+    pytest.param(dict(x=ROWS, y=ROWS, class_weight=[1, 2]), "class_weight must be a dict", id="class weight list"),
+    pytest.param(dict(x=ROWS, batch_size=0), "batch_size must be an integer of at least 1, got 0", id="batch_size"),
     pytest.param(dict(x=ROWS, batch_size=2.0), "batch_size must be an integer", id="a float batch_size"),
     pytest.param(dict(x=ROWS, steps=-1), "steps must be an integer of at least 1, got -1", id="steps"),
-    pytest.param(
-        dict(x=ROWS, batch_size=2, steps=3), "at most the number of batches, 2 of 2 rows", id="many steps"
-    ),
+    pytest.param(dict(x=ROWS, batch_size=2, steps=3), "at most the number of batches, 2 of 2 rows", id="many steps"),
     pytest.param(dict(x=ROWS, steps=5), "at most the number of batches", id="more steps than rows"),
     pytest.param(dict(x=ROWS, shuffle="rows"), "shuffle must be True, False or 'batch'", id="shuffle"),
 ]
@@ -210,16 +179,14 @@ def test_class_weights_of_labels_with_a_time_axis():
 
 
 @pytest.mark.parametrize(
-    ("parts", "packed"),
-    [((1,), 1), (([1],), ([1],)), ((1, 2), (1, 2)), ((1, 2, 3), (1, 2, 3)), ((1, None, 3), 1)],
+    ("parts", "packed"), [((1,), 1), (([1],), ([1],)), ((1, 2), (1, 2)), ((1, 2, 3), (1, 2, 3)), ((1, None, 3), 1)]
 )
 def test_packing(parts, packed):
     assert pack_x_y_sample_weight(*parts) == packed
 
 
 @pytest.mark.parametrize(
-    ("data", "parts"),
-    [(1, (1, None, None)), ((1,), (1, None, None)), ([1, 2], (1, 2, None)), ((1, 2, 3), (1, 2, 3))],
+    ("data", "parts"), [(1, (1, None, None)), ((1,), (1, None, None)), ([1, 2], (1, 2, None)), ((1, 2, 3), (1, 2, 3))]
 )
 def test_unpacking(data, parts):
     assert unpack_x_y_sample_weight(data) == parts
@@ -250,11 +217,7 @@ def test_the_split_of_an_autoencoder_stays_one_array():
         (ROWS, 1.5, "validation_split must be between 0 and 1, got"),
         (ROWS, 0.01, None),
         (ROWS[:1], 0.5, "must leave rows on both sides"),
-        (
-            (i for i in ROWS),
-            0.5,
-            "takes the last rows of arrays, got builtins.generator; give validation_data",
-        ),
+        ((i for i in ROWS), 0.5, "takes the last rows of arrays, got builtins.generator; give validation_data"),
     ],
 )
 def test_a_split_that_cannot_be(x, share, message):

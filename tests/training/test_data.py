@@ -345,19 +345,13 @@ def test_a_dataset_may_give_x_without_a_tuple(batch):
 
 
 WRONG_BATCHES = [
-    pytest.param(
-        (X, Y, Y, Y), r"fit: a batch of builtins.generator must be a tuple .* got a tuple of 4\.", id="4"
-    ),
+    pytest.param((X, Y, Y, Y), r"fit: a batch of builtins.generator must be a tuple .* got a tuple of 4\.", id="4"),
     pytest.param((), "got a tuple of 0", id="0"),
     pytest.param(X, "must be a tuple .* got numpy.ndarray", id="no tuple"),
     pytest.param(None, "got builtins.NoneType", id="None"),
-    pytest.param(
-        (X, Y[:3]), "in a batch of builtins.generator: all arrays must have .* x 10, y 3", id="lengths"
-    ),
+    pytest.param((X, Y[:3]), "in a batch of builtins.generator: all arrays must have .* x 10, y 3", id="lengths"),
     pytest.param((X[:0], Y[:0]), "must not be empty", id="empty"),
-    pytest.param(
-        (X, 3.0), "y must have a first axis of rows, got a single number; batch the data", id="a number"
-    ),
+    pytest.param((X, 3.0), "y must have a first axis of rows, got a single number; batch the data", id="a number"),
     pytest.param((np.array(["a"]),), "x must hold numbers", id="strings"),
     pytest.param(({"a": object()}, Y), r"x\['a'\] must be arrays", id="an object"),
 ]
@@ -395,9 +389,7 @@ def test_class_weights_beside_sample_weights_in_a_batch_are_refused():
 
 
 @pytest.mark.parametrize(
-    "tensor",
-    [tf.ragged.constant([[1], [2, 3]]), tf.sparse.from_dense([[0, 1], [2, 0]])],
-    ids=["ragged", "sparse"],
+    "tensor", [tf.ragged.constant([[1], [2, 3]]), tf.sparse.from_dense([[0, 1], [2, 0]])], ids=["ragged", "sparse"]
 )
 def test_tensors_that_are_not_dense_are_refused(tensor):
     with pytest.raises(ValueError, match="fit: x must give dense tensors"):
@@ -405,9 +397,7 @@ def test_tensors_that_are_not_dense_are_refused(tensor):
 
 
 def test_single_rows_of_tf_data_are_refused_with_the_remedy():
-    with pytest.raises(
-        ValueError, match="y must have a first axis of rows, got a single number; batch the data first"
-    ):
+    with pytest.raises(ValueError, match="y must have a first axis of rows, got a single number; batch the data first"):
         make_source(tf.data.Dataset.from_tensor_slices((X, Y))).peek()
 
 
@@ -420,7 +410,5 @@ def test_tf_data_tells_the_size_of_its_batches():
 
 def test_a_torch_loader_with_workers():
     rows = torch.utils.data.TensorDataset(torch.tensor(X), torch.tensor(Y))
-    loader = torch.utils.data.DataLoader(
-        rows, batch_size=4, num_workers=1, multiprocessing_context="forkserver"
-    )
+    loader = torch.utils.data.DataLoader(rows, batch_size=4, num_workers=1, multiprocessing_context="forkserver")
     assert first_values(make_source(loader).epoch(0)) == [0, 8, 16]

@@ -36,9 +36,7 @@ def test_prefetch_reads_in_another_thread():
 
 
 def test_prefetch_of_size_0_reads_in_the_same_thread():
-    assert (
-        list(prefetch((threading.current_thread() for _ in range(2)), 0)) == [threading.current_thread()] * 2
-    )
+    assert list(prefetch((threading.current_thread() for _ in range(2)), 0)) == [threading.current_thread()] * 2
 
 
 def test_prefetch_is_never_more_than_size_ahead():
@@ -152,9 +150,7 @@ def test_stacked_asks_for_the_capacity_as_it_goes():
 
 
 def test_stacked_does_not_wait_longer_than_its_patience(monkeypatch):
-    now = itertools.count(
-        0.0, 0.6
-    )  # a batch is looked at twice: when it is first of a chunk, and to count the time
+    now = itertools.count(0.0, 0.6)  # a batch is looked at twice: when it is first of a chunk, and to count the time
     monkeypatch.setattr(stream.time, "monotonic", lambda: next(now))
     assert [count for _, count in stacked(batches(*[4] * 5), lambda: 100, patience=1.0)] == [2, 2, 1]
 
@@ -301,10 +297,7 @@ class Large(Numbers):
     """Batches of several arrays that travel through files; one is in Fortran order, one is empty."""
 
     def __getitem__(self, index):
-        x = {
-            "a": np.full((3, 100_001), index, "uint8"),
-            "b": np.asfortranarray(np.full((3, 50_000), index, "float32")),
-        }
+        x = {"a": np.full((3, 100_001), index, "uint8"), "b": np.asfortranarray(np.full((3, 50_000), index, "float32"))}
         return x, np.full((3, 0), index)
 
 

@@ -22,10 +22,7 @@ from lamina.callbacks.progress import Progbar, is_interactive_logging_enabled, s
 PHASES = ("train", "test", "predict")
 # The hooks of training batches call these, their older names, unless overridden.
 _OLDER_NAMES = {"on_train_batch_begin": "on_batch_begin", "on_train_batch_end": "on_batch_end"}
-BATCH_HOOKS = (
-    *_OLDER_NAMES.values(),
-    *(f"on_{phase}_batch_{edge}" for phase in PHASES for edge in ("begin", "end")),
-)
+BATCH_HOOKS = (*_OLDER_NAMES.values(), *(f"on_{phase}_batch_{edge}" for phase in PHASES for edge in ("begin", "end")))
 HOOKS = (
     *BATCH_HOOKS,
     *("on_epoch_begin", "on_epoch_end"),

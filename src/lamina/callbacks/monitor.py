@@ -27,18 +27,13 @@ class MonitorCallback(Callback):
     """
 
     def __init__(
-        self,
-        monitor: str = "val_loss",
-        mode: str = "auto",
-        baseline: float | None = None,
-        min_delta: float = 0,
+        self, monitor: str = "val_loss", mode: str = "auto", baseline: float | None = None, min_delta: float = 0
     ):
         super().__init__()
         require(isinstance(monitor, str), self, "monitor must be a name in the logs", monitor)
         if mode not in ("auto", *_BETTER):
             warnings.warn(
-                f"{type(self).__name__} mode {mode!r} is unknown, 'auto' is taken: "
-                "it must be 'auto', 'min' or 'max'.",
+                f"{type(self).__name__} mode {mode!r} is unknown, 'auto' is taken: it must be 'auto', 'min' or 'max'.",
                 stacklevel=3,
             )
             mode = "auto"
@@ -74,9 +69,7 @@ class MonitorCallback(Callback):
     def _inferred_mode(self) -> str | None:
         name = self.monitor.removeprefix("val_")
         metrics = getattr(self.model, "metrics", None) or ()
-        names = getattr(
-            self.model, "metrics_names", ()
-        )  # those in logs, such as "accuracy" of a BinaryAccuracy
+        names = getattr(self.model, "metrics_names", ())  # those in logs, such as "accuracy" of a BinaryAccuracy
         for known, metric in (*zip(names, metrics), *((each.name, each) for each in metrics)):
             if known == name and hasattr(metric, "_direction"):
                 return _MODES[metric._direction]

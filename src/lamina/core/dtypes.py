@@ -15,12 +15,7 @@ INTEGERS = ("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "in
 ALLOWED = (*FLOATS, *INTEGERS, "bool", "complex64", "complex128", "float8_e4m3fn", "float8_e5m2", "string")
 _PYTHON_TYPES = {bool: "bool", int: "int32", float: "float32", str: "string", "int": "int32"}
 
-_settings: dict[str, Any] = {
-    "floatx": "float32",
-    "epsilon": 1e-7,
-    "image_data_format": "channels_last",
-    "policy": None,
-}
+_settings: dict[str, Any] = {"floatx": "float32", "epsilon": 1e-7, "image_data_format": "channels_last", "policy": None}
 
 
 def floatx() -> str:
@@ -175,7 +170,7 @@ class FloatDTypePolicy(DTypePolicy):
 
 def dtype_policy() -> DTypePolicy:
     """The policy that new layers get."""
-    if _settings["policy"] is None or _settings["policy"].name != floatx() and _settings["follows_floatx"]:
+    if _settings["policy"] is None or (_settings["policy"].name != floatx() and _settings["follows_floatx"]):
         _settings["policy"], _settings["follows_floatx"] = DTypePolicy(floatx()), True
     return _settings["policy"]
 

@@ -28,10 +28,10 @@ def set_mask(x: Any, mask: Any) -> None:
     _masks[key] = (weakref.ref(x, lambda ref: _forget(key, ref)), mask)
 
 
-def _forget(key: int, ref: weakref.ref) -> None:
-    entry = _masks.get(key)
+def _forget(key: int, ref: weakref.ref, masks: dict = _masks) -> None:  # bound: arrays may outlive the module
+    entry = masks.get(key)
     if entry is not None and entry[0] is ref:
-        del _masks[key]
+        del masks[key]
 
 
 def merge_masks(masks: Iterable[Any]) -> Any:

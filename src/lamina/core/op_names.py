@@ -41,12 +41,82 @@ _HOMES = {"Rearrange": "keras.src.ops.einops"}
 
 # The arguments that a class is called on. All others are settings.
 _CALLED_ON = frozenset(
-    "a abs_ angle array b beta bias bins branches choicelist condition condlist constant_values coordinates data default "
-    "depthwise_kernel elements elems end_points f false_fn fun gamma image1 image2 images index indices init init_val "
-    "inputs kernel key loop_vars mask mean operands output output_length output_shape pointwise_kernel pred predictions "
-    "primals q query scale segment_ids sequence_lengths sorted_sequence start start_indices start_points step stop "
-    "tangents target target_length targets transform translation true_fn updates value values variable variance weights "
-    "x x1 x2 xs y".split()
+    [
+        "a",
+        "abs_",
+        "angle",
+        "array",
+        "b",
+        "beta",
+        "bias",
+        "bins",
+        "branches",
+        "choicelist",
+        "condition",
+        "condlist",
+        "constant_values",
+        "coordinates",
+        "data",
+        "default",
+        "depthwise_kernel",
+        "elements",
+        "elems",
+        "end_points",
+        "f",
+        "false_fn",
+        "fun",
+        "gamma",
+        "image1",
+        "image2",
+        "images",
+        "index",
+        "indices",
+        "init",
+        "init_val",
+        "inputs",
+        "kernel",
+        "key",
+        "loop_vars",
+        "mask",
+        "mean",
+        "operands",
+        "output",
+        "output_length",
+        "output_shape",
+        "pointwise_kernel",
+        "pred",
+        "predictions",
+        "primals",
+        "q",
+        "query",
+        "scale",
+        "segment_ids",
+        "sequence_lengths",
+        "sorted_sequence",
+        "start",
+        "start_indices",
+        "start_points",
+        "step",
+        "stop",
+        "tangents",
+        "target",
+        "target_length",
+        "targets",
+        "transform",
+        "translation",
+        "true_fn",
+        "updates",
+        "value",
+        "values",
+        "variable",
+        "variance",
+        "weights",
+        "x",
+        "x1",
+        "x2",
+        "xs",
+        "y",
+    ]
 )
 _EXCEPTIONS = {
     "batch_normalization": {"offset": True},
@@ -140,7 +210,9 @@ def split(
     return called, named, settings
 
 
-def join(op: Callable, args: Sequence[Any], kwargs: Mapping[str, Any], settings: Mapping[str, Any]) -> tuple[list, dict]:
+def join(
+    op: Callable, args: Sequence[Any], kwargs: Mapping[str, Any], settings: Mapping[str, Any]
+) -> tuple[list, dict]:
     """The arguments of the call that `split` took apart: `op(*args, **kwargs)` takes them."""
     waiting, by_name = list(args), {**settings, **kwargs}
     positional: list[Any] = []
@@ -158,5 +230,7 @@ def join(op: Callable, args: Sequence[Any], kwargs: Mapping[str, Any], settings:
         else:
             raise ValueError(f"{op.__name__}: argument {name!r} must be given.")
     if waiting:
-        raise ValueError(f"{op.__name__}: must get {len(args) - len(waiting)} arguments beside its settings, got {len(args)}.")
+        raise ValueError(
+            f"{op.__name__}: must get {len(args) - len(waiting)} arguments beside its settings, got {len(args)}."
+        )
     return positional, by_name

@@ -36,7 +36,9 @@ def functional(layer: Any) -> tuple[Callable[..., tuple[Any, State]], State]:
         for part, known in zip(state, (trainable, non_trainable)):
             if part.keys() != known.keys():
                 odd = ", ".join(sorted(part.keys() ^ known.keys()))
-                raise ValueError(f'functional "{layer.name}": state must have the layer\'s variables, differs in {odd}.')
+                raise ValueError(
+                    f'functional "{layer.name}": state must have the layer\'s variables, differs in {odd}.'
+                )
         pairs = [(v, part[path]) for part, known in zip(state, (trainable, non_trainable)) for path, v in known.items()]
         with StateScope(pairs) as scope:
             outputs = layer(*args, **kwargs)
@@ -130,7 +132,9 @@ def value_and_grad(fn: Callable, variables: Any = None, *, has_aux: bool = False
         in the order of the variables.
     """
     if not callable(fn) or variables is None:
-        raise TypeError("value_and_grad: must be given a function and the variables (or the layer) to differentiate by.")
+        raise TypeError(
+            "value_and_grad: must be given a function and the variables (or the layer) to differentiate by."
+        )
 
     @functools.wraps(fn)
     def wrapper(*args: Any, **kwargs: Any) -> tuple[Any, list[Any]]:

@@ -28,9 +28,7 @@ class StateScope:
     """
 
     def __init__(
-        self,
-        pairs: Iterable[tuple[Variable, Any]] = (),
-        on_missing: Callable[[Variable], None] | None = None,
+        self, pairs: Iterable[tuple[Variable, Any]] = (), on_missing: Callable[[Variable], None] | None = None
     ):
         self._values = {id(v): value for v, value in pairs}
         self._written: dict[int, Variable] = {}

@@ -1,37 +1,10 @@
 """All layers."""
 
 from lamina.layer import InputSpec, Layer, Wrapper
-from lamina.layers.activation import (
-    ELU,
-    Activation,
-    LeakyReLU,
-    PReLU,
-    ReLU,
-    Softmax,
-)
-from lamina.layers.attention import (
-    AdditiveAttention,
-    Attention,
-    EinsumDense,
-    MultiHeadAttention,
-)
-from lamina.layers.convolution import (
-    Conv1D,
-    Conv2D,
-    Conv3D,
-    Convolution1D,
-    Convolution2D,
-    Convolution3D,
-)
-from lamina.layers.core import (
-    Dense,
-    Embedding,
-    Identity,
-    Input,
-    InputLayer,
-    Lambda,
-    Masking,
-)
+from lamina.layers.activation import ELU, Activation, LeakyReLU, PReLU, ReLU, Softmax
+from lamina.layers.attention import AdditiveAttention, Attention, EinsumDense, MultiHeadAttention
+from lamina.layers.convolution import Conv1D, Conv2D, Conv3D, Convolution1D, Convolution2D, Convolution3D
+from lamina.layers.core import Dense, Embedding, Identity, Input, InputLayer, Lambda, Masking
 from lamina.layers.merging import (
     Add,
     Average,
@@ -50,10 +23,7 @@ from lamina.layers.merging import (
     multiply,
     subtract,
 )
-from lamina.layers.normalization import (
-    BatchNormalization,
-    LayerNormalization,
-)
+from lamina.layers.normalization import BatchNormalization, LayerNormalization
 from lamina.layers.pooling import (
     AveragePooling1D,
     AveragePooling2D,
@@ -115,13 +85,13 @@ __all__ = [
     "AlphaDropout",
     "Attention",
     "Average",
-    "BatchNormalization",
     "AveragePooling1D",
     "AveragePooling2D",
     "AveragePooling3D",
     "AvgPool1D",
     "AvgPool2D",
     "AvgPool3D",
+    "BatchNormalization",
     "Concatenate",
     "Conv1D",
     "Conv2D",

@@ -58,7 +58,9 @@ class ReLU(Elementwise):
         self, max_value: float | None = None, negative_slope: float = 0.0, threshold: float = 0.0, **kwargs: Any
     ):
         super().__init__(**kwargs)
-        self._require(max_value is None or (_is_number(max_value) and max_value >= 0), "max_value", "None or >= 0", max_value)
+        self._require(
+            max_value is None or (_is_number(max_value) and max_value >= 0), "max_value", "None or >= 0", max_value
+        )
         for name, value in (("negative_slope", negative_slope), ("threshold", threshold)):
             self._require(_is_number(value) and value >= 0, name, ">= 0", value)
         self.max_value, self.negative_slope, self.threshold = max_value, negative_slope, threshold

@@ -240,7 +240,11 @@ class MultiHeadAttention(Layer):
         outer = letters[len(shape) : len(shape) + len(sizes)]
 
         def fresh(initializer: Any) -> Any:  # each weight draws for itself
-            return type(initializer).from_config(initializer.get_config()) if hasattr(initializer, "get_config") else initializer
+            return (
+                type(initializer).from_config(initializer.get_config())
+                if hasattr(initializer, "get_config")
+                else initializer
+            )
 
         layer = EinsumDense(
             f"{free}{inner},{inner}{outer}->{free}{outer}",
@@ -336,12 +340,14 @@ class MultiHeadAttention(Layer):
             return x.reshape(*x.shape[:lead], math.prod(x.shape[lead:-1]), x.shape[-1])
 
         places = [tuple(x.shape[axis] for axis in axes) for x in (query, key)]
-        q, k, v = rows(query * jnp.asarray(1.0 / math.sqrt(self.key_dim), query.dtype)), rows(key), rows(value)
+        q, k, v = (rows(query * jnp.asarray(1.0 / math.sqrt(self.key_dim), query.dtype)), rows(key), rows(value))
         scores = q @ jnp.swapaxes(k, -1, -2)  # (..., heads, targets, sources)
         if mask is not None:
-            mask = mask.reshape(*mask.shape[: mask.ndim - len(axes) * 2], scores.shape[-2], scores.shape[-1]) if (
-                mask.ndim > 3 and len(axes) > 1
-            ) else mask
+            mask = (
+                mask.reshape(*mask.shape[: mask.ndim - len(axes) * 2], scores.shape[-2], scores.shape[-1])
+                if (mask.ndim > 3 and len(axes) > 1)
+                else mask
+            )
             while mask.ndim < scores.ndim:
                 mask = jnp.expand_dims(mask, axis=-3)
         weights = self._softmax(scores, mask=mask)
@@ -387,7 +393,9 @@ class Attention(Layer):
 
     def build(self, input_shape: Any) -> None:
         if not isinstance(input_shape, list) or len(input_shape) not in (2, 3):
-            raise ValueError(f"{self._who()}: must be called on [query, value] or [query, value, key], got {input_shape}.")
+            raise ValueError(
+                f"{self._who()}: must be called on [query, value] or [query, value, key], got {input_shape}."
+            )
         self.scale = self.concat_score_weight = None
         if self.use_scale:
             self.scale = self.add_weight(name="scale", shape=(), initializer="ones")

@@ -273,7 +273,7 @@ class Lambda(Layer):
         super().__init__(**kwargs)
         if not callable(function):
             raise TypeError(f"{self._who()}: function must be callable, got {function!r}.")
-        self.function, self.output_shape, self.mask, self.arguments = function, output_shape, mask, arguments or {}
+        self.function, self.output_shape, self.mask, self.arguments = (function, output_shape, mask, arguments or {})
         code = getattr(function, "__code__", None)
         names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount] if code else ()
         self._accepts = frozenset(names) & {"mask", "training"}

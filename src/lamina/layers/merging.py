@@ -179,10 +179,15 @@ class Dot(Merge):
         x, y = inputs
         first, second = self._own_axes([x.shape, y.shape])
         if self.normalize:
-            x, y = (a / jnp.sqrt(jnp.maximum((a * a).sum(axis, keepdims=True), 1e-12)) for a, axis in ((x, first), (y, second)))
+            x, y = (
+                a / jnp.sqrt(jnp.maximum((a * a).sum(axis, keepdims=True), 1e-12))
+                for a, axis in ((x, first), (y, second))
+            )
         x, y = jnp.moveaxis(x, first, -1), jnp.moveaxis(y, second, -1)
         rest_x, rest_y = x.shape[1:-1], y.shape[1:-1]
-        flat = jnp.einsum("bmk,bnk->bmn", x.reshape(x.shape[0], -1, x.shape[-1]), y.reshape(y.shape[0], -1, y.shape[-1]))
+        flat = jnp.einsum(
+            "bmk,bnk->bmn", x.reshape(x.shape[0], -1, x.shape[-1]), y.reshape(y.shape[0], -1, y.shape[-1])
+        )
         return flat.reshape(x.shape[0], *((*rest_x, *rest_y) or (1,)))
 
     def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:

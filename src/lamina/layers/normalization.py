@@ -99,7 +99,9 @@ class BatchNormalization(Layer):
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         if mask is not None and mask.shape != inputs.shape[: mask.ndim]:
-            raise ValueError(f"{self._who()}: mask must have the inputs' first axes, got {mask.shape} for {inputs.shape}.")
+            raise ValueError(
+                f"{self._who()}: mask must have the inputs' first axes, got {mask.shape} for {inputs.shape}."
+            )
         # Sums over many elements are kept in 32 bits.
         x = inputs.astype(jnp.promote_types(inputs.dtype, "float32"))
         if training and self.trainable:

@@ -165,9 +165,7 @@ class GaussianDropout(Noise):
 
     def disturb(self, inputs: Any, strength: float) -> Any:
         deviation = math.sqrt(strength / (1.0 - strength))
-        return inputs * random.normal(
-            inputs.shape, 1.0, deviation, dtype=self.compute_dtype, seed=self.seed_generator
-        )
+        return inputs * random.normal(inputs.shape, 1.0, deviation, dtype=self.compute_dtype, seed=self.seed_generator)
 
 
 class AlphaDropout(Dropout):

@@ -255,7 +255,13 @@ class UpSampling2D(UpSampling):
     """
 
     rank = 2
-    METHODS = {"nearest": None, "bilinear": "linear", "bicubic": "cubic", "lanczos3": "lanczos3", "lanczos5": "lanczos5"}
+    METHODS = {
+        "nearest": None,
+        "bilinear": "linear",
+        "bicubic": "cubic",
+        "lanczos3": "lanczos3",
+        "lanczos5": "lanczos5",
+    }
 
     def __init__(
         self, size: Any = (2, 2), data_format: str | None = None, interpolation: str = "nearest", **kwargs: Any

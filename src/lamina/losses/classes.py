@@ -31,9 +31,7 @@ class MeanAbsoluteError(LossFunctionWrapper):
 class MeanAbsolutePercentageError(LossFunctionWrapper):
     """`100 · mean(|y_true - y_pred| / |y_true|)` over the last axis: `mean_absolute_percentage_error`."""
 
-    def __init__(
-        self, reduction: Text = BATCH, name: Text = "mean_absolute_percentage_error", dtype: Any = None
-    ):
+    def __init__(self, reduction: Text = BATCH, name: Text = "mean_absolute_percentage_error", dtype: Any = None):
         super().__init__(f.mean_absolute_percentage_error, reduction, name, dtype)
 
 
@@ -43,9 +41,7 @@ class MeanSquaredLogarithmicError(LossFunctionWrapper):
     Arguments are those of `mean_squared_logarithmic_error` and of `Loss`.
     """
 
-    def __init__(
-        self, reduction: Text = BATCH, name: Text = "mean_squared_logarithmic_error", dtype: Any = None
-    ):
+    def __init__(self, reduction: Text = BATCH, name: Text = "mean_squared_logarithmic_error", dtype: Any = None):
         super().__init__(f.mean_squared_logarithmic_error, reduction, name, dtype)
 
 
@@ -57,9 +53,7 @@ class Huber(LossFunctionWrapper):
 
     _omit_none = frozenset({"dtype", "delta"})
 
-    def __init__(
-        self, delta: float = 1.0, reduction: Text = BATCH, name: Text = "huber_loss", dtype: Any = None
-    ):
+    def __init__(self, delta: float = 1.0, reduction: Text = BATCH, name: Text = "huber_loss", dtype: Any = None):
         super().__init__(f.huber, reduction, name, dtype, delta=delta)
 
 
@@ -78,9 +72,7 @@ class CosineSimilarity(LossFunctionWrapper):
 
     _omit_none = frozenset({"dtype", "axis"})
 
-    def __init__(
-        self, axis: int = -1, reduction: Text = BATCH, name: Text = "cosine_similarity", dtype: Any = None
-    ):
+    def __init__(self, axis: int = -1, reduction: Text = BATCH, name: Text = "cosine_similarity", dtype: Any = None):
         super().__init__(f.cosine_similarity, reduction, name, dtype, axis=axis)
 
 
@@ -111,8 +103,13 @@ class BinaryCrossentropy(LossFunctionWrapper):
         dtype: Any = None,
     ):
         super().__init__(
-            f.binary_crossentropy, reduction, name, dtype,
-            from_logits=from_logits, label_smoothing=label_smoothing, axis=axis,
+            f.binary_crossentropy,
+            reduction,
+            name,
+            dtype,
+            from_logits=from_logits,
+            label_smoothing=label_smoothing,
+            axis=axis,
         )
 
 
@@ -135,9 +132,16 @@ class BinaryFocalCrossentropy(LossFunctionWrapper):
         dtype: Any = None,
     ):
         super().__init__(
-            f.binary_focal_crossentropy, reduction, name, dtype,
-            apply_class_balancing=apply_class_balancing, alpha=alpha, gamma=gamma,
-            from_logits=from_logits, label_smoothing=label_smoothing, axis=axis,
+            f.binary_focal_crossentropy,
+            reduction,
+            name,
+            dtype,
+            apply_class_balancing=apply_class_balancing,
+            alpha=alpha,
+            gamma=gamma,
+            from_logits=from_logits,
+            label_smoothing=label_smoothing,
+            axis=axis,
         )
 
 
@@ -154,8 +158,13 @@ class CategoricalCrossentropy(LossFunctionWrapper):
         dtype: Any = None,
     ):
         super().__init__(
-            f.categorical_crossentropy, reduction, name, dtype,
-            from_logits=from_logits, label_smoothing=label_smoothing, axis=axis,
+            f.categorical_crossentropy,
+            reduction,
+            name,
+            dtype,
+            from_logits=from_logits,
+            label_smoothing=label_smoothing,
+            axis=axis,
         )
 
 
@@ -177,8 +186,15 @@ class CategoricalFocalCrossentropy(LossFunctionWrapper):
         dtype: Any = None,
     ):
         super().__init__(
-            f.categorical_focal_crossentropy, reduction, name, dtype,
-            alpha=alpha, gamma=gamma, from_logits=from_logits, label_smoothing=label_smoothing, axis=axis,
+            f.categorical_focal_crossentropy,
+            reduction,
+            name,
+            dtype,
+            alpha=alpha,
+            gamma=gamma,
+            from_logits=from_logits,
+            label_smoothing=label_smoothing,
+            axis=axis,
         )
 
 
@@ -198,8 +214,13 @@ class SparseCategoricalCrossentropy(LossFunctionWrapper):
         dtype: Any = None,
     ):
         super().__init__(
-            f.sparse_categorical_crossentropy, reduction, name, dtype,
-            from_logits=from_logits, ignore_class=ignore_class, axis=axis,
+            f.sparse_categorical_crossentropy,
+            reduction,
+            name,
+            dtype,
+            from_logits=from_logits,
+            ignore_class=ignore_class,
+            axis=axis,
         )
 
 
@@ -288,7 +309,4 @@ class Circle(LossFunctionWrapper):
         name: Text = "circle",
         dtype: Any = None,
     ):
-        super().__init__(
-            f.circle, reduction, name, dtype,
-            gamma=gamma, margin=margin, remove_diagonal=remove_diagonal,
-        )
+        super().__init__(f.circle, reduction, name, dtype, gamma=gamma, margin=margin, remove_diagonal=remove_diagonal)

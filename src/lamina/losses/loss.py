@@ -34,9 +34,7 @@ class Loss(Configurable):
     _omit_none = frozenset({"dtype"})
     _keeps_integers = False  # whether `call` gets integer targets as they are
 
-    def __init__(
-        self, name: str | None = None, reduction: str | None = "sum_over_batch_size", dtype: Any = None
-    ):
+    def __init__(self, name: str | None = None, reduction: str | None = "sum_over_batch_size", dtype: Any = None):
         self.name = name or scope.unique_name(scope.snake_case(type(self).__name__))
         if reduction not in REDUCTIONS:
             names = ", ".join(map(repr, REDUCTIONS))

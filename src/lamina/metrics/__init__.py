@@ -37,9 +37,7 @@ from lamina.metrics.accuracy import (
     sparse_top_k_categorical_accuracy,
     top_k_categorical_accuracy,
 )
-from lamina.metrics.auc import (
-    AUC,
-)
+from lamina.metrics.auc import AUC
 from lamina.metrics.confusion import (
     FalseNegatives,
     FalsePositives,
@@ -52,20 +50,9 @@ from lamina.metrics.confusion import (
     TrueNegatives,
     TruePositives,
 )
-from lamina.metrics.f_score import (
-    F1Score,
-    FBetaScore,
-)
-from lamina.metrics.iou import (
-    BinaryIoU,
-    IoU,
-    MeanIoU,
-    OneHotIoU,
-    OneHotMeanIoU,
-)
-from lamina.metrics.metric import (
-    Metric,
-)
+from lamina.metrics.f_score import F1Score, FBetaScore
+from lamina.metrics.iou import BinaryIoU, IoU, MeanIoU, OneHotIoU, OneHotMeanIoU
+from lamina.metrics.metric import Metric
 from lamina.metrics.probabilistic import (
     BinaryCrossentropy,
     CategoricalCrossentropy,
@@ -76,11 +63,7 @@ from lamina.metrics.probabilistic import (
     SparseCategoricalCrossentropy,
     SquaredHinge,
 )
-from lamina.metrics.reduction import (
-    Mean,
-    MeanMetricWrapper,
-    Sum,
-)
+from lamina.metrics.reduction import Mean, MeanMetricWrapper, Sum
 from lamina.metrics.regression import (
     ConcordanceCorrelation,
     CosineSimilarity,

@@ -17,11 +17,7 @@ Text = str | None
 
 CURVES = ("ROC", "PR", "PRGAIN")
 # The height over a piece of the curve, from those at its ends.
-SUMMATIONS = {
-    "interpolation": lambda a, b: (a + b) / 2.0,
-    "minoring": jnp.minimum,
-    "majoring": jnp.maximum,
-}
+SUMMATIONS = {"interpolation": lambda a, b: (a + b) / 2.0, "minoring": jnp.minimum, "majoring": jnp.maximum}
 
 
 class AUC(ConfusionMetric):

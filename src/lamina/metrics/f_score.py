@@ -94,10 +94,6 @@ class F1Score(FBetaScore):
     """
 
     def __init__(
-        self,
-        average: Text = None,
-        threshold: float | None = None,
-        name: Text = "f1_score",
-        dtype: Any = None,
+        self, average: Text = None, threshold: float | None = None, name: Text = "f1_score", dtype: Any = None
     ):
         super().__init__(average, 1.0, threshold, name, dtype)

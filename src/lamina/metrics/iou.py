@@ -51,9 +51,7 @@ class IoU(Metric):
         self.num_classes, self.target_class_ids = num_classes, list(target_class_ids)
         self.ignore_class, self.axis = ignore_class, axis
         self.sparse_y_true, self.sparse_y_pred = sparse_y_true, sparse_y_pred
-        self.total_cm = self.add_variable(
-            (num_classes, num_classes), name="total_confusion_matrix", dtype=self.dtype
-        )
+        self.total_cm = self.add_variable((num_classes, num_classes), name="total_confusion_matrix", dtype=self.dtype)
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         y_true, y_pred = as_array(y_true), as_array(y_pred)
@@ -96,11 +94,7 @@ class BinaryIoU(IoU):
     """
 
     def __init__(
-        self,
-        target_class_ids: Sequence[int] = (0, 1),
-        threshold: float = 0.5,
-        name: Text = None,
-        dtype: Any = None,
+        self, target_class_ids: Sequence[int] = (0, 1), threshold: float = 0.5, name: Text = None, dtype: Any = None
     ):
         super().__init__(2, target_class_ids, name, dtype)
         self.threshold = threshold

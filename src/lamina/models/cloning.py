@@ -45,14 +45,16 @@ def clone_model(
         entry = [] if model._entry is None else [InputLayer.from_config(model._entry.get_config())]
         if input_tensors is not None:
             entry = [*tree.flatten(input_tensors)]
-        twin = Sequential([*entry, *(copy(layer) for layer in model.layers)], trainable=model.trainable, name=model.name)
+        twin = Sequential(
+            [*entry, *(copy(layer) for layer in model.layers)], trainable=model.trainable, name=model.name
+        )
         if model._function is not None and not twin.built:
             twin.build(model._function.inputs[0].shape)
         return twin
     if model._function is None:
         if input_tensors is not None or clone_function is not None:
             raise ValueError(
-                f'clone_model: a subclassed model has no graph, so input_tensors and clone_function must be None; '
+                f"clone_model: a subclassed model has no graph, so input_tensors and clone_function must be None; "
                 f'got "{model.name}".'
             )
         return type(model).from_config(model.get_config())
@@ -69,9 +71,11 @@ def _clone_graph(model: Model, function: Function, input_tensors: Any, copy: Cal
     for node in function.nodes:
         if all(id(t) in values for t in node.outputs):
             continue
-        twin = copies.setdefault(id(node.operation), copy(node.operation)) if id(
-            node.operation
-        ) not in copies else copies[id(node.operation)]
+        twin = (
+            copies.setdefault(id(node.operation), copy(node.operation))
+            if id(node.operation) not in copies
+            else copies[id(node.operation)]
+        )
         args, kwargs = tree.map_structure(
             lambda x: values[id(x)] if isinstance(x, KerasTensor) else x, (node.args, node.kwargs)
         )

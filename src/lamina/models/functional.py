@@ -31,7 +31,9 @@ class Function(Operation):
         for kind, structure in (("inputs", inputs), ("outputs", outputs)):
             wrong = [t for t in tree.flatten(structure) if not isinstance(t, KerasTensor)]
             if wrong or not tree.flatten(structure):
-                raise ValueError(f'Function "{self.name}": {kind} must be symbolic tensors, got {wrong[:1] or structure}.')
+                raise ValueError(
+                    f'Function "{self.name}": {kind} must be symbolic tensors, got {wrong[:1] or structure}.'
+                )
         flat = tree.flatten(inputs)
         if len({id(t) for t in flat}) != len(flat):
             raise ValueError(f'Function "{self.name}": inputs must be different tensors, got one twice.')
@@ -69,14 +71,16 @@ class Function(Operation):
             missing = [key for key in keys if key not in inputs]
             if missing:
                 raise ValueError(
-                    f'{self._who()}: the inputs must have the keys {keys}, got {sorted(inputs)}; '
+                    f"{self._who()}: the inputs must have the keys {keys}, got {sorted(inputs)}; "
                     f"{missing[0]!r} is missing."
                 )
             arrays = [x for key in keys for x in tree.flatten(inputs[key])]
         else:
             arrays = tree.flatten(inputs)
         if len(arrays) != len(self.inputs):
-            raise ValueError(f"{self._who()}: must get {len(self.inputs)} inputs ({', '.join(names)}), got {len(arrays)}.")
+            raise ValueError(
+                f"{self._who()}: must get {len(self.inputs)} inputs ({', '.join(names)}), got {len(arrays)}."
+            )
         return [self._fitted(t, x) for t, x in zip(self.inputs, arrays)]
 
     def _fitted(self, tensor: KerasTensor, x: Any) -> Any:
@@ -95,9 +99,7 @@ class Function(Operation):
             x = x[..., 0]
         elif x.ndim == rank - 1 and rank > 0 and shape[-1] == 1:
             x = x[..., None]
-        fits = x.ndim == rank and all(
-            a == b for a, b in zip(x.shape, shape) if isinstance(a, int) and b is not None
-        )
+        fits = x.ndim == rank and all(a == b for a, b in zip(x.shape, shape) if isinstance(a, int) and b is not None)
         if not fits:
             given = tuple(d if isinstance(d, int) else None for d in x.shape)
             raise ValueError(f'{self._who()}: input "{tensor.name}" must have shape {shape}, got {given}.')
@@ -176,7 +178,9 @@ def _sorted_graph(
             parent = next((node_of(t) for t in parents if state.get(id(node_of(t))) != 2), None)
             if parent is not None:
                 if state.get(id(parent)) == 1:
-                    raise ValueError(f'Functional "{name}": the graph must have no cycle, got one at "{parent.operation.name}".')
+                    raise ValueError(
+                        f'Functional "{name}": the graph must have no cycle, got one at "{parent.operation.name}".'
+                    )
                 _enter(name, parent, sources, met, state, stack)
             else:
                 stack.pop()

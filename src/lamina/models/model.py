@@ -47,7 +47,9 @@ class Model(Trainer, Layer):
             kwargs.setdefault("name", graph.pop("name", None))
             args = ()
         if args:
-            raise TypeError(f"{type(self).__name__}: must be given symbolic inputs and outputs or keywords, got {args!r}.")
+            raise TypeError(
+                f"{type(self).__name__}: must be given symbolic inputs and outputs or keywords, got {args!r}."
+            )
         Trainer.__init__(self)
         Layer.__init__(self, **kwargs)
         if graph:

@@ -44,8 +44,10 @@ def print_summary(
             Text(_count_text(layer), style="yellow"),
         ]
         row += [Text("\n".join(_connections(model, layer)), style="")] if graph else []
-        row += [Text("yes" if layer.trainable else "no")] if show_trainable and layer.weights else (
-            [Text("-")] if show_trainable else []
+        row += (
+            [Text("yes" if layer.trainable else "no")]
+            if show_trainable and layer.weights
+            else ([Text("-")] if show_trainable else [])
         )
         table.add_row(*row)
     lines = [Text.assemble("Model: ", (f'"{model.name}"', "bold")), table, *_totals(model)]
@@ -77,7 +79,9 @@ def _rows(model: Any, expand: bool, layer_range: Sequence[str] | None) -> list[t
         names = [layer.name for layer in layers]
         missing = [name for name in layer_range if name not in names]
         if missing or len(layer_range) != 2:
-            raise ValueError(f'summary of "{model.name}": layer_range must be two names of layers, got {list(layer_range)}.')
+            raise ValueError(
+                f'summary of "{model.name}": layer_range must be two names of layers, got {list(layer_range)}.'
+            )
         first, last = sorted(map(names.index, layer_range))
         layers = layers[first : last + 1]
     rows: list[tuple[Layer, int]] = []
@@ -138,7 +142,7 @@ def _totals(model: Any) -> list[Text]:
 
 
 def _item_bytes(dtype: str) -> int:
-    digits = "".join(c for c in dtype.split("_")[0] if c.isdigit())
+    digits = "".join(c for c in dtype.split("_", maxsplit=1)[0] if c.isdigit())
     return _BYTES.get(dtype, max(1, int(digits or 8) // 8))
 
 

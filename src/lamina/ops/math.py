@@ -185,12 +185,7 @@ def _check_stride(stride: int, who: str) -> None:
 
 @op
 def stft(
-    x: Any,
-    sequence_length: int,
-    sequence_stride: int,
-    fft_length: int,
-    window: Any = "hann",
-    center: bool = True,
+    x: Any, sequence_length: int, sequence_stride: int, fft_length: int, window: Any = "hann", center: bool = True
 ) -> tuple[Any, Any]:
     """The Fourier transform of each window of the last axis: (..., windows, fft_length / 2 + 1).
 

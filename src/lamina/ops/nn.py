@@ -290,7 +290,9 @@ def _transposed_padding(size: int, stride: int, dilation: int, extra: int | None
 # Pooling.
 
 
-def _pool_arguments(who: str, inputs: Any, pool_size: Any, strides: Any, padding: str, data_format: str | None) -> tuple:
+def _pool_arguments(
+    who: str, inputs: Any, pool_size: Any, strides: Any, padding: str, data_format: str | None
+) -> tuple:
     """(array, window, step, padding) with one window and step for every axis."""
     inputs = jnp.asarray(inputs)
     rank = inputs.ndim - 2
@@ -390,9 +392,7 @@ def unfold(x: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride
 
 
 @op
-def fold(
-    x: Any, output_size: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1
-) -> Any:
+def fold(x: Any, output_size: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1) -> Any:
     """The images whose `unfold` has the shape of `x`, where each place is the sum of what came from it."""
     x = jnp.asarray(x)
     channels = x.shape[1] // _count(_each(kernel_size, 2, "fold: kernel_size"))

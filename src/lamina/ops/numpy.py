@@ -393,13 +393,9 @@ def full_like(x: Any, fill_value: Any, dtype: Any = None) -> Any:
 
 
 @op
-def geomspace(
-    start: Any, stop: Any, num: int = 50, endpoint: bool = True, dtype: Any = None, axis: int = 0
-) -> Any:
+def geomspace(start: Any, stop: Any, num: int = 50, endpoint: bool = True, dtype: Any = None, axis: int = 0) -> Any:
     """`num` numbers from start to stop, each a constant times the one before."""
-    return jnp.geomspace(
-        operand(start), operand(stop), num=num, endpoint=endpoint, dtype=dtype_name(dtype), axis=axis
-    )
+    return jnp.geomspace(operand(start), operand(stop), num=num, endpoint=endpoint, dtype=dtype_name(dtype), axis=axis)
 
 
 @op
@@ -449,13 +445,7 @@ def ldexp(x1: Any, x2: Any) -> Any:
 
 @op
 def linspace(
-    start: Any,
-    stop: Any,
-    num: int = 50,
-    endpoint: bool = True,
-    retstep: bool = False,
-    dtype: Any = None,
-    axis: int = 0,
+    start: Any, stop: Any, num: int = 50, endpoint: bool = True, retstep: bool = False, dtype: Any = None, axis: int = 0
 ) -> Any:
     """`num` numbers at equal distances from start to stop, and the distance if `retstep`."""
     return jnp.linspace(

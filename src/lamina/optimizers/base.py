@@ -239,8 +239,7 @@ class BaseOptimizer(Configurable):
         for variable, value in zip(variables, values):
             if np.shape(value) != variable.shape:
                 raise ValueError(
-                    f'{self._who}: weight "{variable.path}" must have shape {variable.shape}, '
-                    f"got {np.shape(value)}."
+                    f'{self._who}: weight "{variable.path}" must have shape {variable.shape}, got {np.shape(value)}.'
                 )
         for variable, value in zip(variables, values):
             variable.assign(value)

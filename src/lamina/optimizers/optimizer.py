@@ -44,6 +44,12 @@ def when(condition: Any, do: Callable[[], Any]) -> None:
         variable.assign(value)
 
 
+def _copy_of(variable: Variable) -> Callable[..., Any]:
+    # `_value`: initial values are real, also where the optimizer is built inside a trace. While a model is loaded, this
+    # is called when the weights are there.
+    return lambda shape, dtype: variable._value
+
+
 def _norm(arrays: Sequence[Any]) -> Any:
     """sqrt(sum of squares) of all arrays together, in float32 at least."""
     wide = [g.astype(jnp.promote_types(g.dtype, "float32")) for g in arrays]
@@ -111,10 +117,9 @@ class Optimizer(BaseOptimizer):
         self.built = True
 
     def _make_slots(self, variable: Variable, group: Mapping[str, Any]) -> dict[str, Variable]:
-        # `_value`: initial values are real, also where the optimizer is built inside a trace.
         made = {}
         for name, start in group.items():
-            initializer = constant(variable._value if start == "value" else start)
+            initializer = _copy_of(variable) if start == "value" else constant(start)
             made[name] = self.add_variable_from_reference(variable, name, initializer)
         return made
 

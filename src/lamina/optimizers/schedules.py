@@ -49,9 +49,7 @@ def _float(step: Any) -> Any:
 class _PeriodicDecay(LearningRateSchedule):
     """What falls by the same rule every `decay_steps` steps."""
 
-    def __init__(
-        self, initial_learning_rate: float, decay_steps: float, decay_rate: float, staircase: bool, name: str
-    ):
+    def __init__(self, initial_learning_rate: float, decay_steps: float, decay_rate: float, staircase: bool, name: str):
         self.initial_learning_rate = initial_learning_rate
         self.decay_steps = decay_steps
         self.decay_rate = decay_rate

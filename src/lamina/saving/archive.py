@@ -354,7 +354,7 @@ def _check_members(members: list[zipfile.ZipInfo], size: int) -> None:
     if len(set(names)) != len(names):
         raise ValueError("a name stands in it twice")
     for name in names:
-        plain = not ({"", ".", ".."} & set(name.removesuffix("/").split("/")) or set(name) & set('\\:\0'))
+        plain = not ({"", ".", ".."} & set(name.removesuffix("/").split("/")) or set(name) & set("\\:\0"))
         if name not in (METADATA, CONFIG, WEIGHTS) and not (plain and name.startswith(f"{ASSETS}/")):
             raise ValueError(f"it may hold {METADATA}, {CONFIG}, {WEIGHTS} and {ASSETS}/, and holds {name!r}")
     unpacked = sum(member.file_size for member in members)
@@ -412,7 +412,10 @@ def save_weights(
     skip = list(kwargs.pop("objects_to_skip", None) or ())
     if kwargs:
         raise ValueError(f"save_weights: arguments must be known ones, got {', '.join(kwargs)}.")
-    path, endings = os.fspath(filepath), (".weights.h5",) if max_shard_size is None else ("weights.json", "weights.h5")
+    path, endings = (
+        os.fspath(filepath),
+        (".weights.h5",) if max_shard_size is None else ("weights.json", "weights.h5"),
+    )
     if not path.endswith(endings):
         raise ValueError(f"save_weights: filepath must end in {endings[0]}, got {path!r}.")
     if not model.built:

@@ -120,7 +120,9 @@ def _checked(path: str, dataset: Any, size: int) -> Stored:
         raise ValueError(f"{path} must be packed by gzip or not at all, got filters {sorted(filters)}")
     kept = dataset.id.get_storage_size()
     if dataset.nbytes > (kept * 1100 if filters else kept) or kept > size:  # deflate packs 1032 to 1 at best
-        raise ValueError(f"{path} claims shape {dataset.shape} of {dtype}, which {kept:,} bytes in the file cannot hold")
+        raise ValueError(
+            f"{path} claims shape {dataset.shape} of {dtype}, which {kept:,} bytes in the file cannot hold"
+        )
     if _DEFLATE in filters:
         _check_chunks(path, dataset)
     return Stored(path, dataset.shape, dtype, dataset)

@@ -26,7 +26,14 @@ from lamina.saving.hdf5 import BYTES_FORMATS, Stored
 # Attributes that lead nowhere: how the part was made and called.
 _NOT_WALKED = frozenset({"_arguments", "_inbound_nodes"})
 # Modules whose classes have properties that look at parts in other ways than `layers` does.
-_BASES = ("lamina.core.", "lamina.layer.", "lamina.models.", "lamina.training.", "lamina.optimizers.", "lamina.metrics.")
+_BASES = (
+    "lamina.core.",
+    "lamina.layer.",
+    "lamina.models.",
+    "lamina.training.",
+    "lamina.optimizers.",
+    "lamina.metrics.",
+)
 # What a file may hold beyond the model: the state of its training, and seeds, which older files of Keras have.
 _TRAINING = ("optimizer", "metrics")
 

@@ -26,8 +26,7 @@ def unpack_x_y_sample_weight(data: Any) -> tuple[Any, Any, Any]:
         return data, None, None
     if not 1 <= len(data) <= 3:
         raise ValueError(
-            "unpack_x_y_sample_weight: data must be x, (x,), (x, y) or (x, y, sample_weight), "
-            f"got {len(data)} items."
+            f"unpack_x_y_sample_weight: data must be x, (x,), (x, y) or (x, y, sample_weight), got {len(data)} items."
         )
     x, y, sample_weight = (*data, None, None)[:3]
     return x, y, sample_weight
@@ -76,9 +75,7 @@ def _as_array(value: Any, path: str, who: str) -> Any:
         try:
             return np.array(value)
         except ValueError:
-            raise ValueError(
-                f"{who}: {path} must be a list whose rows have one length, got rows of several."
-            ) from None
+            raise ValueError(f"{who}: {path} must be a list whose rows have one length, got rows of several.") from None
     if isinstance(value, (str, bytes)):
         raise ValueError(f"{who}: {path} must hold numbers, got {value!r}; turn text into numbers first.")
     hint = "; call .toarray() on a sparse matrix" if hasattr(value, "toarray") else ""
@@ -109,9 +106,7 @@ def _checked(array: Any, path: str, who: str, cast: tuple[str, ...]) -> Any:
             "for example with StringLookup or TextVectorization."
         )
     if array.ndim == 0:
-        raise ValueError(
-            f"{who}: {path} must have a first axis of rows, got a single number; batch the data first."
-        )
+        raise ValueError(f"{who}: {path} must have a first axis of rows, got a single number; batch the data first.")
     if name in cast and name != dtypes.floatx():
         return array.astype(jnp.dtype(dtypes.floatx()))
     if isinstance(array, np.ndarray) and not array.dtype.isnative:
@@ -119,9 +114,7 @@ def _checked(array: Any, path: str, who: str, cast: tuple[str, ...]) -> Any:
     return array
 
 
-def convert(
-    structure: Any, name: str, who: str, cast: tuple[str, ...], seen: dict[int, Any] | None = None
-) -> Any:
+def convert(structure: Any, name: str, who: str, cast: tuple[str, ...], seen: dict[int, Any] | None = None) -> Any:
     """`structure` with every leaf as an array; an object that is there twice becomes one array."""
     if isinstance(structure, np.ndarray) and seen is None:
         return _checked(np.asarray(structure), name, who, cast)
@@ -170,9 +163,7 @@ def check_class_weight(class_weight: Any, who: str) -> None:
     if class_weight is None:
         return
     if not isinstance(class_weight, Mapping) or not all(isinstance(k, _NUMBERS) for k in class_weight):
-        raise ValueError(
-            f"{who}: class_weight must be a dict of class number to weight, got {class_weight!r}."
-        )
+        raise ValueError(f"{who}: class_weight must be a dict of class number to weight, got {class_weight!r}.")
 
 
 def weighted(y: Any, sample_weight: Any, class_weight: Mapping[Any, float] | None, who: str) -> Any:
@@ -228,7 +219,5 @@ def train_validation_split(arrays: Any, validation_split: float, who: str = "fit
 
 
 def _cut(arrays: Any, rows: slice) -> Any:
-    cut = {
-        id(leaf): leaf[rows] for leaf in tree_util.tree_leaves(arrays)
-    }  # one that is there twice stays one
+    cut = {id(leaf): leaf[rows] for leaf in tree_util.tree_leaves(arrays)}  # one that is there twice stays one
     return tree_util.tree_map(lambda leaf: cut[id(leaf)], arrays)

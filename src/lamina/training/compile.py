@@ -10,12 +10,10 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
 from lamina import losses, metrics
 from lamina.core import tree
-from lamina.core.variable import Variable
 from lamina.losses.loss import LossFunctionWrapper, target_kind
 from lamina.metrics import Mean, MeanMetricWrapper, Metric
 
@@ -35,7 +33,9 @@ def along(value: Any, names: Sequence[str], what: str, *, spread: bool) -> list[
     if isinstance(value, dict):
         unknown = sorted(set(value) - set(names))
         if unknown and not (count == 1 and len(value) == 1):
-            raise ValueError(f"{what}: keys must be names of outputs ({', '.join(names)}), got {', '.join(map(str, unknown))}.")
+            raise ValueError(
+                f"{what}: keys must be names of outputs ({', '.join(names)}), got {', '.join(map(str, unknown))}."
+            )
         return list(value.values()) if unknown else [value.get(name) for name in names]
     if isinstance(value, (list, tuple)):
         flat = tree.flatten(value) if not spread else list(value)
@@ -45,7 +45,9 @@ def along(value: Any, names: Sequence[str], what: str, *, spread: bool) -> list[
         return flat
     if spread or count == 1:
         return [value] * count
-    raise ValueError(f"{what}: must be a list or dict for {count} outputs ({', '.join(names)}), got {type(value).__name__}.")
+    raise ValueError(
+        f"{what}: must be a list or dict for {count} outputs ({', '.join(names)}), got {type(value).__name__}."
+    )
 
 
 def output_names(y_pred: Any, declared: Sequence[str]) -> list[str]:
@@ -254,15 +256,3 @@ def _with_two_arguments(fn: Any, name: str) -> Callable:
     except ValueError:  # a built-in without a signature
         return fn
     return fn
-
-
-def result_arrays(metric: Metric) -> Any:
-    """A metric's result, which may be a Variable or a dict of results, as arrays."""
-    result = metric.result()
-    if isinstance(result, dict):
-        return {name: _array(value) for name, value in result.items()}
-    return _array(result)
-
-
-def _array(value: Any) -> Any:
-    return jnp.asarray(value.value if isinstance(value, Variable) else value)

@@ -47,9 +47,7 @@ __all__ = [
     "unpack_x_y_sample_weight",
 ]
 
-_STREAMS = (
-    "a generator, PyDataset, tf.data.Dataset, torch DataLoader, Grain dataset or other iterable of batches"
-)
+_STREAMS = "a generator, PyDataset, tf.data.Dataset, torch DataLoader, Grain dataset or other iterable of batches"
 
 
 def _span(epoch: int, steps: int | None, num_batches: int) -> tuple[int, int, int]:
@@ -88,8 +86,7 @@ class Source:
     def structure(self) -> Any:
         """Shapes and dtypes of the first batch, as a train step gets it."""
         return tree_util.tree_map(
-            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, jax.dtypes.canonicalize_dtype(leaf.dtype)),
-            self.peek(),
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, jax.dtypes.canonicalize_dtype(leaf.dtype)), self.peek()
         )
 
     def close(self) -> None:
@@ -165,9 +162,7 @@ class StreamSource(Source):
     Epoch 0 always starts a pass.
     """
 
-    def __init__(
-        self, data: Any, steps: int | None, who: str, class_weight: Mapping[Any, float] | None = None
-    ):
+    def __init__(self, data: Any, steps: int | None, who: str, class_weight: Mapping[Any, float] | None = None):
         self.data = data
         self.steps = steps
         self._who = who
@@ -207,9 +202,7 @@ class StreamSource(Source):
             self._untouched = self._iterator is None
             self._first = next(source, None)
             if self._first is None:
-                raise ValueError(
-                    f"{self._who}: x must give at least one batch, got an empty {type_name(self.data)}."
-                )
+                raise ValueError(f"{self._who}: x must give at least one batch, got an empty {type_name(self.data)}.")
             self._iterator = itertools.chain([self._first], source)
         return self._first
 
@@ -296,9 +289,7 @@ class PyDatasetSource(StreamSource):
         self.data.on_epoch_begin()
         index = next(iter(self._indices(0)), None)
         if index is None:
-            raise ValueError(
-                f"{self._who}: x must give at least one batch, got an empty {type_name(self.data)}."
-            )
+            raise ValueError(f"{self._who}: x must give at least one batch, got an empty {type_name(self.data)}.")
         batch = self._batch(self.data[index])
         self.data.on_epoch_end()
         return batch
@@ -327,8 +318,7 @@ def _declared_batch_size(data: Any, who: str) -> int | None:
     for spec in specs:
         if type(spec).__name__ in ("RaggedTensorSpec", "SparseTensorSpec"):
             raise ValueError(
-                f"{who}: x must give dense tensors, got {spec}; call .map(...) with to_tensor() or "
-                "tf.sparse.to_dense."
+                f"{who}: x must give dense tensors, got {spec}; call .map(...) with to_tensor() or tf.sparse.to_dense."
             )
     size = specs[0].shape[0] if specs and specs[0].shape else getattr(data, "batch_size", None)
     return size if isinstance(size, int) else None
@@ -390,8 +380,7 @@ def _check_stream(x: Any, y: Any, sample_weight: Any, batch_size: int | None, wh
             )
     if batch_size is not None:
         warnings.warn(
-            f"{who}: batch_size={batch_size} is not used, x is a {type_name(x)} of whole batches.",
-            stacklevel=4,
+            f"{who}: batch_size={batch_size} is not used, x is a {type_name(x)} of whole batches.", stacklevel=4
         )
 
 
@@ -401,9 +390,7 @@ def _array_parts(x: Any, y: Any, sample_weight: Any, class_weight: Any, who: str
         sparse = "; call .toarray() on a sparse matrix" if hasattr(x, "toarray") else ""
         raise ValueError(f"{who}: x must be {ARRAYS}; or {_STREAMS}, got {type_name(x)}{call}{sparse}.")
     seen: dict[int, Any] = {}
-    x, y, sample_weight = (
-        convert(part, name, who, FLOATS, seen) for name, part in zip(PARTS, (x, y, sample_weight))
-    )
+    x, y, sample_weight = (convert(part, name, who, FLOATS, seen) for name, part in zip(PARTS, (x, y, sample_weight)))
     return x, y, weighted(y, sample_weight, class_weight, who)
 
 

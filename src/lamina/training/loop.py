@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import tree_util
 
@@ -180,7 +179,9 @@ def _room_on_device() -> int:
     return stats.get("bytes_limit", 1 << 33) // 2
 
 
-def run_epoch(launcher: Launcher, data: Resident | Streamed, callbacks: Any, phase: str, epoch: int, pace: Pace) -> dict:
+def run_epoch(
+    launcher: Launcher, data: Resident | Streamed, callbacks: Any, phase: str, epoch: int, pace: Pace
+) -> dict:
     """One pass of steps over the data; the logs after the last one."""
     step, logs, model = 0, {}, callbacks.model
     feeds = data.feeds(epoch, pace, launcher)

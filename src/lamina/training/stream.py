@@ -62,18 +62,14 @@ class PyDataset:
 
     def __getitem__(self, index: int) -> Any:
         """Batch `index`: `x`, `(x, y)` or `(x, y, sample_weight)`."""
-        raise NotImplementedError(
-            f"{type(self).__name__}: __getitem__(index) must be written; it returns a batch."
-        )
+        raise NotImplementedError(f"{type(self).__name__}: __getitem__(index) must be written; it returns a batch.")
 
     @property
     def num_batches(self) -> int | None:
         """The number of batches, `None` if there is no end."""
         length = getattr(self, "__len__", None)
         if length is None:
-            raise NotImplementedError(
-                f"{type(self).__name__}: __len__ or the property num_batches must be written."
-            )
+            raise NotImplementedError(f"{type(self).__name__}: __len__ or the property num_batches must be written.")
         return length()
 
     def on_epoch_begin(self) -> None:
@@ -141,9 +137,7 @@ class ProcessReader:
         self._data = data
         self._folder = tempfile.TemporaryDirectory(prefix="lamina-data-", ignore_cleanup_errors=True)
         self._file = Path(self._folder.name, "none")
-        self._pool = futures.ProcessPoolExecutor(
-            max(1, data.workers), context, _start_worker, (self._folder.name,)
-        )
+        self._pool = futures.ProcessPoolExecutor(max(1, data.workers), context, _start_worker, (self._folder.name,))
         self.close = weakref.finalize(self, _close_pool, self._pool, self._folder)
 
     def read(self, indices: Iterable[int]) -> Iterator[Any]:
@@ -281,9 +275,7 @@ def prefetch(iterator: Iterable[T], size: int) -> Iterator[T]:
             thread.join(1.0)  # a source that is stuck does not hold up the consumer
 
 
-def _produce(
-    source: Iterator[Any], ready: SimpleQueue, slots: threading.Semaphore, closed: threading.Event
-) -> None:
+def _produce(source: Iterator[Any], ready: SimpleQueue, slots: threading.Semaphore, closed: threading.Event) -> None:
     try:
         while slots.acquire() and not closed.is_set():
             item = next(source, _END)
@@ -336,9 +328,7 @@ def stacked(
 def _stack(kind: Any, group: list[list[np.ndarray]]) -> tuple[Any, int]:
     columns = zip(*group)
     single = len(group) == 1  # a view instead of a copy
-    return kind[0].unflatten([leaves[0][None] if single else np.stack(leaves) for leaves in columns]), len(
-        group
-    )
+    return kind[0].unflatten([leaves[0][None] if single else np.stack(leaves) for leaves in columns]), len(group)
 
 
 def _close(iterator: Iterator[Any]) -> None:

@@ -21,13 +21,10 @@ from lamina.core import dtypes, tree
 from lamina.core.symbolic import KerasTensor, infer
 from lamina.core.transforms import jit, value_and_grad
 from lamina.core.variable import StateScope, Variable
+from lamina.metrics.metric import result_of
 from lamina.training import loop
-from lamina.training.compile import CHOSEN_BY_TARGET, CompiledLoss, CompiledMetrics, result_arrays
-from lamina.training.data import (
-    make_source,
-    train_validation_split,
-    unpack_x_y_sample_weight,
-)
+from lamina.training.compile import CHOSEN_BY_TARGET, CompiledLoss, CompiledMetrics
+from lamina.training.data import make_source, train_validation_split, unpack_x_y_sample_weight
 from lamina.training.loop import Runner
 from lamina.training.step import Launcher
 
@@ -161,10 +158,10 @@ class Trainer:
         compiled = self._compiled_metrics
         if compiled is not None:
             for name, metric in zip(compiled.log_names, compiled.metrics):
-                _put(results, name, result_arrays(metric))
+                _put(results, name, result_of(metric))
         for metric in self.metrics:
             if compiled is None or not any(metric is m for m in compiled.metrics):
-                _put(results, metric.name, result_arrays(metric))
+                _put(results, metric.name, result_of(metric))
         return results
 
     @property
@@ -451,12 +448,7 @@ class Trainer:
     # One batch at a time -------------------------------------------------------------------------
 
     def train_on_batch(
-        self,
-        x: Any,
-        y: Any = None,
-        sample_weight: Any = None,
-        class_weight: Any = None,
-        return_dict: bool = False,
+        self, x: Any, y: Any = None, sample_weight: Any = None, class_weight: Any = None, return_dict: bool = False
     ) -> Any:
         """One training step; metrics go on from the last `reset_metrics`."""
         return self._on_batch("train", x, y, sample_weight, class_weight, return_dict)

@@ -23,9 +23,7 @@ def to_categorical(x: Any, num_classes: int | None = None) -> Any:
         labels = labels[..., 0]
     count = int(labels.max()) + 1 if num_classes is None else num_classes
     if labels.size and (labels.min() < 0 or labels.max() >= count):
-        raise ValueError(
-            f"to_categorical: labels must be from 0 to {count - 1}, got {labels.min()} to {labels.max()}."
-        )
+        raise ValueError(f"to_categorical: labels must be from 0 to {count - 1}, got {labels.min()} to {labels.max()}.")
     one_hot = (labels[..., None] == np.arange(count)).astype("float64" if not on_device else "float32")
     return jnp.asarray(one_hot) if on_device else one_hot
 
