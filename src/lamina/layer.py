@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-import math
-import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -21,85 +19,13 @@ from jax import tree_util
 from lamina import constraints, initializers, regularizers
 from lamina.core import config as configuration
 from lamina.core import dtypes, masking, scope, tree
-from lamina.core.symbolic import KerasTensor, Operation, any_symbolic, infer
+from lamina.core.added_losses import AddedLosses
+from lamina.core.signature import CallSignature, InputSpec, as_shapes, shape_of, signature_of, symbolic_inputs
+from lamina.core.symbolic import Operation, any_symbolic, infer
 from lamina.core.transforms import remat
 from lamina.core.variable import StateScope, Variable
-from lamina.random import SeedGenerator
 
 _INITIAL = {"float": "glorot_uniform", "other": "zeros"}
-
-
-class InputSpec:
-    """What a layer asks of one input: rank, sizes of some axes, dtype.
-
-    Args:
-        dtype: the dtype it must have.
-        shape: the shape it must have, `None` for any size.
-        ndim, max_ndim, min_ndim: the rank it must have.
-        axes: sizes that axes must have, `{axis: size}`; `None` for any.
-        allow_last_axis_squeeze: whether a last axis of size 1 may be missing or be too many.
-        name: the key of the input in a dict of inputs.
-        optional: whether `None` is allowed.
-    """
-
-    def __init__(
-        self,
-        dtype: Any = None,
-        shape: Sequence[int | None] | None = None,
-        ndim: int | None = None,
-        max_ndim: int | None = None,
-        min_ndim: int | None = None,
-        axes: dict[int, int | None] | None = None,
-        allow_last_axis_squeeze: bool = False,
-        name: str | None = None,
-        optional: bool = False,
-    ):
-        self.dtype = None if dtype is None else dtypes.standardize_dtype(dtype)
-        self.shape = None if shape is None else tuple(shape)
-        self.ndim = len(self.shape) if self.shape is not None else ndim
-        self.max_ndim, self.min_ndim = max_ndim, min_ndim
-        self.axes = {int(axis): size for axis, size in (axes or {}).items()}
-        self.allow_last_axis_squeeze, self.name, self.optional = allow_last_axis_squeeze, name, optional
-        limit = max((n for n in (self.ndim, max_ndim) if n is not None), default=None)
-        if self.axes and limit is not None and max(self.axes) >= limit:
-            raise ValueError(f"InputSpec: axes must be below the rank {limit}, got {self.axes}.")
-
-    def violation(self, x: Any) -> str | None:
-        """The rule that `x` breaks, in words, or `None`."""
-        shape = tuple(x.shape)
-        rank = len(shape)
-        if self.ndim is not None and rank != self.ndim and not self.allow_last_axis_squeeze:
-            return f"must have {self.ndim} axes"
-        if self.max_ndim is not None and rank > self.max_ndim:
-            return f"must have at most {self.max_ndim} axes"
-        if self.min_ndim is not None and rank < self.min_ndim:
-            return f"must have at least {self.min_ndim} axes"
-        if self.dtype is not None and x.dtype != self.dtype:
-            return f"must have dtype {self.dtype}"
-        for axis, size in self.axes.items():
-            if size is not None and -rank <= axis < rank and isinstance(shape[axis], int) and shape[axis] != size:
-                return f"must have size {size} on axis {axis}"
-        if self.shape is not None:
-            wanted = self.shape
-            if self.allow_last_axis_squeeze:
-                shape, wanted = (s[:-1] if s and s[-1] == 1 else s for s in (shape, wanted))
-            known = [(a, b) for a, b in zip(shape, wanted) if isinstance(a, int) and b is not None]
-            if len(shape) != len(wanted) or any(a != b for a, b in known):
-                return f"must have shape {self.shape}"
-        return None
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        names = ("dtype", "shape", "ndim", "max_ndim", "min_ndim", "axes")
-        return {name: getattr(self, name) for name in names}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> InputSpec:
-        """The object that `get_config` described."""
-        return cls(**config)
-
-    def __repr__(self) -> str:
-        return f"InputSpec({', '.join(f'{k}={v}' for k, v in self.get_config().items() if v)})"
 
 
 class CallContext(NamedTuple):
@@ -108,54 +34,7 @@ class CallContext(NamedTuple):
     training: bool | None
 
 
-class CallSignature:
-    """The arguments of a layer's `call`, worked out once a class."""
-
-    def __init__(self, call: Callable):
-        parameters = inspect.signature(call).parameters
-        self.names = [n for n, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.POSITIONAL_ONLY)]
-        self.all = frozenset(parameters)
-        self.takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-        self.takes_training = "training" in self.all
-        self.training_at = self.names.index("training") if "training" in self.names else len(self.names)
-        default = parameters["training"].default if self.takes_training else None
-        self.training_default = None if default is inspect.Parameter.empty else default
-
-    def arrays(self, args: tuple, kwargs: dict[str, Any]) -> dict[str, Any]:
-        """The arguments that are arrays or structures of arrays, by name; masks do not count."""
-        named = {**dict(zip(self.names, args)), **kwargs}
-        return {n: v for n, v in named.items() if v is not None and not n.endswith("mask") and _holds_arrays(v)}
-
-    def mask_name(self, position: int, name: str) -> str | None:
-        """The argument through which `call` takes the mask of one of its arrays."""
-        own = f"{name}_mask"
-        if own in self.all:
-            return own
-        return "mask" if position == 0 and "mask" in self.all else None
-
-
-@functools.cache
-def _signature_of(cls: type) -> CallSignature:
-    signature = CallSignature(cls.call)  # type: ignore[attr-defined]
-    signature.names.remove("self")
-    signature.training_at -= 1
-    return signature
-
-
-def _holds_arrays(value: Any) -> bool:
-    if isinstance(value, (list, tuple)):
-        return len(value) > 0 and all(v is None or _holds_arrays(v) for v in value)
-    if isinstance(value, dict):
-        return len(value) > 0 and all(v is None or _holds_arrays(v) for v in value.values())
-    return isinstance(value, (jax.Array, KerasTensor, np.ndarray, Variable)) or hasattr(value, "__array__")
-
-
-def shape_of(structure: Any) -> Any:
-    """The shapes of the arrays in a structure, `None` for unknown sizes."""
-    return tree_util.tree_map(lambda x: tuple(d if isinstance(d, int) else None for d in x.shape), structure)
-
-
-class Layer(Operation):
+class Layer(AddedLosses, Operation):
     """A computation with weights.
 
     Subclasses make weights in `build(input_shape)` with `add_weight` and compute in `call(inputs)`. A layer builds
@@ -169,8 +48,7 @@ class Layer(Operation):
         name: unique if not given.
     """
 
-    # Attributes that hold no part of the layer.
-    _not_parts: frozenset[str] = frozenset({"_arguments", "_inbound_nodes", "_losses", "_build_shapes", "_remat"})
+    _not_parts = frozenset({"_arguments", "_inbound_nodes", "_losses", "_build_shapes", "_remat"})
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -199,9 +77,10 @@ class Layer(Operation):
         self.supports_masking = False
         self._trainable = bool(trainable)
         self._dtype_policy = dtypes.get_policy(dtype)
-        self._losses: list[Any] = []
+        self._losses = []
         self._build_shapes: dict[str, Any] | None = None
         self._remat = scope.remat.get()
+        self._building = False
 
     def _base_config(self) -> dict[str, Any]:
         config = {"name": self.name, "trainable": self.trainable, "dtype": configuration.serialize(self._dtype_policy)}
@@ -229,11 +108,11 @@ class Layer(Operation):
     # Building ---------------------------------------------------------------------------------------------------
 
     def build(self, input_shape: Any = None) -> None:
-        """Make the weights. Without an own `build`, call the layer abstractly, so that its children build themselves."""
-        if input_shape is not None and not self.built and _signature_of(type(self)).names:
+        """Make the weights. Without an own `build`: call the layer abstractly, so that its children build."""
+        if input_shape is not None and not self.built and signature_of(type(self)).names:
             with StateScope():
-                infer(self.__call__, (_symbolic_inputs(input_shape, self.input_dtype),))
-            self._build_shapes = {_signature_of(type(self)).names[0]: input_shape}
+                infer(self.__call__, (symbolic_inputs(input_shape, self.input_dtype),))
+            self._build_shapes = {signature_of(type(self)).names[0]: input_shape}
         self.built = True
 
     def add_weight(
@@ -330,10 +209,10 @@ class Layer(Operation):
         if self.built:
             return
         if "shapes_dict" in config:
-            self.build(**{name: _tuples(shape) for name, shape in config["shapes_dict"].items()})
-            self._build_shapes = {n.removesuffix("_shape"): _tuples(s) for n, s in config["shapes_dict"].items()}
+            self.build(**{name: as_shapes(shape) for name, shape in config["shapes_dict"].items()})
+            self._build_shapes = {n.removesuffix("_shape"): as_shapes(s) for n, s in config["shapes_dict"].items()}
         elif config.get("input_shape") is not None:
-            self.build(_tuples(config["input_shape"]))
+            self.build(as_shapes(config["input_shape"]))
 
     # Calling ----------------------------------------------------------------------------------------------------
 
@@ -344,7 +223,7 @@ class Layer(Operation):
             return self.symbolic_call(*args, **kwargs)
         # 2. Arrays of all kinds become JAX arrays, floats in the dtype that the layer computes in.
         args, kwargs = self._convert(args, kwargs)
-        signature = _signature_of(type(self))
+        signature = signature_of(type(self))
         arrays = signature.arrays(args, kwargs)
         # 3. The shapes are known now: make the weights, and check the inputs against what they ask for.
         if not self.built:
@@ -396,7 +275,7 @@ class Layer(Operation):
 
     def symbolic_call(self, *args: Any, **kwargs: Any) -> Any:
         if not self.built:
-            self._build_for(_signature_of(type(self)).arrays(args, kwargs))
+            self._build_for(signature_of(type(self)).arrays(args, kwargs))
         return super().symbolic_call(*args, **kwargs)
 
     def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
@@ -408,11 +287,11 @@ class Layer(Operation):
         """The shape of the outputs for inputs of these shapes."""
         shapes = [*args, *kwargs.values()]
         if len(shapes) == 1:
-            inputs: Any = (_symbolic_inputs(shapes[0], self.input_dtype),)
+            inputs: Any = (symbolic_inputs(shapes[0], self.input_dtype),)
             return shape_of(self.compute_output_spec(*inputs))
-        names = _signature_of(type(self)).names
+        names = signature_of(type(self)).names
         given = {**dict(zip(names, args)), **{k.removesuffix("_shape"): v for k, v in kwargs.items()}}
-        inputs = {name: _symbolic_inputs(shape, self.input_dtype) for name, shape in given.items()}
+        inputs = {name: symbolic_inputs(shape, self.input_dtype) for name, shape in given.items()}
         return shape_of(self.compute_output_spec(**inputs))
 
     def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
@@ -488,155 +367,7 @@ class Layer(Operation):
             if fits and masking.get_mask(target) is None:
                 masking.set_mask(target, one)
 
-    # Parts ------------------------------------------------------------------------------------------------------
-
-    def _parts(self) -> Iterator[Any]:
-        """The layers, variables, seed generators and metrics in the attributes, each once."""
-        seen: set[int] = set()
-        for name, value in list(vars(self).items()):
-            if name not in self._not_parts:
-                for part in _find_parts(value):
-                    if id(part) not in seen:
-                        seen.add(id(part))
-                        yield part
-
-    def _own_variables(self) -> list[Variable]:
-        own = [p for p in self._parts() if isinstance(p, Variable)]
-        return [v for v in own if v.trainable] + [v for v in own if not v.trainable]
-
-    @property
-    def _layers(self) -> list[Layer]:
-        return [p for p in self._parts() if isinstance(p, Layer)]
-
-    def _flatten_layers(self, include_self: bool = True, recursive: bool = True) -> list[Layer]:
-        """This layer and those below it, each once, parents first."""
-        found: dict[int, Layer] = {}
-
-        def visit(layer: Layer, depth: int) -> None:
-            if id(layer) in found:
-                return
-            found[id(layer)] = layer
-            if recursive or depth == 0:
-                for child in layer._layers:
-                    visit(child, depth + 1)
-
-        visit(self, 0)
-        return list(found.values())[0 if include_self else 1 :]
-
-    def _collect(self, seeds: bool = True) -> list[tuple[Variable, bool]]:
-        """(variable, whether training changes it) of the layer and all below, each once, in Keras's order."""
-        found: dict[int, tuple[Variable, bool]] = {}
-
-        def visit(layer: Layer, trainable: bool) -> None:
-            trainable = trainable and layer.trainable
-            for variable in layer._own_variables():
-                found.setdefault(id(variable), (variable, trainable and variable.trainable))
-            parts = list(layer._parts())
-            for part in parts:
-                if seeds and isinstance(part, SeedGenerator):
-                    found.setdefault(id(part.state), (part.state, False))
-            for part in parts:
-                if isinstance(part, Layer) and id(part) not in visited:
-                    visited.add(id(part))
-                    visit(part, trainable)
-
-        visited = {id(self)}
-        visit(self, True)
-        return list(found.values())
-
-    @property
-    def variables(self) -> list[Variable]:
-        """All state but metrics': weights and seeds."""
-        return [v for v, _ in self._collect()]
-
-    @property
-    def trainable_variables(self) -> list[Variable]:
-        """The variables that training changes."""
-        return [v for v, trainable in self._collect() if trainable]
-
-    @property
-    def non_trainable_variables(self) -> list[Variable]:
-        """The variables that training by gradients does not change, seeds included."""
-        return [v for v, trainable in self._collect() if not trainable]
-
-    @property
-    def weights(self) -> list[Variable]:
-        """The variables without the seeds."""
-        return [v for v, _ in self._collect(seeds=False)]
-
-    @property
-    def trainable_weights(self) -> list[Variable]:
-        """The weights that training changes."""
-        return [v for v, trainable in self._collect(seeds=False) if trainable]
-
-    @property
-    def non_trainable_weights(self) -> list[Variable]:
-        """The weights that training by gradients does not change."""
-        return [v for v, trainable in self._collect(seeds=False) if not trainable]
-
-    @property
-    def metrics(self) -> list[Any]:
-        """The metrics in the attributes of the layer and those below it."""
-        found = {id(p): p for layer in self._flatten_layers() for p in layer._parts() if _is_metric(p)}
-        return list(found.values())
-
-    @property
-    def metrics_variables(self) -> list[Variable]:
-        """The variables of the metrics."""
-        return [v for metric in self.metrics for v in metric.variables]
-
-    def get_weights(self) -> list[np.ndarray]:
-        """The weights as NumPy arrays."""
-        return [v.numpy() for v in self.weights]
-
-    def set_weights(self, weights: Sequence[Any]) -> None:
-        """Assign arrays to the weights, in the order of `get_weights`; all of them or, on an error, none."""
-        own = self.weights
-        if len(own) != len(weights):
-            raise ValueError(f"{self._who()}: set_weights must get {len(own)} arrays, got {len(weights)}.")
-        for variable, value in zip(own, weights):
-            if tuple(np.shape(value)) != variable.shape:
-                raise ValueError(
-                    f"{self._who()}: the array for {variable.path} must have shape {variable.shape}, "
-                    f"got {np.shape(value)}."
-                )
-        for variable, value in zip(own, weights):
-            variable.assign(value)
-
-    def count_params(self) -> int:
-        """The number of weights' elements."""
-        if not self.built:
-            raise ValueError(f"{self._who()}: must be built to count its weights; call it on data or call build().")
-        return sum(math.prod(v.shape) for v in self.weights)
-
-    def save_own_variables(self, store: Any) -> None:
-        """Write the layer's own variables, children's not, into a dict-like `store` under "0", "1", ..."""
-        for i, variable in enumerate(self._own_variables()):
-            store[str(i)] = variable.numpy()
-
-    def load_own_variables(self, store: Any) -> None:
-        """Read what `save_own_variables` wrote."""
-        own = self._own_variables()
-        if len(own) != len(store):
-            hint = "" if self.built or own else " The layer is not built: call it on data or call build() first."
-            raise ValueError(
-                f"{self._who()}: the file must hold {len(own)} variables ({', '.join(v.path for v in own)}), "
-                f"got {len(store)}.{hint}"
-            )
-        for i, variable in enumerate(own):
-            variable.assign(store[str(i)])
-
     # Flags, dtypes, losses --------------------------------------------------------------------------------------
-
-    @property
-    def trainable(self) -> bool:
-        """Whether training changes the weights; setting it sets it on the children too."""
-        return self._trainable
-
-    @trainable.setter
-    def trainable(self, value: bool) -> None:
-        for layer in self._flatten_layers():
-            layer._trainable = bool(value)
 
     @property
     def path(self) -> str:
@@ -678,49 +409,9 @@ class Layer(Operation):
         """`None`: the layer is not quantized."""
         return None
 
-    def add_loss(self, loss: Any) -> None:
-        """Add a scalar, or each of a list, to the loss that training minimises."""
-        losses = loss if isinstance(loss, (list, tuple)) else [loss]
-        for value in losses:
-            if np.ndim(value) != 0:
-                raise ValueError(f"{self._who()}: add_loss must get scalars, got shape {np.shape(value)}.")
-        state = scope.state.get()
-        if state is not None:
-            state.losses.extend((self, value) for value in losses)
-        else:
-            self._losses.extend(losses)
-            _with_losses.add(self)
-
     def add_metric(self, *args: Any, **kwargs: Any) -> None:
         """Not there: assign a metric to an attribute and call its `update_state` in place of this."""
         raise NotImplementedError(f"{self._who()}: has no add_metric; set a metric as an attribute and update it.")
-
-    def _forget_losses(self) -> None:
-        """Drop what the last call added: each call from outside starts anew."""
-        state = scope.state.get()
-        if state is None and _with_losses:
-            for layer in self._flatten_layers():
-                layer._losses.clear()
-                _with_losses.discard(layer)
-        elif state is not None and state.losses:
-            own = {id(layer) for layer in self._flatten_layers()}
-            state.losses[:] = [pair for pair in state.losses if id(pair[0]) not in own]
-
-    def _regularize(self, outputs: Any) -> None:
-        for output in tree_util.tree_leaves(outputs):
-            self.add_loss(self.activity_regularizer(output) / output.shape[0])
-
-    @property
-    def losses(self) -> list[Any]:
-        """What `add_loss` and the activity regularizers added in the last call, and the weights' regularizers."""
-        state, own = scope.state.get(), self._flatten_layers()
-        if state is None:
-            added = [loss for layer in own for loss in layer._losses]
-        else:
-            ids = {id(layer) for layer in own}
-            added = [loss for layer, loss in state.losses if id(layer) in ids]
-        weights = [v for v in self.trainable_weights if v.regularizer is not None]
-        return added + [v.regularizer(v.value) for v in weights]
 
     # Pure forms -------------------------------------------------------------------------------------------------
 
@@ -759,9 +450,6 @@ class Layer(Operation):
         return f"<{type(self).__name__} name={self.name}, built={self.built}>"
 
 
-_with_losses: weakref.WeakSet[Layer] = weakref.WeakSet()  # without any, calls need not look for added losses
-
-
 def _guarded_build(build: Callable) -> Callable:
     """`build` with the layer's name in scope, real values inside traces, and all or nothing."""
 
@@ -779,7 +467,7 @@ def _guarded_build(build: Callable) -> Callable:
             self.__dict__.clear()
             self.__dict__.update(before)
             raise
-        del self._building
+        self._building = False
         self.built = True
         if self._build_shapes is None:
             names = list(inspect.signature(build).parameters)[1:]
@@ -787,21 +475,6 @@ def _guarded_build(build: Callable) -> Callable:
             self._build_shapes = {name.removesuffix("_shape"): shape for name, shape in given.items()}
 
     return wrapper
-
-
-def _is_metric(part: Any) -> bool:
-    return hasattr(part, "update_state") and hasattr(part, "reset_state")
-
-
-def _find_parts(value: Any) -> Iterator[Any]:
-    if isinstance(value, (Layer, Variable, SeedGenerator)) or _is_metric(value):
-        yield value
-    elif isinstance(value, (list, tuple, set)):
-        for item in value:
-            yield from _find_parts(item)
-    elif isinstance(value, dict):
-        for item in value.values():
-            yield from _find_parts(item)
 
 
 def _to_array(x: Any, cast: str | None) -> Any:
@@ -815,18 +488,6 @@ def _to_array(x: Any, cast: str | None) -> Any:
     if cast is not None and x.dtype != cast and jnp.issubdtype(x.dtype, jnp.floating):
         return x.astype(cast)
     return x
-
-
-def _is_shape(x: Any) -> bool:
-    return isinstance(x, (tuple, list)) and all(d is None or isinstance(d, (int, np.integer)) for d in x)
-
-
-def _tuples(shapes: Any) -> Any:
-    return tree_util.tree_map(tuple, shapes, is_leaf=_is_shape)
-
-
-def _symbolic_inputs(shapes: Any, dtype: str) -> Any:
-    return tree_util.tree_map(lambda s: KerasTensor(s, dtype), shapes, is_leaf=_is_shape)
 
 
 class Wrapper(Layer):
@@ -853,13 +514,3 @@ class Wrapper(Layer):
     def from_config(cls, config: dict[str, Any]) -> Any:
         config = dict(config)
         return cls(configuration.deserialize(config.pop("layer")), **config)
-
-
-def iterate_layers(layers: Iterable[Layer]) -> Iterator[Layer]:
-    """The layers and all below them, each once."""
-    seen: set[int] = set()
-    for top in layers:
-        for layer in top._flatten_layers():
-            if id(layer) not in seen:
-                seen.add(id(layer))
-                yield layer

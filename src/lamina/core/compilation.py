@@ -6,6 +6,7 @@ import hashlib
 import os
 import platform
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -17,7 +18,8 @@ def keep_compiled_programs() -> None:
 
     `JAX_COMPILATION_CACHE_DIR` puts it elsewhere, `JAX_ENABLE_COMPILATION_CACHE=false` turns it off.
     """
-    if jax.config.jax_compilation_cache_dir or not jax.config.jax_enable_compilation_cache:
+    settings: Any = jax.config
+    if settings.jax_compilation_cache_dir or not settings.jax_enable_compilation_cache:
         return
     root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lamina"
     folder = root / f"xla-{_processor()}"

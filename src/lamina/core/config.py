@@ -141,8 +141,9 @@ def serialize(obj: Any) -> Any:
         return {"class_name": kind, "config": {"value": np.asarray(obj).tolist(), "dtype": obj.dtype.name}}
     if isinstance(obj, np.dtype) or (isinstance(obj, type) and issubclass(obj, np.generic)):
         return np.dtype(obj).name
-    if hasattr(obj, "serialized_tensor"):  # a symbolic tensor of a graph that is being saved
-        return obj.serialized_tensor()
+    symbolic = getattr(obj, "serialized_tensor", None)  # a symbolic tensor of a graph that is being saved
+    if symbolic is not None:
+        return symbolic()
     if callable(obj) and not hasattr(obj, "get_config"):
         return _serialize_function(obj)
     if hasattr(obj, "get_config"):

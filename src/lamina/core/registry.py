@@ -65,7 +65,7 @@ def get_custom_objects() -> dict[str, Any]:
 def get_registered_name(obj: Any) -> str:
     """The name that `obj` was registered under, or its own."""
     try:
-        return _registered_names.get(obj, obj.__name__)
+        return _registered_names.get(obj) or str(obj.__name__)
     except TypeError:  # unhashable
         return obj.__name__
 

@@ -97,6 +97,9 @@ class KerasTensor:
             raise TypeError(_no_value(self, "cannot be iterated over along an axis of unknown size"))
         return (self[i] for i in range(self.shape[0]))
 
+    def __getitem__(self, key: Any) -> Any:
+        raise NotImplementedError  # bound below, as the other operators are
+
     def __len__(self) -> int:
         if not self.shape or self.shape[0] is None:
             raise TypeError(_no_value(self, "has no length along an axis of unknown size"))
@@ -236,7 +239,7 @@ def infer(fn: Callable, args: tuple = (), kwargs: dict[str, Any] | None = None) 
 
 @functools.cache
 def _axis_symbols() -> tuple[Any, ...]:
-    return export.symbolic_shape(", ".join(f"axis{i}" for i in range(10)))
+    return tuple(export.symbolic_shape(", ".join(f"axis{i}" for i in range(10))))
 
 
 def _symbolic_like(first: Any, second: Any = None) -> KerasTensor:
@@ -357,10 +360,9 @@ def _positional_only(fn: Callable) -> tuple[str, ...]:
 def _by_position(names: tuple[str, ...], args: tuple, kwargs: dict) -> tuple[tuple, dict]:
     """jax.numpy takes many arguments by position only; here their names may be used."""
     kwargs = dict(kwargs)
-    args = list(args)
     while len(args) < len(names) and names[len(args)] in kwargs:
-        args.append(kwargs.pop(names[len(args)]))
-    return tuple(args), kwargs
+        args = (*args, kwargs.pop(names[len(args)]))
+    return args, kwargs
 
 
 # The operators of symbolic tensors are ops as well: (method, name of the op, function, reflected too).

@@ -46,8 +46,8 @@ def functional(layer: Any) -> tuple[Callable[..., tuple[Any, State]], State]:
         stray = [v.path for v in scope.written if id(v) not in known_ids]
         if stray:
             raise ValueError(
-                f'functional "{layer.name}": must assign its own variables only, assigned {", ".join(stray)}; give layers '
-                "a seed generator of their own, and keep variables in attributes."
+                f'functional "{layer.name}": must assign its own variables only, assigned {", ".join(stray)}; '
+                "give layers a seed generator of their own, and keep variables in attributes."
             )
         new = (dict(zip(known, scope.values(known.values()))) for known in (trainable, non_trainable))
         return outputs, State(*new)

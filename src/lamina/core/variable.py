@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from lamina.core import dtypes, registry, scope
 
@@ -27,9 +28,7 @@ class StateScope:
     `losses` collects what layers add to the loss meanwhile, as (layer, loss).
     """
 
-    def __init__(
-        self, pairs: Iterable[tuple[Variable, Any]] = (), on_missing: Callable[[Variable], None] | None = None
-    ):
+    def __init__(self, pairs: Iterable[tuple[Variable, Any]] = (), on_missing: Callable[[Variable], Any] | None = None):
         self._values = {id(v): value for v, value in pairs}
         self._written: dict[int, Variable] = {}
         self._on_missing = on_missing
@@ -158,7 +157,7 @@ class Variable:
         if current is not None:
             current.write(self, value)
         else:
-            if isinstance(value, jax.core.Tracer):
+            if isinstance(value, Tracer):
                 raise ValueError(
                     f'Variable "{self.path}": must not be assigned inside a plain JAX transform, where the value would '
                     "be lost; use lamina.jit, lamina.value_and_grad or lamina.functional."
@@ -262,7 +261,7 @@ def _initial_value(path: str, initializer: Any, shape: Sequence[int] | None, dty
         shape = tuple(shape)
         if any(not isinstance(d, (int, np.integer)) or d < 0 for d in shape):
             raise ValueError(f'Variable "{path}": shape must be known sizes of at least 0, got {shape}.')
-        value = initializer(shape, dtype=dtypes.standardize_dtype(dtype))
+        value: Any = initializer(shape, dtype=dtypes.standardize_dtype(dtype))
         if tuple(np.shape(value)) != shape:
             raise ValueError(f'Variable "{path}": the initializer must return shape {shape}, got {np.shape(value)}.')
         return _as_array(value, dtypes.standardize_dtype(dtype))

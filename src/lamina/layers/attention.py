@@ -191,6 +191,9 @@ class MultiHeadAttention(Layer):
         **kwargs: Any,
     ):
         super().__init__(activity_regularizer=activity_regularizer, **kwargs)
+        self._query_dense: Any = None
+        self._key_dense: Any = None
+        self._value_dense: Any = None
         value_dim = key_dim if value_dim is None else value_dim
         for name, value in (("num_heads", num_heads), ("key_dim", key_dim), ("value_dim", value_dim)):
             if not isinstance(value, int) or value < 1:

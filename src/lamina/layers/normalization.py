@@ -69,6 +69,8 @@ class BatchNormalization(Layer):
         self.beta_constraint = constraints.get(beta_constraint)
         self.gamma_constraint = constraints.get(gamma_constraint)
         self.supports_masking = True
+        self.moving_mean: Any = None
+        self.moving_variance: Any = None
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         rank = len(input_shape)

@@ -56,7 +56,7 @@ class Spatial(Layer):
         axes = (value,) * self.rank if isinstance(value, int) else tuple(value)
         if self.rank == 1 and len(axes) == 2:
             axes = (axes,)
-        pairs = tuple((axis, axis) if isinstance(axis, int) else tuple(axis) for axis in axes)
+        pairs: Any = tuple((axis, axis) if isinstance(axis, int) else tuple(axis) for axis in axes)
         whole = all(len(pair) == 2 and all(isinstance(n, int) and n >= 0 for n in pair) for pair in pairs)
         if len(pairs) != self.rank or not whole:
             what = "an integer or two" if self.rank == 1 else f"an integer, {self.rank} of them or {self.rank} pairs"

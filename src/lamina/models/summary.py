@@ -122,8 +122,8 @@ def _connections(model: Any, layer: Layer) -> list[str]:
     """The tensors that a layer of the graph is called on, as `name[node][tensor]`."""
     kept = {id(node) for node in model._function.nodes}
     nodes: list[Node] = [node for node in layer._inbound_nodes if id(node) in kept]
-    sources = [t._keras_history for node in nodes for t in node.inputs]
-    return [f"{operation.name}[{index}][{tensor}]" for operation, index, tensor in sources if operation] or ["-"]
+    sources = [t._keras_history for node in nodes for t in node.inputs if t._keras_history]
+    return [f"{operation.name}[{index}][{tensor}]" for operation, index, tensor in sources] or ["-"]
 
 
 def _totals(model: Any) -> list[Text]:

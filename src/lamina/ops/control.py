@@ -53,7 +53,7 @@ def saturate_cast(x: Any, dtype: Any) -> Any:
 
 
 def _range(dtype: Any) -> tuple[Any, Any]:
-    if dtype == bool:
+    if jnp.issubdtype(dtype, jnp.bool_):
         return 0, 1
     info = jnp.iinfo(dtype) if jnp.issubdtype(dtype, jnp.integer) else jnp.finfo(dtype)
     return (info.min, info.max) if isinstance(info.min, int) else (float(info.min), float(info.max))

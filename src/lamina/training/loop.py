@@ -10,7 +10,7 @@ import inspect
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -92,7 +92,7 @@ class Resident:
         for size in wanted[:sizes] if full else []:
             launcher.compile_ahead(self.data, order, size=size, capacity=pace.capacity)
 
-    def feeds(self, epoch: int, pace: Pace, launcher: Launcher) -> Iterator[Feed]:
+    def feeds(self, epoch: int, pace: Pace, launcher: Launcher) -> Generator[Feed, None, None]:
         rows, size = self.source.rows(epoch), self.source.batch_size
         order = self.source.order(epoch)
         if order is not None and order.nbytes > SMALL_ORDER:  # else it is quicker sent with each launch
@@ -119,7 +119,7 @@ class Streamed:
             return self.source.epoch(epoch)
         return _array_batches(self.source, epoch)
 
-    def feeds(self, epoch: int, pace: Pace, launcher: Launcher) -> Iterator[Feed]:
+    def feeds(self, epoch: int, pace: Pace, launcher: Launcher) -> Generator[Feed, None, None]:
         capacity = 1
 
         def room() -> int:
@@ -212,7 +212,8 @@ def run_epoch(
         raise ValueError(f"{phase}: the data must give at least one batch, got none.")
     if expected is not None and step < expected and not stopped(model, phase):
         warnings.warn(
-            f"{phase}: the data ended after {step} of {expected} steps; make the generator endless, or ask for fewer steps.",
+            f"{phase}: the data ended after {step} of {expected} steps; make the generator endless, or ask for fewer "
+            "steps.",
             stacklevel=4,
         )
     return logs

@@ -78,8 +78,7 @@ def many_steps(step: Callable, fresh: Callable) -> Callable:
     `capacity` steps. `run.one_at_a_time` is set by the first trace: then each call runs one step, whatever `count` is.
     """
 
-    @partial(jax.jit, donate_argnums=0, static_argnames=("size", "capacity"))
-    def run(values: tuple, data: Any, order: Any, first: Any, count: Any, reset: Any, *, size: int, capacity: int):
+    def loop(values: tuple, data: Any, order: Any, first: Any, count: Any, reset: Any, *, size: int, capacity: int):
         values = tuple(v if f is v else jnp.where(reset, f, v) for f, v in zip(fresh(values), values))
         batch = rows_of(data, order, first, size)
         traced, shapes = jax.make_jaxpr(step, return_shape=True)(values, batch)
@@ -102,6 +101,7 @@ def many_steps(step: Callable, fresh: Callable) -> Callable:
         history = {k: jnp.zeros((capacity, *s.shape), s.dtype) for k, s in shapes[1].items()}
         return lax.fori_loop(0, count, body, (values, history))
 
+    run: Any = jax.jit(loop, donate_argnums=0, static_argnames=("size", "capacity"))
     run.one_at_a_time = False
     return run
 

@@ -87,9 +87,9 @@ class Trainer:
             auto_scale_loss: scale the loss while a policy computes in float16.
         """
         made = optimizers.get(optimizer)
-        if auto_scale_loss and self.dtype_policy.name == "mixed_float16" and made is not None:  # type: ignore[attr-defined]
-            if not isinstance(made, optimizers.LossScaleOptimizer):
-                made = optimizers.LossScaleOptimizer(made, name="loss_scale_optimizer")
+        narrow = self.dtype_policy.name == "mixed_float16"  # type: ignore[attr-defined]
+        if auto_scale_loss and narrow and made is not None and not isinstance(made, optimizers.LossScaleOptimizer):
+            made = optimizers.LossScaleOptimizer(made, name="loss_scale_optimizer")
         names = getattr(self, "output_names", [])
         compiled_loss = CompiledLoss(loss, loss_weights, names) if loss is not None else None
         compiled_metrics = CompiledMetrics(metrics, weighted_metrics, names)
@@ -194,7 +194,7 @@ class Trainer:
         """The names of logs as `evaluate` lists them: the loss, then the metrics in their order."""
         compiled = self._compiled_metrics
         names = {id(m): n for n, m in zip(compiled.log_names, compiled.metrics)} if compiled is not None else {}
-        return [names.get(id(metric), metric.name) for metric in self.metrics]
+        return [names.get(id(metric)) or metric.name for metric in self.metrics]
 
     # Steps ---------------------------------------------------------------------------------------
 

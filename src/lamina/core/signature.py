@@ -1,0 +1,148 @@
+"""What a layer's call takes: its arguments by name, and what it asks of its inputs."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax import tree_util
+
+from lamina.core import dtypes
+from lamina.core.symbolic import KerasTensor
+from lamina.core.variable import Variable
+
+
+class InputSpec:
+    """What a layer asks of one input: rank, sizes of some axes, dtype.
+
+    Args:
+        dtype: the dtype it must have.
+        shape: the shape it must have, `None` for any size.
+        ndim, max_ndim, min_ndim: the rank it must have.
+        axes: sizes that axes must have, `{axis: size}`; `None` for any.
+        allow_last_axis_squeeze: whether a last axis of size 1 may be missing or be too many.
+        name: the key of the input in a dict of inputs.
+        optional: whether `None` is allowed.
+    """
+
+    def __init__(
+        self,
+        dtype: Any = None,
+        shape: Sequence[int | None] | None = None,
+        ndim: int | None = None,
+        max_ndim: int | None = None,
+        min_ndim: int | None = None,
+        axes: dict[int, int | None] | None = None,
+        allow_last_axis_squeeze: bool = False,
+        name: str | None = None,
+        optional: bool = False,
+    ):
+        self.dtype = None if dtype is None else dtypes.standardize_dtype(dtype)
+        self.shape = None if shape is None else tuple(shape)
+        self.ndim = len(self.shape) if self.shape is not None else ndim
+        self.max_ndim, self.min_ndim = max_ndim, min_ndim
+        self.axes = {int(axis): size for axis, size in (axes or {}).items()}
+        self.allow_last_axis_squeeze, self.name, self.optional = allow_last_axis_squeeze, name, optional
+        limit = max((n for n in (self.ndim, max_ndim) if n is not None), default=None)
+        if self.axes and limit is not None and max(self.axes) >= limit:
+            raise ValueError(f"InputSpec: axes must be below the rank {limit}, got {self.axes}.")
+
+    def violation(self, x: Any) -> str | None:
+        """The rule that `x` breaks, in words, or `None`."""
+        shape = tuple(x.shape)
+        rank = len(shape)
+        if self.ndim is not None and rank != self.ndim and not self.allow_last_axis_squeeze:
+            return f"must have {self.ndim} axes"
+        if self.max_ndim is not None and rank > self.max_ndim:
+            return f"must have at most {self.max_ndim} axes"
+        if self.min_ndim is not None and rank < self.min_ndim:
+            return f"must have at least {self.min_ndim} axes"
+        if self.dtype is not None and x.dtype != self.dtype:
+            return f"must have dtype {self.dtype}"
+        for axis, size in self.axes.items():
+            if size is not None and -rank <= axis < rank and isinstance(shape[axis], int) and shape[axis] != size:
+                return f"must have size {size} on axis {axis}"
+        if self.shape is not None:
+            wanted = self.shape
+            if self.allow_last_axis_squeeze:
+                shape, wanted = (s[:-1] if s and s[-1] == 1 else s for s in (shape, wanted))
+            known = [(a, b) for a, b in zip(shape, wanted) if isinstance(a, int) and b is not None]
+            if len(shape) != len(wanted) or any(a != b for a, b in known):
+                return f"must have shape {self.shape}"
+        return None
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        names = ("dtype", "shape", "ndim", "max_ndim", "min_ndim", "axes")
+        return {name: getattr(self, name) for name in names}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> InputSpec:
+        """The object that `get_config` described."""
+        return cls(**config)
+
+    def __repr__(self) -> str:
+        return f"InputSpec({', '.join(f'{k}={v}' for k, v in self.get_config().items() if v)})"
+
+
+class CallSignature:
+    """The arguments of a layer's `call`, worked out once a class."""
+
+    def __init__(self, call: Callable):
+        parameters = inspect.signature(call).parameters
+        self.names = [n for n, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.POSITIONAL_ONLY)]
+        self.all = frozenset(parameters)
+        self.takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+        self.takes_training = "training" in self.all
+        self.training_at = self.names.index("training") if "training" in self.names else len(self.names)
+        default = parameters["training"].default if self.takes_training else None
+        self.training_default = None if default is inspect.Parameter.empty else default
+
+    def arrays(self, args: tuple, kwargs: dict[str, Any]) -> dict[str, Any]:
+        """The arguments that are arrays or structures of arrays, by name; masks do not count."""
+        named = {**dict(zip(self.names, args)), **kwargs}
+        return {n: v for n, v in named.items() if v is not None and not n.endswith("mask") and holds_arrays(v)}
+
+    def mask_name(self, position: int, name: str) -> str | None:
+        """The argument through which `call` takes the mask of one of its arrays."""
+        own = f"{name}_mask"
+        if own in self.all:
+            return own
+        return "mask" if position == 0 and "mask" in self.all else None
+
+
+@functools.cache
+def signature_of(cls: type) -> CallSignature:
+    signature = CallSignature(cls.call)  # type: ignore[attr-defined]
+    signature.names.remove("self")
+    signature.training_at -= 1
+    return signature
+
+
+def holds_arrays(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return len(value) > 0 and all(v is None or holds_arrays(v) for v in value)
+    if isinstance(value, dict):
+        return len(value) > 0 and all(v is None or holds_arrays(v) for v in value.values())
+    return isinstance(value, (jax.Array, KerasTensor, np.ndarray, Variable)) or hasattr(value, "__array__")
+
+
+def shape_of(structure: Any) -> Any:
+    """The shapes of the arrays in a structure, `None` for unknown sizes."""
+    return tree_util.tree_map(lambda x: tuple(d if isinstance(d, int) else None for d in x.shape), structure)
+
+
+def is_shape(x: Any) -> bool:
+    return isinstance(x, (tuple, list)) and all(d is None or isinstance(d, (int, np.integer)) for d in x)
+
+
+def as_shapes(shapes: Any) -> Any:
+    return tree_util.tree_map(tuple, shapes, is_leaf=is_shape)
+
+
+def symbolic_inputs(shapes: Any, dtype: str) -> Any:
+    return tree_util.tree_map(lambda s: KerasTensor(s, dtype), shapes, is_leaf=is_shape)
