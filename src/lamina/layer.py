@@ -9,11 +9,9 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 from jax import tree_util
 
 from lamina import constraints, initializers, regularizers
@@ -26,12 +24,6 @@ from lamina.core.transforms import remat
 from lamina.core.variable import StateScope, Variable
 
 _INITIAL = {"float": "glorot_uniform", "other": "zeros"}
-
-
-class CallContext(NamedTuple):
-    """What the layers inside a call inherit from the call."""
-
-    training: bool | None
 
 
 class Layer(AddedLosses, Operation):
@@ -307,10 +299,10 @@ class Layer(AddedLosses, Operation):
     def _convert(self, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
         cast = self.compute_dtype if self.autocast else None
         if len(args) == 1 and not kwargs and isinstance(args[0], jax.Array):  # by far the most calls
-            return (_to_array(args[0], cast),), {}
+            return (as_jax_array(args[0], cast),), {}
 
         def convert(x: Any) -> Any:
-            y = _to_array(x, cast)
+            y = as_jax_array(x, cast)
             if y is not x and masking.get_mask(x) is not None:
                 masking.set_mask(y, masking.get_mask(x))
             return y
@@ -475,19 +467,6 @@ def _guarded_build(build: Callable) -> Callable:
             self._build_shapes = {name.removesuffix("_shape"): shape for name, shape in given.items()}
 
     return wrapper
-
-
-def _to_array(x: Any, cast: str | None) -> Any:
-    if isinstance(x, Variable):
-        x = x.value
-    elif not isinstance(x, jax.Array):
-        if isinstance(x, (bool, int, float, str, type(None))) or not hasattr(x, "__array__"):
-            return x
-        host = np.asarray(x)  # sending it compiles nothing; jnp.asarray would, for every new shape
-        x = jax.device_put(host.astype(jax.dtypes.canonicalize_dtype(host.dtype), copy=False))
-    if cast is not None and x.dtype != cast and jnp.issubdtype(x.dtype, jnp.floating):
-        return x.astype(cast)
-    return x
 
 
 class Wrapper(Layer):

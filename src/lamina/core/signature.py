@@ -5,9 +5,10 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import tree_util
 
@@ -89,6 +90,12 @@ class InputSpec:
         return f"InputSpec({', '.join(f'{k}={v}' for k, v in self.get_config().items() if v)})"
 
 
+class CallContext(NamedTuple):
+    """What the layers inside a call inherit from the call."""
+
+    training: bool | None
+
+
 class CallSignature:
     """The arguments of a layer's `call`, worked out once a class."""
 
@@ -146,3 +153,17 @@ def as_shapes(shapes: Any) -> Any:
 
 def symbolic_inputs(shapes: Any, dtype: str) -> Any:
     return tree_util.tree_map(lambda s: KerasTensor(s, dtype), shapes, is_leaf=is_shape)
+
+
+def as_jax_array(x: Any, cast: str | None) -> Any:
+    """An array of any kind as one of JAX, floats in the dtype `cast`; all else as it is."""
+    if isinstance(x, Variable):
+        x = x.value
+    elif not isinstance(x, jax.Array):
+        if isinstance(x, (bool, int, float, str, type(None))) or not hasattr(x, "__array__"):
+            return x
+        host = np.asarray(x)  # sending it compiles nothing; jnp.asarray would, for every new shape
+        x = jax.device_put(host.astype(jax.dtypes.canonicalize_dtype(host.dtype), copy=False))
+    if cast is not None and x.dtype != cast and jnp.issubdtype(x.dtype, jnp.floating):
+        return x.astype(cast)
+    return x

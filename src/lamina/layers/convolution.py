@@ -85,7 +85,8 @@ class Convolution(Spatial):
             raise ValueError(f"{who}: data_format must be 'channels_last' with causal padding.")
         if max(self.strides) > 1 and max(self.dilation_rate) > 1:
             raise ValueError(
-                f"{who}: strides and dilation_rate must not both be above 1, got {self.strides} and {self.dilation_rate}."
+                f"{who}: strides and dilation_rate must not both be above 1, got {self.strides} and "
+                f"{self.dilation_rate}."
             )
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jax.scipy import linalg as scipy_linalg
 
 from lamina.core import dtypes
@@ -25,7 +26,7 @@ def _matrix(x: Any, who: str, square: bool = False) -> Any:
 def cholesky(x: Any, upper: bool = False) -> Any:
     """The lower triangle L of x = L L^T, or the upper one of x = U^T U."""
     factor = jnp.linalg.cholesky(_matrix(x, "cholesky", square=True), upper=upper)
-    if not isinstance(factor, jax.core.Tracer) and jnp.isnan(factor).any():
+    if not isinstance(factor, Tracer) and jnp.isnan(factor).any():
         raise ValueError("cholesky: x must be positive definite.")
     return factor
 
@@ -45,7 +46,7 @@ def det(x: Any) -> Any:
 
 
 @op
-def eig(x: Any) -> tuple[Any, Any]:
+def eig(x: Any) -> tuple[Any, ...]:
     """Eigenvalues and eigenvectors, complex."""
     return tuple(jnp.linalg.eig(_matrix(x, "eig", square=True)))
 
@@ -106,7 +107,7 @@ def pinv(x: Any, rcond: float | None = None) -> Any:
 
 
 @op
-def qr(x: Any, mode: str = "reduced") -> tuple[Any, Any]:
+def qr(x: Any, mode: str = "reduced") -> tuple[Any, ...]:
     """Orthogonal columns Q and an upper triangle R with x = Q R."""
     if mode not in ("reduced", "complete"):
         raise ValueError(f"qr: mode must be 'reduced' or 'complete', got {mode!r}.")

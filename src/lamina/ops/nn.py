@@ -130,7 +130,7 @@ def threshold(x: Any, threshold: float, default_value: float) -> Any:
 
 def _each(value: Any, rank: int, who: str) -> tuple[int, ...]:
     """One integer for each spatial axis."""
-    values = (value,) * rank if isinstance(value, (int, np.integer)) else tuple(value)
+    values: Any = (value,) * rank if isinstance(value, (int, np.integer)) else tuple(value)
     if len(values) != rank:
         raise ValueError(f"{who} must be 1 or {rank} integers, got {value!r}.")
     return values

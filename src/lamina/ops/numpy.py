@@ -554,7 +554,7 @@ def roll(x: Any, shift: Any, axis: Any = None) -> Any:
 @op
 def rot90(array: Any, k: int = 1, axes: Sequence[int] = (0, 1)) -> Any:
     """`array` turned `k` times by a quarter in the plane of two axes."""
-    return jnp.rot90(operand(array), k=k, axes=tuple(axes))
+    return jnp.rot90(operand(array), k=k, axes=(axes[0], axes[1]))
 
 
 @op(elementwise=True)

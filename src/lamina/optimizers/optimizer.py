@@ -47,7 +47,7 @@ def when(condition: Any, do: Callable[[], Any]) -> None:
 def _copy_of(variable: Variable) -> Callable[..., Any]:
     # `_value`: initial values are real, also where the optimizer is built inside a trace. While a model is loaded, this
     # is called when the weights are there.
-    return lambda shape, dtype: variable._value
+    return lambda shape, dtype: np.array(variable._value)
 
 
 def _norm(arrays: Sequence[Any]) -> Any:

@@ -507,7 +507,7 @@ def _shards(path: Path) -> Iterator[dict[str, Stored]]:
     with ExitStack() as stack:
         arrays: dict[str, Stored] = {}
         for name in names:
-            shard = path.with_name(name)
+            shard = path.with_name(str(name))
             if not shard.is_file():
                 raise MissingFileError(f'"{path}": its shard "{name}" must lie beside it.')
             found = stack.enter_context(hdf5.opened(str(shard), str(shard), shard.stat().st_size, mark))

@@ -107,7 +107,7 @@ def _walk(file: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _address(item: Any) -> int:
-    return h5py.h5o.get_info(item.id).addr
+    return h5py.h5o.get_info(item.id).addr  # type: ignore[attr-defined]
 
 
 def _checked(path: str, dataset: Any, size: int) -> Stored:
