@@ -18,7 +18,16 @@ from lamina import constraints, initializers, regularizers
 from lamina.core import config as configuration
 from lamina.core import dtypes, masking, scope, tree
 from lamina.core.added_losses import AddedLosses
-from lamina.core.signature import CallSignature, InputSpec, as_shapes, shape_of, signature_of, symbolic_inputs
+from lamina.core.signature import (
+    CallContext,
+    CallSignature,
+    InputSpec,
+    as_jax_array,
+    as_shapes,
+    shape_of,
+    signature_of,
+    symbolic_inputs,
+)
 from lamina.core.symbolic import Operation, any_symbolic, infer
 from lamina.core.transforms import remat
 from lamina.core.variable import StateScope, Variable
