@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -24,6 +25,7 @@ from lamina.core.signature import (
     InputSpec,
     as_jax_array,
     as_shapes,
+    broken_rule,
     shape_of,
     signature_of,
     symbolic_inputs,
@@ -32,7 +34,10 @@ from lamina.core.symbolic import Operation, any_symbolic, infer
 from lamina.core.transforms import remat
 from lamina.core.variable import StateScope, Variable
 
+__all__ = ["InputSpec", "Layer", "Wrapper"]
+
 _INITIAL = {"float": "glorot_uniform", "other": "zeros"}
+_counter = itertools.count(1)
 
 
 class Layer(AddedLosses, Operation):
@@ -81,6 +86,7 @@ class Layer(AddedLosses, Operation):
         self._losses = []
         self._build_shapes: dict[str, Any] | None = None
         self._remat = scope.remat.get()
+        self._made = next(_counter)
         self._building = False
 
     def _base_config(self) -> dict[str, Any]:
@@ -226,11 +232,11 @@ class Layer(AddedLosses, Operation):
         args, kwargs = self._convert(args, kwargs)
         signature = signature_of(type(self))
         arrays = signature.arrays(args, kwargs)
-        # 3. The shapes are known now: make the weights, and check the inputs against what they ask for.
+        # 3. The shapes are known now: check the inputs against what the layer asks for, and make the weights.
+        if self.input_spec is not None:
+            self._check_inputs(args, arrays)
         if not self.built:
             self._build_for(arrays)
-        if self.input_spec is not None:
-            self._check_inputs(args[0] if args else next(iter(arrays.values()), None))
         # 4. Whether this is training: said here, or by the layer around, or the default.
         outer = scope.call.get()
         given = args[signature.training_at] if len(args) > signature.training_at else kwargs.get("training")
@@ -275,8 +281,11 @@ class Layer(AddedLosses, Operation):
         return remat(run)(*(leaves[i] for i in places))
 
     def symbolic_call(self, *args: Any, **kwargs: Any) -> Any:
+        arrays = signature_of(type(self)).arrays(args, kwargs)
+        if self.input_spec is not None:
+            self._check_inputs(args, arrays)
         if not self.built:
-            self._build_for(signature_of(type(self)).arrays(args, kwargs))
+            self._build_for(arrays)
         return super().symbolic_call(*args, **kwargs)
 
     def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
@@ -318,23 +327,10 @@ class Layer(AddedLosses, Operation):
 
         return tree_util.tree_map(convert, (args, kwargs))
 
-    def _check_inputs(self, inputs: Any) -> None:
-        specs = self.input_spec
-        if isinstance(specs, dict):
-            pairs = [(specs[k], inputs.get(k)) for k in specs] if isinstance(inputs, dict) else []
-        else:
-            flat = [specs] if isinstance(specs, InputSpec) else tree.flatten(specs)
-            values = tree.flatten(inputs)
-            if len(flat) != len(values) and len(flat) > 1:
-                raise ValueError(f"{self._who()}: must get {len(flat)} inputs, got {len(values)}.")
-            pairs = list(zip(flat, values))
-        for spec, x in pairs:
-            if spec is None or (x is None and spec.optional):
-                continue
-            rule = "must be an array" if x is None else spec.violation(x)
-            if rule is not None:
-                given = None if x is None else f"shape {shape_of(x)}"
-                raise ValueError(f"{self._who()}: the input {rule}, got {given}{self._built_for()}.")
+    def _check_inputs(self, args: tuple, arrays: dict[str, Any]) -> None:
+        broken = broken_rule(self.input_spec, args[0] if args else next(iter(arrays.values()), None))
+        if broken is not None:
+            raise ValueError(f"{self._who()}: {broken}{self._built_for()}.")
 
     def _built_for(self) -> str:
         shapes = self._build_shapes

@@ -296,7 +296,7 @@ NN = [
     _row("depth_to_space", floats(2, 8, 3, 2), 2, data_format="channels_first"),
     _row("depthwise_conv", _X, floats(3, 3, 3, 2), padding="same"),
     _row("depthwise_conv", _X, floats(2, 2, 3, 1), strides=2),
-    _row("depthwise_conv", _X, floats(2, 3, 6, 1), data_format="channels_first", dilation_rate=2),
+    _row("depthwise_conv", _X, floats(2, 2, 6, 1), data_format="channels_first", dilation_rate=2),
     _row("depthwise_conv", _S, floats(3, 3, 2), padding="same"),
     _row("dot_product_attention", floats(2, 5, 4, 3), floats(2, 6, 4, 3), floats(2, 6, 4, 3)),
     _row("dot_product_attention", floats(2, 5, 4, 3), floats(2, 5, 2, 3), floats(2, 5, 2, 3), is_causal=True),

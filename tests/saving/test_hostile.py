@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 import zipfile
+import zlib
 
 import h5py
 import numpy as np
@@ -15,6 +16,7 @@ import pytest
 import lamina as keras
 from lamina import layers
 from lamina.core.variable import Variable
+from lamina.saving.hdf5 import Stored
 
 X = np.ones((2, 4), "float32")
 
@@ -136,11 +138,10 @@ def test_many_variables_that_the_arrays_do_not_account_for(path):
         dense = config["config"]["layers"][1]
         dense["config"].update(units=4_000_000, use_bias=False)
         flat = {**dense, "config": {**dense["config"], "units": 1}}
-        pairs = [({**layer, "config": {**layer["config"], "name": f"{i}"}}) for i in range(9) for layer in (dense, flat)]
-        for i, layer in enumerate(pairs):
-            layer["config"]["name"] = f"dense{i}"
-            layer.pop("build_config")
-        config["config"]["layers"][1:] = pairs
+        config["config"]["layers"][1:] = [
+            {**layer, "config": {**layer["config"], "name": f"dense{i}"}, "build_config": None}
+            for i, layer in enumerate((dense, flat) * 9)
+        ]
 
     edit_config(path, change)
     with pytest.raises(ValueError, match="more than the arrays in the file account for"):
@@ -180,12 +181,12 @@ def test_config_that_is_not_json(path, text):
 
 def test_config_of_too_many_levels(path):
     def change(config):
-        for _ in range(150):
+        for _ in range(300):
             inner = {key: value for key, value in config.items()}
             config.update(config={"layers": [inner], "name": "deep"})
 
     edit_config(path, change)
-    with pytest.raises(ValueError, match="RecursionError|levels deep"):
+    with pytest.raises(ValueError, match=r"RecursionError|levels deep"):
         keras.models.load_model(path)
 
 
@@ -193,7 +194,8 @@ def test_config_of_too_many_levels(path):
 
 
 @pytest.mark.parametrize(
-    "name", ["../evil", "/etc/evil", "assets/../../evil", "assets\\evil", "C:evil", "evil.pkl", "assets//evil", "assets"]
+    "name",
+    ["../evil", "/etc/evil", "assets/../../evil", "assets\\evil", "C:evil", "evil.pkl", "assets//evil", "assets"],
 )
 def test_unexpected_member(path, name):
     rewrite(path, parts(path) | {name: b"x"})
@@ -288,8 +290,6 @@ def bomb(file):
 
 def fat_chunk(file):
     """A chunk that unpacks to more than its size."""
-    import zlib
-
     dataset = file.create_dataset(PLACE, shape=(3,), dtype="f4", chunks=(3,), compression="gzip")
     dataset.id.write_direct_chunk((0,), zlib.compress(bytes(10**6)))
 
@@ -368,9 +368,11 @@ def test_lie_about_a_shape_reads_nothing(path, monkeypatch):
 
     edit_weights(path, change)
     read = []
-    monkeypatch.setattr("lamina.saving.hdf5.Stored.read", lambda self: read.append(self.path) or np.zeros(self.shape, "f4"))
+    real = Stored.read
+    monkeypatch.setattr(Stored, "read", lambda self: read.append(self.path) or real(self))
     with pytest.raises(ValueError, match=r"must have shape \(3,\)"):
         keras.models.load_model(path)
+    assert read
     assert PLACE not in read
 
 

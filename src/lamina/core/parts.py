@@ -18,6 +18,7 @@ class Composite:
     _not_parts: frozenset[str] = frozenset()
     _trainable: bool
     built: bool
+    _made = 0  # the number of this one among all that were made
 
     def _who(self) -> str:
         """Class and name, for errors."""
@@ -34,18 +35,29 @@ class Composite:
             layer._trainable = bool(value)
 
     def _parts(self) -> Iterator[Any]:
-        """The layers, variables, seed generators and metrics in the attributes, each once."""
-        seen: set[int] = set()
+        """The layers, variables, seed generators and metrics in the attributes, each once, in Keras's order.
+
+        That is the order in which they came. Attributes tell it, but for what was appended to a list later, between
+        other attributes or lists: there it is the order in which the layers were made.
+        """
+        found: dict[int, tuple[int, Any]] = {}
+        reached = 0  # what a layer in an attribute says of the time
         for name, value in list(vars(self).items()):
             if name not in self._not_parts:
+                time = reached
                 for part in find_parts(value):
-                    if id(part) not in seen:
-                        seen.add(id(part))
-                        yield part
+                    time = max(time, part._made) if isinstance(part, Composite) else time
+                    found.setdefault(id(part), (time if isinstance(part, Composite) else reached, part))
+                reached = time if isinstance(value, Composite) else reached
+        yield from (part for _, part in sorted(found.values(), key=lambda entry: entry[0]))
 
     def _own_variables(self) -> list[Variable]:
         own = [p for p in self._parts() if isinstance(p, Variable)]
         return [v for v in own if v.trainable] + [v for v in own if not v.trainable]
+
+    def _carried(self) -> list[Variable]:
+        """What a call carries on to the next one and weights leave out: the seeds, and what a subclass adds."""
+        return [part.state for part in self._parts() if is_seed_generator(part)]
 
     @property
     def _layers(self) -> list[Any]:
@@ -74,11 +86,9 @@ class Composite:
             trainable = trainable and layer.trainable
             for variable in layer._own_variables():
                 found.setdefault(id(variable), (variable, trainable and variable.trainable))
-            parts = list(layer._parts())
-            for part in parts:
-                if seeds and is_seed_generator(part):
-                    found.setdefault(id(part.state), (part.state, False))
-            for part in parts:
+            for variable in layer._carried() if seeds else ():
+                found.setdefault(id(variable), (variable, False))
+            for part in list(layer._parts()):
                 if isinstance(part, Composite) and id(part) not in visited:
                     visited.add(id(part))
                     visit(part, trainable)

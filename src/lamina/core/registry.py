@@ -19,7 +19,7 @@ NAMESPACES = (
 
 # Those whose functions a file may name. Functions elsewhere do more than compute: some write files.
 FUNCTION_NAMESPACES = (
-    "activations", "losses", "metrics", "initializers", "regularizers", "constraints", "quantizers", "random",
+    "activations", "losses", "metrics", "initializers", "regularizers", "constraints",
 )  # fmt: skip
 _NOT_NAMED = {"get", "serialize", "deserialize", "annotations"}
 

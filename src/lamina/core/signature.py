@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import tree_util
 
-from lamina.core import dtypes
+from lamina.core import dtypes, tree
 from lamina.core.symbolic import KerasTensor
 from lamina.core.variable import Variable
 
@@ -90,6 +90,25 @@ class InputSpec:
         return f"InputSpec({', '.join(f'{k}={v}' for k, v in self.get_config().items() if v)})"
 
 
+def broken_rule(specs: Any, inputs: Any) -> str | None:
+    """What the inputs of a layer break of what it asks for, in words, or `None`."""
+    if isinstance(specs, dict):
+        pairs = [(specs[k], inputs.get(k)) for k in specs] if isinstance(inputs, dict) else []
+    else:
+        flat = [specs] if isinstance(specs, InputSpec) else tree.flatten(specs)
+        values = tree.flatten(inputs)
+        if len(flat) != len(values) and len(flat) > 1:
+            return f"must get {len(flat)} inputs, got {len(values)}"
+        pairs = list(zip(flat, values))
+    for spec, x in pairs:
+        if spec is None or (x is None and spec.optional):
+            continue
+        rule = "must be an array" if x is None else spec.violation(x)
+        if rule is not None:
+            return f"the input {rule}, got {None if x is None else f'shape {shape_of(x)}'}"
+    return None
+
+
 class CallContext(NamedTuple):
     """What the layers inside a call inherit from the call."""
 
@@ -125,7 +144,7 @@ class CallSignature:
 @functools.cache
 def signature_of(cls: type) -> CallSignature:
     signature = CallSignature(cls.call)  # type: ignore[attr-defined]
-    signature.names.remove("self")
+    del signature.names[0]  # self, whatever it is called
     signature.training_at -= 1
     return signature
 

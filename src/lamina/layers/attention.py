@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import string
 from collections.abc import Callable, Sequence
@@ -108,13 +109,23 @@ class EinsumDense(Layer):
             raise ValueError(f"{self._who()}: the sizes of {', '.join(unknown)} must be known, got {input_shape}.")
         return sizes
 
+    def _start(self, kernel: str, out: str) -> Any:
+        """The kernel's initializer; one that scales with inputs and outputs is told which axes these are."""
+        start = self.kernel_initializer
+        if not isinstance(start, initializers.VarianceScaling) or None not in (start.input_axes, start.output_axes):
+            return start
+        start = copy.copy(start)
+        start.input_axes = [i for i, letter in enumerate(kernel) if letter not in out]
+        start.output_axes = [i for i, letter in enumerate(kernel) if letter in out]
+        return start
+
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         sizes = self._sizes(tuple(input_shape))
         _, kernel, out = self._terms()
         self.kernel = self.add_weight(
             name="kernel",
             shape=[sizes[letter] for letter in kernel],  # type: ignore[misc]
-            initializer=self.kernel_initializer,
+            initializer=self._start(kernel, out),
             regularizer=self.kernel_regularizer,
             constraint=self.kernel_constraint,
         )

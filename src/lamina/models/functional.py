@@ -151,7 +151,8 @@ class Function(Operation):
 def _saved_call(operation: Operation, node: Node, saved: Callable) -> dict[str, Any]:
     split = getattr(operation, "graph_arguments", None)
     args, kwargs = split(node) if split is not None else (node.args, node.kwargs)
-    return {"args": saved(list(args)), "kwargs": saved(kwargs)}
+    call = {"args": saved(list(args)), "kwargs": saved(kwargs)}
+    return {**call, "given": ["training"]} if "training" in kwargs else call
 
 
 def _filled(leaf: Any, values: dict[int, Any]) -> Any:
@@ -256,7 +257,7 @@ def function_from_config(config: dict[str, Any], custom_objects: Any = None) -> 
                 later.append((name, index, call))
                 continue
             args, kwargs = _restored(call, tensor, custom_objects)
-            outputs = _call_saved(operations[name], args, kwargs, forms[name])
+            outputs = _call_saved(operations[name], args, kwargs, call)
             made[name, index] = tree_util.tree_leaves(outputs)
             done[name] += 1
         if len(later) == len(waiting):
@@ -270,10 +271,16 @@ def _operation_from(form: dict[str, Any], custom_objects: Any) -> Any:
     return configuration.deserialize({k: v for k, v in form.items() if k != "inbound_nodes"}, custom_objects)
 
 
-def _call_saved(operation: Any, args: list, kwargs: dict, form: dict[str, Any]) -> Any:
-    """Call on symbolic tensors. Masks are not part of the graph: they ride on the data."""
+def _call_saved(operation: Any, args: list, kwargs: dict, call: Any) -> Any:
+    """Call on symbolic tensors. Masks are not part of the graph: they ride on the data.
+
+    Keras writes `training=False` for every layer that has it as a default, and does not keep to it. Our files say so
+    where it was given.
+    """
     if isinstance(operation, Layer):
+        given = isinstance(call, dict) and "training" in call.get("given", ())
         kwargs = {k: v for k, v in kwargs.items() if not (k.endswith("mask") and v is None)}
+        kwargs = {k: v for k, v in kwargs.items() if k != "training" or given}
     return operation(*args, **kwargs)
 
 

@@ -77,15 +77,15 @@ def is_tensor(x: Any) -> bool:
 @op
 def slice(inputs: Any, start_indices: Any, shape: Sequence[int]) -> Any:
     """The block of a shape that starts at some indices; -1 is all that remains along an axis."""
-    inputs, start_indices = jnp.asarray(inputs), operand(start_indices)
-    sizes = [inputs.shape[i] - int(start_indices[i]) if size == -1 else size for i, size in enumerate(shape)]
+    inputs = jnp.asarray(inputs)
+    sizes = [n - int(start) if size == -1 else size for n, start, size in zip(inputs.shape, start_indices, shape)]
     return lax.dynamic_slice(inputs, tuple(start_indices), sizes)
 
 
 @op
 def slice_update(inputs: Any, start_indices: Any, updates: Any) -> Any:
     """`inputs` with `updates` written over the block that starts at some indices."""
-    return lax.dynamic_update_slice(jnp.asarray(inputs), jnp.asarray(updates), tuple(operand(start_indices)))
+    return lax.dynamic_update_slice(jnp.asarray(inputs), jnp.asarray(updates), tuple(start_indices))
 
 
 @op

@@ -33,7 +33,7 @@ class Window(NamedTuple):
     """How the window of a convolution moves, axis by axis."""
 
     strides: tuple[int, ...]
-    pads: tuple[tuple[Any, Any], ...]
+    pads: Any  # (before, after) of each axis
     spread: tuple[int, ...]  # the distance of the inputs, above 1 in transposed convolutions
     dilation: tuple[int, ...]  # the distance of the kernel's points
 
@@ -65,8 +65,7 @@ def convolve(x: Any, kernel: Any, window: Window, groups: int) -> Any:
         specs = layout(len(sizes), "N*C", "*IO", "N*C")
         return lax.conv_general_dilated(x, kernel, *window, specs, feature_group_count=groups)
     if plain and set(sizes) <= {1} and all(pad == (0, 0) for pad in window.pads):
-        steps = (slice(None), *(slice(None, None, s) for s in window.strides))
-        return flat_matmul(x[steps], kernel.reshape(kernel.shape[-2:]))
+        return flat_matmul(next(_seen(x, sizes, window)), kernel.reshape(kernel.shape[-2:]))
     return _convolve(x, kernel, window)
 
 
@@ -96,7 +95,7 @@ def _by_kernel(x: Any, kernel: Any, window: Window) -> Any:
     if any(d > 1 for d in window.spread):
         return _tap_by_tap(x, kernel, window)
     if np.prod(kernel.shape[:-1]) <= _SMALL_WINDOW:
-        windows = jnp.concatenate(list(_taps(x, sizes, window)), axis=-1)
+        windows = jnp.concatenate(list(_seen(x, sizes, window)), axis=-1)
         return flat_matmul(windows, kernel.reshape(-1, kernel.shape[-1]))
     # The transpose takes the channels for a batch, the batch for channels, and the cotangent for the kernel.
     turned = lax.conv_general_dilated(
@@ -108,22 +107,27 @@ def _by_kernel(x: Any, kernel: Any, window: Window) -> Any:
     return jnp.moveaxis(turned, rank, 0)
 
 
-def _taps(x: Any, sizes: Sequence[int], window: Window) -> Iterator[Any]:
+def _seen(x: Any, sizes: Sequence[int], window: Window) -> Iterator[Any]:
     """What each point of the kernel sees: for every place of the window one value of each channel."""
-    counts = window.outputs(x, sizes)
+    counts = (x.shape[0], *window.outputs(x, sizes), x.shape[-1])
     x = jnp.pad(x, ((0, 0), *window.pads, (0, 0)))
+    return _taps(x, (1, *sizes, 1), (1, *window.strides, 1), (1, *window.dilation, 1), counts)
+
+
+def _taps(x: Any, sizes: Sequence, strides: Sequence, dilation: Sequence, counts: Sequence) -> Iterator[Any]:
+    """Point by point of a window, what it sees when the window is at each of `counts` places."""
     for point in itertools.product(*map(range, sizes)):
-        starts = [p * d for p, d in zip(point, window.dilation)]
-        ends = [a + (n - 1) * s + 1 for a, n, s in zip(starts, counts, window.strides)]
-        yield lax.slice(x, (0, *starts, 0), (x.shape[0], *ends, x.shape[-1]), (1, *window.strides, 1))
+        starts = [p * d for p, d in zip(point, dilation)]
+        ends = [a + (n - 1) * s + 1 for a, n, s in zip(starts, counts, strides)]
+        yield lax.slice(x, starts, ends, strides)
 
 
 def _each_channel(x: Any, kernel: Any, window: Window) -> Any:
     """A convolution of each channel by itself, as products element by element."""
     channels, multiplier = x.shape[-1], kernel.shape[-1] // x.shape[-1]
     weights = kernel.reshape(-1, channels, multiplier)
-    taps = _taps(x, kernel.shape[:-2], window)
-    out = functools.reduce(operator.add, (tap[..., None] * w for tap, w in zip(taps, weights)))
+    seen = _seen(x, kernel.shape[:-2], window)
+    out = functools.reduce(operator.add, (values[..., None] * w for values, w in zip(seen, weights)))
     return out.reshape(*out.shape[:-2], channels * multiplier)
 
 
@@ -170,16 +174,46 @@ def _max_pool_jvp(sizes: tuple, steps: tuple, pads: tuple, primals: tuple, tange
         hits = x.reshape(shape) == jnp.expand_dims(out, inner)
         first = jnp.where(hits, order, number.type(points)).min(inner, keepdims=True)
         return out, jnp.where(order == first, dx.reshape(shape), 0).sum(inner)
-    window = Window(steps[1:-1], ((0, 0),) * (x.ndim - 2), (1,) * (x.ndim - 2), (1,) * (x.ndim - 2))
-    hits = (tap == out for tap in _taps(x, sizes[1:-1], window))
-    first = functools.reduce(
-        jnp.minimum, (jnp.where(h, number.type(i), number.type(points)) for i, h in enumerate(hits))
-    )
-    parts = (jnp.where(first == i, tap, 0) for i, tap in enumerate(_taps(dx, sizes[1:-1], window)))
-    return out, functools.reduce(operator.add, parts)
+    taps = functools.partial(_taps, sizes=sizes, strides=steps, dilation=(1,) * x.ndim, counts=out.shape)
+    hits = (jnp.where(tap == out, number.type(i), number.type(points)) for i, tap in enumerate(taps(x)))
+    first = functools.reduce(jnp.minimum, hits)
+    return out, functools.reduce(operator.add, (jnp.where(first == i, d, 0) for i, d in enumerate(taps(dx))))
 
 
 def lowest(dtype: Any) -> Any:
     """The value below all others of a dtype."""
     floating = jnp.issubdtype(dtype, jnp.inexact)
     return np.asarray(-np.inf if floating else jnp.iinfo(dtype).min, dtype)
+
+
+def attention(
+    query: Any,
+    key: Any,
+    value: Any,
+    bias: Any,
+    mask: Any,
+    scale: float,
+    is_causal: bool,
+    soft_cap: float | None,
+) -> Any:
+    """softmax(scale query key^T + bias) value with the heads as a batch; sums are divided last, being fewer."""
+    batch, time, heads, _ = query.shape
+    source, shared = key.shape[1:3]
+    wide = jnp.promote_types(query.dtype, jnp.float32)
+    product = functools.partial(jnp.matmul, preferred_element_type=wide)
+    grouped = query.transpose(0, 2, 1, 3).reshape(batch, shared, -1, query.shape[-1])  # heads that share a key
+    logits = product(grouped, key.transpose(0, 2, 3, 1)).reshape(batch, heads, time, source) * scale
+    if soft_cap is not None:
+        logits = logits / (1 + jnp.abs(logits) / soft_cap)
+    if bias is not None:
+        logits = logits + bias
+    if is_causal:
+        causal = jnp.arange(time)[:, None] >= jnp.arange(source)
+        mask = causal if mask is None else mask & causal
+    if mask is not None:
+        logits = jnp.where(mask, logits, -0.7 * float(jnp.finfo(wide).max))
+    weights = jnp.exp(logits - lax.stop_gradient(logits.max(-1, keepdims=True)))
+    total = weights.sum(-1, keepdims=True)  # (batch, heads, time, 1)
+    weights = weights.astype(value.dtype).reshape(batch, shared, -1, source)
+    out = product(weights, value.transpose(0, 2, 1, 3)).reshape(batch, heads, time, -1) / total
+    return out.transpose(0, 2, 1, 3).astype(value.dtype)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,7 +15,9 @@ from jax import nn as jnn
 from lamina.core import dtypes
 from lamina.core.dtypes import standardize_data_format
 from lamina.core.symbolic import op
+from lamina.ops import cpu
 from lamina.ops.binding import axes, operand, unary
+from lamina.ops.cpu import Window
 
 hard_sigmoid = unary(jnn.hard_sigmoid)
 hard_silu = unary(jnn.hard_silu, "hard_silu")
@@ -146,15 +149,43 @@ def _padding(padding: str, who: str) -> str:
     return padding.upper()
 
 
-def _layout(rank: int, data_format: str) -> lax.ConvDimensionNumbers:
-    channels = rank + 1 if data_format == "channels_last" else 1
-    spatial = tuple(i for i in range(1, rank + 2) if i != channels)
-    kernel = (rank + 1, rank, *range(rank))
-    return lax.ConvDimensionNumbers((0, channels, *spatial), kernel, (0, channels, *spatial))
-
-
 def _channels(inputs: Any, data_format: str) -> int:
     return inputs.shape[-1 if data_format == "channels_last" else 1]
+
+
+def _window(
+    who: str, inputs: Any, kernel: Any, strides: Any, padding: str, data_format: str, dilation_rate: Any
+) -> Window:
+    """The arguments of a convolution as numbers for each axis."""
+    rank = inputs.ndim - 2
+    strides, dilation = _each(strides, rank, f"{who}: strides"), _each(dilation_rate, rank, f"{who}: dilation_rate")
+    places = inputs.shape[1:-1] if data_format == "channels_last" else inputs.shape[2:]
+    sizes = [(size - 1) * d + 1 for size, d in zip(kernel.shape, dilation)]
+    padding = _padding(padding, who)
+    if not all(isinstance(n, int) for n in places):  # symbols for sizes: only XLA's own form takes them
+        return Window(strides, padding, (1,) * rank, dilation)
+    pads = lax.padtype_to_pads(places, sizes, strides, padding)
+    if any(n + sum(pad) < size for n, pad, size in zip(places, pads, sizes)):
+        raise ValueError(f"{who}: inputs must be at least as large as the window {sizes}, got shape {inputs.shape}.")
+    return Window(strides, tuple(pads), (1,) * rank, dilation)
+
+
+# One jitted function a platform choice: called eagerly it is compiled once, and traced once for equal layers.
+@functools.partial(jax.jit, static_argnums=(2, 3, 4))
+def _convolve(inputs: Any, kernel: Any, window: Window, groups: int, data_format: str) -> Any:
+    rank, first = inputs.ndim - 2, data_format == "channels_first"
+
+    def on_cpu(x: Any, kernel: Any) -> Any:
+        out = cpu.convolve(jnp.moveaxis(x, 1, -1) if first else x, kernel, window, groups)
+        return jnp.moveaxis(out, -1, 1) if first else out
+
+    def elsewhere(x: Any, kernel: Any) -> Any:
+        specs = cpu.layout(rank, *(("NC*", "*IO", "NC*") if first else ("N*C", "*IO", "N*C")))
+        return lax.conv_general_dilated(x, kernel, *window, specs, feature_group_count=groups)
+
+    if isinstance(window.pads, str):
+        return elsewhere(inputs, kernel)
+    return lax.platform_dependent(inputs, kernel, cpu=on_cpu, default=elsewhere)
 
 
 @op
@@ -179,22 +210,11 @@ def conv(
     data_format = standardize_data_format(data_format, "conv: data_format")
     kernel = jnp.asarray(kernel)
     inputs = jnp.asarray(inputs, kernel.dtype)
-    rank = inputs.ndim - 2
     channels = _channels(inputs, data_format)
     if channels % kernel.shape[-2]:
         raise ValueError(f"conv: {channels} input channels must be a multiple of the kernel's {kernel.shape[-2]}.")
-    outputs = lax.conv_general_dilated(
-        inputs,
-        kernel,
-        _each(strides, rank, "conv: strides"),
-        _padding(padding, "conv"),
-        rhs_dilation=_each(dilation_rate, rank, "conv: dilation_rate"),
-        dimension_numbers=_layout(rank, data_format),
-        feature_group_count=channels // kernel.shape[-2],
-    )
-    if any(d == 0 for d in outputs.shape) and all(d != 0 for d in inputs.shape):
-        raise ValueError(f"conv: inputs of shape {inputs.shape} must be at least as large as the kernel's window.")
-    return outputs
+    window = _window("conv", inputs, kernel, strides, padding, data_format, dilation_rate)
+    return _convolve(inputs, kernel, window, channels // kernel.shape[-2], data_format)
 
 
 @op
@@ -209,18 +229,12 @@ def depthwise_conv(
     """The convolution of each channel with kernels of its own: (*sizes, channels, multiplier)."""
     data_format = standardize_data_format(data_format, "depthwise_conv: data_format")
     inputs, kernel = jnp.asarray(inputs), jnp.asarray(kernel)
-    rank, channels = inputs.ndim - 2, _channels(inputs, data_format)
+    channels = _channels(inputs, data_format)
     if channels != kernel.shape[-2]:
         raise ValueError(f"depthwise_conv: {channels} input channels must be the kernel's, got {kernel.shape[-2]}.")
-    return lax.conv_general_dilated(
-        inputs,
-        kernel.reshape(*kernel.shape[:-2], 1, channels * kernel.shape[-1]),
-        _each(strides, rank, "depthwise_conv: strides"),
-        _padding(padding, "depthwise_conv"),
-        rhs_dilation=_each(dilation_rate, rank, "depthwise_conv: dilation_rate"),
-        dimension_numbers=_layout(rank, data_format),
-        feature_group_count=channels,
-    )
+    window = _window("depthwise_conv", inputs, kernel, strides, padding, data_format, dilation_rate)
+    kernel = kernel.reshape(*kernel.shape[:-2], 1, channels * kernel.shape[-1])
+    return _convolve(inputs, kernel, window, channels, data_format)
 
 
 @op
@@ -262,15 +276,9 @@ def conv_transpose(
     extra = (None,) * rank if output_padding is None else _each(output_padding, rank, "conv_transpose: output_padding")
     same = _padding(padding, "conv_transpose") == "SAME"
     pads = [_transposed_padding(*args, same) for args in zip(kernel.shape, strides, dilation, extra)]
-    return lax.conv_transpose(
-        inputs,
-        kernel,
-        strides,
-        padding=pads,
-        rhs_dilation=dilation,
-        dimension_numbers=_layout(rank, data_format),
-        transpose_kernel=True,
-    )
+    window = Window((1,) * rank, tuple(pads), strides, dilation)
+    kernel = jnp.flip(kernel, range(rank)).swapaxes(-1, -2)
+    return _convolve(inputs, kernel, window, 1, data_format)
 
 
 def _transposed_padding(size: int, stride: int, dilation: int, extra: int | None, same: bool) -> tuple[int, int]:
@@ -318,8 +326,18 @@ def max_pool(
         data_format: where the channels are; the default one if not given.
     """
     inputs, window, step, padding = _pool_arguments("max_pool", inputs, pool_size, strides, padding, data_format)
-    lowest = -jnp.inf if jnp.issubdtype(inputs.dtype, jnp.inexact) else jnp.iinfo(inputs.dtype).min
-    return lax.reduce_window(inputs, np.asarray(lowest, inputs.dtype), lax.max, window, step, padding)
+    return _max_pool(inputs, window, step, tuple(lax.padtype_to_pads(inputs.shape, window, step, padding)))
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2, 3))
+def _max_pool(inputs: Any, window: tuple, step: tuple, pads: tuple) -> Any:
+    def on_cpu(x: Any) -> Any:
+        return cpu.max_pool(x, window, step, pads)
+
+    def elsewhere(x: Any) -> Any:
+        return lax.reduce_window(x, cpu.lowest(x.dtype), lax.max, window, step, pads)
+
+    return lax.platform_dependent(inputs, cpu=on_cpu, default=elsewhere)
 
 
 @op
@@ -587,7 +605,31 @@ def dot_product_attention(
         )
     dtype = jnp.result_type(query, key, value)
     query, key, value = (x.astype(dtype) for x in (query, key, value))
-    return jnn.dot_product_attention(query, key, value, bias=bias, mask=mask, scale=scale, is_causal=is_causal)
+    scale = query.shape[-1] ** -0.5 if scale is None else scale
+    mask = None if mask is None else jnp.asarray(mask, bool)
+    bias, mask = (a if a is None else jnp.expand_dims(a, range(4 - jnp.ndim(a))) for a in (bias, mask))
+    return _attend(query, key, value, bias, mask, scale, is_causal, flash_attention, attn_logits_soft_cap)
+
+
+@functools.partial(jax.jit, static_argnums=(6, 7, 8))
+def _attend(
+    query: Any, key: Any, value: Any, bias: Any, mask: Any, scale: Any,
+    is_causal: bool, flash_attention: bool | None, soft_cap: float | None,
+) -> Any:  # fmt: skip
+    arrays = (query, key, value, bias, mask, scale)
+    on_cpu = functools.partial(cpu.attention, is_causal=is_causal, soft_cap=soft_cap)
+
+    def elsewhere(query: Any, key: Any, value: Any, bias: Any, mask: Any, scale: Any) -> Any:
+        kernel = "cudnn" if flash_attention else None
+        return jnn.dot_product_attention(
+            query, key, value, bias, mask, scale=scale, is_causal=is_causal, implementation=kernel
+        )
+
+    if soft_cap is not None:
+        return on_cpu(*arrays)
+    if flash_attention:
+        return elsewhere(*arrays)
+    return lax.platform_dependent(*arrays, cpu=on_cpu, default=elsewhere)
 
 
 # Losses.

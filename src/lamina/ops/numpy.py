@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -467,7 +468,10 @@ def logspace(
 def matmul(x1: Any, x2: Any) -> Any:
     """The matrix product over the last two axes."""
     x1, x2 = jnp.asarray(x1), jnp.asarray(x2)
-    return jnp.matmul(x1, x2, preferred_element_type=_accumulator(x1, x2))
+    product = functools.partial(jnp.matmul, preferred_element_type=_accumulator(x1, x2))
+    if x1.ndim > 2 == x2.ndim:  # as a product of two matrices: the gradient by the second is several times faster
+        return product(x1.reshape(-1, x1.shape[-1]), x2).reshape(*x1.shape[:-1], x2.shape[-1])
+    return product(x1, x2)
 
 
 @op

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lamina.core import op_names, scope
-from lamina.saving import archive
+from lamina.saving import archive, contents
 
 
 class Row(NamedTuple):
@@ -104,14 +104,14 @@ def inspect(path: Any) -> Inspection:
     """
     path = os.fspath(path)
     if not path.endswith(".keras") and not os.path.isdir(path):
-        with archive.stored_weights(path) as stored:
+        with contents.stored_weights(path) as stored:
             return Inspection(path, {}, None, *_described(stored))
     if not os.path.exists(path):
-        raise archive.MissingFileError(f'inspect: "{path}" must be there, and is not.')
-    with archive.contents(path) as files:
-        config = archive.parsed(files, archive.CONFIG, path)
-        metadata = archive.parsed(files, archive.METADATA, path) if archive.METADATA in files else {}
-        with archive.opened_weights(files, path) as stored:
+        raise contents.MissingFileError(f'inspect: "{path}" must be there, and is not.')
+    with contents.opened_parts(path) as files:
+        config = contents.parsed(files, contents.CONFIG, path)
+        metadata = contents.parsed(files, contents.METADATA, path) if contents.METADATA in files else {}
+        with contents.opened_weights(files, path) as stored:
             return Inspection(path, metadata, config, *_described(stored))
 
 

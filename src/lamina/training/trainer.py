@@ -191,10 +191,12 @@ class Trainer:
             metric.reset_state()
 
     def _log_order(self) -> list[str]:
-        """The names of logs as `evaluate` lists them: the loss, then the metrics in their order."""
+        """The names of logs as `evaluate` lists them: the loss, the metrics in their order, then those of outputs."""
         compiled = self._compiled_metrics
         names = {id(m): n for n, m in zip(compiled.log_names, compiled.metrics)} if compiled is not None else {}
-        return [names.get(id(metric)) or metric.name for metric in self.metrics]
+        logged = [(names.get(id(metric), metric.name), metric.name) for metric in self.metrics]
+        own = [name for name, given in logged if name == given]
+        return [*dict.fromkeys([*own, *sorted(name for name, _ in logged)])]
 
     # Steps ---------------------------------------------------------------------------------------
 

@@ -1,0 +1,368 @@
+"""Recurrent layers: `RNN` carries the states of a cell, or of a stack of cells, along the time axis."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax import tree_util
+
+from lamina.core import config as configuration
+from lamina.core import registry, scope
+from lamina.core.signature import signature_of
+from lamina.core.symbolic import KerasTensor, infer
+from lamina.core.variable import StateScope, Variable
+from lamina.layer import InputSpec, Layer
+from lamina.layers.cells import Cell, GRUCell, LSTMCell, SimpleRNNCell, Variant, scan_calls, zeros
+
+_FLAGS = ("return_sequences", "return_state", "go_backwards", "stateful", "unroll")
+__all__ = ["GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "SimpleRNN", "SimpleRNNCell", "StackedRNNCells"]
+
+
+def _check_cell(who: str, cell: Any) -> None:
+    missing = [name for name in ("call", "state_size") if not hasattr(cell, name)]
+    if missing:
+        raise ValueError(f"{who}: a cell must have call and state_size, got {cell!r} without {', '.join(missing)}.")
+
+
+def _output_size(cell: Any) -> int:
+    own = getattr(cell, "output_size", None)
+    size = cell.state_size if own is None else own
+    return size[0] if isinstance(size, (list, tuple)) else size
+
+
+def _initial_state(cell: Any, batch_size: Any, dtype: str) -> Any:
+    own = getattr(cell, "get_initial_state", None)
+    return zeros(cell.state_size, batch_size, dtype) if own is None else own(batch_size=batch_size)
+
+
+def _build_cell(cell: Any, input_shape: tuple[int | None, ...], dtype: str) -> None:
+    """Build a cell; one without an own `build` is called abstractly, so that its parts build themselves."""
+    if not isinstance(cell, Layer) or cell.built:
+        return
+    if type(cell).build is not Layer.build:
+        cell.build(input_shape)
+        return
+    states = zeros(getattr(cell, "state_size"), 1, dtype)  # noqa: B009
+    states = [KerasTensor((input_shape[0], *state.shape[1:]), dtype) for state in states]
+    with StateScope():
+        infer(cell.__call__, (KerasTensor(input_shape, dtype), states))
+
+
+def _call_cell(cell: Any, inputs: Any, states: Any, training: bool | None) -> tuple[Any, Any]:
+    takes_training = isinstance(cell, Layer) and signature_of(type(cell)).takes_training
+    call: Any = cell if callable(cell) else cell.call
+    return call(inputs, states, **({"training": training} if takes_training else {}))
+
+
+class StackedRNNCells(Layer):
+    """Cells one above the other as one cell: the output of each is the input of the next.
+
+    Args:
+        cells: the cells, from the lowest to the highest.
+
+    Shapes: (batch, features), a list with the states of each cell -> (batch, units of the last), the new states.
+    """
+
+    def __init__(self, cells: Sequence[Any], **kwargs: Any):
+        super().__init__(**kwargs)
+        for cell in cells:
+            _check_cell(self._who(), cell)
+        self.cells = list(cells)
+
+    @property
+    def state_size(self) -> list[Any]:
+        """The `state_size` of each cell."""
+        return [cell.state_size for cell in self.cells]
+
+    @property
+    def output_size(self) -> int:
+        """The size of the last cell's output."""
+        return _output_size(self.cells[-1])
+
+    def get_initial_state(self, batch_size: int | None = None) -> list[Any]:
+        """The first states of each cell."""
+        return [_initial_state(cell, batch_size, self.compute_dtype) for cell in self.cells]
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        for cell in self.cells:
+            _build_cell(cell, input_shape, self.compute_dtype)
+            input_shape = (input_shape[0], _output_size(cell))
+
+    def call(self, inputs: Any, states: Sequence[Any], training: bool = False) -> tuple[Any, list[Any]]:
+        new = []
+        for cell, state in zip(self.cells, states):
+            nested = isinstance(state, (list, tuple))
+            inputs, after = _call_cell(cell, inputs, list(state) if nested else [state], training)
+            new.append(after if nested or not isinstance(after, (list, tuple)) else after[0])
+        return inputs, new
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Mapping[str, Any] | None = None) -> Any:
+        with registry.custom_objects(custom_objects):
+            return super().from_config(config)
+
+
+class RNN(Layer):
+    """The outputs of a cell that is applied at each time to the input and to its own states.
+
+    Args:
+        cell: a layer of this library or of the program: `call(inputs, states)` returns the output and the new states,
+            `state_size` is the size of the state or a list of sizes; `output_size` and `get_initial_state(batch_size)`
+            if need be. A list of cells is stacked.
+        return_sequences: whether the outputs at all times are returned, or the last one.
+        return_state: whether the last states are returned behind the output.
+        go_backwards: whether time runs backwards; outputs come in the order in which they are computed.
+        stateful: whether the next call starts from the last states of this one; the batch size must be known.
+        unroll: whether the steps are compiled one behind the other: for short sequences.
+        zero_output_for_mask: whether masked outputs are 0; else they repeat the output before.
+
+    Shapes: (batch, time, features) -> (batch, units), or (batch, time, units) with `return_sequences`.
+    """
+
+    _not_parts = Layer._not_parts | {"states"}  # not among the weights, and not in files
+
+    def __init__(
+        self,
+        cell: Any,
+        return_sequences: bool = False,
+        return_state: bool = False,
+        go_backwards: bool = False,
+        stateful: bool = False,
+        unroll: bool = False,
+        zero_output_for_mask: bool = False,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        self.cell = StackedRNNCells(cell) if isinstance(cell, (list, tuple)) else cell
+        _check_cell(self._who(), self.cell)
+        size = self.cell.state_size
+        if not isinstance(size, (int, np.integer, list, tuple)):
+            raise ValueError(f"{self._who()}: the cell's state_size must be an integer or a list, got {size!r}.")
+        self.state_size = list(size) if isinstance(size, (list, tuple)) else [size]
+        self.return_sequences, self.return_state = return_sequences, return_state
+        self.go_backwards, self.stateful, self.unroll = go_backwards, stateful, unroll
+        self.zero_output_for_mask = zero_output_for_mask
+        self.supports_masking = True
+        self.states: Any = None
+
+    @property
+    def _cell_dtype(self) -> str:
+        return getattr(self.cell, "compute_dtype", self.compute_dtype)
+
+    def build(self, sequences_shape: tuple[int | None, ...], initial_state_shape: Any = None) -> None:
+        batch, _, *features = sequences_shape
+        _build_cell(self.cell, (batch, *features), self._cell_dtype)
+        if self.stateful:
+            if batch is None:
+                raise ValueError(
+                    f"{self._who()}: the batch size must be known with stateful=True, got {sequences_shape}; "
+                    "pass batch_size or batch_shape to Input."
+                )
+            self.states = tree_util.tree_map(
+                lambda x: Variable(x, trainable=False, dtype=self.variable_dtype, name="rnn_state"),
+                self.get_initial_state(batch),
+            )
+
+    def _carried(self) -> list[Variable]:
+        return [*super()._carried(), *tree_util.tree_leaves(self.states)]
+
+    def get_initial_state(self, batch_size: int | None = None) -> list[Any]:
+        """The states that a sequence starts from, those of the cell."""
+        states = _initial_state(self.cell, batch_size, self._cell_dtype)
+        return list(states) if isinstance(states, (list, tuple)) else [states]
+
+    def reset_state(self) -> None:
+        """Let the next sequence start from zeros again."""
+        for variable in tree_util.tree_leaves(self.states):
+            variable.assign(np.zeros(variable.shape, variable.dtype))
+
+    reset_states = reset_state
+
+    def call(self, sequences: Any, initial_state: Any = None, mask: Any = None, training: bool = False) -> Any:
+        states = self._first_states(sequences, initial_state)
+        mask = next((m for m in tree_util.tree_leaves(mask)), None)
+        if mask is not None:
+            mask = mask.astype(bool).any(axis=-1) if mask.ndim == 3 else mask.astype(bool)  # (batch, time)
+        if self.go_backwards:
+            sequences = jnp.flip(sequences, axis=1)
+            mask = None if mask is None else jnp.flip(mask, axis=1)
+        outputs, states = self._sweep(self.cell, sequences, states, mask, training, self.return_sequences)
+        outputs, states = tree_util.tree_map(lambda x: x.astype(self.compute_dtype), (outputs, states))
+        if self.stateful:
+            for variable, state in zip(tree_util.tree_leaves(self.states), tree_util.tree_leaves(states)):
+                variable.assign(state)
+        return (outputs, *states) if self.return_state else outputs
+
+    def _first_states(self, sequences: Any, given: Any) -> list[Any]:
+        if self.stateful:
+            batch = tree_util.tree_leaves(self.states)[0].shape[0]
+            if isinstance(sequences.shape[0], int) and sequences.shape[0] != batch:
+                raise ValueError(
+                    f"{self._who()}: the batch size must be {batch}, that of the states (stateful=True), "
+                    f"got shape {sequences.shape}."
+                )
+        if given is None:
+            given = self.states if self.stateful else self.get_initial_state(sequences.shape[0])
+        states = list(given) if isinstance(given, (list, tuple)) else [given]
+        values = tree_util.tree_map(lambda x: x.value if isinstance(x, Variable) else jnp.asarray(x), states)
+        return tree_util.tree_map(lambda x: x.astype(self._cell_dtype), values)
+
+    def _sweep(
+        self, cell: Any, inputs: Any, states: Any, mask: Any, training: bool, sequences: bool
+    ) -> tuple[Any, list[Any]]:
+        """The outputs of one cell; in a stack, each cell goes through all times before the next one does."""
+        if getattr(type(cell), "call", None) is StackedRNNCells.call:
+            new = []
+            for i, (each, own) in enumerate(zip(cell.cells, states)):
+                inputs, own = self._sweep(each, inputs, own, mask, training, sequences or i + 1 < len(cell.cells))
+                new.append(own)
+            return inputs, new
+        options = {"sequences": sequences, "zero": self.zero_output_for_mask, "unroll": self.unroll}
+        if getattr(type(cell), "call", None) is Cell.call:
+            return cell.sweep(inputs, states, mask, training, **options)
+
+        def call(x: Any, states: Any) -> tuple[Any, Any]:
+            return _call_cell(cell, x, states if isinstance(states, (list, tuple)) else [states], training)
+
+        return scan_calls(call, inputs, states, mask, **options)
+
+    def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
+        """The mask itself for outputs at all times, none for the last one and for states."""
+        mask = next((m for m in tree_util.tree_leaves(previous_mask)), None) if self.return_sequences else None
+        return [mask, *(None for _ in tree_util.tree_leaves(self.state_size))] if self.return_state else mask
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Mapping[str, Any] | None = None) -> Any:
+        with registry.custom_objects(custom_objects):
+            return super().from_config(config)
+
+
+class Recurrent(Variant, RNN):
+    """`RNN` around a cell of the class `cell_class`, which is made here; the cell's arguments are attributes as well.
+
+    Args:
+        units: the size of the output.
+        activation: of the candidate for the new state.
+        recurrent_activation: of the gates.
+        use_bias: whether a bias is added.
+        kernel_initializer, recurrent_initializer, bias_initializer: what the weights start from.
+        unit_forget_bias: whether the bias of the forget gate starts from 1.
+        kernel_regularizer, recurrent_regularizer, bias_regularizer, activity_regularizer: added to the loss.
+        kernel_constraint, recurrent_constraint, bias_constraint: applied after each step of training.
+        dropout: the share of the inputs that training drops, the same at all times.
+        recurrent_dropout: the share of the outputs before that training drops, the same at all times.
+        seed: of the dropout.
+        return_sequences: whether the outputs at all times are returned, or the last one.
+        return_state: whether the last states are returned behind the output.
+        go_backwards: whether time runs backwards; outputs come in the order in which they are computed.
+        stateful: whether the next call starts from the last states of this one; the batch size must be known.
+        unroll: whether the steps are compiled one behind the other: for short sequences.
+        reset_after: whether the reset gate acts behind the recurrent product.
+        use_cudnn: kept for Keras programs: one compiled scan serves all devices.
+
+    Shapes: (batch, time, features) -> (batch, units), or (batch, time, units) with `return_sequences`.
+    """
+
+    cell_class: type[Cell]
+
+    def __init__(
+        self,
+        units: int,
+        activation: Any = "tanh",
+        recurrent_activation: Any = "sigmoid",
+        use_bias: bool = True,
+        kernel_initializer: Any = "glorot_uniform",
+        recurrent_initializer: Any = "orthogonal",
+        bias_initializer: Any = "zeros",
+        unit_forget_bias: bool = True,
+        kernel_regularizer: Any = None,
+        recurrent_regularizer: Any = None,
+        bias_regularizer: Any = None,
+        activity_regularizer: Any = None,
+        kernel_constraint: Any = None,
+        recurrent_constraint: Any = None,
+        bias_constraint: Any = None,
+        dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        seed: int | None = None,
+        return_sequences: bool = False,
+        return_state: bool = False,
+        go_backwards: bool = False,
+        stateful: bool = False,
+        unroll: bool = False,
+        reset_after: bool = True,
+        use_cudnn: bool | str = "auto",
+        **kwargs: Any,
+    ):
+        given = locals()
+        own = {name: given[name] for name in _arguments(self.cell_class)}
+        own.update({name: kwargs[name] for name in ("dtype", "trainable") if name in kwargs})
+        own.update({name: kwargs.pop(name) for name in ("implementation",) if name in kwargs})
+        cell = self.cell_class(**own, name=scope.snake_case(self.cell_class.__name__))
+        own = {name: given[name] for name in _FLAGS}
+        RNN.__init__(self, cell, activity_regularizer=activity_regularizer, **own, **kwargs)
+        if use_cudnn not in ("auto", True, False):
+            raise ValueError(f"{self._who()}: use_cudnn must be 'auto', True or False, got {use_cudnn!r}.")
+        self.use_cudnn = use_cudnn
+        self.input_spec = InputSpec(ndim=3)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in _arguments(type(self).cell_class) and "cell" in self.__dict__:
+            return getattr(self.cell, name)
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def build(self, sequences_shape: tuple[int | None, ...], initial_state_shape: Any = None) -> None:
+        super().build(sequences_shape, initial_state_shape)
+        self.input_spec = InputSpec(ndim=3, axes={-1: sequences_shape[-1]})
+
+    def get_config(self) -> dict[str, Any]:
+        names = (*_arguments(self.cell_class), "activity_regularizer")
+        config = super().get_config() | {name: configuration.plain(getattr(self, name)) for name in names}
+        del config["cell"]
+        return {key: value for key, value in config.items() if value is not None or key not in self._omit_none}
+
+
+@functools.cache
+def _arguments(cell_class: type[Cell]) -> tuple[str, ...]:
+    """The names of the arguments of a cell."""
+    parameters = inspect.signature(cell_class).parameters.values()
+    return tuple(p.name for p in parameters if p.kind is not p.VAR_KEYWORD)
+
+
+class SimpleRNN(Recurrent):
+    """`h = activation(x W + h_before U + b)` at each time.
+
+    Elman, 1990, https://doi.org/10.1016/0364-0213(90)90002-E
+    """
+
+    cell_class = SimpleRNNCell
+    absent = SimpleRNNCell.absent | {"use_cudnn"}
+    last = ("seed",)
+    _omit_none = frozenset({"seed"})
+
+
+class LSTM(Recurrent):
+    """`c = f c_before + i activation(g)`, `h = o activation(c)` at each time, with the gates i, f, o and the candidate
+    g from `x W + h_before U + b`.
+
+    Hochreiter and Schmidhuber, 1997, https://doi.org/10.1162/neco.1997.9.8.1735
+    """
+
+    cell_class = LSTMCell
+    absent = LSTMCell.absent
+
+
+class GRU(Recurrent):
+    """`h = z h_before + (1 - z) activation(x W + r (h_before U))` at each time, with the gates z and r from
+    `x W + h_before U + b`. Without `reset_after`, the candidate is `activation(x W + (r h_before) U)`.
+
+    Cho et al., 2014, https://arxiv.org/abs/1406.1078
+    """
+
+    cell_class = GRUCell
+    absent = GRUCell.absent

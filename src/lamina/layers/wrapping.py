@@ -1,0 +1,225 @@
+"""Layers around other layers: along the time axis in both directions, or on each time by itself."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+from jax import tree_util
+
+from lamina.core import config as configuration
+from lamina.core import registry
+from lamina.core.signature import is_shape, signature_of
+from lamina.layer import Layer, Wrapper
+
+_MERGES: dict[str | None, Callable[[Any, Any], Any]] = {
+    "concat": lambda x, y: jnp.concatenate([x, y], axis=-1),
+    "sum": operator.add,
+    "mul": operator.mul,
+    "ave": lambda x, y: (x + y) / 2,
+    None: lambda x, y: (x, y),
+}
+_ALIKE = ("stateful", "return_sequences", "return_state")
+
+
+class Bidirectional(Layer):
+    """A recurrent layer along the time axis and another one against it, and both outputs merged.
+
+    Schuster and Paliwal, 1997, https://doi.org/10.1109/78.650093
+
+    Args:
+        layer: an `RNN`, or a layer with its attributes; the forward layer is a new one of the same configuration.
+        merge_mode: "concat", "sum", "mul", "ave", or `None` for both outputs as they are.
+        weights: arrays to start from: the forward layer's, then the backward layer's.
+        backward_layer: the layer against the time axis; one like `layer` if not given.
+
+    Shapes: (batch, time, features) -> (batch, 2 units) with "concat", (batch, units) otherwise; with
+    `return_sequences` also the time axis.
+    """
+
+    def __init__(
+        self,
+        layer: Any,
+        merge_mode: str | None = "concat",
+        weights: Sequence[Any] | None = None,
+        backward_layer: Any = None,
+        **kwargs: Any,
+    ):
+        for name, each in (("layer", layer), ("backward_layer", backward_layer)):
+            if not isinstance(each, Layer) and (name == "layer" or each is not None):
+                raise ValueError(f"Bidirectional: {name} must be a Layer, got {each!r}.")
+        super().__init__(**kwargs)
+        if merge_mode not in _MERGES:
+            modes = ", ".join(map(repr, _MERGES))
+            raise ValueError(f"{self._who()}: merge_mode must be one of {modes}, got {merge_mode!r}.")
+        self.forward_layer: Any = _like(layer, "forward_")
+        self.backward_layer: Any = backward_layer or _like(layer, "backward_", go_backwards=True)
+        self._check_directions()
+        for each in (self.forward_layer, self.backward_layer):
+            if hasattr(each, "zero_output_for_mask"):
+                each.zero_output_for_mask = each.return_sequences  # a repeated output would differ by direction
+        self.merge_mode = merge_mode
+        self.stateful, self.return_sequences = layer.stateful, layer.return_sequences
+        self.return_state = layer.return_state
+        self.supports_masking = True
+        self.input_spec = layer.input_spec
+        self._first_weights = weights
+
+    def _check_directions(self) -> None:
+        forward, backward = self.forward_layer, self.backward_layer
+        if forward.go_backwards == backward.go_backwards:
+            raise ValueError(
+                f"{self._who()}: layer and backward_layer must differ in go_backwards, "
+                f"got {forward.go_backwards} for both."
+            )
+        for name in _ALIKE:
+            first, second = getattr(forward, name), getattr(backward, name)
+            if first != second:
+                raise ValueError(
+                    f"{self._who()}: layer and backward_layer must have the same {name}, got {first} and {second}."
+                )
+
+    def build(self, sequences_shape: tuple[int | None, ...], initial_state_shape: Any = None) -> None:
+        for layer in (self.forward_layer, self.backward_layer):
+            if not layer.built:
+                layer.build(sequences_shape)
+        if self._first_weights is not None:
+            self.set_weights(self._first_weights)
+            self._first_weights = None
+
+    def call(self, sequences: Any, initial_state: Any = None, mask: Any = None, training: bool | None = None) -> Any:
+        half = 0 if initial_state is None else len(initial_state) // 2
+        first = None if initial_state is None else initial_state[:half]
+        second = None if initial_state is None else initial_state[half:]
+        x = self._run_one(self.forward_layer, sequences, first, mask, training)
+        y = self._run_one(self.backward_layer, sequences, second, mask, training)
+        states: tuple = ()
+        if self.return_state:
+            (x, *forward), (y, *backward) = x, y
+            states = (*forward, *backward)
+        x, y = x.astype(self.compute_dtype), y.astype(self.compute_dtype)
+        if self.return_sequences:
+            y = jnp.flip(y, axis=1)
+        merged = _MERGES[self.merge_mode](x, y)
+        if not self.return_state:
+            return merged
+        return (*merged, *states) if self.merge_mode is None else (merged, *states)
+
+    @staticmethod
+    def _run_one(layer: Any, sequences: Any, state: Any, mask: Any, training: bool | None) -> Any:
+        given = {"initial_state": state, "mask": mask, "training": training}
+        known = signature_of(type(layer)).all
+        return layer(sequences, **{name: value for name, value in given.items() if name in known and value is not None})
+
+    def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
+        """The mask itself for outputs at all times, none for the last ones and for states."""
+        mask = next(iter(tree_util.tree_leaves(previous_mask)), None) if self.return_sequences else None
+        outputs = (mask, mask) if self.merge_mode is None else (mask,)
+        if self.return_state:
+            sizes = [getattr(each, "state_size", []) for each in (self.forward_layer, self.backward_layer)]
+            outputs = (*outputs, *(None for _ in tree_util.tree_leaves(sizes)))
+        return outputs[0] if len(outputs) == 1 else outputs
+
+    @property
+    def states(self) -> tuple | None:
+        """The states of both layers, if they carry them from call to call."""
+        both = self.forward_layer.states, self.backward_layer.states
+        return (*both[0], *both[1]) if both[0] and both[1] else None
+
+    def reset_state(self) -> None:
+        """Let the next sequence start from zeros again."""
+        if not self.stateful:
+            raise AttributeError(f"{self._who()}: must be stateful to be reset; pass stateful=True to its layer.")
+        self.forward_layer.reset_state()
+        self.backward_layer.reset_state()
+
+    reset_states = reset_state
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **self._base_config(),
+            "merge_mode": self.merge_mode,
+            "layer": configuration.serialize(self.forward_layer),
+            "backward_layer": configuration.serialize(self.backward_layer),
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Mapping[str, Any] | None = None) -> Any:
+        with registry.custom_objects(custom_objects):
+            return super().from_config(config)
+
+
+def _like(layer: Any, prefix: str, **changes: Any) -> Any:
+    """A new layer of the configuration of `layer`, with `prefix` before its name."""
+    config = {**layer.get_config(), **changes, "name": prefix + layer.name.removeprefix(prefix)}
+    parts = (type(part) for part in layer._flatten_layers())
+    own = {cls.__name__: cls for cls in parts if not cls.__module__.startswith("lamina.")}
+    with registry.custom_objects(own):  # classes of the program, which need not be registered to be met again here
+        new = type(layer).from_config(config)
+    if hasattr(layer, "use_cudnn"):
+        new.use_cudnn = layer.use_cudnn
+    return new
+
+
+class TimeDistributed(Wrapper):
+    """A layer applied to each time by itself.
+
+    All times go through the layer as one larger batch, except where a call changes the layer: then they go through
+    one after the other.
+
+    Args:
+        layer: the layer.
+
+    Shapes: (batch, time, ...) -> (batch, time, *what the layer makes of the rest).
+    """
+
+    def __init__(self, layer: Layer, **kwargs: Any):
+        super().__init__(layer, **kwargs)
+        self.supports_masking = True
+
+    def _shape_at_once(self, shape: Any) -> tuple[int | None, ...]:
+        if not is_shape(shape) or len(shape) < 3:
+            raise ValueError(f"{self._who()}: the input must have at least 3 axes (batch, time, ...), got {shape}.")
+        return (shape[0], *shape[2:])
+
+    def build(self, input_shape: Any) -> None:
+        super().build(tree_util.tree_map(self._shape_at_once, input_shape, is_leaf=is_shape))
+
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        batch, time = tree_util.tree_leaves(inputs)[0].shape[:2]
+        given = {"training": training, "mask": mask}
+        known = signature_of(type(self.layer)).all
+        given = {name: value for name, value in given.items() if name in known and value is not None}
+        if mask is not None:
+            self._check_mask(mask, inputs)
+        if self._changes(training) and isinstance(time, int):
+            at = [tree_util.tree_map(lambda x, i=i: x[:, i], (inputs, given.get("mask"))) for i in range(time)]
+            steps = [self.layer(x, **(given if m is None else {**given, "mask": m})) for x, m in at]
+            return tree_util.tree_map(lambda *parts: jnp.stack(parts, axis=1), *steps)
+
+        def merge(x: Any) -> Any:
+            return x.reshape(batch * time, *x.shape[2:])
+
+        if "mask" in given:
+            given["mask"] = tree_util.tree_map(merge, mask)
+        outputs = self.layer(tree_util.tree_map(merge, inputs), **given)
+        return tree_util.tree_map(lambda y: y.reshape(batch, time, *y.shape[1:]), outputs)
+
+    def _check_mask(self, mask: Any, inputs: Any) -> None:
+        for m, x in zip(tree_util.tree_leaves(mask), tree_util.tree_leaves(inputs)):
+            known = [(a, b) for a, b in zip(m.shape[:2], x.shape) if isinstance(a, int) and isinstance(b, int)]
+            if m.ndim < 2 or any(a != b for a, b in known):
+                raise ValueError(
+                    f"{self._who()}: the mask must begin with the axes (batch, time) of the input of shape {x.shape}, "
+                    f"got shape {m.shape}."
+                )
+
+    def _changes(self, training: bool | None) -> bool:
+        """Whether a call leaves more behind than seeds: statistics in training, or states."""
+        for layer in self.layer._flatten_layers():
+            statistics = training and layer.trainable and any(not v.trainable for v in layer._own_variables())
+            if statistics or getattr(layer, "stateful", False):
+                return True
+        return False

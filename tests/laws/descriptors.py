@@ -1,0 +1,262 @@
+"""One row a layer, or a variant of it: what it is made with and called on. A new layer is a new row."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from lamina import KerasTensor, layers, saving
+
+
+class Each(tuple):
+    """Shapes of arguments that a layer is called on one by one; a list of shapes is one argument, a list."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Row:
+    """A layer of a library, by name, and its inputs.
+
+    free: axes of the inputs, besides the batch, whose size may be unknown.
+    mask: what becomes of a mask over time: it "passes" or "ends"; nothing for layers that are not called on sequences.
+    below: inputs are integers below this number.
+    noisy: training draws random numbers.
+    call: keyword arguments of the call.
+    refused: a shape that is an error, `None` where every rank goes.
+    """
+
+    layer: str
+    arguments: dict[str, Any]
+    inputs: Any
+    free: tuple[int, ...] = ()
+    mask: str = ""
+    below: int = 0
+    noisy: bool = False
+    call: dict[str, Any] = field(default_factory=dict)
+    refused: tuple[int, ...] | None = None
+
+    def __repr__(self) -> str:
+        given = {**self.arguments, **self.call}
+        return f"{self.layer}({', '.join(f'{k}={_brief(v)}' for k, v in given.items())})"
+
+    def make(self, library: Any = layers, **more: Any) -> Any:
+        """The layer, in this library or another with the same names."""
+        return getattr(library, self.layer)(**{**self.arguments, **more})
+
+    def shapes(self) -> tuple[Any, ...]:
+        """The shape, or list of shapes, of each argument of the call."""
+        return tuple(self.inputs) if isinstance(self.inputs, Each) else (self.inputs,)
+
+    def data(self) -> tuple[Any, ...]:
+        """Arguments of the call, the same each time."""
+        draw = np.random.default_rng(3)
+
+        def array(shape: tuple[int, ...]) -> np.ndarray:
+            if self.below:
+                return draw.integers(0, self.below, shape).astype("int32")
+            return draw.normal(size=shape).astype("float32")
+
+        return tuple(_each_shape(array, shape) for shape in self.shapes())
+
+    def symbolic(self, free: tuple[int, ...] = ()) -> tuple[Any, ...]:
+        """Arguments of the call without values, the sizes of the batch and of the axes in `free` unknown."""
+
+        def tensor(shape: tuple[int, ...]) -> KerasTensor:
+            sizes = (None if axis == 0 or axis in free else n for axis, n in enumerate(shape))
+            return KerasTensor(sizes, "int32" if self.below else "float32")
+
+        return tuple(_each_shape(tensor, shape) for shape in self.shapes())
+
+
+def _each_shape(function: Any, shapes: Any) -> Any:
+    return [function(shape) for shape in shapes] if isinstance(shapes, list) else function(shapes)
+
+
+def _brief(value: Any) -> str:
+    return str(value) if isinstance(value, (str, int, float, tuple, list)) else getattr(value, "__name__", "...")
+
+
+@saving.register_keras_serializable("laws")
+def doubled(x: Any, plus: float = 0.0) -> Any:
+    """What the rows' `Lambda` computes."""
+    return 2 * x + plus
+
+
+VECTORS, SEQUENCES = (4, 5), (4, 6, 5)
+IMAGES, VOLUMES = (2, 7, 6, 4), (2, 5, 6, 5, 2)
+FIRST = {"data_format": "channels_first"}
+
+_sequence = functools.partial(Row, inputs=SEQUENCES, free=(1,), refused=(4, 6))
+_image = functools.partial(Row, inputs=IMAGES, free=(1, 2), refused=(2, 7, 6))
+_image_first = functools.partial(Row, inputs=IMAGES, free=(2, 3), refused=(2, 7, 6))
+_volume = functools.partial(Row, inputs=VOLUMES, free=(1, 2, 3), refused=(2, 5, 6, 5))
+
+
+def _plain() -> Iterator[Row]:
+    yield Row("Dense", {"units": 3}, VECTORS, refused=(4,))
+    yield Row(
+        "Dense",
+        {"units": 3, "activation": "relu", "use_bias": False, "kernel_regularizer": "l2"},
+        SEQUENCES,
+        free=(1,),
+        mask="passes",
+    )
+    yield Row("Embedding", {"input_dim": 7, "output_dim": 3}, (4, 6), free=(1,), below=7)
+    yield Row("Embedding", {"input_dim": 7, "output_dim": 3, "mask_zero": True}, (4, 6), free=(1,), below=7)
+    yield Row("Lambda", {"function": doubled, "arguments": {"plus": 3.0}}, SEQUENCES, free=(1, 2))
+    yield Row("Masking", {"mask_value": 0.5}, SEQUENCES, free=(1, 2))
+    yield Row("Identity", {}, SEQUENCES, free=(1, 2), mask="passes")
+
+
+def _activation() -> Iterator[Row]:
+    for name, arguments in (
+        ("Activation", {"activation": "tanh"}),
+        ("Activation", {"activation": "softmax"}),
+        ("ReLU", {}),
+        ("ReLU", {"max_value": 1.0, "negative_slope": 0.2, "threshold": 0.3}),
+        ("LeakyReLU", {}),
+        ("LeakyReLU", {"negative_slope": 0.1}),
+        ("ELU", {"alpha": 0.7}),
+        ("Softmax", {}),
+    ):
+        yield Row(name, arguments, SEQUENCES, free=(1,), mask="passes")
+    yield Row("Softmax", {"axis": (-1, -2)}, (2, 3, 4, 5))
+    yield Row("PReLU", {"alpha_initializer": "he_normal"}, SEQUENCES, mask="passes")
+    yield Row("PReLU", {"alpha_initializer": "he_normal", "shared_axes": [1]}, SEQUENCES, free=(1,), mask="passes")
+
+
+def _noise() -> Iterator[Row]:
+    yield Row("ActivityRegularization", {"l1": 0.1, "l2": 0.2}, SEQUENCES, free=(1, 2), mask="passes")
+    noisy = functools.partial(Row, inputs=SEQUENCES, free=(1, 2), mask="passes", noisy=True)
+    yield noisy("Dropout", {"rate": 0.5, "seed": 1})
+    yield noisy("Dropout", {"rate": 0.5, "noise_shape": (None, 1, None), "seed": 1})
+    yield noisy("AlphaDropout", {"rate": 0.5, "seed": 1})
+    yield noisy("GaussianNoise", {"stddev": 0.5, "seed": 1})
+    yield noisy("GaussianDropout", {"rate": 0.5, "seed": 1})
+    yield noisy("SpatialDropout1D", {"rate": 0.5, "seed": 1}, refused=(4, 6))
+    yield _image("SpatialDropout2D", {"rate": 0.5, "seed": 1}, noisy=True)
+    yield _image("SpatialDropout2D", {"rate": 0.5, "seed": 1, **FIRST}, noisy=True)
+    yield _volume("SpatialDropout3D", {"rate": 0.5, "seed": 1}, noisy=True)
+
+
+def _reshaping() -> Iterator[Row]:
+    yield Row("Flatten", {}, SEQUENCES, mask="ends")
+    yield Row("Flatten", FIRST, IMAGES)
+    yield Row("Reshape", {"target_shape": (5, 6)}, SEQUENCES, mask="ends")
+    yield Row("Reshape", {"target_shape": (-1, 10)}, SEQUENCES, mask="ends")
+    yield Row("Permute", {"dims": (2, 1)}, SEQUENCES, free=(1, 2), mask="ends", refused=(4, 6))
+    yield Row("Permute", {"dims": (3, 1, 2)}, IMAGES, free=(1, 2, 3), refused=(4, 6))
+    yield Row("RepeatVector", {"n": 3}, VECTORS, free=(1,), refused=SEQUENCES)
+    yield _sequence("ZeroPadding1D", {}, mask="ends")
+    yield _sequence("ZeroPadding1D", {"padding": (1, 2)}, mask="ends")
+    yield _sequence("ZeroPadding1D", {"padding": (2, 0), **FIRST}, mask="ends")
+    yield _image("ZeroPadding2D", {})
+    yield _image("ZeroPadding2D", {"padding": ((1, 0), (2, 3))})
+    yield _image_first("ZeroPadding2D", {"padding": (2, 1), **FIRST})
+    yield _volume("ZeroPadding3D", {"padding": (1, 2, 0)})
+    yield _sequence("Cropping1D", {"cropping": (1, 2)}, mask="ends")
+    yield _image("Cropping2D", {"cropping": ((1, 0), (2, 1))})
+    yield _image_first("Cropping2D", {"cropping": 1, **FIRST})
+    yield _volume("Cropping3D", {"cropping": (1, 2, 1)})
+    yield _sequence("UpSampling1D", {"size": 3}, mask="ends")
+    yield _image("UpSampling2D", {})
+    yield _image_first("UpSampling2D", {"size": (2, 3), **FIRST})
+    yield _image("UpSampling2D", {"size": (2, 3), "interpolation": "bilinear"})
+    yield _image("UpSampling2D", {"interpolation": "bicubic"})
+    yield _volume("UpSampling3D", {"size": (1, 2, 3)})
+
+
+def _merging() -> Iterator[Row]:
+    pair = functools.partial(Row, inputs=[SEQUENCES, SEQUENCES], free=(1,), mask="passes")
+    for name in ("Add", "Average", "Maximum", "Minimum", "Multiply"):
+        yield pair(name, {})
+        yield Row(name, {}, [SEQUENCES, (4, 1, 5), (4, 5)])
+    yield pair("Subtract", {})
+    yield pair("Concatenate", {})
+    yield Row("Concatenate", {"axis": 1}, [SEQUENCES, (4, 2, 5)])
+    yield Row("Dot", {"axes": 2}, [SEQUENCES, (4, 3, 5)])
+    yield Row("Dot", {"axes": (1, 2), "normalize": True}, [SEQUENCES, (4, 3, 6)])
+    yield Row("Dot", {"axes": -1}, [VECTORS, VECTORS])
+
+
+def _convolution() -> Iterator[Row]:
+    yield _sequence("Conv1D", {"filters": 3, "kernel_size": 2}, mask="ends")
+    yield _sequence("Conv1D", {"filters": 3, "kernel_size": 3, "padding": "same"}, mask="passes")
+    yield _sequence("Conv1D", {"filters": 3, "kernel_size": 3, "padding": "causal", "dilation_rate": 2}, mask="passes")
+    yield _sequence("Conv1D", {"filters": 3, "kernel_size": 3, "padding": "same", "strides": 2}, mask="ends")
+    yield Row("Conv1D", {"filters": 3, "kernel_size": 2, **FIRST}, SEQUENCES, free=(2,), mask="ends", refused=(4, 6))
+    yield _image("Conv2D", {"filters": 6, "kernel_size": 3, "activation": "relu"})
+    yield _image("Conv2D", {"filters": 6, "kernel_size": (3, 2), "padding": "same", "strides": (2, 1)})
+    yield _image("Conv2D", {"filters": 6, "kernel_size": 3, "dilation_rate": 2, "use_bias": False})
+    yield _image("Conv2D", {"filters": 6, "kernel_size": 3, "groups": 2, "padding": "same"})
+    yield _image_first("Conv2D", {"filters": 6, "kernel_size": 3, "strides": 2, **FIRST})
+    yield _volume("Conv3D", {"filters": 3, "kernel_size": 2})
+    yield _volume("Conv3D", {"filters": 3, "kernel_size": (1, 2, 3), "padding": "same", "strides": (1, 2, 2)})
+
+
+def _pooling() -> Iterator[Row]:
+    for kind in ("Max", "Average"):
+        yield _sequence(f"{kind}Pooling1D", {}, mask="ends")
+        yield _sequence(f"{kind}Pooling1D", {"pool_size": 3, "strides": 1, "padding": "same"}, mask="ends")
+        yield _image(f"{kind}Pooling2D", {})
+        yield _image(f"{kind}Pooling2D", {"pool_size": (3, 2), "strides": (2, 3), "padding": "same"})
+        yield _image_first(f"{kind}Pooling2D", {"pool_size": 3, "strides": 1, **FIRST})
+        yield _volume(f"{kind}Pooling3D", {"pool_size": (2, 3, 2), "padding": "same"})
+        yield _sequence(f"Global{kind}Pooling1D", {}, mask="ends")
+        yield _sequence(f"Global{kind}Pooling1D", {"keepdims": True, **FIRST}, mask="ends")
+        yield _image(f"Global{kind}Pooling2D", {})
+        yield _image_first(f"Global{kind}Pooling2D", {"keepdims": True, **FIRST})
+        yield _volume(f"Global{kind}Pooling3D", {})
+
+
+def _normalization() -> Iterator[Row]:
+    yield Row("BatchNormalization", {}, VECTORS, refused=SEQUENCES)
+    yield Row("BatchNormalization", {"momentum": 0.7, "center": False}, SEQUENCES, free=(1,), mask="passes")
+    yield _image("BatchNormalization", {"epsilon": 0.1, "scale": False})
+    yield _image_first("BatchNormalization", {"axis": 1})
+    yield Row("LayerNormalization", {}, SEQUENCES, free=(1,), mask="passes")
+    yield Row("LayerNormalization", {"epsilon": 0.1, "center": False}, VECTORS)
+    yield Row("LayerNormalization", {"axis": (-2, -1), "scale": False}, SEQUENCES, mask="passes")
+
+
+def _attention() -> Iterator[Row]:
+    pair = functools.partial(Row, inputs=[SEQUENCES, (4, 3, 5)], free=(1,), mask="passes")
+    yield pair("Attention", {})
+    yield pair("Attention", {"use_scale": True}, call={"use_causal_mask": True})
+    yield pair("Attention", {"score_mode": "concat", "use_scale": True})
+    yield pair("Attention", {}, inputs=[SEQUENCES, (4, 3, 2), (4, 3, 5)])
+    yield pair("Attention", {"dropout": 0.5, "seed": 1}, noisy=True)
+    yield pair("AdditiveAttention", {})
+    yield pair("AdditiveAttention", {"use_scale": False})
+    yield Row("EinsumDense", {"equation": "ab,bc->ac", "output_shape": 3, "bias_axes": "c"}, VECTORS, refused=SEQUENCES)
+    yield Row(
+        "EinsumDense",
+        {"equation": "abc,cde->abde", "output_shape": (None, 2, 3), "bias_axes": "e", "activation": "relu"},
+        SEQUENCES,
+        free=(1,),
+        mask="passes",
+        refused=VECTORS,
+    )
+    yield Row(
+        "EinsumDense", {"equation": "...x,xy->...y", "output_shape": 3, "bias_axes": "y"}, SEQUENCES, mask="passes"
+    )
+    attention = functools.partial(Row, "MultiHeadAttention", inputs=Each([SEQUENCES, SEQUENCES]), mask="passes")
+    yield attention({"num_heads": 2, "key_dim": 3}, free=(1,))
+    yield attention({"num_heads": 2, "key_dim": 3}, call={"use_causal_mask": True}, free=(1,))
+    yield attention({"num_heads": 2, "key_dim": 3, "value_dim": 4, "output_shape": 7, "use_bias": False}, free=(1,))
+    yield attention({"num_heads": 2, "key_dim": 3}, inputs=Each([SEQUENCES, (4, 3, 2), (4, 3, 5)]))
+    yield attention({"num_heads": 2, "key_dim": 3, "sliding_window": 2})
+    yield attention({"num_heads": 1, "key_dim": 3, "dropout": 0.5, "seed": 1}, noisy=True)
+    yield attention({"num_heads": 2, "key_dim": 3, "attention_axes": (2,)}, inputs=Each([IMAGES, IMAGES]), mask="")
+
+
+FAMILIES = (
+    _plain, _activation, _noise, _reshaping, _merging, _convolution, _pooling, _normalization, _attention,
+)  # fmt: skip
+ROWS: list[Row] = [row for family in FAMILIES for row in family()]
+
+# Public names of lamina.layers that no row can be made of.
+NOT_IN_ROWS = {"Input", "InputLayer", "InputSpec", "Layer", "Wrapper"}

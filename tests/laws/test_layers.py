@@ -1,0 +1,424 @@
+"""What holds for every layer: one table of rows (`descriptors.py`), one test a law."""
+
+import copy
+import functools
+import inspect
+import json
+import pickle
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import lamina
+from lamina import layers
+from lamina.core import masking
+from lamina.core.config import deserialize, serialize
+from tests.laws.descriptors import NOT_IN_ROWS, ROWS
+
+HALF = {"mixed_float16": 0.01, "mixed_bfloat16": 0.06, "float16": 0.01, "bfloat16": 0.06}  # policy -> tolerance
+FIRST_OF_CLASS = list({row.layer: row for row in reversed(ROWS)}.values())[::-1]
+
+
+def over(rows):
+    return pytest.mark.parametrize("row", rows, ids=repr)
+
+
+every = over(ROWS)
+
+
+@functools.cache
+def built(row):
+    """A layer that has been called, for laws that leave it as it is."""
+    layer = row.make()
+    call(row, layer)
+    return layer
+
+
+@functools.cache
+def outputs(row):
+    return call(row, built(row))
+
+
+def call(row, layer, convert=np.asarray, **more):
+    return layer(*arrays(row, convert), **row.call, **more)
+
+
+def arrays(row, convert=jnp.asarray):
+    return jax.tree.map(convert, row.data())
+
+
+def twin_of(row, layer, **more):
+    """Another layer of the row with the same weights."""
+    twin = row.make(**more)
+    call(row, twin)
+    twin.set_weights(layer.get_weights())
+    return twin
+
+
+def assert_equal(ours, theirs):
+    assert jax.tree.structure(ours) == jax.tree.structure(theirs)
+    for mine, other in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs)):
+        np.testing.assert_array_equal(mine, other)
+
+
+def assert_close(ours, theirs, tolerance=1e-5):
+    for mine, other in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+        mine, other = np.asarray(mine, "float32"), np.asarray(other, "float32")
+        np.testing.assert_allclose(mine, other, rtol=tolerance, atol=tolerance * max(1.0, np.abs(other).max()))
+
+
+def shapes_of(structure):
+    return [(x.shape, str(x.dtype)) for x in jax.tree.leaves(structure)]
+
+
+def described(variables):
+    return [(v.path, v.shape, v.dtype, v.trainable) for v in variables]
+
+
+def changes_state(row):
+    """Whether training writes variables: seeds or moving averages."""
+    return row.noisy or bool(built(row).non_trainable_variables)
+
+
+# The table ----------------------------------------------------------------------------------------------------------
+
+
+def test_every_public_layer_has_a_row():
+    public = {getattr(layers, name) for name in set(layers.__all__) - NOT_IN_ROWS}
+    public = {member for member in public if isinstance(member, type)}
+    assert public == {getattr(layers, row.layer) for row in ROWS}
+
+
+def test_rows_differ():
+    assert len({repr(row) + str(row.inputs) for row in ROWS}) == len(ROWS)
+
+
+# Configuration ------------------------------------------------------------------------------------------------------
+
+
+@every
+def test_a_configuration_loses_nothing(row):
+    layer = row.make(name="other")
+    config = layer.get_config()
+    twin = type(layer).from_config(config)
+    assert twin.get_config() == config
+    assert twin.name == "other"
+
+
+@every
+def test_a_serialized_layer_is_json_and_comes_back(row):
+    form = serialize(row.make())
+    read = json.loads(json.dumps(form))
+    assert serialize(deserialize(read)) == form
+
+
+@every
+def test_a_layer_from_a_configuration_computes_the_same(row):
+    layer = built(row)
+    twin = type(layer).from_config(json.loads(json.dumps(serialize(layer)))["config"])
+    call(row, twin)
+    twin.set_weights(layer.get_weights())
+    assert_equal(call(row, twin), outputs(row))
+
+
+# What each constructor argument is changed to: by (layer, argument), argument, or the end of its name.
+OTHER = {
+    "activation": "sigmoid",
+    "alpha": 0.25,
+    "attention_axes": (1,),
+    "bias_axes": None,
+    "center": False,
+    "dilation_rate": 2,
+    "dropout": 0.25,
+    "epsilon": 0.25,
+    "groups": 3,
+    "keepdims": True,
+    "kernel_size": 1,
+    "mask_value": 7.0,
+    "mask_zero": True,
+    "max_value": 0.5,
+    "momentum": 0.25,
+    "n": 7,
+    "negative_slope": 0.25,
+    "noise_shape": (1, None, None),
+    "normalize": True,
+    "output_dim": 11,
+    "pool_size": 5,
+    "rate": 0.25,
+    "renorm_momentum": 0.25,
+    "scale": False,
+    "score_mode": "concat",
+    "seed": 99,
+    "shared_axes": [2],
+    "sliding_window": 9,
+    "stddev": 0.25,
+    "strides": 4,
+    "synchronized": True,
+    "target_shape": (3, 10),
+    "threshold": 0.25,
+    "units": 11,
+    "use_bias": False,
+    "value_dim": 11,
+    **dict.fromkeys(("cropping", "size"), 4),
+    **dict.fromkeys(("filters", "input_dim", "key_dim", "num_heads"), 12),
+    **dict.fromkeys(("l1", "l2"), 0.25),
+    ("Activation", "activation"): "tanh",
+    ("AdditiveAttention", "use_scale"): False,
+    ("Attention", "use_scale"): True,
+    ("Concatenate", "axis"): 1,
+    ("Dot", "axes"): 1,
+    ("EinsumDense", "equation"): "xy,yz->xz",
+    ("EinsumDense", "output_shape"): (11,),
+    ("Lambda", "arguments"): {"plus": 1.0},
+    ("Lambda", "function"): jnp.negative,
+    ("MultiHeadAttention", "output_shape"): (11,),
+    ("Permute", "dims"): (1, 2),
+    ("UpSampling2D", "interpolation"): "lanczos3",
+    ("axis",): -2,
+    **{(f"ZeroPadding{n}D", "padding"): 4 for n in (1, 2, 3)},
+    "padding": "same",
+    "data_format": "channels_first",
+    "dtype": "mixed_bfloat16",
+    "name": "other",
+    "trainable": False,
+    "axis": -2,
+    "_initializer": "he_normal",
+    "_regularizer": "l1",
+    "_constraint": "non_neg",
+}
+# Arguments that have one value only, or are no part of the configuration.
+FIXED = {
+    "lora_rank", "lora_alpha", "quantization_config", "gptq_unpacked_column_size", "renorm", "renorm_clipping",
+    "use_gate", "flash_attention", "weights",
+    ("Lambda", "output_shape"), ("Lambda", "mask"), ("Lambda", "function"),
+}  # fmt: skip
+SPATIAL_DROPOUT = {f"SpatialDropout{n}D" for n in (1, 2, 3)}  # their configurations have few keys, as those of Keras
+
+
+def other_value(layer, argument):
+    suffix = "_" + argument.rpartition("_")[2]
+    return next(OTHER[key] for key in ((layer, argument), argument, suffix) if key in OTHER)
+
+
+def arguments_of(row):
+    signature = inspect.signature(getattr(layers, row.layer)).parameters
+    named = [n for n, p in signature.items() if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
+    common = ["name", "dtype"] + ["trainable"] * (row.layer not in SPATIAL_DROPOUT)
+    return [n for n in dict.fromkeys(named + common) if not {n, (row.layer, n)} & FIXED]
+
+
+@over(FIRST_OF_CLASS)
+def test_every_argument_is_in_the_configuration_and_restored(row):
+    usual = row.make().get_config()
+    for argument in arguments_of(row):
+        value = other_value(row.layer, argument)
+        config = row.make(**{argument: value}).get_config()
+        assert config[argument] != usual.get(argument), argument
+        assert type(row.make()).from_config(config).get_config() == config, argument
+
+
+# Shapes and dtypes --------------------------------------------------------------------------------------------------
+
+
+@every
+def test_inferred_shapes_and_dtypes_are_the_real_ones(row):
+    inferred = row.make()(*row.symbolic(), **row.call)
+    real = [((None, *shape[1:]), dtype) for shape, dtype in shapes_of(outputs(row))]
+    assert shapes_of(inferred) == real
+
+
+@over([row for row in ROWS if row.free])
+def test_unknown_sizes_stay_unknown_and_known_ones_known(row):
+    inferred = row.make()(*row.symbolic(row.free), **row.call)
+    for (shape, dtype), (real, real_dtype) in zip(shapes_of(inferred), shapes_of(outputs(row)), strict=True):
+        assert dtype == real_dtype
+        assert len(shape) == len(real)
+        assert all(size in (None, known) for size, known in zip(shape, real))
+
+
+@over([row for row in ROWS if not isinstance(row.inputs, list)])
+def test_compute_output_shape_agrees(row):
+    if row.call:
+        pytest.skip("compute_output_shape takes no other arguments")
+    shapes = [(None, *shape[1:]) for shape in row.shapes()]
+    assert built(row).compute_output_shape(*shapes) == (None, *outputs(row).shape[1:])
+
+
+@over([row for row in ROWS if row.refused])
+def test_a_wrong_rank_is_refused_and_changes_nothing(row):
+    layer, shape = row.make(name="stem"), row.refused
+    with pytest.raises(ValueError) as caught:
+        layer(jnp.ones(shape))
+    assert str(caught.value).startswith(f'{row.layer} "stem": ')
+    assert str(shape) in str(caught.value)
+    assert not layer.variables or not layer.weights
+    call(row, layer)
+    before = layer.get_weights()
+    with pytest.raises(ValueError) as caught:
+        layer(jnp.ones(shape))
+    assert str(shape) in str(caught.value)
+    if before:
+        assert str(row.inputs) in str(caught.value)
+    assert_equal(layer.get_weights(), before)
+
+
+# Building and weights -----------------------------------------------------------------------------------------------
+
+
+@every
+def test_building_from_shapes_is_building_by_a_call(row):
+    layer = row.make(name=built(row).name)
+    layer.build(*row.shapes())
+    assert layer.built
+    assert described(layer.variables) == described(built(row).variables)
+
+
+@every
+def test_build_configuration_builds_the_same_weights(row):
+    layer = row.make(name=built(row).name)
+    config = built(row).get_build_config()
+    if config is not None:
+        layer.build_from_config(json.loads(json.dumps(serialize(config))))
+    assert described(layer.weights) == described(built(row).weights)
+
+
+@every
+def test_two_layers_share_no_weights(row):
+    first, second = built(row), row.make()
+    call(row, second)
+    assert not {id(v) for v in first.variables} & {id(v) for v in second.variables}
+    before = first.get_weights()
+    second.set_weights([w + 1 for w in second.get_weights()])
+    assert_equal(first.get_weights(), before)
+
+
+@every
+def test_weights_come_and_go_as_arrays(row):
+    twin = twin_of(row, built(row))
+    assert_equal(twin.get_weights(), built(row).get_weights())
+    assert_equal(call(row, twin), outputs(row))
+    with pytest.raises(ValueError, match="set_weights"):
+        twin.set_weights([*twin.get_weights(), np.zeros(3)])
+
+
+@every
+def test_own_variables_come_back_from_a_store(row):
+    layer, twin = built(row), row.make()
+    call(row, twin)
+    for one, other in zip(layer._flatten_layers(), twin._flatten_layers(), strict=True):
+        store = {}
+        one.save_own_variables(store)
+        other.load_own_variables(store)
+    assert_equal(twin.get_weights(), layer.get_weights())
+
+
+@every
+def test_a_frozen_layer_has_no_trainable_variables(row):
+    layer = row.make(trainable=False)
+    call(row, layer)
+    assert layer.trainable_variables == []
+    assert described(layer.weights) == [(p.replace(built(row).name, layer.name, 1), *rest)
+                                        for p, *rest in described(built(row).weights)]
+    layer.trainable = True
+    assert len(layer.trainable_variables) == len(built(row).trainable_variables)
+
+
+# Calls --------------------------------------------------------------------------------------------------------------
+
+
+@every
+def test_inference_is_repeatable_and_takes_any_kind_of_array(row):
+    assert_equal(call(row, built(row), jnp.asarray), outputs(row))
+    assert_equal(call(row, built(row), np.asarray), outputs(row))
+
+
+@every
+def test_samples_do_not_see_one_another(row):
+    one = built(row)(*jax.tree.map(lambda x: x[:1], row.data()), **row.call)
+    assert_close(one, jax.tree.map(lambda x: x[:1], outputs(row)))
+
+
+@every
+def test_compiled_is_eager(row):
+    fn, state = lamina.functional(built(row))
+    compiled, after = jax.jit(lambda state, args: fn(state, *args, **row.call))(state, arrays(row))
+    assert_close(compiled, outputs(row))
+    assert_equal(after, state)
+
+
+@over(ROWS)
+def test_compiled_training_is_eager_training(row):
+    if not changes_state(row):
+        pytest.skip("training is inference")
+    layer = twin_of(row, built(row))
+    fn, state = lamina.functional(layer)
+    step = jax.jit(lambda state, args: fn(state, *args, **row.call, training=True))
+    for _ in range(2):
+        compiled, state = step(state, arrays(row))
+        assert_close(compiled, call(row, layer, training=True))
+    assert_close(list(state.non_trainable.values()), [v.value for v in layer.non_trainable_variables])
+
+
+@over([row for row in ROWS if row.noisy])
+def test_training_draws_anew_each_time_and_alike_for_a_seed(row):
+    layers_ = row.make(), row.make()
+    drawn = [[call(row, layer, training=True) for _ in range(2)] for layer in layers_]
+    assert_equal(*drawn)
+    first, second = drawn[0]
+    assert not np.array_equal(first, second)
+    assert not np.array_equal(first, call(row, layers_[0]))
+
+
+@every
+@pytest.mark.parametrize("policy", HALF)
+def test_half_precision(row, policy):
+    layer = twin_of(row, built(row), dtype=policy)
+    compute = policy.removeprefix("mixed_")
+    fn, state = lamina.functional(layer)
+    result, _ = jax.jit(lambda state, args: fn(state, *args, **row.call))(state, arrays(row))
+    assert {str(x.dtype) for x in jax.tree.leaves(result)} == {compute}
+    assert {v.dtype for v in layer.weights} <= {"float32" if "mixed" in policy else compute}
+    assert_close(result, outputs(row), HALF[policy])
+
+
+@every
+def test_gradients_are_finite(row):
+    fn, state = lamina.functional(built(row))
+
+    def loss(trainable, args):
+        result, _ = fn(state._replace(trainable=trainable), *args, **row.call)
+        return sum((x**2).sum() for x in jax.tree.leaves(result))
+
+    wanted = (0,) if row.below else (0, 1)
+    gradients = jax.jit(jax.grad(loss, wanted))(state.trainable, arrays(row))
+    assert all(np.isfinite(g).all() for g in jax.tree.leaves(gradients))
+    assert shapes_of(gradients[0]) == shapes_of(state.trainable)
+
+
+@over([row for row in ROWS if row.mask])
+def test_masks_pass_where_the_time_axis_is_kept_and_end_elsewhere(row):
+    args = arrays(row)
+    first = jax.tree.leaves(args)[0]
+    mask = jnp.arange(first.shape[1])[None, :] < jnp.arange(1, first.shape[0] + 1)[:, None]
+    masking.set_mask(first, mask)
+    after = masking.get_mask(built(row)(*args, **row.call))
+    if row.mask == "passes":
+        assert_equal(after, mask)
+    else:
+        assert after is None
+
+
+def pickled(layer):
+    return pickle.loads(pickle.dumps(layer))
+
+
+@every
+@pytest.mark.parametrize("clone", [copy.deepcopy, pickled])
+def test_a_copy_computes_the_same_alone(row, clone):
+    layer = twin_of(row, built(row))
+    twin = clone(layer)
+    assert_equal(call(row, twin), outputs(row))
+    twin.set_weights([w + 1 for w in twin.get_weights()])
+    assert_equal(layer.get_weights(), built(row).get_weights())

@@ -1,0 +1,225 @@
+"""The forms for the CPU against XLA's plain ones: values and gradients over the grid of options."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from lamina import ops
+from lamina.ops import cpu
+
+RANDOM = np.random.default_rng(0)
+
+
+def array(*shape):
+    return jnp.asarray(RANDOM.normal(size=shape), "float32")
+
+
+def assert_same(plain, fast, args, tolerance=2e-5):
+    """The functions agree in value, in the gradient by each argument, and in the change along random tangents."""
+    cotangent = array(*jax.eval_shape(plain, *args).shape)
+    tangents = tuple(array(*a.shape) for a in args)
+
+    @jax.jit
+    def both():
+        values_and_gradients = [jax.vjp(f, *args) for f in (plain, fast)]
+        changes = [jax.jvp(f, args, tangents)[1] for f in (plain, fast)]
+        return [(value, change, *back(cotangent)) for (value, back), change in zip(values_and_gradients, changes)]
+
+    for a, b in zip(*both(), strict=True):
+        assert a.shape == b.shape
+        np.testing.assert_allclose(b, a, rtol=tolerance, atol=tolerance * float(jnp.abs(a).max() + 1))
+
+
+def plain_convolution(strides, padding, dilation, groups, data_format="channels_last"):
+    def call(x, kernel):
+        places = "abc"[: x.ndim - 2]
+        spec = f"NC{places}" if data_format == "channels_first" else f"N{places}C"
+        return lax.conv_general_dilated(
+            x, kernel, (strides,) * len(places), padding.upper(), rhs_dilation=(dilation,) * len(places),
+            dimension_numbers=(spec, f"{places}IO", spec), feature_group_count=groups,
+        )  # fmt: skip
+
+    return call
+
+
+CONVOLUTIONS = [
+    (rank, size, strides, padding, dilation, groups)
+    for rank, size, strides, padding, dilation, groups in itertools.product(
+        (1, 2), (1, 3), (1, 2), ("valid", "same"), (1, 2), (1, 2, 8)
+    )
+    if (dilation == 1 or size > 1 and strides == 1)
+] + [(3, 2, 1, "same", 1, 1), (3, 2, 2, "valid", 1, 1), (3, 3, 1, "same", 1, 8)]
+
+
+@pytest.mark.parametrize("options", CONVOLUTIONS, ids=repr)
+def test_convolution(options):
+    rank, size, strides, padding, dilation, groups = options
+    x, kernel = array(2, *(7, 6, 5)[:rank], 8), array(*(size,) * rank, 8 // groups, 16)
+
+    def fast(x, kernel):
+        return ops.conv(x, kernel, strides, padding, "channels_last", dilation)
+
+    assert_same(plain_convolution(strides, padding, dilation, groups), fast, (x, kernel))
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4, 5])
+def test_convolution_of_few_channels(channels):
+    x, kernel = array(2, 7, 6, channels), array(3, 3, channels, 5)
+    assert_same(plain_convolution(1, "same", 1, 1), lambda x, k: ops.conv(x, k, 1, "same"), (x, kernel))
+
+
+@pytest.mark.parametrize("groups", [1, 2, 8])
+def test_convolution_with_channels_first(groups):
+    x, kernel = array(2, 8, 7, 6), array(3, 2, 8 // groups, 16)
+    plain = plain_convolution(2, "same", 1, groups, "channels_first")
+    assert_same(plain, lambda x, k: ops.conv(x, k, 2, "same", "channels_first"), (x, kernel))
+
+
+def test_convolution_of_more_groups_than_are_split():
+    x, kernel = array(2, 5, 132), array(2, 2, 132)
+    assert_same(plain_convolution(1, "valid", 1, 66), lambda x, k: ops.conv(x, k), (x, kernel))
+
+
+@pytest.mark.parametrize("multiplier", [1, 2])
+@pytest.mark.parametrize("strides, padding", [(1, "same"), (2, "valid"), (2, "same")])
+def test_depthwise_convolution(multiplier, strides, padding):
+    x, kernel = array(2, 7, 6, 4), array(3, 2, 4, multiplier)
+    plain = plain_convolution(strides, padding, 1, 4)
+    assert_same(
+        lambda x, k: plain(x, k.reshape(3, 2, 1, -1)), lambda x, k: ops.depthwise_conv(x, k, strides, padding), (x, kernel)
+    )
+
+
+@pytest.mark.parametrize("size, strides, padding", list(itertools.product((1, 2, 3), (1, 2, 3), ("valid", "same"))))
+def test_transposed_convolution(size, strides, padding):
+    x, kernel = array(2, 4, 5, 6), array(size, size, 3, 6)
+
+    def fast(x, k):
+        return ops.conv_transpose(x, k, strides, padding)
+
+    def plain(x, k):
+        places = fast(x, k).shape[1:-1]
+        image = jax.ShapeDtypeStruct((2, *places, 3), x.dtype)
+        forward = plain_convolution(strides, padding, 1, 1)
+        return jax.linear_transpose(lambda y: forward(y, k), image)(x)[0]
+
+    assert_same(plain, fast, (x, kernel))
+
+
+def test_convolution_has_second_derivatives_and_runs_under_vmap():
+    x, kernel = array(2, 5, 4, 8), array(3, 3, 8, 2)
+    plain = plain_convolution(1, "same", 1, 1)
+
+    def hessian_times(f):
+        loss = lambda k: jnp.sum(jnp.tanh(f(x, k)))  # noqa: E731
+        return jax.grad(lambda k: jnp.sum(jax.grad(loss)(k) * kernel))(kernel)
+
+    np.testing.assert_allclose(hessian_times(ops.conv), hessian_times(plain_convolution(1, "valid", 1, 1)), rtol=1e-3, atol=1e-3)
+    each = jax.vmap(jax.grad(lambda k, a: jnp.sum(jnp.sin(ops.conv(a[None], k, 1, "same")))), (None, 0))(kernel, x)
+    expected = jax.vmap(jax.grad(lambda k, a: jnp.sum(jnp.sin(plain(a[None], k)))), (None, 0))(kernel, x)
+    np.testing.assert_allclose(each, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_convolutions_in_a_loop_have_the_operands_that_are_fast():
+    """XLA's CPU backend puts operands in order outside of loops only; here they are in order from the start."""
+    x, kernel = array(2, 6, 6, 8), array(3, 3, 8, 16)
+
+    def step(_, carry):
+        x, kernel = carry
+        dx, dkernel = jax.grad(lambda x, k: jnp.sum(jnp.square(ops.conv(x, k, 2, "same"))), (0, 1))(x, kernel)
+        return x - dx, kernel - dkernel
+
+    def run(n, x, k):
+        return lax.fori_loop(0, n, step, (x, k))
+
+    text = jax.jit(run).lower(3, x, kernel).compile().as_text()
+    labels = {part.split(",")[0].split("}")[0] for part in text.split("dim_labels=")[1:]}
+    assert labels == {"b01f_01io->b01f"}
+
+
+POOLS = [
+    (pool, strides, padding, data_format)
+    for pool, strides, padding, data_format in itertools.product(
+        ((2, 2), (3, 2)), ((2, 2), (1, 3)), ("valid", "same"), ("channels_last", "channels_first")
+    )
+]
+
+
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize("options", POOLS, ids=repr)
+def test_max_pooling(options, ties):
+    pool, strides, padding, data_format = options
+    x = array(2, 7, 6, 3)
+    x = jnp.maximum(x, 0) if ties else x
+    around = (lambda v: (1, *v, 1)) if data_format == "channels_last" else (lambda v: (1, 1, *v))
+
+    def plain(x):
+        return lax.reduce_window(x, -jnp.inf, lax.max, around(pool), around(strides), padding.upper())
+
+    assert_same(plain, lambda x: ops.max_pool(x, pool, strides, padding, data_format), (x,))
+
+
+def test_gradient_of_max_pooling_goes_to_the_first_of_equal_values():
+    gradient = jax.grad(lambda x: jnp.sum(ops.max_pool(x, 2, 2)))(jnp.zeros((1, 2, 4, 1)))
+    np.testing.assert_array_equal(gradient[0, :, :, 0], [[1, 0, 1, 0], [0, 0, 0, 0]])
+
+
+@pytest.mark.parametrize("rank", [1, 3])
+def test_max_pooling_of_signals_and_volumes(rank):
+    x, window = array(2, *(6, 5, 4)[:rank], 3), (1, *(2,) * rank, 1)
+    plain = lambda x: lax.reduce_window(x, -jnp.inf, lax.max, window, window, "SAME")  # noqa: E731
+    assert_same(plain, lambda x: ops.max_pool(x, 2, 2, "same"), (x,))
+
+
+ATTENTIONS = list(itertools.product((4, 2, 1), (False, True), (None, "bias"), (None, "mask")))
+
+
+@pytest.mark.parametrize("heads, is_causal, bias, mask", ATTENTIONS)
+def test_attention(heads, is_causal, bias, mask):
+    query, key, value = array(2, 5, 4, 3), array(2, 6, heads, 3), array(2, 6, heads, 3)
+    bias = array(1, 4, 5, 6) if bias else None
+    mask = jnp.asarray(RANDOM.random((2, 1, 5, 6)) < 0.7) if mask else None
+
+    def plain(q, k, v):
+        return jax.nn.dot_product_attention(q, k, v, bias, mask, is_causal=is_causal)
+
+    def fast(q, k, v):
+        return ops.dot_product_attention(q, k, v, bias, mask, is_causal=is_causal)
+
+    assert_same(plain, fast, (query, key, value))
+
+
+def test_attention_where_nothing_may_be_seen_is_the_mean():
+    value = array(1, 3, 2, 4)
+    out = ops.dot_product_attention(value, value, value, mask=jnp.zeros((1, 1, 3, 3), bool))
+    np.testing.assert_allclose(out, jnp.broadcast_to(value.mean(1, keepdims=True), value.shape), rtol=1e-5, atol=1e-6)
+
+
+def test_attention_logits_may_be_capped():
+    query = 10 * array(1, 3, 2, 4)
+    logits = jnp.einsum("btnh,bsnh->bnts", query, query) / 2
+    weights = jax.nn.softmax(logits / (1 + jnp.abs(logits) / 3))
+    expected = jnp.einsum("bnts,bsnh->btnh", weights, query)
+    out = ops.dot_product_attention(query, query, query, attn_logits_soft_cap=3.0)
+    np.testing.assert_allclose(out, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_attention_in_half_precision_stays_near_that_of_jax():
+    query = array(2, 5, 4, 8).astype("bfloat16")
+    out = ops.dot_product_attention(query, query, query)
+    assert out.dtype == "bfloat16"
+    expected = jax.nn.dot_product_attention(*(query.astype("float32"),) * 3)
+    np.testing.assert_allclose(out.astype("float32"), expected, rtol=2e-2, atol=2e-2)
+
+
+def test_matmul_by_a_matrix():
+    assert_same(jnp.matmul, lambda x, k: ops.matmul(x, k), (array(2, 3, 4, 5), array(5, 6)))
+
+
+def test_windows_count_their_places():
+    window = cpu.Window((2,), ((1, 1),), (1,), (2,))
+    assert window.outputs(jnp.zeros((1, 7, 1)), (3,)) == [3]

@@ -1,0 +1,36 @@
+"""Run a program with lamina and with Keras, from the same seed, and compare what it returns."""
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import keras
+import numpy as np
+
+import lamina
+
+
+def same_in_both(program: Callable, *, rtol: float = 2e-5, atol: float = 2e-6) -> Any:
+    """What `program(lamina)` returns, after a look that `program(keras)` returns the same.
+
+    Args:
+        program: a function of the library; it returns a structure of arrays, numbers, strings and `None`.
+        rtol, atol: how far numbers may be apart.
+    """
+    lamina.utils.set_random_seed(1)
+    ours = program(lamina)
+    with warnings.catch_warnings():
+        # Keras warns of its own variables under NumPy 2.
+        warnings.filterwarnings("ignore", "__array__ implementation", DeprecationWarning)
+        keras.utils.set_random_seed(1)
+        theirs = program(keras)
+    (one, treedef), (other, other_treedef) = (jax.tree.flatten_with_path(result) for result in (ours, theirs))
+    assert treedef == other_treedef, f"{ours}\n{theirs}"
+    for (path, a), (_, b) in zip(one, other):
+        where = jax.tree_util.keystr(path)
+        if isinstance(a, str) or isinstance(b, str):
+            assert a == b, where
+        else:
+            np.testing.assert_allclose(np.asarray(a), np.asarray(b), rtol, atol, err_msg=where)
+    return ours
