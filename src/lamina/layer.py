@@ -35,8 +35,6 @@ from lamina.core.transforms import remat
 from lamina.core.variable import StateScope, Variable
 
 __all__ = ["InputSpec", "Layer", "Wrapper"]
-
-_INITIAL = {"float": "glorot_uniform", "other": "zeros"}
 _counter = itertools.count(1)
 
 
@@ -153,11 +151,8 @@ class Layer(AddedLosses, Operation):
         shape = (shape,) if isinstance(shape, int) else tuple(shape or ())
         dtype = dtypes.standardize_dtype(dtype or self.variable_dtype)
         if initializer is None:
-            initializer = _INITIAL["float" if dtypes.is_float(dtype) else "other"]
-        # Variables of layers without an own `build` scope still get the layer's name in their path.
-        inside = scope.names.get()
-        path = inside if inside and inside[-1] == self.name else (*inside, self.name)
-        with scope.names(path):
+            initializer = "glorot_uniform" if dtypes.is_float(dtype) else "zeros"
+        with scope.names(self._inside()):
             variable = Variable(
                 initializers.get(initializer),
                 shape=shape,
@@ -337,8 +332,12 @@ class Layer(AddedLosses, Operation):
         return f"; it was built for {next(iter(shapes.values()))}" if shapes and len(shapes) == 1 else ""
 
     def _who(self) -> str:
-        path = "/".join((*scope.names.get(), self.name))
-        return f'{type(self).__name__} "{path}"'
+        return f'{type(self).__name__} "{"/".join(self._inside())}"'
+
+    def _inside(self) -> tuple[str, ...]:
+        """The names of the layers around and of this one, whether or not it is being built or called."""
+        around = scope.names.get()
+        return around if around and around[-1] == self.name else (*around, self.name)
 
     def _take_masks(self, signature: CallSignature, arrays: dict[str, Any], args: tuple, kwargs: dict) -> Any:
         first = kwargs.get("mask")

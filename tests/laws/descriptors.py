@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,6 +14,16 @@ from lamina import KerasTensor, layers, saving
 
 class Each(tuple):
     """Shapes of arguments that a layer is called on one by one; a list of shapes is one argument, a list."""
+
+
+class Made(NamedTuple):
+    """An argument that is a layer of the same library."""
+
+    layer: str
+    arguments: dict[str, Any]
+
+    def __str__(self) -> str:
+        return f"{self.layer}({_brief_all(self.arguments)})"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -39,12 +49,11 @@ class Row:
     refused: tuple[int, ...] | None = None
 
     def __repr__(self) -> str:
-        given = {**self.arguments, **self.call}
-        return f"{self.layer}({', '.join(f'{k}={_brief(v)}' for k, v in given.items())})"
+        return f"{self.layer}({_brief_all({**self.arguments, **self.call})})"
 
     def make(self, library: Any = layers, **more: Any) -> Any:
         """The layer, in this library or another with the same names."""
-        return getattr(library, self.layer)(**{**self.arguments, **more})
+        return _resolved(Made(self.layer, {**self.arguments, **more}), library)
 
     def shapes(self) -> tuple[Any, ...]:
         """The shape, or list of shapes, of each argument of the call."""
@@ -72,11 +81,23 @@ class Row:
 
 
 def _each_shape(function: Any, shapes: Any) -> Any:
-    return [function(shape) for shape in shapes] if isinstance(shapes, list) else function(shapes)
+    return [_each_shape(function, shape) for shape in shapes] if isinstance(shapes, list) else function(shapes)
+
+
+def _resolved(value: Any, library: Any) -> Any:
+    if isinstance(value, Made):
+        return getattr(library, value.layer)(**{k: _resolved(v, library) for k, v in value.arguments.items()})
+    return [_resolved(v, library) for v in value] if isinstance(value, list) else value
+
+
+def _brief_all(arguments: dict[str, Any]) -> str:
+    return ", ".join(f"{name}={_brief(value)}" for name, value in arguments.items())
 
 
 def _brief(value: Any) -> str:
-    return str(value) if isinstance(value, (str, int, float, tuple, list)) else getattr(value, "__name__", "...")
+    if isinstance(value, list):
+        return f"[{', '.join(map(_brief, value))}]"
+    return str(value) if isinstance(value, (str, int, float, tuple)) else getattr(value, "__name__", "...")
 
 
 @saving.register_keras_serializable("laws")
@@ -124,8 +145,8 @@ def _activation() -> Iterator[Row]:
     ):
         yield Row(name, arguments, SEQUENCES, free=(1,), mask="passes")
     yield Row("Softmax", {"axis": (-1, -2)}, (2, 3, 4, 5))
-    yield Row("PReLU", {"alpha_initializer": "he_normal"}, SEQUENCES, mask="passes")
-    yield Row("PReLU", {"alpha_initializer": "he_normal", "shared_axes": [1]}, SEQUENCES, free=(1,), mask="passes")
+    yield Row("PReLU", {"alpha_initializer": "uniform"}, SEQUENCES, mask="passes")
+    yield Row("PReLU", {"alpha_initializer": "uniform", "shared_axes": [1]}, SEQUENCES, free=(1,), mask="passes")
 
 
 def _noise() -> Iterator[Row]:
@@ -152,7 +173,7 @@ def _reshaping() -> Iterator[Row]:
     yield Row("RepeatVector", {"n": 3}, VECTORS, free=(1,), refused=SEQUENCES)
     yield _sequence("ZeroPadding1D", {}, mask="ends")
     yield _sequence("ZeroPadding1D", {"padding": (1, 2)}, mask="ends")
-    yield _sequence("ZeroPadding1D", {"padding": (2, 0), **FIRST}, mask="ends")
+    yield Row("ZeroPadding1D", {"padding": (2, 0), **FIRST}, SEQUENCES, free=(2,), refused=(4, 6))
     yield _image("ZeroPadding2D", {})
     yield _image("ZeroPadding2D", {"padding": ((1, 0), (2, 3))})
     yield _image_first("ZeroPadding2D", {"padding": (2, 1), **FIRST})
@@ -187,7 +208,7 @@ def _convolution() -> Iterator[Row]:
     yield _sequence("Conv1D", {"filters": 3, "kernel_size": 3, "padding": "same"}, mask="passes")
     yield _sequence("Conv1D", {"filters": 3, "kernel_size": 3, "padding": "causal", "dilation_rate": 2}, mask="passes")
     yield _sequence("Conv1D", {"filters": 3, "kernel_size": 3, "padding": "same", "strides": 2}, mask="ends")
-    yield Row("Conv1D", {"filters": 3, "kernel_size": 2, **FIRST}, SEQUENCES, free=(2,), mask="ends", refused=(4, 6))
+    yield Row("Conv1D", {"filters": 3, "kernel_size": 2, **FIRST}, SEQUENCES, free=(2,), refused=(4, 6))
     yield _image("Conv2D", {"filters": 6, "kernel_size": 3, "activation": "relu"})
     yield _image("Conv2D", {"filters": 6, "kernel_size": (3, 2), "padding": "same", "strides": (2, 1)})
     yield _image("Conv2D", {"filters": 6, "kernel_size": 3, "dilation_rate": 2, "use_bias": False})
@@ -204,19 +225,20 @@ def _pooling() -> Iterator[Row]:
         yield _image(f"{kind}Pooling2D", {})
         yield _image(f"{kind}Pooling2D", {"pool_size": (3, 2), "strides": (2, 3), "padding": "same"})
         yield _image_first(f"{kind}Pooling2D", {"pool_size": 3, "strides": 1, **FIRST})
-        yield _volume(f"{kind}Pooling3D", {"pool_size": (2, 3, 2), "padding": "same"})
+        yield _volume(f"{kind}Pooling3D", {"pool_size": (2, 3, 2)})
+        yield _volume(f"{kind}Pooling3D", {"padding": "same"})
         yield _sequence(f"Global{kind}Pooling1D", {}, mask="ends")
-        yield _sequence(f"Global{kind}Pooling1D", {"keepdims": True, **FIRST}, mask="ends")
+        yield _sequence(f"Global{kind}Pooling1D", {"keepdims": True, **FIRST})
         yield _image(f"Global{kind}Pooling2D", {})
         yield _image_first(f"Global{kind}Pooling2D", {"keepdims": True, **FIRST})
         yield _volume(f"Global{kind}Pooling3D", {})
 
 
 def _normalization() -> Iterator[Row]:
-    yield Row("BatchNormalization", {}, VECTORS, refused=SEQUENCES)
+    yield Row("BatchNormalization", {}, VECTORS)
     yield Row("BatchNormalization", {"momentum": 0.7, "center": False}, SEQUENCES, free=(1,), mask="passes")
-    yield _image("BatchNormalization", {"epsilon": 0.1, "scale": False})
-    yield _image_first("BatchNormalization", {"axis": 1})
+    yield Row("BatchNormalization", {"epsilon": 0.1, "scale": False}, IMAGES, free=(1, 2))
+    yield Row("BatchNormalization", {"axis": 1}, IMAGES, free=(2, 3))
     yield Row("LayerNormalization", {}, SEQUENCES, free=(1,), mask="passes")
     yield Row("LayerNormalization", {"epsilon": 0.1, "center": False}, VECTORS)
     yield Row("LayerNormalization", {"axis": (-2, -1), "scale": False}, SEQUENCES, mask="passes")
@@ -253,8 +275,34 @@ def _attention() -> Iterator[Row]:
     yield attention({"num_heads": 2, "key_dim": 3, "attention_axes": (2,)}, inputs=Each([IMAGES, IMAGES]), mask="")
 
 
+def _recurrent() -> Iterator[Row]:
+    states = [(4, 3)]
+    yield Row("SimpleRNNCell", {"units": 3}, Each([VECTORS, states]))
+    yield Row("GRUCell", {"units": 3, "reset_after": False}, Each([VECTORS, states]))
+    yield Row("LSTMCell", {"units": 3}, Each([VECTORS, states * 2]))
+    cells = [Made("LSTMCell", {"units": 3}), Made("GRUCell", {"units": 2})]
+    yield Row("StackedRNNCells", {"cells": cells}, Each([VECTORS, [states * 2, [(4, 2)]]]))
+    yield _sequence("RNN", {"cell": Made("LSTMCell", {"units": 3})}, mask="ends")
+    yield _sequence("RNN", {"cell": cells, "return_sequences": True, "return_state": True}, mask="passes")
+    yield _sequence("SimpleRNN", {"units": 3}, mask="ends")
+    yield _sequence("SimpleRNN", {"units": 3, "return_sequences": True, "unroll": True}, mask="passes", free=())
+    yield _sequence("LSTM", {"units": 3}, mask="ends")
+    yield _sequence("LSTM", {"units": 3, "return_sequences": True, "go_backwards": True}, mask="passes")
+    yield _sequence("LSTM", {"units": 3, "dropout": 0.5, "recurrent_dropout": 0.5, "seed": 1}, noisy=True)
+    yield _sequence("GRU", {"units": 3, "return_sequences": True}, mask="passes")
+    yield _sequence("GRU", {"units": 3, "reset_after": False, "return_state": True, "use_bias": False}, mask="ends")
+    yield _sequence("Bidirectional", {"layer": Made("GRU", {"units": 3})}, mask="ends")
+    lstm = Made("LSTM", {"units": 3, "return_sequences": True})
+    yield _sequence("Bidirectional", {"layer": lstm, "merge_mode": "sum"}, mask="passes")
+    yield _sequence("Bidirectional", {"layer": lstm, "merge_mode": None}, mask="passes")
+    yield Row("TimeDistributed", {"layer": Made("Dense", {"units": 3})}, SEQUENCES, mask="passes", refused=VECTORS)
+    pooling = Made("GlobalMaxPooling1D", {})
+    yield Row("TimeDistributed", {"layer": pooling}, IMAGES, free=(1,), mask="passes", refused=VECTORS)
+
+
 FAMILIES = (
     _plain, _activation, _noise, _reshaping, _merging, _convolution, _pooling, _normalization, _attention,
+    _recurrent,
 )  # fmt: skip
 ROWS: list[Row] = [row for family in FAMILIES for row in family()]
 

@@ -57,6 +57,10 @@ def _concrete(name: str, *args: Any, **kwargs: Any) -> Row:
     return Row(name, args, kwargs, concrete=True)
 
 
+def _names(text: str) -> list[str]:
+    return text.split()
+
+
 def floats(*shape: int) -> np.ndarray:
     """Values between -0.9 and 0.9."""
     return _random.uniform(-0.9, 0.9, shape).astype("float32")
@@ -88,7 +92,7 @@ def definite(n: int) -> np.ndarray:
     return (a @ a.T + n * np.eye(n)).astype("float32")
 
 
-UNARY = """
+UNARY = _names("""
 absolute abs angle arcsin arcsinh arctan arctanh cbrt ceil conj conjugate copy cos cosh deg2rad exp exp2 expm1 fabs
 floor imag isfinite isinf isnan isneginf isposinf isreal logical_not negative rad2deg real reciprocal round sign
 signbit sin sinc sinh square tan tanh trunc nan_to_num ravel ones_like zeros_like empty_like fliplr flipud
@@ -97,19 +101,19 @@ relu6 selu sigmoid silu soft_shrink softmax softplus softsign sparse_plus sparse
 tanh_shrink erf erfc stop_gradient sum mean max min prod std var all any amax amin argmax argmin median ptp
 cumsum cumprod nancumsum nancumprod nanargmax nanargmin nanmax nanmean nanmedian nanmin nanprod nanstd nansum nanvar
 argsort sort count_nonzero diff logsumexp transpose average norm normalize
-""".split()
+""")
 
-POSITIVE = "arccos arccosh erfinv i0 log log10 log1p log2 rsqrt sqrt".split()
+POSITIVE = _names("arccos arccosh erfinv i0 log log10 log1p log2 rsqrt sqrt")
 
-BINARY = """
+BINARY = _names("""
 add arctan2 divide divide_no_nan equal floor_divide fmax fmin fmod greater greater_equal heaviside hypot isclose
 less less_equal logaddexp logaddexp2 logical_and logical_or logical_xor maximum minimum mod multiply nextafter
 not_equal power subtract true_divide outer inner
-""".split()
+""")
 
-INTEGER = """
+INTEGER = _names("""
 bitwise_and bitwise_or bitwise_xor bitwise_left_shift bitwise_right_shift left_shift right_shift gcd lcm
-""".split()
+""")
 
 _F, _P, _I, _B = floats(3, 4), positive(3, 4), integers(3, 4), booleans(3, 4)
 _X = floats(2, 6, 5, 3)  # a batch of images
@@ -291,6 +295,8 @@ NN = [
     _row("conv_transpose", _S, floats(3, 4, 3), padding="same", dilation_rate=2),
     _row("conv_transpose", _X, floats(3, 3, 4, 6), strides=2, data_format="channels_first"),
     _row("ctc_decode", positive(2, 7, 4), np.array([7, 5])),
+    _row("ctc_decode", positive(2, 7, 4), np.array([7, 5]), merge_repeated=False, mask_index=3),
+    _row("ctc_decode", 3 * floats(2, 6, 4), np.array([6, 4]), strategy="beam_search", beam_width=20, top_paths=3),
     _row("ctc_loss", integers(2, 3, high=4), floats(2, 7, 4), np.array([3, 2]), np.array([7, 6])),
     _row("depth_to_space", floats(2, 3, 2, 8), 2),
     _row("depth_to_space", floats(2, 8, 3, 2), 2, data_format="channels_first"),
@@ -412,6 +418,56 @@ CONTROL = [
     _row("unstack", _F, axis=1),
 ]
 
+IMAGE = [
+    _row("image.affine_transform", _X[0], np.array([1.1, 0.2, -0.5, 0.1, 0.9, 0.3, 0, 0], "float32")),
+    _row(
+        "image.affine_transform",
+        *(floats(2, 3, 6, 5), np.array([[1, 0.2, 0, 0.1, 1, 0.5, 0, 0], [0.9, 0, 1, 0, 1.2, 0, 0, 0]], "float32")),
+        interpolation="nearest",
+        fill_mode="reflect",
+        data_format="channels_first",
+    ),
+    _row("image.crop_images", _X, top_cropping=1, left_cropping=2, target_height=3, target_width=2),
+    _row("image.crop_images", _X[0], bottom_cropping=1, right_cropping=0, target_height=3, left_cropping=2),
+    _row("image.elastic_transform", _X, alpha=3.0, sigma=1.0, seed=7, data_format="channels_last"),
+    _row("image.extract_patches", _X, 2),
+    _row("image.extract_patches", _X[0], (3, 2), strides=(1, 2), padding="same"),
+    _row("image.extract_patches", _X, 2, strides=1, dilation_rate=2, data_format="channels_first"),
+    _row("image.extract_patches_3d", _V, 2),
+    _row("image.extract_patches_3d", _V[0], (2, 1, 3), strides=1, padding="same"),
+    _row("image.gaussian_blur", _X, (3, 5), (0.7, 1.5), data_format="channels_last"),
+    _row("image.gaussian_blur", _X[0], data_format="channels_first"),
+    _row("image.hsv_to_rgb", np.abs(_X)),
+    _row("image.map_coordinates", _F, 3 * np.abs(floats(2, 5)), order=1),
+    _row("image.map_coordinates", _F, 5 * floats(2, 2, 3), order=0, fill_mode="wrap"),
+    _row("image.pad_images", _X, top_padding=1, left_padding=2, target_height=9, target_width=8),
+    _row("image.pad_images", _X[0], top_padding=1, bottom_padding=2, right_padding=0, target_width=8),
+    _row(
+        "image.perspective_transform",
+        _X[0],
+        np.array([[0, 0], [0, 4], [5, 0], [5, 4]], "float32"),
+        np.array([[1, 0], [0, 3], [5, 1], [4, 4]], "float32"),
+    ),
+    _row("image.perspective_transform", _X, floats(2, 4, 2), floats(2, 4, 2), interpolation="nearest"),
+    _row("image.resize", _X, (4, 7)),
+    _row("image.resize", _X[0], (12, 3), interpolation="bicubic", antialias=True),
+    _row("image.resize", _X, (4, 4), interpolation="nearest", crop_to_aspect_ratio=True),
+    _row("image.resize", _X, (3, 9), pad_to_aspect_ratio=True, fill_value=0.5),
+    _row("image.resize", _X, (9, 3), pad_to_aspect_ratio=True, data_format="channels_first"),
+    _row("image.resize", (100 * np.abs(_X)).astype("uint8"), (4, 7)),
+    _row("image.rgb_to_grayscale", _X),
+    _row("image.rgb_to_grayscale", (100 * np.abs(_X)).astype("uint8")),
+    _row("image.rgb_to_hsv", np.abs(_X)),
+    _row(
+        "image.scale_and_translate",
+        *(_X, (2, 4, 7, 3), np.array([0.8, 1.3], "float32"), np.array([0.5, -1.0], "float32"), (1, 2), "linear"),
+    ),
+    _row("image.sobel_edges", _X),
+    _row("image.sobel_edges", _X, data_format="channels_first"),
+    _row("image.ssim", np.abs(floats(2, 12, 13, 3)), np.abs(floats(2, 12, 13, 3))),
+    _row("image.ssim", np.abs(floats(9, 8, 1)), np.abs(floats(9, 8, 1)), max_val=2.0, filter_size=5),
+]
+
 ROWS: list[Row] = [
     *(_row(name, _F) for name in UNARY),
     *(_row(name, _P if name != "arccos" and name != "erfinv" else _F) for name in POSITIVE),
@@ -421,4 +477,5 @@ ROWS: list[Row] = [
     *NN,
     *MATH,
     *CONTROL,
+    *IMAGE,
 ]

@@ -77,7 +77,7 @@ def test_a_loss_along_time_is_masked():
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         model.compile("sgd", loss, metrics=["accuracy"], weighted_metrics=["accuracy"])
         history = model.fit(TOKENS, TOKENS, batch_size=2, epochs=2, shuffle=False, verbose=0).history
-        return history, model.evaluate(TOKENS, TOKENS, verbose=0)
+        return history, model.evaluate(TOKENS, TOKENS, verbose=0, return_dict=True)
 
     same_in_both(program)
 

@@ -90,6 +90,22 @@ def test_lambda_is_never_run(path, safe_mode):
 
 
 @pytest.mark.parametrize(
+    "function",
+    [
+        ["4wEAAAAAAAAA", None, None],
+        "eval",
+        {"module": "os", "class_name": "function", "config": "system", "registered_name": "system"},
+        {"module": "keras.models", "class_name": "function", "config": "save_model", "registered_name": "save_model"},
+    ],
+)
+def test_lambda_layer_calls_nothing_but_what_computes(path, function):
+    layer = {"module": "keras.layers", "class_name": "Lambda", "config": {"name": "l", "function": function}}
+    edit_config(path, lambda config: config["config"]["layers"].insert(1, layer))
+    with pytest.raises(ValueError, match="must be"):
+        keras.models.load_model(path)
+
+
+@pytest.mark.parametrize(
     ("module", "name"),
     [
         ("os", "system"),

@@ -402,7 +402,7 @@ class Attention(Layer):
         if score_mode not in ("dot", "concat"):
             raise ValueError(f"{self._who()}: score_mode must be 'dot' or 'concat', got {score_mode!r}.")
         self.use_scale, self.score_mode, self.dropout, self.seed = use_scale, score_mode, dropout, seed
-        self._dropout_layer = Dropout(dropout, seed=seed)
+        self._dropout_layer = Dropout(dropout, seed=seed, dtype=self.dtype_policy)
         self.supports_masking = True
 
     def build(self, input_shape: Any) -> None:

@@ -1,159 +1,21 @@
-"""Recurrent cells, which compute one step, and the scans that carry a cell's states along the time axis.
-
-A cell of this library is a rule for the step (`advance`) on inputs that are multiplied by the kernel for all times at
-once: only the recurrent product is left for the scan, which is compiled once for each rule and shape. Cells of a
-program's own are called at each time.
-"""
+"""Recurrent cells: what one step computes."""
 
 from __future__ import annotations
 
 import functools
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax, tree_util
+from jax import tree_util
 
 from lamina import activations, constraints, initializers, random, regularizers
-from lamina.core import scope, transforms
-from lamina.core.variable import StateScope
+from lamina.core import scope
 from lamina.layer import Layer
+from lamina.layers.scanning import Rule, add, compiled_scan, product, scan, zeros
 from lamina.random import SeedGenerator
-
-# Scans ----------------------------------------------------------------------------------------------------------------
-
-
-class Rule(NamedTuple):
-    """What a cell does with its arrays in one step, without them: two cells of one rule share a compiled scan."""
-
-    advance: Callable[..., tuple]
-    activation: Callable
-    recurrent_activation: Callable
-    reset_after: bool
-
-    @property
-    def is_pure(self) -> bool:
-        """Whether the activations are functions of the library or of JAX; others may read what may change."""
-        own = (self.activation, self.recurrent_activation)
-        return all(hasattr(fn, "__name__") and fn.__module__.partition(".")[0] in ("lamina", "jax") for fn in own)
-
-
-def _product(x: Any, kernel: Any, masks: Sequence[Any] | None) -> Any:
-    """`x @ kernel` as one matrix product of two axes; with dropout, the columns of each gate under its own mask."""
-    if masks is not None:
-        parts = [_product(x * m, k, None) for m, k in zip(masks, jnp.split(kernel, len(masks), axis=-1))]
-        return jnp.concatenate(parts, axis=-1)
-    flat = x.reshape(-1, x.shape[-1]) if x.ndim > 2 else x
-    return (flat @ kernel).reshape(*x.shape[:-1], kernel.shape[-1])
-
-
-def _step(rule: Rule, weights: tuple, masks: Sequence[Any] | None, x: Any, states: Sequence[Any]) -> tuple:
-    """The states after one step, from inputs that are multiplied by the kernel already; the first is the output."""
-    _, kernel, bias = weights
-    units = kernel.shape[0]
-    # GRU's second row of biases belongs to the recurrent product, so that the reset gate acts on it as well.
-    bias, recurrent_bias = (bias[0], bias[1]) if bias is not None and bias.ndim == 2 else (bias, None)
-
-    def recurrent(h: Any, first: int = 0, last: int | None = None) -> Any:
-        """`h` times the recurrent kernel, for the gates from `first` to `last`."""
-        columns = slice(first * units, None if last is None else last * units)
-        y = _product(h, kernel[:, columns], masks and masks[first:last])
-        return y if recurrent_bias is None else y + recurrent_bias[columns]
-
-    return rule.advance(rule, x if bias is None else x + bias, states, recurrent)
-
-
-def scan(
-    rule: Rule,
-    weights: tuple,
-    inputs: Any,
-    states: Sequence[Any],
-    mask: Any,
-    dropout: tuple[Sequence[Any] | None, Sequence[Any] | None],
-    sequences: bool,
-    zero: bool,
-    unroll: bool,
-) -> tuple[Any, list[Any]]:
-    """The outputs at all times, or the last one, and the last states.
-
-    Args:
-        rule: what a step computes.
-        weights: the kernel, the recurrent kernel and the bias.
-        inputs: (batch, time, features).
-        states: (batch, units) each; the first is the output before.
-        mask: (batch, time), false where the states stay as they are; or none.
-        dropout: factors of the inputs and of the output before, for each gate; or none.
-        sequences: whether the outputs at all times are wanted.
-        zero: whether masked outputs are 0, and not the output before.
-        unroll: whether the steps are compiled one behind the other.
-    """
-    x = _product(jnp.swapaxes(inputs, 0, 1), weights[0], dropout[0])  # (time, batch, gates * units)
-    times = None if mask is None else jnp.swapaxes(mask, 0, 1)[..., None]
-
-    def step(states: list[Any], at: tuple[Any, Any]) -> tuple[list[Any], Any]:
-        x, keep = at
-        new = list(_step(rule, weights, dropout[1], x, states))
-        if keep is not None:
-            new = [jnp.where(keep, n, old) for n, old in zip(new, states)]
-        return new, output(new, keep) if sequences else None
-
-    def output(states: Sequence[Any], keep: Any) -> Any:
-        return jnp.where(keep, states[0], 0) if zero and keep is not None else states[0]
-
-    unroll = unroll and isinstance(x.shape[0], int)  # while shapes are inferred, the number of steps may be a symbol
-    states, outputs = lax.scan(step, list(states), (x, times), unroll=unroll or 1)
-    if sequences:
-        return jnp.swapaxes(outputs, 0, 1), states
-    return output(states, None if times is None else times[-1]), states
-
-
-_compiled_scan = jax.jit(scan, static_argnames=("rule", "sequences", "zero", "unroll"))
-
-
-def scan_calls(
-    call: Callable, inputs: Any, states: Any, mask: Any, sequences: bool, zero: bool, unroll: bool
-) -> tuple[Any, Any]:
-    """`scan` for any `call(inputs, states) -> output, states`, which may read and write variables."""
-    leaves, treedef = tree_util.tree_flatten(states)
-    x = jnp.swapaxes(inputs, 0, 1)
-    times = None if mask is None else jnp.swapaxes(mask, 0, 1)
-
-    def run(x: Any, states: list[Any]) -> tuple[Any, list[Any]]:
-        output, new = call(x, treedef.unflatten(states))
-        return output, [n.astype(old.dtype) for n, old in zip(tree_util.tree_leaves(new), states)]
-
-    def choose(keep: Any, new: Any, old: Any) -> Any:
-        return jnp.where(keep.reshape(keep.shape + (1,) * (new.ndim - 1)), new, old)
-
-    def step(carry: tuple[list[Any], Any], at: tuple[Any, Any]) -> tuple[tuple[list[Any], Any], Any]:
-        (states, before), (x, keep) = carry, at
-        output, new = run(x, states)
-        if keep is not None:
-            new = [choose(keep, n, old) for n, old in zip(new, states)]
-            output = choose(keep, output, jnp.zeros_like(output) if zero else before)
-        return (new, None if before is None else output), output
-
-    before = None
-    if mask is not None and not zero:  # masked outputs repeat the one before: at first it is the state, if it can be
-        with StateScope():
-            first = jax.eval_shape(lambda x, s: run(x[0], s)[0], x, leaves)
-        before = leaves[0] if leaves[0].shape == first.shape else jnp.zeros(first.shape)
-        before = before.astype(first.dtype)
-    (leaves, _), outputs = transforms.scan(step, (leaves, before), (x, times), unroll=unroll or 1)
-    return (jnp.swapaxes(outputs, 0, 1) if sequences else outputs[-1]), treedef.unflatten(leaves)
-
-
-def zeros(state_size: Any, batch_size: Any, dtype: str) -> list[Any]:
-    """An array of zeros for each state, whose sizes are numbers or shapes."""
-    sizes = state_size if isinstance(state_size, (list, tuple)) else [state_size]
-    shapes = [tuple(size) if isinstance(size, (list, tuple)) else (size,) for size in sizes]
-    return [jnp.zeros((batch_size, *shape), dtype) for shape in shapes]
-
-
-# Cells ----------------------------------------------------------------------------------------------------------------
 
 
 class Variant:
@@ -196,7 +58,7 @@ def _with_some(init: Callable, absent: frozenset[str], last: tuple[str, ...]) ->
 class Cell(Variant, Layer):
     """One step of a recurrent layer: `call(inputs, states)` returns the output and the new states.
 
-    A subclass says how many gates and states it has, and what a step does with them in `advance`.
+    A subclass says how many gates and states it has, and what a step does with them in `join` and `gates_of`.
 
     Args:
         units: the size of the output.
@@ -216,7 +78,6 @@ class Cell(Variant, Layer):
     """
 
     gates = 1
-    advance: Callable[..., tuple]
     # Whether the dropout's seed is drawn before those of the initializers: it decides which weights
     # `set_random_seed` leads to.
     draws_seed_first = False
@@ -316,11 +177,26 @@ class Cell(Variant, Layer):
     @property
     def rule(self) -> Rule:
         """What a step computes."""
-        return Rule(type(self).advance, self.activation, self.recurrent_activation, self.reset_after)
+        return Rule(type(self), self.activation, self.recurrent_activation, self.gates)
+
+    @staticmethod
+    def join(x: Any, v: Any) -> Any:
+        """What the gates work on, from inputs times kernel and output times recurrent kernel; linear in both."""
+        return x + v
+
+    @staticmethod
+    def gates_of(rule: Rule, joined: Any, states: Sequence[Any], rest: tuple[Any, Any]) -> list[Any]:
+        """The new states; `rest` is the recurrent kernel behind its first `rule.at_once` gates, with its dropout."""
+        raise NotImplementedError
+
+    def _biases(self, bias: Any) -> tuple[Any, Any]:
+        """The biases of the inputs' product and of the recurrent one."""
+        return None, bias
 
     def _weights_as_read(self) -> tuple:
         with scope.autocast(self.compute_dtype):
-            return self.kernel.value, self.recurrent_kernel.value, None if self.bias is None else self.bias.value
+            biases = (None, None) if self.bias is None else self._biases(self.bias.value)
+            return self.kernel.value, self.recurrent_kernel.value, *biases
 
     def _draw_dropout(self, batch: int, features: int, training: bool | None) -> tuple[Any, Any]:
         """Factors for the inputs and for the output before, one array or one for each gate."""
@@ -336,8 +212,11 @@ class Cell(Variant, Layer):
 
     def call(self, inputs: Any, states: Any, training: bool = False) -> tuple[Any, Any]:
         leaves, treedef = tree_util.tree_flatten(states)
-        weights, masks = self._weights_as_read(), self._draw_dropout(inputs.shape[0], inputs.shape[1], training)
-        new = _step(self.rule, weights, masks[1], _product(inputs, weights[0], masks[0]), leaves)
+        kernel, recurrent_kernel, bias, recurrent_bias = self._weights_as_read()
+        masks = self._draw_dropout(inputs.shape[0], inputs.shape[1], training)
+        first, rest = self.rule.split(recurrent_kernel, masks[1])
+        x, v = add(product(inputs, kernel, masks[0]), bias), add(product(leaves[0], *first), recurrent_bias)
+        new = self.gates_of(self.rule, self.join(x, v), leaves, rest)
         return new[0], treedef.unflatten(new)
 
     def sweep(self, inputs: Any, states: Any, mask: Any, training: bool, **options: Any) -> tuple[Any, Any]:
@@ -345,7 +224,7 @@ class Cell(Variant, Layer):
         leaves, treedef = tree_util.tree_flatten(states)
         inputs, *leaves = (x.astype(self.compute_dtype) for x in (inputs, *leaves))
         masks = self._draw_dropout(inputs.shape[0], inputs.shape[2], training)
-        run = _compiled_scan if self.rule.is_pure else scan
+        run = compiled_scan if self.rule.is_pure else scan
         outputs, leaves = run(self.rule, self._weights_as_read(), inputs, leaves, mask, masks, **options)
         return outputs, treedef.unflatten(leaves)
 
@@ -360,8 +239,8 @@ class SimpleRNNCell(Cell):
     draws_seed_first = True
 
     @staticmethod
-    def advance(rule: Rule, x: Any, states: Sequence[Any], recurrent: Callable) -> tuple:
-        return (rule.activation(x + recurrent(states[0])),)
+    def gates_of(rule: Rule, joined: Any, states: Sequence[Any], rest: tuple[Any, Any]) -> list[Any]:
+        return [rule.activation(joined)]
 
 
 class LSTMCell(Cell):
@@ -387,11 +266,11 @@ class LSTMCell(Cell):
         return np.concatenate([i, np.ones(self.units, i.dtype), g_and_o])
 
     @staticmethod
-    def advance(rule: Rule, x: Any, states: Sequence[Any], recurrent: Callable) -> tuple:
-        (h, c), gate = states, rule.recurrent_activation
-        i, f, g, o = jnp.split(x + recurrent(h), 4, axis=-1)
-        c = gate(f) * c + gate(i) * rule.activation(g)
-        return gate(o) * rule.activation(c), c
+    def gates_of(rule: Rule, joined: Any, states: Sequence[Any], rest: tuple[Any, Any]) -> list[Any]:
+        gate = rule.recurrent_activation
+        i, f, g, o = jnp.split(joined, 4, axis=-1)
+        c = gate(f) * states[1] + gate(i) * rule.activation(g)
+        return [gate(o) * rule.activation(c), c]
 
 
 class GRUCell(Cell):
@@ -408,14 +287,23 @@ class GRUCell(Cell):
     def _bias_shape(self) -> tuple[int, ...]:
         return (2, 3 * self.units) if self.reset_after else (3 * self.units,)
 
+    @property
+    def rule(self) -> Rule:
+        """What a step computes; without `reset_after` the product of the candidate waits for the reset gate."""
+        return super().rule._replace(at_once=3 if self.reset_after else 2)
+
+    def _biases(self, bias: Any) -> tuple[Any, Any]:
+        return (bias[0], bias[1]) if self.reset_after else (bias, None)
+
     @staticmethod
-    def advance(rule: Rule, x: Any, states: Sequence[Any], recurrent: Callable) -> tuple:
-        (h,) = states
-        x_z, x_r, x_h = jnp.split(x, 3, axis=-1)
-        if rule.reset_after:
-            h_z, h_r, h_h = jnp.split(recurrent(h), 3, axis=-1)
-        else:
-            (h_z, h_r), h_h = jnp.split(recurrent(h, 0, 2), 2, axis=-1), None
-        z, r = rule.recurrent_activation(x_z + h_z), rule.recurrent_activation(x_r + h_r)
-        candidate = rule.activation(x_h + (recurrent(r * h, 2) if h_h is None else r * h_h))
-        return (z * h + (1 - z) * candidate,)
+    def join(x: Any, v: Any) -> Any:
+        gates = 2 * (x.shape[-1] // 3)  # the candidate's two parts meet behind the reset gate
+        return jnp.concatenate([x[..., :gates] + v[..., :gates], x[..., gates:], v[..., gates:]], axis=-1)
+
+    @staticmethod
+    def gates_of(rule: Rule, joined: Any, states: Sequence[Any], rest: tuple[Any, Any]) -> list[Any]:
+        h = states[0]
+        z, r, x_h, *h_h = jnp.split(joined, joined.shape[-1] // h.shape[-1], axis=-1)
+        z, r = rule.recurrent_activation(z), rule.recurrent_activation(r)
+        candidate = rule.activation(x_h + (r * h_h[0] if h_h else product(r * h, *rest)))
+        return [z * h + (1 - z) * candidate]

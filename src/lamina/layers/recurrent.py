@@ -17,7 +17,8 @@ from lamina.core.signature import signature_of
 from lamina.core.symbolic import KerasTensor, infer
 from lamina.core.variable import StateScope, Variable
 from lamina.layer import InputSpec, Layer
-from lamina.layers.cells import Cell, GRUCell, LSTMCell, SimpleRNNCell, Variant, scan_calls, zeros
+from lamina.layers.cells import Cell, GRUCell, LSTMCell, SimpleRNNCell, Variant
+from lamina.layers.scanning import scan_calls, zeros
 
 _FLAGS = ("return_sequences", "return_state", "go_backwards", "stateful", "unroll")
 __all__ = ["GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "SimpleRNN", "SimpleRNNCell", "StackedRNNCells"]

@@ -77,12 +77,8 @@ class SpatialDropout(Dropout):
         self.input_spec = InputSpec(ndim=self.rank + 2)
 
     def get_config(self) -> dict[str, Any]:
-        return {
-            "rate": getattr(self, self.strength),
-            "seed": self.seed,
-            "name": self.name,
-            "dtype": self.dtype,
-        }  # all that Keras takes
+        # All that Keras takes.
+        return {"rate": self.rate, "seed": self.seed, "name": self.name, "dtype": self.dtype_policy.name}
 
     def _noise_shape(self, inputs: Any) -> tuple[int, ...]:
         return (inputs.shape[0], *(1 for _ in range(self.rank)), inputs.shape[-1])

@@ -15,7 +15,7 @@ import functools
 import itertools
 import operator
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,29 +23,12 @@ import numpy as np
 from jax import lax
 from jax.custom_derivatives import SymbolicZero
 
+from lamina.ops.windows import Window, layout
+
 # More taps or groups than these make programs long, and the general form is used.
 _MOST_TAPS, _MOST_GROUPS = 49, 64
 # Up to so many values in a window, copying the windows out pays.
 _SMALL_WINDOW = 36
-
-
-class Window(NamedTuple):
-    """How the window of a convolution moves, axis by axis."""
-
-    strides: tuple[int, ...]
-    pads: Any  # (before, after) of each axis
-    spread: tuple[int, ...]  # the distance of the inputs, above 1 in transposed convolutions
-    dilation: tuple[int, ...]  # the distance of the kernel's points
-
-    def outputs(self, x: Any, sizes: Sequence[int]) -> list[Any]:
-        """The number of places of the window along each axis."""
-        axes = zip(x.shape[1:-1], sizes, *self)
-        return [((n - 1) * xd + lo + hi - (k - 1) * kd) // s + 1 for n, k, s, (lo, hi), xd, kd in axes]
-
-
-def layout(rank: int, *specs: str) -> tuple[str, ...]:
-    """`layout(2, "N*C")` is `("NabC",)`: the axes of a convolution's operands by their letters."""
-    return tuple(spec.replace("*", "abcdefgh"[:rank]) for spec in specs)
 
 
 def flat_matmul(x: Any, kernel: Any) -> Any:
@@ -65,7 +48,7 @@ def convolve(x: Any, kernel: Any, window: Window, groups: int) -> Any:
         specs = layout(len(sizes), "N*C", "*IO", "N*C")
         return lax.conv_general_dilated(x, kernel, *window, specs, feature_group_count=groups)
     if plain and set(sizes) <= {1} and all(pad == (0, 0) for pad in window.pads):
-        return flat_matmul(next(_seen(x, sizes, window)), kernel.reshape(kernel.shape[-2:]))
+        return flat_matmul(next(seen(x, sizes, window)), kernel.reshape(kernel.shape[-2:]))
     return _convolve(x, kernel, window)
 
 
@@ -95,7 +78,7 @@ def _by_kernel(x: Any, kernel: Any, window: Window) -> Any:
     if any(d > 1 for d in window.spread):
         return _tap_by_tap(x, kernel, window)
     if np.prod(kernel.shape[:-1]) <= _SMALL_WINDOW:
-        windows = jnp.concatenate(list(_seen(x, sizes, window)), axis=-1)
+        windows = jnp.concatenate(list(seen(x, sizes, window)), axis=-1)
         return flat_matmul(windows, kernel.reshape(-1, kernel.shape[-1]))
     # The transpose takes the channels for a batch, the batch for channels, and the cotangent for the kernel.
     turned = lax.conv_general_dilated(
@@ -107,7 +90,7 @@ def _by_kernel(x: Any, kernel: Any, window: Window) -> Any:
     return jnp.moveaxis(turned, rank, 0)
 
 
-def _seen(x: Any, sizes: Sequence[int], window: Window) -> Iterator[Any]:
+def seen(x: Any, sizes: Sequence[int], window: Window) -> Iterator[Any]:
     """What each point of the kernel sees: for every place of the window one value of each channel."""
     counts = (x.shape[0], *window.outputs(x, sizes), x.shape[-1])
     x = jnp.pad(x, ((0, 0), *window.pads, (0, 0)))
@@ -126,8 +109,8 @@ def _each_channel(x: Any, kernel: Any, window: Window) -> Any:
     """A convolution of each channel by itself, as products element by element."""
     channels, multiplier = x.shape[-1], kernel.shape[-1] // x.shape[-1]
     weights = kernel.reshape(-1, channels, multiplier)
-    seen = _seen(x, kernel.shape[:-2], window)
-    out = functools.reduce(operator.add, (values[..., None] * w for values, w in zip(seen, weights)))
+    pairs = zip(seen(x, kernel.shape[:-2], window), weights)
+    out = functools.reduce(operator.add, (values[..., None] * w for values, w in pairs))
     return out.reshape(*out.shape[:-2], channels * multiplier)
 
 
@@ -187,14 +170,7 @@ def lowest(dtype: Any) -> Any:
 
 
 def attention(
-    query: Any,
-    key: Any,
-    value: Any,
-    bias: Any,
-    mask: Any,
-    scale: float,
-    is_causal: bool,
-    soft_cap: float | None,
+    query: Any, key: Any, value: Any, bias: Any, mask: Any, scale: float, is_causal: bool, soft_cap: float | None
 ) -> Any:
     """softmax(scale query key^T + bias) value with the heads as a batch; sums are divided last, being fewer."""
     batch, time, heads, _ = query.shape

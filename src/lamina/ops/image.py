@@ -1,1 +1,510 @@
-"""`keras.ops.image`: images in batches or alone."""
+"""`keras.ops.image`: resizing, warping, filtering and colours of images, in batches or alone."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.scipy import ndimage
+
+from lamina import random
+from lamina.core.dtypes import standardize_data_format
+from lamina.core.symbolic import op
+from lamina.ops import control, cpu, nn
+from lamina.ops.windows import each, window_of
+
+_RESIZES = ("bilinear", "nearest", "lanczos3", "lanczos5", "bicubic")
+_SCALINGS = ("linear", "bilinear", "trilinear", "cubic", "bicubic", "tricubic", "lanczos3", "lanczos5")
+_ORDERS = {"nearest": 0, "bilinear": 1}
+_FILLS = ("constant", "nearest", "wrap", "mirror", "reflect")
+
+
+def _one_of(who: str, argument: str, value: Any, allowed: Any) -> None:
+    if value not in allowed:
+        raise ValueError(f"{who}: {argument} must be one of {', '.join(map(str, allowed))}, got {value!r}.")
+
+
+def _images(who: str, images: Any, ranks: tuple[int, ...] = (3, 4)) -> Any:
+    images = jnp.asarray(images)
+    if images.ndim not in ranks:
+        raise ValueError(f"{who}: images must have {' or '.join(map(str, ranks))} axes, got shape {images.shape}.")
+    return images
+
+
+def _axes(data_format: str | None) -> tuple[int, int, int]:
+    """The axes of height, width and channels, from the end."""
+    return (-3, -2, -1) if standardize_data_format(data_format) == "channels_last" else (-2, -1, -3)
+
+
+def _by_batch(who: str, images: Any, data_format: str | None, fn: Callable[[Any], Any], rank: int = 4) -> Any:
+    """`fn` on a batch with channels last, and its result in the order of `images`, alone if they were."""
+    images = _images(who, images, (rank - 1, rank))
+    channels = -1 if standardize_data_format(data_format) == "channels_last" else 1 - rank
+    batch = images if images.ndim == rank else images[None]
+    out = jnp.moveaxis(fn(jnp.moveaxis(batch, channels, -1)), -1, channels)
+    return out if images.ndim == rank else out[0]
+
+
+@op
+def rgb_to_grayscale(images: Any, data_format: str | None = None) -> Any:
+    """0.2989 red + 0.5870 green + 0.1140 blue, as one channel."""
+    images, axis = _images("rgb_to_grayscale", images), _axes(data_format)[2]
+    if images.shape[axis] not in (1, 3):
+        raise ValueError(f"rgb_to_grayscale: images must have 1 or 3 channels, got shape {images.shape}.")
+    if images.shape[axis] == 1:
+        return images
+    weights = jnp.asarray([0.2989, 0.5870, 0.1140], jnp.result_type(images.dtype, float))
+    gray = jnp.tensordot(images.astype(weights.dtype), weights, axes=(axis, -1))
+    return jnp.expand_dims(gray, axis).astype(images.dtype)
+
+
+def _planes(who: str, images: Any, axis: int) -> list[Any]:
+    """The three channels."""
+    if not jnp.issubdtype(images.dtype, jnp.floating):
+        raise ValueError(f"{who}: images must be of a float dtype, got {images.dtype.name}.")
+    return [jnp.take(images, i, axis) for i in range(3)]
+
+
+@op
+def rgb_to_hsv(images: Any, data_format: str | None = None) -> Any:
+    """Hue, saturation and value, each from 0 to 1, of red, green and blue."""
+    images, axis = _images("rgb_to_hsv", images), _axes(data_format)[2]
+    red, green, blue = (
+        jnp.where(jnp.abs(plane) < jnp.finfo(images.dtype).eps, 0, plane)
+        for plane in _planes("rgb_to_hsv", images, axis)
+    )
+    value = jnp.maximum(jnp.maximum(red, green), blue)
+    span = value - jnp.minimum(jnp.minimum(red, green), blue)
+    saturation = jnp.where(value > 0, span / jnp.where(value > 0, value, 1), 0)
+    sixth = 1 / (6 * jnp.where(span > 0, span, 1))
+    hue = jnp.where(value == green, sixth * (blue - red) + 2 / 6, sixth * (red - green) + 4 / 6)
+    hue = jnp.where(value == red, sixth * (green - blue), hue)
+    hue = jnp.where(span > 0, hue, 0) + (hue < 0).astype(hue.dtype)
+    return jnp.stack([hue, saturation, value], axis)
+
+
+@op
+def hsv_to_rgb(images: Any, data_format: str | None = None) -> Any:
+    """Red, green and blue of hue, saturation and value."""
+    images, axis = _images("hsv_to_rgb", images), _axes(data_format)[2]
+    hue, saturation, value = _planes("hsv_to_rgb", images, axis)
+    angle = jnp.mod(hue, 1) * 6
+    pure = (jnp.abs(angle - 3) - 1, 2 - jnp.abs(angle - 2), 2 - jnp.abs(angle - 4))
+    return jnp.stack([value * (1 - saturation + saturation * jnp.clip(colour, 0, 1)) for colour in pure], axis)
+
+
+@op
+def resize(
+    images: Any,
+    size: Sequence[int],
+    interpolation: str = "bilinear",
+    antialias: bool = False,
+    crop_to_aspect_ratio: bool = False,
+    pad_to_aspect_ratio: bool = False,
+    fill_mode: str = "constant",
+    fill_value: float = 0.0,
+    data_format: str | None = None,
+) -> Any:
+    """Images in another size.
+
+    Args:
+        images: one or a batch.
+        size: (height, width).
+        interpolation: `"bilinear"`, `"nearest"`, `"lanczos3"`, `"lanczos5"` or `"bicubic"`.
+        antialias: whether to smooth what is made smaller.
+        crop_to_aspect_ratio: cut the longer side first, so that nothing is stretched.
+        pad_to_aspect_ratio: pad the shorter side first, so that nothing is stretched.
+        fill_mode: `"constant"`.
+        fill_value: what to pad with.
+        data_format: where the channels are
+    """
+    images, (h, w, _) = _images("resize", images), _axes(data_format)
+    _one_of("resize", "interpolation", interpolation, _RESIZES)
+    _one_of("resize", "fill_mode", fill_mode, ("constant",))
+    if len(size) != 2 or min(size) <= 0:
+        raise ValueError(f"resize: size must be a height and a width above 0, got {size}.")
+    if crop_to_aspect_ratio and pad_to_aspect_ratio:
+        raise ValueError("resize: only one of crop_to_aspect_ratio and pad_to_aspect_ratio may be set.")
+    if crop_to_aspect_ratio or pad_to_aspect_ratio:
+        height, width = images.shape[h], images.shape[w]
+        fitting = {h: int(width * size[0] / size[1]), w: int(height * size[1] / size[0])}
+        for axis, length in fitting.items():
+            present = images.shape[axis]
+            if crop_to_aspect_ratio:
+                kept = max(min(present, length), 1)
+                images = lax.slice_in_dim(images, start := (present - kept) // 2, start + kept, axis=axis)
+            else:
+                edge = max(length - present, 0) // 2
+                edges = [(edge, edge) if i == axis % images.ndim else (0, 0) for i in range(images.ndim)]
+                images = jnp.pad(images, edges, constant_values=fill_value)
+    shape = list(images.shape)
+    shape[h], shape[w] = size
+    out = jax.image.resize(images, shape, method=interpolation, antialias=antialias)
+    return control.saturate_cast(jnp.round(out), images.dtype) if images.dtype.kind in "iu" else out
+
+
+def _sample(batch: Any, places: Any, interpolation: str, fill_mode: str, fill_value: Any) -> Any:
+    """Values of each image (batch, height, width, channels) at its places (batch, 2, ...): rows, then columns."""
+    plane = functools.partial(ndimage.map_coordinates, order=_ORDERS[interpolation], mode=fill_mode, cval=fill_value)
+    places = jnp.broadcast_to(places, (batch.shape[0], *places.shape[1:]))
+    return jax.vmap(jax.vmap(plane, in_axes=(-1, None), out_axes=-1))(batch, places)
+
+
+def _grid(batch: Any) -> tuple[Any, Any]:
+    """The row and column of each place: two arrays (height, width)."""
+    rows, columns = jnp.meshgrid(jnp.arange(batch.shape[1]), jnp.arange(batch.shape[2]), indexing="ij")
+    return rows, columns
+
+
+@op
+def affine_transform(
+    images: Any,
+    transform: Any,
+    interpolation: str = "bilinear",
+    fill_mode: str = "constant",
+    fill_value: Any = 0,
+    data_format: str | None = None,
+) -> Any:
+    """Images whose place (x, y) shows (a0 x + a1 y + a2, b0 x + b1 y + b2) of the given ones.
+
+    Args:
+        images: one or a batch.
+        transform: (a0, a1, a2, b0, b1, b2, 0, 0), for all images or for each.
+        interpolation: `"bilinear"` or `"nearest"`.
+        fill_mode: what lies outside: `"constant"`, `"nearest"`, `"wrap"`, `"mirror"` or `"reflect"`.
+        fill_value: the constant.
+        data_format: where the channels are
+    """
+    _one_of("affine_transform", "interpolation", interpolation, _ORDERS)
+    _one_of("affine_transform", "fill_mode", fill_mode, _FILLS)
+    transform = jnp.asarray(transform)
+    if transform.ndim not in (1, 2) or transform.shape[-1] != 8:
+        raise ValueError(f"affine_transform: transform must have shape (8,) or (batch, 8), got {transform.shape}.")
+
+    def warp(batch: Any) -> Any:
+        rows, columns = _grid(batch)
+        a0, a1, a2, b0, b1, b2 = jnp.atleast_2d(transform).T[:6, :, None, None]
+        places = jnp.stack([b0 * columns + b1 * rows + b2, a0 * columns + a1 * rows + a2], axis=1)
+        return _sample(batch, places, interpolation, fill_mode, fill_value)
+
+    return _by_batch("affine_transform", images, data_format, warp)
+
+
+@op
+def perspective_transform(
+    images: Any,
+    start_points: Any,
+    end_points: Any,
+    interpolation: str = "bilinear",
+    fill_value: Any = 0,
+    data_format: str | None = None,
+) -> Any:
+    """Images drawn so that the four points (x, y) `start_points` come to lie at `end_points`.
+
+    Args:
+        images: one or a batch.
+        start_points: (4, 2), or (batch, 4, 2).
+        end_points: of the same shape.
+        interpolation: `"bilinear"` or `"nearest"`.
+        fill_value: what lies outside.
+        data_format: where the channels are.
+    """
+    _one_of("perspective_transform", "interpolation", interpolation, _ORDERS)
+    start, end = (jnp.asarray(points, "float32") for points in (start_points, end_points))
+    if start.shape != end.shape or start.shape[-2:] != (4, 2) or start.ndim not in (2, 3):
+        raise ValueError(
+            "perspective_transform: start_points and end_points must both have shape (4, 2) or (batch, 4, 2), "
+            f"got {start.shape} and {end.shape}."
+        )
+    start, end = (points.reshape(-1, 4, 2) for points in (start, end))
+    # Eight equations for the map from end to start: x (g u + h v + 1) = a u + b v + c, and likewise for y.
+    ones = jnp.concatenate([end, jnp.ones_like(end[..., :1])], axis=-1)
+    zeros = jnp.zeros_like(ones)
+    rows = [
+        jnp.concatenate([*order, -start[..., i : i + 1] * end], axis=-1)
+        for i, order in enumerate([(ones, zeros), (zeros, ones)])
+    ]
+    target = jnp.concatenate([start[..., 0], start[..., 1]], axis=-1)[..., None]
+    solution = jnp.linalg.solve(jnp.concatenate(rows, axis=1), target)[..., 0]
+
+    def warp(batch: Any) -> Any:
+        y, x = _grid(batch)
+        a, b, c, d, e, f, g, h = solution.T[:, :, None, None]
+        below = g * x + h * y + 1
+        places = jnp.stack([(d * x + e * y + f) / below, (a * x + b * y + c) / below], axis=1)
+        return _sample(batch, places, interpolation, "constant", fill_value)
+
+    return _by_batch("perspective_transform", images, data_format, warp)
+
+
+@op
+def elastic_transform(
+    images: Any,
+    alpha: float = 20.0,
+    sigma: float = 5.0,
+    interpolation: str = "bilinear",
+    fill_mode: str = "reflect",
+    fill_value: float = 0.0,
+    seed: Any = None,
+    data_format: str | None = None,
+) -> Any:
+    """Images moved, place by place, by smooth random distances (Simard, 2003).
+
+    Args:
+        images: one or a batch.
+        alpha: how far.
+        sigma: how smoothly.
+        interpolation: `"bilinear"` or `"nearest"`.
+        fill_mode: what lies outside: `"constant"`, `"nearest"`, `"wrap"`, `"mirror"` or `"reflect"`.
+        fill_value: the constant.
+        seed: `None`, an integer or a `SeedGenerator`.
+        data_format: where the channels are
+    """
+    _one_of("elastic_transform", "interpolation", interpolation, _ORDERS)
+    _one_of("elastic_transform", "fill_mode", fill_mode, _FILLS)
+
+    def warp(batch: Any) -> Any:
+        # Keras draws both components with one key, so they are one: places move along the diagonal.
+        draw = random.normal(batch.shape[:3], dtype=batch.dtype.name, seed=seed) * sigma
+        size = int(6 * sigma) | 1
+        moved = alpha * _blur(draw[..., None], (size, size), (sigma, sigma))[..., 0]
+        places = jnp.stack([grid + moved for grid in _grid(batch)], axis=1)
+        return _sample(batch, places, interpolation, fill_mode, fill_value)
+
+    return _by_batch("elastic_transform", images, data_format, warp)
+
+
+@op
+def map_coordinates(inputs: Any, coordinates: Any, order: int, fill_mode: str = "constant", fill_value: Any = 0) -> Any:
+    """The values of an array at places between its own.
+
+    Args:
+        inputs: an array.
+        coordinates: for each of its axes an array of places.
+        order: 0 (nearest) or 1 (linear).
+        fill_mode: what lies outside: `"constant"`, `"nearest"`, `"wrap"`, `"mirror"` or `"reflect"`.
+        fill_value: the constant.
+    """
+    inputs, coordinates = jnp.asarray(inputs), jnp.asarray(coordinates)
+    _one_of("map_coordinates", "fill_mode", fill_mode, _FILLS)
+    _one_of("map_coordinates", "order", order, (0, 1))
+    if coordinates.ndim < 2 or coordinates.shape[0] != inputs.ndim:
+        raise ValueError(
+            f"map_coordinates: coordinates must have shape ({inputs.ndim}, ...) for inputs of shape {inputs.shape}, "
+            f"got {coordinates.shape}."
+        )
+    return ndimage.map_coordinates(inputs, coordinates, order, fill_mode, fill_value)
+
+
+@op
+def scale_and_translate(
+    images: Any,
+    output_shape: Sequence[int],
+    scale: Any,
+    translation: Any,
+    spatial_dims: Sequence[int],
+    method: str,
+    antialias: bool = True,
+) -> Any:
+    """Images with the axes `spatial_dims` scaled and moved, in another shape.
+
+    Args:
+        images: an array.
+        output_shape: the shape of the result.
+        scale: a factor for each of the axes.
+        translation: a distance for each of the axes, in places of the result.
+        spatial_dims: the axes.
+        method: `"linear"`, `"cubic"`, `"lanczos3"`, `"lanczos5"`, and `"bilinear"`, ... for the same.
+        antialias: whether to smooth what is made smaller.
+    """
+    _one_of("scale_and_translate", "method", method, _SCALINGS)
+    images, scale, translation = (jnp.asarray(a) for a in (images, scale, translation))
+    return jax.image.scale_and_translate(images, output_shape, spatial_dims, scale, translation, method, antialias)
+
+
+def _fill_in(who: str, names: str, length: int, values: tuple[Any, Any, Any], sign: int) -> tuple[int, int]:
+    """(before, after) of which one may follow from the target: target = length + sign (before + after)."""
+    before, after, target = values
+    if [before, after, target].count(None) != 1:
+        raise ValueError(f"{who}: exactly two of {names} must be given, got {values}.")
+    if before is None:
+        before = sign * (target - length) - after
+    elif after is None:
+        after = sign * (target - length) - before
+    if min(before, after, length + sign * (before + after)) < 0:
+        raise ValueError(f"{who}: {names} must be at least 0 for a size of {length}, got {values}.")
+    return before, after
+
+
+@op
+def pad_images(
+    images: Any,
+    top_padding: int | None = None,
+    left_padding: int | None = None,
+    bottom_padding: int | None = None,
+    right_padding: int | None = None,
+    target_height: int | None = None,
+    target_width: int | None = None,
+    data_format: str | None = None,
+) -> Any:
+    """Images with zeros around them; of top, bottom and target height two are given, and likewise of width."""
+    images, (h, w, _) = _images("pad_images", images), _axes(data_format)
+    rows, columns = (top_padding, bottom_padding, target_height), (left_padding, right_padding, target_width)
+    edges = [(0, 0)] * images.ndim
+    edges[h] = _fill_in("pad_images", "top_padding, bottom_padding, target_height", images.shape[h], rows, 1)
+    edges[w] = _fill_in("pad_images", "left_padding, right_padding, target_width", images.shape[w], columns, 1)
+    return jnp.pad(images, edges)
+
+
+@op
+def crop_images(
+    images: Any,
+    top_cropping: int | None = None,
+    left_cropping: int | None = None,
+    bottom_cropping: int | None = None,
+    right_cropping: int | None = None,
+    target_height: int | None = None,
+    target_width: int | None = None,
+    data_format: str | None = None,
+) -> Any:
+    """The middle of images; of top, bottom and target height two are given, and likewise of width."""
+    images, (h, w, _) = _images("crop_images", images), _axes(data_format)
+    rows, columns = (top_cropping, bottom_cropping, target_height), (left_cropping, right_cropping, target_width)
+    top, bottom = _fill_in("crop_images", "top_cropping, bottom_cropping, target_height", images.shape[h], rows, -1)
+    left, right = _fill_in("crop_images", "left_cropping, right_cropping, target_width", images.shape[w], columns, -1)
+    images = lax.slice_in_dim(images, top, images.shape[h] - bottom, axis=h)
+    return lax.slice_in_dim(images, left, images.shape[w] - right, axis=w)
+
+
+@op
+def extract_patches(
+    images: Any,
+    size: Any,
+    strides: Any = None,
+    dilation_rate: Any = 1,
+    padding: str = "valid",
+    data_format: str | None = None,
+) -> Any:
+    """The windows of images (or, for three sizes, of volumes), each as one vector of its values.
+
+    Args:
+        images: one or a batch.
+        size: of a window, one or one for each axis.
+        strides: the step of the window, `size` if not given.
+        dilation_rate: the distance of the window's places.
+        padding: `"valid"` or `"same"`.
+        data_format: where the channels are
+
+    Shapes:
+        (batch, height, width, channels) -> (batch, rows, columns, size * size * channels)
+    """
+    rank = 2 if isinstance(size, int) else len(size)
+    if rank not in (2, 3):
+        raise ValueError(f"extract_patches: size must be an integer or 2 or 3 of them, got {size!r}.")
+    sizes = each(size, rank, "extract_patches: size")
+
+    def cut(batch: Any) -> Any:
+        kernel = jax.ShapeDtypeStruct((*sizes, batch.shape[-1], 1), batch.dtype)
+        steps = strides or sizes
+        window = window_of("extract_patches", batch, kernel, steps, padding, "channels_last", dilation_rate)
+        return jnp.concatenate(list(cpu.seen(batch, sizes, window)), axis=-1)
+
+    return _by_batch("extract_patches", images, data_format, cut, rank + 2)
+
+
+def extract_patches_3d(
+    volumes: Any,
+    size: Any,
+    strides: Any = None,
+    dilation_rate: Any = 1,
+    padding: str = "valid",
+    data_format: str | None = None,
+) -> Any:
+    """The windows of volumes, each as one vector of its values. Arguments as for `extract_patches`."""
+    sizes = each(size, 3, "extract_patches_3d: size")
+    return extract_patches(volumes, sizes, strides, dilation_rate, padding, data_format)
+
+
+def _gaussian(size: int, sigma: Any, dtype: Any) -> Any:
+    values = jnp.exp(-0.5 * ((jnp.arange(size, dtype=dtype) - (size - 1) / 2) / sigma) ** 2)
+    return values / values.sum()
+
+
+def _filter(batch: Any, kernels: Sequence[Any], padding: str = "same") -> Any:
+    """Each channel filtered by each kernel (height, width): (batch, ..., channels * kernels)."""
+    kernel = jnp.stack(list(kernels), axis=-1)[:, :, None].astype(batch.dtype)
+    kernel = jnp.repeat(kernel, batch.shape[-1], axis=2)
+    return nn.depthwise_conv(batch, kernel, padding=padding, data_format="channels_last")
+
+
+def _blur(batch: Any, kernel_size: Sequence[int], sigma: Sequence[Any], padding: str = "same") -> Any:
+    across, down = (_gaussian(size, s, batch.dtype) for size, s in zip(kernel_size, sigma))
+    return _filter(batch, [jnp.outer(down, across)], padding)
+
+
+@op
+def gaussian_blur(
+    images: Any,
+    kernel_size: Sequence[int] = (3, 3),
+    sigma: Sequence[float] = (1.0, 1.0),
+    data_format: str | None = None,
+) -> Any:
+    """Images smoothed by a Gaussian window.
+
+    Args:
+        images: one or a batch.
+        kernel_size: the width and height of the window.
+        sigma: the standard deviation of each.
+        data_format: where the channels are
+    """
+    return _by_batch("gaussian_blur", images, data_format, lambda batch: _blur(batch, kernel_size, sigma))
+
+
+@op
+def sobel_edges(images: Any, data_format: str | None = None) -> Any:
+    """The change downwards and to the right, by Sobel's windows, along a new last axis."""
+    images = _images("sobel_edges", images, (4,))
+    across = jnp.asarray([[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]], images.dtype)
+    edges = [_by_batch("sobel_edges", images, data_format, lambda b, k=k: _filter(b, [k])) for k in (across.T, across)]
+    return jnp.stack(edges, axis=-1)
+
+
+@op
+def ssim(
+    image1: Any,
+    image2: Any,
+    max_val: float = 1.0,
+    filter_size: int = 11,
+    filter_sigma: float = 1.5,
+    k1: float = 0.01,
+    k2: float = 0.03,
+    data_format: str | None = None,
+) -> Any:
+    """The structural similarity of images, at most 1 (Wang et al., 2004).
+
+    Args:
+        image1: one or a batch.
+        image2: of the same shape.
+        max_val: the range of the values.
+        filter_size: the size of the Gaussian window.
+        filter_sigma: its standard deviation.
+        k1, k2: small constants that keep the quotient finite.
+        data_format: where the channels are
+    """
+    pair = [_images("ssim", image) for image in (image1, image2)]
+    dtype, axes = pair[0].dtype, _axes(data_format)
+    x, y = (jnp.moveaxis(image, axes[2], -1).astype(jnp.result_type(dtype, float)) for image in pair)
+    x, y = (image[None] if image.ndim == 3 else image for image in (x, y))
+    blur = functools.partial(_blur, kernel_size=(filter_size,) * 2, sigma=(filter_sigma,) * 2, padding="valid")
+    mean_x, mean_y = blur(x), blur(y)
+    c1, c2 = (k1 * max_val) ** 2, (k2 * max_val) ** 2
+    variances = blur(x * x) - mean_x**2 + blur(y * y) - mean_y**2
+    covariance = blur(x * y) - mean_x * mean_y
+    quotient = (2 * mean_x * mean_y + c1) * (2 * covariance + c2)
+    quotient = quotient / ((mean_x**2 + mean_y**2 + c1) * (variances + c2))
+    means = quotient.mean((1, 2, 3)).astype(dtype)
+    return means[0] if pair[0].ndim == 3 else means

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -15,10 +15,12 @@ from jax import nn as jnn
 from lamina.core import dtypes
 from lamina.core.dtypes import standardize_data_format
 from lamina.core.symbolic import op
-from lamina.ops import cpu
+from lamina.ops import cpu, ctc
 from lamina.ops.binding import axes, operand, unary
-from lamina.ops.cpu import Window
+from lamina.ops.windows import Window, count, each, layout, padding_name, window_of
 
+ctc_decode = ctc.ctc_decode
+ctc_loss = ctc.ctc_loss
 hard_sigmoid = unary(jnn.hard_sigmoid)
 hard_silu = unary(jnn.hard_silu, "hard_silu")
 hard_swish = hard_silu
@@ -131,43 +133,8 @@ def threshold(x: Any, threshold: float, default_value: float) -> Any:
 # Convolutions. Kernels are (*sizes, input channels of a group, output channels).
 
 
-def _each(value: Any, rank: int, who: str) -> tuple[int, ...]:
-    """One integer for each spatial axis."""
-    values: Any = (value,) * rank if isinstance(value, (int, np.integer)) else tuple(value)
-    if len(values) != rank:
-        raise ValueError(f"{who} must be 1 or {rank} integers, got {value!r}.")
-    return values
-
-
-def _count(sizes: Sequence[int]) -> int:
-    return int(np.prod(sizes))
-
-
-def _padding(padding: str, who: str) -> str:
-    if str(padding).lower() not in ("valid", "same"):
-        raise ValueError(f"{who}: padding must be 'valid' or 'same', got {padding!r}.")
-    return padding.upper()
-
-
 def _channels(inputs: Any, data_format: str) -> int:
     return inputs.shape[-1 if data_format == "channels_last" else 1]
-
-
-def _window(
-    who: str, inputs: Any, kernel: Any, strides: Any, padding: str, data_format: str, dilation_rate: Any
-) -> Window:
-    """The arguments of a convolution as numbers for each axis."""
-    rank = inputs.ndim - 2
-    strides, dilation = _each(strides, rank, f"{who}: strides"), _each(dilation_rate, rank, f"{who}: dilation_rate")
-    places = inputs.shape[1:-1] if data_format == "channels_last" else inputs.shape[2:]
-    sizes = [(size - 1) * d + 1 for size, d in zip(kernel.shape, dilation)]
-    padding = _padding(padding, who)
-    if not all(isinstance(n, int) for n in places):  # symbols for sizes: only XLA's own form takes them
-        return Window(strides, padding, (1,) * rank, dilation)
-    pads = lax.padtype_to_pads(places, sizes, strides, padding)
-    if any(n + sum(pad) < size for n, pad, size in zip(places, pads, sizes)):
-        raise ValueError(f"{who}: inputs must be at least as large as the window {sizes}, got shape {inputs.shape}.")
-    return Window(strides, tuple(pads), (1,) * rank, dilation)
 
 
 # One jitted function a platform choice: called eagerly it is compiled once, and traced once for equal layers.
@@ -180,7 +147,7 @@ def _convolve(inputs: Any, kernel: Any, window: Window, groups: int, data_format
         return jnp.moveaxis(out, -1, 1) if first else out
 
     def elsewhere(x: Any, kernel: Any) -> Any:
-        specs = cpu.layout(rank, *(("NC*", "*IO", "NC*") if first else ("N*C", "*IO", "N*C")))
+        specs = layout(rank, "NC*", "*IO", "NC*") if first else layout(rank, "N*C", "*IO", "N*C")
         return lax.conv_general_dilated(x, kernel, *window, specs, feature_group_count=groups)
 
     if isinstance(window.pads, str):
@@ -213,7 +180,7 @@ def conv(
     channels = _channels(inputs, data_format)
     if channels % kernel.shape[-2]:
         raise ValueError(f"conv: {channels} input channels must be a multiple of the kernel's {kernel.shape[-2]}.")
-    window = _window("conv", inputs, kernel, strides, padding, data_format, dilation_rate)
+    window = window_of("conv", inputs, kernel, strides, padding, data_format, dilation_rate)
     return _convolve(inputs, kernel, window, channels // kernel.shape[-2], data_format)
 
 
@@ -232,7 +199,7 @@ def depthwise_conv(
     channels = _channels(inputs, data_format)
     if channels != kernel.shape[-2]:
         raise ValueError(f"depthwise_conv: {channels} input channels must be the kernel's, got {kernel.shape[-2]}.")
-    window = _window("depthwise_conv", inputs, kernel, strides, padding, data_format, dilation_rate)
+    window = window_of("depthwise_conv", inputs, kernel, strides, padding, data_format, dilation_rate)
     kernel = kernel.reshape(*kernel.shape[:-2], 1, channels * kernel.shape[-1])
     return _convolve(inputs, kernel, window, channels, data_format)
 
@@ -271,10 +238,10 @@ def conv_transpose(
             f"conv_transpose: {_channels(inputs, data_format)} input channels must be the kernel's last size, "
             f"got {kernel.shape[-1]}."
         )
-    strides = _each(strides, rank, "conv_transpose: strides")
-    dilation = _each(dilation_rate, rank, "conv_transpose: dilation_rate")
-    extra = (None,) * rank if output_padding is None else _each(output_padding, rank, "conv_transpose: output_padding")
-    same = _padding(padding, "conv_transpose") == "SAME"
+    strides = each(strides, rank, "conv_transpose: strides")
+    dilation = each(dilation_rate, rank, "conv_transpose: dilation_rate")
+    extra = (None,) * rank if output_padding is None else each(output_padding, rank, "conv_transpose: output_padding")
+    same = padding_name(padding, "conv_transpose") == "SAME"
     pads = [_transposed_padding(*args, same) for args in zip(kernel.shape, strides, dilation, extra)]
     window = Window((1,) * rank, tuple(pads), strides, dilation)
     kernel = jnp.flip(kernel, range(rank)).swapaxes(-1, -2)
@@ -305,11 +272,11 @@ def _pool_arguments(
     inputs = jnp.asarray(inputs)
     rank = inputs.ndim - 2
     data_format = standardize_data_format(data_format, f"{who}: data_format")
-    sizes = _each(pool_size, rank, f"{who}: pool_size")
-    steps = sizes if strides is None else _each(strides, rank, f"{who}: strides")
+    sizes = each(pool_size, rank, f"{who}: pool_size")
+    steps = sizes if strides is None else each(strides, rank, f"{who}: strides")
     last = data_format == "channels_last"
     window, step = ((1, *v, 1) if last else (1, 1, *v) for v in (sizes, steps))
-    return inputs, window, step, _padding(padding, who)
+    return inputs, window, step, padding_name(padding, who)
 
 
 @op
@@ -351,7 +318,7 @@ def average_pool(
         return lax.reduce_window(x, np.zeros((), x.dtype), lax.add, window, step, padding)
 
     if padding == "VALID":
-        return total(inputs) / _count(window)
+        return total(inputs) / count(window)
     # The counts are the same along axes that are not pooled.
     ones = jnp.ones([d if w > 1 else 1 for d, w in zip(inputs.shape, window)], inputs.dtype)
     return total(inputs) / total(ones)
@@ -362,7 +329,7 @@ def _adaptive_pool(inputs: Any, output_size: Any, data_format: str | None, reduc
     inputs = jnp.asarray(inputs)
     rank = inputs.ndim - 2
     last = standardize_data_format(data_format) == "channels_last"
-    for axis, n in enumerate(_each(output_size, rank, "output_size"), 1 if last else 2):
+    for axis, n in enumerate(each(output_size, rank, "output_size"), 1 if last else 2):
         size = inputs.shape[axis]
         starts = np.arange(n) * size // n
         counts = -(np.arange(1, n + 1) * size // -n) - starts
@@ -398,13 +365,13 @@ def adaptive_max_pool(inputs: Any, output_size: Any, data_format: str | None = N
 def unfold(x: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1) -> Any:
     """The windows of images (batch, channels, height, width) as columns: (batch, channels * window, places)."""
     x = jnp.asarray(x)
-    pads = [(p, p) for p in _each(padding, 2, "unfold: padding")]
+    pads = [(p, p) for p in each(padding, 2, "unfold: padding")]
     patches = lax.conv_general_dilated_patches(
         x,
-        _each(kernel_size, 2, "unfold: kernel_size"),
-        _each(stride, 2, "unfold: stride"),
+        each(kernel_size, 2, "unfold: kernel_size"),
+        each(stride, 2, "unfold: stride"),
         pads,
-        rhs_dilation=_each(dilation, 2, "unfold: dilation"),
+        rhs_dilation=each(dilation, 2, "unfold: dilation"),
     )
     return patches.reshape(*patches.shape[:2], -1)
 
@@ -413,8 +380,8 @@ def unfold(x: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride
 def fold(x: Any, output_size: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1) -> Any:
     """The images whose `unfold` has the shape of `x`, where each place is the sum of what came from it."""
     x = jnp.asarray(x)
-    channels = x.shape[1] // _count(_each(kernel_size, 2, "fold: kernel_size"))
-    image = jax.ShapeDtypeStruct((x.shape[0], channels, *_each(output_size, 2, "fold: output_size")), x.dtype)
+    channels = x.shape[1] // count(each(kernel_size, 2, "fold: kernel_size"))
+    image = jax.ShapeDtypeStruct((x.shape[0], channels, *each(output_size, 2, "fold: output_size")), x.dtype)
     transposed = jax.linear_transpose(lambda images: unfold(images, kernel_size, dilation, padding, stride), image)
     return transposed(x)[0]
 

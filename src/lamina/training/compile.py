@@ -83,11 +83,10 @@ class CompiledLoss:
         weights = along(self._weights, self.names, "compile: loss_weights", spread=True)
         self._entries = [(_as_loss(one), weight) for one, weight in zip(given, weights)]
         named = isinstance(y_pred, dict) or len(self._declared) == len(self.names)
-        if len(self._entries) > 1:
-            for name, (one, _) in zip(self.names, self._entries):
-                if one is not None:
-                    prefix = name if named else one.name
-                    self.metrics.append(Mean(name=_unused(f"{prefix}_loss", [m.name for m in self.metrics])))
+        counted = [(name, one) for name, (one, _) in zip(self.names, self._entries) if one is not None]
+        for name, one in counted if len(counted) > 1 else ():
+            prefix = name if named else one.name
+            self.metrics.append(Mean(name=_unused(f"{prefix}_loss", [m.name for m in self.metrics])))
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         self.build(y_pred)
@@ -191,11 +190,10 @@ class CompiledMetrics:
                     if identifier is None:
                         continue
                     metric, name = _as_metric(identifier, targets[i], flat[i])
-                    name = f"{self.names[i]}_{name}" if named and len(flat) > 1 else name
-                    if name in log_names and use_weight:
-                        name = f"weighted_{name}"
+                    output = f"{self.names[i]}_" if named and len(flat) > 1 else ""
+                    taken = use_weight and output + name in log_names
                     entries.append((i, metric, use_weight))
-                    log_names.append(_unused(name, log_names))
+                    log_names.append(_unused(f"{output}weighted_{name}" if taken else output + name, log_names))
         self._entries, self.log_names = entries, log_names
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:

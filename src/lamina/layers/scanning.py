@@ -1,0 +1,216 @@
+"""The scans that carry the states of a recurrent cell along the time axis.
+
+`scan` is for the cells of this library: the inputs of all times are multiplied by the kernel at once, and only the
+recurrent product is left for the loop. It is compiled once for each rule and shape. `scan_calls` is for all cells.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax, tree_util
+
+from lamina.core import transforms
+from lamina.core.variable import StateScope
+
+
+class Rule(NamedTuple):
+    """What a cell does in one step, without its arrays: cells of one rule share a compiled scan.
+
+    The recurrent kernel acts on the output before; `cell.join`, which is linear, puts the product beside the inputs, and
+    `cell.gates_of` makes the new states of both. The columns behind `at_once` gates are left to `gates_of`.
+    """
+
+    cell: Any
+    activation: Callable
+    recurrent_activation: Callable
+    at_once: int
+
+    @property
+    def is_pure(self) -> bool:
+        """Whether the activations are functions of the library or of JAX; others may read what may change."""
+        own = (self.activation, self.recurrent_activation)
+        return all(hasattr(fn, "__name__") and fn.__module__.partition(".")[0] in ("lamina", "jax") for fn in own)
+
+    def split(self, kernel: Any, masks: Sequence[Any] | None) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
+        """The recurrent kernel and its dropout: what acts on the output before, and the rest."""
+        columns, masks = self.at_once * kernel.shape[0], masks or []
+        return (kernel[:, :columns], masks[: self.at_once]), (kernel[:, columns:], masks[self.at_once :])
+
+
+def product(x: Any, kernel: Any, masks: Sequence[Any] | None = None) -> Any:
+    """`x @ kernel` as one matrix product of two axes; with dropout, the columns of each gate under its own mask."""
+    if masks:
+        parts = [product(x * m, k) for m, k in zip(masks, jnp.split(kernel, len(masks), axis=-1))]
+        return jnp.concatenate(parts, axis=-1)
+    flat = x.reshape(-1, x.shape[-1]) if x.ndim > 2 else x
+    return (flat @ kernel).reshape(*x.shape[:-1], kernel.shape[-1])
+
+
+def add(x: Any, bias: Any) -> Any:
+    return x if bias is None else x + bias
+
+
+def _forward(
+    rule: Rule, unroll: bool, weights: tuple, x: Any, states: list[Any], keep: Any, masks: Any
+) -> tuple[list[Any], tuple[Any, list[Any]]]:
+    """The last states, and at each time what the gates work on and the states before."""
+    kernel, bias = weights
+    first, rest = rule.split(kernel, masks)
+
+    def join(at: Any, h: Any) -> Any:
+        now = lax.dynamic_index_in_dim(x, at, keepdims=False)
+        return rule.cell.join(now, add(product(h, *first), bias))
+
+    # What the gates work on is carried into a step, not made in it: XLA's loop over the gates is then twice as fast
+    # on CPUs. Behind the last time the last input is taken once more.
+    def step(carry: tuple[Any, list[Any]], at: Any) -> tuple[tuple[Any, list[Any]], Any]:
+        joined, states = carry
+        new = rule.cell.gates_of(rule, joined, states, rest)
+        if keep is not None:
+            new = _hold(keep[at], new, states)
+        return (join(at + 1, new[0]), new), (joined, states)
+
+    (_, last), seen = lax.scan(step, (join(0, states[0]), states), jnp.arange(x.shape[0]), unroll=unroll or 1)
+    return last, seen
+
+
+def _hold(keep: Any, new: Sequence[Any], old: Sequence[Any]) -> list[Any]:
+    """The new states, or the old ones where `keep` is false."""
+    return [jnp.where(keep[:, None], n, o) for n, o in zip(new, old)]
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1, 2))
+def _carry(
+    rule: Rule, sequences: bool, unroll: bool, weights: tuple, x: Any, states: list[Any], keep: Any, masks: Any
+) -> tuple[list[Any], Any]:
+    """The last states, and the outputs at all times if wanted.
+
+    Args:
+        rule: what a step computes.
+        sequences: whether the outputs are wanted.
+        unroll: whether the steps are compiled one behind the other.
+        weights: the recurrent kernel and the bias of its product.
+        x: (time, batch, gates * units), inputs times the kernel.
+        states: (batch, units) each; the first is the output before.
+        keep: (time, batch), false where the states stay as they are; or none.
+        masks: factors of the output before, for each gate; or none.
+    """
+    last, (_, before) = _forward(rule, unroll, weights, x, states, keep, masks)
+    return last, jnp.concatenate([before[0][1:], last[0][None]]) if sequences else None
+
+
+@_carry.defjvp
+def _carry_jvp(rule: Rule, sequences: bool, unroll: bool, primals: tuple, tangents: tuple) -> tuple[Any, Any]:
+    """The derivative, which is linear in `tangents`; XLA gets the gradient from it, read backwards.
+
+    That of the kernel leaves the scan: in the gradient it is one product for all times. The gates are computed again
+    in the backward scan, which costs less than to keep all that they are made of.
+    """
+    (kernel, bias), x, states, keep, masks = primals
+    (d_kernel, d_bias), d_x, d_states, _, _ = tangents
+    last, (joined, before) = _forward(rule, unroll, (kernel, bias), x, states, keep, masks)
+    (first, first_masks), rest = rule.split(kernel, masks)
+    (d_first, _), (d_rest, _) = rule.split(d_kernel, None)
+    d_joined = rule.cell.join(d_x, add(product(before[0], d_first, first_masks), d_bias))
+
+    def step(d: list[Any], at: tuple[Any, Any, list[Any], Any]) -> tuple[list[Any], Any]:
+        d_now, now, states, keep = at
+        v = product(d[0], first, first_masks)
+        d_now = d_now + rule.cell.join(jnp.zeros(d_x.shape[1:], d_x.dtype), v)
+
+        def gates(now: Any, states: list[Any], kernel: Any) -> list[Any]:
+            return list(rule.cell.gates_of(rule, now, states, (kernel, rest[1])))
+
+        _, new = jax.jvp(gates, (now, states, rest[0]), (d_now, d, d_rest))
+        new = new if keep is None else _hold(keep, new, d)
+        return new, new[0] if sequences else None
+
+    step = jax.checkpoint(step, prevent_cse=False)
+    d_last, d_outputs = lax.scan(step, d_states, (d_joined, joined, before, keep), unroll=unroll or 1)
+    outputs = jnp.concatenate([before[0][1:], last[0][None]]) if sequences else None
+    return (last, outputs), (d_last, d_outputs)
+
+
+def scan(
+    rule: Rule,
+    weights: tuple,
+    inputs: Any,
+    states: Sequence[Any],
+    mask: Any,
+    dropout: tuple[Sequence[Any] | None, Sequence[Any] | None],
+    sequences: bool,
+    zero: bool,
+    unroll: bool,
+) -> tuple[Any, list[Any]]:
+    """The outputs at all times, or the last one, and the last states.
+
+    Args:
+        rule: what a step computes.
+        weights: the kernel, the recurrent kernel and the biases of both.
+        inputs: (batch, time, features).
+        states: (batch, units) each; the first is the output before.
+        mask: (batch, time), false where the states stay as they are; or none.
+        dropout: factors of the inputs and of the output before, for each gate; or none.
+        sequences: whether the outputs at all times are wanted.
+        zero: whether masked outputs are 0, and not the output before.
+        unroll: whether the steps are compiled one behind the other.
+    """
+    kernel, recurrent_kernel, bias, recurrent_bias = weights
+    x = add(product(jnp.swapaxes(inputs, 0, 1), kernel, dropout[0]), bias)  # (time, batch, gates * units)
+    keep = None if mask is None else jnp.swapaxes(mask, 0, 1)
+    unroll = unroll and isinstance(x.shape[0], int)  # while shapes are inferred, the number of steps may be a symbol
+    recurrent = (recurrent_kernel, recurrent_bias)
+    states, outputs = _carry(rule, sequences, unroll, recurrent, x, list(states), keep, dropout[1])
+    if not sequences:
+        outputs, keep = states[0][None], None if keep is None else keep[-1:]
+    if zero and keep is not None:
+        outputs = jnp.where(keep[..., None], outputs, 0)
+    return jnp.swapaxes(outputs, 0, 1) if sequences else outputs[0], states
+
+
+compiled_scan = jax.jit(scan, static_argnames=("rule", "sequences", "zero", "unroll"))
+
+
+def scan_calls(
+    call: Callable, inputs: Any, states: Any, mask: Any, sequences: bool, zero: bool, unroll: bool
+) -> tuple[Any, Any]:
+    """`scan` for any `call(inputs, states) -> output, states`, which may read and write variables."""
+    leaves, treedef = tree_util.tree_flatten(states)
+    x = jnp.swapaxes(inputs, 0, 1)
+    times = None if mask is None else jnp.swapaxes(mask, 0, 1)
+
+    def run(x: Any, states: list[Any]) -> tuple[Any, list[Any]]:
+        output, new = call(x, treedef.unflatten(states))
+        return output, [n.astype(old.dtype) for n, old in zip(tree_util.tree_leaves(new), states)]
+
+    def choose(keep: Any, new: Any, old: Any) -> Any:
+        return jnp.where(keep.reshape(keep.shape + (1,) * (new.ndim - 1)), new, old)
+
+    def step(carry: tuple[list[Any], Any], at: tuple[Any, Any]) -> tuple[tuple[list[Any], Any], Any]:
+        (states, before), (x, keep) = carry, at
+        output, new = run(x, states)
+        if keep is not None:
+            new = [choose(keep, n, old) for n, old in zip(new, states)]
+            output = choose(keep, output, jnp.zeros_like(output) if zero else before)
+        return (new, None if before is None else output), output
+
+    before = None
+    if mask is not None and not zero:  # masked outputs repeat the one before: at first it is the state, if it can be
+        with StateScope():
+            first = jax.eval_shape(lambda x, s: run(x[0], s)[0], x, leaves)
+        before = leaves[0] if leaves[0].shape == first.shape else jnp.zeros(first.shape)
+        before = before.astype(first.dtype)
+    (leaves, _), outputs = transforms.scan(step, (leaves, before), (x, times), unroll=unroll or 1)
+    return (jnp.swapaxes(outputs, 0, 1) if sequences else outputs[-1]), treedef.unflatten(leaves)
+
+
+def zeros(state_size: Any, batch_size: Any, dtype: str) -> list[Any]:
+    """An array of zeros for each state, whose sizes are numbers or shapes."""
+    sizes = state_size if isinstance(state_size, (list, tuple)) else [state_size]
+    shapes = [tuple(size) if isinstance(size, (list, tuple)) else (size,) for size in sizes]
+    return [jnp.zeros((batch_size, *shape), dtype) for shape in shapes]
