@@ -71,21 +71,29 @@ def arguments() -> argparse.Namespace:
 def measure(workloads, peers, quick: bool, rounds: int, console: Console) -> dict:
     """`{workload: {peer: {what: value}}}`; of several rounds the least value counts, as noise only adds."""
     results = {name: {peer: {} for peer in peers} for name in workloads}
-    for turn in range(rounds):
-        for name in workloads:
-            # Peers take turns within a workload, another starts each round: noise meets all alike.
-            shift = turn % len(peers)
-            for peer in (*peers[shift:], *peers[:shift]):
-                found = results[name][peer]
-                if found.get("took", 0) > LONG or "failed" in found:
-                    continue
-                start = time.monotonic()
-                new = whole_process(peer) if name == "process" else one(name, peer, quick)
-                new["took"] = time.monotonic() - start
-                keep_least(found, new)
-                outcome = "failed" if "failed" in new else f"{new['took']:.1f} s"
-                console.print(f"round {turn + 1}/{rounds}  {name:12} {peer:17} {outcome}", style="dim")
+    try:
+        for turn, name, peer in schedule(workloads, peers, rounds):
+            found = results[name][peer]
+            if found.get("took", 0) > LONG or "failed" in found:
+                continue
+            start = time.monotonic()
+            new = whole_process(peer) if name == "process" else one(name, peer, quick)
+            new["took"] = time.monotonic() - start
+            keep_least(found, new)
+            outcome = "failed" if "failed" in new else f"{new['took']:.1f} s"
+            console.print(f"round {turn + 1}/{rounds}  {name:12} {peer:17} {outcome}", style="dim")
+    except KeyboardInterrupt:
+        console.print("stopped: the tables hold what was measured until now", style="dim")
     return results
+
+
+def schedule(workloads, peers, rounds: int):
+    """`(round, workload, peer)`: peers take turns, another starts each round, so noise meets all alike."""
+    for turn in range(rounds):
+        shift = turn % len(peers)
+        for name in workloads:
+            for peer in (*peers[shift:], *peers[:shift]):
+                yield turn, name, peer
 
 
 def keep_least(found: dict, new: dict) -> None:

@@ -191,7 +191,8 @@ class Layer(AddedLosses, Operation):
         names = [n for n in inspect.signature(self.build).parameters if n not in ("args", "kwargs")]
         by_name = {n: shapes[n.removesuffix("_shape")] for n in names if n.removesuffix("_shape") in shapes}
         if len(names) == 1:
-            self.build(next(iter(shapes.values()), None))
+            shapes = dict(list(shapes.items())[:1])
+            self.build(*shapes.values() or (None,))
         elif len(by_name) == len(names) or len(by_name) > 1:
             self.build(**by_name)
         else:

@@ -52,8 +52,16 @@ class Row:
         return f"{self.layer}({_brief_all({**self.arguments, **self.call})})"
 
     def make(self, library: Any = layers, **more: Any) -> Any:
-        """The layer, in this library or another with the same names."""
-        return _resolved(Made(self.layer, {**self.arguments, **more}), library)
+        """The layer, in this library or another with the same names; layers inside it get the dtype too."""
+        inside = {"dtype": more["dtype"]} if "dtype" in more else {}
+
+        def resolved(value: Any) -> Any:
+            if isinstance(value, Made):
+                arguments = {"name": value.layer.lower(), **inside, **value.arguments}
+                return getattr(library, value.layer)(**{k: resolved(v) for k, v in arguments.items()})
+            return [resolved(v) for v in value] if isinstance(value, list) else value
+
+        return getattr(library, self.layer)(**{k: resolved(v) for k, v in {**self.arguments, **more}.items()})
 
     def shapes(self) -> tuple[Any, ...]:
         """The shape, or list of shapes, of each argument of the call."""
@@ -82,12 +90,6 @@ class Row:
 
 def _each_shape(function: Any, shapes: Any) -> Any:
     return [_each_shape(function, shape) for shape in shapes] if isinstance(shapes, list) else function(shapes)
-
-
-def _resolved(value: Any, library: Any) -> Any:
-    if isinstance(value, Made):
-        return getattr(library, value.layer)(**{k: _resolved(v, library) for k, v in value.arguments.items()})
-    return [_resolved(v, library) for v in value] if isinstance(value, list) else value
 
 
 def _brief_all(arguments: dict[str, Any]) -> str:
@@ -282,8 +284,9 @@ def _recurrent() -> Iterator[Row]:
     yield Row("LSTMCell", {"units": 3}, Each([VECTORS, states * 2]))
     cells = [Made("LSTMCell", {"units": 3}), Made("GRUCell", {"units": 2})]
     yield Row("StackedRNNCells", {"cells": cells}, Each([VECTORS, [states * 2, [(4, 2)]]]))
-    yield _sequence("RNN", {"cell": Made("LSTMCell", {"units": 3})}, mask="ends")
-    yield _sequence("RNN", {"cell": cells, "return_sequences": True, "return_state": True}, mask="passes")
+    yield Row("RNN", {"cell": Made("LSTMCell", {"units": 3})}, SEQUENCES, free=(1,), mask="ends")
+    stack = {"cell": cells, "return_sequences": True, "return_state": True}
+    yield Row("RNN", stack, SEQUENCES, free=(1,), mask="passes")
     yield _sequence("SimpleRNN", {"units": 3}, mask="ends")
     yield _sequence("SimpleRNN", {"units": 3, "return_sequences": True, "unroll": True}, mask="passes", free=())
     yield _sequence("LSTM", {"units": 3}, mask="ends")
@@ -295,9 +298,9 @@ def _recurrent() -> Iterator[Row]:
     lstm = Made("LSTM", {"units": 3, "return_sequences": True})
     yield _sequence("Bidirectional", {"layer": lstm, "merge_mode": "sum"}, mask="passes")
     yield _sequence("Bidirectional", {"layer": lstm, "merge_mode": None}, mask="passes")
-    yield Row("TimeDistributed", {"layer": Made("Dense", {"units": 3})}, SEQUENCES, mask="passes", refused=VECTORS)
+    yield Row("TimeDistributed", {"layer": Made("Dense", {"units": 3})}, SEQUENCES, mask="passes")
     pooling = Made("GlobalMaxPooling1D", {})
-    yield Row("TimeDistributed", {"layer": pooling}, IMAGES, free=(1,), mask="passes", refused=VECTORS)
+    yield Row("TimeDistributed", {"layer": pooling}, IMAGES, free=(1,), mask="passes")
 
 
 FAMILIES = (

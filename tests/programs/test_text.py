@@ -94,7 +94,6 @@ def test_masking_of_numbers():
     same_in_both(program)
 
 
-@pytest.mark.skipif(not hasattr(lamina.layers, "LSTM"), reason="recurrent layers are not there")
 def test_a_recurrent_classifier():
     def program(keras):
         model = keras.Sequential(

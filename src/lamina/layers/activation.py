@@ -159,6 +159,8 @@ class Softmax(Elementwise):
 
     def call(self, inputs: Any, mask: Any = None) -> Any:
         if mask is not None:
+            if mask.ndim < inputs.ndim and mask.shape == inputs.shape[: mask.ndim]:  # one that rides on the inputs
+                mask = mask.reshape(mask.shape + (1,) * (inputs.ndim - mask.ndim))
             inputs = jnp.where(mask, inputs, jnp.finfo(inputs.dtype).min / 2)
         axis = tuple(self.axis) if isinstance(self.axis, (list, tuple)) else self.axis
         return jax.nn.softmax(inputs, axis=axis)

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from lamina import activations, constraints, initializers, regularizers
 from lamina.core import masking
-from lamina.layer import Layer
+from lamina.layer import InputSpec, Layer
 from lamina.layers.activation import Softmax
 from lamina.layers.regularization import Dropout
 
@@ -67,7 +67,9 @@ class EinsumDense(Layer):
         self.bias_constraint = constraints.get(bias_constraint)
         self.lora_rank = self.lora_alpha = self.gptq_unpacked_column_size = self.quantization_config = None
         self.supports_masking = True
-        self._terms()
+        source = self._terms()[0]
+        rank = len(source.replace(".", ""))
+        self.input_spec = InputSpec(min_ndim=rank) if "." in source else InputSpec(ndim=rank)
 
     def _terms(self) -> tuple[str, str, str]:
         """The letters of the input, the kernel and the output; `.` is where the axes in between are."""
@@ -86,8 +88,6 @@ class EinsumDense(Layer):
         """The size of each letter."""
         source, kernel, out = self._terms()
         head, dots, tail = source.partition(".")
-        if len(input_shape) < len(head + tail) or (not dots and len(input_shape) != len(source)):
-            raise ValueError(f"{self._who()}: the input must have the axes of {self.equation!r}, got {input_shape}.")
         sizes = dict(zip(head, input_shape))
         sizes.update(zip(reversed(tail), reversed(input_shape)))
         wanted = self.output_shape if isinstance(self.output_shape, (list, tuple)) else (self.output_shape,)

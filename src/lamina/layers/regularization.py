@@ -71,6 +71,7 @@ class SpatialDropout(Dropout):
     """Whole channels are dropped: the draws have size 1 along the spatial axes."""
 
     rank = 1
+    rate: float
 
     def __init__(self, rate: float, seed: int | None = None, name: str | None = None, dtype: Any = None, **kwargs: Any):
         super().__init__(rate, seed=seed, name=name, dtype=dtype, **kwargs)

@@ -21,8 +21,8 @@ from lamina.core.variable import StateScope
 class Rule(NamedTuple):
     """What a cell does in one step, without its arrays: cells of one rule share a compiled scan.
 
-    The recurrent kernel acts on the output before; `cell.join`, which is linear, puts the product beside the inputs, and
-    `cell.gates_of` makes the new states of both. The columns behind `at_once` gates are left to `gates_of`.
+    The recurrent kernel acts on the output before. `cell.join`, which is linear, puts the product beside the inputs,
+    and `cell.gates_of` makes the new states of both. The columns behind `at_once` gates are left to `gates_of`.
     """
 
     cell: Any
@@ -56,9 +56,16 @@ def add(x: Any, bias: Any) -> Any:
 
 
 def _forward(
-    rule: Rule, unroll: bool, weights: tuple, x: Any, states: list[Any], keep: Any, masks: Any
-) -> tuple[list[Any], tuple[Any, list[Any]]]:
-    """The last states, and at each time what the gates work on and the states before."""
+    rule: Rule,
+    see: Callable[[Any, list[Any], list[Any]], Any],
+    unroll: bool,
+    weights: tuple,
+    x: Any,
+    states: list[Any],
+    keep: Any,
+    masks: Any,
+) -> tuple[list[Any], Any]:
+    """The last states, and at all times `see(joined, states, new states)`."""
     kernel, bias = weights
     first, rest = rule.split(kernel, masks)
 
@@ -73,7 +80,7 @@ def _forward(
         new = rule.cell.gates_of(rule, joined, states, rest)
         if keep is not None:
             new = _hold(keep[at], new, states)
-        return (join(at + 1, new[0]), new), (joined, states)
+        return (join(at + 1, new[0]), new), see(joined, states, new)
 
     (_, last), seen = lax.scan(step, (join(0, states[0]), states), jnp.arange(x.shape[0]), unroll=unroll or 1)
     return last, seen
@@ -100,8 +107,9 @@ def _carry(
         keep: (time, batch), false where the states stay as they are; or none.
         masks: factors of the output before, for each gate; or none.
     """
-    last, (_, before) = _forward(rule, unroll, weights, x, states, keep, masks)
-    return last, jnp.concatenate([before[0][1:], last[0][None]]) if sequences else None
+    return _forward(
+        rule, lambda joined, old, new: new[0] if sequences else None, unroll, weights, x, states, keep, masks
+    )
 
 
 @_carry.defjvp
@@ -113,7 +121,9 @@ def _carry_jvp(rule: Rule, sequences: bool, unroll: bool, primals: tuple, tangen
     """
     (kernel, bias), x, states, keep, masks = primals
     (d_kernel, d_bias), d_x, d_states, _, _ = tangents
-    last, (joined, before) = _forward(rule, unroll, (kernel, bias), x, states, keep, masks)
+    last, (joined, before) = _forward(
+        rule, lambda joined, old, new: (joined, old), unroll, (kernel, bias), x, states, keep, masks
+    )
     (first, first_masks), rest = rule.split(kernel, masks)
     (d_first, _), (d_rest, _) = rule.split(d_kernel, None)
     d_joined = rule.cell.join(d_x, add(product(before[0], d_first, first_masks), d_bias))
@@ -165,12 +175,12 @@ def scan(
     keep = None if mask is None else jnp.swapaxes(mask, 0, 1)
     unroll = unroll and isinstance(x.shape[0], int)  # while shapes are inferred, the number of steps may be a symbol
     recurrent = (recurrent_kernel, recurrent_bias)
-    states, outputs = _carry(rule, sequences, unroll, recurrent, x, list(states), keep, dropout[1])
+    last, outputs = _carry(rule, sequences, unroll, recurrent, x, list(states), keep, dropout[1])
     if not sequences:
-        outputs, keep = states[0][None], None if keep is None else keep[-1:]
+        outputs, keep = last[0][None], None if keep is None else keep[-1:]
     if zero and keep is not None:
         outputs = jnp.where(keep[..., None], outputs, 0)
-    return jnp.swapaxes(outputs, 0, 1) if sequences else outputs[0], states
+    return jnp.swapaxes(outputs, 0, 1) if sequences else outputs[0], last
 
 
 compiled_scan = jax.jit(scan, static_argnames=("rule", "sequences", "zero", "unroll"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 import re
 from typing import Any
 
@@ -32,7 +34,7 @@ def rearrange(tensor: Any, pattern: str, **axes_lengths: int) -> Any:
         unknown = [name for name in group if name not in sizes]
         if len(unknown) > 1:
             raise ValueError(f"rearrange: the sizes of all but one of {', '.join(group)} must be given in {pattern!r}.")
-        known = int(np.prod([sizes[name] for name in group if name in sizes]))
+        known = _size(sizes, [name for name in group if name in sizes])
         sizes |= {name: length // known for name in unknown}
     split = x.reshape([sizes[name] for name in before])
     joined = [_size(sizes, group) for group in groups[1]]
@@ -40,7 +42,4 @@ def rearrange(tensor: Any, pattern: str, **axes_lengths: int) -> Any:
 
 
 def _size(sizes: dict[str, Any], group: list[str]) -> Any:
-    size = 1
-    for name in group:
-        size = size * sizes[name]
-    return size
+    return functools.reduce(operator.mul, (sizes[name] for name in group), 1)

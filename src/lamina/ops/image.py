@@ -99,16 +99,10 @@ def hsv_to_rgb(images: Any, data_format: str | None = None) -> Any:
 
 @op
 def resize(
-    images: Any,
-    size: Sequence[int],
-    interpolation: str = "bilinear",
-    antialias: bool = False,
-    crop_to_aspect_ratio: bool = False,
-    pad_to_aspect_ratio: bool = False,
-    fill_mode: str = "constant",
-    fill_value: float = 0.0,
-    data_format: str | None = None,
-) -> Any:
+    images: Any, size: Sequence[int], interpolation: str = "bilinear", antialias: bool = False,
+    crop_to_aspect_ratio: bool = False, pad_to_aspect_ratio: bool = False,
+    fill_mode: str = "constant", fill_value: float = 0.0, data_format: str | None = None,
+) -> Any:  # fmt: skip
     """Images in another size.
 
     Args:
@@ -120,7 +114,7 @@ def resize(
         pad_to_aspect_ratio: pad the shorter side first, so that nothing is stretched.
         fill_mode: `"constant"`.
         fill_value: what to pad with.
-        data_format: where the channels are
+        data_format: where the channels are.
     """
     images, (h, w, _) = _images("resize", images), _axes(data_format)
     _one_of("resize", "interpolation", interpolation, _RESIZES)
@@ -133,18 +127,25 @@ def resize(
         height, width = images.shape[h], images.shape[w]
         fitting = {h: int(width * size[0] / size[1]), w: int(height * size[1] / size[0])}
         for axis, length in fitting.items():
-            present = images.shape[axis]
-            if crop_to_aspect_ratio:
-                kept = max(min(present, length), 1)
-                images = lax.slice_in_dim(images, start := (present - kept) // 2, start + kept, axis=axis)
-            else:
-                edge = max(length - present, 0) // 2
-                edges = [(edge, edge) if i == axis % images.ndim else (0, 0) for i in range(images.ndim)]
-                images = jnp.pad(images, edges, constant_values=fill_value)
+            images = _cut(images, axis, length) if crop_to_aspect_ratio else _widen(images, axis, length, fill_value)
     shape = list(images.shape)
     shape[h], shape[w] = size
     out = jax.image.resize(images, shape, method=interpolation, antialias=antialias)
     return control.saturate_cast(jnp.round(out), images.dtype) if images.dtype.kind in "iu" else out
+
+
+def _cut(images: Any, axis: int, length: int) -> Any:
+    """The middle along an axis, where that is longer."""
+    present = images.shape[axis]
+    start = (present - max(min(present, length), 1)) // 2
+    return lax.slice_in_dim(images, start, start + max(min(present, length), 1), axis=axis)
+
+
+def _widen(images: Any, axis: int, length: int, fill_value: float) -> Any:
+    """As much on both sides of an axis, where that is shorter."""
+    edges = [(0, 0)] * images.ndim
+    edges[axis] = (max(length - images.shape[axis], 0) // 2,) * 2
+    return jnp.pad(images, edges, constant_values=fill_value)
 
 
 def _sample(batch: Any, places: Any, interpolation: str, fill_mode: str, fill_value: Any) -> Any:
@@ -177,7 +178,7 @@ def affine_transform(
         interpolation: `"bilinear"` or `"nearest"`.
         fill_mode: what lies outside: `"constant"`, `"nearest"`, `"wrap"`, `"mirror"` or `"reflect"`.
         fill_value: the constant.
-        data_format: where the channels are
+        data_format: where the channels are.
     """
     _one_of("affine_transform", "interpolation", interpolation, _ORDERS)
     _one_of("affine_transform", "fill_mode", fill_mode, _FILLS)
@@ -262,7 +263,7 @@ def elastic_transform(
         fill_mode: what lies outside: `"constant"`, `"nearest"`, `"wrap"`, `"mirror"` or `"reflect"`.
         fill_value: the constant.
         seed: `None`, an integer or a `SeedGenerator`.
-        data_format: where the channels are
+        data_format: where the channels are.
     """
     _one_of("elastic_transform", "interpolation", interpolation, _ORDERS)
     _one_of("elastic_transform", "fill_mode", fill_mode, _FILLS)
@@ -343,14 +344,11 @@ def _fill_in(who: str, names: str, length: int, values: tuple[Any, Any, Any], si
 @op
 def pad_images(
     images: Any,
-    top_padding: int | None = None,
-    left_padding: int | None = None,
-    bottom_padding: int | None = None,
-    right_padding: int | None = None,
-    target_height: int | None = None,
-    target_width: int | None = None,
+    top_padding: int | None = None, left_padding: int | None = None,
+    bottom_padding: int | None = None, right_padding: int | None = None,
+    target_height: int | None = None, target_width: int | None = None,
     data_format: str | None = None,
-) -> Any:
+) -> Any:  # fmt: skip
     """Images with zeros around them; of top, bottom and target height two are given, and likewise of width."""
     images, (h, w, _) = _images("pad_images", images), _axes(data_format)
     rows, columns = (top_padding, bottom_padding, target_height), (left_padding, right_padding, target_width)
@@ -363,14 +361,11 @@ def pad_images(
 @op
 def crop_images(
     images: Any,
-    top_cropping: int | None = None,
-    left_cropping: int | None = None,
-    bottom_cropping: int | None = None,
-    right_cropping: int | None = None,
-    target_height: int | None = None,
-    target_width: int | None = None,
+    top_cropping: int | None = None, left_cropping: int | None = None,
+    bottom_cropping: int | None = None, right_cropping: int | None = None,
+    target_height: int | None = None, target_width: int | None = None,
     data_format: str | None = None,
-) -> Any:
+) -> Any:  # fmt: skip
     """The middle of images; of top, bottom and target height two are given, and likewise of width."""
     images, (h, w, _) = _images("crop_images", images), _axes(data_format)
     rows, columns = (top_cropping, bottom_cropping, target_height), (left_cropping, right_cropping, target_width)
@@ -397,7 +392,7 @@ def extract_patches(
         strides: the step of the window, `size` if not given.
         dilation_rate: the distance of the window's places.
         padding: `"valid"` or `"same"`.
-        data_format: where the channels are
+        data_format: where the channels are.
 
     Shapes:
         (batch, height, width, channels) -> (batch, rows, columns, size * size * channels)
@@ -459,7 +454,7 @@ def gaussian_blur(
         images: one or a batch.
         kernel_size: the width and height of the window.
         sigma: the standard deviation of each.
-        data_format: where the channels are
+        data_format: where the channels are.
     """
     return _by_batch("gaussian_blur", images, data_format, lambda batch: _blur(batch, kernel_size, sigma))
 
@@ -493,7 +488,7 @@ def ssim(
         filter_size: the size of the Gaussian window.
         filter_sigma: its standard deviation.
         k1, k2: small constants that keep the quotient finite.
-        data_format: where the channels are
+        data_format: where the channels are.
     """
     pair = [_images("ssim", image) for image in (image1, image2)]
     dtype, axes = pair[0].dtype, _axes(data_format)

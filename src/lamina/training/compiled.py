@@ -1,0 +1,245 @@
+"""`CompiledModel`: what `compile` says, and the loss and metrics that follow from it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+
+from lamina import losses, metrics, optimizers
+from lamina.core import config as configuration
+from lamina.core import tree
+from lamina.core.variable import StateScope, Variable
+from lamina.metrics.metric import result_of
+from lamina.training.compile import CHOSEN_BY_TARGET, CompiledLoss, CompiledMetrics
+
+
+class CompiledModel:
+    """The half of training that holds optimizer, loss and metrics; `Trainer` runs the steps."""
+
+    _not_parts = frozenset({
+        "optimizer", "loss", "history", "_compiled_loss", "_compiled_metrics", "_loss_tracker", "_launchers",
+        "_predict", "_compile_arguments",
+    })  # fmt: skip
+    optimizer: Any = None
+    loss: Any = None
+    stop_training = False
+
+    def __init__(self) -> None:
+        self.compiled = False
+        self.run_eagerly = False
+        self.steps_per_execution = 1
+        self.jit_compile = True
+        self._compiled_loss: CompiledLoss | None = None
+        self._compiled_metrics: CompiledMetrics | None = None
+        self._loss_tracker: Any = None
+        self._compile_arguments: dict[str, Any] | None = None
+
+    # compile -------------------------------------------------------------------------------------
+
+    def compile(
+        self,
+        optimizer: Any = "rmsprop",
+        loss: Any = None,
+        loss_weights: Any = None,
+        metrics: Any = None,
+        weighted_metrics: Any = None,
+        run_eagerly: bool = False,
+        steps_per_execution: int = 1,
+        jit_compile: Any = "auto",
+        auto_scale_loss: bool = True,
+    ) -> None:
+        """Say how to train.
+
+        Args:
+            optimizer: a name, an optimizer or an optax transformation.
+            loss: a name, a `Loss` or a function of (y_true, y_pred); a list or dict of them for many outputs.
+            loss_weights: factors of the outputs' losses.
+            metrics: names, metrics or functions; lists or dicts of them for many outputs.
+            weighted_metrics: the same, weighted with `sample_weight`.
+            run_eagerly: run each step through Python, for a debugger.
+            steps_per_execution: the least number of steps in one launch; more are taken by themselves.
+            jit_compile: kept for Keras programs: steps are always compiled, unless `run_eagerly`.
+            auto_scale_loss: scale the loss while a policy computes in float16.
+        """
+        made = optimizers.get(optimizer)
+        narrow = self.dtype_policy.name == "mixed_float16"  # type: ignore[attr-defined]
+        if auto_scale_loss and narrow and made is not None and not isinstance(made, optimizers.LossScaleOptimizer):
+            made = optimizers.LossScaleOptimizer(made, name="loss_scale_optimizer")
+        names = getattr(self, "output_names", [])
+        compiled_loss = CompiledLoss(loss, loss_weights, names) if loss is not None else None
+        compiled_metrics = CompiledMetrics(metrics, weighted_metrics, names)
+        _check_names(loss, metrics, weighted_metrics)
+        self.optimizer, self.loss = made, loss
+        self._compiled_loss, self._compiled_metrics = compiled_loss, compiled_metrics
+        self._loss_tracker = _loss_tracker()
+        self.run_eagerly, self.steps_per_execution = run_eagerly, steps_per_execution
+        self.jit_compile = jit_compile if jit_compile != "auto" else not run_eagerly
+        self._forget_programs()
+        self.stop_training, self.compiled = False, True
+        self._compile_arguments = {
+            "optimizer": made,
+            "loss": loss,
+            "loss_weights": loss_weights,
+            "metrics": metrics,
+            "weighted_metrics": weighted_metrics,
+            "run_eagerly": run_eagerly,
+            "steps_per_execution": steps_per_execution,
+            "jit_compile": self.jit_compile,
+        }
+
+    def get_compile_config(self) -> dict[str, Any] | None:
+        """The arguments of `compile`."""
+        if not self.compiled or self._compile_arguments is None:
+            return None
+        return configuration.serialize(self._compile_arguments)
+
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        """`compile` with the arguments of `get_compile_config`, unless the class overrides `compile`."""
+        if (
+            type(self).compile is not CompiledModel.compile
+            and "optimizer" not in inspect.signature(self.compile).parameters
+        ):
+            return
+        arguments = configuration.deserialize(dict(config))
+        arguments["optimizer"] = optimizers.deserialize(config["optimizer"]) if config.get("optimizer") else None
+        self.compile(**arguments)
+        if self.optimizer is not None and getattr(self, "built", False):
+            self.optimizer.build(self.trainable_variables)  # type: ignore[attr-defined]
+
+    # Losses and metrics --------------------------------------------------------------------------
+
+    def compute_loss(
+        self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
+    ) -> Any:
+        """The loss of a batch: the compiled losses and those that layers add. Override for a loss of one's own."""
+        del x, training
+        parts = []
+        if self._compiled_loss is not None:
+            value = self._compiled_loss(y, y_pred, sample_weight)
+            if value is not None:
+                parts.append(value)
+        parts.extend(jnp.asarray(extra, "float32").astype(jnp.result_type(extra)) for extra in self.losses)  # type: ignore[attr-defined]
+        if not parts:
+            raise ValueError(f"{self._who()}: compile must be given a loss, or layers must add one.")  # type: ignore[attr-defined]
+        return sum(parts[1:], parts[0])
+
+    def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:
+        """Update the compiled metrics with a batch, and return all results by name."""
+        del x
+        if self._compiled_metrics is not None and y is not None:
+            self._compiled_metrics.update_state(y, y_pred, sample_weight)
+        return self.get_metrics_result()
+
+    def get_metrics_result(self) -> dict[str, Any]:
+        """The results of all metrics, by name."""
+        results: dict[str, Any] = {}
+        compiled = self._compiled_metrics
+        if compiled is not None:
+            for name, metric in zip(compiled.log_names, compiled.metrics):
+                _put(results, name, result_of(metric))
+        for metric in self.metrics:
+            if compiled is None or not any(metric is m for m in compiled.metrics):
+                _put(results, metric.name, result_of(metric))
+        return results
+
+    @property
+    def metrics(self) -> list[Any]:
+        """The loss, the compiled metrics, the outputs' losses, and the metrics of the layers."""
+        found: list[Any] = [self._loss_tracker] if self._loss_tracker is not None else []
+        if self._compiled_metrics is not None:
+            found += self._compiled_metrics.metrics
+        if self._compiled_loss is not None:
+            found += self._compiled_loss.metrics
+        found += super().metrics  # type: ignore[misc]
+        return list({id(m): m for m in found}.values())
+
+    @property
+    def metrics_names(self) -> list[str]:
+        """The names of the metrics, as `evaluate` returns their values."""
+        return self._log_order()
+
+    @property
+    def metrics_variables(self) -> list[Variable]:
+        """The variables of the metrics."""
+        return [v for metric in self.metrics for v in metric.variables]
+
+    def reset_metrics(self) -> None:
+        """Set every metric to where an epoch starts."""
+        for metric in self.metrics:
+            metric.reset_state()
+
+    def _log_order(self) -> list[str]:
+        """The names of logs as `evaluate` lists them: the loss, the metrics in their order, then those of outputs."""
+        compiled = self._compiled_metrics
+        names = {id(m): n for n, m in zip(compiled.log_names, compiled.metrics)} if compiled is not None else {}
+        logged = [(names.get(id(metric)) or str(metric.name), str(metric.name)) for metric in self.metrics]
+        own = [name for name, given in logged if name == given]
+        return [*dict.fromkeys([*own, *sorted(name for name, _ in logged)])]
+
+    def _loss_of(self, x: Any, y: Any, y_pred: Any, sample_weight: Any, training: bool) -> Any:
+        takes = inspect.signature(self.compute_loss).parameters
+        extra = {"training": training} if "training" in takes else {}
+        return self.compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, **extra)
+
+    def _state_groups(self) -> list[list[Variable]]:
+        """The state of a training step, in the lists that Keras's JAX form of it gets."""
+        layer: Any = self
+        trainable, non_trainable = layer.trainable_variables, layer.non_trainable_variables
+        optimizer = list(self.optimizer.variables) if self.optimizer is not None else []
+        return [trainable, non_trainable, optimizer, self.metrics_variables]
+
+    def _test_groups(self) -> list[list[Variable]]:
+        layer: Any = self
+        return [layer.trainable_variables, layer.non_trainable_variables, self.metrics_variables]
+
+    # Keras's pure forms --------------------------------------------------------------------------
+
+    def stateless_compute_loss(
+        self,
+        trainable_variables: Sequence[Any],
+        non_trainable_variables: Sequence[Any],
+        metrics_variables: Sequence[Any],
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool = True,
+    ) -> tuple[Any, tuple]:
+        """`compute_loss` as a pure function of values: `loss, (trainable, non_trainable, metrics)`."""
+        own = self._test_groups()
+        given = [trainable_variables, non_trainable_variables, metrics_variables]
+        pairs = [pair for variables, values in zip(own, given) for pair in zip(variables, values)]
+        with StateScope(pairs) as state:
+            loss = self._loss_of(x, y, y_pred, sample_weight, training)
+        return loss, tuple(state.values(group) for group in own)
+
+    def _forget_programs(self) -> None:
+        """Drop what was compiled for other arguments."""
+
+
+def _loss_tracker() -> Any:
+    return metrics.Mean(name="loss")
+
+
+def _put(results: dict[str, Any], name: str, value: Any) -> None:
+    if isinstance(value, dict):
+        results.update(value)
+    else:
+        results[name] = value
+
+
+def _mean(name: str) -> Any:
+    return metrics.Mean(name=name)
+
+
+def _check_names(loss: Any, *metric_groups: Any) -> None:
+    """A misspelt name is an error of `compile`, not of `fit`."""
+    for one in tree.flatten(loss):
+        if isinstance(one, str):
+            losses.get(one)
+    for one in tree.flatten(list(metric_groups)):
+        if isinstance(one, str) and one.lower() not in CHOSEN_BY_TARGET:
+            metrics.get(one)
