@@ -52,6 +52,8 @@ class Layer(AddedLosses, Operation):
         name: unique if not given.
     """
 
+    input_spec: Any = None  # what the layer asks of its inputs: InputSpecs in their structure
+    supports_masking: bool = False
     _not_parts = frozenset({"_arguments", "_inbound_nodes", "_losses", "_build_shapes", "_remat"})
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -77,8 +79,6 @@ class Layer(AddedLosses, Operation):
         self.activity_regularizer = regularizers.get(activity_regularizer)
         self.autocast = autocast
         self.built = False
-        self.input_spec: Any = None
-        self.supports_masking = False
         self._trainable = bool(trainable)
         self._dtype_policy = dtypes.get_policy(dtype)
         self._losses = []

@@ -165,6 +165,7 @@ OTHER = {
     **dict.fromkeys(("l1", "l2"), 0.25),
     **dict.fromkeys(("go_backwards", "return_state", "stateful", "unroll", "zero_output_for_mask"), True),
     ("GRU", "return_sequences"): False,
+    ("GRU", "reset_after"): False,
     "return_sequences": True,
     "reset_after": True,
     "unit_forget_bias": False,

@@ -71,7 +71,8 @@ def test_values(kind, way):
     _, arguments, call = way
     theirs, ours = pair(KINDS[kind], **arguments)
     assert_equal(ours(X, **call), theirs(X, **call))
-    assert_equal(ours.losses, theirs.losses)
+    if kind != "SimpleRNN":  # Keras's forgets its activity regularizer
+        assert_equal(ours.losses, theirs.losses)
 
 
 @pytest.mark.parametrize("kind", ["SimpleRNN", "LSTM", "GRU", "GRU, reset before"])
@@ -122,12 +123,16 @@ def test_stateful_calls_go_on(kind):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "mixed_float16", "mixed_bfloat16"])
 def test_half_precision(kind, dtype):
+    # Keras's orthogonal initializer knows no 16-bit floats.
+    options = {"dtype": dtype, "recurrent_initializer": "glorot_uniform"}
+
     def make(L, **arguments):
         if kind == "stack":
-            return L.RNN([L.LSTMCell(4, dtype=dtype), L.GRUCell(UNITS, dtype=dtype)], dtype=dtype, **arguments)
+            cells = L.StackedRNNCells([L.LSTMCell(4, **options), L.GRUCell(UNITS, **options)], dtype=dtype)
+            return L.RNN(cells, dtype=dtype, **arguments)
         if kind == "RNN":
-            return L.RNN(L.LSTMCell(UNITS, dtype=dtype), dtype=dtype, **arguments)
-        return KINDS[kind](L, dtype=dtype, **arguments)
+            return L.RNN(L.LSTMCell(UNITS, **options), dtype=dtype, **arguments)
+        return KINDS[kind](L, **options, **arguments)
 
     theirs, ours = pair(make, return_sequences=True)
     assert_equal(ours(X), theirs(X), 2e-3 if "b" not in dtype else 2e-2)
@@ -200,7 +205,7 @@ def test_configurations(kind):
     configs = []
     for library in (keras, lamina):
         library.backend.clear_session()
-        configs.append(library.layers.serialize(CONFIGURED[kind](library.layers)))
+        configs.append(library.saving.serialize_keras_object(CONFIGURED[kind](library.layers)))
     theirs, ours = configs
     assert ours == theirs
 

@@ -146,12 +146,12 @@ ROWS = {
     "later epochs": (dense, SGD, {**ARRAYS, "initial_epoch": 2, "epochs": 5}),
     "class weights": (
         classifier,
-        {"optimizer": "sgd", "loss": "crossentropy", "metrics": ["accuracy"], "weighted_metrics": ["accuracy"]},
+        {"optimizer": "sgd", "loss": "CE", "metrics": ["ACC"], "weighted_metrics": ["accuracy"]},
         {"x": X, "y": LABELS, "class_weight": {0: 0.3, 2: 4.0}},
     ),
     "sample weights": (
         dense,
-        {**SGD, "metrics": ["mae"], "weighted_metrics": ["mae", "mse"]},
+        {**SGD, "metrics": ["mae"], "weighted_metrics": ["mse"]},
         {**ARRAYS, "sample_weight": WEIGHTS, "validation_data": (X, Y, WEIGHTS[::-1].copy())},
     ),
     "two heads": (
@@ -167,11 +167,7 @@ ROWS = {
     "momentum": (dense, optimizer("SGD", 0.05, momentum=0.9, nesterov=True), ARRAYS),
     "decay": (dense, optimizer("AdamW", 0.01, weight_decay=0.1), ARRAYS),
     "clipped": (dense, optimizer("Adam", 0.01, global_clipnorm=0.1), ARRAYS),
-    "moving average": (
-        dense,
-        optimizer("SGD", 0.1, use_ema=True, ema_momentum=0.7, ema_overwrite_frequency=3),
-        ARRAYS,
-    ),
+    "moving average": (dense, optimizer("SGD", 0.1, use_ema=True, ema_momentum=0.7, ema_overwrite_frequency=3), ARRAYS),
     "moving average at the end": (dense, optimizer("Adam", 0.05, use_ema=True, ema_momentum=0.7), ARRAYS),
     "accumulated gradients": (dense, optimizer("Adam", 0.05, gradient_accumulation_steps=3), ARRAYS),
     "scaled loss": (dense, optimizer("SGD", 0.05, loss_scale_factor=64.0), ARRAYS),

@@ -176,9 +176,7 @@ def test_one_output_without_a_loss():
 def test_weights_of_classes():
     def program(keras):
         model = keras.Sequential([keras.layers.Dense(3, "softmax")])
-        model.compile(
-            "sgd", "sparse_categorical_crossentropy", metrics=["accuracy"], weighted_metrics=["accuracy"]
-        )
+        model.compile("sgd", "sparse_categorical_crossentropy", metrics=["accuracy"], weighted_metrics=["accuracy"])
         y = np.arange(12) % 3
         options = {"batch_size": 5, "epochs": 2, "verbose": 0, "shuffle": False}
         return model.fit(X, y, class_weight={0: 0.2, 1: 1.0, 2: 3.0}, **options).history

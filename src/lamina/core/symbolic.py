@@ -53,20 +53,20 @@ class KerasTensor:
     def reshape(self, *newshape: Any) -> Any:
         """`ops.reshape(self, newshape)`."""
         shape = newshape[0] if len(newshape) == 1 and isinstance(newshape[0], (tuple, list)) else newshape
-        return _reshape(self, tuple(shape))
+        return _bound["reshape"](self, tuple(shape))
 
     def astype(self, dtype: Any) -> Any:
         """`ops.cast(self, dtype)`."""
-        return _cast(self, dtypes.standardize_dtype(dtype))
+        return _bound["cast"](self, dtypes.standardize_dtype(dtype))
 
     def squeeze(self, axis: Any = None) -> Any:
         """`ops.squeeze(self, axis)`."""
-        return _squeeze(self, axis)
+        return _bound["squeeze"](self, axis)
 
     @property
     def T(self) -> Any:
         """`ops.transpose(self)`."""
-        return _transpose(self)
+        return _bound["transpose"](self)
 
     def serialized_tensor(self) -> dict[str, Any]:
         """What stands for this tensor in a saved graph."""
@@ -319,7 +319,7 @@ def op(fn: Callable | None = None, *, elementwise: bool = False) -> Any:
             args, kwargs = _by_position(positional, args, kwargs)
         out = fn(*args, **kwargs)
         if elementwise:
-            masking.pass_on(args, out)
+            masking.pass_on((*args, *kwargs.values()), out)
         return out
 
     positional = _positional_only(fn)
@@ -404,30 +404,24 @@ def _named(fn: Callable, name: str) -> Callable:
     return named
 
 
+# Further methods of symbolic tensors, by the names of their ops.
+_METHODS = (("reshape", jnp.reshape), ("cast", jnp.asarray), ("squeeze", jnp.squeeze), ("transpose", jnp.transpose))
+_MOVES_AXES = ("matmul", "get_item", "reshape", "squeeze", "transpose")
+_bound: dict[str, Callable] = {
+    name: op(_named(fn, name), elementwise=name not in _MOVES_AXES)
+    for name, fn in (*_METHODS, *((name, fn) for _, name, fn, _ in _OPERATORS))
+}
+
+
 def _bind_operators() -> None:
-    for method, name, fn, reflected in _OPERATORS:
-        bound = op(_named(fn, name), elementwise=name not in ("matmul", "get_item"))
+    for method, name, _, reflected in _OPERATORS:
+        bound = _bound[name]
         setattr(KerasTensor, f"__{method}__", lambda self, *other, bound=bound: bound(self, *other))
         if reflected:
             setattr(KerasTensor, f"__r{method}__", lambda self, other, bound=bound: bound(other, self))
 
 
 _bind_operators()
-
-
-@functools.partial(op)
-def _reshape(x: Any, newshape: Any) -> Any:
-    return jnp.reshape(x, newshape)
-
-
-def _cast_array(x: Any, dtype: str) -> Any:
-    return jnp.asarray(x, dtype)
-
-
-_reshape.__name__ = "reshape"
-_cast = op(_named(_cast_array, "cast"), elementwise=True)
-_squeeze = op(_named(jnp.squeeze, "squeeze"))
-_transpose = op(_named(jnp.transpose, "transpose"))
 
 
 def is_keras_tensor(x: Any) -> bool:

@@ -101,6 +101,18 @@ class Variable:
         name: unique if not given.
     """
 
+    name: str = ""
+    path: str = ""  # the names of the layers around it, and its own
+    shape: tuple[int, ...] = ()
+    dtype: str = "float32"
+    trainable: bool = True
+    autocast: bool = True
+    aggregation: str | None = "none"
+    synchronization: str | None = "auto"
+    regularizer: Any = None  # added to the loss
+    constraint: Any = None  # applied to each new value after an optimizer's step
+    overwrite_with_gradient: bool = False  # the gradient itself is the new value
+
     def __init__(
         self,
         initializer: Any,
@@ -126,17 +138,14 @@ class Variable:
         self.aggregation = aggregation
         self.synchronization = synchronization
         self._layout = layout
-        self.regularizer: Any = None
-        self.constraint: Any = None
-        self.overwrite_with_gradient = False
         file = scope.loading.get()
         if file is not None:
             initializer = file.admit(self, initializer, shape, dtype)
         # A variable may be made inside a trace (a layer builds itself when first called): its value is real still.
         with jax.ensure_compile_time_eval():
             self._value: Any = _initial_value(self.path, initializer, shape, dtype)
-        self.shape: tuple[int, ...] = self._value.shape
-        self.dtype: str = self._value.dtype.name
+        self.shape = self._value.shape
+        self.dtype = self._value.dtype.name
 
     @property
     def value(self) -> Any:

@@ -32,6 +32,7 @@ class Loss(Configurable):
     """
 
     _omit_none = frozenset({"dtype"})
+    dtype: str = "float32"
     _keeps_integers = False  # whether `call` gets integer targets as they are
 
     def __init__(self, name: str | None = None, reduction: str | None = "sum_over_batch_size", dtype: Any = None):
@@ -40,7 +41,7 @@ class Loss(Configurable):
             names = ", ".join(map(repr, REDUCTIONS))
             raise ValueError(f"{self._who}: reduction must be one of {names}, got {reduction!r}.")
         self.reduction = reduction
-        self.dtype: str = dtypes.get_policy(dtype or dtypes.floatx()).compute_dtype
+        self.dtype = dtypes.get_policy(dtype or dtypes.floatx()).compute_dtype
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         mask = masking.get_mask(y_pred)

@@ -163,13 +163,9 @@ def _grid(batch: Any) -> tuple[Any, Any]:
 
 @op
 def affine_transform(
-    images: Any,
-    transform: Any,
-    interpolation: str = "bilinear",
-    fill_mode: str = "constant",
-    fill_value: Any = 0,
-    data_format: str | None = None,
-) -> Any:
+    images: Any, transform: Any, interpolation: str = "bilinear", fill_mode: str = "constant",
+    fill_value: Any = 0, data_format: str | None = None,
+) -> Any:  # fmt: skip
     """Images whose place (x, y) shows (a0 x + a1 y + a2, b0 x + b1 y + b2) of the given ones.
 
     Args:
@@ -197,13 +193,9 @@ def affine_transform(
 
 @op
 def perspective_transform(
-    images: Any,
-    start_points: Any,
-    end_points: Any,
-    interpolation: str = "bilinear",
-    fill_value: Any = 0,
-    data_format: str | None = None,
-) -> Any:
+    images: Any, start_points: Any, end_points: Any, interpolation: str = "bilinear",
+    fill_value: Any = 0, data_format: str | None = None,
+) -> Any:  # fmt: skip
     """Images drawn so that the four points (x, y) `start_points` come to lie at `end_points`.
 
     Args:

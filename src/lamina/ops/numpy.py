@@ -494,7 +494,7 @@ def nan_to_num(x: Any, nan: float = 0.0, posinf: float | None = None, neginf: fl
 
 def ndim(x: Any) -> int:
     """The number of axes."""
-    return x.ndim if isinstance(x, KerasTensor) else jnp.ndim(x)
+    return x.ndim if isinstance(x, KerasTensor) else jnp.ndim(operand(x))
 
 
 @op
@@ -592,7 +592,7 @@ def select(condlist: Sequence[Any], choicelist: Sequence[Any], default: Any = 0)
 @op
 def size(x: Any) -> Any:
     """The number of values."""
-    return jnp.size(x)
+    return jnp.size(operand(x))
 
 
 @op

@@ -74,14 +74,22 @@ class CompiledLoss:
         self.names: list[str] = []
         self.metrics: list[Mean] = []  # the loss of each output, where there are several
 
-    def build(self, y_pred: Any) -> None:
-        """Resolve the losses for the structure of the outputs."""
+    def build(self, y_true: Any, y_pred: Any) -> None:
+        """Resolve the losses for outputs and targets of these shapes."""
         if self._entries is not None:
             return
         self.names = output_names(y_pred, self._declared)
         given = along(self._loss, self.names, "compile: loss", spread=True)
         weights = along(self._weights, self.names, "compile: loss_weights", spread=True)
-        self._entries = [(_as_loss(one), weight) for one, weight in zip(given, weights)]
+        losses_of = []
+        for one, target, output, name in zip(
+            given, targets_along(y_true, y_pred, self.names), tree.flatten(y_pred), self.names
+        ):
+            if one is not None:
+                _check_target(name, target, output)
+                one = _as_loss(by_target(one, target, output), one)
+            losses_of.append(one)
+        self._entries = list(zip(losses_of, weights))
         named = isinstance(y_pred, dict) or len(self._declared) == len(self.names)
         counted = [(name, one) for name, (one, _) in zip(self.names, self._entries) if one is not None]
         for name, one in counted if len(counted) > 1 else ():
@@ -89,7 +97,7 @@ class CompiledLoss:
             self.metrics.append(Mean(name=_unused(f"{prefix}_loss", [m.name for m in self.metrics])))
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
-        self.build(y_pred)
+        self.build(y_true, y_pred)
         assert self._entries is not None
         flat = tree.flatten(y_pred)
         targets = targets_along(y_true, y_pred, self.names)
@@ -98,9 +106,7 @@ class CompiledLoss:
         for (loss, scale), target, output, weight, name in zip(self._entries, targets, flat, weights, self.names):
             if loss is None:
                 continue
-            if target is None:
-                raise ValueError(f'loss: output "{name}" must have a target in y, got None.')
-            _check_sizes(name, target, output)
+            _check_target(name, target, output)
             value = loss(target, output, weight)
             if self.metrics:
                 next(trackers).update_state(value, sample_weight=_rows(output))
@@ -109,17 +115,15 @@ class CompiledLoss:
         return total
 
 
-def _as_loss(identifier: Any) -> Any:
-    """A loss object from whatever `compile` takes for one."""
-    loss = losses.get(identifier)
-    if loss is None or isinstance(loss, losses.Loss):
+def _as_loss(chosen: Any, given: Any) -> Any:
+    """A loss object from whatever `compile` takes for one; `given` is what it is called in messages and logs."""
+    loss = losses.get(chosen)
+    if isinstance(loss, losses.Loss):
         return loss
     if isinstance(loss, type):
         return loss()
     name = getattr(loss, "__name__", type(loss).__name__).strip("<>")
-    name = identifier if isinstance(identifier, str) else name
-    wrapped = LossFunctionWrapper(loss, name=name)
-    return wrapped
+    return LossFunctionWrapper(loss, name=given if isinstance(given, str) else name)
 
 
 def targets_along(y_true: Any, y_pred: Any, names: Sequence[str]) -> list[Any]:
@@ -132,10 +136,13 @@ def targets_along(y_true: Any, y_pred: Any, names: Sequence[str]) -> list[Any]:
     return along(y_true, names, "y", spread=False)
 
 
-def _check_sizes(name: str, target: Any, output: Any) -> None:
+def _check_target(name: str, target: Any, output: Any) -> None:
+    if target is None:
+        raise ValueError(f'loss: output "{name}" must have a target in y, got None.')
     for leaf in tree.flatten(target):
         rows, shape = np.shape(leaf)[:1], np.shape(output)
-        if rows and shape and isinstance(shape[0], int) and rows[0] != shape[0]:
+        known = [n for n in (*rows, *shape[:1]) if isinstance(n, int)]
+        if len(known) == 2 and known[0] != known[1]:
             raise ValueError(f'loss: y for output "{name}" must have {shape[0]} rows, got {rows[0]}.')
 
 
@@ -223,16 +230,21 @@ def _groups(value: Any, names: Sequence[str], what: str) -> list[list[Any]]:
     return [list(g) if isinstance(g, (list, tuple)) else [] if g is None else [g] for g in groups]
 
 
-# Names that mean another metric for each kind of target: "accuracy" is "binary_accuracy", ...
+# Names that mean another function for each kind of target: "accuracy" is "binary_accuracy", ...
 CHOSEN_BY_TARGET = {"accuracy": "accuracy", "acc": "accuracy", "crossentropy": "crossentropy", "ce": "crossentropy"}
+
+
+def by_target(identifier: Any, y_true: Any, y_pred: Any) -> Any:
+    """What a name that is chosen by the target means for these shapes; all else as it is."""
+    chosen = CHOSEN_BY_TARGET.get(identifier.lower()) if isinstance(identifier, str) else None
+    return identifier if chosen is None else f"{target_kind(y_true, y_pred)}_{chosen}"
 
 
 def _as_metric(identifier: Any, y_true: Any, y_pred: Any) -> tuple[Metric, str]:
     """A metric object, and its name in logs."""
     if isinstance(identifier, Metric):
         return identifier, identifier.name
-    chosen = CHOSEN_BY_TARGET.get(identifier.lower()) if isinstance(identifier, str) else None
-    metric = metrics.get(identifier if chosen is None else f"{target_kind(y_true, y_pred)}_{chosen}")
+    metric = metrics.get(by_target(identifier, y_true, y_pred))
     if isinstance(metric, type):
         metric = metric()
     name = identifier if isinstance(identifier, str) else getattr(identifier, "__name__", type(identifier).__name__)

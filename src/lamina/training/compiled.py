@@ -26,12 +26,12 @@ class CompiledModel:
     optimizer: Any = None
     loss: Any = None
     stop_training = False
+    compiled = False
+    run_eagerly = False
+    jit_compile = True
 
     def __init__(self) -> None:
-        self.compiled = False
-        self.run_eagerly = False
         self.steps_per_execution = 1
-        self.jit_compile = True
         self._compiled_loss: CompiledLoss | None = None
         self._compiled_metrics: CompiledMetrics | None = None
         self._loss_tracker: Any = None
@@ -238,7 +238,7 @@ def _mean(name: str) -> Any:
 def _check_names(loss: Any, *metric_groups: Any) -> None:
     """A misspelt name is an error of `compile`, not of `fit`."""
     for one in tree.flatten(loss):
-        if isinstance(one, str):
+        if isinstance(one, str) and CHOSEN_BY_TARGET.get(one.lower()) != "crossentropy":
             losses.get(one)
     for one in tree.flatten(list(metric_groups)):
         if isinstance(one, str) and one.lower() not in CHOSEN_BY_TARGET:

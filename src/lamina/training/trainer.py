@@ -105,9 +105,10 @@ class Trainer(CompiledModel):
         needs_shapes = self._compiled_metrics is not None and not self._compiled_metrics.built
         outputs = self._abstract_outputs(symbols, unbuilt) if unbuilt or needs_shapes else None
         if outputs is not None and y is not None and self._compiled_metrics is not None:
+            targets = tree_util.tree_map(_symbol, y)
             if self._compiled_loss is not None:
-                self._compiled_loss.build(outputs)
-            self._compiled_metrics.build(tree_util.tree_map(_symbol, y), outputs)
+                self._compiled_loss.build(targets, outputs)
+            self._compiled_metrics.build(targets, outputs)
         ready = all(each.built for each in layer._flatten_layers(include_self=False))
         if train and self.optimizer is not None and not self.optimizer.built and ready:
             self.optimizer.build(layer.trainable_variables)
@@ -282,11 +283,11 @@ class Trainer(CompiledModel):
     def train_on_batch(
         self, x: Any, y: Any = None, sample_weight: Any = None, class_weight: Any = None, return_dict: bool = False
     ) -> Any:
-        """One training step; metrics go on from the last `reset_metrics`."""
+        """One training step; loss and metrics of this batch alone."""
         return self._on_batch("train", x, y, sample_weight, class_weight, return_dict)
 
     def test_on_batch(self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False) -> Any:
-        """Loss and metrics of one batch; metrics go on from the last `reset_metrics`."""
+        """Loss and metrics of one batch alone."""
         return self._on_batch("test", x, y, sample_weight, None, return_dict)
 
     def predict_on_batch(self, x: Any) -> Any:
@@ -301,10 +302,11 @@ class Trainer(CompiledModel):
         source = make_source(x, y, sample_weight, batch_size=size, class_weight=class_weight, who=who)
         self._make_ready(source, train=phase == "train")
         if self.run_eagerly:
+            self.reset_metrics()
             logs = loop.eager_step(self, phase, source.peek())
         else:
             data = jax.device_put(source.peek())
-            kept = jax.device_get(self._launcher(phase).launch(data, None, 0, 1, size=size))
+            kept = jax.device_get(self._launcher(phase).launch(data, None, 0, 1, size=size, reset=True))
             logs = {name: values[0] for name, values in kept.items()}
         logs = loop.plain_logs(logs)
         return logs if as_dict else self._as_list(logs)
@@ -318,7 +320,7 @@ class Trainer(CompiledModel):
     # Inside --------------------------------------------------------------------------------------
 
     def _require_compiled(self, who: str) -> None:
-        if "compiled" not in self.__dict__:
+        if "_launchers" not in self.__dict__:
             raise RuntimeError(f"{type(self).__name__}: __init__ must call super().__init__() first.")
         own = (type(self).train_step, type(self).test_step) != (Trainer.train_step, Trainer.test_step)
         if not self.compiled and not own:

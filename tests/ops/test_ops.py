@@ -1,0 +1,208 @@
+"""What ops have in common: the arguments they take, the graph, masks, names, errors; and control flow."""
+
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import lamina
+from lamina import ops
+from lamina.core import masking
+from lamina.core.symbolic import KerasTensor
+from lamina.core.variable import Variable
+
+
+def test_namespaces_hold_ops_and_nothing_else():
+    modules = {"control", "ctc", "image", "linalg", "math", "nn", "numpy"}
+    names = {name for name in dir(ops) if name[0] != "_"}
+    assert all(getattr(ops, name).__name__ == f"lamina.ops.{name}" for name in modules)
+    assert all(callable(getattr(ops, name)) for name in names - modules)
+    assert ops.nn.relu is ops.relu and ops.numpy.sum is ops.sum and ops.linalg.inv is ops.inv
+
+
+def test_arguments_may_be_named_lists_numbers_numpy_arrays_and_variables():
+    x = Variable(np.array([1.0, 2.0], "float32"))
+    for second in ([3.0, 4.0], (3.0, 4.0), np.array([3.0, 4.0]), jnp.array([3.0, 4.0]), Variable([3.0, 4.0])):
+        np.testing.assert_allclose(ops.add(x1=x, x2=second), [4, 6])
+    np.testing.assert_allclose(ops.add(1, x), [2, 3])
+    np.testing.assert_allclose(ops.concatenate([x, [5.0], np.ones(1)]), [1, 2, 5, 1])
+    np.testing.assert_allclose(ops.sum([[1, 2], [3, 4]], axis=[0, 1]), 10)
+
+
+def test_a_number_takes_the_dtype_of_the_array():
+    assert ops.multiply(jnp.ones(2, "bfloat16"), 0.5).dtype == "bfloat16"
+    assert ops.where(jnp.array([True]), jnp.ones(1, "float16"), 0.0).dtype == "float16"
+
+
+def test_a_symbolic_tensor_among_any_arguments_makes_a_node():
+    x = KerasTensor((None, 3))
+    for out in (ops.add(x1=1.0, x2=x), ops.concatenate([np.ones((2, 3), "float32"), x]), ops.einsum("ij->ji", x)):
+        assert isinstance(out, KerasTensor)
+        assert [t is x for t in out._keras_history[0]._inbound_nodes[0].inputs] == [True]
+
+
+def test_masks_ride_on_elementwise_ops_only():
+    x, mask = jnp.ones((2, 3, 4)), jnp.array([[True, False, True], [True, True, False]])
+    masking.set_mask(x, mask)
+    for out in (
+        ops.add(x, 1),
+        ops.add(x1=1, x2=x),
+        ops.relu(x),
+        ops.softmax(x),
+        ops.cast(x, "float16"),
+        ops.clip(x, 0, 1),
+    ):
+        np.testing.assert_array_equal(masking.get_mask(out), mask)
+    for out in (ops.sum(x, -1), ops.reshape(x, (6, 4)), ops.transpose(x), ops.flip(x, 1), ops.cumsum(x)):
+        assert masking.get_mask(out) is None
+
+
+def test_shape_dtype_and_size_of_any_kind_of_tensor():
+    symbolic, variable = KerasTensor((None, 3)), Variable(np.zeros((2, 3), "int32"))
+    assert ops.shape(symbolic) == (None, 3) and ops.shape(variable) == (2, 3) and ops.shape([[1, 2]]) == (1, 2)
+    assert ops.dtype(symbolic) == "float32" and ops.dtype(variable) == "int32"
+    assert ops.ndim(symbolic) == 2 and ops.ndim(variable) == 2 and ops.size(jnp.zeros((2, 3))) == 6
+    assert ops.is_tensor(jnp.zeros(1)) and not ops.is_tensor(np.zeros(1)) and not ops.is_tensor(symbolic)
+
+
+def test_conversion_keeps_what_is_an_array_already():
+    x = jnp.ones(2)
+    assert ops.convert_to_tensor(x) is x
+    assert ops.convert_to_tensor([1, 2], dtype="float16").dtype == "float16"
+    numpy = ops.convert_to_numpy(Variable([1.0]))
+    assert type(numpy) is np.ndarray and numpy.flags.writeable
+    with pytest.raises(ValueError, match="sparse and ragged must not be set"):
+        ops.convert_to_tensor(x, sparse=True)
+
+
+def test_operators_of_symbolic_tensors_have_the_names_of_keras():
+    x, flag = KerasTensor((2, 2)), KerasTensor((2, 2), "bool")
+    made = {
+        "Add": 1 + x, "Subtract": x - 1, "Multiply": x * 2, "TrueDivide": x / 2, "FloorDivide": x // 2, "Mod": x % 2,
+        "Power": x**2, "Matmul": x @ x, "LogicalAnd": flag & flag, "LogicalOr": flag | flag, "LogicalXor": flag ^ flag,
+        "LogicalNot": ~flag, "Less": x < 1, "LessEqual": x <= 1, "Greater": x > 1, "GreaterEqual": x >= 1,
+        "NotEqual": x != 1, "Negative": -x, "Absolute": abs(x), "GetItem": x[0], "Reshape": x.reshape((4,)),
+        "Cast": x.astype("int32"), "Transpose": x.T, "Squeeze": KerasTensor((1, 2)).squeeze(),
+    }  # fmt: skip
+    assert {name: type(t._keras_history[0]).__name__ for name, t in made.items()} == {name: name for name in made}
+
+
+def test_cond_and_switch():
+    variable = Variable(3.0)
+    assert ops.cond(jnp.array(True), lambda: variable + 1, lambda: variable.value) == 4
+    assert ops.switch(5, [lambda x: x, lambda x: 2 * x], 4.0) == 8  # the index is moved into range
+
+
+def test_cond_inside_a_compiled_function_reads_variables():
+    variable = Variable(3.0)
+    compiled = lamina.core.transforms.jit(lambda flag: ops.cond(flag, lambda: variable * 2, lambda: variable * 1))
+    assert compiled(jnp.array(True)) == 6
+    variable.assign(5.0)
+    assert compiled(jnp.array(False)) == 5
+
+
+@pytest.mark.parametrize("limit, expected", [(None, (5, 10)), (2, (2, 1))])
+def test_while_loop(limit, expected):
+    found = ops.while_loop(lambda i, s: i < 5, lambda i, s: (i + 1, s + i), (0, 0), maximum_iterations=limit)
+    assert tuple(map(int, found)) == expected
+    assert int(ops.while_loop(lambda i: i < 5, lambda i: i + 2, 0)) == 6
+
+
+def test_loops_over_parts():
+    xs = jnp.arange(6.0).reshape(3, 2)
+    carry, ys = ops.scan(lambda c, x: (c + x.sum(), c), 0.0, xs, reverse=True)
+    assert carry == 15 and ys.tolist() == [14, 9, 0]
+    assert ops.fori_loop(0, 4, lambda i, v: v + i, 0) == 6
+    np.testing.assert_allclose(ops.map(lambda x: x * 2, xs), xs * 2)
+    np.testing.assert_allclose(ops.vectorized_map(jnp.sum, xs), [1, 5, 9])
+    np.testing.assert_allclose(ops.associative_scan(jnp.add, xs), jnp.cumsum(xs, 0))
+    with pytest.raises(ValueError, match="unroll must be"):
+        ops.scan(lambda c, x: (c, x), 0.0, xs, unroll=0)
+
+
+def test_loops_take_symbolic_tensors():
+    xs = KerasTensor((5, 2))
+    carry, ys = ops.scan(lambda c, x: (c + x, c * 2), KerasTensor((2,)), xs)
+    assert carry.shape == (2,) and ys.shape == (5, 2)
+    assert ops.map(jnp.sum, xs).shape == (5,)
+    assert ops.vectorized_map(lambda x: x[:1], xs).shape == (5, 1)
+
+
+def test_gradients_may_be_stopped_or_one_s_own():
+    variable = Variable(2.0)
+    assert jax.grad(lambda x: ops.stop_gradient(variable) * ops.stop_gradient(x) * x)(3.0) == 6
+
+    @ops.custom_gradient
+    def clipped(x):
+        return x**2, lambda upstream: upstream * 7
+
+    assert clipped(variable) == 4 and jax.grad(clipped)(3.0) == 7
+
+
+def test_jvp_takes_the_derivative_in_a_direction():
+    value, change = ops.jvp(lambda x, y: x * y, (2.0, 3.0), (1.0, 0.5))
+    assert value == 6 and change == 4
+
+
+def test_vectorize_takes_names_of_axes():
+    dot = ops.vectorize(jnp.dot, signature="(n),(n)->()")
+    assert dot(jnp.ones((4, 3)), jnp.ones(3)).shape == (4,)
+
+
+REFUSED = [
+    (
+        ops.conv,
+        (jnp.ones((1, 4, 4, 3)), jnp.ones((2, 2, 2, 4))),
+        "3 input channels must be a multiple of the kernel's 2",
+    ),
+    (ops.conv, (jnp.ones((1, 2, 2, 3)), jnp.ones((3, 3, 3, 4))), "inputs must be at least as large as the window"),
+    (ops.conv, (jnp.ones((1, 4, 4, 3)), jnp.ones((2, 2, 3, 4)), 1, "causal"), "padding must be 'valid' or 'same'"),
+    (ops.conv, (jnp.ones((1, 4, 4, 3)), jnp.ones((2, 2, 3, 4)), (1, 2, 3)), "strides must be 1 or 2 integers"),
+    (ops.depthwise_conv, (jnp.ones((1, 4, 4, 3)), jnp.ones((2, 2, 2, 1))), "must be the kernel's"),
+    (ops.conv_transpose, (jnp.ones((1, 4, 4, 3)), jnp.ones((2, 2, 4, 2))), "must be the kernel's last size"),
+    (ops.max_pool, (jnp.ones((1, 4, 4, 3)), (2, 2, 2)), "pool_size must be 1 or 2 integers"),
+    (ops.max_pool, (jnp.ones((1, 4, 4, 3)), 2, 2, "valid", "last"), "data_format: must be 'channels_first'"),
+    (ops.dot_product_attention, (jnp.ones((2, 3, 4)),) * 3, r"must be \(batch, time, heads, dim\)"),
+    (ops.binary_crossentropy, (jnp.ones(3), jnp.ones(4)), "must have one shape"),
+    (ops.sparse_categorical_crossentropy, (jnp.ones(3), jnp.ones((4, 2))), "without its last axis"),
+    (ops.normalize, (jnp.ones(3), -1, 0), "order must be an integer of at least 1"),
+    (ops.multi_hot, (jnp.ones(3, int),), "num_classes must be given"),
+    (ops.depth_to_space, (jnp.ones((1, 2, 2, 4)), 1), "block_size must be at least 2"),
+    (ops.ctc_decode, (jnp.ones((1, 2, 3)), [2], "best"), "strategy must be 'greedy' or 'beam_search'"),
+    (ops.segment_sum, (jnp.ones(3), jnp.zeros(3, int)), "num_segments must be given"),
+    (ops.fft, (jnp.ones(3),), r"must be a pair \(real, imaginary\)"),
+    (ops.stft, (jnp.ones(9), 8, 2, 4), "fft_length must be at least sequence_length"),
+    (ops.stft, (jnp.ones(9), 4, 0, 4), "sequence_stride must be an integer of at least 1"),
+    (ops.cholesky, (-jnp.eye(2),), "x must be positive definite"),
+    (ops.inv, (jnp.ones((2, 3)),), "must be square matrices"),
+    (ops.qr, (jnp.ones((2, 2)), "full"), "mode must be 'reduced' or 'complete'"),
+    (ops.scatter_update, (jnp.ones(3), [[0]], [1.0], "mean"), "reduction must be None, 'add'"),
+    (ops.rearrange, (jnp.ones((2, 3)), "a b -> a c"), "same names on both sides"),
+    (ops.rearrange, (jnp.ones((2, 3)), "(a b) c -> a b c"), "all but one of a, b must be given"),
+    (ops.searchsorted, (jnp.ones((2, 3)), 1.0), "must have one axis"),
+    (ops.pad, (jnp.ones(3), 1, "reflect", 0.0), "constant_values must be left out"),
+    (ops.image.resize, (jnp.ones((4, 4, 3)), (2, 2), "cubic"), "interpolation must be one of bilinear"),
+    (ops.image.resize, (jnp.ones((4, 4)), (2, 2)), "images must have 3 or 4 axes"),
+    (ops.image.pad_images, (jnp.ones((4, 4, 3)), 1), "exactly two of top_padding"),
+    (ops.image.crop_images, (jnp.ones((4, 4, 3)), 3, 0, 3, 0), "must be at least 0 for a size of 4"),
+]
+
+
+@pytest.mark.parametrize("op, args, message", REFUSED, ids=lambda v: getattr(v, "__name__", None))
+def test_what_cannot_be_is_refused_by_name(op, args, message):
+    with pytest.raises((ValueError, TypeError), match=message) as error:
+        op(*args)
+    assert "\n" not in str(error.value)
+    assert str(error.value).startswith(op.__name__)
+
+
+def test_ops_load_without_heavy_packages():
+    code = (
+        "import sys, types; package = types.ModuleType('lamina'); package.__path__ = sys.argv[1:]; "
+        "sys.modules['lamina'] = package; import lamina.ops; "
+        "assert not {'tensorflow', 'torch', 'keras', 'h5py', 'scipy.signal'} & set(sys.modules), sorted(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code, *lamina.__path__], check=True)
