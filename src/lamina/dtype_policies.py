@@ -1,9 +1,14 @@
 """Dtype policies, as `lamina.dtype_policies`."""
 
 from lamina.core.config import deserialize as _deserialize
-from lamina.core.config import serialize
+from lamina.core.config import serialize as _serialize
 from lamina.core.dtypes import DTypePolicy, FloatDTypePolicy
 from lamina.core.dtypes import get_policy as get
+
+
+def serialize(dtype_policy):
+    """The policy as JSON values."""
+    return _serialize(dtype_policy)
 
 
 def deserialize(config, custom_objects=None):

@@ -222,13 +222,13 @@ def _convolution() -> Iterator[Row]:
 
 def _pooling() -> Iterator[Row]:
     for kind in ("Max", "Average"):
-        yield _sequence(f"{kind}Pooling1D", {}, mask="ends")
+        yield _sequence(f"{kind}Pooling1D", {"pool_size": 2}, mask="ends")
         yield _sequence(f"{kind}Pooling1D", {"pool_size": 3, "strides": 1, "padding": "same"}, mask="ends")
-        yield _image(f"{kind}Pooling2D", {})
+        yield _image(f"{kind}Pooling2D", {"pool_size": 2})
         yield _image(f"{kind}Pooling2D", {"pool_size": (3, 2), "strides": (2, 3), "padding": "same"})
         yield _image_first(f"{kind}Pooling2D", {"pool_size": 3, "strides": 1, **FIRST})
         yield _volume(f"{kind}Pooling3D", {"pool_size": (2, 3, 2)})
-        yield _volume(f"{kind}Pooling3D", {"padding": "same"})
+        yield _volume(f"{kind}Pooling3D", {"pool_size": 2, "padding": "same"})
         yield _sequence(f"Global{kind}Pooling1D", {}, mask="ends")
         yield _sequence(f"Global{kind}Pooling1D", {"keepdims": True, **FIRST})
         yield _image(f"Global{kind}Pooling2D", {})
@@ -270,7 +270,8 @@ def _attention() -> Iterator[Row]:
     attention = functools.partial(Row, "MultiHeadAttention", inputs=Each([SEQUENCES, SEQUENCES]), mask="passes")
     yield attention({"num_heads": 2, "key_dim": 3}, free=(1,))
     yield attention({"num_heads": 2, "key_dim": 3}, call={"use_causal_mask": True}, free=(1,))
-    yield attention({"num_heads": 2, "key_dim": 3, "value_dim": 4, "output_shape": 7, "use_bias": False}, free=(1,))
+    yield attention({"num_heads": 2, "key_dim": 3, "output_shape": 7, "use_bias": False}, free=(1,))
+    yield attention({"num_heads": 2, "key_dim": 3, "value_dim": 4}, free=(1,))
     yield attention({"num_heads": 2, "key_dim": 3}, inputs=Each([SEQUENCES, (4, 3, 2), (4, 3, 5)]))
     yield attention({"num_heads": 2, "key_dim": 3, "sliding_window": 2})
     yield attention({"num_heads": 1, "key_dim": 3, "dropout": 0.5, "seed": 1}, noisy=True)

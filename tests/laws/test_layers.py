@@ -18,7 +18,6 @@ from lamina.core import masking
 from lamina.core.config import deserialize, serialize
 from tests.laws.descriptors import NOT_IN_ROWS, ROWS, Made
 
-HALF = {"mixed_float16": 0.01, "mixed_bfloat16": 0.06, "float16": 0.01, "bfloat16": 0.06}  # policy -> tolerance
 FIRST_OF_CLASS = list({row.layer: row for row in reversed(ROWS)}.values())[::-1]
 
 
@@ -53,7 +52,7 @@ def arrays(row, convert=jnp.asarray):
 def twin_of(row, layer, **more):
     """Another layer of the row with the same weights."""
     twin = row.make(**more)
-    call(row, twin)
+    twin(*row.symbolic(), **row.call)
     twin.set_weights(layer.get_weights())
     return twin
 
@@ -382,15 +381,20 @@ def test_training_draws_anew_each_time_and_alike_for_a_seed(row):
 
 
 @every
-@pytest.mark.parametrize("policy", HALF)
-def test_half_precision(row, policy):
-    layer = twin_of(row, built(row), dtype=policy)
-    compute = policy.removeprefix("mixed_")
-    fn, state = lamina.functional(layer)
-    result, _ = jax.jit(lambda state, args: fn(state, *args, **row.call))(state, arrays(row))
-    assert {str(x.dtype) for x in jax.tree.leaves(result)} == {compute}
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16", "float16", "bfloat16"])
+def test_half_precision_has_the_dtypes_of_its_policy(row, policy):
+    layer, compute = row.make(dtype=policy), policy.removeprefix("mixed_")
+    inferred = layer(*row.symbolic(), **row.call)
+    assert {x.dtype for x in jax.tree.leaves(inferred)} == {compute}
     assert {v.dtype for v in layer.weights} <= {"float32" if "mixed" in policy else compute}
-    assert_close(result, outputs(row), HALF[policy])
+
+
+@every
+@pytest.mark.parametrize(("policy", "tolerance"), [("float16", 0.01), ("mixed_bfloat16", 0.06)])
+def test_half_precision_comes_near_the_full_one(row, policy, tolerance):
+    fn, state = lamina.functional(twin_of(row, built(row), dtype=policy))
+    result, _ = jax.jit(lambda state, args: fn(state, *args, **row.call))(state, arrays(row))
+    assert_close(result, outputs(row), tolerance)
 
 
 @every

@@ -18,6 +18,8 @@ def same_in_both(program: Callable, *, rtol: float = 2e-5, atol: float = 2e-6) -
         program: a function of the library; it returns a structure of arrays, numbers, strings and `None`.
         rtol, atol: how far numbers may be apart.
     """
+    lamina.utils.clear_session()  # automatic names count from the start in both
+    keras.utils.clear_session()
     lamina.utils.set_random_seed(1)
     ours = program(lamina)
     with warnings.catch_warnings():

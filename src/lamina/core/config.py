@@ -31,6 +31,7 @@ class Configurable:
 
     _arguments: dict[type, tuple[tuple, dict]]  # class -> what its __init__ was given
     _omit_none: frozenset[str] = frozenset()  # arguments that the configuration leaves out while they are None
+    _further: tuple[str, ...] = ()  # attributes that the configuration holds besides the arguments
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -52,7 +53,7 @@ class Configurable:
         owner = next((c for c in mro[start:] if c in recorded and not _only_passes_on(c)), None)
         if owner is None or "_base_config" in owner.__dict__:
             return config
-        arguments = bound_arguments(owner, *recorded[owner])
+        arguments = bound_arguments(owner, *recorded[owner]) | dict.fromkeys(self._further)
         if not overriding and not _takes_any_keyword(owner):
             config = {key: value for key, value in config.items() if key in arguments}
         for name, value in arguments.items():

@@ -199,9 +199,9 @@ def vmap(fn: Callable, in_axes: Any = 0, out_axes: Any = 0, **options: Any) -> C
     return _with_state(transform, fn)
 
 
-def remat(fn: Callable, **options: Any) -> Callable:
+def remat(f: Callable, **options: Any) -> Callable:
     """`jax.checkpoint` for functions that read and write variables: recompute the inside in the backward pass."""
-    return _with_state(lambda pure: jax.checkpoint(pure, **options), fn)
+    return _with_state(lambda pure: jax.checkpoint(pure, **options), f)
 
 
 def scan(fn: Callable, init: Any, xs: Any = None, length: int | None = None, **options: Any) -> tuple[Any, Any]:

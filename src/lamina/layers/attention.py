@@ -33,6 +33,7 @@ class EinsumDense(Layer):
     """
 
     _omit_none = frozenset({"lora_rank", "lora_alpha", "gptq_unpacked_column_size"})
+    _further = ("activity_regularizer",)
 
     def __init__(
         self,
@@ -56,7 +57,7 @@ class EinsumDense(Layer):
         if lora_rank is not None or quantization_config is not None:
             raise NotImplementedError(f"{self._who()}: lora_rank and quantization_config are not there yet.")
         self.equation = equation
-        self.output_shape: Any = output_shape
+        self.output_shape: Any = (output_shape,) if isinstance(output_shape, int) else tuple(output_shape)
         self.activation = activations.get(activation)
         self.bias_axes = bias_axes
         self.kernel_initializer = initializers.get(kernel_initializer)
@@ -90,7 +91,7 @@ class EinsumDense(Layer):
         head, dots, tail = source.partition(".")
         sizes = dict(zip(head, input_shape))
         sizes.update(zip(reversed(tail), reversed(input_shape)))
-        wanted = self.output_shape if isinstance(self.output_shape, (list, tuple)) else (self.output_shape,)
+        wanted = self.output_shape
         letters = out.partition(".")[2] if out.startswith(".") else out.replace(".", "")[1:]
         if len(wanted) > len(letters) and dots:
             wanted = wanted[-len(letters) :]  # sizes of the axes in between are the input's
@@ -462,6 +463,8 @@ class AdditiveAttention(Attention):
         use_scale: whether the sum is weighted by a trained vector.
         dropout: the share of attention weights that training drops.
     """
+
+    _further = ("seed",)
 
     def __init__(self, use_scale: bool = True, dropout: float = 0.0, **kwargs: Any):
         super().__init__(use_scale=use_scale, dropout=dropout, **kwargs)

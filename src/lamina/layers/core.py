@@ -8,7 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from lamina import activations, constraints, initializers, regularizers
+from lamina import activations, constraints, initializers, ops, regularizers
 from lamina.core import config as configuration
 from lamina.core import dtypes, masking
 from lamina.core.symbolic import KerasTensor, Node
@@ -168,7 +168,7 @@ class Dense(Layer):
         self.input_spec = InputSpec(min_ndim=2, axes={-1: features})
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
-        outputs = jnp.matmul(inputs, self.kernel.value)
+        outputs = ops.matmul(inputs, self.kernel.value)
         if self.bias is not None:
             outputs = outputs + self.bias.value
         return self.activation(outputs)
@@ -189,6 +189,7 @@ class Embedding(Layer):
     """
 
     _omit_none = frozenset({"weights", "lora_rank", "lora_alpha"})
+    _further = ("activity_regularizer",)
 
     def __init__(
         self,

@@ -155,6 +155,8 @@ class LayerNormalization(Layer):
     Shapes: (batch, ..., features) -> the same.
     """
 
+    _further = ("rms_scaling",)
+
     def __init__(
         self,
         axis: int | Sequence[int] = -1,
@@ -169,7 +171,7 @@ class LayerNormalization(Layer):
         gamma_constraint: Any = None,
         **kwargs: Any,
     ):
-        self._rms_scaling = bool(kwargs.pop("rms_scaling", False))  # in files of older versions of Keras
+        self.rms_scaling = bool(kwargs.pop("rms_scaling", False))  # an older way to say RMSNormalization
         super().__init__(**kwargs)
         self.axis = axis if isinstance(axis, int) else list(axis)
         self.epsilon, self.center, self.scale = epsilon, center, scale
@@ -207,5 +209,5 @@ class LayerNormalization(Layer):
             beta=None if self.beta is None else self.beta.value,
             axis=self.axis,
             epsilon=self.epsilon,
-            rms_scaling=self._rms_scaling,
+            rms_scaling=self.rms_scaling,
         )

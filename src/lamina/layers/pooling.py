@@ -63,16 +63,40 @@ class MaxPooling2D(Pooling):
     rank, reduce = 2, staticmethod(ops.max_pool)
 
 
-class AveragePooling1D(Pooling):
+class AveragePooling(Pooling):
+    """The mean of each window; padding does not count.
+
+    Args:
+        pool_size: the size of a window: an integer, or one for each axis.
+        strides: from window to window, `pool_size` if not given.
+        padding: "valid" or "same".
+        data_format: where the channels are.
+    """
+
+    reduce = staticmethod(ops.average_pool)
+
+    def __init__(
+        self,
+        pool_size: int | Sequence[int],
+        strides: int | Sequence[int] | None = None,
+        padding: str = "valid",
+        data_format: str | None = None,
+        name: str | None = None,
+        **kwargs: Any,
+    ):
+        super().__init__(pool_size, strides, padding, data_format, name, **kwargs)
+
+
+class AveragePooling1D(AveragePooling):
     """The mean of each window in time; padding does not count."""
 
-    rank, reduce = 1, staticmethod(ops.average_pool)
+    rank = 1
 
 
-class AveragePooling2D(Pooling):
+class AveragePooling2D(AveragePooling):
     """The mean of each window of an image; padding does not count."""
 
-    rank, reduce = 2, staticmethod(ops.average_pool)
+    rank = 2
 
 
 class GlobalPooling(Spatial):
@@ -146,10 +170,10 @@ class MaxPooling3D(Pooling):
     rank, reduce = 3, staticmethod(ops.max_pool)
 
 
-class AveragePooling3D(Pooling):
+class AveragePooling3D(AveragePooling):
     """The mean of each window of a volume; padding does not count."""
 
-    rank, reduce = 3, staticmethod(ops.average_pool)
+    rank = 3
 
 
 class GlobalMaxPooling3D(GlobalPooling):

@@ -6,7 +6,6 @@ recurrent product is left for the loop. It is compiled once for each rule and sh
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -33,13 +32,17 @@ class Rule(NamedTuple):
     @property
     def is_pure(self) -> bool:
         """Whether the activations are functions of the library or of JAX; others may read what may change."""
-        own = (self.activation, self.recurrent_activation)
-        return all(hasattr(fn, "__name__") and fn.__module__.partition(".")[0] in ("lamina", "jax") for fn in own)
+        return all(map(_is_pure, (self.activation, self.recurrent_activation)))
 
     def split(self, kernel: Any, masks: Sequence[Any] | None) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
         """The recurrent kernel and its dropout: what acts on the output before, and the rest."""
         columns, masks = self.at_once * kernel.shape[0], masks or []
         return (kernel[:, :columns], masks[: self.at_once]), (kernel[:, columns:], masks[self.at_once :])
+
+
+def _is_pure(fn: Callable) -> bool:
+    package = (getattr(fn, "__module__", None) or "").partition(".")[0]
+    return hasattr(fn, "__name__") and getattr(fn, "__self__", None) is None and package in ("lamina", "jax")
 
 
 def product(x: Any, kernel: Any, masks: Sequence[Any] | None = None) -> Any:
@@ -91,7 +94,6 @@ def _hold(keep: Any, new: Sequence[Any], old: Sequence[Any]) -> list[Any]:
     return [jnp.where(keep[:, None], n, o) for n, o in zip(new, old)]
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1, 2))
 def _carry(
     rule: Rule, sequences: bool, unroll: bool, weights: tuple, x: Any, states: list[Any], keep: Any, masks: Any
 ) -> tuple[list[Any], Any]:
@@ -112,7 +114,10 @@ def _carry(
     )
 
 
-@_carry.defjvp
+_carry_fast = jax.custom_jvp(_carry, nondiff_argnums=(0, 1, 2))
+
+
+@_carry_fast.defjvp
 def _carry_jvp(rule: Rule, sequences: bool, unroll: bool, primals: tuple, tangents: tuple) -> tuple[Any, Any]:
     """The derivative, which is linear in `tangents`; XLA gets the gradient from it, read backwards.
 
@@ -175,7 +180,8 @@ def scan(
     keep = None if mask is None else jnp.swapaxes(mask, 0, 1)
     unroll = unroll and isinstance(x.shape[0], int)  # while shapes are inferred, the number of steps may be a symbol
     recurrent = (recurrent_kernel, recurrent_bias)
-    last, outputs = _carry(rule, sequences, unroll, recurrent, x, list(states), keep, dropout[1])
+    carry = _carry_fast if rule.is_pure else _carry  # a rule of derivatives sees no weights but those it is given
+    last, outputs = carry(rule, sequences, unroll, recurrent, x, list(states), keep, dropout[1])
     if not sequences:
         outputs, keep = last[0][None], None if keep is None else keep[-1:]
     if zero and keep is not None:

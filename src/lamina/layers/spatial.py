@@ -23,7 +23,7 @@ class Spatial(Layer):
         if cls.rank > 1 and "__init__" not in cls.__dict__:
             signature = inspect.signature(cls.__init__)
             parameters = [
-                p.replace(default=(p.default,) * cls.rank) if p.name in cls.per_axis and p.default is not None else p
+                p.replace(default=(p.default,) * cls.rank) if p.name in cls.per_axis and p.default is not p.empty else p
                 for p in list(signature.parameters.values())[1:]
             ]
             cls.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]

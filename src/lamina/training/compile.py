@@ -107,12 +107,25 @@ class CompiledLoss:
             if loss is None:
                 continue
             _check_target(name, target, output)
-            value = loss(target, output, weight)
+            value = _value(loss, name, target, output, weight)
             if self.metrics:
                 next(trackers).update_state(value, sample_weight=_rows(output))
             value = value if scale is None else value * scale
             total = value if total is None else total + value
         return total
+
+
+def _value(loss: Any, name: str, target: Any, output: Any, weight: Any) -> Any:
+    try:
+        return loss(target, output, weight)
+    except (TypeError, ValueError) as error:
+        given, wanted = np.shape(target), np.shape(output)
+        if given == wanted:
+            raise
+        raise ValueError(
+            f'loss "{loss.name}": y for output "{name}" must fit its shape {wanted}, got {given}: '
+            f"{str(error).splitlines()[0]}"
+        ) from error
 
 
 def _as_loss(chosen: Any, given: Any) -> Any:

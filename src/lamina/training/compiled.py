@@ -114,14 +114,19 @@ class CompiledModel:
     def compute_loss(
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
     ) -> Any:
-        """The loss of a batch: the compiled losses and those that layers add. Override for a loss of one's own."""
-        del x, training
+        """The loss of a batch: the compiled losses and those that layers add. Override for a loss of one's own.
+
+        `None` where there is none and no training to do.
+        """
+        del x
         parts = []
         if self._compiled_loss is not None:
             value = self._compiled_loss(y, y_pred, sample_weight)
             if value is not None:
                 parts.append(value)
         parts.extend(jnp.asarray(extra, "float32").astype(jnp.result_type(extra)) for extra in self.losses)  # type: ignore[attr-defined]
+        if not parts and not training:
+            return None
         if not parts:
             raise ValueError(f"{self._who()}: compile must be given a loss, or layers must add one.")  # type: ignore[attr-defined]
         return sum(parts[1:], parts[0])

@@ -249,7 +249,8 @@ class Runner:
         if self.data is None:
             logs = eager_epoch(self.model, self.phase, self.source, self.callbacks, epoch)
         else:
-            logs = run_epoch(self.launcher, self.data, self.callbacks, self.phase, epoch, self.pace)
+            with self.launcher.interrupts:
+                logs = run_epoch(self.launcher, self.data, self.callbacks, self.phase, epoch, self.pace)
         return plain_logs(logs)
 
 

@@ -8,6 +8,8 @@ executable serves any number of steps. The values are donated: they come back as
 from __future__ import annotations
 
 import inspect
+import signal
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
@@ -116,6 +118,47 @@ def _suffers_in_loops(jaxpr: Any) -> bool:
     return "conv_general_dilated" in names or any(map(_suffers_in_loops, inner))
 
 
+class Interrupts:
+    """Ctrl-C waits until a launch is over: in it, variables' arrays are given away and their successors not there yet.
+
+    `with interrupts:` takes the place of the program's own handlers; between `hold` and `release` a signal waits, but
+    a second one does not.
+    """
+
+    def __init__(self) -> None:
+        self._handlers: dict[int, Callable] = {}
+        self._held = False
+        self._waiting: list[tuple[int, Any]] = []
+
+    def __enter__(self) -> None:
+        if threading.current_thread() is threading.main_thread():  # where handlers run
+            for number in (signal.SIGINT, signal.SIGTERM):
+                handler = signal.getsignal(number)
+                if callable(handler) and handler != self._take:  # an interrupt may have come while it was taken off
+                    self._handlers[number] = handler
+                    signal.signal(number, self._take)
+
+    def __exit__(self, *error: Any) -> None:
+        for number, handler in self._handlers.items():
+            if signal.getsignal(number) == self._take:
+                signal.signal(number, handler)
+
+    def _take(self, number: int, frame: Any) -> None:
+        if self._held and not self._waiting:
+            self._waiting.append((number, frame))
+        else:
+            self._handlers[number](number, frame)
+
+    def hold(self) -> None:
+        self._held = True
+
+    def release(self) -> None:
+        self._held = False
+        if self._waiting:
+            number, frame = self._waiting.pop()
+            self._handlers[number](number, frame)
+
+
 class Launcher:
     """Runs a model's step over ranges of batches, many steps a launch.
 
@@ -133,6 +176,8 @@ class Launcher:
         self._run: Any = None
         self._ahead: dict[Any, Future] = {}
         self._seen: set[Any] = set()
+        self.interrupts = Interrupts()
+        self.proven = False  # whether a launch has gone well
         self.seconds_a_step: float | None = None  # what the loop measured
 
     def refresh(self) -> None:
@@ -162,15 +207,19 @@ class Launcher:
         while done < count:
             values = tuple(v._raw() for v in self._variables)
             arguments = (values, data, order, first + done * size, count - done, reset and done == 0)
+            self.interrupts.hold()
             try:
                 after, logs = self._call(key, arguments, size, capacity)
+                for variable, value in zip(self._variables, after):
+                    variable._value = value
             except FoundVariables as error:
                 self._extra.extend(error.variables)
                 self._run = None
                 self.refresh()
                 continue
-            for variable, value in zip(self._variables, after):
-                variable._value = value
+            finally:
+                self.interrupts.release()
+            self.proven = True
             kept = [*kept, logs][-capacity:]
             done = done + 1 if self._run.one_at_a_time else count
         return kept[0] if len(kept) == 1 else {k: jnp.concatenate([logs[k] for logs in kept]) for k in kept[0]}

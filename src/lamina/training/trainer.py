@@ -66,8 +66,8 @@ class Trainer(CompiledModel):
         """Loss and metrics of a batch, without training."""
         x, y, sample_weight = unpack_x_y_sample_weight(data)
         y_pred = self._call_model(x, training=False)
-        if self._compiled_loss is not None or self.losses:  # type: ignore[attr-defined]
-            loss = self._loss_of(x, y, y_pred, sample_weight, training=False)
+        loss = self._loss_of(x, y, y_pred, sample_weight, training=False)
+        if loss is not None:
             self._loss_tracker.update_state(loss, sample_weight=_batch_rows(x))
         return self.compute_metrics(x, y, y_pred, sample_weight)
 
@@ -305,8 +305,9 @@ class Trainer(CompiledModel):
             self.reset_metrics()
             logs = loop.eager_step(self, phase, source.peek())
         else:
-            data = jax.device_put(source.peek())
-            kept = jax.device_get(self._launcher(phase).launch(data, None, 0, 1, size=size, reset=True))
+            data, launcher = jax.device_put(source.peek()), self._launcher(phase)
+            with launcher.interrupts:
+                kept = jax.device_get(launcher.launch(data, None, 0, 1, size=size, reset=True))
             logs = {name: values[0] for name, values in kept.items()}
         logs = loop.plain_logs(logs)
         return logs if as_dict else self._as_list(logs)

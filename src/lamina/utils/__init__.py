@@ -7,7 +7,6 @@ from lamina.callbacks.progress import (
     enable_interactive_logging,
     is_interactive_logging_enabled,
 )
-from lamina.core.config import deserialize as deserialize_keras_object
 from lamina.core.config import serialize as serialize_keras_object
 from lamina.core.dtypes import standardize_dtype
 from lamina.core.registry import (
@@ -20,6 +19,7 @@ from lamina.core.registry import (
 from lamina.core.registry import CustomObjectScope as custom_object_scope
 from lamina.core.symbolic import is_keras_tensor
 from lamina.random import set_global_seed as set_random_seed
+from lamina.saving import deserialize_keras_object
 from lamina.training.data import pack_x_y_sample_weight, unpack_x_y_sample_weight
 from lamina.training.stream import PyDataset
 from lamina.training.stream import PyDataset as Sequence
