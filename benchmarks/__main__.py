@@ -33,7 +33,7 @@ def main() -> None:
     about, watch = machine(), Watch()
     console.print(about, style="dim", highlight=False)
     results = measure(args.workloads, args.peers, args.quick, args.rounds, console)
-    report = tables(results, args.peers)
+    report = tables(results, args.peers, args.quick)
     notes = [*watch.notes(), *failures(results)]
     print_tables(report, notes, console)
     if args.json:
@@ -129,7 +129,8 @@ def whole_process(peer: str) -> dict:
 def worker(command: list[str], peer: str, folder: str):
     """Run one worker, untouched by the user's own settings; its outcome, and its error if any."""
     settings = ("JAX_", "KERAS_", "TF_", "XLA_")
-    env = {key: value for key, value in os.environ.items() if not key.startswith(settings)}
+    kept = {"JAX_PLATFORMS"}  # which device to use is the user's choice
+    env = {key: value for key, value in os.environ.items() if key in kept or not key.startswith(settings)}
     env |= {"KERAS_HOME": folder, "TF_CPP_MIN_LOG_LEVEL": "3"}
     if peer == "lamina":  # it keeps compiled code between runs by default: here, in a folder of its own
         env["JAX_COMPILATION_CACHE_DIR"] = folder

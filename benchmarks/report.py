@@ -25,9 +25,7 @@ ROWS = {
     "to_evaluation": "start to evaluation",
 }
 PROCESS_ROWS = {"cold": "first run", "warm": "every later run"}
-TITLES = {name: workload.title for name, workload in WORKLOADS.items()} | {
-    "process": "A whole process: import, 20 epochs of the linear classifier, prediction, exit"
-}
+PROCESS = f"A whole process: import, {WORKLOADS['linear'].epochs} epochs of the linear classifier, prediction, exit"
 NOTE = "A ratio is to lamina's value in the same row: 3.0x means that lamina needs a third."
 
 
@@ -48,13 +46,16 @@ class Table:
     rows: tuple[tuple[str, tuple[Cell, ...]], ...]
 
 
-def tables(results: dict, peers) -> list[Table]:
+def tables(results: dict, peers, quick: bool) -> list[Table]:
     """One table for each workload, and a last one of the steady epochs."""
     found = []
     for name, by_peer in results.items():
-        labels = PROCESS_ROWS if name == "process" else ROWS
+        if name == "process":
+            title, labels = PROCESS, PROCESS_ROWS
+        else:
+            title, labels = WORKLOADS[name].title.format(rows=WORKLOADS[name].size(quick)), ROWS
         rows = tuple((label, cells(by_peer, peers, key)) for key, label in labels.items())
-        found.append(Table(TITLES[name], tuple(peers), rows))
+        found.append(Table(title, tuple(peers), rows))
     trained = {name: by_peer for name, by_peer in results.items() if name != "process"}
     if len(trained) > 1:
         rows = [(name, cells(by_peer, peers, "steady_epoch")) for name, by_peer in trained.items()]

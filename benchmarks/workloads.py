@@ -29,9 +29,13 @@ class Workload:
     loss: str = "sparse_categorical_crossentropy"
     metrics: tuple[str, ...] = ("accuracy",)
 
+    def size(self, quick: bool) -> int:
+        """How many rows there are."""
+        return self.quick_rows if quick else self.rows
+
     def arrays(self, quick: bool) -> Arrays:
         """The rows, the same in each process."""
-        return self.data(np.random.default_rng(0), self.quick_rows if quick else self.rows)
+        return self.data(np.random.default_rng(0), self.size(quick))
 
 
 # ---- data --------------------------------------------------------------------------------------------------
@@ -257,29 +261,29 @@ def resnet_twin(torch):
 
 WORKLOADS = {
     "linear": Workload(
-        "Linear classifier: Dense(1) on 1,400 points, batch 16",
+        "Linear classifier: Dense(1) on {rows:,} points, batch 16",
         linear, linear_twin, clouds, rows=1400, quick_rows=1400, batch=16, epochs=20,
         optimizer="rmsprop", loss="mean_squared_error", metrics=(),
     ),
     "mlp": Workload(
-        "MLP 784-512-10 on 60,000 rows, batch 128",
-        mlp, mlp_twin, pictures(784), rows=60000, quick_rows=12000, batch=128, epochs=4,
+        "MLP 784-512-10 on {rows:,} rows, batch 128",
+        mlp, mlp_twin, pictures(784), rows=60000, quick_rows=12000, batch=128, epochs=3,
     ),
     "convnet": Workload(
-        "Convnet (Conv 32, Conv 64, dropout) on 6,000 images of 28x28x1, batch 128",
+        "Convnet (Conv 32, Conv 64, dropout) on {rows:,} images of 28x28x1, batch 128",
         convnet, convnet_twin, pictures(28, 28, 1), rows=6000, quick_rows=1500, batch=128, epochs=4,
     ),
     "lstm": Workload(
-        "Embedding and LSTM(64) on 2,000 sentences of 100 words, batch 32",
+        "Embedding and LSTM(64) on {rows:,} sentences of 100 words, batch 32",
         lstm, lstm_twin, sentences(100, 2), rows=2000, quick_rows=320, batch=32, epochs=3,
         loss="binary_crossentropy",
     ),
     "transformer": Workload(
-        "Transformer encoder (2 blocks, width 128, 4 heads) on 640 texts of 128 tokens, batch 32",
+        "Transformer encoder (2 blocks, width 128, 4 heads) on {rows:,} texts of 128 tokens, batch 32",
         transformer, transformer_twin, sentences(128, 10), rows=640, quick_rows=160, batch=32, epochs=4,
     ),
     "resnet": Workload(
-        "Small ResNet (batch normalization) on 1,000 images of 32x32x3, batch 64",
+        "Small ResNet (batch normalization) on {rows:,} images of 32x32x3, batch 64",
         resnet, resnet_twin, pictures(32, 32, 3), rows=1000, quick_rows=320, batch=64, epochs=4,
     ),
 }  # fmt: skip

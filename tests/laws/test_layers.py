@@ -16,7 +16,7 @@ import lamina
 from lamina import layers
 from lamina.core import masking
 from lamina.core.config import deserialize, serialize
-from tests.laws.descriptors import NOT_IN_ROWS, ROWS, Made
+from tests.laws.descriptors import ROWS, Made
 
 FIRST_OF_CLASS = list({row.layer: row for row in reversed(ROWS)}.values())[::-1]
 
@@ -79,12 +79,6 @@ def described(variables):
 
 
 # The table ----------------------------------------------------------------------------------------------------------
-
-
-def test_every_public_layer_has_a_row():
-    public = {getattr(layers, name) for name in set(layers.__all__) - NOT_IN_ROWS}
-    public = {member for member in public if isinstance(member, type)}
-    assert public == {getattr(layers, row.layer) for row in ROWS}
 
 
 def test_rows_differ():

@@ -53,7 +53,9 @@ def test_a_loss_without_reduction_is_averaged():
 )
 @pytest.mark.parametrize("name", ["accuracy", "acc", "Accuracy"])
 def test_accuracy_means_that_of_the_targets(targets, outputs, meant, name):
-    logs = compiled(outputs, loss="crossentropy", metrics=[name, meant]).evaluate(X, targets * 1.0, verbose=0, return_dict=True)
+    logs = compiled(outputs, loss="crossentropy", metrics=[name, meant]).evaluate(
+        X, targets * 1.0, verbose=0, return_dict=True
+    )
     assert logs[name] == logs[meant] > 0
 
 

@@ -169,9 +169,7 @@ def test_evaluate_does_not_change_weights_or_statistics():
 
 def test_a_stream_of_batches_of_several_sizes_is_evaluated_row_by_row(model):
     batches = [(X[:5], Y[:5]), (X[5:7], Y[5:7]), (X[7:], Y[7:])]
-    np.testing.assert_allclose(
-        model.evaluate(iter(batches), verbose=0), model.evaluate(X, Y, verbose=0), rtol=1e-5
-    )
+    np.testing.assert_allclose(model.evaluate(iter(batches), verbose=0), model.evaluate(X, Y, verbose=0), rtol=1e-5)
 
 
 def test_predict_on_batch_is_the_call(model):

@@ -108,9 +108,11 @@ def find(path: str, name: str, kind: str, *, aliases: Mapping[str, str] | None =
     matches = [n for n in names if _folded(n) == _folded(target)]
     if matches:  # a class and a function of one name: the class takes a configuration
         return getattr(module, sorted(matches)[0])
-    known = {_folded(n): n for n in sorted(names)} | {n: n for n in aliases or {}}
-    near = difflib.get_close_matches(_folded(name), known, 1, 0.5)
-    hint = f" Did you mean {known[near[0]]!r}?" if near else ""
+    known = [*sorted(names), *(aliases or {})]
+    near = difflib.get_close_matches(_folded(name), {_folded(n) for n in known}, 1, 0.5)
+    spelt = [n for n in known if near and _folded(n) == near[0]]  # in snake or camel case, as what was given
+    closest = max(spelt, key=lambda n: difflib.SequenceMatcher(None, name, n).ratio(), default=None)
+    hint = f" Did you mean {closest!r}?" if closest else ""
     raise ValueError(
         f"{kind} {name!r}: must be a name in lamina.{path}, or one registered with "
         f"@lamina.saving.register_keras_serializable() or custom_objects.{hint}"

@@ -26,6 +26,8 @@ _PROBES = (120, 240)
 class KerasTensor:
     """A stand-in for an array: a shape, in which `None` is any size, and a dtype."""
 
+    __array_priority__ = 100  # `array * tensor` asks the tensor
+
     def __init__(
         self,
         shape: Iterable[int | None],

@@ -101,6 +101,8 @@ class Variable:
         name: unique if not given.
     """
 
+    __array_priority__ = 100  # NumPy's arrays leave `array * variable` to the variable
+
     name: str = ""
     path: str = ""  # the names of the layers around it, and its own
     shape: tuple[int, ...] = ()
@@ -112,6 +114,8 @@ class Variable:
     regularizer: Any = None  # added to the loss
     constraint: Any = None  # applied to each new value after an optimizer's step
     overwrite_with_gradient: bool = False  # the gradient itself is the new value
+
+    __array_priority__ = 100  # `array * variable` asks the variable
 
     def __init__(
         self,

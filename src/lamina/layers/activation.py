@@ -7,10 +7,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from lamina import activations, constraints, initializers, regularizers
 from lamina.layer import InputSpec, Layer
+from lamina.layers import arguments
 
 
 class Elementwise(Layer):
@@ -20,14 +20,6 @@ class Elementwise(Layer):
         super().__init__(**kwargs)
         self.supports_masking = True
         self.built = True
-
-    def _require(self, condition: bool, name: str, rule: str, given: Any) -> None:
-        if not condition:
-            raise ValueError(f"{self._who()}: {name} must be {rule}, got {given!r}.")
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
 
 
 class Activation(Elementwise):
@@ -58,12 +50,10 @@ class ReLU(Elementwise):
         self, max_value: float | None = None, negative_slope: float = 0.0, threshold: float = 0.0, **kwargs: Any
     ):
         super().__init__(**kwargs)
-        self._require(
-            max_value is None or (_is_number(max_value) and max_value >= 0), "max_value", "None or >= 0", max_value
-        )
-        for name, value in (("negative_slope", negative_slope), ("threshold", threshold)):
-            self._require(_is_number(value) and value >= 0, name, ">= 0", value)
-        self.max_value, self.negative_slope, self.threshold = max_value, negative_slope, threshold
+        who = self._who()
+        self.max_value = None if max_value is None else arguments.number(who, "max_value", max_value, 0)
+        self.negative_slope = arguments.number(who, "negative_slope", negative_slope, 0)
+        self.threshold = arguments.number(who, "threshold", threshold, 0)
 
     def call(self, inputs: Any) -> Any:
         return activations.relu(inputs, self.negative_slope, self.max_value, self.threshold)
@@ -79,8 +69,7 @@ class LeakyReLU(Elementwise):
     def __init__(self, negative_slope: float = 0.3, **kwargs: Any):
         negative_slope = kwargs.pop("alpha", negative_slope)
         super().__init__(**kwargs)
-        self._require(_is_number(negative_slope) and negative_slope >= 0, "negative_slope", ">= 0", negative_slope)
-        self.negative_slope = negative_slope
+        self.negative_slope = arguments.number(self._who(), "negative_slope", negative_slope, 0)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "negative_slope": self.negative_slope}
@@ -98,8 +87,7 @@ class ELU(Elementwise):
 
     def __init__(self, alpha: float = 1.0, **kwargs: Any):
         super().__init__(**kwargs)
-        self._require(_is_number(alpha), "alpha", "a number", alpha)
-        self.alpha = alpha
+        self.alpha = arguments.number(self._who(), "alpha", alpha)
 
     def call(self, inputs: Any) -> Any:
         return activations.elu(inputs, alpha=self.alpha)

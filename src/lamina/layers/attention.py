@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from lamina import activations, constraints, initializers, regularizers
 from lamina.core import masking
 from lamina.layer import InputSpec, Layer
+from lamina.layers import arguments
 from lamina.layers.activation import Softmax
 from lamina.layers.regularization import Dropout
 
@@ -206,20 +207,20 @@ class MultiHeadAttention(Layer):
         self._query_dense: Any = None
         self._key_dense: Any = None
         self._value_dense: Any = None
-        value_dim = key_dim if value_dim is None else value_dim
-        for name, value in (("num_heads", num_heads), ("key_dim", key_dim), ("value_dim", value_dim)):
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"{self._who()}: {name} must be a positive integer, got {value!r}.")
-        if sliding_window is not None and (not isinstance(sliding_window, int) or sliding_window < 1):
-            raise ValueError(f"{self._who()}: sliding_window must be a positive integer, got {sliding_window!r}.")
+        who = self._who()
+        self.num_heads = arguments.integer(who, "num_heads", num_heads)
+        self.key_dim = arguments.integer(who, "key_dim", key_dim)
+        self.value_dim = self.key_dim if value_dim is None else arguments.integer(who, "value_dim", value_dim)
+        self.sliding_window, self.flash_attention = sliding_window, None
+        if sliding_window is not None:
+            self.sliding_window = arguments.integer(who, "sliding_window", sliding_window)
+        self.dropout = arguments.number(who, "dropout", dropout, 0, 1)
         if use_gate:
-            raise NotImplementedError(f"{self._who()}: use_gate must be False; gated attention is not there yet.")
-        self.num_heads, self.key_dim, self.value_dim = num_heads, key_dim, value_dim
-        self.dropout, self.use_bias, self.use_gate, self.seed = dropout, use_bias, use_gate, seed
+            raise NotImplementedError(f"{who}: use_gate must be False; gated attention is not there yet.")
+        self.use_bias, self.use_gate, self.seed = use_bias, use_gate, seed
         self.output_shape: Any = (output_shape,) if isinstance(output_shape, int) else output_shape
         axes = (attention_axes,) if isinstance(attention_axes, int) else attention_axes
         self.attention_axes: Any = axes and tuple(axes)
-        self.sliding_window, self.flash_attention = sliding_window, None
         self.kernel_initializer = initializers.get(kernel_initializer)
         self.bias_initializer = initializers.get(bias_initializer)
         self.kernel_regularizer = regularizers.get(kernel_regularizer)
@@ -402,7 +403,8 @@ class Attention(Layer):
         super().__init__(**kwargs)
         if score_mode not in ("dot", "concat"):
             raise ValueError(f"{self._who()}: score_mode must be 'dot' or 'concat', got {score_mode!r}.")
-        self.use_scale, self.score_mode, self.dropout, self.seed = use_scale, score_mode, dropout, seed
+        self.dropout = arguments.number(self._who(), "dropout", dropout, 0, 1)
+        self.use_scale, self.score_mode, self.seed = use_scale, score_mode, seed
         self._dropout_layer = Dropout(dropout, seed=seed, dtype=self.dtype_policy)
         self.supports_masking = True
 

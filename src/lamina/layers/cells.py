@@ -297,13 +297,14 @@ class GRUCell(Cell):
 
     @staticmethod
     def join(x: Any, v: Any) -> Any:
-        gates = 2 * (x.shape[-1] // 3)  # the candidate's two parts meet behind the reset gate
-        return jnp.concatenate([x[..., :gates] + v[..., :gates], x[..., gates:], v[..., gates:]], axis=-1)
+        x_zr, x_h = jnp.split(x, [2 * (x.shape[-1] // 3)], axis=-1)
+        v_zr, v_h = jnp.split(v, [x_zr.shape[-1]], axis=-1)
+        return jnp.concatenate([x_h, x_zr + v_zr, v_h], axis=-1)  # the candidate's two parts meet behind the reset gate
 
     @staticmethod
     def gates_of(rule: Rule, joined: Any, states: Sequence[Any], rest: tuple[Any, Any]) -> list[Any]:
         h = states[0]
-        z, r, x_h, *h_h = jnp.split(joined, joined.shape[-1] // h.shape[-1], axis=-1)
+        x_h, z, r, *h_h = jnp.split(joined, joined.shape[-1] // h.shape[-1], axis=-1)
         z, r = rule.recurrent_activation(z), rule.recurrent_activation(r)
         candidate = rule.activation(x_h + (r * h_h[0] if h_h else product(r * h, *rest)))
         return [z * h + (1 - z) * candidate]

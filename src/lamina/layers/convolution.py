@@ -7,6 +7,7 @@ from typing import Any
 
 from lamina import activations, constraints, initializers, ops, regularizers
 from lamina.layer import InputSpec
+from lamina.layers import arguments
 from lamina.layers.spatial import Spatial
 
 PADDINGS = ("valid", "same", "causal")
@@ -54,7 +55,8 @@ class Convolution(Spatial):
         **kwargs: Any,
     ):
         super().__init__(activity_regularizer=activity_regularizer, **kwargs)
-        self.filters, self.groups = filters, groups
+        self.filters = arguments.integer(self._who(), "filters", filters)
+        self.groups = arguments.integer(self._who(), "groups", groups)
         self.kernel_size = self._sizes("kernel_size", kernel_size)
         self.strides = self._sizes("strides", strides)
         self.dilation_rate = self._sizes("dilation_rate", dilation_rate)
@@ -72,10 +74,6 @@ class Convolution(Spatial):
 
     def _check_arguments(self, padding: Any) -> None:
         who = self._who()
-        for name in ("filters", "groups"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"{who}: {name} must be a positive integer, got {value!r}.")
         if self.filters % self.groups:
             raise ValueError(f"{who}: filters must be a multiple of groups={self.groups}, got {self.filters}.")
         allowed = PADDINGS if self.rank == 1 else PADDINGS[:2]

@@ -13,6 +13,7 @@ from lamina.core import config as configuration
 from lamina.core import dtypes, masking
 from lamina.core.symbolic import KerasTensor, Node
 from lamina.layer import InputSpec, Layer
+from lamina.layers import arguments
 
 
 class InputLayer(Layer):
@@ -128,11 +129,9 @@ class Dense(Layer):
         **kwargs: Any,
     ):
         super().__init__(activity_regularizer=activity_regularizer, **kwargs)
-        if not isinstance(units, (int, np.integer)) or units <= 0:
-            raise ValueError(f"{self._who()}: units must be a positive integer, got {units!r}.")
+        self.units = arguments.integer(self._who(), "units", units)
         if lora_rank is not None or quantization_config is not None:
             raise NotImplementedError(f"{self._who()}: lora_rank and quantization_config are not there yet.")
-        self.units = int(units)
         self.activation = activations.get(activation)
         self.use_bias = use_bias
         self.kernel_initializer = initializers.get(kernel_initializer)
@@ -206,12 +205,10 @@ class Embedding(Layer):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        for name, size in (("input_dim", input_dim), ("output_dim", output_dim)):
-            if not isinstance(size, (int, np.integer)) or size <= 0:
-                raise ValueError(f"{self._who()}: {name} must be a positive integer, got {size!r}.")
+        self.input_dim = arguments.integer(self._who(), "input_dim", input_dim)
+        self.output_dim = arguments.integer(self._who(), "output_dim", output_dim)
         if lora_rank is not None or quantization_config is not None:
             raise NotImplementedError(f"{self._who()}: lora_rank and quantization_config are not there yet.")
-        self.input_dim, self.output_dim = int(input_dim), int(output_dim)
         self.embeddings_initializer = initializers.get(embeddings_initializer)
         self.embeddings_regularizer = regularizers.get(embeddings_regularizer)
         self.embeddings_constraint = constraints.get(embeddings_constraint)

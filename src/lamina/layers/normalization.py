@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from lamina import constraints, initializers, ops, regularizers
 from lamina.layer import InputSpec, Layer
+from lamina.layers import arguments
 
 
 class BatchNormalization(Layer):
@@ -57,7 +58,9 @@ class BatchNormalization(Layer):
         super().__init__(**kwargs)
         if renorm:
             raise NotImplementedError(f"{self._who()}: renorm must be False; batch renormalization is not there yet.")
-        self.axis, self.momentum, self.epsilon = axis, float(momentum), float(epsilon)
+        self.axis = axis
+        self.momentum = float(arguments.number(self._who(), "momentum", momentum, 0, 1))
+        self.epsilon = float(arguments.number(self._who(), "epsilon", epsilon, 0))
         self.center, self.scale, self.synchronized = center, scale, synchronized
         self.renorm, self.renorm_clipping, self.renorm_momentum = renorm, renorm_clipping, renorm_momentum
         self.beta_initializer = initializers.get(beta_initializer)
@@ -174,7 +177,8 @@ class LayerNormalization(Layer):
         self.rms_scaling = bool(kwargs.pop("rms_scaling", False))  # an older way to say RMSNormalization
         super().__init__(**kwargs)
         self.axis = axis if isinstance(axis, int) else list(axis)
-        self.epsilon, self.center, self.scale = epsilon, center, scale
+        self.epsilon = arguments.number(self._who(), "epsilon", epsilon, 0)
+        self.center, self.scale = center, scale
         self.beta_initializer = initializers.get(beta_initializer)
         self.gamma_initializer = initializers.get(gamma_initializer)
         self.beta_regularizer = regularizers.get(beta_regularizer)

@@ -11,25 +11,24 @@ import jax.numpy as jnp
 from lamina import random, regularizers
 from lamina.core import dtypes
 from lamina.layer import InputSpec, Layer
+from lamina.layers import arguments
 from lamina.layers.activation import Elementwise
 from lamina.random import SeedGenerator
+
+BELOW_ONE = math.nextafter(1, 0)
 
 
 class Noise(Elementwise):
     """Base of the layers that draw random numbers during training.
 
-    A subclass names its strength in `strength` and defines `disturb(inputs, strength)`.
+    A subclass names its strength in `strength`, its limit in `largest`, and defines `disturb(inputs, strength)`.
     """
 
-    strength = "rate"
-    below_one = True
+    strength, largest = "rate", 1.0
 
     def __init__(self, strength: float, seed: int | None = None, **kwargs: Any):
         super().__init__(**kwargs)
-        rule = "a number from 0 to 1" if self.below_one else "a number of at least 0"
-        valid = isinstance(strength, (int, float)) and strength >= 0 and (strength <= 1 or not self.below_one)
-        self._require(valid, self.strength, rule, strength)
-        setattr(self, self.strength, strength)
+        setattr(self, self.strength, arguments.number(self._who(), self.strength, strength, 0, self.largest))
         self.seed = seed
         if strength > 0:
             self.seed_generator = SeedGenerator(seed)
@@ -144,7 +143,7 @@ class GaussianNoise(Noise):
         seed: makes the draws repeatable.
     """
 
-    strength, below_one = "stddev", False
+    strength, largest = "stddev", None
 
     def __init__(self, stddev: float, seed: int | None = None, **kwargs: Any):
         super().__init__(stddev, seed, **kwargs)
@@ -158,9 +157,11 @@ class GaussianDropout(Noise):
     """`x * n`, `n` normal with mean 1 and standard deviation `sqrt(rate / (1 - rate))`.
 
     Args:
-        rate: as the rate of the dropout with noise as strong.
+        rate: as the rate of the dropout with noise as strong, below 1.
         seed: makes the draws repeatable.
     """
+
+    largest = BELOW_ONE
 
     def __init__(self, rate: float, seed: int | None = None, **kwargs: Any):
         super().__init__(rate, seed, **kwargs)
@@ -176,11 +177,12 @@ class AlphaDropout(Dropout):
     Klambauer et al., 2017, https://arxiv.org/abs/1706.02515
 
     Args:
-        rate: the share of elements that are dropped.
+        rate: the share of elements that are dropped, below 1.
         noise_shape: the shape of the draws, which are broadcast to the inputs.
         seed: makes the draws repeatable.
     """
 
+    largest = BELOW_ONE
     LIMIT = -1.6732632423543772 * 1.0507009873554805  # SELU of minus infinity
 
     def disturb(self, inputs: Any, strength: float) -> Any:

@@ -11,15 +11,12 @@ import jax.numpy as jnp
 
 from lamina.core import dtypes
 from lamina.layer import InputSpec, Layer
+from lamina.layers import arguments
 from lamina.layers.spatial import Spatial
 
 
 class Reshaping(Layer):
     """Base of the layers that give the output other axes than the input: masks end here."""
-
-    def __init__(self, **kwargs: Any):
-        super().__init__(**kwargs)
-        self.built = True
 
     def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
         """None: the axes are others."""
@@ -56,7 +53,9 @@ class Reshape(Reshaping):
 
     def __init__(self, target_shape: Sequence[int] | int, **kwargs: Any):
         super().__init__(**kwargs)
-        self.target_shape = (target_shape,) if isinstance(target_shape, int) else tuple(target_shape)
+        sizes = arguments.integers(target_shape)
+        self.target_shape = (sizes,) if isinstance(sizes, int) else sizes
+        self.built = True
         if self.target_shape.count(-1) > 1 or any(size < -1 for size in self.target_shape):
             raise ValueError(f"{self._who()}: target_shape must have sizes and at most one -1, got {target_shape}.")
 
@@ -102,9 +101,7 @@ class RepeatVector(Reshaping):
 
     def __init__(self, n: int, **kwargs: Any):
         super().__init__(**kwargs)
-        if not isinstance(n, int):
-            raise TypeError(f"{self._who()}: n must be an integer, got {n!r}.")
-        self.n = n
+        self.n = arguments.integer(self._who(), "n", n, 0)
         self.input_spec = InputSpec(ndim=2)
 
     def call(self, inputs: Any) -> Any:

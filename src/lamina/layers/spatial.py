@@ -8,6 +8,7 @@ from typing import Any
 
 from lamina.core import dtypes
 from lamina.layer import InputSpec, Layer
+from lamina.layers import arguments
 
 
 class Spatial(Layer):
@@ -44,16 +45,18 @@ class Spatial(Layer):
 
     def _sizes(self, name: str, value: int | Sequence[int]) -> tuple[int, ...]:
         """`value` as a positive integer for each spatial axis."""
-        sizes = (value,) * self.rank if isinstance(value, int) else tuple(value)
+        plain = arguments.integers(value)
+        sizes = (plain,) * self.rank if isinstance(plain, int) else plain
         sizes = sizes * self.rank if len(sizes) == 1 else sizes
-        if len(sizes) != self.rank or any(not isinstance(n, int) or n < 1 for n in sizes):
+        if len(sizes) != self.rank or not all(map(arguments.is_integer, sizes)):
             count = "a positive integer" if self.rank == 1 else f"1 or {self.rank} positive integers"
             raise ValueError(f"{self._who()}: {name} must be {count}, got {value!r}.")
         return sizes
 
     def _pairs(self, name: str, value: Any) -> tuple[tuple[int, int], ...]:
         """`value` as (before, after) for each spatial axis: from a number, one for each axis, or pairs."""
-        axes = (value,) * self.rank if isinstance(value, int) else tuple(value)
+        plain = arguments.integers(value)
+        axes = (plain,) * self.rank if isinstance(plain, int) else plain
         if self.rank == 1 and len(axes) == 2:
             axes = (axes,)
         pairs: Any = tuple((axis, axis) if isinstance(axis, int) else tuple(axis) for axis in axes)

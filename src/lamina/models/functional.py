@@ -11,7 +11,7 @@ import numpy as np
 from jax import tree_util
 
 from lamina.core import config as configuration
-from lamina.core import masking, tree
+from lamina.core import masking, scope, tree
 from lamina.core.symbolic import KerasTensor, Node, Operation, node_of
 from lamina.layer import Layer
 from lamina.layers.core import InputLayer
@@ -29,11 +29,10 @@ class Function(Operation):
     def __init__(self, inputs: Any, outputs: Any, name: str | None = None):
         super().__init__(name)
         for kind, structure in (("inputs", inputs), ("outputs", outputs)):
-            wrong = [t for t in tree.flatten(structure) if not isinstance(t, KerasTensor)]
+            wrong = [type(t).__name__ for t in tree.flatten(structure) if not isinstance(t, KerasTensor)]
             if wrong or not tree.flatten(structure):
-                raise ValueError(
-                    f'Function "{self.name}": {kind} must be symbolic tensors, got {wrong[:1] or structure}.'
-                )
+                given = wrong[0] if wrong else structure
+                raise ValueError(f'Functional "{self.name}": {kind} must be symbolic tensors, got {given}.')
         flat = tree.flatten(inputs)
         if len({id(t) for t in flat}) != len(flat):
             raise ValueError(f'Function "{self.name}": inputs must be different tensors, got one twice.')
@@ -88,6 +87,7 @@ class Function(Operation):
             operation = tensor._keras_history and tensor._keras_history[0]
             if getattr(operation, "optional", False):
                 return None
+            raise ValueError(f'{self._who()}: input "{tensor.name}" must be an array, got None.')
         if not isinstance(x, (jax.Array, KerasTensor)):
             x = jnp.asarray(np.asarray(x))
         if not isinstance(x, KerasTensor) and x.dtype != tensor.dtype:
@@ -106,7 +106,9 @@ class Function(Operation):
         return x
 
     def _who(self) -> str:
-        return f'Functional "{self.name}"'
+        around = scope.names.get()
+        path = around if around and around[-1] == self.name else (*around, self.name)
+        return f'Functional "{"/".join(path)}"'
 
     def compute_output_spec(self, inputs: Any) -> Any:
         return tree.map_structure(lambda t: KerasTensor(t.shape, t.dtype), self.outputs_structure)

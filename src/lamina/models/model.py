@@ -48,7 +48,8 @@ class Model(Trainer, Layer):
             args = ()
         if args:
             raise TypeError(
-                f"{type(self).__name__}: must be given symbolic inputs and outputs or keywords, got {args!r}."
+                f"{type(self).__name__}: must be given symbolic inputs and outputs or keywords, got "
+                f"{', '.join(type(argument).__name__ for argument in args)}."
             )
         Trainer.__init__(self)
         Layer.__init__(self, **kwargs)
@@ -60,7 +61,7 @@ class Model(Trainer, Layer):
         if any(not isinstance(t._keras_history[0], InputLayer) for t in function.inputs):  # type: ignore[index]
             # The graph begins in the middle of another one: it gets inputs of its own.
             inputs = tree.map_structure(lambda t: Input(batch_shape=t.shape, dtype=t.dtype, name=t.name), inputs)
-            function = Function(inputs, function(inputs) if len(function.nodes) else outputs, name=self.name)
+            function = Function(inputs, function.call(inputs), name=self.name)
         self._function = function
         self._graph_layers = function.layers
         self.built = True
@@ -191,6 +192,10 @@ class Model(Trainer, Layer):
     def load_weights(self, filepath: Any, skip_mismatch: bool = False, **kwargs: Any) -> None:
         """Read the weights from a `.weights.h5` or `.keras` file; on an error the model stays as it was."""
         archive.load_weights(self, filepath, skip_mismatch=skip_mismatch, **kwargs)
+
+    def quantize(self, mode: Any = None, config: Any = None, filters: Any = None, **kwargs: Any) -> None:
+        """Not there yet: weights stay floats."""
+        super().quantize(mode, config=config)
 
 
 def _arguments_are_graph(model: Model) -> bool:

@@ -34,10 +34,16 @@ class Sequential(Model):
         self._maybe_rebuild()
 
     def add(self, layer: Any, rebuild: bool = True) -> None:
-        """Put a layer on top of the stack."""
+        """Put a layer on top of the stack; one that does not fit there leaves the stack as it was."""
+        before = self._entry, list(self._stack)
         self._append(layer)
-        if rebuild:
+        try:
+            if rebuild:
+                self._maybe_rebuild()
+        except Exception:
+            self._entry, self._stack = before
             self._maybe_rebuild()
+            raise
 
     def _append(self, layer: Any) -> None:
         if isinstance(layer, KerasTensor) and layer._keras_history is not None:

@@ -46,7 +46,8 @@ def along(value: Any, names: Sequence[str], what: str, *, spread: bool) -> list[
     if spread or count == 1:
         return [value] * count
     raise ValueError(
-        f"{what}: must be a list or dict for {count} outputs ({', '.join(names)}), got {type(value).__name__}."
+        f"{what}: must be a list or dict for {count} outputs ({', '.join(names)}), "
+        f"got {'one array' if hasattr(value, 'shape') else repr(value)}."
     )
 
 
@@ -74,6 +75,10 @@ class CompiledLoss:
         self.names: list[str] = []
         self.metrics: list[Mean] = []  # the loss of each output, where there are several
 
+    def forget(self) -> None:
+        """Resolve the losses anew when they are next needed."""
+        self._entries, self.metrics = None, []
+
     def build(self, y_true: Any, y_pred: Any) -> None:
         """Resolve the losses for outputs and targets of these shapes."""
         if self._entries is not None:
@@ -81,15 +86,9 @@ class CompiledLoss:
         self.names = output_names(y_pred, self._declared)
         given = along(self._loss, self.names, "compile: loss", spread=True)
         weights = along(self._weights, self.names, "compile: loss_weights", spread=True)
-        losses_of = []
-        for one, target, output, name in zip(
-            given, targets_along(y_true, y_pred, self.names), tree.flatten(y_pred), self.names
-        ):
-            if one is not None:
-                _check_target(name, target, output)
-                one = _as_loss(by_target(one, target, output), one)
-            losses_of.append(one)
-        self._entries = list(zip(losses_of, weights))
+        flat, targets = tree.flatten(y_pred), targets_along(y_true, y_pred, self.names)
+        made = [_as_loss(*each) for each in zip(given, self.names, targets, flat)]
+        self._entries = list(zip(made, weights))
         named = isinstance(y_pred, dict) or len(self._declared) == len(self.names)
         counted = [(name, one) for name, (one, _) in zip(self.names, self._entries) if one is not None]
         for name, one in counted if len(counted) > 1 else ():
@@ -128,15 +127,18 @@ def _value(loss: Any, name: str, target: Any, output: Any, weight: Any) -> Any:
         ) from error
 
 
-def _as_loss(chosen: Any, given: Any) -> Any:
-    """A loss object from whatever `compile` takes for one; `given` is what it is called in messages and logs."""
-    loss = losses.get(chosen)
+def _as_loss(identifier: Any, name: str, target: Any, output: Any) -> Any:
+    """A loss object for an output from whatever `compile` takes for one."""
+    if identifier is None:
+        return None
+    _check_target(name, target, output)
+    loss = losses.get(by_target(identifier, target, output))
     if isinstance(loss, losses.Loss):
         return loss
     if isinstance(loss, type):
         return loss()
-    name = getattr(loss, "__name__", type(loss).__name__).strip("<>")
-    return LossFunctionWrapper(loss, name=given if isinstance(given, str) else name)
+    own = getattr(loss, "__name__", type(loss).__name__).strip("<>")
+    return LossFunctionWrapper(loss, name=identifier if isinstance(identifier, str) else own)
 
 
 def targets_along(y_true: Any, y_pred: Any, names: Sequence[str]) -> list[Any]:
@@ -193,6 +195,10 @@ class CompiledMetrics:
     def metrics(self) -> list[Metric]:
         """All metrics, unweighted ones first."""
         return [metric for _, metric, _ in self._entries or ()]
+
+    def forget(self) -> None:
+        """Make the metrics anew when they are next needed."""
+        self._entries, self.log_names = None, []
 
     def build(self, y_true: Any, y_pred: Any) -> None:
         """Make the metrics for outputs and targets of these shapes."""

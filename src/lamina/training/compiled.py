@@ -64,6 +64,7 @@ class CompiledModel:
             jit_compile: kept for Keras programs: steps are always compiled, unless `run_eagerly`.
             auto_scale_loss: scale the loss while a policy computes in float16.
         """
+        self._check_constructed()  # type: ignore[attr-defined]
         made = optimizers.get(optimizer)
         narrow = self.dtype_policy.name == "mixed_float16"  # type: ignore[attr-defined]
         if auto_scale_loss and narrow and made is not None and not isinstance(made, optimizers.LossScaleOptimizer):

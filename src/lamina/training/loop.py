@@ -181,8 +181,8 @@ def _room_on_device() -> int:
 
 def run_epoch(
     launcher: Launcher, data: Resident | Streamed, callbacks: Any, phase: str, epoch: int, pace: Pace
-) -> dict:
-    """One pass of steps over the data; the logs after the last one."""
+) -> tuple[int, dict]:
+    """One pass of steps over the data: their number, and the logs after the last one."""
     step, logs, model = 0, {}, callbacks.model
     feeds = data.feeds(epoch, pace, launcher)
     begin = getattr(callbacks, f"on_{phase}_batch_begin")
@@ -207,20 +207,17 @@ def run_epoch(
             compiled, start, seen = False, time.perf_counter(), step
     finally:
         feeds.close()
-    expected = _expected(data.source)
-    if step == 0:
-        raise ValueError(f"{phase}: the data must give at least one batch, got none.")
-    if expected is not None and step < expected and not stopped(model, phase):
+    return step, logs
+
+
+def warn_of_end(phase: str, source: Any, steps: int) -> None:
+    """Warn where a stream ended before the steps that were asked for."""
+    wanted = source.steps if isinstance(source, StreamSource) else None
+    if steps == 0 or (wanted is not None and steps < wanted):
+        where = f"after {steps} of {wanted} steps" if steps else "with an earlier epoch"
         warnings.warn(
-            f"{phase}: the data ended after {step} of {expected} steps; make the generator endless, or ask for fewer "
-            "steps.",
-            stacklevel=4,
+            f"{phase}: the data ended {where}; make the generator endless, or ask for fewer steps.", stacklevel=5
         )
-    return logs
-
-
-def _expected(source: Any) -> int | None:
-    return source.steps if isinstance(source, StreamSource) else None
 
 
 def stopped(model: Any, phase: str) -> bool:
@@ -240,31 +237,38 @@ class Runner:
         self.launcher = model._launcher(phase)
         self.pace = Pace(self.launcher, callbacks, phase, model.steps_per_execution)
         self.data = None if model.run_eagerly else reader(source)
+        self._begun = False
         if isinstance(self.data, Resident):
             # Training compiles for full batches itself, right away; evaluation comes later and leaves both to others.
             self.data.compile_ahead(self.pace, self.launcher, sizes=1 if phase == "train" else 2)
 
-    def epoch(self, epoch: int) -> dict[str, Any]:
-        """The logs after one pass over the data."""
+    def epoch(self, epoch: int) -> dict[str, Any] | None:
+        """The logs after one pass over the data, `None` where an earlier one has used them up."""
         if self.data is None:
-            logs = eager_epoch(self.model, self.phase, self.source, self.callbacks, epoch)
+            steps, logs = eager_epoch(self.model, self.phase, self.source, self.callbacks, epoch)
         else:
             with self.launcher.interrupts:
-                logs = run_epoch(self.launcher, self.data, self.callbacks, self.phase, epoch, self.pace)
-        return plain_logs(logs)
+                steps, logs = run_epoch(self.launcher, self.data, self.callbacks, self.phase, epoch, self.pace)
+        if steps == 0 and not self._begun:
+            raise ValueError(f"{self.phase}: the data must give at least one batch, got none.")
+        self._begun = True
+        if not stopped(self.model, self.phase):
+            warn_of_end(self.phase, self.source, steps)
+        return plain_logs(logs) if steps else None
 
 
-def eager_epoch(model: Any, phase: str, source: Any, callbacks: Any, epoch: int) -> dict[str, Any]:
+def eager_epoch(model: Any, phase: str, source: Any, callbacks: Any, epoch: int) -> tuple[int, dict[str, Any]]:
     """An epoch through Python, where a debugger can stop."""
     model.reset_metrics()
-    logs: dict[str, Any] = {}
+    steps, logs = 0, {}
     for step, batch in enumerate(Streamed(source).batches(epoch)):
         getattr(callbacks, f"on_{phase}_batch_begin")(step)
         logs = eager_step(model, phase, batch)
         callbacks.replay(phase, step, {name: np.asarray(value)[None] for name, value in logs.items()}, 1)
+        steps += 1
         if stopped(model, phase):
             break
-    return logs
+    return steps, logs
 
 
 def eager_step(model: Any, phase: str, batch: Any) -> dict[str, Any]:
@@ -286,7 +290,7 @@ def collect_outputs(model: Any, predict: Callable, source: Any, callbacks: Any) 
     total = source.rows(0) if isinstance(source, ArraySource) else None
     whole: list[np.ndarray] | None = None
     pieces: list[list[np.ndarray]] = []
-    treedef, row = None, 0
+    treedef, row, step = None, 0, -1
     for step, batch in enumerate(Streamed(source).batches(0)):
         callbacks.on_predict_batch_begin(step)
         outputs = predict(batch)
@@ -305,6 +309,8 @@ def collect_outputs(model: Any, predict: Callable, source: Any, callbacks: Any) 
             break
     if treedef is None:
         raise ValueError("predict: the data must give at least one batch, got none.")
+    if not model.stop_predicting:
+        warn_of_end("predict", source, step + 1)
     if whole is not None:
         return treedef.unflatten([target[:row] for target in whole])
     return treedef.unflatten([np.concatenate(parts) for parts in zip(*pieces)])

@@ -102,6 +102,8 @@ class Trainer(CompiledModel):
         x, y, _ = unpack_x_y_sample_weight(batch)
         symbols = tree_util.tree_map(_symbol, x)
         unbuilt = any(not each.built for each in layer._flatten_layers())
+        if not any(launcher.proven for launcher in self._launchers.values()):
+            self._forget_targets()  # those of a call that failed may have been of other shapes
         needs_shapes = self._compiled_metrics is not None and not self._compiled_metrics.built
         outputs = self._abstract_outputs(symbols, unbuilt) if unbuilt or needs_shapes else None
         if outputs is not None and y is not None and self._compiled_metrics is not None:
@@ -112,6 +114,11 @@ class Trainer(CompiledModel):
         ready = all(each.built for each in layer._flatten_layers(include_self=False))
         if train and self.optimizer is not None and not self.optimizer.built and ready:
             self.optimizer.build(layer.trainable_variables)
+
+    def _forget_targets(self) -> None:
+        for resolved in (self._compiled_loss, self._compiled_metrics):
+            if resolved is not None:
+                resolved.forget()
 
     def _abstract_outputs(self, symbols: Any, unbuilt: bool) -> Any:
         """The symbolic outputs for symbolic inputs; layers that are not built build themselves on the way.
@@ -131,12 +138,10 @@ class Trainer(CompiledModel):
                 raise
             return None
 
-    def _order_seed(self, initial_epoch: int) -> int:
-        """The seed of the orders of rows: new for each run, but for one that goes on from an earlier epoch."""
-        if initial_epoch == 0:
-            self._runs += 1
+    def _order_seed(self, run: int) -> int:
+        """The seed of the orders of rows in a run."""
         base = lamina_random.global_seed()
-        return (self._entropy if base is None else base) + max(0, self._runs - 1)
+        return (self._entropy if base is None else base) + max(0, run - 1)
 
     # fit, evaluate, predict ----------------------------------------------------------------------
 
@@ -178,12 +183,14 @@ class Trainer(CompiledModel):
             validation_freq: validate after every so many epochs, or after those in a list.
         """
         self._require_compiled("fit")
+        _check_epochs(epochs=epochs, initial_epoch=initial_epoch)
+        run = self._runs if initial_epoch else self._runs + 1  # one that goes on has the orders of the run before
         if validation_split and validation_data is None:
             parts = (x, y, sample_weight)
             (x, y, sample_weight), validation_data = train_validation_split(parts, validation_split)
         source = make_source(
             x, y, sample_weight, batch_size=batch_size, steps=steps_per_epoch, shuffle=shuffle,
-            class_weight=class_weight, seed=self._order_seed(initial_epoch), who="fit",
+            class_weight=class_weight, seed=self._order_seed(run), who="fit",
         )  # fmt: skip
         held_out = None
         if validation_data is not None:
@@ -199,12 +206,12 @@ class Trainer(CompiledModel):
         try:
             for epoch in range(initial_epoch, epochs):
                 listeners.on_epoch_begin(epoch)
-                logs = runner.epoch(epoch)
+                found = runner.epoch(epoch)
+                if found is None:
+                    break
+                logs, self._runs = found, run  # a run that fails before has not been one
                 if validator is not None and _validates(epoch, validation_freq):
-                    listeners.on_test_begin()
-                    found = validator.epoch(0)
-                    listeners.on_test_end(found)
-                    logs = {**logs, **{f"val_{name}": value for name, value in found.items()}}
+                    logs = {**logs, **self._validate(validator)}
                 listeners.on_epoch_end(epoch, logs)
                 if self.stop_training:
                     break
@@ -216,6 +223,14 @@ class Trainer(CompiledModel):
             self.optimizer.finalize_variable_values(self.trainable_variables)  # type: ignore[attr-defined]
         listeners.on_train_end(logs)
         return self.history  # type: ignore[attr-defined]
+
+    def _validate(self, runner: Runner) -> dict[str, Any]:
+        """What an epoch's logs get from validation."""
+        self.stop_evaluating = False
+        runner.callbacks.on_test_begin()
+        found = runner.epoch(0) or {}
+        runner.callbacks.on_test_end(found)
+        return {f"val_{name}": value for name, value in found.items()}
 
     def evaluate(
         self,
@@ -241,7 +256,7 @@ class Trainer(CompiledModel):
         runner = Runner(self, "test", source, listeners)
         listeners.on_test_begin()
         try:
-            logs = runner.epoch(0)
+            logs = runner.epoch(0) or {}
         finally:
             source.close()
         listeners.on_test_end(logs)
@@ -256,6 +271,7 @@ class Trainer(CompiledModel):
         callbacks: Any = None,
     ) -> Any:
         """The outputs for all of x as NumPy arrays."""
+        self._check_constructed()  # type: ignore[attr-defined]
         if verbose == 0 and callbacks is None and steps is None and _is_small(x, batch_size):
             return tree_util.tree_map(np.asarray, self._predict_function()((_floats(x),)))
         source = make_source(x, batch_size=batch_size, steps=steps, who="predict")
@@ -321,8 +337,7 @@ class Trainer(CompiledModel):
     # Inside --------------------------------------------------------------------------------------
 
     def _require_compiled(self, who: str) -> None:
-        if "_launchers" not in self.__dict__:
-            raise RuntimeError(f"{type(self).__name__}: __init__ must call super().__init__() first.")
+        self._check_constructed()  # type: ignore[attr-defined]
         own = (type(self).train_step, type(self).test_step) != (Trainer.train_step, Trainer.test_step)
         if not self.compiled and not own:
             name = self._who()  # type: ignore[attr-defined]
@@ -382,6 +397,12 @@ def _symbol(spec: Any) -> KerasTensor:
 def _batch_rows(x: Any) -> int:
     leaf = next((leaf for leaf in tree.flatten(x) if leaf is not None), None)
     return leaf.shape[0] if leaf is not None and leaf.ndim else 1
+
+
+def _check_epochs(**numbers: Any) -> None:
+    for name, value in numbers.items():
+        if not isinstance(value, (int, np.integer)) or value < 0:
+            raise ValueError(f"fit: {name} must be an integer of at least 0, got {value!r}.")
 
 
 def _validates(epoch: int, frequency: Any) -> bool:

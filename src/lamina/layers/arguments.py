@@ -1,0 +1,38 @@
+"""What the arguments of layers must be."""
+
+from __future__ import annotations
+
+from numbers import Real
+from typing import Any
+
+import numpy as np
+
+
+def is_integer(value: Any, least: int = 1) -> bool:
+    """Whether `value` is an integer, of Python or NumPy, of at least `least`."""
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and int(value) >= least
+
+
+def integer(who: str, name: str, value: Any, least: int = 1) -> int:
+    """`value` as an integer of at least `least`."""
+    if not is_integer(value, least):
+        rule = "a positive integer" if least == 1 else f"an integer of at least {least}"
+        raise ValueError(f"{who}: {name} must be {rule}, got {value!r}.")
+    return int(value)
+
+
+def number(who: str, name: str, value: Any, low: float | None = None, high: float | None = None) -> Any:
+    """`value`, a number from `low` to `high`."""
+    valid = isinstance(value, Real) and not isinstance(value, bool)
+    exact: Any = value
+    if not valid or not (low is None or exact >= low) or not (high is None or exact <= high):
+        rule = "a number" if low is None else f"a number of at least {low}" if high is None else f"from {low} to {high}"
+        raise ValueError(f"{who}: {name} must be {rule}, got {value!r}.")
+    return value
+
+
+def integers(value: Any) -> Any:
+    """NumPy's integers, also in sequences, as those of Python."""
+    if isinstance(value, (int, np.integer)):
+        return int(value)
+    return tuple(integers(v) if isinstance(v, (int, np.integer, list, tuple, np.ndarray)) else v for v in value)

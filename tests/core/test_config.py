@@ -1,0 +1,131 @@
+"""The constructor's arguments are the configuration."""
+
+import numpy as np
+import pytest
+
+import lamina
+from lamina import layers
+from lamina.core.config import deserialize, serialize
+
+
+class Recorded(layers.Layer):
+    def __init__(self, units, scale=1.0, *, kind="a", **kwargs):
+        super().__init__(**kwargs)
+        self.size = units
+
+    def call(self, x):
+        return x
+
+
+class Wider(Recorded):
+    def __init__(self, extra, **kwargs):
+        super().__init__(units=extra * 2, **kwargs)
+
+
+class Older(layers.Layer):
+    """Overrides get_config as Keras programs do."""
+
+    def __init__(self, units, **kwargs):
+        super().__init__(**kwargs)
+        self.units = units
+
+    def get_config(self):
+        config = super().get_config()
+        config.update({"units": self.units})
+        return config
+
+
+@pytest.mark.parametrize(
+    ("layer", "arguments"),
+    [
+        (Recorded(3, 2.0, name="r"), {"units": 3, "scale": 2.0, "kind": "a"}),
+        (Recorded(units=3, kind="b", trainable=False), {"units": 3, "scale": 1.0, "kind": "b", "trainable": False}),
+        (Wider(4), {"extra": 4}),
+        (Older(5, dtype="bfloat16"), {"units": 5}),
+    ],
+)
+def test_arguments_are_recorded(layer, arguments):
+    config = layer.get_config()
+    assert arguments.items() <= config.items() and config["name"] == layer.name
+    twin = type(layer).from_config(config)
+    assert twin.get_config() == config and twin.dtype_policy == layer.dtype_policy
+
+
+def test_own_classes_may_take_no_keywords():
+    class Bare(layers.Layer):
+        def __init__(self, units=3):
+            super().__init__()
+            self.units = units
+
+    layer = Bare(7)
+    layer.trainable = False
+    layer.name = "mine"
+    twin = Bare.from_config({**layer.get_config(), "name": "mine", "trainable": False})
+    assert (twin.units, twin.name, twin.trainable) == (7, "mine", False)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None, True, 3, 2.5, "text", [1, [2.5, "a"]], {"a": {"b": [None]}}, b"bytes", slice(1, None, 2), Ellipsis,
+    ],
+    ids=repr,
+)  # fmt: skip
+def test_plain_values_survive(value):
+    assert deserialize(serialize(value)) == value
+
+
+def test_arrays_survive():
+    for array in (np.arange(3, dtype="int8"), np.ones((2, 2), "float32")):
+        found = deserialize(serialize(array))
+        np.testing.assert_array_equal(found, array)
+        assert found.dtype == array.dtype
+
+
+def test_functions_and_objects_survive():
+    relu = deserialize(serialize(lamina.activations.relu))
+    assert relu is lamina.activations.relu
+    layer = layers.Dense(3, activation="tanh", kernel_regularizer=lamina.regularizers.L2(0.5), name="d")
+    twin = deserialize(serialize(layer))
+    assert twin.get_config() == layer.get_config() and twin.kernel_regularizer.l2 == 0.5
+
+
+def test_an_object_is_built_again_for_its_shape():
+    layer = layers.Dense(3)
+    layer.build((None, 2))
+    assert deserialize(serialize(layer)).kernel.shape == (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("act", "message"),
+    [
+        (lambda: serialize(lambda x: x), "a lambda has no name that a file could hold"),
+        (lambda: serialize(object()), "must have a get_config method to be saved"),
+        (
+            lambda: deserialize({"class_name": "Evil", "module": "os", "config": {}, "registered_name": None}),
+            "deserialize: os.Evil must be a public name of lamina or a registered one",
+        ),
+        (
+            lambda: deserialize({"class_name": "function", "module": "os", "config": "system"}),
+            "deserialize: os.system must be a public name of lamina or a registered one",
+        ),
+        (
+            lambda: deserialize({"class_name": "__lambda__", "config": {"value": "code"}}),
+            "code from files is never run",
+        ),
+        (lambda: deserialize({"class_name": "__nothing__", "config": {}}), "class_name must be a known one"),
+    ],
+)
+def test_what_cannot_be_saved_or_read(act, message):
+    with pytest.raises(ValueError, match=message):
+        act()
+
+
+@pytest.mark.parametrize("given", [3, 2.5, ["relu"]])
+def test_an_identifier_must_be_a_name_or_an_object(given):
+    with pytest.raises(ValueError, match="must be a name, an object, a function or a configuration, got"):
+        layers.Dense(1, kernel_initializer=given)
+
+
+def test_a_representation_names_the_layer():
+    assert repr(layers.Dense(3, name="d")) == "<Dense name=d, built=False>"

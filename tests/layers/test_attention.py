@@ -1,0 +1,161 @@
+"""Attention: the definition, masks, and the projections that it is made of."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import lamina
+from lamina import layers
+from lamina.core import masking
+
+draw = np.random.default_rng(0)
+QUERY, VALUE = draw.normal(size=(2, 3, 5)).astype("float32"), draw.normal(size=(2, 6, 5)).astype("float32")
+MASK = np.arange(6)[None] < np.array([[6], [2]])
+
+
+def softmax(x):
+    e = np.exp(x - x.max(-1, keepdims=True))
+    return e / e.sum(-1, keepdims=True)
+
+
+def attended(layer, query, value, allowed=None):
+    """The definition, head by head."""
+    names = ("query_dense", "key_dense", "value_dense", "output_dense")
+    (wq, bq), (wk, bk), (wv, bv), (wo, bo) = ([v.numpy() for v in getattr(layer, n).weights] for n in names)
+    total = bo
+    for head in range(wq.shape[1]):
+        q, k, v = (x @ w[:, head] + b[head] for x, w, b in ((query, wq, bq), (value, wk, bk), (value, wv, bv)))
+        scores = q @ k.swapaxes(1, 2) / np.sqrt(layer.key_dim)
+        if allowed is not None:
+            scores = np.where(allowed, scores, -1e30)
+        total = total + softmax(scores) @ v @ wo[head]
+    return total
+
+
+def heads(**arguments):
+    return layers.MultiHeadAttention(**{"num_heads": 2, "key_dim": 3, "bias_initializer": "uniform", **arguments})
+
+
+@pytest.mark.parametrize("arguments", [{}, {"value_dim": 4}, {"output_shape": 7}, {"num_heads": 1}], ids=str)
+def test_attention_of_several_heads_is_its_definition(arguments):
+    layer = heads(**arguments)
+    y = layer(QUERY, VALUE)
+    np.testing.assert_allclose(y, attended(layer, QUERY, VALUE), rtol=1e-4, atol=1e-5)
+
+
+def test_masks_are_joined():
+    layer = heads()
+    allowed = draw.random((2, 3, 6)) < 0.7
+    allowed[..., 0] = True
+    y = layer(QUERY, VALUE, attention_mask=allowed, value_mask=MASK)
+    np.testing.assert_allclose(y, attended(layer, QUERY, VALUE, allowed & MASK[:, None]), rtol=1e-4, atol=1e-5)
+
+
+def test_masks_that_ride_on_the_inputs_count():
+    layer, value = heads(), jnp.asarray(VALUE)
+    explicit = layer(QUERY, VALUE, value_mask=MASK)
+    masking.set_mask(value, jnp.asarray(MASK))
+    np.testing.assert_array_equal(layer(QUERY, value), explicit)
+
+
+def test_a_causal_mask_hides_what_comes():
+    layer = heads()
+    y = layer(VALUE, VALUE, use_causal_mask=True)
+    np.testing.assert_allclose(y, attended(layer, VALUE, VALUE, np.tri(6, dtype=bool)), rtol=1e-4, atol=1e-5)
+
+
+def test_a_window_hides_what_is_far():
+    layer = heads(sliding_window=2)
+    near = abs(np.arange(6)[:, None] - np.arange(6)) < 2
+    np.testing.assert_allclose(layer(VALUE, VALUE), attended(layer, VALUE, VALUE, near), rtol=1e-4, atol=1e-5)
+
+
+def test_scores_are_shares():
+    y, scores = heads()(QUERY, VALUE, return_attention_scores=True, value_mask=MASK)
+    assert scores.shape == (2, 2, 3, 6)
+    np.testing.assert_allclose(scores.sum(-1), np.ones((2, 2, 3)), rtol=1e-5)
+    assert not np.asarray(scores)[1, :, :, 2:].any()
+    assert y.shape == QUERY.shape
+
+
+def test_free_axes_do_not_see_each_other():
+    layer = heads(attention_axes=2)
+    x = draw.normal(size=(2, 4, 3, 5)).astype("float32")
+    y = layer(x, x)
+    np.testing.assert_allclose(y[:, 1:2], layer(x[:, 1:2], x[:, 1:2]), rtol=1e-4, atol=1e-5)
+
+
+def test_several_attended_axes_are_one_long_axis():
+    layer, flat = heads(attention_axes=(1, 2)), heads()
+    x = draw.normal(size=(2, 4, 3, 5)).astype("float32")
+    long = x.reshape(2, 12, 5)
+    y = layer(x, x)
+    flat(long, long)
+    flat.set_weights(layer.get_weights())
+    np.testing.assert_allclose(y.reshape(2, 12, 5), flat(long, long), rtol=1e-4, atol=1e-5)
+
+
+def test_children_have_the_names_that_files_know():
+    layer = heads(name="attention")
+    layer.build(QUERY.shape, VALUE.shape)
+    parts = ("query", "key", "value", "attention_output")
+    assert [v.path for v in layer.weights] == [f"attention/{p}/{w}" for p in parts for w in ("kernel", "bias")]
+
+
+@pytest.mark.parametrize("cls", [layers.Attention, layers.AdditiveAttention])
+def test_attention_is_its_definition(cls):
+    layer = cls(use_scale=True)
+    y = layer([QUERY, VALUE], mask=[None, MASK])
+    if cls is layers.Attention:
+        scores = QUERY @ VALUE.swapaxes(1, 2) * layer.scale.numpy()
+    else:
+        scores = (np.tanh(QUERY[:, :, None] + VALUE[:, None]) * layer.scale.numpy()).sum(-1)
+    weights = softmax(np.where(MASK[:, None], scores, -1e30))
+    np.testing.assert_allclose(y, weights @ VALUE, rtol=1e-4, atol=1e-5)
+
+
+def test_attention_hides_masked_queries():
+    y = np.asarray(layers.Attention()([QUERY, VALUE], mask=[np.array([[True, True, False]] * 2), None]))
+    assert not y[:, 2].any()
+    assert y[:, :2].any()
+
+
+@pytest.mark.parametrize("inputs", [QUERY, [QUERY], [QUERY] * 4], ids=["array", "one", "four"])
+def test_attention_needs_a_query_and_a_value(inputs):
+    with pytest.raises(ValueError, match=r'Attention "it": must be called on \[query, value\]'):
+        layers.Attention(name="it")(inputs)
+
+
+@pytest.mark.parametrize(
+    ("equation", "output_shape", "bias_axes", "shape", "kernel", "bias"),
+    [
+        ("ab,bc->ac", 7, "c", (2, 5), (5, 7), (7,)),
+        ("abc,cd->abd", (None, 7), None, (2, 3, 5), (5, 7), None),
+        ("abc,cde->abde", (3, 2, 4), "de", (2, 3, 5), (5, 2, 4), (2, 4)),
+        ("abc,cde->abde", (3, 2, 4), "d", (2, 3, 5), (5, 2, 4), (2, 1)),
+        ("...x,xy->...y", 7, "y", (2, 3, 4, 5), (5, 7), (7,)),
+        ("ab...,bc->ac...", 7, "c", (2, 5, 3), (5, 7), (7, 1)),
+    ],
+)
+def test_einsum_dense_has_the_weights_of_its_equation(equation, output_shape, bias_axes, shape, kernel, bias):
+    layer = layers.EinsumDense(equation, output_shape, bias_axes=bias_axes, bias_initializer="ones")
+    x = draw.normal(size=shape).astype("float32")
+    expected = np.einsum(equation, x, np.zeros(kernel, "float32"))
+    y = layer(x)
+    expected = np.einsum(equation, x, layer.kernel.numpy()) + (0 if bias is None else 1) + expected
+    assert layer.kernel.shape == kernel
+    assert (None if layer.bias is None else layer.bias.shape) == bias
+    np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("equation", "output_shape", "shape", "rule"),
+    [
+        ("abc,cd->abd", 7, (2, 3, 5), "output_shape must have 2 sizes"),
+        ("abc,cd->abd", (4, 7), (2, 3, 5), "output_shape must keep the size 3 of axis 'b'"),
+        ("ab,bc->ac", 7, (2, None), "the sizes of b must be known"),
+    ],
+)
+def test_einsum_dense_refuses_shapes_that_do_not_fit(equation, output_shape, shape, rule):
+    with pytest.raises(ValueError, match=f'EinsumDense "it": {rule}'):
+        layers.EinsumDense(equation, output_shape, name="it")(lamina.KerasTensor(shape))

@@ -1,0 +1,116 @@
+"""Dense, Embedding, Lambda, Masking, Input: what each does beside the laws."""
+
+import numpy as np
+import pytest
+
+import lamina
+from lamina import layers, losses
+from lamina.core import masking
+from lamina.core.config import serialize
+
+X = np.random.default_rng(0).normal(size=(4, 5)).astype("float32")
+
+
+def test_dense_multiplies_adds_and_activates():
+    dense = layers.Dense(3, "tanh", bias_initializer="ones")
+    np.testing.assert_allclose(dense(X), np.tanh(X @ dense.kernel.numpy() + 1), rtol=1e-5)
+
+
+def test_dense_needs_to_know_the_features():
+    with pytest.raises(ValueError, match='Dense "stem": the size of the input\'s last axis must be known'):
+        layers.Dense(3, name="stem")(lamina.KerasTensor((None, None)))
+
+
+def test_regularizers_of_weights_and_outputs_are_losses():
+    dense = layers.Dense(3, kernel_regularizer="l2", activity_regularizer="l1")
+    y = np.asarray(dense(X))
+    added = sorted(float(loss) for loss in dense.losses)
+    kernel = dense.kernel.numpy()
+    np.testing.assert_allclose(added, sorted([0.01 * (kernel**2).sum(), 0.01 * np.abs(y).sum() / 4]), rtol=1e-5)
+
+
+def test_each_call_from_outside_starts_its_losses_anew():
+    dense = layers.Dense(3, activity_regularizer="l1")
+    dense(X), dense(X)
+    assert len(dense.losses) == 1
+
+
+def test_a_weight_keeps_its_constraint():
+    dense = layers.Dense(3, kernel_constraint="non_neg")
+    dense.build((None, 5))
+    assert isinstance(dense.kernel.constraint, lamina.constraints.NonNeg)
+
+
+def test_embedding_looks_rows_up():
+    embedding = layers.Embedding(7, 3)
+    indices = np.array([[0, 6, 1]])
+    np.testing.assert_array_equal(embedding(indices), embedding.embeddings.numpy()[indices])
+    np.testing.assert_array_equal(embedding(indices.astype("float32")), embedding(indices))
+
+
+def test_embedding_starts_from_given_vectors():
+    table = np.arange(6.0, dtype="float32").reshape(3, 2)
+    for weights in (table, [table]):
+        embedding = layers.Embedding(3, 2, weights=weights)
+        np.testing.assert_array_equal(embedding(np.array([2, 0])), table[[2, 0]])
+        assert "weights" not in embedding.get_config()
+
+
+@pytest.mark.parametrize("mask_zero", [True, False])
+def test_embedding_masks_zeros_if_asked(mask_zero):
+    indices = np.array([[3, 0, 1]])
+    mask = masking.get_mask(layers.Embedding(7, 3, mask_zero=mask_zero)(indices))
+    if mask_zero:
+        np.testing.assert_array_equal(mask, [[True, False, True]])
+    else:
+        assert mask is None
+
+
+def test_masking_masks_and_clears_times_of_one_value():
+    x = np.array([[[1.0, 2.0], [2.0, 2.0], [2.0, 0.0]]], "float32")
+    y = layers.Masking(2.0)(x)
+    np.testing.assert_array_equal(y, [[[1, 2], [0, 0], [2, 0]]])
+    np.testing.assert_array_equal(masking.get_mask(y), [[True, False, True]])
+
+
+def test_a_mask_goes_through_a_model_to_the_loss():
+    model = lamina.Sequential([layers.Masking(), layers.Dense(1, kernel_initializer="ones")])
+    model.compile(loss=losses.MeanSquaredError())
+    x = np.array([[[1.0], [3.0], [0.0]]], "float32")
+    targets = np.zeros((1, 3, 1), "float32")
+    assert model.evaluate(x, targets, verbose=0) == pytest.approx(5.0)  # the mean of 1 and 9: the third is masked
+
+
+def test_lambda_passes_what_the_function_takes():
+    def function(x, factor, mask=None, training=None):
+        return x * factor + (10 if training else 0) + (100 if mask is not None else 0)
+
+    layer = layers.Lambda(function, arguments={"factor": 2.0})
+    np.testing.assert_allclose(layer(X), 2 * X)
+    np.testing.assert_allclose(layer(X, training=True), 2 * X + 10)
+    np.testing.assert_allclose(layer(X, mask=np.ones(4, bool)), 2 * X + 100)
+
+
+def test_lambda_puts_its_mask_on():
+    layer = layers.Lambda(lambda x: x + 1, mask=lambda x, mask: x[..., 0] > 0)
+    x = masked(X)
+    np.testing.assert_array_equal(masking.get_mask(layer(x)), X[:, 0] > 0)
+
+
+def masked(x):
+    x = lamina.ops.convert_to_tensor(x)
+    masking.set_mask(x, np.ones(x.shape[:1], bool))
+    return x
+
+
+def test_a_lambda_without_a_name_is_not_saved():
+    with pytest.raises(ValueError, match="lambda has no name"):
+        serialize(layers.Lambda(lambda x: x))
+
+
+def test_input_is_a_symbolic_tensor():
+    tensor = layers.Input((3, None), batch_size=2, dtype="int32", name="tokens")
+    assert (tensor.shape, tensor.dtype, tensor.name) == ((2, 3, None), "int32", "tokens")
+    assert layers.Input(batch_shape=(None, 4)).shape == (None, 4)
+    assert layers.Input(()).shape == (None,)
+    assert layers.Input(3).shape == (None, 3)

@@ -1,0 +1,86 @@
+"""Normalization: statistics of batches and samples."""
+
+import numpy as np
+import pytest
+
+from lamina import layers
+
+X = np.random.default_rng(0).normal(3.0, 2.0, (8, 6, 4)).astype("float32")
+
+
+def normalized(x, axes, epsilon=1e-3):
+    return (x - x.mean(axes, keepdims=True)) / np.sqrt(x.var(axes, keepdims=True) + epsilon)
+
+
+def test_training_normalizes_by_the_batch_and_remembers_it():
+    layer = layers.BatchNormalization(momentum=0.75)
+    np.testing.assert_allclose(layer(X, training=True), normalized(X, (0, 1)), rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(layer.moving_mean.numpy(), 0.25 * X.mean((0, 1)), rtol=1e-4)
+    np.testing.assert_allclose(layer.moving_variance.numpy(), 0.75 + 0.25 * X.var((0, 1)), rtol=1e-4)
+
+
+def test_inference_normalizes_by_what_is_remembered():
+    layer = layers.BatchNormalization(moving_mean_initializer="ones")
+    np.testing.assert_allclose(layer(X), (X - 1) / np.sqrt(1 + 1e-3), rtol=1e-5)
+    np.testing.assert_array_equal(layer.moving_mean.numpy(), np.ones(4))
+
+
+def test_a_frozen_layer_does_not_learn_from_batches():
+    layer = layers.BatchNormalization()
+    layer.trainable = False
+    np.testing.assert_array_equal(layer(X, training=True), layer(X))
+    np.testing.assert_array_equal(layer.moving_mean.numpy(), np.zeros(4))
+
+
+def test_masked_places_do_not_count():
+    layer, plain = layers.BatchNormalization(momentum=0.0), layers.BatchNormalization(momentum=0.0)
+    mask = np.arange(6)[None] < np.full((8, 1), 4)
+    layer(X, training=True, mask=mask), plain(X[:, :4], training=True)
+    for ours, theirs in zip(layer.get_weights(), plain.get_weights()):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4)
+
+
+@pytest.mark.parametrize("axis", [1, -2])
+def test_the_kept_axis_may_be_any(axis):
+    layer = layers.BatchNormalization(axis=axis)
+    np.testing.assert_allclose(layer(X, training=True), normalized(X, (0, 2)), rtol=1e-3, atol=1e-4)
+    assert layer.gamma.shape == (6,)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_statistics_of_large_means_keep_their_digits(dtype):
+    x = (X + 200).astype("float16").astype("float32")
+    y = np.asarray(layers.BatchNormalization(dtype=dtype)(x, training=True), "float32")
+    x = np.asarray(x.astype(dtype) if dtype == "float16" else _bfloat16(x), "float32")
+    np.testing.assert_allclose(y, normalized(x, (0, 1)), atol=0.05)
+
+
+def _bfloat16(x):
+    return np.asarray(layers.Identity(dtype="bfloat16")(x))
+
+
+def test_other_ranks_and_sizes_than_built_for_are_refused():
+    layer = layers.BatchNormalization(name="norm")
+    layer(X)
+    for shape, rule in (((8, 4), "must have 3 axes"), ((8, 6, 5), "must have size 4 on axis -1")):
+        with pytest.raises(ValueError, match=f'BatchNormalization "norm": the input {rule}, got shape .*built for'):
+            layer(np.ones(shape, "float32"))
+
+
+@pytest.mark.parametrize("layer", [layers.BatchNormalization, layers.LayerNormalization])
+def test_an_axis_that_is_not_there_is_refused(layer):
+    with pytest.raises(ValueError, match=f'{layer.__name__} "norm": axis 3 must be'):
+        layer(axis=3, name="norm")(X)
+
+
+@pytest.mark.parametrize(("axis", "axes"), [(-1, (2,)), ((1, 2), (1, 2)), ([-1, -2], (1, 2)), (1, (1,))], ids=str)
+def test_each_sample_is_normalized_over_the_axes(axis, axes):
+    np.testing.assert_allclose(layers.LayerNormalization(axis)(X), normalized(X, axes), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("layer", [layers.BatchNormalization, layers.LayerNormalization])
+def test_scale_and_shift_are_there_if_asked(layer):
+    for scale, center in ((True, True), (True, False), (False, True), (False, False)):
+        made = layer(scale=scale, center=center)
+        made.build((None, 4))
+        assert [v.name for v in made.trainable_weights] == ["gamma"] * scale + ["beta"] * center

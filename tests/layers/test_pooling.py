@@ -1,0 +1,50 @@
+"""Pooling: beside NumPy."""
+
+import numpy as np
+import pytest
+
+from lamina import layers
+
+X = np.random.default_rng(0).normal(size=(2, 4, 6, 3)).astype("float32")
+WINDOWS = X.reshape(2, 2, 2, 3, 2, 3)
+FIRST = {"data_format": "channels_first"}
+REDUCE = {"Max": np.max, "Average": np.mean}
+
+
+@pytest.mark.parametrize("kind", REDUCE)
+def test_windows_side_by_side(kind):
+    pool = getattr(layers, f"{kind}Pooling2D")
+    expected = REDUCE[kind](WINDOWS, axis=(2, 4))
+    np.testing.assert_allclose(pool(2)(X), expected, rtol=1e-5)
+    np.testing.assert_allclose(pool(2, **FIRST)(X.transpose(0, 3, 1, 2)), expected.transpose(0, 3, 1, 2), rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", REDUCE)
+def test_padding_does_not_count(kind):
+    ones = np.ones((1, 5, 1), "float32")
+    y = getattr(layers, f"{kind}Pooling1D")(3, strides=1, padding="same")(ones if kind == "Average" else -ones)
+    np.testing.assert_array_equal(np.abs(y), ones)
+
+
+@pytest.mark.parametrize("kind", REDUCE)
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_global_pooling_reduces_all_of_space(kind, rank):
+    x = np.random.default_rng(0).normal(size=(2, *(4, 5, 3)[:rank], 2)).astype("float32")
+    pool, axes = getattr(layers, f"Global{kind}Pooling{rank}D"), tuple(range(1, rank + 1))
+    np.testing.assert_allclose(pool()(x), REDUCE[kind](x, axis=axes), rtol=1e-5, atol=1e-6)
+    kept = pool(keepdims=True, **FIRST)(np.moveaxis(x, -1, 1))
+    expected = np.moveaxis(REDUCE[kind](x, axis=axes, keepdims=True), -1, 1)
+    np.testing.assert_allclose(kept, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_masked_mean_counts_what_is_there():
+    x = np.array([[[1.0], [3.0], [100.0]]], "float32")
+    y = layers.GlobalAveragePooling1D()(x, mask=np.array([[True, True, False]]))
+    np.testing.assert_allclose(y, [[2.0]])
+
+
+@pytest.mark.parametrize("short", ["MaxPool", "AvgPool", "GlobalMaxPool", "GlobalAvgPool"])
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_short_names_are_the_same_classes(short, rank):
+    long = short.replace("Avg", "Average").replace("Pool", "Pooling")
+    assert getattr(layers, f"{short}{rank}D") is getattr(layers, f"{long}{rank}D")

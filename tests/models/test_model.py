@@ -1,0 +1,149 @@
+"""Models in general: weights, layers by name, freezing, copies, and models without a graph."""
+
+import copy
+import pickle
+import re
+
+import numpy as np
+import pytest
+
+import lamina
+from lamina import layers
+
+X = np.random.default_rng(0).normal(size=(4, 3)).astype("float32")
+
+
+class Net(lamina.Model):
+    def __init__(self, units=4, **kwargs):
+        super().__init__(**kwargs)
+        self.units = units
+        self.first = layers.Dense(units, name="first")
+        self.blocks = {"a": [layers.BatchNormalization(name="norm")], "b": (layers.Dense(2, name="second"),)}
+
+    def call(self, x, training=None):
+        return self.blocks["b"][0](self.blocks["a"][0](self.first(x), training=training))
+
+
+@pytest.fixture
+def net():
+    model = Net(name="net")
+    model(X)
+    return model
+
+
+def test_layers_are_found_in_attributes_lists_tuples_and_dicts(net):
+    assert [layer.name for layer in net.layers] == ["first", "norm", "second"]
+    assert net.get_layer("norm") is net.blocks["a"][0]
+
+
+def test_weights_are_in_order_and_named_by_their_path(net):
+    assert [w.path for w in net.weights][:3] == ["net/first/kernel", "net/first/bias", "net/norm/gamma"]
+    assert len(net.trainable_weights) == 6 and len(net.non_trainable_weights) == 2
+
+
+def test_freezing_a_model_freezes_all_below(net):
+    net.trainable = False
+    assert net.trainable_weights == [] and not net.get_layer("second").trainable
+    net.trainable = True
+    net.get_layer("first").trainable = False
+    assert net.trainable_weights[0].path == "net/norm/gamma"
+
+
+def test_set_weights_takes_all_or_none(net):
+    before = net.get_weights()
+    bad = [np.ones_like(w) for w in before[:-1]] + [np.ones(99)]
+    with pytest.raises(ValueError, match=re.escape('Net "net": the array for net/second/bias must have shape (2,)')):
+        net.set_weights(bad)
+    with pytest.raises(ValueError, match='Net "net": set_weights must get 8 arrays, got 1'):
+        net.set_weights(before[:1])
+    for a, b in zip(before, net.get_weights()):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_deep_copy_has_weights_of_its_own(net):
+    twin = copy.deepcopy(net)
+    np.testing.assert_array_equal(np.asarray(twin(X)), np.asarray(net(X)))
+    twin.set_weights([w * 0 for w in twin.get_weights()])
+    assert np.abs(net.get_weights()[0]).max() > 0
+
+
+def test_a_compiled_model_can_be_copied_after_training(net):
+    net.compile("adam", "mse")
+    net.fit(X, X[:, :2], verbose=0)
+    twin = copy.deepcopy(net)
+    np.testing.assert_array_equal(np.asarray(twin(X)), np.asarray(net(X)))
+    twin.compile("adam", "mse")
+    twin.fit(X, X[:, :2], verbose=0)
+
+
+def test_a_model_can_be_pickled(net):
+    twin = pickle.loads(pickle.dumps(net))
+    np.testing.assert_array_equal(np.asarray(twin(X)), np.asarray(net(X)))
+
+
+def test_the_configuration_of_a_subclass_is_its_arguments(net):
+    twin = Net.from_config(net.get_config())
+    assert (twin.units, twin.name) == (4, "net")
+
+
+def test_a_clone_of_a_subclass_is_made_of_its_configuration(net):
+    twin = lamina.models.clone_model(net)
+    twin(X)
+    assert [w.shape for w in twin.weights] == [w.shape for w in net.weights]
+    with pytest.raises(ValueError, match=r'a subclassed model has no graph.*got "net"'):
+        lamina.models.clone_model(net, clone_function=lambda layer: layer)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({}, "get_layer must get a name or an index, one of the two."),
+        ({"name": "a", "index": 0}, "get_layer must get a name or an index, one of the two."),
+        ({"name": "thrid"}, "get_layer must get the name of a layer (first, norm, second), got 'thrid'."),
+        ({"index": 7}, "get_layer's index must be below 3, got 7."),
+    ],
+)
+def test_get_layer(net, given, message):
+    with pytest.raises(ValueError, match=f'^Net "net": {re.escape(message)}$'):
+        net.get_layer(**given)
+
+
+def test_a_subclass_must_define_call():
+    class Empty(lamina.Model):
+        pass
+
+    with pytest.raises(NotImplementedError, match=r'^Empty "empty": a subclass of Model must define call'):
+        Empty(name="empty")(X)
+
+
+def test_build_makes_the_weights_for_a_shape():
+    model = Net()
+    model.build((None, 3))
+    assert model.built and len(model.weights) == 8
+
+
+def test_an_error_in_a_layer_names_the_way_to_it(net):
+    message = 'Dense "net/first": the input must have size 3 on axis -1, got shape (4, 5); it was built for (4, 3).'
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        net(np.zeros((4, 5)))
+
+
+def test_the_summary_counts_weights(net):
+    lines = []
+    net.summary(print_fn=lines.append)
+    text = "\n".join(lines)
+    assert 'Model: "net"' in text and "first (Dense)" in text
+    assert "Total params: 42" in text and "Trainable params: 34" in text and "Non-trainable params: 8" in text
+
+
+def test_two_models_may_share_a_layer():
+    shared = layers.Dense(3, name="shared")
+    models = [lamina.Sequential([lamina.Input((3,)), shared, layers.Dense(1)]) for _ in range(2)]
+    for model in models:
+        model.compile("sgd", "mse")
+    before = shared.kernel.numpy()
+    models[0].fit(X, X[:, :1], verbose=0)
+    after = shared.kernel.numpy()
+    assert np.abs(after - before).max() > 0
+    models[1].fit(X, X[:, :1], verbose=0)
+    assert np.abs(shared.kernel.numpy() - after).max() > 0

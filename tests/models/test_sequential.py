@@ -1,0 +1,123 @@
+"""Stacks of layers: built from an input, from the first data, or rebuilt as they grow and shrink."""
+
+import re
+
+import numpy as np
+import pytest
+
+import lamina
+from lamina import layers
+
+X = np.random.default_rng(0).normal(size=(4, 3)).astype("float32")
+
+
+def test_a_stack_builds_itself_from_an_input_shape_or_the_first_data():
+    ways = [
+        lamina.Sequential([lamina.Input((3,)), layers.Dense(2)]),
+        lamina.Sequential([layers.Dense(2, input_shape=(3,))]),
+        lamina.Sequential([layers.Dense(2, input_dim=3)]),
+        lamina.Sequential([layers.Dense(2)]),
+        lamina.Sequential([layers.Dense(2)]),
+        lamina.Sequential([layers.Dense(2)]),
+    ]
+    assert [model.built for model in ways] == [True] * 3 + [False] * 3
+    ways[3].build((None, 3))
+    ways[4](X)
+    ways[5].predict(X, verbose=0)
+    assert {model.weights[0].shape for model in ways} == {(3, 2)}
+    assert {model.built for model in ways} == {True}
+
+
+def test_a_stack_built_on_one_batch_takes_any_number_of_rows():
+    model = lamina.Sequential([layers.Dense(2)])
+    model(X)
+    assert model(X[:1]).shape == (1, 2) and model.output_shape == (None, 2)
+
+
+def test_the_layers_do_not_count_the_input():
+    model = lamina.Sequential([lamina.Input((3,)), layers.Dense(2, name="a"), layers.Dense(1, name="b")])
+    assert [layer.name for layer in model.layers] == ["a", "b"]
+    assert model.get_layer("a") is model.get_layer(index=0) is model.layers[0]
+
+
+def test_adding_and_popping_keep_the_weights_of_the_others():
+    model = lamina.Sequential([lamina.Input((3,)), layers.Dense(4)])
+    kernel = model.weights[0]
+    model.add(layers.Dense(2))
+    assert model.output_shape == (None, 2)
+    popped = model.pop()
+    assert popped.units == 2 and model.output_shape == (None, 4) and model.weights[0] is kernel
+    np.testing.assert_allclose(np.asarray(model(X)), X @ kernel.numpy(), rtol=1e-5)
+
+
+def test_a_stack_of_integers_casts_nothing():
+    model = lamina.Sequential([layers.Embedding(5, 2), layers.Flatten()])
+    assert model(np.array([[1, 2], [3, 4]])).shape == (2, 4)
+    assert model.inputs[0].dtype.startswith("int")
+
+
+def test_stacks_and_functions_may_be_layers():
+    inner = lamina.Sequential([layers.Dense(4), layers.Dense(2)])
+    model = lamina.Sequential([lamina.Input((3,)), inner, layers.Activation(lamina.ops.tanh)])
+    np.testing.assert_allclose(np.asarray(model(X)), np.tanh(np.asarray(inner(X))), rtol=1e-5)
+    assert inner.built and len(model.weights) == 4
+
+
+@pytest.mark.parametrize("with_input", [True, False])
+def test_a_stack_from_its_configuration_is_equal(with_input):
+    first = [lamina.Input((3,))] if with_input else []
+    model = lamina.Sequential([*first, layers.Dense(4, "relu"), layers.Dropout(0.5), layers.Dense(2)], name="stack")
+    model(X)
+    twin = lamina.Sequential.from_config(model.get_config())
+    assert twin.name == "stack" and twin.built
+    twin.set_weights(model.get_weights())
+    np.testing.assert_array_equal(np.asarray(model(X)), np.asarray(twin(X)))
+
+
+def test_the_shape_of_outputs_is_told_before_building():
+    model = lamina.Sequential([layers.Dense(4), layers.Flatten(), layers.Dense(2)])
+    assert model.compute_output_shape((None, 3)) == (None, 2)
+
+
+@pytest.mark.parametrize(
+    ("act", "message"),
+    [
+        (lambda: lamina.Sequential(name="s")(X), 'Sequential "s": must have a layer to be built, got none.'),
+        (lambda: lamina.Sequential(name="s").pop(), 'Sequential "s": pop needs a layer, and there is none.'),
+        (
+            lambda: lamina.Sequential([layers.Dense(1, name="d"), layers.Dense(1, name="d")], name="s"),
+            'Sequential "s": names of layers must be unique, got "d" twice.',
+        ),
+        (
+            lambda: lamina.Sequential([layers.Dense(1)], name="s").build(),
+            'Sequential "s": input_shape must be a tuple, got None.',
+        ),
+        (
+            lambda: lamina.Sequential([layers.Dense(1)], name="s")([X, X]),
+            'Sequential "s": must get one array, got list.',
+        ),
+        (
+            lambda: lamina.Sequential([layers.Dense(1, name="d")], name="s").count_params(),
+            'Sequential "s": must be built to count its weights; call it on data or call build().',
+        ),
+        (
+            lambda: lamina.Sequential([lamina.Input((None,)), layers.Dense(1, name="d")], name="s"),
+            'Dense "s/d": the size of the input\'s last axis must be known, got (None, None).',
+        ),
+    ],
+)
+def test_errors(act, message):
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        act()
+
+
+def test_a_failed_add_leaves_the_stack_as_it_was():
+    model = lamina.Sequential([lamina.Input((3,)), layers.Dense(2, name="d")])
+    with pytest.raises(ValueError, match="must"):
+        model.add(layers.Conv2D(2, 3))
+    with pytest.raises(ValueError, match="must"):
+        model.add(layers.Dense(2, name="d"))
+    with pytest.raises((ValueError, TypeError)):
+        model.add("a layer")
+    assert [layer.name for layer in model.layers] == ["d"]
+    assert model(X).shape == (4, 2)
