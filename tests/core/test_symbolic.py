@@ -104,7 +104,7 @@ def test_a_tensor_of_known_size_can_be_iterated_over():
         ((None, 5), lambda x: jnp.concatenate([x] * (3 if x.shape[-1] % 2 else 2), -1), (None, 15)),
         ((None, None), lambda x: x[:, : x.shape[1] // 2], (None, None)),
         ((None, None), lambda x: jnp.tile(x, (1, 2)), (None, None)),
-        ((None, 3), lambda x: jnp.ones(7) if x.shape[0] > 2 else jnp.ones(7), (7,)),
+        ((None, 3), lambda x: jnp.ones(7) * (1 if x.shape[0] > 2 else 2), (7,)),
         ((None, 3), lambda x: x[0], (3,)),
     ],
 )
