@@ -47,7 +47,8 @@ class AddedLosses(Composite):
 
     def _regularize(self, outputs: Any) -> None:
         for output in tree_util.tree_leaves(outputs):
-            self.add_loss(self.activity_regularizer(output) / output.shape[0])
+            rows = output.shape[0] if output.ndim else 1
+            self.add_loss(self.activity_regularizer(output) / rows)
 
     @property
     def losses(self) -> list[Any]:

@@ -87,8 +87,6 @@ class KerasTensor:
     def __array__(self, *_: Any, **__: Any) -> Any:
         raise ValueError(_no_value(self, "cannot become an array; use lamina.ops in place of numpy or jax.numpy"))
 
-    __jax_array__ = __array__
-
     def __int__(self) -> int:
         raise TypeError(_no_value(self, "cannot become a number"))
 
