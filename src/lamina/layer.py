@@ -26,6 +26,7 @@ from lamina.core.signature import (
     as_jax_array,
     as_shapes,
     broken_rule,
+    build_with,
     shape_of,
     signature_of,
     symbolic_inputs,
@@ -188,16 +189,7 @@ class Layer(AddedLosses, Operation):
         if type(self).build is Layer.build:
             self._build_shapes, self.built = shapes, True
             return
-        names = [n for n in inspect.signature(self.build).parameters if n not in ("args", "kwargs")]
-        by_name = {n: shapes[n.removesuffix("_shape")] for n in names if n.removesuffix("_shape") in shapes}
-        if len(names) == 1:
-            shapes = dict(list(shapes.items())[:1])
-            self.build(*shapes.values() or (None,))
-        elif len(by_name) == len(names) or len(by_name) > 1:
-            self.build(**by_name)
-        else:
-            self.build(*shapes.values())
-        self._build_shapes = shapes
+        self._build_shapes = build_with(self.build, shapes, self._who)
 
     def get_build_config(self) -> dict[str, Any] | None:
         """The shapes that the layer was built for."""

@@ -335,6 +335,7 @@ def test_a_frozen_layer_has_no_trainable_variables(row):
 def test_inference_is_repeatable_and_takes_any_kind_of_array(row):
     assert_equal(call(row, built(row), jnp.asarray), outputs(row))
     assert_equal(call(row, built(row), np.asarray), outputs(row))
+    assert_equal(call(row, built(row), lambda x: x.astype("int64" if row.below else "float64")), outputs(row))
 
 
 @every

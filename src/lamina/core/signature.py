@@ -162,6 +162,27 @@ def shape_of(structure: Any) -> Any:
     return tree_util.tree_map(lambda x: tuple(d if isinstance(d, int) else None for d in x.shape), structure)
 
 
+def build_with(build: Callable, shapes: dict[str, Any], who: Callable[[], str]) -> dict[str, Any]:
+    """Call a layer's `build` with the shapes that it takes, by name or in their order, and return these."""
+    signature = inspect.signature(build)
+    names = [n for n in signature.parameters if n not in ("args", "kwargs")]
+    by_name = {n.removesuffix("_shape"): n for n in names if n.removesuffix("_shape") in shapes}
+    if len(names) == 1:
+        shapes = dict(list(shapes.items())[:1])
+        build(*shapes.values() or (None,))
+    elif len(by_name) == len(names) or len(by_name) > 1:
+        shapes = {name: shapes[name] for name in by_name}
+        build(**{by_name[name]: shape for name, shape in shapes.items()})
+    else:
+        try:
+            signature.bind(*shapes.values())
+        except TypeError:
+            wanted, given = ", ".join(names), ", ".join(shapes) or "none"
+            raise ValueError(f"{who()}: build takes {wanted}; the call gave arrays for {given}.") from None
+        build(*shapes.values())
+    return shapes
+
+
 def is_shape(x: Any) -> bool:
     return isinstance(x, (tuple, list)) and all(d is None or isinstance(d, (int, np.integer)) for d in x)
 
