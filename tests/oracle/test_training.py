@@ -62,6 +62,34 @@ def two_heads(k):
     return k.Model(inputs, {"a": k.layers.Dense(2, name="a")(x), "b": k.layers.Dense(3, "softmax", name="b")(x)})
 
 
+def subclassed(k, outputs):
+    """A model without declared outputs; `outputs` arranges two of them."""
+
+    class Heads(k.Model):
+        def __init__(self):
+            super().__init__()
+            self.p, self.q = k.layers.Dense(2), k.layers.Dense(2)
+
+        def call(self, x):
+            return outputs(self.p(x), self.q(x))
+
+    return Heads()
+
+
+def listed(k):
+    return subclassed(k, lambda p, q: [p, q])
+
+
+def keyed(k):
+    return subclassed(k, lambda p, q: {"q": q, "p": p})
+
+
+def nested(k):
+    inputs = k.Input((5,))
+    p, q, r = (k.layers.Dense(2, name=name)(inputs) for name in "pqr")
+    return k.Model(inputs, {"a": [p, q], "b": r})
+
+
 # Data that come in batches
 
 
@@ -164,6 +192,26 @@ ROWS = {
         },
         {"x": X, "y": {"a": Y, "b": LABELS}, "sample_weight": {"a": WEIGHTS, "b": WEIGHTS[::-1].copy()}},
     ),
+    "a list of a subclass": (
+        listed,
+        {"optimizer": "sgd", "loss": ["mse", "mae"], "metrics": [["mae"], ["mse"]]},
+        {"x": X, "y": [Y, -Y]},
+    ),
+    "a dict of a subclass": (
+        keyed,
+        {"optimizer": "sgd", "loss": {"p": "mse", "q": "mae"}, "metrics": {"p": ["mae"]}},
+        {"x": X, "y": {"p": Y, "q": -Y}},
+    ),
+    "nested outputs": (
+        nested,
+        {"optimizer": "sgd", "loss": {"a": ["mse", "mae"], "b": "mse"}},
+        {"x": X, "y": {"a": [Y, -Y], "b": 2 * Y}},
+    ),
+    "nested outputs with metrics": (
+        nested,
+        {"optimizer": "sgd", "loss": "mse", "metrics": {"a": [["mae"], ["mse"]], "b": ["mae"]}},
+        {"x": X, "y": {"a": [Y, -Y], "b": 2 * Y}},
+    ),
     "momentum": (dense, optimizer("SGD", 0.05, momentum=0.9, nesterov=True), ARRAYS),
     "decay": (dense, optimizer("AdamW", 0.01, weight_decay=0.1), ARRAYS),
     "clipped": (dense, optimizer("Adam", 0.01, global_clipnorm=0.1), ARRAYS),
@@ -240,7 +288,7 @@ def test_mixed_precision(policy, tolerance, make):
         try:
             results.append(trained(k, make, {"optimizer": "adam", "loss": "mse", "metrics": ["mae"]}, ARRAYS))
         finally:
-            k.config.set_dtype_policy("float32")
+            k.config.set_dtype_policy(None if k is lamina else "float32")
     assert {w.dtype for w in results[0]["weights"]} == {np.dtype("float32")}
     assert results[0]["outputs"].dtype == results[1]["outputs"].dtype
     assert_same(*results, rtol=tolerance, atol=tolerance)

@@ -52,8 +52,17 @@ ROWS = {
     ),
     "shape of y": (
         fit(X, np.zeros((22, 4, 5))),
-        'loss "mse": y for output "top" must fit its shape (22, 1), got (22, 4, 5): Incompatible shapes for '
+        'loss "mse": the shapes for output "top" must fit, got y (22, 4, 5), y_pred (22, 1): Incompatible shapes for '
         "broadcasting: shapes=[(22, 4, 5), (22, 1)]",
+    ),
+    "shape of weights": (
+        fit(X, Y, sample_weight=np.ones((22, 4))),
+        'loss "mse": the shapes for output "top" must fit, got y (22, 1), y_pred (22, 1), sample_weight (22, 4): '
+        "Incompatible shapes for broadcasting: shapes=[(22,), (22, 4)]",
+    ),
+    "frequency of validation": (
+        fit(X, Y, validation_data=(X, Y), validation_freq=0),
+        "fit: validation_freq must be an integer of at least 1, got 0.",
     ),
     "no y": (fit(X), 'loss: output "top" must have a target in y, got None.'),
     "too many inputs": (fit([X, X], Y), 'Functional "stack": must get 1 inputs (rows), got 2.'),
@@ -233,6 +242,26 @@ def test_validation_looks_at_all_batches_after_an_evaluation_was_stopped():
     model.evaluate(X, Y, batch_size=4, verbose=0, callbacks=[Stop()])
     history = model.fit(X, Y, batch_size=4, verbose=0, validation_data=(X, Y)).history
     assert history["val_loss"] == pytest.approx(history["loss"], rel=1e-5)
+
+
+def test_an_optimizer_is_needed_to_train():
+    with pytest.raises(ValueError, match='Sequential "stack": compile must be given an optimizer to train with'):
+        stack(optimizer=None).fit(X, Y, verbose=0)
+
+
+def test_another_set_of_weights_needs_another_optimizer():
+    model = stack(optimizer="adam")
+    model.get_layer("below").trainable = False
+    model.compile("adam", "mse")
+    model.fit(X, Y, verbose=0)
+    model.get_layer("below").trainable = True
+    before = model.get_weights()
+    with pytest.raises(ValueError, match='variables must be those it was built with, got "stack/below/kernel"'):
+        model.fit(X, Y, verbose=0)
+    for a, b in zip(before, model.get_weights()):
+        np.testing.assert_array_equal(a, b)
+    model.compile("adam", "mse")
+    model.fit(X, Y, verbose=0)
 
 
 def test_a_model_without_super_init_says_so():

@@ -54,10 +54,15 @@ def map_structure(func: Callable, *structures: Any, none_is_leaf: bool = True) -
     return treedef.unflatten([func(*leaves) for leaves in zip(first, *rest)])
 
 
+def flatten_up_to(shallow_structure: Any, structure: Any) -> list:
+    """What stands in `structure` where `shallow_structure` has its leaves; `ValueError` if it has not its nesting."""
+    return tree_util.tree_structure(shallow_structure, is_leaf=_is_none).flatten_up_to(structure)
+
+
 def map_structure_up_to(shallow_structure: Any, func: Callable, *structures: Any) -> Any:
     """`func` on what stands in each structure where `shallow_structure` has its leaves."""
-    treedef = tree_util.tree_structure(shallow_structure, is_leaf=_is_none)
-    return treedef.unflatten([func(*parts) for parts in zip(*(treedef.flatten_up_to(s) for s in structures))])
+    parts = zip(*(flatten_up_to(shallow_structure, structure) for structure in structures))
+    return pack_sequence_as(shallow_structure, [func(*part) for part in parts])
 
 
 def map_shape_structure(func: Callable, structure: Any) -> Any:

@@ -18,18 +18,24 @@ from lamina.losses.loss import LossFunctionWrapper, target_kind
 from lamina.metrics import Mean, MeanMetricWrapper, Metric
 
 
-def along(value: Any, names: Sequence[str], what: str, *, spread: bool) -> list[Any]:
+def along(value: Any, names: Sequence[str], what: str, y_pred: Any, *, spread: bool) -> list[Any]:
     """`value` as a list with an entry for each output.
 
     Args:
-        value: `None`, one entry for all, a list along the outputs, or a dict by name.
+        value: `None`, one entry for all, a list along the outputs, a dict by name, or the structure of the outputs.
         names: the names of the outputs.
         what: what the value is, for errors.
+        y_pred: the outputs.
         spread: whether one entry may stand for all outputs.
     """
     count = len(names)
     if value is None:
         return [None] * count
+    if count > 1 and tree.is_nested(value):
+        try:
+            return tree.flatten_up_to(tree.lists_to_tuples(y_pred), tree.lists_to_tuples(value))
+        except ValueError:
+            pass  # a list of another nesting, or a dict of other keys
     if isinstance(value, dict):
         unknown = sorted(set(value) - set(names))
         if unknown and not (count == 1 and len(value) == 1):
@@ -52,13 +58,12 @@ def along(value: Any, names: Sequence[str], what: str, *, spread: bool) -> list[
 
 
 def output_names(y_pred: Any, declared: Sequence[str]) -> list[str]:
-    """The names of the outputs: keys of a dict, those that the model declares, or none but numbers."""
-    paths = tree.flatten_with_path(y_pred)
-    if isinstance(y_pred, dict):
-        return ["_".join(map(str, path)) for path, _ in paths]
-    if len(declared) == len(paths):
-        return list(declared)
-    return [f"output_{i}" for i in range(len(paths))]
+    """The paths to the outputs, such as `"a"` or `"a/b"`; in place of a number, the name that the model declares."""
+    paths = [path for path, _ in tree.flatten_with_path(y_pred)]
+    if len(declared) != len(paths):
+        declared = [f"output_{i}" for i in range(len(paths))]
+    ends = [path[-1] if path and isinstance(path[-1], str) else name for path, name in zip(paths, declared)]
+    return ["/".join(map(str, (*path[:-1], end))) for path, end in zip(paths, ends)]
 
 
 class CompiledLoss:
@@ -84,23 +89,22 @@ class CompiledLoss:
         if self._entries is not None:
             return
         self.names = output_names(y_pred, self._declared)
-        given = along(self._loss, self.names, "compile: loss", spread=True)
-        weights = along(self._weights, self.names, "compile: loss_weights", spread=True)
+        given = along(self._loss, self.names, "compile: loss", y_pred, spread=True)
+        weights = along(self._weights, self.names, "compile: loss_weights", y_pred, spread=True)
         flat, targets = tree.flatten(y_pred), targets_along(y_true, y_pred, self.names)
         made = [_as_loss(*each) for each in zip(given, self.names, targets, flat)]
         self._entries = list(zip(made, weights))
-        named = isinstance(y_pred, dict) or len(self._declared) == len(self.names)
-        counted = [(name, one) for name, (one, _) in zip(self.names, self._entries) if one is not None]
-        for name, one in counted if len(counted) > 1 else ():
-            prefix = name if named else one.name
-            self.metrics.append(Mean(name=_unused(f"{prefix}_loss", [m.name for m in self.metrics])))
+        declared = self._declared if len(self._declared) == len(flat) else [getattr(one, "name", "") for one in made]
+        counted = [name for name, one in zip(output_names(y_pred, declared), made) if one is not None]
+        for name in counted if len(counted) > 1 else ():
+            self.metrics.append(Mean(name=_unused(f"{name}_loss", [m.name for m in self.metrics])))
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         self.build(y_true, y_pred)
         assert self._entries is not None
         flat = tree.flatten(y_pred)
         targets = targets_along(y_true, y_pred, self.names)
-        weights = along(sample_weight, self.names, "sample_weight", spread=True)
+        weights = along(sample_weight, self.names, "sample_weight", y_pred, spread=True)
         total, trackers = None, iter(self.metrics)
         for (loss, scale), target, output, weight, name in zip(self._entries, targets, flat, weights, self.names):
             if loss is None:
@@ -118,12 +122,14 @@ def _value(loss: Any, name: str, target: Any, output: Any, weight: Any) -> Any:
     try:
         return loss(target, output, weight)
     except (TypeError, ValueError) as error:
-        given, wanted = np.shape(target), np.shape(output)
-        if given == wanted:
+        shapes = {"y": np.shape(target), "y_pred": np.shape(output)}
+        if weight is None and shapes["y"] == shapes["y_pred"]:
             raise
+        if weight is not None:
+            shapes["sample_weight"] = np.shape(weight)
+        given = ", ".join(f"{what} {shape}" for what, shape in shapes.items())
         raise ValueError(
-            f'loss "{loss.name}": y for output "{name}" must fit its shape {wanted}, got {given}: '
-            f"{str(error).splitlines()[0]}"
+            f'loss "{loss.name}": the shapes for output "{name}" must fit, got {given}: {str(error).splitlines()[0]}'
         ) from error
 
 
@@ -148,7 +154,7 @@ def targets_along(y_true: Any, y_pred: Any, names: Sequence[str]) -> list[Any]:
             return [y_true[names[0]]]
         flat = tree.flatten(y_true)
         return [flat[0]] if len(flat) == 1 else [y_true]
-    return along(y_true, names, "y", spread=False)
+    return along(y_true, names, "y", y_pred, spread=False)
 
 
 def _check_target(name: str, target: Any, output: Any) -> None:
@@ -206,26 +212,31 @@ class CompiledMetrics:
             return
         self.names = output_names(y_pred, self._declared)
         flat, targets = tree.flatten(y_pred), targets_along(y_true, y_pred, self.names)
-        named = isinstance(y_pred, dict) or len(self._declared) == len(self.names)
+        prefixes = self._prefixes(y_pred)
         entries: list[tuple[int, Metric, bool]] = []
         log_names: list[str] = []
         for value, use_weight in ((self._given, False), (self._weighted, True)):
             what = "compile: weighted_metrics" if use_weight else "compile: metrics"
-            for i, group in enumerate(_groups(value, self.names, what)):
+            for i, group in enumerate(_groups(value, self.names, what, y_pred)):
                 for identifier in group:
                     if identifier is None:
                         continue
                     metric, name = _as_metric(identifier, targets[i], flat[i])
-                    output = f"{self.names[i]}_" if named and len(flat) > 1 else ""
-                    taken = use_weight and output + name in log_names
+                    taken = use_weight and prefixes[i] + name in log_names
                     entries.append((i, metric, use_weight))
-                    log_names.append(_unused(f"{output}weighted_{name}" if taken else output + name, log_names))
+                    log_names.append(_unused(f"{prefixes[i]}{'weighted_' if taken else ''}{name}", log_names))
         self._entries, self.log_names = entries, log_names
+
+    def _prefixes(self, y_pred: Any) -> list[str]:
+        """What the names of metrics begin with: the output's, where there are several and they have names."""
+        flat_dict = isinstance(y_pred, dict) and not any(map(tree.is_nested, y_pred.values()))
+        names = self.names if flat_dict else self._declared
+        return [f"{name}_" for name in names] if len(names) == len(self.names) > 1 else [""] * len(self.names)
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         self.build(y_true, y_pred)
         flat, targets = tree.flatten(y_pred), targets_along(y_true, y_pred, self.names)
-        weights = along(sample_weight, self.names, "sample_weight", spread=True)
+        weights = along(sample_weight, self.names, "sample_weight", y_pred, spread=True)
         for i, metric, use_weight in self._entries or ():
             if targets[i] is not None:
                 metric.update_state(targets[i], flat[i], **({"sample_weight": weights[i]} if use_weight else {}))
@@ -239,13 +250,13 @@ class CompiledMetrics:
         return {name: metric.result() for name, metric in zip(self.log_names, self.metrics)}
 
 
-def _groups(value: Any, names: Sequence[str], what: str) -> list[list[Any]]:
+def _groups(value: Any, names: Sequence[str], what: str, y_pred: Any) -> list[list[Any]]:
     """The metrics of each output."""
     if value is None:
         return [[] for _ in names]
     if len(names) == 1 and not isinstance(value, dict):
         return [[m for m in tree.flatten(value) if m is not None] if isinstance(value, (list, tuple)) else [value]]
-    groups = along(value, names, what, spread=False)
+    groups = along(value, names, what, y_pred, spread=False)
     return [list(g) if isinstance(g, (list, tuple)) else [] if g is None else [g] for g in groups]
 
 

@@ -65,6 +65,8 @@ class CompiledModel:
             auto_scale_loss: scale the loss while a policy computes in float16.
         """
         self._check_constructed()  # type: ignore[attr-defined]
+        if not isinstance(steps_per_execution, int) or steps_per_execution < 1:
+            raise ValueError(f"compile: steps_per_execution must be a positive integer, got {steps_per_execution!r}.")
         made = optimizers.get(optimizer)
         narrow = self.dtype_policy.name == "mixed_float16"  # type: ignore[attr-defined]
         if auto_scale_loss and narrow and made is not None and not isinstance(made, optimizers.LossScaleOptimizer):

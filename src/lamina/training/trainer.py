@@ -56,6 +56,8 @@ class Trainer(CompiledModel):
             return self._scaled(loss), (loss, y_pred)
 
         variables = self.trainable_variables  # type: ignore[attr-defined]
+        if variables and self.optimizer is None:
+            raise ValueError(f"{self._who()}: compile must be given an optimizer to train with, got None.")  # type: ignore[attr-defined]
         (_, (loss, y_pred)), gradients = value_and_grad(forward, variables, has_aux=True)()
         self._loss_tracker.update_state(loss, sample_weight=_batch_rows(x))
         if variables:
@@ -183,7 +185,7 @@ class Trainer(CompiledModel):
             validation_freq: validate after every so many epochs, or after those in a list.
         """
         self._require_compiled("fit")
-        _check_epochs(epochs=epochs, initial_epoch=initial_epoch)
+        _check_numbers(epochs, initial_epoch, validation_freq)
         run = self._runs if initial_epoch else self._runs + 1  # one that goes on has the orders of the run before
         if validation_split and validation_data is None:
             parts = (x, y, sample_weight)
@@ -399,10 +401,13 @@ def _batch_rows(x: Any) -> int:
     return leaf.shape[0] if leaf is not None and leaf.ndim else 1
 
 
-def _check_epochs(**numbers: Any) -> None:
-    for name, value in numbers.items():
-        if not isinstance(value, (int, np.integer)) or value < 0:
-            raise ValueError(f"fit: {name} must be an integer of at least 0, got {value!r}.")
+def _check_numbers(epochs: Any, initial_epoch: Any, validation_freq: Any) -> None:
+    frequency = 1 if isinstance(validation_freq, (list, tuple, set)) else validation_freq
+    for name, value, least in (
+        ("epochs", epochs, 0), ("initial_epoch", initial_epoch, 0), ("validation_freq", frequency, 1),
+    ):  # fmt: skip
+        if not isinstance(value, (int, np.integer)) or value < least:
+            raise ValueError(f"fit: {name} must be an integer of at least {least}, got {value!r}.")
 
 
 def _validates(epoch: int, frequency: Any) -> bool:
