@@ -137,7 +137,7 @@ def worker(command: list[str], peer: str, folder: str):
     try:
         done = subprocess.run(
             [sys.executable, "-m", "benchmarks.worker", *command],
-            env=env, capture_output=True, text=True, timeout=LIMIT,
+            env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=LIMIT,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
         return None, f"took more than {LIMIT} seconds"
