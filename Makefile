@@ -9,9 +9,11 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 
-# One stamp an extra: a target re-installs only when pyproject.toml changed.
+# One stamp an extra: a target re-installs only when pyproject.toml changed. Byte code is written here, as pip does it
+# for packages that are not editable: some environments tell Python to write none.
 $(VENV)/.%: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable ".[$*]"
+	$(BIN)/python -m compileall -q src
 	touch $@
 
 demo: $(VENV)/.plot

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
-
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+from typing import TYPE_CHECKING, Any
 
 from lamina.core import dtypes
+from lamina.core.later import Later
 from lamina.core.symbolic import Node
 from lamina.layer import Layer, shape_of
+
+if TYPE_CHECKING:
+    import rich.console
+    import rich.table
+    import rich.text
+else:
+    rich = Later("rich.console", "rich.table", "rich.text")
 
 _BYTES = {"bool": 1}
 
@@ -30,7 +34,7 @@ def print_summary(
     if line_length is not None and line_length < 20:
         raise ValueError(f'summary of "{model.name}": line_length must be at least 20, got {line_length}.')
     graph = model._function is not None and type(model).__name__ != "Sequential"
-    table = Table(width=line_length, show_lines=True)
+    table = rich.table.Table(width=line_length, show_lines=True)
     columns = ["Layer (type)", "Output Shape", "Param #"]
     columns += ["Connected to"] if graph else []
     columns += ["Trainable"] if show_trainable else []
@@ -39,27 +43,27 @@ def print_summary(
         table.add_column(column, justify="right" if column == "Param #" else "left", ratio=ratio, overflow="fold")
     for layer, depth in _rows(model, expand_nested, layer_range):
         row = [
-            Text.assemble(("  " * depth + layer.name, ""), (f" ({type(layer).__name__})", "cyan")),
-            Text(_shape_text(layer), style="green"),
-            Text(_count_text(layer), style="yellow"),
+            rich.text.Text.assemble(("  " * depth + layer.name, ""), (f" ({type(layer).__name__})", "cyan")),
+            rich.text.Text(_shape_text(layer), style="green"),
+            rich.text.Text(_count_text(layer), style="yellow"),
         ]
-        row += [Text("\n".join(_connections(model, layer)), style="")] if graph else []
+        row += [rich.text.Text("\n".join(_connections(model, layer)), style="")] if graph else []
         row += (
-            [Text("yes" if layer.trainable else "no")]
+            [rich.text.Text("yes" if layer.trainable else "no")]
             if show_trainable and layer.weights
-            else ([Text("-")] if show_trainable else [])
+            else ([rich.text.Text("-")] if show_trainable else [])
         )
         table.add_row(*row)
-    lines = [Text.assemble("Model: ", (f'"{model.name}"', "bold")), table, *_totals(model)]
-    console = Console(width=line_length, highlight=False)
+    lines = [rich.text.Text.assemble("Model: ", (f'"{model.name}"', "bold")), table, *_totals(model)]
+    console = rich.console.Console(width=line_length, highlight=False)
     if print_fn is None:
         for line in lines:
             console.print(line)
         return
     with console.capture() as captured:
         for line in lines:
-            Console.print(console, line, style=None)
-    print_fn(Text.from_ansi(captured.get()).plain.rstrip("\n"))
+            rich.console.Console.print(console, line, style=None)
+    print_fn(rich.text.Text.from_ansi(captured.get()).plain.rstrip("\n"))
 
 
 def _ratios(positions: Sequence[float] | None, count: int) -> list[int | None]:
@@ -126,11 +130,11 @@ def _connections(model: Any, layer: Layer) -> list[str]:
     return [f"{operation.name}[{index}][{tensor}]" for operation, index, tensor in sources] or ["-"]
 
 
-def _totals(model: Any) -> list[Text]:
-    def line(label: str, variables: Sequence[Any]) -> Text:
+def _totals(model: Any) -> list[rich.text.Text]:
+    def line(label: str, variables: Sequence[Any]) -> rich.text.Text:
         count = sum(math.prod(v.shape) for v in variables)
         size = sum(math.prod(v.shape) * _item_bytes(v.dtype) for v in variables)
-        return Text.assemble((f" {label}: ", "bold"), (f"{count:,}", "yellow"), f" ({readable_size(size)})")
+        return rich.text.Text.assemble((f" {label}: ", "bold"), (f"{count:,}", "yellow"), f" ({readable_size(size)})")
 
     optimizer = model.optimizer.variables if getattr(model, "optimizer", None) is not None else []
     lines = [

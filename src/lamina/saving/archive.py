@@ -19,9 +19,8 @@ import zipfile
 from collections.abc import Collection, Mapping
 from contextlib import ExitStack
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-import h5py
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -29,6 +28,7 @@ import numpy as np
 from lamina.core import config as configuration
 from lamina.core import dtypes, registry, scope
 from lamina.core.files import atomic_write
+from lamina.core.later import Later
 from lamina.core.variable import Variable
 from lamina.saving import weights
 from lamina.saving.contents import (
@@ -44,6 +44,11 @@ from lamina.saving.contents import (
     stored_weights,
     unzipped,
 )
+
+if TYPE_CHECKING:
+    import h5py
+else:
+    h5py = Later("h5py")
 from lamina.saving.hdf5 import MEBIBYTE
 
 KERAS_VERSION = "3.15.1"  # whose format this is

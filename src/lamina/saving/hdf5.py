@@ -9,16 +9,21 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
-import h5py
 import jax.numpy as jnp
 import numpy as np
+
+from lamina.core.later import Later
+
+if TYPE_CHECKING:
+    import h5py
+else:
+    h5py = Later("h5py")
 
 MEBIBYTE = 2**20
 _MOST_OBJECTS = 1_000_000
 _MOST_LEVELS = 64
-_DEFLATE, _SHUFFLE = h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE
 # Number formats that HDF5 does not know: they are kept as bytes, and an attribute names them.
 BYTES_FORMATS = ("bfloat16", "float8_e4m3fn", "float8_e5m2")
 
@@ -116,14 +121,14 @@ def _checked(path: str, dataset: Any, size: int) -> Stored:
         raise ValueError(f"{path} must keep its data in the file itself")
     plan = dataset.id.get_create_plist()
     filters = {plan.get_filter(i)[0] for i in range(plan.get_nfilters())}
-    if not filters <= {_DEFLATE, _SHUFFLE}:
+    if not filters <= {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE}:
         raise ValueError(f"{path} must be packed by gzip or not at all, got filters {sorted(filters)}")
     kept = dataset.id.get_storage_size()
     if dataset.nbytes > (kept * 1100 if filters else kept) or kept > size:  # deflate packs 1032 to 1 at best
         raise ValueError(
             f"{path} claims shape {dataset.shape} of {dtype}, which {kept:,} bytes in the file cannot hold"
         )
-    if _DEFLATE in filters:
+    if h5py.h5z.FILTER_DEFLATE in filters:
         _check_chunks(path, dataset)
     return Stored(path, dataset.shape, dtype, dataset)
 

@@ -6,13 +6,17 @@ import math
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
-
-from rich.console import Console
-from rich.table import Table
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lamina.core import op_names, scope
+from lamina.core.later import Later
 from lamina.saving import archive, contents
+
+if TYPE_CHECKING:
+    import rich.console
+    import rich.table
+else:
+    rich = Later("rich.console", "rich.table")
 
 
 class Row(NamedTuple):
@@ -72,7 +76,7 @@ class Inspection:
         return sum(self._nbytes[path] for path in arrays)
 
     def __str__(self) -> str:
-        table = Table(title=f"{os.path.basename(self.path)}", title_justify="left")
+        table = rich.table.Table(title=f"{os.path.basename(self.path)}", title_justify="left")
         for column in ("Part", "Class", "Arrays"):
             table.add_column(column, overflow="fold")
         table.add_column("Bytes", justify="right")
@@ -80,7 +84,7 @@ class Inspection:
             shapes = ", ".join(f"{shape} {dtype}" for shape, dtype in list(row.arrays.values())[:4])
             more = f", {len(row.arrays) - 4} more" if len(row.arrays) > 4 else ""
             table.add_row("  " * row.depth + row.name, row.class_name, shapes + more, f"{row.nbytes:,}")
-        console = Console(width=100, highlight=False)
+        console = rich.console.Console(width=100, highlight=False)
         with console.capture() as captured:
             console.print(table)
         facts = {

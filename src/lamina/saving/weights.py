@@ -11,9 +11,8 @@ import functools
 import warnings
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import h5py
 import jax.numpy as jnp
 import numpy as np
 
@@ -22,6 +21,9 @@ from lamina.core.config import Configurable
 from lamina.core.variable import StateScope, Variable
 from lamina.random import SeedGenerator
 from lamina.saving.hdf5 import BYTES_FORMATS, Stored
+
+if TYPE_CHECKING:
+    import h5py
 
 # Attributes that lead nowhere: how the part was made and called.
 _NOT_WALKED = frozenset({"_arguments", "_inbound_nodes"})
