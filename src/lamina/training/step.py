@@ -18,8 +18,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax, tree_util
-from jax.extend.core import jaxpr_as_fun
 
+from lamina.core.compilation import keep_freed_memory
 from lamina.core.variable import StateScope, Variable
 
 
@@ -83,14 +83,9 @@ def many_steps(step: Callable, fresh: Callable) -> Callable:
     def loop(values: tuple, data: Any, order: Any, first: Any, count: Any, reset: Any, *, size: int, capacity: int):
         values = tuple(v if f is v else jnp.where(reset, f, v) for f, v in zip(fresh(values), values))
         batch = rows_of(data, order, first, size)
-        traced, shapes = jax.make_jaxpr(step, return_shape=True)(values, batch)
-        treedef = tree_util.tree_structure(shapes)
-        flat_step = jaxpr_as_fun(traced)
-
-        def one(values: tuple, batch: Any) -> tuple:
-            return treedef.unflatten(flat_step(*tree_util.tree_leaves((values, batch))))
-
-        if _suffers_in_loops(traced.jaxpr):
+        one = jax.jit(step, inline=True)  # traced here, and found again by the calls below
+        traced = one.trace(values, batch)
+        if _suffers_in_loops(traced.jaxpr.jaxpr):
             run.one_at_a_time = True
             values, logs = one(values, batch)
             return values, {name: value[None] for name, value in logs.items()}
@@ -100,7 +95,7 @@ def many_steps(step: Callable, fresh: Callable) -> Callable:
             values, logs = one(values, rows_of(data, order, first + i * size, size))
             return values, {k: history[k].at[i % capacity].set(logs[k]) for k in logs}
 
-        history = {k: jnp.zeros((capacity, *s.shape), s.dtype) for k, s in shapes[1].items()}
+        history = {k: jnp.zeros((capacity, *s.shape), s.dtype) for k, s in traced.out_info[1].items()}
         return lax.fori_loop(0, count, body, (values, history))
 
     run: Any = jax.jit(loop, donate_argnums=0, static_argnames=("size", "capacity"))
@@ -169,6 +164,7 @@ class Launcher:
     """
 
     def __init__(self, method: Callable, groups: Callable[[], list[list[Variable]]], reset: Callable[[], Any]):
+        keep_freed_memory()
         self._method, self._groups, self._reset = method, groups, reset
         self._key: list[list[int]] | None = None
         self._variables: list[Variable] = []

@@ -15,6 +15,7 @@ from lamina import random as lamina_random
 from lamina.callbacks import CallbackList
 from lamina.callbacks.progress import is_interactive_logging_enabled
 from lamina.core import dtypes, tree
+from lamina.core.compilation import keep_freed_memory
 from lamina.core.symbolic import KerasTensor, infer
 from lamina.core.transforms import jit, value_and_grad
 from lamina.core.variable import StateScope
@@ -293,6 +294,7 @@ class Trainer(CompiledModel):
         if self.run_eagerly:
             return _predict_step(self)
         if self._predict is None:
+            keep_freed_memory()
             self._predict = jit(_predict_step(self))
         return self._predict
 
