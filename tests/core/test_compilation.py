@@ -1,0 +1,71 @@
+"""What the machine keeps between runs: compiled programs, freed memory; and modules that load late."""
+
+import os
+import platform
+import subprocess
+import sys
+
+import pytest
+
+from lamina.core.later import Later
+
+FAULTS = """
+import os, resource, sys
+from lamina.core.compilation import keep_freed_memory
+
+keep_freed_memory()
+b"x" * 2**26
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+b"x" * 2**26
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def page_faults(**environment):
+    """How many pages of a block of 64 MiB are new to the process, where one of that size was freed before."""
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("MALLOC_") and k != "GLIBC_TUNABLES"}
+    command = [sys.executable, "-c", FAULTS]
+    run = subprocess.run(command, env={**clean, **environment}, capture_output=True, text=True, check=True)
+    return int(run.stdout)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's allocator is told; needs a Linux with it")
+def test_freed_memory_is_kept_for_the_next_launch_unless_the_environment_tells_otherwise():
+    pages = 2**26 // os.sysconf("SC_PAGE_SIZE")
+    assert page_faults() < pages / 10
+    assert page_faults(MALLOC_TOP_PAD_="131072") > pages / 2
+
+
+def test_programs_are_kept_in_the_users_cache(tmp_path):
+    code = "import lamina, jax; print(jax.config.jax_compilation_cache_dir)"
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("JAX_")}
+    run = [
+        subprocess.run([sys.executable, "-c", code], env={**clean, **more}, capture_output=True, text=True, check=True)
+        for more in ({"XDG_CACHE_HOME": str(tmp_path)}, {"JAX_ENABLE_COMPILATION_CACHE": "false"})
+    ]
+    assert run[0].stdout.startswith(f"{tmp_path}/lamina/xla-")
+    assert run[1].stdout.strip() == "None"
+
+
+def test_a_module_loads_at_its_first_use():
+    code = """
+import sys
+from lamina.core.later import Later
+
+xml = Later("xml.dom.minidom", "xml.sax")
+print("xml.sax" in sys.modules, xml.dom.minidom.Document.__name__, "xml.sax" in sys.modules)
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.split() == ["False", "Document", "True"]
+
+
+def test_a_module_that_is_not_there_is_missed_at_its_first_use():
+    missing = Later("nowhere_to_be_found")
+    with pytest.raises(ModuleNotFoundError, match="nowhere_to_be_found"):
+        missing.anything  # noqa: B018
+
+
+def test_importing_loads_neither_files_nor_tables():
+    code = "import sys, lamina; print(sorted({'h5py', 'rich', 'jax.extend'} & set(sys.modules)))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
