@@ -74,6 +74,16 @@ def test_a_mask_dies_with_its_array():
     assert len(masking._masks) == count - 1
 
 
+def test_an_array_may_die_after_the_module(monkeypatch):
+    x = jnp.ones((2, 3)) * 7
+    masking.set_mask(x, jnp.ones((2, 3), bool))
+    count = len(masking._masks)
+    monkeypatch.setattr(masking, "_forget", None)  # as the interpreter leaves it at its end
+    del x
+    gc.collect()
+    assert len(masking._masks) == count - 1
+
+
 def test_masks_are_merged_and_passed_on_where_they_fit():
     a, b = jnp.zeros((2, 3, 4)), jnp.ones((2, 3, 4))
     masking.set_mask(a, jnp.array([[True, True, False]] * 2))

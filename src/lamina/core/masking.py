@@ -25,10 +25,10 @@ def set_mask(x: Any, mask: Any) -> None:
     if mask is None:
         _masks.pop(key, None)
         return
-    _masks[key] = (weakref.ref(x, lambda ref: _forget(key, ref)), mask)
+    _masks[key] = (weakref.ref(x, functools.partial(_forget, key)), mask)
 
 
-def _forget(key: int, ref: weakref.ref, masks: dict = _masks) -> None:  # bound: arrays may outlive the module
+def _forget(key: int, ref: weakref.ref, masks: dict = _masks) -> None:  # all bound: arrays may outlive the module
     entry = masks.get(key)
     if entry is not None and entry[0] is ref:
         del masks[key]
