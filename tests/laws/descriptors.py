@@ -241,6 +241,9 @@ def _normalization() -> Iterator[Row]:
     yield Row("BatchNormalization", {"momentum": 0.7, "center": False}, SEQUENCES, free=(1,), mask="passes")
     yield Row("BatchNormalization", {"epsilon": 0.1, "scale": False}, IMAGES, free=(1, 2))
     yield Row("BatchNormalization", {"axis": 1}, IMAGES, free=(2, 3))
+    yield Row("BatchNormalization", {"renorm": True, "momentum": 0.7, "renorm_momentum": 0.8}, VECTORS)
+    clipped = {"renorm": True, "renorm_clipping": {"rmin": 0.9, "rmax": 1.1, "dmax": 0.1}, "scale": False}
+    yield Row("BatchNormalization", {**clipped, "moving_variance_initializer": "ones"}, IMAGES, free=(1, 2))
     yield Row("LayerNormalization", {}, SEQUENCES, free=(1,), mask="passes")
     yield Row("LayerNormalization", {"epsilon": 0.1, "center": False}, VECTORS)
     yield Row("LayerNormalization", {"axis": (-2, -1), "scale": False}, SEQUENCES, mask="passes")
@@ -272,6 +275,7 @@ def _attention() -> Iterator[Row]:
     yield attention({"num_heads": 2, "key_dim": 3}, call={"use_causal_mask": True}, free=(1,))
     yield attention({"num_heads": 2, "key_dim": 3, "output_shape": 7, "use_bias": False}, free=(1,))
     yield attention({"num_heads": 2, "key_dim": 3, "value_dim": 4}, free=(1,))
+    yield attention({"num_heads": 2, "key_dim": 3, "value_dim": 4, "use_gate": True}, free=(1,))
     yield attention({"num_heads": 2, "key_dim": 3}, inputs=Each([SEQUENCES, (4, 3, 2), (4, 3, 5)]))
     yield attention({"num_heads": 2, "key_dim": 3, "sliding_window": 2})
     yield attention({"num_heads": 1, "key_dim": 3, "dropout": 0.5, "seed": 1}, noisy=True)

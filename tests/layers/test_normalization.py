@@ -40,6 +40,12 @@ def test_masked_places_do_not_count():
         np.testing.assert_allclose(ours, theirs, rtol=1e-4)
 
 
+@pytest.mark.parametrize("bounds", [{"rmax": 0.5, "rmin": 2}, {"most": 1}])
+def test_bounds_that_cannot_be_kept_are_refused(bounds):
+    with pytest.raises(ValueError, match="renorm_clipping must have keys of rmax, rmin, dmax and rmin not above rmax"):
+        layers.BatchNormalization(renorm=True, renorm_clipping=bounds)
+
+
 @pytest.mark.parametrize("axis", [1, -2])
 def test_the_kept_axis_may_be_any(axis):
     layer = layers.BatchNormalization(axis=axis)

@@ -156,6 +156,25 @@ def test_softmax_of_masked_places():
     assert_close(lamina.layers.Softmax()(x, mask=mask), keras.layers.Softmax()(x, mask=mask))
 
 
+@pytest.mark.parametrize("bounds", [None, {"rmin": 0.9, "rmax": 1.1, "dmax": 0.1}])
+def test_gradients_of_a_renormalized_batch(bounds):
+    ours, theirs = (
+        library.layers.BatchNormalization(renorm=True, renorm_clipping=bounds) for library in (lamina, keras)
+    )
+    x = jnp.asarray(np.random.default_rng(0).normal(2.0, 3.0, (16, 4)), "float32")
+
+    def gradients(layer):
+        layer.build(x.shape)
+        state = [[v.value for v in group] for group in (layer.trainable_variables, layer.non_trainable_variables)]
+
+        def loss(trainable, x):
+            return (layer.stateless_call(trainable, state[1], x, training=True)[0] ** 3).sum()
+
+        return jax.grad(loss, (0, 1))(state[0], x)
+
+    assert_close(gradients(ours), gradients(theirs), 1e-4)
+
+
 def test_moving_averages_of_masked_batches():
     (ours, theirs) = (library.layers.BatchNormalization(momentum=0.5) for library in (lamina, keras))
     x = np.random.default_rng(0).normal(2.0, 3.0, (4, 6, 5)).astype("float32")

@@ -102,6 +102,7 @@ LAYERS = [
     layer("GlobalAveragePooling2D", (8, 7, 3)),
     layer("BatchNormalization", (4,), momentum=0.9),
     layer("BatchNormalization", (4, 3), axis=1, scale=False),
+    layer("BatchNormalization", (4,), renorm=True, renorm_clipping={"rmax": 2.0, "rmin": 0.5, "dmax": 1.0}),
     layer("LayerNormalization", (4, 3)),
     layer("LayerNormalization", (4, 3), axis=(1, 2), center=False),
     layer("EinsumDense", (4, 3), arguments=("abc,cd->abd",), output_shape=(None, 5), bias_axes="d"),

@@ -173,7 +173,8 @@ class MultiHeadAttention(Layer):
         kernel_initializer, bias_initializer: what the weights start from.
         kernel_regularizer, bias_regularizer, activity_regularizer: added to the loss.
         kernel_constraint, bias_constraint: applied after each step.
-        use_gate: must be false.
+        use_gate: whether the heads' outputs are multiplied by `sigmoid(query kernel + bias)`, element by element
+            (Qiu et al., 2025, https://arxiv.org/abs/2505.06708).
         seed: of the dropout.
 
     Shapes: query (batch, targets, features), value and key (batch, sources, features) -> (batch, targets, features).
@@ -206,6 +207,7 @@ class MultiHeadAttention(Layer):
         super().__init__(activity_regularizer=activity_regularizer, **kwargs)
         self._query_dense: Any = None
         self._key_dense: Any = None
+        self._gate_dense: Any = None
         self._value_dense: Any = None
         who = self._who()
         self.num_heads = arguments.integer(who, "num_heads", num_heads)
@@ -215,8 +217,6 @@ class MultiHeadAttention(Layer):
         if sliding_window is not None:
             self.sliding_window = arguments.integer(who, "sliding_window", sliding_window)
         self.dropout = arguments.number(who, "dropout", dropout, 0, 1)
-        if use_gate:
-            raise NotImplementedError(f"{who}: use_gate must be False; gated attention is not there yet.")
         self.use_bias, self.use_gate, self.seed = use_bias, use_gate, seed
         self.output_shape: Any = (output_shape,) if isinstance(output_shape, int) else output_shape
         axes = (attention_axes,) if isinstance(attention_axes, int) else attention_axes
@@ -236,17 +236,19 @@ class MultiHeadAttention(Layer):
             self.attention_axes = tuple(range(1, rank - 1))
         self.attention_axes = tuple(axis % rank for axis in self.attention_axes)
         head = (self.num_heads, self.key_dim)
+        out_head = (self.num_heads, self.value_dim)
         projections = (
             ("query", query_shape, head),
             ("key", key_shape, head),
-            ("value", value_shape, (self.num_heads, self.value_dim)),
+            *([("gate", query_shape, out_head)] if self.use_gate else []),
+            ("value", value_shape, out_head),
         )
         for name, shape, sizes in projections:
             setattr(self, f"_{name}_dense", self._projection(name, shape, 1, sizes))
         self._softmax = Softmax(axis=-1, dtype=self.dtype_policy)
         self._dropout_layer = Dropout(self.dropout, seed=self.seed, dtype=self.dtype_policy)
         out = tuple(self.output_shape or query_shape[-1:])
-        heads_shape = (*query_shape[:-1], self.num_heads, self.value_dim)
+        heads_shape = (*query_shape[:-1], *out_head)
         self._output_dense = self._projection("attention_output", heads_shape, 2, out)
 
     def _projection(self, name: str, shape: Any, contracted: int, sizes: tuple[int, ...]) -> EinsumDense:
@@ -325,6 +327,8 @@ class MultiHeadAttention(Layer):
         mask = self._joined_mask(query, value, query_mask, value_mask, key_mask, attention_mask, use_causal_mask)
         heads = (self._query_dense(query), self._key_dense(key), self._value_dense(value))
         outputs, scores = self._attend(*heads, mask, training)
+        if self.use_gate:
+            outputs = outputs * jax.nn.sigmoid(self._gate_dense(query))
         outputs = self._output_dense(outputs)
         return (outputs, scores) if return_attention_scores else outputs
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
+from jax import lax
 
 from lamina import constraints, initializers, ops, regularizers
 from lamina.layer import InputSpec, Layer
@@ -28,7 +31,11 @@ class BatchNormalization(Layer):
         beta_initializer, gamma_initializer, moving_mean_initializer, moving_variance_initializer: starting values.
         beta_regularizer, gamma_regularizer: added to the loss.
         beta_constraint, gamma_constraint: applied after each step.
-        renorm, renorm_clipping, renorm_momentum: batch renormalization (Ioffe, 2017, https://arxiv.org/abs/1702.03275).
+        renorm: whether training corrects what it normalizes towards moving averages: by the factor
+            `r = stddev / renorm_stddev`, then the shift `d = (mean - renorm_mean) / renorm_stddev`, both taken as
+            constants by gradients (Ioffe, 2017, https://arxiv.org/abs/1702.03275).
+        renorm_clipping: bounds `{"rmin": ..., "rmax": ..., "dmax": ...}` of r and |d|; those left out do not bind.
+        renorm_momentum: of the moving averages of `renorm`.
         synchronized: kept for Keras programs: under sharding a batch is one array anyway.
 
     Shapes: (batch, ..., channels) -> the same.
@@ -56,13 +63,14 @@ class BatchNormalization(Layer):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        if renorm:
-            raise NotImplementedError(f"{self._who()}: renorm must be False; batch renormalization is not there yet.")
         self.axis = axis
         self.momentum = float(arguments.number(self._who(), "momentum", momentum, 0, 1))
         self.epsilon = float(arguments.number(self._who(), "epsilon", epsilon, 0))
         self.center, self.scale, self.synchronized = center, scale, synchronized
-        self.renorm, self.renorm_clipping, self.renorm_momentum = renorm, renorm_clipping, renorm_momentum
+        self.renorm = renorm
+        self.renorm_clipping = {} if renorm and renorm_clipping is None else renorm_clipping
+        _check_clipping(self._who(), self.renorm_clipping or {})
+        self.renorm_momentum = float(arguments.number(self._who(), "renorm_momentum", renorm_momentum, 0, 1))
         self.beta_initializer = initializers.get(beta_initializer)
         self.gamma_initializer = initializers.get(gamma_initializer)
         self.moving_mean_initializer = initializers.get(moving_mean_initializer)
@@ -74,6 +82,9 @@ class BatchNormalization(Layer):
         self.supports_masking = True
         self.moving_mean: Any = None
         self.moving_variance: Any = None
+        self.moving_stddev: Any = None  # the last three are there with renorm only
+        self.renorm_mean: Any = None
+        self.renorm_stddev: Any = None
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         rank = len(input_shape)
@@ -91,11 +102,16 @@ class BatchNormalization(Layer):
                     constraint=getattr(self, f"{name}_constraint"),
                 )
                 setattr(self, name, weight)
-        for name in ("moving_mean", "moving_variance"):
+        mean, variance = self.moving_mean_initializer, self.moving_variance_initializer
+        averages = {"moving_mean": mean, "moving_variance": variance}
+        if self.renorm:
+            stddev = _root_of(variance)
+            averages |= {"moving_stddev": stddev, "renorm_mean": mean, "renorm_stddev": stddev}
+        for name, initializer in averages.items():
             weight = self.add_weight(
                 name=name,
                 shape=shape,  # type: ignore[arg-type]
-                initializer=getattr(self, f"{name}_initializer"),
+                initializer=initializer,
                 trainable=False,
                 autocast=False,
             )
@@ -109,22 +125,37 @@ class BatchNormalization(Layer):
             )
         # Sums over many elements are kept in 32 bits.
         x = inputs.astype(jnp.promote_types(inputs.dtype, "float32"))
+        offset = None if self.beta is None else self.beta.value
+        scale = None if self.gamma is None else self.gamma.value
         if training and self.trainable:
             mean, variance = self._batch_statistics(x, mask)
-            for moving, now in ((self.moving_mean, mean), (self.moving_variance, variance)):
-                moving.assign(moving.value * self.momentum + now * (1.0 - self.momentum))
+            if self.renorm:
+                scale, offset = self._renormalized(mean, variance, scale, offset)
+            else:
+                _follow(self.moving_variance, variance, self.momentum)
+            _follow(self.moving_mean, mean, self.momentum)
         else:
             mean, variance = self.moving_mean.value, self.moving_variance.value
         outputs = ops.batch_normalization(
-            x,
-            mean,
-            variance,
-            axis=self.axis,
-            offset=None if self.beta is None else self.beta.value,
-            scale=None if self.gamma is None else self.gamma.value,
-            epsilon=self.epsilon,
+            x, mean, variance, axis=self.axis, offset=offset, scale=scale, epsilon=self.epsilon
         )
         return outputs.astype(inputs.dtype)
+
+    def _renormalized(self, mean: Any, variance: Any, scale: Any, offset: Any) -> tuple[Any, Any]:
+        """Scale and offset that have the corrections r and d in them: `scale (r x + d) + offset`."""
+        bounds: dict[str, float] = self.renorm_clipping or {}
+        mean, stddev = lax.stop_gradient((mean, jnp.sqrt(variance + self.epsilon)))
+        center, spread = self.renorm_mean.value, self.renorm_stddev.value
+        r = jnp.clip(stddev / spread, bounds.get("rmin"), bounds.get("rmax"))
+        d = (mean - center) / spread
+        if "dmax" in bounds:
+            d = jnp.clip(d, -bounds["dmax"], bounds["dmax"])
+        _follow(self.renorm_mean, mean, self.renorm_momentum)
+        _follow(self.renorm_stddev, stddev, self.renorm_momentum)
+        moving = _follow(self.moving_stddev, stddev, self.momentum)
+        self.moving_variance.assign(jnp.square(moving) - self.epsilon)
+        scale = 1.0 if scale is None else scale
+        return r * scale, d * scale + (0.0 if offset is None else offset)
 
     def _batch_statistics(self, x: Any, mask: Any) -> tuple[Any, Any]:
         """Mean and variance of each channel, of the places that the mask lets through."""
@@ -140,6 +171,24 @@ class BatchNormalization(Layer):
         mean = (x * weights).sum(axes) / total
         variance = (weights * (x - mean.reshape(shape)) ** 2).sum(axes) / total
         return mean, variance
+
+
+def _follow(moving: Any, now: Any, momentum: float) -> Any:
+    """A moving average's next value, assigned."""
+    return moving.assign(moving.value * momentum + now * (1.0 - momentum))
+
+
+def _root_of(initializer: Any) -> Any:
+    """An initializer of standard deviations for one of variances."""
+    return lambda shape, dtype: np.sqrt(initializer(shape, dtype=dtype))
+
+
+def _check_clipping(who: str, bounds: dict[str, float]) -> None:
+    known = ("rmax", "rmin", "dmax")
+    if not set(bounds) <= set(known) or bounds.get("rmin", 0) > bounds.get("rmax", math.inf):
+        raise ValueError(
+            f"{who}: renorm_clipping must have keys of {', '.join(known)} and rmin not above rmax, got {bounds}."
+        )
 
 
 class LayerNormalization(Layer):
