@@ -167,3 +167,10 @@ def test_half_precision_scales_the_loss():
     losses = model.fit(X, Y, epochs=3, verbose=0, shuffle=False).history["loss"]
     assert losses[2] < losses[0]
     assert {v.dtype for v in model.weights} == {"float32"}
+
+
+@pytest.mark.parametrize("steps", [0, 1.5, "auto"])
+def test_steps_of_a_launch_are_a_number(steps):
+    rule = f"compile: steps_per_execution must be an integer of at least 1, got {steps!r}"
+    with pytest.raises(ValueError, match=rule):
+        compiled(steps_per_execution=steps)

@@ -115,8 +115,6 @@ class Variable:
     constraint: Any = None  # applied to each new value after an optimizer's step
     overwrite_with_gradient: bool = False  # the gradient itself is the new value
 
-    __array_priority__ = 100  # `array * variable` asks the variable
-
     def __init__(
         self,
         initializer: Any,

@@ -13,6 +13,7 @@ from lamina.core import config as configuration
 from lamina.core import tree
 from lamina.core.variable import StateScope, Variable
 from lamina.metrics.metric import result_of
+from lamina.training.arrays import check_integer
 from lamina.training.compile import CHOSEN_BY_TARGET, CompiledLoss, CompiledMetrics
 
 
@@ -65,8 +66,7 @@ class CompiledModel:
             auto_scale_loss: scale the loss while a policy computes in float16.
         """
         self._check_constructed()  # type: ignore[attr-defined]
-        if not isinstance(steps_per_execution, int) or steps_per_execution < 1:
-            raise ValueError(f"compile: steps_per_execution must be a positive integer, got {steps_per_execution!r}.")
+        check_integer("compile", "steps_per_execution", steps_per_execution, 1)
         made = optimizers.get(optimizer)
         narrow = self.dtype_policy.name == "mixed_float16"  # type: ignore[attr-defined]
         if auto_scale_loss and narrow and made is not None and not isinstance(made, optimizers.LossScaleOptimizer):

@@ -22,6 +22,7 @@ from lamina.training.arrays import (
     FLOATS,
     PARTS,
     check_class_weight,
+    check_integer,
     convert,
     is_array,
     pack_x_y_sample_weight,
@@ -350,8 +351,8 @@ def make_source(
         return x
     check_class_weight(class_weight, who)
     for name, value in (("batch_size", batch_size), ("steps", steps)):
-        if value is not None and (not isinstance(value, (int, np.integer)) or value < 1):
-            raise ValueError(f"{who}: {name} must be an integer of at least 1, got {value!r}.")
+        if value is not None:
+            check_integer(who, name, value, 1)
     if shuffle not in (True, False, "batch"):
         raise ValueError(f"{who}: shuffle must be True, False or 'batch', got {shuffle!r}.")
     if _is_stream(x):

@@ -28,6 +28,8 @@ import jax
 import numpy as np
 from jax import tree_util
 
+from lamina.training.arrays import check_integer
+
 T = TypeVar("T")
 _END = object()
 _LARGE = 1 << 18  # bytes of a batch from which on it travels through a file
@@ -53,9 +55,8 @@ class PyDataset:
 
     def __init__(self, workers: int = 1, use_multiprocessing: bool = False, max_queue_size: int = 10):
         who = type(self).__name__
-        for name, value in (("workers", workers), ("max_queue_size", max_queue_size)):
-            if not isinstance(value, (int, np.integer)) or value < 0:
-                raise ValueError(f"{who}: {name} must be an integer of at least 0, got {value!r}.")
+        check_integer(who, "workers", workers, 0)
+        check_integer(who, "max_queue_size", max_queue_size, 0)
         self.workers = workers
         self.use_multiprocessing = use_multiprocessing
         self.max_queue_size = max_queue_size

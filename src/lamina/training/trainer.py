@@ -20,6 +20,7 @@ from lamina.core.symbolic import KerasTensor, infer
 from lamina.core.transforms import jit, value_and_grad
 from lamina.core.variable import StateScope
 from lamina.training import loop
+from lamina.training.arrays import check_integer
 from lamina.training.compiled import CompiledModel
 from lamina.training.data import make_source, train_validation_split, unpack_x_y_sample_weight
 from lamina.training.loop import Runner
@@ -186,7 +187,7 @@ class Trainer(CompiledModel):
             validation_freq: validate after every so many epochs, or after those in a list.
         """
         self._require_compiled("fit")
-        _check_numbers(epochs, initial_epoch, validation_freq)
+        _check_epochs(epochs, initial_epoch, validation_freq)
         run = self._runs if initial_epoch else self._runs + 1  # one that goes on has the orders of the run before
         if validation_split and validation_data is None:
             parts = (x, y, sample_weight)
@@ -403,13 +404,11 @@ def _batch_rows(x: Any) -> int:
     return leaf.shape[0] if leaf is not None and leaf.ndim else 1
 
 
-def _check_numbers(epochs: Any, initial_epoch: Any, validation_freq: Any) -> None:
-    frequency = 1 if isinstance(validation_freq, (list, tuple, set)) else validation_freq
-    for name, value, least in (
-        ("epochs", epochs, 0), ("initial_epoch", initial_epoch, 0), ("validation_freq", frequency, 1),
-    ):  # fmt: skip
-        if not isinstance(value, (int, np.integer)) or value < least:
-            raise ValueError(f"fit: {name} must be an integer of at least {least}, got {value!r}.")
+def _check_epochs(epochs: Any, initial_epoch: Any, validation_freq: Any) -> None:
+    check_integer("fit", "epochs", epochs, 0)
+    check_integer("fit", "initial_epoch", initial_epoch, 0)
+    if not isinstance(validation_freq, (list, tuple, set)):
+        check_integer("fit", "validation_freq", validation_freq, 1)
 
 
 def _validates(epoch: int, frequency: Any) -> bool:
