@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from lamina import initializers, random
-from lamina.core import config
+from lamina.core import configurable
 from lamina.core.variable import Variable
 
 
@@ -230,7 +230,7 @@ def test_users_initializer_is_found_and_saved():
             return jnp.full(shape, 0.5, dtype)
 
     custom = {"Halves": Halves}
-    saved = config.serialize(Halves())
+    saved = configurable.serialize(Halves())
     assert type(initializers.deserialize(saved, custom)) is Halves
     with pytest.raises(NotImplementedError, match="must define __call__"):
         initializers.Initializer()((2,))

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from lamina import random
-from lamina.core import config, transforms
-from lamina.core.variable import StateScope
+from lamina.core import configurable, transforms
+from lamina.core.state import StateScope
 
 CHUNK = random._CHUNK
 SHAPES = ((), (0,), (1,), (3, 5), (CHUNK - 1,), (CHUNK,), (CHUNK + 1,), (3, CHUNK // 2, 2))
@@ -224,9 +224,9 @@ def test_generator_made_inside_a_trace_is_real():
 
 def test_generator_has_a_configuration():
     generator = random.SeedGenerator(5, name="noise")
-    saved = config.serialize(generator)
+    saved = configurable.serialize(generator)
     assert (saved["module"], saved["config"]) == ("keras.random", {"seed": 5, "name": "noise"})
-    assert config.deserialize(saved).state.numpy().tolist() == [5, 0]
+    assert configurable.deserialize(saved).state.numpy().tolist() == [5, 0]
     assert random.SeedGenerator().get_config()["seed"] is None
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax import nn as jnn
 
-from lamina.core import config, registry
+from lamina.core import configurable, registry
 from lamina.core.symbolic import op
 from lamina.ops.binding import operand
 from lamina.ops.nn import (
@@ -91,13 +91,13 @@ def relu(x: Any, negative_slope: float = 0.0, max_value: float | None = None, th
 
 def get(identifier: Any) -> Any:
     """The activation function that a name, a function, a configuration or `None` (`linear`) means."""
-    return linear if identifier is None else config.make("activations", identifier, "activation")
+    return linear if identifier is None else configurable.make("activations", identifier, "activation")
 
 
 def serialize(activation: Any) -> Any:
     """The name of an activation function of the library; the configuration of any other."""
-    plain = config.plain(activation)
-    return plain if isinstance(plain, (str, Mapping)) else config.serialize(activation)
+    plain = configurable.plain(activation)
+    return plain if isinstance(plain, (str, Mapping)) else configurable.serialize(activation)
 
 
 def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) -> Any:

@@ -5,16 +5,8 @@ from lamina.callbacks.progress import (
     enable_interactive_logging,
     is_interactive_logging_enabled,
 )
-from lamina.core.dtypes import (
-    dtype_policy,
-    epsilon,
-    floatx,
-    image_data_format,
-    set_dtype_policy,
-    set_epsilon,
-    set_floatx,
-    set_image_data_format,
-)
+from lamina.core.dtypes import epsilon, floatx, image_data_format, set_epsilon, set_floatx, set_image_data_format
+from lamina.core.policy import dtype_policy, set_dtype_policy
 
 
 def backend() -> str:

@@ -8,9 +8,8 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from lamina.core import config as configs
-from lamina.core import dtypes, registry
-from lamina.core.config import Configurable
+from lamina.core import configurable, dtypes, registry
+from lamina.core.configurable import Configurable
 from lamina.core.variable import Variable
 
 
@@ -119,12 +118,12 @@ max_norm, min_max_norm, non_neg, unit_norm = MaxNorm, MinMaxNorm, NonNeg, UnitNo
 
 def get(identifier: Any) -> Any:
     """The constraint that a name, class, configuration or function means."""
-    return configs.make("constraints", identifier, "constraint")
+    return configurable.make("constraints", identifier, "constraint")
 
 
 def serialize(constraint: Any) -> Any:
     """The constraint as JSON values."""
-    return configs.serialize(constraint)
+    return configurable.serialize(constraint)
 
 
 def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) -> Any:

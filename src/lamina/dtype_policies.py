@@ -1,9 +1,9 @@
 """Dtype policies, as `lamina.dtype_policies`."""
 
-from lamina.core.config import deserialize as _deserialize
-from lamina.core.config import serialize as _serialize
-from lamina.core.dtypes import DTypePolicy, FloatDTypePolicy
-from lamina.core.dtypes import get_policy as get
+from lamina.core.configurable import deserialize as _deserialize
+from lamina.core.configurable import serialize as _serialize
+from lamina.core.policy import DTypePolicy, FloatDTypePolicy
+from lamina.core.policy import get_policy as get
 
 
 def serialize(dtype_policy):

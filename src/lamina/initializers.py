@@ -15,9 +15,8 @@ import numpy as np
 from jax.core import Tracer
 
 from lamina import random
-from lamina.core import config as configs
-from lamina.core import dtypes, registry
-from lamina.core.config import Configurable
+from lamina.core import configurable, dtypes, registry
+from lamina.core.configurable import Configurable
 
 _ALIASES = {"normal": "RandomNormal", "uniform": "RandomUniform", "one": "Ones", "zero": "Zeros"}
 _MODES = ("fan_in", "fan_out", "fan_avg")
@@ -55,7 +54,7 @@ class Constant(Initializer):
         return jax.device_put(np.broadcast_to(value, tuple(shape)))
 
     def get_config(self) -> dict[str, Any]:
-        return {"value": configs.serialize(self.value)}
+        return {"value": configurable.serialize(self.value)}
 
 
 class Zeros(Initializer):
@@ -99,7 +98,7 @@ class RandomInitializer(Initializer):
 
     def __init__(self, seed: Any = None):
         if isinstance(seed, Mapping):
-            seed = configs.deserialize(seed)
+            seed = configurable.deserialize(seed)
         if not isinstance(seed, (int, np.integer, random.SeedGenerator, type(None))):
             who = type(self).__name__
             raise ValueError(f"{who}: seed must be an integer, a SeedGenerator or None, got {seed!r}.")
@@ -376,12 +375,12 @@ def get(identifier: Any) -> Any:
     """The initializer that a name, class, configuration or function means; an array becomes a `Constant`."""
     if isinstance(identifier, (np.ndarray, np.generic, jax.Array)):
         return Constant(identifier)
-    return configs.make("initializers", identifier, "initializer", _ALIASES)
+    return configurable.make("initializers", identifier, "initializer", _ALIASES)
 
 
 def serialize(initializer: Any) -> Any:
     """The initializer as JSON values."""
-    return configs.serialize(initializer)
+    return configurable.serialize(initializer)
 
 
 def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) -> Any:

@@ -20,7 +20,7 @@ import numpy as np
 from jax.core import Tracer
 
 from lamina.core import dtypes, scope
-from lamina.core.config import Configurable
+from lamina.core.configurable import Configurable
 from lamina.core.variable import Variable
 
 __all__ = [

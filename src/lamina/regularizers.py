@@ -8,9 +8,8 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from lamina.core import config as configs
-from lamina.core import registry
-from lamina.core.config import Configurable
+from lamina.core import configurable, registry
+from lamina.core.configurable import Configurable
 from lamina.core.variable import Variable
 
 
@@ -115,12 +114,12 @@ l1, l2, l1_l2, orthogonal_regularizer = L1, L2, L1L2, OrthogonalRegularizer
 
 def get(identifier: Any) -> Any:
     """The regularizer that a name, class, configuration or function means."""
-    return configs.make("regularizers", identifier, "regularizer")
+    return configurable.make("regularizers", identifier, "regularizer")
 
 
 def serialize(regularizer: Any) -> Any:
     """The regularizer as JSON values."""
-    return configs.serialize(regularizer)
+    return configurable.serialize(regularizer)
 
 
 def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) -> Any:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import lamina
-from lamina.core import dtypes, masking, registry, scope, tree
+from lamina.core import dtypes, masking, policy, registry, scope, tree
 
 # Scopes and names
 
@@ -168,9 +168,9 @@ def test_unknown_dtypes_are_refused(given):
     ],
 )
 def test_policies(name, compute, variable):
-    policy = dtypes.DTypePolicy(name)
-    assert (policy.compute_dtype, policy.variable_dtype) == (compute, variable)
-    assert dtypes.get_policy(lamina.dtype_policies.serialize(policy)) == policy == dtypes.get_policy(name)
+    made = policy.DTypePolicy(name)
+    assert (made.compute_dtype, made.variable_dtype) == (compute, variable)
+    assert policy.get_policy(lamina.dtype_policies.serialize(made)) == made == policy.get_policy(name)
     layer = lamina.layers.Dense(2, dtype=name)
     assert layer(np.ones((1, 3))).dtype == compute and layer.kernel.dtype == variable
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 import lamina
-from lamina.core.variable import StatelessScope, StateScope, Variable
+from lamina.core.state import StatelessScope, StateScope
+from lamina.core.variable import Variable
 
 VALUE = np.array([[1.0, 2.0], [3.0, 4.0]], "float32")
 

@@ -15,7 +15,7 @@ import pytest
 import lamina
 from lamina import layers
 from lamina.core import masking
-from lamina.core.config import deserialize, serialize
+from lamina.core.configurable import deserialize, serialize
 from tests.laws.descriptors import ROWS, Made
 
 FIRST_OF_CLASS = list({row.layer: row for row in reversed(ROWS)}.values())[::-1]

@@ -6,7 +6,7 @@ import pytest
 import lamina
 from lamina import layers, losses
 from lamina.core import masking
-from lamina.core.config import serialize
+from lamina.core.configurable import serialize
 
 X = np.random.default_rng(0).normal(size=(4, 5)).astype("float32")
 

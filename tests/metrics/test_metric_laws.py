@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lamina import metrics
-from lamina.core.variable import StateScope
+from lamina.core.state import StateScope
 
 BATCH, UPDATES = 6, 3
 random = np.random.default_rng(5)

@@ -10,8 +10,9 @@ import pytest
 from jax import lax
 
 from lamina import optimizers
+from lamina.core.state import StateScope
 from lamina.core.transforms import jit
-from lamina.core.variable import StateScope, Variable
+from lamina.core.variable import Variable
 
 SCHEDULE = optimizers.schedules.CosineDecay(0.1, 400, alpha=0.1)
 AVERAGING = {"learning_rate": 0.05, "use_ema": True, "ema_momentum": 0.5, "ema_overwrite_frequency": 3}

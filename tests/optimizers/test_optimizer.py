@@ -8,8 +8,9 @@ import pytest
 
 from lamina import optimizers
 from lamina.core import registry
+from lamina.core.state import StateScope
 from lamina.core.transforms import jit
-from lamina.core.variable import StateScope, Variable
+from lamina.core.variable import Variable
 from lamina.optimizers import SGD, Adam, Optimizer, schedules
 
 
@@ -294,7 +295,7 @@ WRONG = [
     (lambda: Adam(beta_1=2.0), r"Adam: beta_1 must be a number in \[0, 1\], got 2.0"),
     (lambda: Adam(epsilon=-1e-3), "Adam: epsilon must be a number of at least 0"),
     (lambda: Adam(ema_momentum=1.5, use_ema=True), r"Adam: ema_momentum must be a number in \[0, 1\]"),
-    (lambda: Adam(ema_overwrite_frequency=1.5), "Adam: ema_overwrite_frequency must be an integer of at least 1"),
+    (lambda: Adam(ema_overwrite_frequency=1.5), "Adam: ema_overwrite_frequency must be a positive integer"),
     (lambda: Adam(gradient_accumulation_steps=1), "gradient_accumulation_steps must be an integer of at least 2"),
     (lambda: Adam(loss_scale_factor=-1.0), "Adam: loss_scale_factor must be a number above 0"),
     (lambda: optimizers.AdamW(weight_decay=None), "AdamW: weight_decay must be a number, got None"),

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import lamina
-from lamina.core.config import serialize
+from lamina.core.configurable import serialize
 from tests.laws.descriptors import ROWS
 
 # Keras warns of itself.

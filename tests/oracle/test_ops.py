@@ -119,9 +119,9 @@ def test_class_in_a_graph_is_one_of_keras(row):
         theirs = first(keras.ops, keras)
     except Exception:
         pytest.skip("Keras has no symbolic form of it")
-    if getattr(theirs, "_keras_history", None) is None:
+    if getattr(theirs, "origin", None) is None:
         pytest.skip("Keras makes no node of it")
-    cls = type(theirs._keras_history.operation)
-    module, name = op_names.saved_class(first(ops, core.symbolic)._keras_history[0].op)
+    cls = type(theirs.origin.operation)
+    module, name = op_names.saved_class(first(ops, core.symbolic).origin[0].op)
     assert module == cls.__module__
     assert issubclass(getattr(inspect.getmodule(cls), name), cls)

@@ -171,6 +171,6 @@ def test_half_precision_scales_the_loss():
 
 @pytest.mark.parametrize("steps", [0, 1.5, "auto"])
 def test_steps_of_a_launch_are_a_number(steps):
-    rule = f"compile: steps_per_execution must be an integer of at least 1, got {steps!r}"
+    rule = f"compile: steps_per_execution must be a positive integer, got {steps!r}"
     with pytest.raises(ValueError, match=rule):
         compiled(steps_per_execution=steps)

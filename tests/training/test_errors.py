@@ -62,7 +62,7 @@ ROWS = {
     ),
     "frequency of validation": (
         fit(X, Y, validation_data=(X, Y), validation_freq=0),
-        "fit: validation_freq must be an integer of at least 1, got 0.",
+        "fit: validation_freq must be a positive integer, got 0.",
     ),
     "no y": (fit(X), 'loss: output "top" must have a target in y, got None.'),
     "too many inputs": (fit([X, X], Y), 'Functional "stack": must get 1 inputs (rows), got 2.'),
@@ -92,7 +92,7 @@ ROWS = {
         "validation_data: all arrays must have the same number of rows, got x 22, y 3.",
     ),
     "share of validation": (fit(X, Y, validation_split=1.5), "fit: validation_split must be between 0 and 1, got 1.5."),
-    "batch size": (fit(X, Y, batch_size=0), "fit: batch_size must be an integer of at least 1, got 0."),
+    "batch size": (fit(X, Y, batch_size=0), "fit: batch_size must be a positive integer, got 0."),
     "epochs": (fit(X, Y, epochs="3"), "fit: epochs must be an integer of at least 0, got '3'."),
     "callbacks": (fit(X, Y, callbacks=[3]), "CallbackList: callbacks must be Callback objects, got 3."),
     "loss of an unknown output": (
@@ -189,7 +189,7 @@ def test_the_other_methods_need_targets_too(method):
         (lambda m: m.predict(X[:, :2], verbose=0), 'Functional "stack": input "rows" must have shape'),
         (lambda m: m.predict("text", verbose=0), "predict: x must be arrays"),
         (lambda m: m.train_on_batch(X, Y[:3]), "train_on_batch: all arrays must have the same number of rows"),
-        (lambda m: m.evaluate(X, Y, steps=0, verbose=0), "evaluate: steps must be an integer of at least 1, got 0."),
+        (lambda m: m.evaluate(X, Y, steps=0, verbose=0), "evaluate: steps must be a positive integer, got 0."),
     ],
 )
 def test_bad_data_for_the_other_methods(call, message):

@@ -176,6 +176,11 @@ def is_op_module(module: str) -> bool:
     return module.startswith(("keras.src.ops", "keras.ops", "keras.src.activations"))
 
 
+registry.add_kind(
+    is_op_module, lambda module, name, is_function: find(module, camel_case(name) if is_function else name)
+)
+
+
 @functools.cache
 def _parameters(op: Callable) -> Mapping[str, inspect.Parameter]:
     parameters = inspect.signature(op).parameters

@@ -23,6 +23,9 @@ FUNCTION_NAMESPACES = (
 )  # fmt: skip
 _NOT_NAMED = {"get", "serialize", "deserialize", "annotations"}
 
+# (whether a saved module is of a kind of its own, what finds a name in it): ops register theirs.
+_kinds: list[tuple[Callable[[str], bool], Callable[[str, str, bool], Any]]] = []
+
 _registered: dict[str, Any] = {}  # "package>Name" -> class or function
 _registered_names: dict[Any, str] = {}
 _local: Scope[Mapping[str, Any]] = Scope("custom_objects", {})
@@ -133,8 +136,16 @@ def public_path(obj: Any) -> tuple[str, str] | None:
     return None
 
 
+def add_kind(is_of_kind: Callable[[str], bool], find: Callable[[str, str, bool], Any]) -> None:
+    """Let `find(module, name, is_function)` say what names mean in the saved modules for which `is_of_kind` holds."""
+    _kinds.append((is_of_kind, find))
+
+
 def resolve(module: str, name: str, registered_name: str | None, *, function: bool = False) -> Any:
     """What a saved configuration names: a registered object, or a public class or function; `None` for all else."""
+    for is_of_kind, find_in_kind in _kinds:
+        if is_of_kind(module):
+            return find_in_kind(module, name, function)
     for candidate in (registered_name, name):
         found = get_registered_object(candidate) if candidate else None
         if found is not None:

@@ -1,4 +1,4 @@
-"""Context that code runs in: one small class, and the six contexts the library has.
+"""Context that code runs in: one small class, and the contexts the library has.
 
 A scope is a `ContextVar` with a `with` statement, so threads and async tasks never see each other's.
 """
@@ -9,10 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
-
-if TYPE_CHECKING:
-    from lamina.core.variable import StateScope
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
@@ -35,7 +32,6 @@ class Scope(Generic[T]):
             self._variable.reset(token)
 
 
-state: Scope[StateScope | None] = Scope("state", None)  # stands in for the variables' own cells
 names: Scope[tuple[str, ...]] = Scope("names", ())  # the path of layers that is being built or called
 autocast: Scope[str | None] = Scope("autocast", None)  # dtype that float variables are read in
 call: Scope[Any] = Scope("call", None)  # the outermost layer call: its training flag

@@ -9,18 +9,26 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import export, tree_util
 
 from lamina.core import dtypes, masking, op_names, scope
-from lamina.core.config import Configurable, deserialize
+from lamina.core.configurable import Configurable, deserialize
 from lamina.core.variable import Variable
 
 # Two sizes for an unknown axis, where a function branches on sizes and the symbol will not do.
 _PROBES = (120, 240)
+
+
+class Origin(NamedTuple):
+    """Where a symbolic tensor comes from: output `tensor_index` of call `node_index` of an operation."""
+
+    operation: Operation
+    node_index: int
+    tensor_index: int
 
 
 class KerasTensor:
@@ -45,7 +53,7 @@ class KerasTensor:
         self.dtype = dtypes.standardize_dtype(dtype)
         self.sparse, self.ragged, self.record_history = bool(sparse), False, record_history
         self.name = name or scope.unique_name("keras_tensor")
-        self._keras_history: tuple[Operation, int, int] | None = None
+        self.origin: Origin | None = None
 
     @property
     def ndim(self) -> int:
@@ -73,8 +81,8 @@ class KerasTensor:
     def serialized_tensor(self) -> dict[str, Any]:
         """What stands for this tensor in a saved graph."""
         config: dict[str, Any] = {"shape": list(self.shape), "dtype": self.dtype}
-        if self._keras_history is not None:
-            operation, node, tensor = self._keras_history
+        if self.origin is not None:
+            operation, node, tensor = self.origin
             config["keras_history"] = [operation.name, node, tensor]
         return {"class_name": "__keras_tensor__", "config": config}
 
@@ -157,6 +165,14 @@ class Operation(Configurable):
         return self._node_tensors("output")
 
 
+def calls_of(operation: Operation) -> list[Node]:
+    """The calls of an operation on symbolic tensors, oldest first.
+
+    Not an attribute: a program's layer may count its `calls` in one of that name.
+    """
+    return operation._inbound_nodes
+
+
 class Node:
     """One call of an operation: what went in and what came out."""
 
@@ -168,7 +184,7 @@ class Node:
         self.outputs: list[KerasTensor] = []
         for i, tensor in enumerate(tree_util.tree_leaves(outputs)):
             if isinstance(tensor, KerasTensor):
-                tensor._keras_history = (operation, self.index, i)
+                tensor.origin = Origin(operation, self.index, i)
                 self.outputs.append(tensor)
         operation._inbound_nodes.append(self)
 
@@ -187,9 +203,9 @@ class Node:
 
 def node_of(tensor: KerasTensor) -> Node:
     """The call that made a symbolic tensor."""
-    if tensor._keras_history is None:
+    if tensor.origin is None:
         raise ValueError(_no_value(tensor, "belongs to no graph; make it with Input or by calling a layer"))
-    operation, index, _ = tensor._keras_history
+    operation, index, _ = tensor.origin
     return operation._inbound_nodes[index]
 
 

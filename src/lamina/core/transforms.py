@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 
 import jax
 
-from lamina.core.variable import StateScope, Variable
+from lamina.core.state import StateScope
+from lamina.core.variable import Variable
 
 
 class State(NamedTuple):

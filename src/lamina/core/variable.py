@@ -1,13 +1,9 @@
-"""`Variable`: a named cell that holds an array; `StateScope`: values that stand in for the cells.
-
-That is the one mechanism that turns stateful code into pure functions: while a scope is open, reads and writes of
-variables go to the scope, so the values may be tracers, and the cells stay as they were.
-"""
+"""`Variable`: a named cell that holds one array."""
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -15,80 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from lamina.core import dtypes, registry, scope
+from lamina.core import dtypes, registry, scope, state
+from lamina.core.state import Cell
 
 
-class StateScope:
-    """Values for variables, for as long as the scope is open; other variables are read from outside.
-
-    Args:
-        pairs: (variable, value) to start with.
-        on_missing: called with each variable that is read or written and is not among the pairs.
-
-    `losses` collects what layers add to the loss meanwhile, as (layer, loss).
-    """
-
-    def __init__(self, pairs: Iterable[tuple[Variable, Any]] = (), on_missing: Callable[[Variable], Any] | None = None):
-        self._values = {id(v): value for v, value in pairs}
-        self._written: dict[int, Variable] = {}
-        self._on_missing = on_missing
-        self._outer: StateScope | None = None
-        self.losses: list[tuple[Any, Any]] = []
-
-    def read(self, variable: Variable) -> Any:
-        key = id(variable)
-        if key in self._values:
-            return self._values[key]
-        if self._on_missing is not None:
-            self._on_missing(variable)
-        return self._outer.read(variable) if self._outer is not None else variable._value
-
-    def write(self, variable: Variable, value: Any) -> None:
-        key = id(variable)
-        if key not in self._values and self._on_missing is not None:
-            self._on_missing(variable)
-        self._values[key] = value
-        self._written[key] = variable
-
-    @property
-    def written(self) -> list[Variable]:
-        """The variables that were assigned, in order of their first assignment."""
-        return list(self._written.values())
-
-    def values(self, variables: Iterable[Variable]) -> list[Any]:
-        """The values that the variables have in this scope."""
-        return [self.read(v) for v in variables]
-
-    def __enter__(self) -> StateScope:
-        self._outer = scope.state.get()
-        self._open = scope.state(self)
-        self._open.__enter__()
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        self._open.__exit__(*error)
-
-
-class StatelessScope(StateScope):
-    """Keras's spelling of `StateScope`: a `(variable, value)` list, and `get_current_value`."""
-
-    def __init__(
-        self,
-        state_mapping: Iterable[tuple[Variable, Any]] | None = None,
-        collect_losses: bool = False,
-        initialize_variables: bool = True,
-    ):
-        del collect_losses, initialize_variables  # losses are always collected, and initial values are real
-        super().__init__(state_mapping or ())
-
-    def add_update(self, update: tuple[Variable, Any]) -> None:
-        self.write(*update)
-
-    def get_current_value(self, variable: Variable) -> Any:
-        return self._values.get(id(variable))
-
-
-class Variable:
+class Variable(Cell):
     """A named, mutable cell that holds one array.
 
     Args:
@@ -152,7 +79,7 @@ class Variable:
     @property
     def value(self) -> Any:
         """The array; inside a layer that computes in another float dtype, cast to that."""
-        current = scope.state.get()
+        current = state.current.get()
         value = self._value if current is None else current.read(self)
         cast = scope.autocast.get()
         if cast is not None and self.autocast and cast != self.dtype and dtypes.is_float(self.dtype):
@@ -164,7 +91,7 @@ class Variable:
         value = _as_array(value.value if isinstance(value, Variable) else value, self.dtype)
         if value.shape != self.shape:
             raise ValueError(f'Variable "{self.path}": value must have shape {self.shape}, got {value.shape}.')
-        current = scope.state.get()
+        current = state.current.get()
         if current is not None:
             current.write(self, value)
         else:
@@ -184,8 +111,13 @@ class Variable:
         """`assign(self - value)`."""
         return self.assign(self._raw() - value)
 
+    @property
+    def stored(self) -> Any:
+        """The cell's own array, whatever scope is open."""
+        return self._value
+
     def _raw(self) -> Any:
-        current = scope.state.get()
+        current = state.current.get()
         return self._value if current is None else current.read(self)
 
     def numpy(self) -> np.ndarray:

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from lamina import activations, constraints, initializers, regularizers
+from lamina.core import checks
 from lamina.layer import InputSpec, Layer
-from lamina.layers import arguments
 
 
 class Elementwise(Layer):
@@ -51,9 +51,9 @@ class ReLU(Elementwise):
     ):
         super().__init__(**kwargs)
         who = self._who()
-        self.max_value = None if max_value is None else arguments.number(who, "max_value", max_value, 0)
-        self.negative_slope = arguments.number(who, "negative_slope", negative_slope, 0)
-        self.threshold = arguments.number(who, "threshold", threshold, 0)
+        self.max_value = None if max_value is None else checks.number(who, "max_value", max_value, 0)
+        self.negative_slope = checks.number(who, "negative_slope", negative_slope, 0)
+        self.threshold = checks.number(who, "threshold", threshold, 0)
 
     def call(self, inputs: Any) -> Any:
         return activations.relu(inputs, self.negative_slope, self.max_value, self.threshold)
@@ -69,7 +69,7 @@ class LeakyReLU(Elementwise):
     def __init__(self, negative_slope: float = 0.3, **kwargs: Any):
         negative_slope = kwargs.pop("alpha", negative_slope)
         super().__init__(**kwargs)
-        self.negative_slope = arguments.number(self._who(), "negative_slope", negative_slope, 0)
+        self.negative_slope = checks.number(self._who(), "negative_slope", negative_slope, 0)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "negative_slope": self.negative_slope}
@@ -87,7 +87,7 @@ class ELU(Elementwise):
 
     def __init__(self, alpha: float = 1.0, **kwargs: Any):
         super().__init__(**kwargs)
-        self.alpha = arguments.number(self._who(), "alpha", alpha)
+        self.alpha = checks.number(self._who(), "alpha", alpha)
 
     def call(self, inputs: Any) -> Any:
         return activations.elu(inputs, alpha=self.alpha)

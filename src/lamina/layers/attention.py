@@ -12,9 +12,8 @@ import jax
 import jax.numpy as jnp
 
 from lamina import activations, constraints, initializers, regularizers
-from lamina.core import masking
+from lamina.core import checks, masking
 from lamina.layer import InputSpec, Layer
-from lamina.layers import arguments
 from lamina.layers.activation import Softmax
 from lamina.layers.regularization import Dropout
 
@@ -210,13 +209,13 @@ class MultiHeadAttention(Layer):
         self._gate_dense: Any = None
         self._value_dense: Any = None
         who = self._who()
-        self.num_heads = arguments.integer(who, "num_heads", num_heads)
-        self.key_dim = arguments.integer(who, "key_dim", key_dim)
-        self.value_dim = self.key_dim if value_dim is None else arguments.integer(who, "value_dim", value_dim)
+        self.num_heads = checks.integer(who, "num_heads", num_heads)
+        self.key_dim = checks.integer(who, "key_dim", key_dim)
+        self.value_dim = self.key_dim if value_dim is None else checks.integer(who, "value_dim", value_dim)
         self.sliding_window, self.flash_attention = sliding_window, None
         if sliding_window is not None:
-            self.sliding_window = arguments.integer(who, "sliding_window", sliding_window)
-        self.dropout = arguments.number(who, "dropout", dropout, 0, 1)
+            self.sliding_window = checks.integer(who, "sliding_window", sliding_window)
+        self.dropout = checks.number(who, "dropout", dropout, 0, 1)
         self.use_bias, self.use_gate, self.seed = use_bias, use_gate, seed
         self.output_shape: Any = (output_shape,) if isinstance(output_shape, int) else output_shape
         axes = (attention_axes,) if isinstance(attention_axes, int) else attention_axes
@@ -407,7 +406,7 @@ class Attention(Layer):
         super().__init__(**kwargs)
         if score_mode not in ("dot", "concat"):
             raise ValueError(f"{self._who()}: score_mode must be 'dot' or 'concat', got {score_mode!r}.")
-        self.dropout = arguments.number(self._who(), "dropout", dropout, 0, 1)
+        self.dropout = checks.number(self._who(), "dropout", dropout, 0, 1)
         self.use_scale, self.score_mode, self.seed = use_scale, score_mode, seed
         self._dropout_layer = Dropout(dropout, seed=seed, dtype=self.dtype_policy)
         self.supports_masking = True

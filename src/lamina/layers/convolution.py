@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from lamina import activations, constraints, initializers, ops, regularizers
+from lamina.core import checks
 from lamina.layer import InputSpec
-from lamina.layers import arguments
 from lamina.layers.spatial import Spatial
 
 PADDINGS = ("valid", "same", "causal")
@@ -55,8 +55,8 @@ class Convolution(Spatial):
         **kwargs: Any,
     ):
         super().__init__(activity_regularizer=activity_regularizer, **kwargs)
-        self.filters = arguments.integer(self._who(), "filters", filters)
-        self.groups = arguments.integer(self._who(), "groups", groups)
+        self.filters = checks.integer(self._who(), "filters", filters)
+        self.groups = checks.integer(self._who(), "groups", groups)
         self.kernel_size = self._sizes("kernel_size", kernel_size)
         self.strides = self._sizes("strides", strides)
         self.dilation_rate = self._sizes("dilation_rate", dilation_rate)

@@ -9,11 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from lamina import activations, constraints, initializers, ops, regularizers
-from lamina.core import config as configuration
-from lamina.core import dtypes, masking
+from lamina.core import checks, configurable, dtypes, masking
 from lamina.core.symbolic import KerasTensor, Node
 from lamina.layer import InputSpec, Layer
-from lamina.layers import arguments
 
 
 class InputLayer(Layer):
@@ -129,7 +127,7 @@ class Dense(Layer):
         **kwargs: Any,
     ):
         super().__init__(activity_regularizer=activity_regularizer, **kwargs)
-        self.units = arguments.integer(self._who(), "units", units)
+        self.units = checks.integer(self._who(), "units", units)
         if lora_rank is not None or quantization_config is not None:
             raise NotImplementedError(f"{self._who()}: lora_rank and quantization_config are not there yet.")
         self.activation = activations.get(activation)
@@ -205,8 +203,8 @@ class Embedding(Layer):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        self.input_dim = arguments.integer(self._who(), "input_dim", input_dim)
-        self.output_dim = arguments.integer(self._who(), "output_dim", output_dim)
+        self.input_dim = checks.integer(self._who(), "input_dim", input_dim)
+        self.output_dim = checks.integer(self._who(), "output_dim", output_dim)
         if lora_rank is not None or quantization_config is not None:
             raise NotImplementedError(f"{self._who()}: lora_rank and quantization_config are not there yet.")
         self.embeddings_initializer = initializers.get(embeddings_initializer)
@@ -286,9 +284,9 @@ class Lambda(Layer):
     def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
-            "function": configuration.serialize(self.function),
-            "output_shape": configuration.plain(self.output_shape),
-            "mask": configuration.plain(self.mask),
+            "function": configurable.serialize(self.function),
+            "output_shape": configurable.plain(self.output_shape),
+            "mask": configurable.plain(self.mask),
             "arguments": self.arguments,
         }
 

@@ -11,8 +11,8 @@ import numpy as np
 from jax import lax
 
 from lamina import constraints, initializers, ops, regularizers
+from lamina.core import checks
 from lamina.layer import InputSpec, Layer
-from lamina.layers import arguments
 
 
 class BatchNormalization(Layer):
@@ -64,13 +64,13 @@ class BatchNormalization(Layer):
     ):
         super().__init__(**kwargs)
         self.axis = axis
-        self.momentum = float(arguments.number(self._who(), "momentum", momentum, 0, 1))
-        self.epsilon = float(arguments.number(self._who(), "epsilon", epsilon, 0))
+        self.momentum = float(checks.number(self._who(), "momentum", momentum, 0, 1))
+        self.epsilon = float(checks.number(self._who(), "epsilon", epsilon, 0))
         self.center, self.scale, self.synchronized = center, scale, synchronized
         self.renorm = renorm
         self.renorm_clipping = {} if renorm and renorm_clipping is None else renorm_clipping
         _check_clipping(self._who(), self.renorm_clipping or {})
-        self.renorm_momentum = float(arguments.number(self._who(), "renorm_momentum", renorm_momentum, 0, 1))
+        self.renorm_momentum = float(checks.number(self._who(), "renorm_momentum", renorm_momentum, 0, 1))
         self.beta_initializer = initializers.get(beta_initializer)
         self.gamma_initializer = initializers.get(gamma_initializer)
         self.moving_mean_initializer = initializers.get(moving_mean_initializer)
@@ -226,7 +226,7 @@ class LayerNormalization(Layer):
         self.rms_scaling = bool(kwargs.pop("rms_scaling", False))  # an older way to say RMSNormalization
         super().__init__(**kwargs)
         self.axis = axis if isinstance(axis, int) else list(axis)
-        self.epsilon = arguments.number(self._who(), "epsilon", epsilon, 0)
+        self.epsilon = checks.number(self._who(), "epsilon", epsilon, 0)
         self.center, self.scale = center, scale
         self.beta_initializer = initializers.get(beta_initializer)
         self.gamma_initializer = initializers.get(gamma_initializer)

@@ -11,12 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import tree_util
 
-from lamina.core import config as configuration
-from lamina.core import registry, scope
-from lamina.core.signature import signature_of
+from lamina.core import configurable, registry, scope
+from lamina.core.state import StateScope
 from lamina.core.symbolic import KerasTensor, infer
-from lamina.core.variable import StateScope, Variable
+from lamina.core.variable import Variable
 from lamina.layer import InputSpec, Layer
+from lamina.layer.signature import signature_of
 from lamina.layers.cells import Cell, GRUCell, LSTMCell, SimpleRNNCell, Variant
 from lamina.layers.scanning import scan_calls, zeros
 
@@ -323,7 +323,7 @@ class Recurrent(Variant, RNN):
 
     def get_config(self) -> dict[str, Any]:
         names = (*_arguments(self.cell_class), "activity_regularizer")
-        config = super().get_config() | {name: configuration.plain(getattr(self, name)) for name in names}
+        config = super().get_config() | {name: configurable.plain(getattr(self, name)) for name in names}
         del config["cell"]
         return {key: value for key, value in config.items() if value is not None or key not in self._omit_none}
 

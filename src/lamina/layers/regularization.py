@@ -9,9 +9,8 @@ from typing import Any
 import jax.numpy as jnp
 
 from lamina import random, regularizers
-from lamina.core import dtypes
+from lamina.core import checks, dtypes
 from lamina.layer import InputSpec, Layer
-from lamina.layers import arguments
 from lamina.layers.activation import Elementwise
 from lamina.random import SeedGenerator
 
@@ -28,7 +27,7 @@ class Noise(Elementwise):
 
     def __init__(self, strength: float, seed: int | None = None, **kwargs: Any):
         super().__init__(**kwargs)
-        setattr(self, self.strength, arguments.number(self._who(), self.strength, strength, 0, self.largest))
+        setattr(self, self.strength, checks.number(self._who(), self.strength, strength, 0, self.largest))
         self.seed = seed
         if strength > 0:
             self.seed_generator = SeedGenerator(seed)

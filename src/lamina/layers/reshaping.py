@@ -9,9 +9,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from lamina.core import dtypes
+from lamina.core import checks, dtypes
 from lamina.layer import InputSpec, Layer
-from lamina.layers import arguments
 from lamina.layers.spatial import Spatial
 
 
@@ -53,7 +52,7 @@ class Reshape(Reshaping):
 
     def __init__(self, target_shape: Sequence[int] | int, **kwargs: Any):
         super().__init__(**kwargs)
-        sizes = arguments.integers(target_shape)
+        sizes = checks.integers(target_shape)
         self.target_shape = (sizes,) if isinstance(sizes, int) else sizes
         self.built = True
         if self.target_shape.count(-1) > 1 or any(size < -1 for size in self.target_shape):
@@ -101,7 +100,7 @@ class RepeatVector(Reshaping):
 
     def __init__(self, n: int, **kwargs: Any):
         super().__init__(**kwargs)
-        self.n = arguments.integer(self._who(), "n", n, 0)
+        self.n = checks.integer(self._who(), "n", n, 0)
         self.input_spec = InputSpec(ndim=2)
 
     def call(self, inputs: Any) -> Any:

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax import lax, tree_util
 
 from lamina.core import transforms
-from lamina.core.variable import StateScope
+from lamina.core.state import StateScope
 
 
 class Rule(NamedTuple):

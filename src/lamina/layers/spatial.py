@@ -6,9 +6,8 @@ import inspect
 from collections.abc import Sequence
 from typing import Any
 
-from lamina.core import dtypes
+from lamina.core import checks, dtypes
 from lamina.layer import InputSpec, Layer
-from lamina.layers import arguments
 
 
 class Spatial(Layer):
@@ -45,17 +44,17 @@ class Spatial(Layer):
 
     def _sizes(self, name: str, value: int | Sequence[int]) -> tuple[int, ...]:
         """`value` as a positive integer for each spatial axis."""
-        plain = arguments.integers(value)
+        plain = checks.integers(value)
         sizes = (plain,) * self.rank if isinstance(plain, int) else plain
         sizes = sizes * self.rank if len(sizes) == 1 else sizes
-        if len(sizes) != self.rank or not all(map(arguments.is_integer, sizes)):
+        if len(sizes) != self.rank or not all(map(checks.is_integer, sizes)):
             count = "a positive integer" if self.rank == 1 else f"1 or {self.rank} positive integers"
             raise ValueError(f"{self._who()}: {name} must be {count}, got {value!r}.")
         return sizes
 
     def _pairs(self, name: str, value: Any) -> tuple[tuple[int, int], ...]:
         """`value` as (before, after) for each spatial axis: from a number, one for each axis, or pairs."""
-        plain = arguments.integers(value)
+        plain = checks.integers(value)
         axes = (plain,) * self.rank if isinstance(plain, int) else plain
         if self.rank == 1 and len(axes) == 2:
             axes = (axes,)

@@ -9,10 +9,9 @@ from typing import Any
 import jax.numpy as jnp
 from jax import tree_util
 
-from lamina.core import config as configuration
-from lamina.core import registry
-from lamina.core.signature import is_shape, signature_of
+from lamina.core import configurable, registry
 from lamina.layer import Layer, Wrapper
+from lamina.layer.signature import is_shape, signature_of
 
 _MERGES: dict[str | None, Callable[[Any, Any], Any]] = {
     "concat": lambda x, y: jnp.concatenate([x, y], axis=-1),
@@ -141,8 +140,8 @@ class Bidirectional(Layer):
         return {
             **self._base_config(),
             "merge_mode": self.merge_mode,
-            "layer": configuration.serialize(self.forward_layer),
-            "backward_layer": configuration.serialize(self.backward_layer),
+            "layer": configurable.serialize(self.forward_layer),
+            "backward_layer": configurable.serialize(self.backward_layer),
         }
 
     @classmethod

@@ -3,7 +3,7 @@
 from collections.abc import Mapping as _Mapping
 from typing import Any as _Any
 
-from lamina.core import config as _config
+from lamina.core import configurable
 from lamina.core import registry as _registry
 from lamina.losses.classes import (
     BinaryCrossentropy,
@@ -78,12 +78,12 @@ _ALIASES = {
 
 def get(identifier: _Any) -> _Any:
     """A loss from a name, a class or a configuration; a snake-case name means the function."""
-    return _config.make("losses", identifier, "loss", _ALIASES)
+    return configurable.make("losses", identifier, "loss", _ALIASES)
 
 
 def serialize(loss: _Any) -> _Any:
     """The loss as JSON values."""
-    return _config.serialize(loss)
+    return configurable.serialize(loss)
 
 
 def deserialize(name: _Any, custom_objects: _Mapping[str, _Any] | None = None) -> _Any:

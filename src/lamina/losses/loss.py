@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lamina.core import config, dtypes, masking, scope, tree
-from lamina.core.config import Configurable
+from lamina.core import configurable, dtypes, masking, policy, scope, tree
+from lamina.core.configurable import Configurable
 from lamina.core.variable import Variable
 
 REDUCTIONS = ("sum_over_batch_size", "sum", "mean", "mean_with_sample_weight", "none", None)
@@ -41,7 +41,7 @@ class Loss(Configurable):
             names = ", ".join(map(repr, REDUCTIONS))
             raise ValueError(f"{self._who}: reduction must be one of {names}, got {reduction!r}.")
         self.reduction = reduction
-        self.dtype = dtypes.get_policy(dtype or dtypes.floatx()).compute_dtype
+        self.dtype = policy.get_policy(dtype or dtypes.floatx()).compute_dtype
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         mask = masking.get_mask(y_pred)
@@ -98,7 +98,7 @@ def argument_or_none(obj: Configurable, owner: type, name: str, value: Any) -> A
     defaults, so that configurations are those of Keras and yet nothing is lost.
     """
     if name == "fn":
-        return config.serialize(value)
+        return configurable.serialize(value)
     if name not in obj._omit_none:
         return value
     parameter = inspect.signature(owner.__init__).parameters.get(name)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping as _Mapping
 from typing import Any as _Any
 
-from lamina.core import config as _config
+from lamina.core import configurable
 from lamina.core import registry as _registry
 from lamina.losses.functions import (
     binary_crossentropy,
@@ -114,12 +114,12 @@ _ACCURACIES = {
 
 def get(identifier: _Any) -> _Any:
     """A metric from a name, a class or a configuration."""
-    return _config.make("metrics", identifier, "metric", _ALIASES)
+    return configurable.make("metrics", identifier, "metric", _ALIASES)
 
 
 def serialize(metric: _Any) -> _Any:
     """The metric as JSON values."""
-    return _config.serialize(metric)
+    return configurable.serialize(metric)
 
 
 def deserialize(config: _Any, custom_objects: _Mapping[str, _Any] | None = None) -> _Any:

@@ -9,9 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import tree_util
 
-from lamina.core import dtypes, scope
-from lamina.core.config import Configurable
-from lamina.core.variable import StateScope, Variable
+from lamina.core import dtypes, policy, scope
+from lamina.core.configurable import Configurable
+from lamina.core.state import StateScope
+from lamina.core.variable import Variable
 from lamina.losses.loss import argument_or_none
 
 
@@ -29,7 +30,7 @@ class Metric(Configurable):
 
     def __init__(self, dtype: Any = None, name: str | None = None):
         self.name = name or scope.unique_name(scope.snake_case(type(self).__name__))
-        self._dtype: str = dtypes.get_policy(dtype or dtypes.floatx()).compute_dtype
+        self._dtype: str = policy.get_policy(dtype or dtypes.floatx()).compute_dtype
         self._added: list[tuple[Variable, np.ndarray]] = []  # with their initial values
 
     @property

@@ -9,7 +9,7 @@ from lamina.core import tree
 from lamina.core.symbolic import KerasTensor, Operation
 from lamina.layer import Layer
 from lamina.layers.core import Input, InputLayer
-from lamina.models.functional import Function
+from lamina.models.functional import Function, graph_of
 from lamina.models.model import Model
 from lamina.models.sequential import Sequential
 
@@ -35,7 +35,7 @@ def clone_model(
         raise TypeError(f"clone_model: must not be given unknown arguments, got {', '.join(kwargs)}.")
 
     def copy(layer: Any) -> Any:
-        if recursive and isinstance(layer, Model) and layer._function is not None:
+        if recursive and isinstance(layer, Model) and graph_of(layer) is not None:
             return clone_model(layer, None, clone_function, call_function, True)
         if clone_function is not None and isinstance(layer, Layer):
             return clone_function(layer)
@@ -48,17 +48,17 @@ def clone_model(
         twin = Sequential(
             [*entry, *(copy(layer) for layer in model.layers)], trainable=model.trainable, name=model.name
         )
-        if model._function is not None and not twin.built:
-            twin.build(model._function.inputs[0].shape)
+        if graph_of(model) is not None and not twin.built:
+            twin.build(graph_of(model).inputs[0].shape)
         return twin
-    if model._function is None:
+    if graph_of(model) is None:
         if input_tensors is not None or clone_function is not None:
             raise ValueError(
                 f"clone_model: a subclassed model has no graph, so input_tensors and clone_function must be None; "
                 f'got "{model.name}".'
             )
         return type(model).from_config(model.get_config())
-    return _clone_graph(model, model._function, input_tensors, copy, call_function)
+    return _clone_graph(model, graph_of(model), input_tensors, copy, call_function)
 
 
 def _clone_graph(model: Model, function: Function, input_tensors: Any, copy: Callable, call: Callable | None) -> Model:

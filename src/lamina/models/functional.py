@@ -10,9 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import tree_util
 
-from lamina.core import config as configuration
-from lamina.core import masking, scope, tree
-from lamina.core.symbolic import KerasTensor, Node, Operation, node_of
+from lamina.core import configurable, masking, scope, tree
+from lamina.core.symbolic import KerasTensor, Node, Operation, calls_of, node_of
 from lamina.layer import Layer
 from lamina.layers.core import InputLayer
 
@@ -84,7 +83,7 @@ class Function(Operation):
 
     def _fitted(self, tensor: KerasTensor, x: Any) -> Any:
         if x is None:
-            operation = tensor._keras_history and tensor._keras_history[0]
+            operation = tensor.origin and tensor.origin[0]
             if getattr(operation, "optional", False):
                 return None
             raise ValueError(f'{self._who()}: input "{tensor.name}" must be an array, got None.')
@@ -119,10 +118,10 @@ class Function(Operation):
         place = {}  # (operation, node) -> its number among the nodes of the operation that belong to this graph
         for operation in self.operations:
             numbers = iter(range(len(self.nodes)))
-            place.update({(id(operation), n.index): next(numbers) for n in operation._inbound_nodes if id(n) in kept})
+            place.update({(id(operation), n.index): next(numbers) for n in calls_of(operation) if id(n) in kept})
 
         def history(tensor: KerasTensor) -> list[Any]:
-            operation, index, position = tensor._keras_history  # type: ignore[misc]
+            operation, index, position = tensor.origin  # type: ignore[misc]
             return [operation.name, place[id(operation), index], position]
 
         def saved(value: Any) -> Any:
@@ -134,12 +133,12 @@ class Function(Operation):
                 return [saved(item) for item in value]
             if isinstance(value, dict):
                 return {key: saved(item) for key, item in value.items()}
-            return configuration.serialize(value)
+            return configurable.serialize(value)
 
         layers = []
         for operation in self.operations:
-            calls = [n for n in operation._inbound_nodes if id(n) in kept and n.inputs]
-            form = configuration.serialize(operation)
+            calls = [n for n in calls_of(operation) if id(n) in kept and n.inputs]
+            form = configurable.serialize(operation)
             nodes = [_saved_call(operation, node, saved) for node in calls]
             layers.append({**form, "name": operation.name, "inbound_nodes": nodes})
         return {
@@ -148,6 +147,14 @@ class Function(Operation):
             "input_layers": tree.map_structure(history, self.inputs_structure),
             "output_layers": tree.map_structure(history, self.outputs_structure),
         }
+
+
+def graph_of(model: Any) -> Any:
+    """The graph that a model runs, `None` for one that has a `call` of its own.
+
+    Not an attribute: a program's model may keep its data in a `graph`.
+    """
+    return getattr(model, "_function", None)
 
 
 def _saved_call(operation: Operation, node: Node, saved: Callable) -> dict[str, Any]:
@@ -243,7 +250,7 @@ def function_from_config(config: dict[str, Any], custom_objects: Any = None) -> 
     for name, operation in operations.items():
         operation.name = name
         if isinstance(operation, InputLayer):
-            made[name, 0] = list(operation._inbound_nodes[0].outputs)
+            made[name, 0] = list(calls_of(operation)[0].outputs)
 
     def tensor(history: Any) -> Any:
         name, index, position = history[0], history[1], history[2]
@@ -270,7 +277,7 @@ def function_from_config(config: dict[str, Any], custom_objects: Any = None) -> 
 
 
 def _operation_from(form: dict[str, Any], custom_objects: Any) -> Any:
-    return configuration.deserialize({k: v for k, v in form.items() if k != "inbound_nodes"}, custom_objects)
+    return configurable.deserialize({k: v for k, v in form.items() if k != "inbound_nodes"}, custom_objects)
 
 
 def _call_saved(operation: Any, args: list, kwargs: dict, call: Any) -> Any:
@@ -325,7 +332,7 @@ def _restored(call: Any, tensor: Callable, custom_objects: Any) -> tuple[list, d
             if value.get("class_name") == "__keras_tensor__":
                 return tensor(value["config"]["keras_history"])
             if "class_name" in value and "config" in value:
-                return configuration.deserialize(value, custom_objects)
+                return configurable.deserialize(value, custom_objects)
             return {key: restore(item) for key, item in value.items()}
         return [restore(item) for item in value] if isinstance(value, list) else value
 

@@ -6,8 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from lamina.core import config as configuration
-from lamina.core import tree
+from lamina.core import configurable, tree
 from lamina.core.symbolic import KerasTensor
 from lamina.layer import Layer
 from lamina.layers.core import Input, InputLayer
@@ -58,7 +57,7 @@ class Model(Trainer, Layer):
 
     def _set_graph(self, inputs: Any, outputs: Any) -> None:
         function = Function(inputs, outputs, name=self.name)
-        if any(not isinstance(t._keras_history[0], InputLayer) for t in function.inputs):  # type: ignore[index]
+        if any(not isinstance(t.origin[0], InputLayer) for t in function.inputs):  # type: ignore[index]
             # The graph begins in the middle of another one: it gets inputs of its own.
             inputs = tree.map_structure(lambda t: Input(batch_shape=t.shape, dtype=t.dtype, name=t.name), inputs)
             function = Function(inputs, function.call(inputs), name=self.name)
@@ -104,7 +103,7 @@ class Model(Trainer, Layer):
     @property
     def output_names(self) -> list[str]:
         """The names of the layers that the outputs come from."""
-        return [t._keras_history[0].name for t in self.outputs or ()]  # type: ignore[index]
+        return [t.origin[0].name for t in self.outputs or ()]  # type: ignore[index]
 
     @property
     def operations(self) -> list[Any]:
@@ -179,7 +178,7 @@ class Model(Trainer, Layer):
 
     def to_json(self, **kwargs: Any) -> str:
         """The architecture as JSON, for `model_from_json`."""
-        return json.dumps(configuration.serialize(self), **kwargs)
+        return json.dumps(configurable.serialize(self), **kwargs)
 
     def save(self, filepath: Any, overwrite: bool = True, zipped: bool | None = None, **kwargs: Any) -> None:
         """Write architecture, weights and the state of training to a `.keras` file, all or nothing."""
@@ -214,4 +213,4 @@ class Functional(Model):
 
 def model_from_json(json_string: str, custom_objects: Any = None) -> Any:
     """The model, with fresh weights, that `to_json` described."""
-    return configuration.deserialize(json.loads(json_string), custom_objects)
+    return configurable.deserialize(json.loads(json_string), custom_objects)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from lamina.core import config as configuration
+from lamina.core import configurable
 from lamina.core.symbolic import KerasTensor
 from lamina.layer import Layer
 from lamina.layers.core import Input, InputLayer
@@ -46,8 +46,8 @@ class Sequential(Model):
             raise
 
     def _append(self, layer: Any) -> None:
-        if isinstance(layer, KerasTensor) and layer._keras_history is not None:
-            layer = layer._keras_history[0]
+        if isinstance(layer, KerasTensor) and layer.origin is not None:
+            layer = layer.origin[0]
         if not isinstance(layer, Layer):
             raise TypeError(f'Sequential "{self.name}": layers must be layers or Input, got {layer!r}.')
         if any(layer.name == other.name for other in self._stack):
@@ -117,8 +117,8 @@ class Sequential(Model):
         config = {
             "name": self.name,
             "trainable": self.trainable,
-            "dtype": configuration.serialize(self.dtype_policy),
-            "layers": [configuration.serialize(layer) for layer in layers],
+            "dtype": configurable.serialize(self.dtype_policy),
+            "layers": [configurable.serialize(layer) for layer in layers],
         }
         if self._function is not None:
             config["build_input_shape"] = tuple(self._function.inputs[0].shape)
@@ -126,7 +126,7 @@ class Sequential(Model):
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Sequential:
-        layers = [configuration.deserialize(form, custom_objects) for form in config["layers"]]
+        layers = [configurable.deserialize(form, custom_objects) for form in config["layers"]]
         model = cls(layers, name=config.get("name"))
         shape = config.get("build_input_shape")
         if not model.built and shape and isinstance(shape, (tuple, list)):

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from lamina.core import dtypes
 from lamina.core.later import Later
-from lamina.core.symbolic import Node
-from lamina.layer import Layer, shape_of
+from lamina.core.symbolic import Node, calls_of
+from lamina.layer import Layer
+from lamina.layer.signature import shape_of
+from lamina.models.functional import graph_of
 
 if TYPE_CHECKING:
     import rich.console
@@ -33,7 +35,7 @@ def print_summary(
     """Print a table of the model's layers with their output shapes and numbers of weights."""
     if line_length is not None and line_length < 20:
         raise ValueError(f'summary of "{model.name}": line_length must be at least 20, got {line_length}.')
-    graph = model._function is not None and type(model).__name__ != "Sequential"
+    graph = graph_of(model) is not None and type(model).__name__ != "Sequential"
     table = rich.table.Table(width=line_length, show_lines=True)
     columns = ["Layer (type)", "Output Shape", "Param #"]
     columns += ["Connected to"] if graph else []
@@ -102,8 +104,8 @@ def _rows(model: Any, expand: bool, layer_range: Sequence[str] | None) -> list[t
 
 
 def _shape_text(layer: Layer) -> str:
-    if layer._inbound_nodes:
-        shapes = shape_of(layer._inbound_nodes[0].output)
+    if calls_of(layer):
+        shapes = shape_of(calls_of(layer)[0].output)
     elif layer._build_shapes and layer.built:
         try:
             shapes = layer.compute_output_shape(**{f"{k}_shape": v for k, v in layer._build_shapes.items()})
@@ -124,9 +126,9 @@ def _count_text(layer: Layer) -> str:
 
 def _connections(model: Any, layer: Layer) -> list[str]:
     """The tensors that a layer of the graph is called on, as `name[node][tensor]`."""
-    kept = {id(node) for node in model._function.nodes}
-    nodes: list[Node] = [node for node in layer._inbound_nodes if id(node) in kept]
-    sources = [t._keras_history for node in nodes for t in node.inputs if t._keras_history]
+    kept = {id(node) for node in graph_of(model).nodes}
+    nodes: list[Node] = [node for node in calls_of(layer) if id(node) in kept]
+    sources = [t.origin for node in nodes for t in node.inputs if t.origin]
     return [f"{operation.name}[{index}][{tensor}]" for operation, index, tensor in sources] or ["-"]
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from lamina.core import config as core_config
-from lamina.core import registry
+from lamina.core import configurable, registry
 from lamina.optimizers import schedules
 from lamina.optimizers.adam import Adam, Adamax, AdamW, Lamb, Nadam, ScheduleFreeAdamW
 from lamina.optimizers.adaptive import Adadelta, Adafactor, Adagrad, Ftrl, RMSprop
@@ -55,12 +54,12 @@ def get(identifier: Any) -> Optimizer | None:
 
 
 def _make(identifier: Any) -> Any:
-    return core_config.make("optimizers", identifier, "optimizer")
+    return configurable.make("optimizers", identifier, "optimizer")
 
 
 def serialize(optimizer: Optimizer) -> Any:
     """An optimizer as JSON values."""
-    return core_config.serialize(optimizer)
+    return configurable.serialize(optimizer)
 
 
 def deserialize(config: Mapping[str, Any], custom_objects: Mapping[str, Any] | None = None) -> Any:

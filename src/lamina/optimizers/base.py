@@ -13,9 +13,8 @@ from typing import Any, ParamSpec, TypeAlias, TypedDict
 import jax
 import numpy as np
 
-from lamina.core import config as core_config
-from lamina.core import dtypes, registry, scope
-from lamina.core.config import Configurable
+from lamina.core import configurable, dtypes, registry, scope
+from lamina.core.configurable import Configurable
 from lamina.core.variable import Variable
 from lamina.optimizers.arguments import check, check_one_clipping
 from lamina.optimizers.schedules import LearningRateSchedule
@@ -112,7 +111,7 @@ class BaseOptimizer(Configurable):
         if isinstance(initializer, str) and initializer == "zeros":
             initializer = constant(0)
         elif isinstance(initializer, (str, Mapping)):
-            initializer = core_config.make("initializers", initializer, "initializer")
+            initializer = configurable.make("initializers", initializer, "initializer")
         dtype = dtypes.standardize_dtype(dtype)
         with scope.names((self.name,)):
             variable = Variable(initializer, shape, dtype, False, True, aggregation, name=name, layout=layout)
@@ -248,7 +247,7 @@ class BaseOptimizer(Configurable):
         rate = self._learning_rate
         return {
             "name": self.name,
-            "learning_rate": core_config.serialize(rate) if callable(rate) else float(rate.numpy()),
+            "learning_rate": configurable.serialize(rate) if callable(rate) else float(rate.numpy()),
             "weight_decay": self.weight_decay,
             "clipnorm": self.clipnorm,
             "global_clipnorm": self.global_clipnorm,

@@ -11,7 +11,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from lamina.core.config import Configurable, plain
+from lamina.core.configurable import Configurable, plain
 from lamina.core.variable import Variable
 from lamina.optimizers.arguments import check
 from lamina.optimizers.base import constant

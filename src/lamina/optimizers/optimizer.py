@@ -19,7 +19,8 @@ import numpy as np
 from jax import lax
 from jax.core import Tracer
 
-from lamina.core.variable import StateScope, Variable
+from lamina.core.state import StateScope
+from lamina.core.variable import Variable
 from lamina.optimizers.base import BaseOptimizer, constant
 
 Slots: TypeAlias = "dict[str, Any]"

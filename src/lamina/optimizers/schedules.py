@@ -8,9 +8,8 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from lamina.core import config as core_config
-from lamina.core import dtypes, registry
-from lamina.core.config import Configurable
+from lamina.core import configurable, dtypes, registry
+from lamina.core.configurable import Configurable
 from lamina.core.variable import Variable
 
 __all__ = [
@@ -268,10 +267,10 @@ class CosineDecayRestarts(LearningRateSchedule):
 
 def serialize(learning_rate_schedule: LearningRateSchedule) -> Any:
     """A schedule as JSON values."""
-    return core_config.serialize(learning_rate_schedule)
+    return configurable.serialize(learning_rate_schedule)
 
 
 def deserialize(config: Mapping[str, Any], custom_objects: Mapping[str, Any] | None = None) -> Any:
     """The schedule that `serialize` described."""
     with registry.custom_objects(custom_objects):
-        return core_config.make("optimizers.schedules", config, "schedule")
+        return configurable.make("optimizers.schedules", config, "schedule")

@@ -1,6 +1,6 @@
 """`keras.saving`: models and weights as files, and the names that files may use."""
 
-from lamina.core.config import serialize as serialize_keras_object
+from lamina.core.configurable import serialize as serialize_keras_object
 from lamina.core.registry import (
     CustomObjectScope,
     get_custom_objects,

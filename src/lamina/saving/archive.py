@@ -25,8 +25,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lamina.core import config as configuration
-from lamina.core import dtypes, registry, scope
+from lamina.core import configurable, dtypes, registry, scope
 from lamina.core.files import atomic_write
 from lamina.core.later import Later
 from lamina.core.variable import Variable
@@ -121,7 +120,7 @@ def _described(model: Any) -> dict[str, str]:
     now = datetime.datetime.now().strftime("%Y-%m-%d@%H:%M:%S")
     return {
         METADATA: json.dumps({"keras_version": KERAS_VERSION, "date_saved": now}),
-        CONFIG: json.dumps(configuration.serialize_model(model)),
+        CONFIG: json.dumps(configurable.serialize_model(model)),
     }
 
 
@@ -189,8 +188,8 @@ def _read_model(files: Mapping[str, Any], path: str, custom_objects: Any, compil
         try:
             with registry.custom_objects(custom_objects):
                 _check_names(config)
-                with configuration.sharing({}), scope.loading(file):
-                    model = configuration.deserialize(config)
+                with configurable.sharing({}), scope.loading(file):
+                    model = configurable.deserialize(config)
         except Exception as error:
             kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
             raise ValueError(f'load_model: "{path}", {CONFIG}: {kind}{error}') from error
@@ -213,7 +212,7 @@ def unknown_names(config: Any) -> list[str]:
             if name.startswith("__"):
                 unknown |= {"a lambda": None} if name == "__lambda__" else {}
                 continue
-            found = configuration.resolve(form)
+            found = configurable.resolve(form)
             if found is None:
                 plain = form["config"] if name == "function" else name
                 module = str(form.get("module"))
@@ -257,7 +256,7 @@ def deserialize_keras_object(config: Any, custom_objects: Any = None, safe_mode:
     if isinstance(config, str):  # older files name functions so
         found = registry.get_registered_object(config, objects)
         return config if found is None else found
-    return configuration.deserialize(config, objects)
+    return configurable.deserialize(config, objects)
 
 
 def _read_assets(model: Any, files: Mapping[str, Any]) -> None:

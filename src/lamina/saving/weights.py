@@ -17,8 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from lamina.core import scope
-from lamina.core.config import Configurable
-from lamina.core.variable import StateScope, Variable
+from lamina.core.configurable import Configurable
+from lamina.core.state import StateScope
+from lamina.core.variable import Variable
 from lamina.random import SeedGenerator
 from lamina.saving.hdf5 import BYTES_FORMATS, Stored
 

@@ -9,12 +9,11 @@ from typing import Any
 import jax.numpy as jnp
 
 from lamina import losses, metrics, optimizers
-from lamina.core import config as configuration
-from lamina.core import tree
-from lamina.core.variable import StateScope, Variable
+from lamina.core import checks, configurable, tree
+from lamina.core.state import StateScope
+from lamina.core.variable import Variable
 from lamina.metrics.metric import result_of
-from lamina.training.arrays import check_integer
-from lamina.training.compile import CHOSEN_BY_TARGET, CompiledLoss, CompiledMetrics
+from lamina.training.objectives import CHOSEN_BY_TARGET, CompiledLoss, CompiledMetrics
 
 
 class CompiledModel:
@@ -66,7 +65,7 @@ class CompiledModel:
             auto_scale_loss: scale the loss while a policy computes in float16.
         """
         self._check_constructed()  # type: ignore[attr-defined]
-        check_integer("compile", "steps_per_execution", steps_per_execution, 1)
+        checks.integer("compile", "steps_per_execution", steps_per_execution, 1)
         made = optimizers.get(optimizer)
         narrow = self.dtype_policy.name == "mixed_float16"  # type: ignore[attr-defined]
         if auto_scale_loss and narrow and made is not None and not isinstance(made, optimizers.LossScaleOptimizer):
@@ -97,7 +96,7 @@ class CompiledModel:
         """The arguments of `compile`."""
         if not self.compiled or self._compile_arguments is None:
             return None
-        return configuration.serialize(self._compile_arguments)
+        return configurable.serialize(self._compile_arguments)
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
         """`compile` with the arguments of `get_compile_config`, unless the class overrides `compile`."""
@@ -106,7 +105,7 @@ class CompiledModel:
             and "optimizer" not in inspect.signature(self.compile).parameters
         ):
             return
-        arguments = configuration.deserialize(dict(config))
+        arguments = configurable.deserialize(dict(config))
         arguments["optimizer"] = optimizers.deserialize(config["optimizer"]) if config.get("optimizer") else None
         self.compile(**arguments)
         if self.optimizer is not None and getattr(self, "built", False):

@@ -18,8 +18,8 @@ import numpy as np
 from jax import tree_util
 
 from lamina.core.variable import Variable
-from lamina.training import stream
-from lamina.training.data import ArraySource, StreamSource
+from lamina.data import streams
+from lamina.data.sources import ArraySource, StreamSource
 from lamina.training.step import Launcher, pure_step
 
 TARGET_SECONDS = 0.08
@@ -127,7 +127,7 @@ class Streamed:
 
         def chunks() -> Iterator[tuple[Any, int, int]]:
             nonlocal capacity
-            for chunk, count in stream.stacked(self.batches(epoch), room, TARGET_SECONDS):
+            for chunk, count in streams.stacked(self.batches(epoch), room, TARGET_SECONDS):
                 first = tree_util.tree_leaves(chunk)[0]
                 batch_bytes = sum(leaf.nbytes for leaf in tree_util.tree_leaves(chunk)) // count
                 yield _padded(chunk, count, capacity), count, first.shape[1]
@@ -137,7 +137,7 @@ class Streamed:
                 limit = pace.steps() if pace.steps() > 1 or seconds is not None else CHUNK_BATCHES
                 capacity = 1 << int(math.log2(max(1, min(CHUNK_BATCHES, wanted, fits, limit))))
 
-        for chunk, count, size in stream.prefetch(chunks(), 2):
+        for chunk, count, size in streams.prefetch(chunks(), 2):
             data = jax.device_put(chunk)
             done = 0
             while done < count:

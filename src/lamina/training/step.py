@@ -19,8 +19,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax, tree_util
 
-from lamina.core.compilation import keep_freed_memory
-from lamina.core.variable import StateScope, Variable
+from lamina.core.runtime import keep_freed_memory
+from lamina.core.state import StateScope
+from lamina.core.variable import Variable
 
 
 class FoundVariables(Exception):

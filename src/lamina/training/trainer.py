@@ -14,15 +14,14 @@ from jax import tree_util
 from lamina import random as lamina_random
 from lamina.callbacks import CallbackList
 from lamina.callbacks.progress import is_interactive_logging_enabled
-from lamina.core import dtypes, tree
-from lamina.core.compilation import keep_freed_memory
+from lamina.core import checks, dtypes, tree
+from lamina.core.runtime import keep_freed_memory
+from lamina.core.state import StateScope
 from lamina.core.symbolic import KerasTensor, infer
 from lamina.core.transforms import jit, value_and_grad
-from lamina.core.variable import StateScope
+from lamina.data.sources import make_source, train_validation_split, unpack_x_y_sample_weight
 from lamina.training import loop
-from lamina.training.arrays import check_integer
 from lamina.training.compiled import CompiledModel
-from lamina.training.data import make_source, train_validation_split, unpack_x_y_sample_weight
 from lamina.training.loop import Runner
 from lamina.training.step import Launcher
 
@@ -405,10 +404,10 @@ def _batch_rows(x: Any) -> int:
 
 
 def _check_epochs(epochs: Any, initial_epoch: Any, validation_freq: Any) -> None:
-    check_integer("fit", "epochs", epochs, 0)
-    check_integer("fit", "initial_epoch", initial_epoch, 0)
+    checks.integer("fit", "epochs", epochs, 0)
+    checks.integer("fit", "initial_epoch", initial_epoch, 0)
     if not isinstance(validation_freq, (list, tuple, set)):
-        check_integer("fit", "validation_freq", validation_freq, 1)
+        checks.integer("fit", "validation_freq", validation_freq, 1)
 
 
 def _validates(epoch: int, frequency: Any) -> bool:

@@ -7,7 +7,7 @@ from lamina.callbacks.progress import (
     enable_interactive_logging,
     is_interactive_logging_enabled,
 )
-from lamina.core.config import serialize as serialize_keras_object
+from lamina.core.configurable import serialize as serialize_keras_object
 from lamina.core.dtypes import standardize_dtype
 from lamina.core.registry import (
     CustomObjectScope,
@@ -18,11 +18,11 @@ from lamina.core.registry import (
 )
 from lamina.core.registry import CustomObjectScope as custom_object_scope
 from lamina.core.symbolic import is_keras_tensor
+from lamina.data.sources import pack_x_y_sample_weight, unpack_x_y_sample_weight
+from lamina.data.streams import PyDataset
+from lamina.data.streams import PyDataset as Sequence
 from lamina.random import set_global_seed as set_random_seed
 from lamina.saving import deserialize_keras_object
-from lamina.training.data import pack_x_y_sample_weight, unpack_x_y_sample_weight
-from lamina.training.stream import PyDataset
-from lamina.training.stream import PyDataset as Sequence
 from lamina.utils.arrays import normalize, pad_sequences, to_categorical
 
 __all__ = [

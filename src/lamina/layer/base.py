@@ -16,13 +16,15 @@ import jax
 from jax import tree_util
 
 from lamina import constraints, initializers, regularizers
-from lamina.core import config as configuration
-from lamina.core import dtypes, masking, scope, tree
-from lamina.core.added_losses import AddedLosses
-from lamina.core.signature import (
+from lamina.core import configurable, dtypes, masking, policy, scope, tree
+from lamina.core.state import StateScope
+from lamina.core.symbolic import Operation, any_symbolic, infer
+from lamina.core.transforms import remat
+from lamina.core.variable import Variable
+from lamina.layer.losses import AddedLosses
+from lamina.layer.signature import (
     CallContext,
     CallSignature,
-    InputSpec,
     as_jax_array,
     as_shapes,
     broken_rule,
@@ -31,11 +33,7 @@ from lamina.core.signature import (
     signature_of,
     symbolic_inputs,
 )
-from lamina.core.symbolic import Operation, any_symbolic, infer
-from lamina.core.transforms import remat
-from lamina.core.variable import StateScope, Variable
 
-__all__ = ["InputSpec", "Layer", "Wrapper"]
 _counter = itertools.count(1)
 
 
@@ -81,7 +79,7 @@ class Layer(AddedLosses, Operation):
         self.autocast = autocast
         self.built = False
         self._trainable = bool(trainable)
-        self._dtype_policy = dtypes.get_policy(dtype)
+        self._dtype_policy = policy.get_policy(dtype)
         self._losses = []
         self._build_shapes: dict[str, Any] | None = None
         self._remat = scope.remat.get()
@@ -89,15 +87,15 @@ class Layer(AddedLosses, Operation):
         self._building = False
 
     def _base_config(self) -> dict[str, Any]:
-        config = {"name": self.name, "trainable": self.trainable, "dtype": configuration.serialize(self._dtype_policy)}
+        config = {"name": self.name, "trainable": self.trainable, "dtype": configurable.serialize(self._dtype_policy)}
         if self.activity_regularizer is not None:
-            config["activity_regularizer"] = configuration.plain(self.activity_regularizer)
+            config["activity_regularizer"] = configurable.plain(self.activity_regularizer)
         return config
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Any:
         """The layer that `get_config` described; what its constructor does not take is set afterwards."""
-        values = {key: configuration.deserialize(value) for key, value in config.items()}
+        values = {key: configurable.deserialize(value) for key, value in config.items()}
         accepted = inspect.signature(cls.__init__).parameters
         if any(p.kind is p.VAR_KEYWORD for p in accepted.values()):
             return cls(**values)
@@ -371,7 +369,7 @@ class Layer(AddedLosses, Operation):
 
     @dtype_policy.setter
     def dtype_policy(self, value: Any) -> None:
-        self._dtype_policy = dtypes.get_policy(value)
+        self._dtype_policy = policy.get_policy(value)
 
     @property
     def dtype(self) -> str:
@@ -484,9 +482,9 @@ class Wrapper(Layer):
             self.layer.build(input_shape)
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "layer": configuration.serialize(self.layer)}
+        return {**super().get_config(), "layer": configurable.serialize(self.layer)}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Any:
         config = dict(config)
-        return cls(configuration.deserialize(config.pop("layer")), **config)
+        return cls(configurable.deserialize(config.pop("layer")), **config)

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from jax import tree_util
 
-from lamina.core import scope
-from lamina.core.parts import Composite
+from lamina.core import state
+from lamina.layer.parts import Composite
 
 
 class AddedLosses(Composite):
@@ -27,23 +27,23 @@ class AddedLosses(Composite):
         for value in losses:
             if np.ndim(value) != 0:
                 raise ValueError(f"{self._who()}: add_loss must get scalars, got shape {np.shape(value)}.")
-        state = scope.state.get()
-        if state is not None:
-            state.losses.extend((self, value) for value in losses)
+        current = state.current.get()
+        if current is not None:
+            current.losses.extend((self, value) for value in losses)
         else:
             self._losses.extend(losses)
             _with_losses.add(self)
 
     def _forget_losses(self) -> None:
         """Drop what the last call added: each call from outside starts anew."""
-        state = scope.state.get()
-        if state is None and _with_losses:
+        current = state.current.get()
+        if current is None and _with_losses:
             for layer in self._flatten_layers():
                 layer._losses.clear()
                 _with_losses.discard(layer)
-        elif state is not None and state.losses:
+        elif current is not None and current.losses:
             own = {id(layer) for layer in self._flatten_layers()}
-            state.losses[:] = [pair for pair in state.losses if id(pair[0]) not in own]
+            current.losses[:] = [pair for pair in current.losses if id(pair[0]) not in own]
 
     def _regularize(self, outputs: Any) -> None:
         for output in tree_util.tree_leaves(outputs):
@@ -53,12 +53,12 @@ class AddedLosses(Composite):
     @property
     def losses(self) -> list[Any]:
         """What `add_loss` and the activity regularizers added in the last call, and the weights' regularizers."""
-        state, own = scope.state.get(), self._flatten_layers()
-        if state is None:
+        current, own = state.current.get(), self._flatten_layers()
+        if current is None:
             added = [loss for layer in own for loss in layer._losses]
         else:
             ids = {id(layer) for layer in own}
-            added = [loss for layer, loss in state.losses if id(layer) in ids]
+            added = [loss for layer, loss in current.losses if id(layer) in ids]
         weights = [v for v in self.trainable_weights if v.regularizer is not None]
         return added + [v.regularizer(v.value) for v in weights]
 

@@ -20,12 +20,6 @@ _NUMBERS = (bool, int, float, np.generic)
 ARRAYS = "arrays (NumPy, JAX, torch, tf or pandas), lists of numbers, or lists, tuples and dicts of these"
 
 
-def check_integer(who: str, name: str, value: Any, least: int) -> None:
-    """Raise unless an argument is an integer of at least `least`."""
-    if not isinstance(value, (int, np.integer)) or value < least:
-        raise ValueError(f"{who}: {name} must be an integer of at least {least}, got {value!r}.")
-
-
 def unpack_x_y_sample_weight(data: Any) -> tuple[Any, Any, Any]:
     """`(x, y, sample_weight)` of what a train step is given, with `None` for what is not there."""
     if not isinstance(data, (list, tuple)):

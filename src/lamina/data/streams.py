@@ -28,7 +28,7 @@ import jax
 import numpy as np
 from jax import tree_util
 
-from lamina.training.arrays import check_integer
+from lamina.core import checks
 
 T = TypeVar("T")
 _END = object()
@@ -55,8 +55,8 @@ class PyDataset:
 
     def __init__(self, workers: int = 1, use_multiprocessing: bool = False, max_queue_size: int = 10):
         who = type(self).__name__
-        check_integer(who, "workers", workers, 0)
-        check_integer(who, "max_queue_size", max_queue_size, 0)
+        checks.integer(who, "workers", workers, 0)
+        checks.integer(who, "max_queue_size", max_queue_size, 0)
         self.workers = workers
         self.use_multiprocessing = use_multiprocessing
         self.max_queue_size = max_queue_size

@@ -16,8 +16,8 @@ import jax
 import numpy as np
 import pytest
 
-from lamina.training import stream
-from lamina.training.data import PyDataset, Sequence, make_source, prefetch, stacked
+from lamina.data import streams
+from lamina.data.sources import PyDataset, Sequence, make_source, prefetch, stacked
 
 
 def prefetch_threads():
@@ -151,7 +151,7 @@ def test_stacked_asks_for_the_capacity_as_it_goes():
 
 def test_stacked_does_not_wait_longer_than_its_patience(monkeypatch):
     now = itertools.count(0.0, 0.6)  # a batch is looked at twice: when it is first of a chunk, and to count the time
-    monkeypatch.setattr(stream.time, "monotonic", lambda: next(now))
+    monkeypatch.setattr(streams.time, "monotonic", lambda: next(now))
     assert [count for _, count in stacked(batches(*[4] * 5), lambda: 100, patience=1.0)] == [2, 2, 1]
 
 
@@ -368,7 +368,7 @@ def test_workers_end_when_the_program_is_killed(tmp_path):
             """
             import os, time
             import numpy as np
-            from lamina.training.data import PyDataset, make_source
+            from lamina.data.sources import PyDataset, make_source
 
             class Data(PyDataset):
                 def __len__(self):

@@ -1,4 +1,4 @@
-"""What the arguments of layers must be."""
+"""What arguments must be."""
 
 from __future__ import annotations
 

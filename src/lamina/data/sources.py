@@ -16,13 +16,13 @@ import jax
 import numpy as np
 from jax import tree_util
 
-from lamina.training import stream
-from lamina.training.arrays import (
+from lamina.core import checks
+from lamina.data import streams
+from lamina.data.arrays import (
     ARRAYS,
     FLOATS,
     PARTS,
     check_class_weight,
-    check_integer,
     convert,
     is_array,
     pack_x_y_sample_weight,
@@ -32,7 +32,7 @@ from lamina.training.arrays import (
     unpack_x_y_sample_weight,
     weighted,
 )
-from lamina.training.stream import PyDataset, Sequence, prefetch, stacked
+from lamina.data.streams import PyDataset, Sequence, prefetch, stacked
 
 __all__ = [
     "ArraySource",
@@ -249,7 +249,7 @@ class PyDatasetSource(StreamSource):
         super().__init__(data, steps, who, class_weight)
         self._shuffle = shuffle
         self._seed = seed
-        self._processes: stream.ProcessReader | None = None
+        self._processes: streams.ProcessReader | None = None
 
     @property
     def num_batches(self) -> int | None:  # type: ignore[override]
@@ -280,10 +280,10 @@ class PyDatasetSource(StreamSource):
     def _read(self, indices: Iterable[int]) -> Iterator[Any]:
         workers = self.data.workers
         if self.data.use_multiprocessing and workers > 0:
-            self._processes = self._processes or stream.ProcessReader(self.data)
+            self._processes = self._processes or streams.ProcessReader(self.data)
             return self._processes.read(indices)
         if workers > 1:
-            return stream.read_by_threads(self.data, indices)
+            return streams.read_by_threads(self.data, indices)
         return (self.data[i] for i in indices)
 
     def peek(self) -> Any:
@@ -352,7 +352,7 @@ def make_source(
     check_class_weight(class_weight, who)
     for name, value in (("batch_size", batch_size), ("steps", steps)):
         if value is not None:
-            check_integer(who, name, value, 1)
+            checks.integer(who, name, value, 1)
     if shuffle not in (True, False, "batch"):
         raise ValueError(f"{who}: shuffle must be True, False or 'batch', got {shuffle!r}.")
     if _is_stream(x):

@@ -10,7 +10,7 @@ import torch
 
 from lamina.core import dtypes
 from lamina.core.variable import Variable
-from lamina.training.data import make_source, pack_x_y_sample_weight, train_validation_split, unpack_x_y_sample_weight
+from lamina.data.sources import make_source, pack_x_y_sample_weight, train_validation_split, unpack_x_y_sample_weight
 
 ROWS = np.arange(12, dtype="float32").reshape(4, 3)
 
@@ -122,9 +122,9 @@ WRONG_ARRAYS = [
     ),
     pytest.param(dict(x=ROWS, class_weight={0: 1}), "class_weight needs one array", id="class weight without y"),
     pytest.param(dict(x=ROWS, y=ROWS, class_weight=[1, 2]), "class_weight must be a dict", id="class weight list"),
-    pytest.param(dict(x=ROWS, batch_size=0), "batch_size must be an integer of at least 1, got 0", id="batch_size"),
+    pytest.param(dict(x=ROWS, batch_size=0), "batch_size must be a positive integer, got 0", id="batch_size"),
     pytest.param(dict(x=ROWS, batch_size=2.0), "batch_size must be an integer", id="a float batch_size"),
-    pytest.param(dict(x=ROWS, steps=-1), "steps must be an integer of at least 1, got -1", id="steps"),
+    pytest.param(dict(x=ROWS, steps=-1), "steps must be a positive integer, got -1", id="steps"),
     pytest.param(dict(x=ROWS, batch_size=2, steps=3), "at most the number of batches, 2 of 2 rows", id="many steps"),
     pytest.param(dict(x=ROWS, steps=5), "at most the number of batches", id="more steps than rows"),
     pytest.param(dict(x=ROWS, shuffle="rows"), "shuffle must be True, False or 'batch'", id="shuffle"),

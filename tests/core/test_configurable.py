@@ -5,7 +5,7 @@ import pytest
 
 import lamina
 from lamina import layers
-from lamina.core.config import deserialize, serialize
+from lamina.core.configurable import deserialize, serialize
 
 
 class Recorded(layers.Layer):

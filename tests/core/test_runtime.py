@@ -11,7 +11,7 @@ from lamina.core.later import Later
 
 FAULTS = """
 import os, resource, sys
-from lamina.core.compilation import keep_freed_memory
+from lamina.core.runtime import keep_freed_memory
 
 keep_freed_memory()
 b"x" * 2**26

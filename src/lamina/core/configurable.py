@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import jax
 import numpy as np
 
-from lamina.core import op_names, registry
+from lamina.core import registry
 from lamina.core.scope import Scope
 
 C = TypeVar("C", bound="Configurable")
@@ -252,8 +252,6 @@ def resolve(config: Mapping[str, Any]) -> Any:
     wanted = config["config"] if is_function else name
     if not isinstance(wanted, str) or not isinstance(module, str):
         raise ValueError(f"deserialize: names of classes and functions must be strings, got {wanted!r} of {module!r}.")
-    if op_names.is_op_module(module):
-        return op_names.find(module, op_names.camel_case(wanted) if is_function else wanted)
     return registry.resolve(module, wanted, config.get("registered_name"), function=is_function)
 
 
