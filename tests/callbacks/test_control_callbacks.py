@@ -242,7 +242,7 @@ def test_terminate_on_nan_may_raise(model):
         (lambda: ReduceLROnPlateau(cooldown=-1), "cooldown must be at least 0"),
         (lambda: ReduceLROnPlateau(min_lr=-1), "min_lr must be at least 0"),
         (lambda: LearningRateScheduler(0.1), "LearningRateScheduler: schedule must be a function"),
-        (lambda: ModelCheckpoint("a.keras", save_freq=0), "save_freq: it must be 'epoch' or an integer"),
+        (lambda: ModelCheckpoint("a.keras", save_freq=0), "save_freq: it must be 'epoch' or a positive integer"),
         (lambda: ModelCheckpoint("a.keras", save_freq="batch"), "Unrecognized save_freq.*got 'batch'"),
         (lambda: ModelCheckpoint("a.weights"), r"ModelCheckpoint: .*filepath must end in \.keras or \.h5"),
         (lambda: ModelCheckpoint("a.keras", save_weights_only=True), r"filepath must end in \.weights\.h5"),

@@ -123,7 +123,7 @@ WRONG_ARRAYS = [
     pytest.param(dict(x=ROWS, class_weight={0: 1}), "class_weight needs one array", id="class weight without y"),
     pytest.param(dict(x=ROWS, y=ROWS, class_weight=[1, 2]), "class_weight must be a dict", id="class weight list"),
     pytest.param(dict(x=ROWS, batch_size=0), "batch_size must be a positive integer, got 0", id="batch_size"),
-    pytest.param(dict(x=ROWS, batch_size=2.0), "batch_size must be an integer", id="a float batch_size"),
+    pytest.param(dict(x=ROWS, batch_size=2.0), "batch_size must be a positive integer", id="a float batch_size"),
     pytest.param(dict(x=ROWS, steps=-1), "steps must be a positive integer, got -1", id="steps"),
     pytest.param(dict(x=ROWS, batch_size=2, steps=3), "at most the number of batches, 2 of 2 rows", id="many steps"),
     pytest.param(dict(x=ROWS, steps=5), "at most the number of batches", id="more steps than rows"),

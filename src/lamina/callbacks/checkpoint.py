@@ -49,7 +49,7 @@ class ModelCheckpoint(MonitorCallback):
         require(self.filepath.endswith(endings), self, rule, self.filepath)
         _check_fields(self, self.filepath)
         whole = isinstance(save_freq, int) and not isinstance(save_freq, bool) and save_freq > 0
-        rule = "Unrecognized save_freq: it must be 'epoch' or an integer of at least 1"
+        rule = "Unrecognized save_freq: it must be 'epoch' or a positive integer"
         require(whole or save_freq == "epoch", self, rule, save_freq)
         self.verbose = verbose
         self.save_best_only = save_best_only

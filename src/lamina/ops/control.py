@@ -167,7 +167,7 @@ def scan(
 ) -> tuple[Any, Any]:
     """`carry, y = f(carry, x)` for each part x of `xs`: the last carry and all ys."""
     if not isinstance(unroll, bool) and (not isinstance(unroll, int) or unroll < 1):
-        raise ValueError(f"scan: unroll must be a boolean or an integer of at least 1, got {unroll!r}.")
+        raise ValueError(f"scan: unroll must be a boolean or a positive integer, got {unroll!r}.")
     return lax.scan(f, init, xs, length, reverse=reverse, unroll=unroll)
 
 

@@ -180,7 +180,7 @@ def _window(window: Any, length: int, fft_length: int, dtype: Any, who: str) -> 
 
 def _check_stride(stride: int, who: str) -> None:
     if not isinstance(stride, int) or stride <= 0:
-        raise ValueError(f"{who}: sequence_stride must be an integer of at least 1, got {stride!r}.")
+        raise ValueError(f"{who}: sequence_stride must be a positive integer, got {stride!r}.")
 
 
 @op

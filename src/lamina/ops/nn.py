@@ -527,7 +527,7 @@ def rms_normalization(x: Any, scale: Any = None, axis: Any = -1, epsilon: float 
 def normalize(x: Any, axis: Any = -1, order: int = 2, epsilon: float | None = None) -> Any:
     """x / max(|x|, epsilon) with the norm of an order over axes."""
     if not isinstance(order, int) or order < 1:
-        raise ValueError(f"normalize: order must be an integer of at least 1, got {order!r}.")
+        raise ValueError(f"normalize: order must be a positive integer, got {order!r}.")
     x = jnp.atleast_1d(jnp.asarray(x))
     epsilon = dtypes.epsilon() if epsilon is None else epsilon
     if order == 2:

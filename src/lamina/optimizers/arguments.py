@@ -34,7 +34,7 @@ _RULES: tuple[tuple[str, Callable[[Any], bool], tuple[str, ...]], ...] = (
     ),
     ("a number of at most 0", _within(-math.inf, 0), ("learning_rate_power",)),
     ("a number above 0", _within(_LEAST), ("loss_scale_factor", "clip_threshold", "initial_scale")),
-    ("an integer of at least 1", _within(1, kind=int), ("ema_overwrite_frequency", "dynamic_growth_steps")),
+    ("a positive integer", _within(1, kind=int), ("ema_overwrite_frequency", "dynamic_growth_steps")),
     ("an integer of at least 2", _within(2, kind=int), ("gradient_accumulation_steps",)),
 )  # fmt: skip
 

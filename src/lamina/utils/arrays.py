@@ -37,7 +37,7 @@ def normalize(x: Any, axis: int = -1, order: int = 2) -> Any:
         order: of the norm, 2 for the Euclidean one.
     """
     if not isinstance(order, int) or order < 1:
-        raise ValueError(f"normalize: order must be an integer of at least 1, got {order!r}.")
+        raise ValueError(f"normalize: order must be a positive integer, got {order!r}.")
     array = jnp if isinstance(x, jax.Array) else np
     norm = array.atleast_1d(array.linalg.norm(x, order, axis))
     norm = array.where(norm == 0, 1, norm)
