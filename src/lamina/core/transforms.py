@@ -97,7 +97,7 @@ def jit(fn: Callable | None = None, **options: Any) -> Callable:
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         while True:
             try:
-                out, written = pure(tuple(v._raw() for v in known), *args, **kwargs)
+                out, written = pure(tuple(v.current for v in known), *args, **kwargs)
             except _FoundVariables as found:
                 known.extend(found.variables)
                 continue
@@ -149,7 +149,7 @@ def value_and_grad(fn: Callable, variables: Any = None, *, has_aux: bool = False
             written[:] = scope.written
             return value, (aux, tuple(scope.values(written)))
 
-        values = [v._raw() for v in targets]
+        values = [v.current for v in targets]
         (value, (aux, after)), gradients = jax.value_and_grad(pure, has_aux=True)(values)
         for variable, new in zip(written, after):
             variable.assign(new)
@@ -222,7 +222,7 @@ def scan(fn: Callable, init: Any, xs: Any = None, length: int | None = None, **o
         return (carry, scope.values(changing)), y
 
     jax.eval_shape(probe, init, jax.tree.map(lambda a: a[0], xs))
-    (carry, after), ys = jax.lax.scan(pure, (init, [v._raw() for v in changing]), xs, length, **options)
+    (carry, after), ys = jax.lax.scan(pure, (init, [v.current for v in changing]), xs, length, **options)
     for variable, value in zip(changing, after):
         variable.assign(value)
     return carry, ys

@@ -57,7 +57,7 @@ class Metric(Configurable):
             variable = Variable(
                 start, shape, dtype, trainable=False, autocast=False, aggregation=aggregation, name=name
             )
-        self._added.append((variable, np.asarray(variable._value)))
+        self._added.append((variable, np.array(variable.stored)))
         return variable
 
     def add_weight(

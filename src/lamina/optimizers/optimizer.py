@@ -41,15 +41,15 @@ def when(condition: Any, do: Callable[[], Any]) -> None:
         return inside.values(changed)
 
     jax.eval_shape(branch)  # tells what is assigned
-    after = lax.cond(condition, branch, lambda: [v._raw() for v in changed])
+    after = lax.cond(condition, branch, lambda: [v.current for v in changed])
     for variable, value in zip(changed, after):
         variable.assign(value)
 
 
 def _copy_of(variable: Variable) -> Callable[..., Any]:
-    # `_value`: initial values are real, also where the optimizer is built inside a trace. While a model is loaded, this
+    # `stored`: initial values are real, also where the optimizer is built inside a trace. While a model is loaded, this
     # is called when the weights are there.
-    return lambda shape, dtype: np.array(variable._value)
+    return lambda shape, dtype: np.array(variable.stored)
 
 
 def _norm(arrays: Sequence[Any]) -> Any:
