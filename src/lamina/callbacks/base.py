@@ -311,6 +311,11 @@ class CallbackList(Callback):
         return min((n for n in (c.steps_until_needed() for c in own) if n is not None), default=None)
 
     @property
+    def may_change_model(self) -> bool:
+        """Whether a program's own code runs in callbacks, which may freeze a layer or put another one in."""
+        return any(map(_runs_own_code, self.callbacks))
+
+    @property
     def wants_step_logs(self) -> bool:
         """Whether `replay` needs the logs of each step of a launch, not only those of its last step."""
         return any(map(_replays, self.callbacks))
@@ -406,6 +411,11 @@ def _flat(callbacks: Any) -> Iterator[Any]:
         hint = f"; pass an object: {callbacks.__name__}(...)" if isinstance(callbacks, type) else ""
         raise ValueError(f"CallbackList: callbacks must be Callback objects, got {callbacks!r}{hint}.")
     yield callbacks
+
+
+def _runs_own_code(callback: Any) -> bool:
+    """Whether a callback is a program's own, or calls functions of the program."""
+    return getattr(callback, "calls_functions", False) or not type(callback).__module__.startswith("lamina.callbacks.")
 
 
 def _replays(callback: Any) -> bool:

@@ -91,6 +91,8 @@ class LambdaCallback(Callback):
         kwargs: functions for the other hooks of `Callback`, by name; others become methods of the object.
     """
 
+    calls_functions = True
+
     def __init__(
         self,
         on_epoch_begin: Callable | None = None,

@@ -1,4 +1,4 @@
-"""Launches give arrays away and take new ones in; who reads variables meanwhile, in another thread, waits or reads again.
+"""Launches give arrays away and take new ones in; who reads variables in another thread waits, or reads again.
 
 A launch gives, calls and takes under one lock, between two counts. A reader looks at the count before and after, which
 costs nothing, and takes the lock only where a launch came between: so it gets the arrays of one finished launch.
