@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 import itertools
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -35,6 +36,7 @@ from lamina.layer.signature import (
 )
 
 _counter = itertools.count(1)
+_building = threading.RLock()  # many threads may call a new layer first
 
 
 class Layer(AddedLosses, Operation):
@@ -181,6 +183,12 @@ class Layer(AddedLosses, Operation):
         """`add_weight` with positional shape and initializer."""
         return self.add_weight(shape, initializer, dtype, trainable, autocast, regularizer, constraint, name=name)
 
+    def _build_once(self, arrays: dict[str, Any]) -> None:
+        """Build, unless another thread has done so meanwhile."""
+        with _building:
+            if not self.built:
+                self._build_for(arrays)
+
     def _build_for(self, arrays: dict[str, Any]) -> None:
         """Build with the shapes of the arrays that the layer is first called on."""
         shapes = {name: shape_of(value) for name, value in arrays.items()}
@@ -222,7 +230,7 @@ class Layer(AddedLosses, Operation):
         if self.input_spec is not None:
             self._check_inputs(args, arrays)
         if not self.built:
-            self._build_for(arrays)
+            self._build_once(arrays)
         # 4. Whether this is training: said here, or by the layer around, or the default.
         outer = scope.call.get()
         given = args[signature.training_at] if len(args) > signature.training_at else kwargs.get("training")
@@ -271,7 +279,7 @@ class Layer(AddedLosses, Operation):
         if self.input_spec is not None:
             self._check_inputs(args, arrays)
         if not self.built:
-            self._build_for(arrays)
+            self._build_once(arrays)
         return super().symbolic_call(*args, **kwargs)
 
     def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:

@@ -198,17 +198,18 @@ class Interrupts:
 class Program:
     """A loop compiled for one state, one kind of batches and one set of JAX's settings."""
 
-    def __init__(self, traced: Any, background: bool):
+    def __init__(self, traced: Any, background: bool, checked: Callable):
         compile_ = traced.lower().compile
         self._compiling: Callable[[], Any] = in_background(compile_).result if background else compile_
         self._lock = threading.Lock()
         self._compiled: Any = None
+        self._checked = checked  # the same, where JAX looks at values and repeats a program to find the operation
         # Code of the program's own may fail in the middle of a launch; of ours, only memory may run out, at the first.
         self.calls_host = any("callback" in name for name in primitives(traced.jaxpr.jaxpr))
         self.proven = False  # whether a launch has gone well
 
     def __call__(self, *arguments: Any) -> OneStep | ManySteps:
-        return self._compiled(*arguments)
+        return (self._checked if checks_values() else self._compiled)(*arguments)
 
     def compile(self) -> None:
         """Be compiled when this returns."""
@@ -331,12 +332,12 @@ class Launcher:
                     self._assigned.update(id(v) for v in found.assigned)
                     self.refresh()
                     continue
-                self._programs[key] = Program(traced, background)
+                self._programs[key] = Program(traced, background, partial(loop, size=feed.size, capacity=capacity))
                 return self._programs[key]
 
     def _exchange(self, program: Program, arguments: tuple, run: Run) -> OneStep | ManySteps:
         """Give the arrays, call, and take the new ones in."""
-        careful = not program.proven or program.calls_host or _checks_values()
+        careful = not program.proven or program.calls_host or checks_values()
         with handover.still if careful else handover.exchange():
             values = tuple([self._value(v, run, careful) for v in self._given])
             out = program(values, tuple([v.stored for v in self._seen]), *arguments)
@@ -365,7 +366,7 @@ class Launcher:
                 _running.setdefault(id(variable), run)
 
 
-def _checks_values() -> bool:
+def checks_values() -> bool:
     """Whether JAX looks for NaN or infinity in what comes out, and raises."""
     settings: Any = jax.config
     return bool(settings.jax_debug_nans or settings.jax_debug_infs)

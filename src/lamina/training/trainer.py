@@ -45,6 +45,10 @@ class Trainer(CompiledModel):
     def _forget_programs(self) -> None:
         self._launchers, self._predict = {}, None
 
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the compiled programs: a copy makes its own."""
+        return {**super().__getstate__(), "_launchers": {}, "_predict": None}  # type: ignore[misc]
+
     # Steps ---------------------------------------------------------------------------------------
 
     def train_step(self, data: Any) -> Any:
