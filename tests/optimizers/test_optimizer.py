@@ -8,8 +8,8 @@ import pytest
 
 from lamina import optimizers
 from lamina.core import registry
+from lamina.core.jit import jit
 from lamina.core.state import StateScope
-from lamina.core.transforms import jit
 from lamina.core.variable import Variable
 from lamina.optimizers import SGD, Adam, Optimizer, schedules
 

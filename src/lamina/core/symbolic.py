@@ -17,6 +17,7 @@ from jax import export, tree_util
 
 from lamina.core import dtypes, masking, op_names, scope
 from lamina.core.configurable import Configurable, deserialize
+from lamina.core.state import StateScope
 from lamina.core.variable import Variable
 
 # Two sizes for an unknown axis, where a function branches on sizes and the symbol will not do.
@@ -144,7 +145,8 @@ class Operation(Configurable):
 
     def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
         """The shapes and dtypes of the outputs, as symbolic tensors."""
-        return infer(self.call, args, kwargs)
+        with StateScope():
+            return infer(self.call, args, kwargs)
 
     def _node_tensors(self, which: str) -> Any:
         nodes = self._inbound_nodes

@@ -13,13 +13,12 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 from jax.core import Tracer
 
 from lamina.core.state import StateScope
+from lamina.core.transforms import cond
 from lamina.core.variable import Variable
 from lamina.optimizers.base import BaseOptimizer, constant
 
@@ -28,22 +27,10 @@ Slots: TypeAlias = "dict[str, Any]"
 
 def when(condition: Any, do: Callable[[], Any]) -> None:
     """Call `do`, for what it assigns, if `condition` holds; a traced condition becomes a branch."""
-    if not isinstance(condition, Tracer):
-        if condition:
-            do()
-        return
-    changed: list[Variable] = []
-
-    def branch() -> list[Any]:
-        with StateScope() as inside:
-            do()
-        changed[:] = inside.written
-        return inside.values(changed)
-
-    jax.eval_shape(branch)  # tells what is assigned
-    after = lax.cond(condition, branch, lambda: [v.current for v in changed])
-    for variable, value in zip(changed, after):
-        variable.assign(value)
+    if isinstance(condition, Tracer):
+        cond(condition, do, lambda: None)
+    elif condition:
+        do()
 
 
 def _copy_of(variable: Variable) -> Callable[..., Any]:
