@@ -165,6 +165,50 @@ def test_gradients_accumulate_to_their_mean():
     np.testing.assert_array_equal(variable.numpy(), -1 * ones())
 
 
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_schedule_counts_updates_where_gradients_accumulate(compiled):
+    schedule = schedules.PiecewiseConstantDecay([0, 1], [1.0, 2.0, 4.0])
+    optimizer, variable = SGD(schedule, gradient_accumulation_steps=2), kernel(0.0)
+    step = (
+        jit(lambda: optimizer.apply([ones()], [variable]))
+        if compiled
+        else lambda: optimizer.apply([ones()], [variable])
+    )
+    seen = []
+    for _ in range(6):
+        rate = float(optimizer.learning_rate)
+        step()
+        seen.append((rate, float(variable.value[0, 0])))
+    assert seen == [(1, 0), (1, -1), (2, -1), (2, -3), (4, -3), (4, -7)]
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_averages_count_updates_where_gradients_accumulate(compiled):
+    arguments = {"use_ema": True, "ema_momentum": 0.5, "ema_overwrite_frequency": 2, "gradient_accumulation_steps": 2}
+    optimizer, variable = SGD(1.0, **arguments), kernel(1.0)
+    optimizer.build([variable])
+    average = next(v for v in optimizer.variables if v.name == "kernel_average")
+    step = (
+        jit(lambda: optimizer.apply([ones()], [variable]))
+        if compiled
+        else lambda: optimizer.apply([ones()], [variable])
+    )
+    seen = []
+    for _ in range(6):
+        step()
+        seen.append((float(variable.value[0, 0]), float(average.value[0, 0])))
+    # Updates by -1: 1 -> 0, whose average is 0; -> -1, average -0.5, which takes the weights' place; -> -1.5.
+    assert seen == [(1, 0), (0, 0), (0, 0), (-0.5, -0.5), (-0.5, -0.5), (-1.5, -1.0)]
+
+
+def test_a_constraint_is_applied_once_an_update():
+    optimizer, variable = SGD(0.0, gradient_accumulation_steps=2), kernel(8.0)
+    variable.constraint = lambda w: w / 2
+    for _ in range(4):
+        optimizer.apply([ones()], [variable])
+    np.testing.assert_array_equal(variable.numpy(), 2 * ones())
+
+
 def test_accumulation_updates_inside_one_branch():
     optimizer, variable = Adam(gradient_accumulation_steps=2), kernel()
     optimizer.build([variable])

@@ -67,9 +67,13 @@ def jit(
     return Jitted(fn, static, donated, {**options, "donate_argnums": (0, 2) if donate_state else (2,)})
 
 
+def _who(fn: Callable) -> str:
+    return f'jit "{getattr(fn, "__name__", type(fn).__name__)}"'
+
+
 def _places(fn: Callable, kind: str, numbers: Any, names: Any) -> frozenset[str]:
     """Arguments by name and by position, as "x" and "0": one that is given in either way is meant."""
-    who = f"jit {getattr(fn, '__name__', '')!r}"
+    who = _who(fn)
     parameters = inspect.signature(fn).parameters.values()
     kinds = {p.kind for p in parameters}
     positional = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
@@ -95,6 +99,7 @@ class Jitted:
 
     def __init__(self, fn: Callable, static: frozenset, donated: frozenset, options: dict, owner: Any = None):
         functools.update_wrapper(self, fn)
+        self.who = _who(fn)
         self.fn, self.static, self.donated, self.options = fn, static, donated, options
         self.owner = owner  # a weak reference to the instance, which is the first argument
         self._programs: dict[Any, _Program] = {}
@@ -121,9 +126,7 @@ class Jitted:
         try:
             program = self._programs.get(key)
         except TypeError as error:
-            raise ValueError(
-                f"jit {self.__name__!r}: static arguments must be hashable, got {', '.join(sorted(fixed))}."
-            ) from error
+            raise ValueError(f"{self.who}: static arguments must be hashable, got {fixed}.") from error
         if program is None:
             with self._lock:
                 program = self._programs.setdefault(key, _Program(self, fixed))
@@ -179,7 +182,7 @@ class _Program:
             return out
         paths = ", ".join(v.path for v in self._form.changing[-1:] or self._form.reading[-1:])
         raise ValueError(
-            f"jit {self._jitted.__name__!r}: must not make variables anew each time it is traced, made {paths}; "
+            f"{self._jitted.who}: must not make variables anew each time it is traced, made {paths}; "
             "make layers and variables outside, or once."
         )
 

@@ -147,6 +147,9 @@ def switch(index: Any, branches: Sequence[Callable], *operands: Any) -> Any:
 
 def _chosen(who: str, conditions: list[Any], outputs: list[Any]) -> Any:
     """The first output whose condition holds, else the last, as nodes of a graph."""
+    odd = next((c for c in conditions if shape(c) != ()), None)
+    if odd is not None:
+        raise ValueError(f"{who}: what chooses must be a scalar, got shape {shape(odd)}.")
     forms = [tree_util.tree_map(lambda x: (shape(x), dtypes.result_type(x.dtype)), each) for each in outputs]
     for form in forms:
         if form != forms[0]:
