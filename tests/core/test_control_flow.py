@@ -107,7 +107,7 @@ def in_fit(fn, x):
     model.compile()
     seen = []
     callback = lamina.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: seen.append(logs["out"]))
-    model.fit(x, batch_size=4, verbose=0, callbacks=[callback])
+    model.fit(x, batch_size=4, shuffle=False, verbose=0, callbacks=[callback])
     return seen[-1]
 
 
@@ -174,7 +174,7 @@ def test_variables_are_read_anew_in_loops_of_one_function():
 def test_a_condition_may_draw():
     def tries(loop):
         generator = random.SeedGenerator(5)
-        return loop(lambda i: random.uniform((), seed=generator) > 0.3, lambda i: i + 1, 0), generator.state.numpy()
+        return loop(lambda i: random.uniform((), seed=generator) < 0.9, lambda i: i + 1, 0), generator.state.numpy()
 
     def plainly(cond, body, value):
         while cond(value):
@@ -205,12 +205,10 @@ def test_layers_build_themselves_in_both_branches():
         np.testing.assert_allclose(np.asarray(out), np.asarray(layer.one(np.ones((2, 3)))), rtol=1e-5)
 
 
-@pytest.mark.parametrize(
-    "loop", [lambda fn, x: ops.fori_loop(0, 2, lambda i, t: fn(t), x), lambda fn, x: ops.map(fn, x[None])]
-)
-def test_layers_build_themselves_in_loops(loop):
+@pytest.mark.parametrize("form", ["fori_loop", "map"])
+def test_layers_build_themselves_in_loops(form):
     layer = layers.Dense(3)
-    loop(layer, jnp.ones((2, 3)))
+    FORMS[form][0](layer, jnp.ones((2, 3)))
     assert layer.built and np.isfinite(layer.kernel.numpy()).all()
 
 
@@ -305,7 +303,7 @@ def test_what_a_vmap_assigns_must_be_the_same_for_all():
     with pytest.raises(ValueError, match=r"vmap: what is assigned must be the same for all parts, .*norm/moving_mean"):
         ops.vectorized_map(row, X[:, None])
     assert float(count) == 0
-    with pytest.raises(ValueError, match="axis|size"):  # other mistakes say what they are
+    with pytest.raises(ValueError, match=r"axis|size"):  # other mistakes say what they are
         lamina.vmap(lambda a, b: count.assign(1.0))(jnp.ones(3), jnp.ones(4))
 
 
@@ -322,7 +320,7 @@ def test_an_associative_scan_reads_variables_and_assigns_none(context):
         scale.assign(3.0)
         return a + b
 
-    with pytest.raises(ValueError, match="associative_scan: f must not assign or add losses.* got scale"):
+    with pytest.raises(ValueError, match=r"associative_scan: f must not assign or add losses.* got scale"):
         CONTEXTS[context](lambda x: ops.sum(ops.associative_scan(assigns, x)), jnp.asarray(X))
     assert float(scale) == 2
 
@@ -331,9 +329,10 @@ def test_an_associative_scan_reads_variables_and_assigns_none(context):
 
 
 def test_branches_that_differ_say_so():
-    for fn in (lambda: ops.cond(jnp.array(True), lambda: jnp.ones(3), lambda: jnp.ones(2)), lambda: ops.switch(0, [lambda: 1, lambda: 2.0])):  # fmt: skip
-        with pytest.raises(ValueError, match="(cond|switch): branches must return the same shapes and dtypes, got"):
-            fn()
+    with pytest.raises(ValueError, match="cond: branches must return the same shapes and dtypes, got"):
+        ops.cond(jnp.array(True), lambda: jnp.ones(3), lambda: jnp.ones(2))
+    with pytest.raises(ValueError, match="switch: branches must return the same shapes and dtypes, got"):
+        ops.switch(0, [lambda: 1, lambda: 2.0])
     with pytest.raises(ValueError, match=r"cond: pred must be a scalar, got shape \(2,\)"):
         ops.cond(jnp.ones(2), lambda: 1, lambda: 2)
 

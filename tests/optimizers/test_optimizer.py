@@ -22,6 +22,12 @@ def ones(shape=(2, 3)):
     return jnp.ones(shape, "float32")
 
 
+def stepping(optimizer, variable, compiled):
+    """A function that applies gradients of 1."""
+    step = lambda: optimizer.apply([ones()], [variable])  # noqa: E731
+    return jit(step) if compiled else step
+
+
 class Momentum(Optimizer):
     """As a Keras user writes one."""
 
@@ -49,7 +55,7 @@ class Momentum(Optimizer):
 def test_an_optimizer_with_update_step_equals_the_one_with_a_rule(common, compiled):
     mine, theirs = kernel(), kernel()
     own, built_in = Momentum(**common), SGD(0.1, 0.9, **common)
-    step = jit(lambda: own.apply([ones()], [mine])) if compiled else lambda: own.apply([ones()], [mine])
+    step = stepping(own, mine, compiled)
     for _ in range(4):
         step()
         built_in.apply([ones()], [theirs])
