@@ -18,6 +18,7 @@ from jax import export, tree_util
 
 from lamina.core import dtypes, masking, op_names, scope
 from lamina.core.configurable import Configurable, deserialize
+from lamina.core.state import StateScope
 from lamina.core.variable import Variable
 
 # Two sizes for an unknown axis, where a function branches on sizes and the symbol will not do.
@@ -149,7 +150,8 @@ class Operation(Configurable):
 
     def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
         """The shapes and dtypes of the outputs, as symbolic tensors."""
-        return infer(self.call, args, kwargs)
+        with StateScope():
+            return infer(self.call, args, kwargs)
 
     def __getstate__(self) -> dict[str, Any]:
         """All but the calls, which belong to the graph: it carries them, one after the other."""

@@ -78,7 +78,7 @@ class Variable(Cell):
         if file is not None:
             initializer = file.admit(self, initializer, shape, dtype)
         # A variable may be made inside a trace (a layer builds itself when first called): its value is real still.
-        with jax.ensure_compile_time_eval():
+        with jax.ensure_compile_time_eval(), scope.lanes(()):
             self._value: Any = _initial_value(self.path, initializer, shape, dtype)
         self.shape = self._value.shape
         self.dtype = self._value.dtype.name

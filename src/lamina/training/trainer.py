@@ -15,10 +15,11 @@ from lamina import random as lamina_random
 from lamina.callbacks import CallbackList
 from lamina.callbacks.progress import is_interactive_logging_enabled
 from lamina.core import checks, dtypes, tree
+from lamina.core.jit import jit
 from lamina.core.runtime import keep_freed_memory
 from lamina.core.state import StateScope
 from lamina.core.symbolic import KerasTensor, infer
-from lamina.core.transforms import jit, value_and_grad
+from lamina.core.transforms import value_and_grad
 from lamina.data.sources import make_source, train_validation_split, unpack_x_y_sample_weight
 from lamina.training import loop
 from lamina.training.compiled import CompiledModel
