@@ -134,7 +134,7 @@ class Operation(Configurable):
 
     def call(self, *args: Any, **kwargs: Any) -> Any:
         """The computation."""
-        raise NotImplementedError(f"{type(self).__name__}: a subclass must define call.")
+        raise NotImplementedError(f'{type(self).__name__} "{self.name}": a subclass must define call.')
 
     def symbolic_call(self, *args: Any, **kwargs: Any) -> Any:
         """Infer the outputs and record a node of the graph."""
