@@ -9,7 +9,8 @@ from __future__ import annotations
 import functools
 import inspect
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import jax
@@ -203,6 +204,12 @@ class Layer(AddedLosses, Operation):
             return before
         self._build_shapes = build_with(self.build, shapes, self._who)
         return None
+
+    @contextmanager
+    def _naming(self) -> Iterator[None]:
+        """What weights are made in: the layer's name, and real values also inside traces."""
+        with scope.names((*scope.names.get(), self.name)), jax.ensure_compile_time_eval(), scope.autocast(None):
+            yield
 
     def get_build_config(self) -> dict[str, Any] | None:
         """The shapes that the layer was built for."""
@@ -479,7 +486,7 @@ def _guarded_build(build: Callable) -> Callable:
         before = Before(self)
         self._building = True
         try:
-            with scope.names((*scope.names.get(), self.name)), jax.ensure_compile_time_eval(), scope.autocast(None):
+            with self._naming():
                 build(self, *args, **kwargs)
         except BaseException as error:
             self._leave(error, "build", before)
@@ -493,29 +500,3 @@ def _guarded_build(build: Callable) -> Callable:
 
     wrapper.guards = wrapper  # type: ignore[attr-defined]
     return wrapper
-
-
-class Wrapper(Layer):
-    """A layer around another one.
-
-    Args:
-        layer: the layer inside.
-    """
-
-    def __init__(self, layer: Layer, **kwargs: Any):
-        if not isinstance(layer, Layer):
-            raise ValueError(f"{type(self).__name__}: layer must be a Layer, got {layer!r}.")
-        super().__init__(**kwargs)
-        self.layer = layer
-
-    def build(self, input_shape: Any = None) -> None:
-        if not self.layer.built:
-            self.layer.build(input_shape)
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "layer": configurable.serialize(self.layer)}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Any:
-        config = dict(config)
-        return cls(configurable.deserialize(config.pop("layer")), **config)

@@ -146,7 +146,7 @@ class Composite:
     @property
     def metrics(self) -> list[Any]:
         """The metrics in the attributes of the layer and those below it."""
-        found = {id(metric): metric for layer in walk(self) for metric in look(layer).metrics}
+        found = {id(metric): metric for _, parts in _looks(self) for metric in parts.metrics}
         return list(found.values())
 
     @property
@@ -198,13 +198,20 @@ class Composite:
 
 def walk(layer: Composite) -> list[Any]:
     """The layer and those below it, each once, parents first."""
-    found: dict[int, Any] = {}
+    return [each for each, _ in _looks(layer)]
+
+
+def _looks(layer: Composite) -> list[tuple[Any, Parts]]:
+    """(layer, its parts) of the layer and those below it, each once, parents first."""
+    found: dict[int, tuple[Any, Parts]] = {}
     waiting: list[Any] = [layer]
     while waiting:
         each = waiting.pop()
         if id(each) not in found:
-            found[id(each)] = each
-            waiting.extend(reversed(look(each).layers))
+            parts = look(each)
+            found[id(each)] = each, parts
+            if parts.layers:
+                waiting += reversed(parts.layers)
     return list(found.values())
 
 
@@ -218,7 +225,7 @@ def look(whole: Composite) -> Parts:
     part was found, such as a vocabulary, is not looked into again until its length changes or another takes its place.
     """
     layers, variables, seeds, metrics = parts = Parts([], [], [], [])
-    fields = (None, layers, variables, seeds, metrics)
+    fields: Any = (None, layers, variables, seeds, metrics)
     times: list[int] = []
     met: set[int] = set()
     reached = 0  # what a layer in an attribute says of the time
@@ -261,11 +268,10 @@ def _worth_a_look(whole: Composite, attributes: dict[str, Any]) -> list[str]:
 
 def _inside(container: Any, kind: int, whole: Composite, met: set[int]) -> list[Any]:
     """The parts in a container of a layer, `met` being what this look has met so far."""
-    size, known = len(container), whole._without_parts.get(id(container))
-    if id(container) in met or (known is not None and known[0] is container and known[1] == size):
-        met.add(id(container))
-        return []
+    again, size = id(container) in met, len(container)
     met.add(id(container))
+    if again or (size > _LARGE and _is_known(whole, container)):
+        return []
     found: list[Any] = []
     lasting = size > _LARGE  # whether a later look would find the same, unless the length changes
     for item in container.values() if kind == _VALUES else container:
@@ -280,6 +286,12 @@ def _inside(container: Any, kind: int, whole: Composite, met: set[int]) -> list[
     return found
 
 
+def _is_known(whole: Composite, container: Any) -> bool:
+    """Whether an earlier look found no part in a large container."""
+    known, size = whole._without_parts.get(id(container), (None, 0))
+    return known is container and size == len(container)
+
+
 def containers(whole: Composite) -> Iterator[Any]:
     """The lists, sets and dicts in the attributes and in each other; large ones without parts are not gone into."""
     met: set[int] = set()
@@ -289,7 +301,7 @@ def containers(whole: Composite) -> Iterator[Any]:
         kind = _kinds[type(each)]
         if kind >= _ITEMS and id(each) not in met:
             met.add(id(each))
-            if id(each) not in whole._without_parts:
+            if not _is_known(whole, each):
                 values = each.values() if kind == _VALUES else each
                 waiting.extend([value for value in values if _kinds[type(value)] >= _ITEMS])
             if not isinstance(each, (tuple, frozenset)):
