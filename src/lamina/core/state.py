@@ -22,6 +22,10 @@ class Cell:
         raise NotImplementedError
 
 
+class Meter:
+    """What measures batch after batch: the base of metrics, by which layers know theirs."""
+
+
 class StateScope:
     """Values for variables, for as long as the scope is open; other variables are read from outside.
 

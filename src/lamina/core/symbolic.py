@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax import export, tree_util
 
-from lamina.core import dtypes, masking, op_names, scope
+from lamina.core import dtypes, errors, masking, op_names, scope
 from lamina.core.configurable import Configurable, deserialize
 from lamina.core.state import StateScope
 from lamina.core.variable import Variable
@@ -140,8 +140,9 @@ class Operation(Configurable):
 
     def call(self, *args: Any, **kwargs: Any) -> Any:
         """The computation."""
-        raise NotImplementedError(f"{type(self).__name__}: a subclass must define call.")
+        raise NotImplementedError(f'{type(self).__name__} "{self.name}": a subclass must define call.')
 
+    @errors.entry
     def symbolic_call(self, *args: Any, **kwargs: Any) -> Any:
         """Infer the outputs and record a node of the graph."""
         outputs = self.compute_output_spec(*args, **kwargs)
@@ -158,21 +159,20 @@ class Operation(Configurable):
         return {**vars(self), "_inbound_nodes": []}
 
     def _node_tensors(self, which: str) -> Any:
-        nodes = self._inbound_nodes
-        if len(nodes) != 1:
+        if not self._inbound_nodes:
             raise AttributeError(
-                f'{type(self).__name__} "{self.name}": .{which} needs one call on symbolic tensors, got {len(nodes)}.'
+                f'{type(self).__name__} "{self.name}": .{which} needs a call on symbolic tensors, got none.'
             )
-        return getattr(nodes[0], which)
+        return getattr(self._inbound_nodes[0], which)
 
     @property
     def input(self) -> Any:
-        """The symbolic input, where the operation was called on one just once."""
+        """The symbolic input of the first call."""
         return self._node_tensors("input")
 
     @property
     def output(self) -> Any:
-        """The symbolic output, where the operation was called on one just once."""
+        """The symbolic output of the first call."""
         return self._node_tensors("output")
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from jax import tree_util
 
 from lamina.core import state
-from lamina.layer.parts import Composite
+from lamina.layer.parts import Composite, walk
 
 
 class AddedLosses(Composite):
@@ -38,11 +38,11 @@ class AddedLosses(Composite):
         """Drop what the last call added: each call from outside starts anew."""
         current = state.current.get()
         if current is None and _with_losses:
-            for layer in self._flatten_layers():
+            for layer in walk(self):
                 layer._losses.clear()
                 _with_losses.discard(layer)
         elif current is not None and current.losses:
-            own = {id(layer) for layer in self._flatten_layers()}
+            own = {id(layer) for layer in walk(self)}
             current.losses[:] = [pair for pair in current.losses if id(pair[0]) not in own]
 
     def _regularize(self, outputs: Any) -> None:
@@ -53,7 +53,7 @@ class AddedLosses(Composite):
     @property
     def losses(self) -> list[Any]:
         """What `add_loss` and the activity regularizers added in the last call, and the weights' regularizers."""
-        current, own = state.current.get(), self._flatten_layers()
+        current, own = state.current.get(), walk(self)
         if current is None:
             added = [loss for layer in own for loss in layer._losses]
         else:

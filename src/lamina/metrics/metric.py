@@ -11,12 +11,12 @@ from jax import tree_util
 
 from lamina.core import dtypes, policy, scope
 from lamina.core.configurable import Configurable
-from lamina.core.state import StateScope
+from lamina.core.state import Meter, StateScope
 from lamina.core.variable import Variable
 from lamina.losses.loss import argument_or_none
 
 
-class Metric(Configurable):
+class Metric(Meter, Configurable):
     """A running measurement: `update_state` takes in a batch, `result` tells, `reset_state` starts anew.
 
     A subclass makes its variables with `add_weight` and defines `update_state` and `result`.

@@ -13,7 +13,7 @@ from jax import tree_util
 from lamina.core import configurable, masking, scope, tree
 from lamina.core.symbolic import KerasTensor, Node, Operation, calls_of, node_of
 from lamina.layer import Layer
-from lamina.layers.core import InputLayer
+from lamina.layers.core import Input, InputLayer
 
 
 class Function(Operation):
@@ -160,6 +160,12 @@ def graph_of(model: Any) -> Any:
     Not an attribute: a program's model may keep its data in a `graph`.
     """
     return getattr(model, "_function", None)
+
+
+def input_like(tensor: KerasTensor) -> Any:
+    """A new input of the shape, dtype and name of a symbolic tensor, optional if that one is."""
+    optional = getattr(tensor.origin and tensor.origin[0], "optional", False)
+    return Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=tensor.name, optional=optional)
 
 
 def _saved_call(operation: Operation, node: Node, saved: Callable) -> dict[str, Any]:

@@ -9,8 +9,8 @@ from typing import Any
 from lamina.core import configurable, tree
 from lamina.core.symbolic import KerasTensor
 from lamina.layer import Layer
-from lamina.layers.core import Input, InputLayer
-from lamina.models.functional import Function, function_from_config
+from lamina.layers.core import InputLayer
+from lamina.models.functional import Function, function_from_config, input_like
 from lamina.models.summary import print_summary
 from lamina.saving import archive
 from lamina.training.trainer import Trainer
@@ -59,7 +59,7 @@ class Model(Trainer, Layer):
         function = Function(inputs, outputs, name=self.name)
         if any(not isinstance(t.origin[0], InputLayer) for t in function.inputs):  # type: ignore[index]
             # The graph begins in the middle of another one: it gets inputs of its own.
-            inputs = tree.map_structure(lambda t: Input(batch_shape=t.shape, dtype=t.dtype, name=t.name), inputs)
+            inputs = tree.map_structure(input_like, inputs)
             function = Function(inputs, function.call(inputs), name=self.name)
         self._function = function
         self._graph_layers = function.layers
