@@ -279,3 +279,28 @@ def test_a_list_takes_its_states_back():
 def test_a_state_without_its_callback_is_an_error():
     with pytest.raises(ValueError, match="state must be of these callbacks: History, got"):
         CallbackList(History()).set_state(CallbackList(EarlyStopping()).get_state())
+
+
+class Failing(Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        raise KeyError("lr")
+
+    def on_train_batch_end(self, batch, logs=None):
+        raise KeyError("lr")
+
+    def on_train_begin(self, logs=None):
+        raise KeyError("lr")
+
+
+@pytest.mark.parametrize(
+    "call, place",
+    [
+        (lambda callbacks: callbacks.on_epoch_end(3, {}), "on_epoch_end of epoch 3"),
+        (lambda callbacks: callbacks.replay("train", 7, {"loss": [1.0]}), "on_train_batch_end of batch 7"),
+        (lambda callbacks: callbacks.on_train_begin(), "on_train_begin"),
+    ],
+)
+def test_an_error_says_which_callback_it_comes_from(model, call, place):
+    with pytest.raises(KeyError, match="lr") as caught:
+        call(CallbackList([[Failing()]], model=model))
+    assert caught.value.__notes__ == [f"Raised by the callback Failing in {place}."]

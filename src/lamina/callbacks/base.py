@@ -343,12 +343,12 @@ class CallbackList(Callback):
         for i in range(0 if replaying else count - 1, count):
             step, now = first + i, {name: column[i] for name, column in columns.items()}
             for callback in replaying:
-                getattr(callback, hook)(step, now)
+                _run(callback, hook, step, now)
             if getattr(self.model, _STOP_FLAGS[phase], False):
                 break
         for callback in listening:
             if not _replays(callback):
-                getattr(callback, hook)(step, now)
+                _run(callback, hook, step, now)
 
     def get_state(self) -> dict[str, Any]:
         """The state of each callback that has one, by class name: `EarlyStopping`, `EarlyStopping_1`, ..."""
@@ -388,13 +388,23 @@ def _broadcast(hook: str) -> Callable:
         _, *index, logs = bound.args
         logs = _plain(logs)
         for callback in listening:
-            getattr(callback, hook)(*index, logs)  # one dictionary: what a callback adds, the next ones see
+            _run(callback, hook, *index, logs)  # one dictionary: what a callback adds, the next ones see
 
     return call
 
 
 for _hook in HOOKS:
     setattr(CallbackList, _hook, _broadcast(_hook))
+
+
+def _run(callback: Any, hook: str, *arguments: Any) -> None:
+    """Call a hook; an error from it says where it comes from."""
+    try:
+        getattr(callback, hook)(*arguments)
+    except Exception as error:
+        place = "".join(f" of {'epoch' if 'epoch' in hook else 'batch'} {index}" for index in arguments[:-1])
+        error.add_note(f"Raised by the callback {type(callback).__name__} in {hook}{place}.")
+        raise
 
 
 def _flat(callbacks: Any) -> Iterator[Any]:
