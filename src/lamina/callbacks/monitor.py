@@ -70,8 +70,8 @@ class MonitorCallback(Callback):
 
     def _inferred_mode(self) -> str | None:
         """What the metric behind the name says is better; losses and what is called one are to fall."""
-        find, bare = getattr(self.model, "metric_in_logs", None), self.monitor.removeprefix("val_")
-        for name in dict.fromkeys([self.monitor, bare]) if find is not None else ():
+        find, bare = getattr(self.model, "metric_in_logs", {}.get), self.monitor.removeprefix("val_")
+        for name in (self.monitor, bare):
             direction = getattr(find(name), "direction", None)
             if direction in _BETTER:  # a class of a program may mean something else by the word
                 return direction
