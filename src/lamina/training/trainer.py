@@ -45,6 +45,10 @@ class Trainer(CompiledModel):
     def _forget_programs(self) -> None:
         self._launchers, self._predict = {}, None
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy or a pickle holds: its programs are compiled anew."""
+        return {**vars(self), "_launchers": {}, "_predict": None}
+
     # Steps ---------------------------------------------------------------------------------------
 
     def train_step(self, data: Any) -> Any:
