@@ -278,16 +278,29 @@ def test_a_stream_is_left_as_it_was(clock, screen):
     assert "write" not in vars(screen)
 
 
-def test_a_stream_that_takes_no_attributes_is_drawn_on_all_the_same(clock, screen, print_on):
-    class Closed(type(screen)):
-        def __setattr__(self, name, value):
-            raise AttributeError(name)
+@pytest.mark.parametrize("theirs", ["before", "meanwhile"])
+def test_a_write_that_somebody_put_on_the_stream_stays(clock, screen, theirs):
+    def write(text):
+        return type(screen).write(screen, text)
 
-    closed = print_on(Closed())
+    bar = Progbar(4)
+    for when in ("before", "meanwhile"):
+        if when == theirs:
+            screen.write = write
+        bar.update(1 if when == "before" else 4)
+    assert screen.write is write
+
+
+def test_a_stream_without_attributes_is_drawn_on_all_the_same(clock, screen, print_on):
+    class Bare:
+        __slots__ = ()
+        encoding, isatty, write, flush = "utf-8", screen.isatty, screen.write, screen.flush
+
+    print_on(Bare())
     bar = Progbar(4)
     bar.update(1)
     bar.update(4)
-    assert closed.rows == [f"4/4 {BAR} 0s 0s/step", ""]
+    assert screen.rows == [f"4/4 {BAR} 0s 0s/step", ""]
 
 
 @pytest.mark.parametrize("when", ["before", "within", "after"])

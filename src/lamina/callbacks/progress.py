@@ -73,7 +73,7 @@ class _LiveLine:
         self._shown = 0  # characters of the row as it stands there
         self._torn = False  # whether others have left a row without its line feed
         self._screen: Any = None
-        self._watched: list[tuple[Any, Callable, bool]] = []  # streams, their write, whether it was put on the object
+        self._watched: list[tuple[Any, Callable, Callable]] = []  # streams, their write, and what stands for it
 
     def draw(self, bar: Any, text: str, length: int, last: bool) -> None:
         """Put `text`, whose first row has `length` characters, in place of the row of `bar`; the last time, end it."""
@@ -117,7 +117,7 @@ class _LiveLine:
             self._watch_stream(stderr, self.end)
 
     def _watch_stream(self, stream: Any, give_way: Callable) -> None:
-        write, own = stream.write, "write" in getattr(stream, "__dict__", ())
+        write = stream.write
 
         @functools.wraps(write)
         def watched(text: str) -> Any:
@@ -126,18 +126,16 @@ class _LiveLine:
                 self._torn = not text.endswith("\n")
             return write(text)
 
-        try:
-            stream.write = watched
-        except AttributeError:  # an object that takes no attributes: its output is not noticed
-            return
-        self._watched.append((stream, write, own))
+        if hasattr(stream, "__dict__"):  # of others, the output is not noticed
+            vars(stream)["write"] = watched
+            self._watched.append((stream, write, watched))
 
     def _leave(self) -> None:
-        for stream, write, own in self._watched:
-            if own:
-                stream.write = write
-            else:
-                del stream.write
+        for stream, write, watched in self._watched:
+            if vars(stream).get("write") is watched:  # else somebody has put another there
+                del vars(stream)["write"]
+                if stream.write != write:
+                    vars(stream)["write"] = write
         self._bar, self._shown, self._torn, self._screen, self._watched = None, 0, False, None, []
 
 
