@@ -8,11 +8,10 @@ of its steps (`replays`). A `CallbackList` tells the loop which of these holds.
 from __future__ import annotations
 
 import copy
-import difflib
 import functools
 import inspect
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,12 +34,6 @@ def require(condition: Any, owner: Any, rule: str, given: Any) -> None:
     """Raise `ValueError` in the house form unless `condition` holds."""
     if not condition:
         raise ValueError(f"{type(owner).__name__}: {rule}, got {given!r}.")
-
-
-def nearest(name: str, names: Iterable[str]) -> str:
-    """The end of a message about a name that does not exist: the one that was probably meant, if any."""
-    near = difflib.get_close_matches(name, list(names), 1, 0.5)
-    return f" Did you mean {near[0]!r}?" if near else ""
 
 
 class Callback:

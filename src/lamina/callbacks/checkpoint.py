@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from lamina.callbacks.base import nearest, require
+from lamina.callbacks.base import require
 from lamina.callbacks.monitor import MonitorCallback
 from lamina.callbacks.progress import say
 from lamina.core import checks
+from lamina.core.registry import nearest
 
 
 class ModelCheckpoint(MonitorCallback):

@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from lamina.callbacks.base import Callback, nearest, require
+from lamina.callbacks.base import Callback, require
 from lamina.callbacks.monitor import MonitorCallback
 from lamina.callbacks.progress import say
 from lamina.core import checks
+from lamina.core.registry import nearest
 
 
 class EarlyStopping(MonitorCallback):

@@ -7,8 +7,9 @@ import os
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from lamina.callbacks.base import HOOKS, Callback, nearest, require
+from lamina.callbacks.base import HOOKS, Callback, require
 from lamina.core import checks
+from lamina.core.registry import nearest
 
 
 class CSVLogger(Callback):

@@ -9,8 +9,9 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from lamina.callbacks.base import Callback, nearest, require
+from lamina.callbacks.base import Callback, require
 from lamina.core import checks, dtypes
+from lamina.core.registry import nearest
 
 _BETTER: dict[str, Callable] = {"min": np.less, "max": np.greater}
 
