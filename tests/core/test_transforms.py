@@ -6,19 +6,8 @@ import numpy as np
 import pytest
 
 import lamina
-from lamina.core.variable import Variable
 
 X = np.random.default_rng(0).normal(size=(5, 3)).astype("float32")
-
-
-@pytest.fixture
-def counter():
-    return Variable(0.0, trainable=False, name="counter")
-
-
-@pytest.fixture
-def weight():
-    return Variable(np.arange(3.0), name="weight")
 
 
 def test_value_and_grad_of_variables(weight, counter):

@@ -40,7 +40,7 @@ class Trainer(CompiledModel):
     def __init__(self) -> None:
         super().__init__()
         self._launchers: dict[str, Launcher] = {}
-        self._predict: Callable | None = None
+        self._predict: Any = None
         self._runs, self._entropy = 0, int.from_bytes(os.urandom(4), "little")
 
     def _forget_programs(self) -> None:
