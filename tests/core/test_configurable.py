@@ -129,3 +129,60 @@ def test_an_identifier_must_be_a_name_or_an_object(given):
 
 def test_a_representation_names_the_layer():
     assert repr(layers.Dense(3, name="d")) == "<Dense name=d, built=False>"
+
+
+# Arguments that a constructor does not take
+
+
+class Strict(layers.Layer):
+    def __init__(self, units, *, kind="a"):
+        super().__init__()
+        self.units = units
+
+
+class PassesOn(Strict):
+    def __init__(self, extra, **kwargs):
+        super().__init__(**kwargs)
+
+
+class Careless(layers.Layer):
+    def __init__(self):
+        super().__init__()
+        len(5)
+
+
+class Own(lamina.optimizers.Adam):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: layers.Dense(2, activations="relu"), "Dense: must not be given unknown arguments, got activations; did you mean activation?"),
+        (lambda: layers.Dense(2, nam="x", kernel_init="ones"), "Dense: must not be given unknown arguments, got nam, kernel_init; did you mean name, kernel_initializer?"),
+        (lambda: layers.Dense(2, zzz=1), "Dense: must not be given unknown arguments, got zzz."),
+        (lambda: layers.Conv2D(2, 3, stride=1), "Conv2D: must not be given unknown arguments, got stride; did you mean strides?"),
+        (lambda: layers.Conv2D(2), "Conv2D: must be given kernel_size."),
+        (lambda: layers.GRU(2, unit_forget_bias=True), "GRU: must not be given unknown arguments, got unit_forget_bias."),
+        (lambda: layers.Dense(), "Dense: must be given units."),
+        (lambda: lamina.optimizers.Adam(lr=1), "Adam: must not be given unknown arguments, got lr; did you mean learning_rate?"),
+        (lambda: Own(learningrate=1), "Own: must not be given unknown arguments, got learningrate; did you mean learning_rate?"),
+        (lambda: lamina.losses.BinaryCrossentropy(logits=True), "BinaryCrossentropy: must not be given unknown arguments, got logits; did you mean from_logits?"),
+        (lambda: lamina.metrics.Mean(nome="x"), "Mean: must not be given unknown arguments, got nome; did you mean name?"),
+        (lambda: lamina.random.SeedGenerator(sead=1), "SeedGenerator: must not be given unknown arguments, got sead; did you mean seed?"),
+        (lambda: Strict(unit=1), "Strict: must not be given unknown arguments, got unit; did you mean units?"),
+        (lambda: Strict(1, 2, 3), "Strict: must be given at most 1 arguments without a name, got 3."),
+        (lambda: Strict(1, units=2), "Strict: got multiple values for argument 'units'."),
+        (lambda: PassesOn(1), "PassesOn: must be given units."),
+        (lambda: PassesOn(1, units=1, kimd="b"), "PassesOn: must not be given unknown arguments, got kimd; did you mean kind?"),
+        (lambda: Careless(), "object of type 'int' has no len()"),
+        (lambda: lamina.Sequential([], nme="x"), "Sequential: must not be given unknown arguments, got nme; did you mean name?"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("kind", [TypeError, ValueError])
+def test_a_wrong_argument_names_the_class_and_the_nearest_one(make, message, kind):
+    if "len()" in message:
+        kind = TypeError  # not about the arguments: it stays Python's
+    with pytest.raises(kind) as error:
+        make()
+    assert str(error.value) == message

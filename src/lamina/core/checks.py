@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from numbers import Real
 from typing import Any
 
@@ -29,6 +31,13 @@ def number(who: str, name: str, value: Any, low: float | None = None, high: floa
         rule = "a number" if low is None else f"a number of at least {low}" if high is None else f"from {low} to {high}"
         raise ValueError(f"{who}: {name} must be {rule}, got {value!r}.")
     return value
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that `name` is like, or has the initials of: `lr` stands for `learning_rate`."""
+    names = list(known)
+    initials = [each for each in names if "".join(word[:1] for word in each.split("_")) == name]
+    return next(iter([*initials, *difflib.get_close_matches(name, names, 1)]), None)
 
 
 def integers(value: Any) -> Any:

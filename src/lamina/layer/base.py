@@ -78,7 +78,7 @@ class Layer(AddedLosses, Operation):
         input_dim = kwargs.pop("input_dim", None)
         self._input_shape_arg = kwargs.pop("input_shape", None if input_dim is None else (input_dim,))
         if kwargs:
-            raise ValueError(f"{type(self).__name__}: must not be given unknown arguments, got {', '.join(kwargs)}.")
+            raise configurable.unknown_arguments(type(self), kwargs)
         self.activity_regularizer = regularizers.get(activity_regularizer)
         self.autocast = autocast
         self.built = False

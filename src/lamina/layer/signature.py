@@ -17,6 +17,9 @@ from lamina.core.symbolic import KerasTensor
 from lamina.core.variable import Variable
 
 
+ADD_BATCH_AXIS = "; if that is one sample, add a batch axis: x[None]"
+
+
 class InputSpec:
     """What a layer asks of one input: rank, sizes of some axes, dtype.
 
@@ -105,7 +108,9 @@ def broken_rule(specs: Any, inputs: Any) -> str | None:
             continue
         rule = "must be an array" if x is None else spec.violation(x)
         if rule is not None:
-            return f"the input {rule}, got {None if x is None else f'shape {shape_of(x)}'}"
+            short = x is not None and len(x.shape) + 1 in (spec.ndim, spec.min_ndim)
+            given = None if x is None else f"shape {shape_of(x)}"
+            return f"the input {rule}, got {given}{ADD_BATCH_AXIS if short else ''}"
     return None
 
 
