@@ -155,28 +155,33 @@ class Own(lamina.optimizers.Adam):
     pass
 
 
+def unknown(name, given, meant=None):
+    hint = f"; did you mean {meant}?" if meant else "."
+    return f"{name}: must not be given unknown arguments, got {given}{hint}"
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: layers.Dense(2, activations="relu"), "Dense: must not be given unknown arguments, got activations; did you mean activation?"),
-        (lambda: layers.Dense(2, nam="x", kernel_init="ones"), "Dense: must not be given unknown arguments, got nam, kernel_init; did you mean name, kernel_initializer?"),
-        (lambda: layers.Dense(2, zzz=1), "Dense: must not be given unknown arguments, got zzz."),
-        (lambda: layers.Conv2D(2, 3, stride=1), "Conv2D: must not be given unknown arguments, got stride; did you mean strides?"),
+        (lambda: layers.Dense(2, activations="relu"), unknown("Dense", "activations", "activation")),
+        (lambda: layers.Dense(2, nam=1, bias_init=2), unknown("Dense", "nam, bias_init", "name, bias_initializer")),
+        (lambda: layers.Dense(2, zzz=1), unknown("Dense", "zzz")),
+        (lambda: layers.Conv2D(2, 3, stride=1), unknown("Conv2D", "stride", "strides")),
         (lambda: layers.Conv2D(2), "Conv2D: must be given kernel_size."),
-        (lambda: layers.GRU(2, unit_forget_bias=True), "GRU: must not be given unknown arguments, got unit_forget_bias."),
+        (lambda: layers.GRU(2, unit_forget_bias=True), unknown("GRU", "unit_forget_bias")),
         (lambda: layers.Dense(), "Dense: must be given units."),
-        (lambda: lamina.optimizers.Adam(lr=1), "Adam: must not be given unknown arguments, got lr; did you mean learning_rate?"),
-        (lambda: Own(learningrate=1), "Own: must not be given unknown arguments, got learningrate; did you mean learning_rate?"),
-        (lambda: lamina.losses.BinaryCrossentropy(logits=True), "BinaryCrossentropy: must not be given unknown arguments, got logits; did you mean from_logits?"),
-        (lambda: lamina.metrics.Mean(nome="x"), "Mean: must not be given unknown arguments, got nome; did you mean name?"),
-        (lambda: lamina.random.SeedGenerator(sead=1), "SeedGenerator: must not be given unknown arguments, got sead; did you mean seed?"),
-        (lambda: Strict(unit=1), "Strict: must not be given unknown arguments, got unit; did you mean units?"),
+        (lambda: lamina.optimizers.Adam(lr=1), unknown("Adam", "lr", "learning_rate")),
+        (lambda: Own(learningrate=1), unknown("Own", "learningrate", "learning_rate")),
+        (lambda: lamina.losses.BinaryCrossentropy(logits=True), unknown("BinaryCrossentropy", "logits", "from_logits")),
+        (lambda: lamina.metrics.Mean(nome="x"), unknown("Mean", "nome", "name")),
+        (lambda: lamina.random.SeedGenerator(sead=1), unknown("SeedGenerator", "sead", "seed")),
+        (lambda: Strict(unit=1), unknown("Strict", "unit", "units")),
         (lambda: Strict(1, 2, 3), "Strict: must be given at most 1 arguments without a name, got 3."),
         (lambda: Strict(1, units=2), "Strict: got multiple values for argument 'units'."),
         (lambda: PassesOn(1), "PassesOn: must be given units."),
-        (lambda: PassesOn(1, units=1, kimd="b"), "PassesOn: must not be given unknown arguments, got kimd; did you mean kind?"),
+        (lambda: PassesOn(1, units=1, kimd="b"), unknown("PassesOn", "kimd", "kind")),
         (lambda: Careless(), "object of type 'int' has no len()"),
-        (lambda: lamina.Sequential([], nme="x"), "Sequential: must not be given unknown arguments, got nme; did you mean name?"),
+        (lambda: lamina.Sequential([], nme="x"), unknown("Sequential", "nme", "name")),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("kind", [TypeError, ValueError])

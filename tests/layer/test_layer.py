@@ -310,7 +310,8 @@ def test_stateless_call_counts_its_values():
         (
             lambda: layers.Dense(2, name="d")(X[0]),
             ValueError,
-            'Dense "d": the input must have at least 2 axes, got shape (3,); if that is one sample, add a batch axis: x[None].',
+            'Dense "d": the input must have at least 2 axes, got shape (3,); '
+            "if that is one sample, add a batch axis: x[None].",
         ),
         (
             lambda: layers.Conv2D(2, 3, name="stem")(X),

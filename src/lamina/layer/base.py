@@ -291,7 +291,6 @@ class Layer(AddedLosses, Operation):
 
         return remat(run)(*(leaves[i] for i in places))
 
-    @errors.entry
     def symbolic_call(self, *args: Any, **kwargs: Any) -> Any:
         arrays = signature_of(type(self)).arrays(args, kwargs)
         if self.input_spec is not None:
@@ -299,18 +298,16 @@ class Layer(AddedLosses, Operation):
         before = None if self.built else self._build_for(arrays)
         try:
             return super().symbolic_call(*args, **kwargs)
-        except BaseException:
-            if before is not None:
-                before.restore()
+        except BaseException as error:
+            self._leave(error, "call", before)
             raise
 
     def _leave(self, error: BaseException, phase: str, before: Before | None) -> None:
         """Make good what an error on its way out has left behind, and note where it comes from."""
         if before is not None:
             before.restore()
-        if isinstance(error, Exception):
-            errors.note(error, f'in layer "{"/".join(self._inside())}" ({type(self).__name__}), {phase}')
-            errors.shorten(error)
+        errors.note(error, f'in layer "{"/".join(self._inside())}" ({type(self).__name__}), {phase}')
+        errors.shorten(error)
 
     def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
         """The outputs' shapes and dtypes as symbolic tensors, by abstract evaluation."""

@@ -16,7 +16,6 @@ from lamina.core import dtypes, tree
 from lamina.core.symbolic import KerasTensor
 from lamina.core.variable import Variable
 
-
 ADD_BATCH_AXIS = "; if that is one sample, add a batch axis: x[None]"
 
 
