@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable
 from numbers import Real
 from typing import Any
@@ -38,6 +39,13 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     names = list(known)
     initials = [each for each in names if "".join(word[:1] for word in each.split("_")) == name]
     return next(iter([*initials, *difflib.get_close_matches(name, names, 1)]), None)
+
+
+def path(who: str, name: str, value: Any) -> str:
+    """`value`, a string or a path, as a string."""
+    if not isinstance(value, (str, os.PathLike)):
+        raise ValueError(f"{who}: {name} must be a path, got {value!r}.")
+    return str(os.fspath(value))
 
 
 def integers(value: Any) -> Any:

@@ -32,7 +32,7 @@ from lamina.data.arrays import (
     unpack_x_y_sample_weight,
     weighted,
 )
-from lamina.data.streams import PyDataset, Sequence, prefetch, stacked
+from lamina.data.streams import PyDataset, Sequence, prefetch
 
 __all__ = [
     "ArraySource",
@@ -43,7 +43,6 @@ __all__ = [
     "make_source",
     "pack_x_y_sample_weight",
     "prefetch",
-    "stacked",
     "train_validation_split",
     "unpack_x_y_sample_weight",
 ]
@@ -81,6 +80,10 @@ class Source:
 
     def peek(self) -> Any:
         """The first batch, for building a model; it stays in the data."""
+        raise NotImplementedError
+
+    def epoch(self, epoch: int) -> Iterator[Any]:
+        """The batches of an epoch."""
         raise NotImplementedError
 
     @property
@@ -150,6 +153,13 @@ class ArraySource(Source):
         full = self.size - self.size % self.batch_size
         inside = generator.permuted(rows[:full].reshape(-1, self.batch_size), axis=1)
         return np.concatenate([inside.reshape(-1), generator.permutation(rows[full:])])
+
+    def epoch(self, epoch: int) -> Iterator[Any]:
+        order, rows = self.order(epoch), self.rows(epoch)
+        for start in range(0, rows, self.batch_size):
+            stop = min(start + self.batch_size, rows)
+            index = slice(start, stop) if order is None else order[start:stop]
+            yield tree_util.tree_map(lambda leaf, i=index: np.asarray(leaf[i]), self.arrays)
 
     def peek(self) -> Any:
         return tree_util.tree_map(lambda leaf: leaf[: self.batch_size], self.arrays)

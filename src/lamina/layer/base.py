@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 import itertools
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -37,6 +38,7 @@ from lamina.layer.signature import (
 )
 
 _counter = itertools.count(1)
+_one_builds = threading.RLock()  # many threads may call a new layer first
 
 
 class Layer(AddedLosses, Operation):
@@ -190,6 +192,11 @@ class Layer(AddedLosses, Operation):
         """`add_weight` with positional shape and initializer."""
         return self.add_weight(shape, initializer, dtype, trainable, autocast, regularizer, constraint, name=name)
 
+    def _build_once(self, arrays: dict[str, Any]) -> Before | None:
+        """Build, unless another thread has done so meanwhile; returned is what to restore if the call fails."""
+        with _one_builds:
+            return None if self.built else self._build_for(arrays)
+
     def _build_for(self, arrays: dict[str, Any]) -> Before | None:
         """Build with the shapes of the arrays that the layer is first called on.
 
@@ -243,7 +250,7 @@ class Layer(AddedLosses, Operation):
         # 3. The shapes are known now: check the inputs against what the layer asks for, and make the weights.
         if self.input_spec is not None:
             self._check_inputs(args, arrays)
-        before = None if self.built else self._build_for(arrays)
+        before = None if self.built else self._build_once(arrays)
         # 4. Whether this is training: said here, or by the layer around, or the default.
         outer = scope.call.get()
         given = args[signature.training_at] if len(args) > signature.training_at else kwargs.get("training")
@@ -295,7 +302,7 @@ class Layer(AddedLosses, Operation):
         arrays = signature_of(type(self)).arrays(args, kwargs)
         if self.input_spec is not None:
             self._check_inputs(args, arrays)
-        before = None if self.built else self._build_for(arrays)
+        before = None if self.built else self._build_once(arrays)
         try:
             return super().symbolic_call(*args, **kwargs)
         except BaseException as error:

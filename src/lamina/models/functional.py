@@ -41,6 +41,11 @@ class Function(Operation):
         self.outputs: list[KerasTensor] = tree.flatten(outputs)
         self.nodes, self.operations = _sorted_graph(self.name, self.inputs, self.outputs)
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        for node in self.nodes:
+            node.attach()
+
     @property
     def layers(self) -> list[Layer]:
         """The operations that are layers, inputs first."""

@@ -97,7 +97,7 @@ class CompiledLoss:
         declared = self._declared if len(self._declared) == len(flat) else [getattr(one, "name", "") for one in made]
         counted = [name for name, one in zip(output_names(y_pred, declared), made) if one is not None]
         for name in counted if len(counted) > 1 else ():
-            self.metrics.append(Mean(name=_unused(f"{name}_loss", [m.name for m in self.metrics])))
+            self.metrics.append(loss_tracker(_unused(f"{name}_loss", [m.name for m in self.metrics])))
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         self.build(y_true, y_pred)
@@ -116,6 +116,13 @@ class CompiledLoss:
             value = value if scale is None else value * scale
             total = value if total is None else total + value
         return total
+
+
+def loss_tracker(name: str) -> Mean:
+    """The running mean of a loss."""
+    tracker = Mean(name=name)
+    tracker.direction = "min"
+    return tracker
 
 
 def _value(loss: Any, name: str, target: Any, output: Any, weight: Any) -> Any:
@@ -245,10 +252,6 @@ class CompiledMetrics:
         for metric in self.metrics:
             metric.reset_state()
 
-    def results(self) -> dict[str, Any]:
-        """The results by log name."""
-        return {name: metric.result() for name, metric in zip(self.log_names, self.metrics)}
-
 
 def _groups(value: Any, names: Sequence[str], what: str, y_pred: Any) -> list[list[Any]]:
     """The metrics of each output."""
@@ -283,7 +286,9 @@ def _as_metric(identifier: Any, y_true: Any, y_pred: Any) -> tuple[Metric, str]:
         if isinstance(identifier, str):
             metric.name = name
         return metric, metric.name
-    return MeanMetricWrapper(_with_two_arguments(metric, name), name=name), name
+    averaged = MeanMetricWrapper(_with_two_arguments(metric, name), name=name)
+    averaged.direction = averaged.direction or metrics.direction_of(name)
+    return averaged, name
 
 
 def _with_two_arguments(fn: Any, name: str) -> Callable:
