@@ -21,10 +21,10 @@ from lamina import constraints, initializers, regularizers
 from lamina.core import configurable, dtypes, errors, masking, policy, scope, tree
 from lamina.core.state import StateScope
 from lamina.core.symbolic import Operation, any_symbolic, infer
-from lamina.core.transforms import remat
+from lamina.core.transforms import remat_call
 from lamina.core.variable import Variable
 from lamina.layer.losses import AddedLosses
-from lamina.layer.parts import Before, Composite
+from lamina.layer.parts import Before, Composite, look_again
 from lamina.layer.signature import (
     CallContext,
     CallSignature,
@@ -266,6 +266,7 @@ class Layer(AddedLosses, Operation):
         # 6. The computation, with the layer's name, dtype and training flag around it.
         if outer is None:
             self._forget_losses()
+            look_again()
         try:
             outputs = self._run(CallContext(training), args, kwargs)
         except BaseException as error:
@@ -286,17 +287,7 @@ class Layer(AddedLosses, Operation):
 
     def rematerialized_call(self, layer_call: Callable, *args: Any, **kwargs: Any) -> Any:
         """`layer_call`, its inside computed again in the backward pass rather than kept."""
-        leaves, treedef = tree_util.tree_flatten((args, kwargs))
-        places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, jax.Array)]
-
-        def run(*arrays: Any) -> Any:
-            filled = list(leaves)
-            for place, array in zip(places, arrays):
-                filled[place] = array
-            run_args, run_kwargs = treedef.unflatten(filled)
-            return layer_call(*run_args, **run_kwargs)
-
-        return remat(run)(*(leaves[i] for i in places))
+        return remat_call(layer_call, args, kwargs)
 
     def symbolic_call(self, *args: Any, **kwargs: Any) -> Any:
         arrays = signature_of(type(self)).arrays(args, kwargs)
@@ -497,6 +488,7 @@ def _guarded_build(build: Callable) -> Callable:
             raise
         self._building = False
         self.built = True
+        look_again()
         if self._build_shapes is None:
             names = list(inspect.signature(build).parameters)[1:]
             given = {**dict(zip(names, args)), **kwargs}
