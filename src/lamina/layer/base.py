@@ -32,6 +32,7 @@ from lamina.layer.signature import (
     as_shapes,
     broken_rule,
     build_with,
+    plain_signature,
     shape_of,
     signature_of,
     symbolic_inputs,
@@ -490,7 +491,7 @@ def _guarded_build(build: Callable) -> Callable:
         self.built = True
         look_again()
         if self._build_shapes is None:
-            names = list(inspect.signature(build).parameters)[1:]
+            names = list(plain_signature(build).parameters)[1:]
             given = {**dict(zip(names, args)), **kwargs}
             self._build_shapes = {name.removesuffix("_shape"): shape for name, shape in given.items()}
 
