@@ -103,4 +103,4 @@ def add_losses(losses: Iterable[tuple[Any, Any]]) -> None:
         if outer is not None:
             outer.losses.append((layer, loss))
         elif scope.call.get() is not None:
-            layer.add_loss(loss)
+            layer.record_losses([loss])

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from lamina import losses, metrics
-from lamina.core import tree
+from lamina.core import errors, tree
 from lamina.losses.loss import LossFunctionWrapper, target_kind
 from lamina.metrics import Mean, MeanMetricWrapper, Metric
 
@@ -128,7 +128,10 @@ def loss_tracker(name: str) -> Mean:
 def _value(loss: Any, name: str, target: Any, output: Any, weight: Any) -> Any:
     try:
         return loss(target, output, weight)
-    except (TypeError, ValueError) as error:
+    except Exception as error:
+        errors.note(error, f'in loss "{loss.name}" of output "{name}"')
+        if not isinstance(error, (TypeError, ValueError)):
+            raise
         shapes = {"y": np.shape(target), "y_pred": np.shape(output)}
         if weight is None and shapes["y"] == shapes["y_pred"]:
             raise
@@ -246,7 +249,11 @@ class CompiledMetrics:
         weights = along(sample_weight, self.names, "sample_weight", y_pred, spread=True)
         for i, metric, use_weight in self._entries or ():
             if targets[i] is not None:
-                metric.update_state(targets[i], flat[i], **({"sample_weight": weights[i]} if use_weight else {}))
+                try:
+                    metric.update_state(targets[i], flat[i], **({"sample_weight": weights[i]} if use_weight else {}))
+                except Exception as error:
+                    errors.note(error, f'in metric "{metric.name}" of output "{self.names[i]}"')
+                    raise
 
     def reset_state(self) -> None:
         for metric in self.metrics:

@@ -14,13 +14,13 @@ from jax import tree_util
 from lamina import random as lamina_random
 from lamina.callbacks import CallbackList
 from lamina.callbacks.progress import is_interactive_logging_enabled
-from lamina.core import checks, dtypes, tree
+from lamina.core import checks, dtypes, errors, tree
 from lamina.core.jit import jit
 from lamina.core.runtime import keep_freed_memory
 from lamina.core.state import StateScope
 from lamina.core.symbolic import KerasTensor, infer
 from lamina.core.transforms import value_and_grad
-from lamina.data.sources import make_source, train_validation_split, unpack_x_y_sample_weight
+from lamina.data.sources import Source, make_source, train_validation_split, unpack_x_y_sample_weight
 from lamina.layer.parts import one_look
 from lamina.training import loop
 from lamina.training.compiled import CompiledModel
@@ -114,7 +114,9 @@ class Trainer(CompiledModel):
         if not any(launcher.proven for launcher in self._launchers.values()):
             self._forget_targets()  # those of a call that failed may have been of other shapes
         needs_shapes = self._compiled_metrics is not None and not self._compiled_metrics.built
-        outputs = self._abstract_outputs(symbols, unbuilt) if unbuilt or needs_shapes else None
+        outputs = None
+        if unbuilt or needs_shapes:
+            outputs = self._first_outputs(source) if self.run_eagerly else self._abstract_outputs(symbols, unbuilt)
         if outputs is not None and y is not None and self._compiled_metrics is not None:
             targets = tree_util.tree_map(_symbol, y)
             if self._compiled_loss is not None:
@@ -128,6 +130,13 @@ class Trainer(CompiledModel):
         for resolved in (self._compiled_loss, self._compiled_metrics):
             if resolved is not None:
                 resolved.forget()
+
+    def _first_outputs(self, source: Source) -> Any:
+        """The outputs for the first batch, computed, as code that is run eagerly may ask for values."""
+        x, _, _ = unpack_x_y_sample_weight(source.peek())
+        with StateScope():
+            outputs = self._call_model(x, training=False)
+        return tree_util.tree_map(_symbol, outputs)
 
     def _abstract_outputs(self, symbols: Any, unbuilt: bool) -> Any:
         """The symbolic outputs for symbolic inputs; layers that are not built build themselves on the way.
@@ -154,6 +163,7 @@ class Trainer(CompiledModel):
 
     # fit, evaluate, predict ----------------------------------------------------------------------
 
+    @errors.entry
     def fit(
         self,
         x: Any = None,
@@ -241,6 +251,7 @@ class Trainer(CompiledModel):
         runner.callbacks.on_test_end(found)
         return {f"val_{name}": value for name, value in found.items()}
 
+    @errors.entry
     def evaluate(
         self,
         x: Any = None,
@@ -271,6 +282,7 @@ class Trainer(CompiledModel):
         listeners.on_test_end(logs)
         return logs if return_dict else self._as_list(logs)
 
+    @errors.entry
     def predict(
         self,
         x: Any,
@@ -282,7 +294,7 @@ class Trainer(CompiledModel):
         """The outputs for all of x as NumPy arrays."""
         self._check_constructed()  # type: ignore[attr-defined]
         if verbose == 0 and callbacks is None and steps is None and _is_small(x, batch_size):
-            return tree_util.tree_map(np.asarray, self._predict_function()((_floats(x),)))
+            return tree_util.tree_map(np.asarray, self._predict_function()(_floats(x)))
         source = make_source(x, batch_size=batch_size, steps=steps, who="predict")
         count = source.steps or source.num_batches
         listeners = self._listeners(callbacks, verbose, epochs=1, steps=count, history=False)
@@ -308,16 +320,19 @@ class Trainer(CompiledModel):
 
     # One batch at a time -------------------------------------------------------------------------
 
+    @errors.entry
     def train_on_batch(
         self, x: Any, y: Any = None, sample_weight: Any = None, class_weight: Any = None, return_dict: bool = False
     ) -> Any:
         """One training step; loss and metrics of this batch alone."""
         return self._on_batch("train", x, y, sample_weight, class_weight, return_dict)
 
+    @errors.entry
     def test_on_batch(self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False) -> Any:
         """Loss and metrics of one batch alone."""
         return self._on_batch("test", x, y, sample_weight, None, return_dict)
 
+    @errors.entry
     def predict_on_batch(self, x: Any) -> Any:
         """The outputs for one batch as NumPy arrays."""
         source = make_source(x, batch_size=loop.rows_in(x), who="predict_on_batch")
