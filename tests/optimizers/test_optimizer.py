@@ -339,7 +339,7 @@ WRONG = [
     (lambda: SGD("fast"), "SGD: learning_rate must be a number, a LearningRateSchedule or a function"),
     (lambda: SGD(None), "SGD: learning_rate must be a number"),
     (lambda: SGD(np.ones(2)), "SGD: learning_rate must be a number"),
-    (lambda: SGD(speed=1), "SGD: arguments must be known ones, got speed"),
+    (lambda: SGD(speed=1), "SGD: must not be given unknown arguments, got speed"),
     (lambda: SGD(clipnorm=1.0, clipvalue=1.0), "SGD: only one of clipnorm, clipvalue, global_clipnorm must be set"),
     (lambda: Adam(clipnorm=-1.0), "Adam: clipnorm must be a number of at least 0, got -1.0"),
     (lambda: Adam(beta_1=2.0), r"Adam: beta_1 must be from 0 to 1, got 2.0"),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import os
+from collections.abc import Iterable
 from numbers import Real
 from typing import Any
 
@@ -38,6 +40,13 @@ def positive(who: str, name: str, value: Any) -> Any:
     if not isinstance(value, Real) or isinstance(value, bool) or not float(value) > 0:
         raise ValueError(f"{who}: {name} must be a number above 0, got {value!r}.")
     return value
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that `name` is like, or has the initials of: `lr` stands for `learning_rate`."""
+    names = list(known)
+    initials = [each for each in names if "".join(word[:1] for word in each.split("_")) == name]
+    return next(iter([*initials, *difflib.get_close_matches(name, names, 1)]), None)
 
 
 def path(who: str, name: str, value: Any) -> str:

@@ -13,6 +13,7 @@ from jax import tree_util
 from lamina.core import configurable, masking, scope, tree
 from lamina.core.symbolic import KerasTensor, Node, Operation, calls_of, node_of
 from lamina.layer import Layer
+from lamina.layer.signature import ADD_BATCH_AXIS
 from lamina.layers.core import Input, InputLayer
 
 
@@ -103,10 +104,10 @@ class Function(Operation):
             x = x[..., 0]
         elif x.ndim == rank - 1 and rank > 0 and shape[-1] == 1:
             x = x[..., None]
-        fits = x.ndim == rank and all(a == b for a, b in zip(x.shape, shape) if isinstance(a, int) and b is not None)
-        if not fits:
+        if not _fits(x, shape):
             given = tuple(d if isinstance(d, int) else None for d in x.shape)
-            raise ValueError(f'{self._who()}: input "{tensor.name}" must have shape {shape}, got {given}.')
+            hint = ADD_BATCH_AXIS if shape and _fits(x, shape[1:]) else ""
+            raise ValueError(f'{self._who()}: input "{tensor.name}" must have shape {shape}, got {given}{hint}.')
         return x
 
     def _who(self) -> str:
@@ -160,6 +161,11 @@ def graph_of(model: Any) -> Any:
     Not an attribute: a program's model may keep its data in a `graph`.
     """
     return getattr(model, "_function", None)
+
+
+def _fits(x: Any, shape: tuple[int | None, ...]) -> bool:
+    known = [(a, b) for a, b in zip(x.shape, shape) if isinstance(a, int) and b is not None]
+    return x.ndim == len(shape) and all(a == b for a, b in known)
 
 
 def input_like(tensor: KerasTensor) -> Any:

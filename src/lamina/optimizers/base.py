@@ -50,7 +50,7 @@ class BaseOptimizer(Configurable):
         if kwargs.pop("decay", None):
             warnings.warn(f"{who}: decay has no effect; use a schedule as learning_rate.", stacklevel=3)
         if kwargs:
-            raise ValueError(f"{who}: arguments must be known ones, got {', '.join(kwargs)}.")
+            raise configurable.unknown_arguments(type(self), kwargs)
         self.name = name or scope.unique_name(scope.snake_case(who))
         self.weight_decay = weight_decay
         self.clipnorm, self.clipvalue, self.global_clipnorm = clipnorm, clipvalue, global_clipnorm
@@ -300,7 +300,7 @@ def with_common(init: Callable[P, None], behind: str | None = None) -> Callable[
 
     @functools.wraps(init)
     def __init__(*args: P.args, **kwargs: P.kwargs) -> None:
-        arguments = signature.bind(*args, **kwargs).arguments
+        arguments = configurable.bound(type(args[0]), signature, args, kwargs)
         unknown = arguments.pop("kwargs", {})
         check(type(args[0]).__name__, {p.name: arguments.get(p.name) for p in own})
         init(**arguments, **unknown)  # type: ignore[call-arg]

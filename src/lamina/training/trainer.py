@@ -21,6 +21,7 @@ from lamina.core.state import StateScope
 from lamina.core.symbolic import KerasTensor, infer
 from lamina.core.transforms import value_and_grad
 from lamina.data.sources import Source, make_source, train_validation_split, unpack_x_y_sample_weight
+from lamina.layer.parts import one_look
 from lamina.training import loop
 from lamina.training.compiled import CompiledModel
 from lamina.training.loop import Phase, Runner
@@ -342,14 +343,16 @@ class Trainer(CompiledModel):
         self._require_compiled(who)
         size = loop.rows_in(x)
         source = make_source(x, y, sample_weight, batch_size=size, class_weight=class_weight, who=who)
-        self._make_ready(source, train=phase == "train")
-        found = self._phase(phase)
+        with one_look():
+            self._make_ready(source, train=phase == "train")
+            found = self._phase(phase)
+            if found.launcher is not None:
+                found.launcher.refresh()
         if found.launcher is None:
             self.reset_metrics()
             logs = loop.eager_step(found, source.peek())
         else:
             feed = Feed(source.peek(), None, 0, 1, size)
-            found.launcher.refresh()
             program = found.launcher.program(feed, 1)
             with found.launcher.interrupts, Run() as run:
                 kept = jax.device_get(found.launcher.launch(program, feed, run, reset=True))
