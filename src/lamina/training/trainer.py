@@ -352,7 +352,7 @@ class Trainer(CompiledModel):
             self.reset_metrics()
             logs = loop.eager_step(found, source.peek())
         else:
-            feed = Feed(source.peek(), None, 0, 1, size)
+            feed = Feed(tree_util.tree_map(lambda a: a[None], source.peek()), None, 0, 1)
             program = found.launcher.program(feed, 1)
             with found.launcher.interrupts, Run() as run:
                 kept = jax.device_get(found.launcher.launch(program, feed, run, reset=True))
