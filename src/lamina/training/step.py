@@ -23,6 +23,7 @@ from jax import lax, tree_util
 
 from lamina.core import handover
 from lamina.core.arrays import copied, value_of
+from lamina.core.effects import TRACES, made_anew
 from lamina.core.runtime import in_background, keep_freed_memory
 from lamina.core.state import StateScope
 from lamina.core.variable import Variable
@@ -314,7 +315,8 @@ class Launcher:
     def program(self, feed: Feed, capacity: int, background: bool = False) -> Program:
         """The compiled program for such a feed; traced here and now, and compiled, if asked, while others go on."""
         with self._lock:
-            while True:
+            found = None
+            for _ in range(TRACES):
                 if self._key is None:
                     self.refresh()
                 loop = self._loops[self._key]
@@ -326,13 +328,16 @@ class Launcher:
                         _structs(self._given), _structs(self._seen), feed.data, feed.order, 0, 1, False,
                         capacity=capacity,
                     )  # fmt: skip
-                except FoundVariables as found:
-                    self._extra.extend(found.missing)
-                    self._assigned.update(id(v) for v in found.assigned)
+                except FoundVariables as error:
+                    found = error.missing or error.assigned
+                    self._extra.extend(error.missing)
+                    self._assigned.update(id(v) for v in error.assigned)
                     self.refresh()
                     continue
                 self._programs[key] = Program(traced, background, partial(loop, capacity=capacity))
                 return self._programs[key]
+            self._extra.clear()
+            raise made_anew(getattr(self._method, "__qualname__", "step"), found or [])
 
     def _exchange(self, program: Program, arguments: tuple, run: Run) -> OneStep | ManySteps:
         """Give the arrays, call, and take the new ones in."""
