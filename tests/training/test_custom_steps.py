@@ -29,7 +29,7 @@ class Stateful(Plain):
         return {"loss": self.compute_loss(y=y, y_pred=self(x, training=False))}
 
     def predict_step(self, data):
-        return self(data[0]) * 2
+        return self(lamina.utils.unpack_x_y_sample_weight(data)[0]) * 2
 
 
 class Explicit(Plain):
@@ -52,7 +52,7 @@ class Explicit(Plain):
         return {"loss": lamina.ops.mean((y - y_pred) ** 2)}, state
 
     def predict_step(self, state, data):
-        outputs, non_trainable = self.stateless_call(*state, data[0])
+        outputs, non_trainable = self.stateless_call(*state, lamina.utils.unpack_x_y_sample_weight(data)[0])
         return outputs * 2, non_trainable
 
 

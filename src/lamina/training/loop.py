@@ -87,8 +87,6 @@ class Resident:
         self.data = tree_util.tree_map(
             lambda a: sent.setdefault(id(a), jax.device_put(_filled(a, self._rows))), source.arrays
         )
-            lambda a: sent.setdefault(id(a), jax.device_put(_filled(a, self._rows))), source.arrays
-        )
 
     def ahead(self) -> list[Feed]:
         """A feed of each kind of an epoch, full batches first."""

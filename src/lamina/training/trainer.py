@@ -294,7 +294,7 @@ class Trainer(CompiledModel):
         """The outputs for all of x as NumPy arrays."""
         self._check_constructed()  # type: ignore[attr-defined]
         if verbose == 0 and callbacks is None and steps is None and _is_small(x, batch_size):
-            return tree_util.tree_map(np.asarray, self._predict_function()((_floats(x),)))
+            return tree_util.tree_map(np.asarray, self._predict_function()(_floats(x)))
         source = make_source(x, batch_size=batch_size, steps=steps, who="predict")
         count = source.steps or source.num_batches
         listeners = self._listeners(callbacks, verbose, epochs=1, steps=count, history=False)
