@@ -7,10 +7,8 @@ from typing import Any
 import jax.numpy as jnp
 
 from lamina.core import dtypes
-from lamina.losses.loss import align, as_array
-from lamina.metrics.reduction import MeanMetricWrapper
-
-Text = str | None
+from lamina.losses.weighting import align, as_array
+from lamina.metrics.reduction import MeanOf
 
 
 def accuracy(y_true: Any, y_pred: Any) -> Any:
@@ -21,7 +19,12 @@ def accuracy(y_true: Any, y_pred: Any) -> Any:
 
 
 def binary_accuracy(y_true: Any, y_pred: Any, threshold: float = 0.5) -> Any:
-    """1 where `y_true = (y_pred > threshold)`, else 0."""
+    """1 where `y_true = (y_pred > threshold)`, else 0.
+
+    Args:
+        y_true, y_pred: targets 0 and 1, and predictions between them.
+        threshold: where the predictions are cut.
+    """
     y_true, y_pred = align(as_array(y_true), as_array(y_pred))
     return _ones_where(y_true == (y_pred > threshold).astype(y_true.dtype))
 
@@ -39,7 +42,12 @@ def sparse_categorical_accuracy(y_true: Any, y_pred: Any) -> Any:
 
 
 def top_k_categorical_accuracy(y_true: Any, y_pred: Any, k: int = 5) -> Any:
-    """1 where the class `argmax(y_true)` is among the `k` with the highest predictions, else 0."""
+    """1 where the class `argmax(y_true)` is among the `k` with the highest predictions, else 0.
+
+    Args:
+        y_true, y_pred: one-hot targets and predictions `(batch, ..., classes)`.
+        k: how many count.
+    """
     return _in_top_k(jnp.argmax(as_array(y_true), -1), as_array(y_pred), k)
 
 
@@ -77,62 +85,28 @@ def _in_top_k(classes: Any, y_pred: Any, k: int) -> Any:
     return _ones_where(jnp.sum(y_pred > right, -1) < k)
 
 
-class Accuracy(MeanMetricWrapper):
-    """The share of predictions that equal their targets: mean of `accuracy`."""
+class _Accuracy(MeanOf):
+    """A share of right predictions."""
 
     _direction = "up"
 
-    def __init__(self, name: Text = "accuracy", dtype: Any = None):
-        super().__init__(accuracy, name, dtype)
+
+class Accuracy(_Accuracy, fn=accuracy): ...
 
 
-class BinaryAccuracy(MeanMetricWrapper):
-    """The share of predictions that, cut at `threshold`, equal their targets: mean of `binary_accuracy`."""
-
-    _direction = "up"
-
-    def __init__(self, name: Text = "binary_accuracy", dtype: Any = None, threshold: float = 0.5):
-        super().__init__(binary_accuracy, name, dtype, threshold=threshold)
+class BinaryAccuracy(_Accuracy, fn=binary_accuracy): ...
 
 
-class CategoricalAccuracy(MeanMetricWrapper):
-    """The share of right classes, targets one-hot: mean of `categorical_accuracy`."""
-
-    _direction = "up"
-
-    def __init__(self, name: Text = "categorical_accuracy", dtype: Any = None):
-        super().__init__(categorical_accuracy, name, dtype)
+class CategoricalAccuracy(_Accuracy, fn=categorical_accuracy): ...
 
 
-class SparseCategoricalAccuracy(MeanMetricWrapper):
-    """The share of right classes, targets integers: mean of `sparse_categorical_accuracy`."""
-
-    _direction = "up"
-
-    def __init__(self, name: Text = "sparse_categorical_accuracy", dtype: Any = None):
-        super().__init__(sparse_categorical_accuracy, name, dtype)
+class SparseCategoricalAccuracy(_Accuracy, fn=sparse_categorical_accuracy): ...
 
 
-class TopKCategoricalAccuracy(MeanMetricWrapper):
-    """The share of right classes among the `k` likeliest, targets one-hot."""
-
-    _direction = "up"
-
-    def __init__(self, k: int = 5, name: Text = "top_k_categorical_accuracy", dtype: Any = None):
-        super().__init__(top_k_categorical_accuracy, name, dtype, k=k)
+class TopKCategoricalAccuracy(_Accuracy, fn=top_k_categorical_accuracy, order="k name dtype"): ...
 
 
-class SparseTopKCategoricalAccuracy(MeanMetricWrapper):
-    """The share of right classes among the `k` likeliest, targets integers."""
-
-    _direction = "up"
+class SparseTopKCategoricalAccuracy(
+    _Accuracy, fn=sparse_top_k_categorical_accuracy, order="k name dtype from_sorted_ids"
+):
     _omit_none = frozenset({"from_sorted_ids"})
-
-    def __init__(
-        self,
-        k: int = 5,
-        name: Text = "sparse_top_k_categorical_accuracy",
-        dtype: Any = None,
-        from_sorted_ids: bool = False,
-    ):
-        super().__init__(sparse_top_k_categorical_accuracy, name, dtype, k=k, from_sorted_ids=from_sorted_ids)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lamina.core import dtypes
-from lamina.losses.loss import as_array, divide_no_nan
+from lamina.losses.weighting import as_array, divide_no_nan
 from lamina.metrics.confusion import ConfusionMetric, aligned, confusion_counts, even_thresholds
 
 Text = str | None

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lamina.core import dtypes
-from lamina.losses.loss import align, as_array, divide_no_nan
+from lamina.losses.weighting import align, as_array, divide_no_nan
 from lamina.metrics.metric import Metric
 
 Text = str | None

@@ -9,7 +9,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from lamina.core import dtypes
-from lamina.losses.loss import as_array
+from lamina.losses.weighting import as_array
 from lamina.metrics.metric import Metric
 
 Text = str | None
