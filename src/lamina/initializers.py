@@ -15,7 +15,8 @@ import numpy as np
 from jax.core import Tracer
 
 from lamina import random
-from lamina.core import configurable, dtypes, registry
+from lamina.core import configurable, dtypes
+from lamina.core.arrays import send
 from lamina.core.configurable import Configurable
 
 _ALIASES = {"normal": "RandomNormal", "uniform": "RandomUniform", "one": "Ones", "zero": "Zeros"}
@@ -51,7 +52,7 @@ class Constant(Initializer):
 
     def __call__(self, shape: Sequence[int], dtype: Any = None) -> Any:
         value = np.asarray(self.value).astype(dtypes.standardize_dtype(dtype))
-        return jax.device_put(np.broadcast_to(value, tuple(shape)))
+        return send(np.broadcast_to(value, tuple(shape)))
 
     def get_config(self) -> dict[str, Any]:
         return {"value": configurable.serialize(self.value)}
@@ -61,14 +62,14 @@ class Zeros(Initializer):
     """Arrays of zeros."""
 
     def __call__(self, shape: Sequence[int], dtype: Any = None) -> Any:
-        return jax.device_put(np.zeros(tuple(shape), dtypes.standardize_dtype(dtype)))
+        return send(np.zeros(tuple(shape), dtypes.standardize_dtype(dtype)))
 
 
 class Ones(Initializer):
     """Arrays of ones."""
 
     def __call__(self, shape: Sequence[int], dtype: Any = None) -> Any:
-        return jax.device_put(np.ones(tuple(shape), dtypes.standardize_dtype(dtype)))
+        return send(np.ones(tuple(shape), dtypes.standardize_dtype(dtype)))
 
 
 class Identity(Initializer):
@@ -85,7 +86,7 @@ class Identity(Initializer):
         if len(shape) != 2:
             raise ValueError(f"Identity: shape must have 2 axes, got {tuple(shape)}.")
         eye = self.gain * np.eye(shape[0], shape[1])
-        return jax.device_put(eye.astype(dtypes.standardize_dtype(dtype)))
+        return send(eye.astype(dtypes.standardize_dtype(dtype)))
 
 
 class RandomInitializer(Initializer):
@@ -305,7 +306,7 @@ class Orthogonal(RandomInitializer):
         q, r = xp.linalg.qr(xp.asarray(sample))
         q = q * xp.where(xp.diagonal(r) < 0, -1, 1)
         q = q.T if rows < columns else q
-        return jax.device_put((self.gain * q.reshape(shape)).astype(dtype))
+        return send((self.gain * q.reshape(shape)).astype(dtype))
 
 
 class STFT(Initializer):
@@ -359,7 +360,7 @@ class STFT(Initializer):
                 raise ValueError(f"STFT: window must have shape {(frame,)}, got {window.shape}.")
             scale = {"density": np.sqrt(np.sum(window**2)), "spectrum": np.sum(np.abs(window)), None: 1.0}
             kernel = kernel * window.reshape(frame, 1, 1) / scale[self.scaling]
-        return jax.device_put(kernel.astype(dtypes.standardize_dtype(dtype)))
+        return send(kernel.astype(dtypes.standardize_dtype(dtype)))
 
 
 constant, zeros, ones, identity, stft, orthogonal = Constant, Zeros, Ones, Identity, STFT, Orthogonal
@@ -371,23 +372,13 @@ lecun_uniform, lecun_normal = LecunUniform, LecunNormal
 he_uniform, he_normal = HeUniform, HeNormal
 
 
-def get(identifier: Any) -> Any:
-    """The initializer that a name, class, configuration or function means; an array becomes a `Constant`."""
-    if isinstance(identifier, (np.ndarray, np.generic, jax.Array)):
-        return Constant(identifier)
-    return configurable.make("initializers", identifier, "initializer", _ALIASES)
+def _constant(identifier: Any) -> Any:
+    return Constant(identifier) if isinstance(identifier, (np.ndarray, np.generic, jax.Array)) else None
 
 
-def serialize(initializer: Any) -> Any:
-    """The initializer as JSON values."""
-    return configurable.serialize(initializer)
-
-
-def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) -> Any:
-    """The initializer that `serialize` described."""
-    with registry.custom_objects(custom_objects):
-        return get(config)
-
+get, serialize, deserialize = configurable.namespace_functions(
+    "initializers", "initializer", Initializer, aliases=_ALIASES, special=_constant
+)
 
 __all__ = [
     "STFT", "Constant", "GlorotNormal", "GlorotUniform", "HeNormal", "HeUniform", "Identity",

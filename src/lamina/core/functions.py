@@ -1,4 +1,4 @@
-"""Classes that are a function and what it is given: `class Huber(LossOf, fn=huber, name="huber_loss")`."""
+"""What is made of functions: classes that wrap one, and the same function with another name for its argument."""
 
 from __future__ import annotations
 
@@ -55,3 +55,15 @@ def documentation(cls: type, fn: Callable, before: str, further: str) -> str:
         line for line in arguments.splitlines() if not {*line.partition(":")[0].strip().split(", ")}.isdisjoint(names)
     ]
     return "\n".join([f"{before}{text.rstrip()}", "", "Args:", *own, f"    {further}", ""])
+
+
+def with_argument(fn: Callable, name: str, doc: str) -> Callable:
+    """`fn` with its first argument under another name."""
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return fn(kwargs.pop(name), *args, **kwargs) if name in kwargs else fn(*args, **kwargs)
+
+    first, *others = inspect.signature(fn).parameters.values()
+    made: Any = call
+    made.__signature__, made.__doc__ = inspect.Signature([first.replace(name=name), *others]), doc
+    return made

@@ -12,6 +12,7 @@ import numpy as np
 from jax import tree_util
 
 from lamina.core import dtypes, tree
+from lamina.core.arrays import value_of
 from lamina.core.variable import Variable
 
 PARTS = ("x", "y", "sample_weight")
@@ -62,7 +63,7 @@ def _framework(value: Any) -> str:
 def _as_array(value: Any, path: str, who: str) -> Any:
     """A NumPy or JAX array of what `value` holds."""
     if isinstance(value, (Variable, jax.Array)):
-        return value.value if isinstance(value, Variable) else value
+        return value_of(value)
     framework = _framework(value)
     if framework == "torch" and hasattr(value, "detach"):
         value = value.detach().cpu()
