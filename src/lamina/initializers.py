@@ -18,6 +18,7 @@ from lamina import random
 from lamina.core import configurable, dtypes
 from lamina.core.arrays import send
 from lamina.core.configurable import Configurable
+from lamina.random import seeds
 
 _ALIASES = {"normal": "RandomNormal", "uniform": "RandomUniform", "one": "Ones", "zero": "Zeros"}
 _MODES = ("fan_in", "fan_out", "fan_avg")
@@ -103,7 +104,7 @@ class RandomInitializer(Initializer):
         if not isinstance(seed, (int, np.integer, random.SeedGenerator, type(None))):
             who = type(self).__name__
             raise ValueError(f"{who}: seed must be an integer, a SeedGenerator or None, got {seed!r}.")
-        self.seed = random.make_default_seed() if seed is None else seed
+        self.seed = seeds.make_default_seed() if seed is None else seed
 
     def _check_order(self, name: str, least: Any, value: Any) -> None:
         if not np.all(np.asarray(value) >= np.asarray(least)):

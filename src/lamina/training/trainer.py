@@ -11,7 +11,6 @@ import jax
 import numpy as np
 from jax import tree_util
 
-from lamina import random as lamina_random
 from lamina.callbacks import CallbackList
 from lamina.callbacks.progress import is_interactive_logging_enabled
 from lamina.core import checks, dtypes, tree
@@ -20,6 +19,7 @@ from lamina.core.state import StateScope
 from lamina.core.symbolic import KerasTensor, infer
 from lamina.core.transforms import jit, value_and_grad
 from lamina.data.sources import make_source, train_validation_split, unpack_x_y_sample_weight
+from lamina.random import seeds
 from lamina.training import loop
 from lamina.training.compiled import CompiledModel
 from lamina.training.loop import Runner
@@ -143,7 +143,7 @@ class Trainer(CompiledModel):
 
     def _order_seed(self, run: int) -> int:
         """The seed of the orders of rows in a run."""
-        base = lamina_random.global_seed()
+        base = seeds.global_seed()
         return (self._entropy if base is None else base) + max(0, run - 1)
 
     # fit, evaluate, predict ----------------------------------------------------------------------
