@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lamina.core import dtypes, masking
-from lamina.losses.weighting import align, as_array
+from lamina.losses.weighting import align, as_array, check_same_shape
 from lamina.ops import crossentropy
 
 
@@ -130,7 +130,7 @@ def binary_crossentropy(
         label_smoothing: how much of each target is moved to the middle, 0.5.
         axis: the axis that is averaged.
     """
-    _check_same_shape("binary_crossentropy", y_true, y_pred)
+    check_same_shape("binary_crossentropy", y_true, y_pred)
     return jnp.mean(crossentropy.binary_crossentropy(_smooth(y_true, label_smoothing, 2), y_pred, from_logits), axis)
 
 
@@ -156,7 +156,7 @@ def binary_focal_crossentropy(
         gamma: how little the easy samples count.
         from_logits, label_smoothing, axis: see `binary_crossentropy`.
     """
-    _check_same_shape("binary_focal_crossentropy", y_true, y_pred)
+    check_same_shape("binary_focal_crossentropy", y_true, y_pred)
     y_true = _smooth(y_true, label_smoothing, 2)
     y_pred = jax.nn.sigmoid(y_pred) if from_logits else y_pred
     of_target = y_true * y_pred + (1 - y_true) * (1 - y_pred)
@@ -264,11 +264,6 @@ def _class_indices(who: str, y_true: Any, y_pred: Any, axis: int) -> Any:
     return y_true.astype("int32")
 
 
-def _check_same_shape(who: str, y_true: Any, y_pred: Any) -> None:
-    if y_true.shape != y_pred.shape:
-        raise ValueError(f"{who}: y_true must have the shape of y_pred {y_pred.shape}, got {y_true.shape}.")
-
-
 def _check_classes(who: str, y_true: Any, y_pred: Any, axis: int) -> None:
     if isinstance(axis, bool):
         raise ValueError(f"{who}: axis must be an integer, got {axis}.")
@@ -279,7 +274,7 @@ def _check_classes(who: str, y_true: Any, y_pred: Any, axis: int) -> None:
             SyntaxWarning,
             stacklevel=4,
         )
-    _check_same_shape(who, y_true, y_pred)
+    check_same_shape(who, y_true, y_pred)
 
 
 def _signs(y_true: Any) -> Any:

@@ -36,6 +36,12 @@ def align(first: Any, second: Any, expand_vectors: bool = True) -> tuple[Any, An
     return first, second
 
 
+def check_same_shape(who: str, y_true: Any, y_pred: Any, remedy: str = "") -> None:
+    """Raise unless targets and predictions have one shape: others would broadcast, to numbers that mean nothing."""
+    if y_true.shape != y_pred.shape:
+        raise ValueError(f"{who}: y_true must have the shape of y_pred {y_pred.shape}, got {y_true.shape}{remedy}.")
+
+
 def beside(weight: Any, values: Any) -> Any:
     """A weight with as many axes as the values: its own are the first, `(batch,)` beside `(batch, time)`."""
     return weight.reshape(*weight.shape, *[1] * (values.ndim - weight.ndim)) if weight.ndim else weight

@@ -7,7 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from lamina.core import dtypes
-from lamina.losses.weighting import align, as_array
+from lamina.losses.weighting import align, as_array, check_same_shape
 from lamina.metrics.reduction import MeanOf
 
 
@@ -31,13 +31,15 @@ def binary_accuracy(y_true: Any, y_pred: Any, threshold: float = 0.5) -> Any:
 
 def categorical_accuracy(y_true: Any, y_pred: Any) -> Any:
     """1 where `argmax(y_true) = argmax(y_pred)` over the last axis, else 0."""
-    return _ones_where(jnp.argmax(as_array(y_true), -1) == jnp.argmax(as_array(y_pred), -1))
+    y_true, y_pred = _one_hot("categorical_accuracy", y_true, y_pred)
+    return _ones_where(jnp.argmax(y_true, -1) == jnp.argmax(y_pred, -1))
 
 
 def sparse_categorical_accuracy(y_true: Any, y_pred: Any) -> Any:
     """1 where `y_true = argmax(y_pred)` over the last axis, else 0; `y_true` holds integer classes."""
     y_pred = as_array(y_pred)
-    matches = _ones_where(_class_indices(y_true, y_pred) == jnp.argmax(y_pred, -1))
+    classes = _class_indices("sparse_categorical_accuracy", y_true, y_pred)
+    matches = _ones_where(classes == jnp.argmax(y_pred, -1))
     return matches[..., 0] if matches.ndim > 1 and matches.shape[-1] == 1 else matches
 
 
@@ -48,7 +50,8 @@ def top_k_categorical_accuracy(y_true: Any, y_pred: Any, k: int = 5) -> Any:
         y_true, y_pred: one-hot targets and predictions `(batch, ..., classes)`.
         k: how many count.
     """
-    return _in_top_k(jnp.argmax(as_array(y_true), -1), as_array(y_pred), k)
+    y_true, y_pred = _one_hot("top_k_categorical_accuracy", y_true, y_pred)
+    return _in_top_k(jnp.argmax(y_true, -1), y_pred, k)
 
 
 def sparse_top_k_categorical_accuracy(y_true: Any, y_pred: Any, k: int = 5, from_sorted_ids: bool = False) -> Any:
@@ -61,7 +64,7 @@ def sparse_top_k_categorical_accuracy(y_true: Any, y_pred: Any, k: int = 5, from
         from_sorted_ids: `y_pred` holds classes.
     """
     y_true, y_pred = as_array(y_true), as_array(y_pred)
-    classes = _class_indices(y_true, y_pred)
+    classes = _class_indices("sparse_top_k_categorical_accuracy", y_true, y_pred)
     if from_sorted_ids:
         matches = _ones_where(jnp.any(classes[..., None] == y_pred[..., :k], -1))
     else:
@@ -73,10 +76,20 @@ def _ones_where(condition: Any) -> Any:
     return condition.astype(dtypes.floatx())
 
 
-def _class_indices(y_true: Any, y_pred: Any) -> Any:
+def _one_hot(who: str, y_true: Any, y_pred: Any) -> tuple[Any, Any]:
+    y_true, y_pred = as_array(y_true), as_array(y_pred)
+    check_same_shape(who, y_true, y_pred, f"; for integer classes use sparse_{who}")
+    return y_true, y_pred
+
+
+def _class_indices(who: str, y_true: Any, y_pred: Any) -> Any:
     """Classes without the axis of size 1 that stands where the predictions have one for each class."""
     y_true = as_array(y_true)
-    return y_true[..., 0] if y_true.ndim == y_pred.ndim and y_true.shape[-1] == 1 else y_true
+    classes = y_true[..., 0] if y_true.ndim == y_pred.ndim and y_true.shape[-1] == 1 else y_true
+    if classes.shape != y_pred.shape[:-1]:
+        rule = f"y_true must hold integer classes of shape {y_pred.shape[:-1]}"
+        raise ValueError(f"{who}: {rule}, got shape {y_true.shape}; for one-hot targets use {who[7:]}.")
+    return classes
 
 
 def _in_top_k(classes: Any, y_pred: Any, k: int) -> Any:

@@ -82,7 +82,7 @@ class AUC(ConfusionMetric):
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         if self.from_logits:
             y_pred = jax.nn.sigmoid(as_array(y_pred))
-        y_true, y_pred, weight = aligned(y_true, y_pred, sample_weight)
+        y_true, y_pred, weight = aligned(self._who, y_true, y_pred, sample_weight)
         weight = jnp.broadcast_to(weight, y_pred.shape)
         if not self.multi_label:
             if self.label_weights is not None:

@@ -11,7 +11,7 @@ from jax.core import Tracer
 from lamina import losses
 from lamina.core import dtypes
 from lamina.losses.functions import normalized, on_arrays
-from lamina.losses.weighting import align, as_array
+from lamina.losses.weighting import align, as_array, beside, check_same_shape
 from lamina.metrics.metric import Metric
 from lamina.metrics.reduction import Mean, MeanOf
 
@@ -120,6 +120,9 @@ class R2Score(Metric):
 
     Shapes:
         y_true, y_pred: `(batch, outputs)`; sample_weight: `(batch,)`; result: `()`, `(outputs,)` with `None`.
+
+    Raises:
+        ValueError: for arguments out of these ranges, and for targets and predictions of other shapes.
     """
 
     _direction = "up"
@@ -154,8 +157,9 @@ class R2Score(Metric):
         y_true, y_pred = align(as_array(y_true, self.dtype), as_array(y_pred, self.dtype))
         if not self._built:
             self._build(y_pred.shape)
-        weight = as_array(1 if sample_weight is None else sample_weight, self.dtype)
-        weight = jnp.broadcast_to(weight[:, None] if weight.ndim == 1 else weight, y_true.shape)
+        check_same_shape(self._who, y_true, y_pred)
+        weight = beside(as_array(1 if sample_weight is None else sample_weight, self.dtype), y_true)
+        weight = jnp.broadcast_to(weight, y_true.shape)
         self.sum.assign_add(jnp.sum(y_true * weight, 0))
         self.squared_sum.assign_add(jnp.sum(jnp.square(y_true) * weight, 0))
         self.total_mse.assign_add(jnp.sum(jnp.square(y_true - y_pred) * weight, 0))

@@ -57,7 +57,7 @@ class SeedGenerator(Configurable):
         old = key if isinstance(key, Tracer) else np.asarray(key)  # NumPy compiles nothing
         one = np.array([0, 1], np.uint32)
         new = old + one if ordered else (old + np.uint32(1)) * np.uint32(5387) % np.uint32(933199)
-        self.state.assign(send(new))
+        self.state.assign(jax.device_put(new))
         return key
 
 
