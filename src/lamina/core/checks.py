@@ -22,6 +22,11 @@ def integer(who: str, name: str, value: Any, least: int = 1) -> int:
     return int(value)
 
 
+def some(items: list[str], most: int = 6) -> str:
+    """The items of a list in words, at most so many of them."""
+    return ", ".join([*items[:most], *([f"... and {len(items) - most} more"] if len(items) > most else [])])
+
+
 def number(who: str, name: str, value: Any, low: float | None = None, high: float | None = None) -> Any:
     """`value`, a number from `low` to `high`."""
     valid = isinstance(value, Real) and not isinstance(value, bool)
