@@ -2,6 +2,7 @@
 
 from typing import Any as _Any
 
+from lamina import losses as _losses
 from lamina.core import configurable as _configurable
 from lamina.losses.functions import (
     binary_crossentropy,
@@ -111,6 +112,12 @@ _ACCURACIES = {
 
 
 get, serialize, deserialize = _configurable.namespace_functions("metrics", "metric", Metric, aliases=_ALIASES)
+
+
+def direction_of(name: str) -> str | None:
+    """Which results are better of the metric or loss of this name: `"max"`, `"min"`, or `None` if there is none."""
+    metric = globals().get(_ALIASES.get(name.replace("_", "").lower(), ""))
+    return getattr(metric, "direction", None) or ("min" if name in _losses.__all__ else None)
 
 
 def resolve_accuracy(y_true: _Any, y_pred: _Any) -> type[MeanMetricWrapper]:

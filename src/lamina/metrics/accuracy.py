@@ -101,7 +101,7 @@ def _in_top_k(classes: Any, y_pred: Any, k: int) -> Any:
 class _Accuracy(MeanOf):
     """A share of right predictions."""
 
-    _direction = "up"
+    direction = "max"
 
 
 class Accuracy(_Accuracy, fn=accuracy): ...

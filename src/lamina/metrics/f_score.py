@@ -30,7 +30,7 @@ class FBetaScore(Metric):
         ValueError: for arguments out of these ranges, and for targets and predictions of other shapes.
     """
 
-    _direction = "up"
+    direction = "max"
     _counts = ("true_positives", "false_positives", "false_negatives", "intermediate_weights")
 
     def __init__(

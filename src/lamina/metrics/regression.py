@@ -28,7 +28,7 @@ class RootMeanSquaredError(Mean):
         name, dtype: see `Metric`.
     """
 
-    _direction = "down"
+    direction = "min"
 
     def __init__(self, name: Text = "root_mean_squared_error", dtype: Any = None):
         super().__init__(name, dtype)
@@ -98,16 +98,16 @@ def concordance_correlation(y_true: Any, y_pred: Any, axis: int = -1) -> Any:
 
 
 class CosineSimilarity(MeanOf, fn=cosine_similarity):
-    _direction = "up"
+    direction = "max"
     _omit_none = frozenset({"axis"})
 
 
 class PearsonCorrelation(MeanOf, fn=pearson_correlation):
-    _direction = "up"
+    direction = "max"
 
 
 class ConcordanceCorrelation(MeanOf, fn=concordance_correlation):
-    _direction = "up"
+    direction = "max"
 
 
 class R2Score(Metric):
@@ -125,7 +125,7 @@ class R2Score(Metric):
         ValueError: for arguments out of these ranges, and for targets and predictions of other shapes.
     """
 
-    _direction = "up"
+    direction = "max"
 
     def __init__(
         self,

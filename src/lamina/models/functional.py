@@ -15,7 +15,7 @@ from lamina.core.checks import shorten, some
 from lamina.core.symbolic import KerasTensor, Node, Operation, calls_of, node_of
 from lamina.data.arrays import are_rows
 from lamina.layer import Layer
-from lamina.layers.core import InputLayer
+from lamina.layers.core import Input, InputLayer
 
 
 class Function(Operation):
@@ -41,6 +41,11 @@ class Function(Operation):
         self.inputs: list[KerasTensor] = flat
         self.outputs: list[KerasTensor] = tree.flatten(outputs)
         self.nodes, self.operations = _sorted_graph(self.name, self.inputs, self.outputs)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        for node in self.nodes:
+            node.attach()
 
     @property
     def layers(self) -> list[Layer]:
@@ -158,6 +163,12 @@ def graph_of(model: Any) -> Any:
     Not an attribute: a program's model may keep its data in a `graph`.
     """
     return getattr(model, "_function", None)
+
+
+def input_like(tensor: KerasTensor) -> Any:
+    """A new input of the shape, dtype and name of a symbolic tensor, optional if that one is."""
+    optional = getattr(tensor.origin and tensor.origin[0], "optional", False)
+    return Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=tensor.name, optional=optional)
 
 
 def _saved_call(operation: Operation, node: Node, saved: Callable) -> dict[str, Any]:
