@@ -92,6 +92,9 @@ class MinMaxNorm(_Norm):
         max_value: the largest norm.
         rate: how much of the way to the bounds one step goes, from 0 to 1.
         axis: the axis or axes that the norm is taken over: those of the inputs of a unit.
+
+    Raises:
+        ValueError: unless `0 <= min_value <= max_value` and `0 <= rate <= 1`.
     """
 
     def __init__(

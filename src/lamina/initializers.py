@@ -43,6 +43,9 @@ class Constant(Initializer):
 
     Args:
         value: a number, or an array that broadcasts to the shapes asked for.
+
+    Raises:
+        ValueError: for what is not numbers.
     """
 
     def __init__(self, value: Any = 0.0):
@@ -182,6 +185,9 @@ class VarianceScaling(RandomInitializer):
         seed: an integer, a `SeedGenerator` or `None`.
         input_axes, output_axes: axes of the shape whose sizes, multiplied, are the numbers of inputs and
             outputs; if not both given, the last two axes, with all axes before them as a receptive field.
+
+    Raises:
+        ValueError: for a scale that is not positive, and for a mode or distribution that is not known.
     """
 
     def __init__(

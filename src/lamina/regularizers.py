@@ -83,6 +83,9 @@ class OrthogonalRegularizer(Regularizer):
     Args:
         factor: the factor.
         mode: `"rows"` or `"columns"`.
+
+    Raises:
+        ValueError: for a negative factor, another mode, and when called with what is no matrix.
     """
 
     def __init__(self, factor: float = 0.01, mode: str = "rows"):

@@ -37,6 +37,9 @@ class AUC(ConfusionMetric):
     Shapes:
         y_true, y_pred: `(batch, ...)`, `(batch, labels)` with `multi_label`; sample_weight: `(batch,)`;
         result: `()`.
+
+    Raises:
+        ValueError: for arguments out of these ranges, and for targets and predictions of other shapes.
     """
 
     direction = "max"

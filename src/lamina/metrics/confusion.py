@@ -39,6 +39,9 @@ class ConfusionMetric(Metric):
 
     Shapes:
         y_true, y_pred: `(batch, ...)`, all entries counted alike; sample_weight: `(batch,)` or like y_pred.
+
+    Raises:
+        ValueError: for targets and predictions of other shapes.
     """
 
     _kept: Mapping[str, str] = {cell: cell for cell in CELLS}  # variable -> what it counts

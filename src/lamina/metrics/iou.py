@@ -28,7 +28,11 @@ class IoU(Metric):
         axis: the axis of the classes, where there is one.
 
     Shapes:
-        y_true, y_pred: `(batch, ...)`, with `axis` where there are scores; sample_weight: `(batch, ...)`.
+        y_true, y_pred: `(batch, ...)`, with `axis` where there are scores; sample_weight: `(batch,)` or
+        `(batch, ...)`.
+
+    Raises:
+        ValueError: for `target_class_ids` out of range, and for targets of more or fewer places than predictions.
     """
 
     direction = "max"
