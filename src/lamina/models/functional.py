@@ -11,7 +11,9 @@ import numpy as np
 from jax import tree_util
 
 from lamina.core import configurable, masking, scope, tree
+from lamina.core.checks import shorten, some
 from lamina.core.symbolic import KerasTensor, Node, Operation, calls_of, node_of
+from lamina.data.arrays import are_rows
 from lamina.layer import Layer
 from lamina.layer.signature import ADD_BATCH_AXIS
 from lamina.layers.core import Input, InputLayer
@@ -75,15 +77,16 @@ class Function(Operation):
             missing = [key for key in keys if key not in inputs]
             if missing:
                 raise ValueError(
-                    f"{self._who()}: the inputs must have the keys {keys}, got {sorted(inputs)}; "
+                    f"{self._who()}: the inputs must have the keys {shorten(keys)}, got {shorten(sorted(inputs))}; "
                     f"{missing[0]!r} is missing."
                 )
             arrays = [x for key in keys for x in tree.flatten(inputs[key])]
         else:
             arrays = tree.flatten(inputs)
         if len(arrays) != len(self.inputs):
+            hint = "; np.stack makes one array of a list of rows" if are_rows(inputs) else ""
             raise ValueError(
-                f"{self._who()}: must get {len(self.inputs)} inputs ({', '.join(names)}), got {len(arrays)}."
+                f"{self._who()}: must get {len(self.inputs)} inputs ({some(names)}), got {len(arrays)}{hint}."
             )
         return [self._fitted(t, x) for t, x in zip(self.inputs, arrays)]
 
