@@ -16,8 +16,8 @@ import sys
 import tempfile
 import warnings
 import zipfile
-from collections.abc import Collection, Mapping
-from contextlib import ExitStack
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -26,21 +26,24 @@ import jax.numpy as jnp
 import numpy as np
 
 from lamina.core import configurable, dtypes, registry, scope
+from lamina.core.budget import CALL, MEBIBYTE, Budget, CorruptFileError, UnsafeFileError, blamed_on
 from lamina.core.files import atomic_write
 from lamina.core.later import Later
 from lamina.core.variable import Variable
-from lamina.saving import weights
+from lamina.saving import hdf5, sharded, weights
 from lamina.saving.contents import (
     ASSETS,
     CONFIG,
     IN_MEMORY,
     METADATA,
+    MOST_JSON,
     WEIGHTS,
     MissingFileError,
     opened_parts,
     opened_weights,
     parsed,
-    stored_weights,
+    plain_size,
+    size_of,
     unzipped,
 )
 
@@ -48,7 +51,6 @@ if TYPE_CHECKING:
     import h5py
 else:
     h5py = Later("h5py")
-from lamina.saving.hdf5 import MEBIBYTE
 
 KERAS_VERSION = "3.15.1"  # whose format this is
 
@@ -118,10 +120,13 @@ def _write_folder(model: Any, folder: Path, skip: Collection[Any]) -> None:
 def _described(model: Any) -> dict[str, str]:
     """The two texts of an archive by name."""
     now = datetime.datetime.now().strftime("%Y-%m-%d@%H:%M:%S")
-    return {
-        METADATA: json.dumps({"keras_version": KERAS_VERSION, "date_saved": now}),
-        CONFIG: json.dumps(configurable.serialize_model(model)),
-    }
+    config = json.dumps(configurable.serialize_model(model))
+    if len(config) > MOST_JSON:  # which is refused when it is read
+        raise ValueError(
+            f"save_model: the configuration must have at most {MOST_JSON:,} characters, got {len(config):,}; "
+            "keep large constants in weights of a layer."
+        )
+    return {METADATA: json.dumps({"keras_version": KERAS_VERSION, "date_saved": now}), CONFIG: config}
 
 
 def _write_hdf5(model: Any, target: Any, skip: Collection[Any]) -> None:
@@ -180,24 +185,29 @@ def read_archive(file: BinaryIO, custom_objects: Any = None, compile: bool = Tru
 
 
 def _read_model(files: Mapping[str, Any], path: str, custom_objects: Any, compile: bool) -> Any:
-    config = parsed(files, CONFIG, path)
-    if not compile:
-        config.pop("compile_config", None)
     with opened_weights(files, path) as arrays:
-        file = Loading(path, sum(array.nbytes for array in arrays.values()))
-        try:
-            with registry.custom_objects(custom_objects):
-                _check_names(config)
-                with configurable.sharing({}), scope.loading(file):
-                    model = configurable.deserialize(config)
-        except Exception as error:
-            kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
-            raise ValueError(f'load_model: "{path}", {CONFIG}: {kind}{error}') from error
-        if not hasattr(model, "load_own_variables"):
-            raise ValueError(f'load_model: "{path}", {CONFIG}: must describe a model, got {type(model).__name__}.')
-        weights.load(model, arrays, path, fresh=True)
+        file = Loading(size_of(files) + sum(array.nbytes for array in arrays.values()))
+        config = parsed(files, CONFIG, path, file)
+        if not compile:
+            config.pop("compile_config", None)
+        model = made_of(config, file, f'"{path}", {CONFIG}', custom_objects)
+        with blamed_on(f'"{path}", {WEIGHTS}'):
+            weights.load(model, arrays, path, fresh=True)
     file.draw_initial_values()
-    _read_assets(model, files)
+    with blamed_on(f'"{path}", {ASSETS}'):
+        _read_assets(model, files)
+    return model
+
+
+def made_of(config: dict[str, Any], file: Loading, place: str, custom_objects: Any) -> Any:
+    """The model that the configuration in a file describes, its variables zeros that the budget of the file allows."""
+    with blamed_on(place, "save it again, or make the model in your program and call load_weights"):
+        with registry.custom_objects(custom_objects):
+            _check_names(config)
+            with configurable.sharing({}), scope.loading(file):
+                model = configurable.deserialize(config)
+        if not hasattr(model, "load_own_variables") or not hasattr(model, "compile"):
+            raise CorruptFileError(f"must describe a model, got {type(model).__name__}; save a model.")
     return model
 
 
@@ -228,12 +238,12 @@ def unknown_names(config: Any) -> list[str]:
 def _check_names(config: dict[str, Any]) -> None:
     unknown = unknown_names(config)
     if "a lambda" in unknown:
-        raise ValueError(
+        raise UnsafeFileError(
             "it holds a lambda as code, and code from files is never run, whatever safe_mode says; save the model with "
             "a function (def) that is decorated with @lamina.saving.register_keras_serializable()."
         )
     if unknown:
-        raise ValueError(
+        raise UnsafeFileError(
             f"it names {', '.join(unknown)}, which must be public names of lamina or registered ones; pass "
             "custom_objects={name: class} or decorate them with "
             "@lamina.saving.register_keras_serializable()."
@@ -274,18 +284,15 @@ def _read_assets(model: Any, files: Mapping[str, Any]) -> None:
                 part.load_assets(os.path.join(folder, path))
 
 
-class Loading:
+class Loading(Budget):
     """While a model is made from a file, its variables must fit what the file holds, and get no initial values yet.
 
     Args:
-        path: the file.
-        size: the bytes of its arrays.
+        size: the bytes of the file, unpacked.
     """
 
-    def __init__(self, path: str, size: int):
-        self._path = path
-        # An optimizer that was not used yet makes its slots only now: up to five for each weight.
-        self._left = 8 * size + 64 * MEBIBYTE
+    def __init__(self, size: int):
+        super().__init__(size)
         self._waiting: list[tuple[Variable, Any, Any]] = []
 
     def admit(self, variable: Variable, initializer: Any, shape: Any, dtype: Any) -> Any:
@@ -303,12 +310,7 @@ class Loading:
         return initializer
 
     def _take(self, variable: Variable, shape: tuple[int, ...], size: int) -> None:
-        if size > self._left:
-            raise ValueError(
-                f'Variable "{variable.path}": a variable of shape {tuple(shape)} takes {size:,} bytes, more than the '
-                f"arrays in the file account for."
-            )
-        self._left -= size
+        self.spend(f'Variable "{variable.path}": a variable of shape {tuple(shape)}', size, CALL)
 
     def draw_initial_values(self) -> None:
         """Give the variables that the file has no array for the values that they start with, such as new seeds."""
@@ -348,36 +350,10 @@ def save_weights(
     if not _may_write("save_weights", path, overwrite):
         return
     if max_shard_size is not None:
-        _write_shards(model, Path(path), max_shard_size * 2**30, skip)
+        sharded.write_shards(model, path, max_shard_size * 2**30, skip)
         return
     with atomic_write(path) as temporary:
         _write_hdf5(model, temporary, skip)
-
-
-def _write_shards(model: Any, path: Path, limit: float, skip: Collection[Any]) -> None:
-    """The files are renamed when all of them are whole. A mark tells files of one writing from those of another."""
-    mark = os.urandom(8).hex()
-    base = path.name.removesuffix(".weights.json")
-
-    def name(number: int) -> str:
-        return f"{base}_{number:05}.weights.h5"
-
-    with ExitStack() as stack:
-
-        def open_file(number: int) -> h5py.File:
-            file = h5py.File(stack.enter_context(atomic_write(path.with_name(name(number)))), "w")
-            file.attrs["written"] = mark
-            return file
-
-        index = stack.enter_context(atomic_write(path))
-        sink = weights.Sink(open_file, limit)
-        try:
-            weights.save(model, sink, skip)
-        finally:
-            sink.close()
-        places = {f"/{group}": [name(number) for number in numbers] for group, numbers in sink.places.items()}
-        described = {"metadata": {"total_size": sink.total, "written": mark}, "weight_map": places}
-        index.write_text(json.dumps(described, indent=4), encoding="utf-8")
 
 
 def load_weights(model: Any, filepath: Any, skip_mismatch: bool = False, **kwargs: Any) -> None:
@@ -397,3 +373,21 @@ def load_weights(model: Any, filepath: Any, skip_mismatch: bool = False, **kwarg
     path = os.fspath(filepath)
     with stored_weights(path) as arrays:
         weights.load(model, arrays, path, skip_mismatch=skip_mismatch, skip=skip)
+
+
+@contextmanager
+def stored_weights(path: str) -> Iterator[dict[str, hdf5.Stored]]:
+    """The arrays in a file of weights of any kind."""
+    if not os.path.exists(path):
+        raise MissingFileError(f'load_weights: "{path}" must be there, and is not.')
+    if path.endswith(".weights.json"):
+        with sharded.opened_shards(Path(path)) as arrays:
+            yield arrays
+    elif path.endswith(".keras"):
+        with opened_parts(path) as files, opened_weights(files, path) as arrays:
+            yield arrays
+    elif path.endswith(".weights.h5"):
+        with hdf5.opened(path, path, plain_size(path)) as arrays:
+            yield arrays
+    else:
+        raise ValueError(f"load_weights: filepath must end in .weights.h5, .weights.json or .keras, got {path!r}.")

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lamina.core import op_names, scope
+from lamina.core.budget import Budget, blamed_on, printable
 from lamina.core.later import Later
 from lamina.saving import archive, contents
 
@@ -108,14 +109,15 @@ def inspect(path: Any) -> Inspection:
     """
     path = os.fspath(path)
     if not path.endswith(".keras") and not os.path.isdir(path):
-        with contents.stored_weights(path) as stored:
+        with archive.stored_weights(path) as stored:
             return Inspection(path, {}, None, *_described(stored))
     if not os.path.exists(path):
         raise contents.MissingFileError(f'inspect: "{path}" must be there, and is not.')
-    with contents.opened_parts(path) as files:
-        config = contents.parsed(files, contents.CONFIG, path)
-        metadata = contents.parsed(files, contents.METADATA, path) if contents.METADATA in files else {}
-        with contents.opened_weights(files, path) as stored:
+    with contents.opened_parts(path) as files, contents.opened_weights(files, path) as stored:
+        budget = Budget(contents.size_of(files))
+        config = contents.parsed(files, contents.CONFIG, path, budget)
+        metadata = contents.parsed(files, contents.METADATA, path, budget) if contents.METADATA in files else {}
+        with blamed_on(f'"{path}", {contents.CONFIG}'):
             return Inspection(path, metadata, config, *_described(stored))
 
 
