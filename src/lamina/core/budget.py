@@ -1,11 +1,12 @@
 """What reading one file may cost, and the two errors that refuse a file.
 
-Whatever allocates or loops on behalf of a file says so first: `spend("Dense", nbytes=..., work=...)`. Outside of
+Whatever allocates or loops on behalf of a file says so first: `spend("Dense: a kernel", (3, 4), nbytes=4)`. Outside of
 reading a file that costs nothing.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -88,8 +89,15 @@ class Budget:
         self._work -= work
 
 
-def spend(who: Any, nbytes: int = 0, work: int = 0) -> None:
-    """Charge the file that is being read, if there is one, for what is about to be allocated or gone through."""
+def spend(who: str, count: Any = 1, nbytes: int = 0, work: int = 0) -> None:
+    """Charge the file that is being read, if there is one, for what is about to be allocated or gone through.
+
+    Args:
+        who: what asks.
+        count: how many there are of it, or the shape that they have.
+        nbytes, work: what each of them takes.
+    """
     file = scope.loading.get()
     if file is not None:
-        file.spend(str(who), int(nbytes), int(work))
+        total = math.prod(map(int, count)) if isinstance(count, (tuple, list)) else int(count)
+        file.spend(f"{who} of {count}", max(total, 0) * nbytes, max(total, 0) * work)

@@ -9,6 +9,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from lamina.core import dtypes
+from lamina.core.budget import spend
 from lamina.losses.loss import as_array
 from lamina.metrics.metric import Metric
 
@@ -116,6 +117,7 @@ class MeanIoU(IoU):
         sparse_y_pred: bool = True,
         axis: int = -1,
     ):
+        spend("MeanIoU: a list", num_classes, nbytes=40, work=1)
         targets = range(num_classes)
         super().__init__(num_classes, targets, name, dtype, ignore_class, sparse_y_true, sparse_y_pred, axis)
 
