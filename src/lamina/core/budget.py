@@ -28,7 +28,7 @@ class FileError(ValueError):
     """
 
     def __init__(self, rule: str, place: str = ""):
-        self.rule, self.place = printable(rule), printable(place)
+        self.rule, self.place = printable(" ".join(rule.split())), printable(place)
         super().__init__(self.rule, self.place)
 
     def __str__(self) -> str:
@@ -47,7 +47,7 @@ def printable(text: str) -> str:
     """`text` for a terminal: what would steer it is spelt out, and the rest of very long ones is left out."""
     if len(text) > _LONGEST_MESSAGE:
         text = f"{text[:_LONGEST_MESSAGE]} [...]"
-    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 @contextmanager
@@ -75,7 +75,7 @@ class Budget:
 
     def __init__(self, size: int):
         # A model needs its weights once, and an optimizer that was not used yet makes up to five slots for each.
-        self._bytes, self._work = 64 * MEBIBYTE + 8 * size, 20_000_000 + 10 * size
+        self._bytes, self._work = 64 * MEBIBYTE + 8 * size, 5_000_000 + 10 * size
 
     def spend(self, who: str, nbytes: int = 0, work: int = 0) -> None:
         """Take off what `who` needs; an error if that is more than is left."""

@@ -14,6 +14,7 @@ import numpy as np
 from jax import lax
 
 from lamina.core import dtypes
+from lamina.core.budget import CALL, spend
 from lamina.core.symbolic import KerasTensor, op
 from lamina.core.variable import Variable
 from lamina.ops.binding import dtype_name, operand
@@ -114,7 +115,10 @@ def scatter_update(inputs: Any, indices: Any, updates: Any, reduction: str | Non
 def unstack(x: Any, num: int | None = None, axis: int = 0) -> list[Any]:
     """The parts of `x` along an axis, without that axis."""
     x = jnp.asarray(x)
-    return [lax.index_in_dim(x, i, axis, keepdims=False) for i in range(x.shape[axis] if num is None else num)]
+    count = x.shape[axis] if num is None else num
+    if isinstance(count, int):
+        spend("unstack: a list of parts", count, work=CALL)
+    return [lax.index_in_dim(x, i, axis, keepdims=False) for i in range(count)]
 
 
 @op(elementwise=True)

@@ -10,6 +10,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from lamina.core import dtypes
+from lamina.core.budget import CALL, spend
 from lamina.core.symbolic import KerasTensor, op
 from lamina.ops.binding import (
     accumulation,
@@ -18,6 +19,7 @@ from lamina.ops.binding import (
     bitwise,
     dtype_name,
     operand,
+    parts,
     product,
     quantiles,
     reduction,
@@ -225,7 +227,7 @@ def array(x: Any, dtype: Any = None) -> Any:
 @op
 def array_split(x: Any, indices_or_sections: Any, axis: int = 0) -> list[Any]:
     """Parts of `x` along an axis; their sizes may differ by one."""
-    return jnp.array_split(operand(x), axes(indices_or_sections), axis=axis)
+    return jnp.array_split(operand(x), parts(indices_or_sections), axis=axis)
 
 
 @op
@@ -311,6 +313,7 @@ def diagonal(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
 @op
 def diff(a: Any, n: int = 1, axis: int = -1) -> Any:
     """The `n`-th differences along an axis."""
+    spend("diff: a number of rounds", n, work=CALL)
     return jnp.diff(operand(a), n=n, axis=axis)
 
 
@@ -610,7 +613,7 @@ def sort(x: Any, axis: int | None = -1) -> Any:
 @op
 def split(x: Any, indices_or_sections: Any, axis: int = 0) -> list[Any]:
     """Parts of `x` along an axis: so many equal ones, or cut at the given places."""
-    return jnp.split(operand(x), axes(indices_or_sections), axis=axis)
+    return jnp.split(operand(x), parts(indices_or_sections), axis=axis)
 
 
 @op
