@@ -29,6 +29,13 @@ def parts(indices_or_sections: Any) -> Any:
     return axes(indices_or_sections)
 
 
+def items(xs: Any) -> list[Any]:
+    """The arrays in a list, or those that lie along the first axis of an array."""
+    if not isinstance(xs, (list, tuple)):
+        spend("An array, taken apart along an axis", xs.shape[0], work=CALL)
+    return [jnp.asarray(x) for x in xs]
+
+
 def dtype_name(dtype: Any) -> str | None:
     """The name of a dtype in any notation; `None` stays."""
     return None if dtype is None else dtypes.standardize_dtype(dtype)
@@ -128,7 +135,7 @@ def stacking(fn: Callable, name: str | None = None) -> Any:
     """`fn(xs)`: arrays put together along the function's own axis."""
 
     def call(xs: Any) -> Any:
-        return fn([jnp.asarray(x) for x in xs])
+        return fn(items(xs))
 
     return op(_named(call, fn, name))
 

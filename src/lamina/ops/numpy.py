@@ -18,6 +18,7 @@ from lamina.ops.binding import (
     binary,
     bitwise,
     dtype_name,
+    items,
     operand,
     parts,
     product,
@@ -265,7 +266,7 @@ def clip(x: Any, x_min: Any, x_max: Any) -> Any:
 @op
 def concatenate(xs: Sequence[Any], axis: int = 0) -> Any:
     """Arrays joined along an axis that they have."""
-    return jnp.concatenate([jnp.asarray(x) for x in xs], axis=axis)
+    return jnp.concatenate(items(xs), axis=axis)
 
 
 @op
@@ -480,7 +481,7 @@ def matmul(x1: Any, x2: Any) -> Any:
 @op
 def meshgrid(*x: Any, indexing: str = "xy") -> list[Any]:
     """The coordinates of all points of a grid."""
-    return jnp.meshgrid(*(jnp.asarray(a) for a in x), indexing=indexing)
+    return jnp.meshgrid(*items(x), indexing=indexing)
 
 
 @op
@@ -625,7 +626,7 @@ def squeeze(x: Any, axis: Any = None) -> Any:
 @op
 def stack(x: Sequence[Any], axis: int = 0) -> Any:
     """Arrays of one shape along a new axis."""
-    return jnp.stack([jnp.asarray(a) for a in x], axis=axis)
+    return jnp.stack(items(x), axis=axis)
 
 
 @op

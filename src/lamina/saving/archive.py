@@ -193,7 +193,8 @@ def _read_model(files: Mapping[str, Any], path: str, custom_objects: Any, compil
         model = made_of(config, file, f'"{path}", {CONFIG}', custom_objects)
         with blamed_on(f'"{path}", {WEIGHTS}'):
             weights.load(model, arrays, path, fresh=True)
-    file.draw_initial_values()
+    with blamed_on(f'"{path}", {CONFIG}'):
+        file.draw_initial_values()
     with blamed_on(f'"{path}", {ASSETS}'):
         _read_assets(model, files)
     return model
