@@ -1,6 +1,5 @@
 """Files that are damaged, or made to do harm: a clear error, nothing run, nothing allocated, nothing changed."""
 
-import json
 import os
 import subprocess
 import sys

@@ -82,9 +82,9 @@ def test_unbuilt_model(tmp_path, path):
 def test_names_of_files(tmp_path):
     with pytest.raises(ValueError, match=r"must end in \.weights\.h5"):
         make().save_weights(tmp_path / "m.h5")
-    (tmp_path / "m.h5").write_bytes(b"")
+    (tmp_path / "m.npz").write_bytes(b"")
     with pytest.raises(ValueError, match=r"must end in \.weights\.h5, \.weights\.json or \.keras"):
-        make().load_weights(tmp_path / "m.h5")
+        make().load_weights(tmp_path / "m.npz")
     with pytest.raises(FileNotFoundError, match="must be there"):
         make().load_weights(tmp_path / "m.weights.h5")
     with pytest.raises(ValueError, match="got by_name"):

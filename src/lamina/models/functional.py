@@ -279,7 +279,9 @@ def function_from_config(config: dict[str, Any], custom_objects: Any = None) -> 
     for place in _in_order(calls, made):
         args, kwargs = _restored(calls[place], tensor, custom_objects)
         if not any_symbolic((args, kwargs)):  # opening a file computes nothing
-            raise UnsafeFileError(f'{who}: calls must take an output of another layer, and one of "{place[0]}" does not.')
+            raise UnsafeFileError(
+                f'{who}: calls must take an output of another layer, and one of "{place[0]}" does not.'
+            )
         made[place] = tree_util.tree_leaves(_call_saved(operations[place[0]], args, kwargs, calls[place]))
     if not made.keys() >= calls.keys():
         odd = ", ".join(sorted({name for name, _ in calls.keys() - made.keys()}))

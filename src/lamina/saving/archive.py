@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import datetime
 import json
-import math
 import os
 import shutil
 import sys
@@ -21,16 +20,11 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-
-from lamina.core import configurable, dtypes, registry, scope
-from lamina.core.budget import CALL, MEBIBYTE, Budget, CorruptFileError, UnsafeFileError, blamed_on
+from lamina.core import configurable, registry
+from lamina.core.budget import MEBIBYTE, blamed_on
 from lamina.core.files import atomic_write
 from lamina.core.later import Later
-from lamina.core.variable import Variable
-from lamina.saving import hdf5, sharded, weights
+from lamina.saving import hdf5, legacy, sharded, weights
 from lamina.saving.contents import (
     ASSETS,
     CONFIG,
@@ -46,6 +40,7 @@ from lamina.saving.contents import (
     size_of,
     unzipped,
 )
+from lamina.saving.loading import Loading, made_of
 
 if TYPE_CHECKING:
     import h5py
@@ -169,9 +164,11 @@ def load_model(filepath: Any, custom_objects: Any = None, compile: bool = True, 
     path = os.fspath(filepath)
     if not os.path.exists(path):
         raise MissingFileError(f'load_model: "{path}" must be there, and is not.')
+    if path.endswith(legacy.ENDINGS) and not path.endswith(".weights.h5"):
+        return legacy.load_model(path, custom_objects, compile)
     if not path.endswith(".keras") and not os.path.isfile(os.path.join(path, CONFIG)):
         raise ValueError(
-            "load_model: filepath must be a .keras file, or a folder that save_model wrote with zipped=False "
+            "load_model: filepath must be a .keras or .h5 file, or a folder that save_model wrote with zipped=False "
             f"(load_weights reads .weights.h5 into a model), got {path!r}."
         )
     with opened_parts(path) as files:
@@ -198,57 +195,6 @@ def _read_model(files: Mapping[str, Any], path: str, custom_objects: Any, compil
     with blamed_on(f'"{path}", {ASSETS}'):
         _read_assets(model, files)
     return model
-
-
-def made_of(config: dict[str, Any], file: Loading, place: str, custom_objects: Any) -> Any:
-    """The model that the configuration in a file describes, its variables zeros that the budget of the file allows."""
-    with blamed_on(place, "save it again, or make the model in your program and call load_weights"):
-        with registry.custom_objects(custom_objects):
-            _check_names(config)
-            with configurable.sharing({}), scope.loading(file):
-                model = configurable.deserialize(config)
-        if not hasattr(model, "load_own_variables") or not hasattr(model, "compile"):
-            raise CorruptFileError(f"must describe a model, got {type(model).__name__}; save a model.")
-    return model
-
-
-def unknown_names(config: Any) -> list[str]:
-    """What a configuration names and neither the library nor the program has, lambdas included."""
-    unknown: dict[str, None] = {}
-    waiting = [config]
-    while waiting:
-        form = waiting.pop()
-        if isinstance(form, dict) and isinstance(form.get("class_name"), str) and "config" in form:
-            name = form["class_name"]
-            if name.startswith("__"):
-                unknown |= {"a lambda": None} if name == "__lambda__" else {}
-                continue
-            found = configurable.resolve(form)
-            if found is None:
-                plain = form["config"] if name == "function" else name
-                module = str(form.get("module"))
-                public = f"{module}.{plain}" if module.startswith("keras.") else plain
-                unknown[str(form.get("registered_name") or public)] = None
-            if found is None or not getattr(found, "__module__", "").startswith("lamina."):
-                form = {key: form.get(key) for key in ("build_config", "compile_config")}  # the rest is its own affair
-        if isinstance(form, (dict, list)):
-            waiting.extend(reversed(list(form.values()) if isinstance(form, dict) else form))
-    return list(unknown)
-
-
-def _check_names(config: dict[str, Any]) -> None:
-    unknown = unknown_names(config)
-    if "a lambda" in unknown:
-        raise UnsafeFileError(
-            "it holds a lambda as code, and code from files is never run, whatever safe_mode says; save the model with "
-            "a function (def) that is decorated with @lamina.saving.register_keras_serializable()."
-        )
-    if unknown:
-        raise UnsafeFileError(
-            f"it names {', '.join(unknown)}, which must be public names of lamina or registered ones; pass "
-            "custom_objects={name: class} or decorate them with "
-            "@lamina.saving.register_keras_serializable()."
-        )
 
 
 def deserialize_keras_object(config: Any, custom_objects: Any = None, safe_mode: bool = True, **kwargs: Any) -> Any:
@@ -283,41 +229,6 @@ def _read_assets(model: Any, files: Mapping[str, Any]) -> None:
         for path, part in weights.parts(model):
             if hasattr(part, "load_assets") and os.path.isdir(os.path.join(folder, path)):
                 part.load_assets(os.path.join(folder, path))
-
-
-class Loading(Budget):
-    """While a model is made from a file, its variables must fit what the file holds, and get no initial values yet.
-
-    Args:
-        size: the bytes of the file, unpacked.
-    """
-
-    def __init__(self, size: int):
-        super().__init__(size)
-        self._waiting: list[tuple[Variable, Any, Any]] = []
-
-    def admit(self, variable: Variable, initializer: Any, shape: Any, dtype: Any) -> Any:
-        """Count the variable in; what is returned makes its first value, zeros unless it is an array."""
-        if callable(initializer) or isinstance(initializer, str):
-            sizes = tuple(shape or ())
-            if any(not isinstance(d, (int, np.integer)) or d < 0 for d in sizes):
-                return initializer  # which is an error of the variable
-            name = dtypes.standardize_dtype(dtype)
-            self._take(variable, sizes, math.prod(map(int, sizes)) * jnp.dtype(name).itemsize)
-            zeros = jax.device_put(np.zeros(sizes, jnp.dtype(name)))
-            self._waiting.append((variable, zeros, initializer))
-            return lambda *_, **__: zeros
-        self._take(variable, np.shape(initializer), int(getattr(initializer, "nbytes", 0)))
-        return initializer
-
-    def _take(self, variable: Variable, shape: tuple[int, ...], size: int) -> None:
-        self.spend(f'Variable "{variable.path}": a variable of shape {tuple(shape)}', size, CALL)
-
-    def draw_initial_values(self) -> None:
-        """Give the variables that the file has no array for the values that they start with, such as new seeds."""
-        for variable, zeros, initializer in self._waiting:
-            if variable._value is zeros:
-                variable._value = Variable(initializer, variable.shape, variable.dtype, name="initial")._value
 
 
 # Weights ---------------------------------------------------------------------------------------------------------
@@ -372,6 +283,9 @@ def load_weights(model: Any, filepath: Any, skip_mismatch: bool = False, **kwarg
     if not model.built:
         raise ValueError(f'load_weights: "{model.name}" must be built; call it on data or call build().')
     path = os.fspath(filepath)
+    old = path.endswith(legacy.ENDINGS) and os.path.exists(path)
+    if old and legacy.load_weights(model, path, skip_mismatch, skip):
+        return
     with stored_weights(path) as arrays:
         weights.load(model, arrays, path, skip_mismatch=skip_mismatch, skip=skip)
 

@@ -118,6 +118,25 @@ def text(item: Any, name: str, default: str | None = None) -> str | None:
     return value.decode("utf-8") if isinstance(value, bytes) else str(value)
 
 
+def texts(item: Any, name: str) -> list[str]:
+    """An attribute that is a list of strings; long ones are kept in parts, `name0`, `name1`, ..."""
+    names = [name] if name in item.attrs else []
+    while not names or names[-1] != name:
+        part = f"{name}{len(names)}"
+        if part not in item.attrs:
+            break
+        names.append(part)
+    found: list[str] = []
+    for each in names:
+        attribute = item.attrs.get_id(each)
+        empty = attribute.shape == (0,)  # of floats, as nobody said otherwise
+        if not empty and (h5py.check_string_dtype(attribute.dtype) is None or len(attribute.shape) != 1):
+            raise CorruptFileError(f"attribute {each!r} must be strings, got {attribute.dtype} of {attribute.shape}.")
+        values = [] if empty else item.attrs[each]
+        found += [value.decode("utf-8") if isinstance(value, bytes) else str(value) for value in values]
+    return found
+
+
 def _walk(file: Any, budget: Budget) -> Iterator[tuple[str, Any]]:
     """The groups and datasets, each reached by one plain link."""
     met = {_address(file)}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from lamina.core import op_names, scope
 from lamina.core.budget import Budget, blamed_on, printable
 from lamina.core.later import Later
-from lamina.saving import archive, contents
+from lamina.saving import archive, contents, loading
 
 if TYPE_CHECKING:
     import rich.console
@@ -55,7 +55,7 @@ class Inspection:
         self.keras_version = str(metadata.get("keras_version", ""))
         self.date_saved = str(metadata.get("date_saved", ""))
         self.class_name = None if config is None else str(config.get("class_name"))
-        self.unknown = [] if config is None else archive.unknown_names(config)
+        self.unknown = [] if config is None else loading.unknown_names(config)
         self.optimizer = _optimizer(config)
         self._nbytes, self._paths = nbytes, sorted(arrays)
         self.rows = list(_rows(self, config) if config is not None else _groups(self))

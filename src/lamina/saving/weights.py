@@ -296,7 +296,7 @@ def load(
                     raise _refusal(failure, file, fresh)
     surplus = [path for group in left.values() for path in (s.path for s in group.values()) if not _extra(path)]
     if surplus:
-        text = f'every array must have a variable in {_who(model)}, and {_some(surplus)} have none'
+        text = f"every array must have a variable in {_who(model)}, and {_some(surplus)} have none"
         if not skip_mismatch:
             raise _refusal(ValueError(f"{text}; skip_mismatch=True leaves them out."), file, fresh)
         warnings.warn(f'load_weights "{file}": {text}.', stacklevel=4)
