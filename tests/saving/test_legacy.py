@@ -214,3 +214,9 @@ def test_damage_is_refused(tmp_path, name):
     HARM[name](tmp_path / "m.h5")
     with pytest.raises((keras.saving.UnsafeFileError, keras.saving.CorruptFileError), match=r"m\.h5"):
         keras.models.load_model(tmp_path / "m.h5")
+
+
+def test_inspect(tmp_path):
+    write_model(tmp_path / "m.h5", STACK, STACK_WEIGHTS)
+    found = keras.saving.inspect(tmp_path / "m.h5")
+    assert [(row.name, row.nbytes) for row in found.rows] == [("model_weights/a/a", 60), ("model_weights/b/b", 16)]

@@ -293,8 +293,8 @@ def _in_order(calls: dict[Place, Any], made: dict[Place, Any]) -> Iterator[Place
     """The calls, each behind those that it takes outputs of, and behind the one before it of its layer."""
     missing: dict[Place, set[Place]] = {}
     awaited: dict[Place, list[Place]] = {}
-    for name, index in calls:
-        needed = {(h[0], h[1]) for h in _histories(calls[name, index])} | ({(name, index - 1)} if index else set())
+    for (name, index), call in calls.items():
+        needed = {(h[0], h[1]) for h in _histories(call)} | ({(name, index - 1)} if index else set())
         missing[name, index] = needed - made.keys()
         for each in missing[name, index]:
             awaited.setdefault(each, []).append((name, index))

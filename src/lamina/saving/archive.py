@@ -301,8 +301,8 @@ def stored_weights(path: str) -> Iterator[dict[str, hdf5.Stored]]:
     elif path.endswith(".keras"):
         with opened_parts(path) as files, opened_weights(files, path) as arrays:
             yield arrays
-    elif path.endswith(".weights.h5"):
+    elif path.endswith(legacy.ENDINGS):
         with hdf5.opened(path, path, plain_size(path)) as arrays:
             yield arrays
     else:
-        raise ValueError(f"load_weights: filepath must end in .weights.h5, .weights.json or .keras, got {path!r}.")
+        raise ValueError(f"load_weights: filepath must end in .weights.h5, .weights.json, .keras or .h5, got {path!r}.")

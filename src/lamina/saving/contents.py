@@ -52,9 +52,10 @@ def opened_parts(path: str) -> Iterator[dict[str, BinaryIO]]:
         names = [name for name in (METADATA, CONFIG, WEIGHTS) if os.path.lexists(os.path.join(path, name))]
         names += _asset_names(path)
         with ExitStack() as stack:
-            files = {name: opened_plain(os.path.join(path, *name.split("/")), follow=False) for name in names}
-            for file in files.values():
-                stack.enter_context(file)
+            files: dict[str, BinaryIO] = {}
+            for name in names:
+                inner = os.path.join(path, *name.split("/"))
+                files[name] = stack.enter_context(opened_plain(inner, follow=False))
             yield files
         return
     with opened_plain(path) as file, unzipped(file, path) as files:

@@ -175,7 +175,7 @@ def _layers(config: Mapping[str, Any]) -> list[dict[str, Any]] | None:
 
 def _groups(file: Inspection) -> Iterator[Row]:
     """The groups that hold arrays, where no architecture tells more."""
-    groups = {path.rpartition("/vars/")[0] if "/vars/" in path else "" for path in file.arrays}
-    for group in sorted(groups):
-        arrays = file.below(f"{group}/vars" if group else "vars")
-        yield Row(0, group or "(the model)", "", arrays, file.size(arrays))
+    for group in sorted({path.rpartition("/")[0] for path in file.arrays}):
+        arrays = file.below(group)
+        name = "(the model)" if group == "vars" else group.removesuffix("/vars")
+        yield Row(0, name, "", arrays, file.size(arrays))

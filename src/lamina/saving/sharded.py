@@ -96,7 +96,7 @@ def _read_index(path: Path) -> tuple[list[str], str | None]:
         raise UnsafeFileError(f"weight_map must name .h5 files in the same folder, got {wrong!r}.", place)
     if mark is not None and not isinstance(mark, str):
         raise CorruptFileError(f"metadata: written must be a string, got {mark!r}; save the files again.", place)
-    return sorted(set(names)), mark
+    return sorted({str(name) for name in names}), mark
 
 
 def _is_name(name: Any) -> bool:
