@@ -590,7 +590,7 @@ def searchsorted(sorted_sequence: Any, values: Any, side: str = "left") -> Any:
 @op
 def select(condlist: Sequence[Any], choicelist: Sequence[Any], default: Any = 0) -> Any:
     """At each place the choice of the first condition that holds there."""
-    return jnp.select(list(condlist), list(choicelist), default=default)
+    return jnp.select(items(condlist), items(choicelist), default=default)
 
 
 @op

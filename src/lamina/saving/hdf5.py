@@ -137,6 +137,10 @@ def texts(item: Any, name: str) -> list[str]:
     return found
 
 
+def _refused(rule: str) -> UnsafeFileError:
+    return UnsafeFileError(f"{rule}; no saved weights do that: get the file from whom you trust.")
+
+
 def _walk(file: Any, budget: Budget) -> Iterator[tuple[str, Any]]:
     """The groups and datasets, each reached by one plain link."""
     met = {_address(file)}
@@ -144,19 +148,19 @@ def _walk(file: Any, budget: Budget) -> Iterator[tuple[str, Any]]:
     while waiting:
         path, group, level = waiting.pop()
         if level > _MOST_LEVELS:
-            raise UnsafeFileError(f"groups must lie at most {_MOST_LEVELS} deep, got {path}.")
+            raise _refused(f"groups must lie at most {_MOST_LEVELS} deep, got {path}")
         for name in group:
             budget.spend("a file of so many arrays and groups", work=_OBJECT)
             inner = f"{path}/{name}" if path else name
             link = group.get(name, getlink=True)
             if not isinstance(link, h5py.HardLink):
                 kind = type(link).__name__
-                raise UnsafeFileError(f"{inner} must be an array or a group in the file itself, got {kind}.")
+                raise _refused(f"{inner} must be an array or a group in the file itself, got {kind}")
             item = group[name]
             if not isinstance(item, (h5py.Group, h5py.Dataset)):
-                raise UnsafeFileError(f"{inner} must be an array or a group, got {type(item).__name__}.")
+                raise _refused(f"{inner} must be an array or a group, got {type(item).__name__}")
             if _address(item) in met:
-                raise UnsafeFileError(f"{inner} must be a thing of its own, and is a second name of another one.")
+                raise _refused(f"{inner} must be a thing of its own, and is a second name of another one")
             met.add(_address(item))
             if isinstance(item, h5py.Group):
                 waiting.append((inner, item, level + 1))
@@ -170,16 +174,14 @@ def _address(item: Any) -> int:
 def _checked(path: str, dataset: Any, size: int, budget: Budget) -> Stored:
     dtype = _number_format(path, dataset)
     if dataset.external or dataset.is_virtual:
-        raise UnsafeFileError(f"{path} must keep its data in the file itself.")
+        raise _refused(f"{path} must keep its data in the file itself")
     plan = dataset.id.get_create_plist()
     filters = {plan.get_filter(i)[0] for i in range(plan.get_nfilters())}
     if not filters <= {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE}:
-        raise UnsafeFileError(f"{path} must be packed by gzip or not at all, got filters {sorted(filters)}.")
+        raise _refused(f"{path} must be packed by gzip or not at all, got filters {sorted(filters)}")
     kept = dataset.id.get_storage_size()
     if size_of(dataset) > (kept * 1100 if filters else kept) or kept > size:  # deflate packs 1032 to 1 at best
-        raise UnsafeFileError(
-            f"{path} claims shape {dataset.shape} of {dtype}, which {kept:,} bytes in the file cannot hold."
-        )
+        raise _refused(f"{path} claims shape {dataset.shape} of {dtype}, which {kept:,} bytes in the file cannot hold")
     if h5py.h5z.FILTER_DEFLATE in filters:
         _check_chunks(path, dataset, budget)
     return Stored(path, dataset.shape, dtype, dataset)
@@ -197,7 +199,7 @@ def _number_format(path: str, dataset: Any) -> np.dtype:
         if named is not None and named in BYTES_FORMATS and jnp.dtype(named).itemsize == dtype.itemsize:
             return jnp.dtype(named)
     if dtype.kind not in "biufc" or dataset.shape is None:
-        raise UnsafeFileError(f"{path} must be an array of numbers, got {named or dtype}.")
+        raise _refused(f"{path} must be an array of numbers, got {named or dtype}")
     return dtype.newbyteorder("=")
 
 
@@ -205,11 +207,11 @@ def _check_chunks(path: str, dataset: Any, budget: Budget) -> None:
     """Each packed chunk must unpack to the size that it has; HDF5 itself would unpack whatever is there."""
     whole = math.prod(dataset.chunks) * dataset.dtype.itemsize
     if whole > max(size_of(dataset), MEBIBYTE):
-        raise UnsafeFileError(f"{path} must have chunks within its shape {dataset.shape}, got {dataset.chunks}.")
+        raise _refused(f"{path} must have chunks within its shape {dataset.shape}, got {dataset.chunks}")
     budget.spend(f"{path}, of so many chunks,", work=_CHUNK * dataset.id.get_num_chunks())
     places: list[tuple[int, ...]] = []
     dataset.id.chunk_iter(lambda chunk: places.append(chunk.chunk_offset))
     for place in places:
         skipped, packed = dataset.id.read_direct_chunk(place)
         if not skipped and len(zlib.decompressobj().decompress(packed, whole + 1)) != whole:  # 0: it is packed
-            raise UnsafeFileError(f"{path} has a chunk that does not unpack to its size.")
+            raise _refused(f"{path} has a chunk that does not unpack to its size")
