@@ -1,6 +1,7 @@
 """lamina: deep learning with the Keras interface on JAX. `import lamina as keras` runs a Keras program."""
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 from lamina import (
@@ -23,12 +24,14 @@ from lamina import (
     tree,
     utils,
 )
+from lamina.core.absent import AbsentName, explain_absent_names
+from lamina.core.jit import jit
 from lamina.core.policy import DTypePolicy, FloatDTypePolicy
 from lamina.core.runtime import keep_compiled_programs
 from lamina.core.scope import name_scope
 from lamina.core.state import StatelessScope
 from lamina.core.symbolic import KerasTensor, Operation
-from lamina.core.transforms import functional, grad, jit, remat, scan, value_and_grad, vmap
+from lamina.core.transforms import functional, grad, remat, scan, value_and_grad, vmap
 from lamina.core.variable import Variable
 from lamina.initializers import Initializer
 from lamina.layers import Input, InputSpec, Layer
@@ -57,7 +60,7 @@ def version() -> str:
 def __getattr__(name: str) -> Any:
     if name in _LATER:
         return importlib.import_module(f"lamina.{name}")
-    raise AttributeError(f"module 'lamina' has no attribute {name!r}")
+    raise AbsentName("lamina", name)
 
 
 __all__ = [
@@ -108,3 +111,5 @@ __all__ = [
     "version",
     "vmap",
 ]
+
+explain_absent_names(sys.modules[__name__])

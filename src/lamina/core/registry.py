@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
@@ -83,7 +83,7 @@ def get_registered_object(name: str, custom_objects: Any = None, module_objects:
 
 def namespace(path: str) -> ModuleType:
     """The public module `lamina.path`."""
-    return importlib.import_module(f"lamina.{path}")
+    return importlib.import_module(f"lamina.{path}".rstrip("."))
 
 
 def public_names(module: ModuleType) -> Iterator[str]:
@@ -111,15 +111,20 @@ def find(path: str, name: str, kind: str, *, aliases: Mapping[str, str] | None =
     matches = [n for n in names if _folded(n) == _folded(target)]
     if matches:  # a class and a function of one name: the class takes a configuration
         return getattr(module, sorted(matches)[0])
-    known = [*sorted(names), *(aliases or {})]
-    near = difflib.get_close_matches(_folded(name), {_folded(n) for n in known}, 1, 0.5)
-    spelt = [n for n in known if near and _folded(n) == near[0]]  # in snake or camel case, as what was given
-    closest = max(spelt, key=lambda n: difflib.SequenceMatcher(None, name, n).ratio(), default=None)
-    hint = f" Did you mean {closest!r}?" if closest else ""
+    hint = nearest(name, [*sorted(names), *(aliases or {})])
     raise ValueError(
         f"{kind} {name!r}: must be a name in lamina.{path}, or one registered with "
         f"@lamina.saving.register_keras_serializable() or custom_objects.{hint}"
     )
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The end of a message about a name that does not exist: the one that was probably meant, if any."""
+    known = list(known)
+    near = difflib.get_close_matches(_folded(name), {_folded(n) for n in known}, 1, 0.5)
+    spelt = [n for n in known if near and _folded(n) == near[0]]  # in snake or camel case, as what was given
+    closest = max(spelt, key=lambda n: difflib.SequenceMatcher(None, name, n).ratio(), default=None)
+    return f" Did you mean {closest!r}?" if closest else ""
 
 
 def public_path(obj: Any) -> tuple[str, str] | None:
@@ -130,7 +135,7 @@ def public_path(obj: Any) -> tuple[str, str] | None:
     home = obj.__module__.split(".")[1]
     own = [path for path in NAMESPACES if home in path.split(".")]
     for path in [*own, "", *(p for p in NAMESPACES if p not in own)]:
-        module = importlib.import_module(f"lamina.{path}".rstrip("."))
+        module = namespace(path)
         if getattr(module, name, None) is obj:
             return f"keras.{path}".rstrip("."), name
     return None
@@ -155,7 +160,7 @@ def resolve(module: str, name: str, registered_name: str | None, *, function: bo
         return None
     paths = FUNCTION_NAMESPACES if function else ("", *NAMESPACES)
     for candidate in [path] if path in paths else paths:
-        owner = importlib.import_module(f"lamina.{candidate}".rstrip("."))
+        owner = namespace(candidate)
         found = getattr(owner, name, None) if name in set(public_names(owner)) - _NOT_NAMED else None
         if found is not None and callable(found) and isinstance(found, type) != function:
             return found

@@ -16,6 +16,8 @@ from lamina.core import dtypes, tree
 from lamina.core.symbolic import KerasTensor
 from lamina.core.variable import Variable
 
+ADD_BATCH_AXIS = "; if that is one sample, add a batch axis: x[None]"
+
 
 class InputSpec:
     """What a layer asks of one input: rank, sizes of some axes, dtype.
@@ -105,7 +107,9 @@ def broken_rule(specs: Any, inputs: Any) -> str | None:
             continue
         rule = "must be an array" if x is None else spec.violation(x)
         if rule is not None:
-            return f"the input {rule}, got {None if x is None else f'shape {shape_of(x)}'}"
+            short = x is not None and len(x.shape) + 1 in (spec.ndim, spec.min_ndim)
+            given = None if x is None else f"shape {shape_of(x)}"
+            return f"the input {rule}, got {given}{ADD_BATCH_AXIS if short else ''}"
     return None
 
 
@@ -122,6 +126,8 @@ class CallSignature:
         parameters = inspect.signature(call).parameters
         self.names = [n for n, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.POSITIONAL_ONLY)]
         self.all = frozenset(parameters)
+        never = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+        self.required = [n for n, p in parameters.items() if p.default is p.empty and p.kind not in never]
         self.takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
         self.takes_training = "training" in self.all
         self.training_at = self.names.index("training") if "training" in self.names else len(self.names)
@@ -144,7 +150,7 @@ class CallSignature:
 @functools.cache
 def signature_of(cls: type) -> CallSignature:
     signature = CallSignature(cls.call)  # type: ignore[attr-defined]
-    del signature.names[0]  # self, whatever it is called
+    del signature.names[0], signature.required[0]  # self, whatever it is called
     signature.training_at -= 1
     return signature
 
@@ -164,7 +170,7 @@ def shape_of(structure: Any) -> Any:
 
 def build_with(build: Callable, shapes: dict[str, Any], who: Callable[[], str]) -> dict[str, Any]:
     """Call a layer's `build` with the shapes that it takes, by name or in their order, and return these."""
-    signature = inspect.signature(build)
+    signature = _signature(build)
     names = [n for n in signature.parameters if n not in ("args", "kwargs")]
     by_name = {n.removesuffix("_shape"): n for n in names if n.removesuffix("_shape") in shapes}
     if len(names) == 1:
@@ -181,6 +187,18 @@ def build_with(build: Callable, shapes: dict[str, Any], who: Callable[[], str]) 
             raise ValueError(f"{who()}: build takes {wanted}; the call gave arrays for {given}.") from None
         build(*shapes.values())
     return shapes
+
+
+def _signature(build: Callable) -> inspect.Signature:
+    """That of a method without `self`, which takes long to find out."""
+    function = getattr(build, "__func__", None)
+    if function is None:
+        return inspect.signature(build)
+    signature = plain_signature(function)
+    return signature.replace(parameters=list(signature.parameters.values())[1:])
+
+
+plain_signature = functools.cache(inspect.signature)
 
 
 def is_shape(x: Any) -> bool:

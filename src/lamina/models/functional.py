@@ -15,7 +15,8 @@ from lamina.core import configurable, masking, scope, tree
 from lamina.core.budget import CALL, CorruptFileError, UnsafeFileError, spend
 from lamina.core.symbolic import KerasTensor, Node, Operation, any_symbolic, calls_of, node_of
 from lamina.layer import Layer
-from lamina.layers.core import InputLayer
+from lamina.layer.signature import ADD_BATCH_AXIS
+from lamina.layers.core import Input, InputLayer
 
 
 class Function(Operation):
@@ -41,6 +42,11 @@ class Function(Operation):
         self.inputs: list[KerasTensor] = flat
         self.outputs: list[KerasTensor] = tree.flatten(outputs)
         self.nodes, self.operations = _sorted_graph(self.name, self.inputs, self.outputs)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        for node in self.nodes:
+            node.attach()
 
     @property
     def layers(self) -> list[Layer]:
@@ -101,10 +107,10 @@ class Function(Operation):
             x = x[..., 0]
         elif x.ndim == rank - 1 and rank > 0 and shape[-1] == 1:
             x = x[..., None]
-        fits = x.ndim == rank and all(a == b for a, b in zip(x.shape, shape) if isinstance(a, int) and b is not None)
-        if not fits:
+        if not _fits(x, shape):
             given = tuple(d if isinstance(d, int) else None for d in x.shape)
-            raise ValueError(f'{self._who()}: input "{tensor.name}" must have shape {shape}, got {given}.')
+            hint = ADD_BATCH_AXIS if shape and _fits(x, shape[1:]) else ""
+            raise ValueError(f'{self._who()}: input "{tensor.name}" must have shape {shape}, got {given}{hint}.')
         return x
 
     def _who(self) -> str:
@@ -166,6 +172,17 @@ def graph_of(model: Any) -> Any:
     Not an attribute: a program's model may keep its data in a `graph`.
     """
     return getattr(model, "_function", None)
+
+
+def _fits(x: Any, shape: tuple[int | None, ...]) -> bool:
+    known = [(a, b) for a, b in zip(x.shape, shape) if isinstance(a, int) and b is not None]
+    return x.ndim == len(shape) and all(a == b for a, b in known)
+
+
+def input_like(tensor: KerasTensor) -> Any:
+    """A new input of the shape, dtype and name of a symbolic tensor, optional if that one is."""
+    optional = getattr(tensor.origin and tensor.origin[0], "optional", False)
+    return Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=tensor.name, optional=optional)
 
 
 def _saved_call(operation: Operation, node: Node, saved: Callable) -> dict[str, Any]:
