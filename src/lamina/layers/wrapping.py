@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax import tree_util
 
 from lamina.core import configurable, registry
+from lamina.core.budget import CALL, spend
 from lamina.layer import Layer, Wrapper
 from lamina.layer.parts import walk
 from lamina.layer.signature import is_shape, signature_of
@@ -195,6 +196,7 @@ class TimeDistributed(Wrapper):
         if mask is not None:
             self._check_mask(mask, inputs)
         if self._changes(training) and isinstance(time, int):
+            spend(f"{self._who()}: a step for each time", time, work=CALL)
             at = [tree_util.tree_map(lambda x, i=i: x[:, i], (inputs, given.get("mask"))) for i in range(time)]
             steps = [self.layer(x, **(given if m is None else {**given, "mask": m})) for x, m in at]
             return tree_util.tree_map(lambda *parts: jnp.stack(parts, axis=1), *steps)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,8 +12,9 @@ import numpy as np
 from jax import tree_util
 
 from lamina.core import configurable, masking, scope, tree
+from lamina.core.budget import CALL, CorruptFileError, UnsafeFileError, spend
 from lamina.core.checks import shorten, some
-from lamina.core.symbolic import KerasTensor, Node, Operation, calls_of, node_of
+from lamina.core.symbolic import KerasTensor, Node, Operation, any_symbolic, calls_of, node_of
 from lamina.data.arrays import are_rows
 from lamina.layer import Layer
 from lamina.layer.signature import ADD_BATCH_AXIS
@@ -60,6 +62,7 @@ class Function(Operation):
             for array, one in zip(arrays, tree.flatten(mask)):
                 masking.set_mask(array, one)
         values = {id(t): x for t, x in zip(self.inputs, arrays)}
+        spend(f"{self._who()}: a run", len(self.nodes), work=CALL)
         for node in self.nodes:
             if all(id(t) in values for t in node.outputs):
                 continue  # an input
@@ -117,6 +120,14 @@ class Function(Operation):
         around = scope.names.get()
         path = around if around and around[-1] == self.name else (*around, self.name)
         return f'Functional "{"/".join(path)}"'
+
+    def known_outputs(self, inputs: Any) -> Any:
+        """New symbolic outputs for symbolic inputs like the graph's own, `None` for others: nothing is run."""
+        given = self._arranged(inputs)
+        own = [(t.shape, t.dtype) for t in self.inputs]
+        if all(isinstance(t, KerasTensor) for t in given) and [(t.shape, t.dtype) for t in given] == own:
+            return self.compute_output_spec(inputs)
+        return None
 
     def compute_output_spec(self, inputs: Any) -> Any:
         return tree.map_structure(lambda t: KerasTensor(t.shape, t.dtype), self.outputs_structure)
@@ -262,42 +273,66 @@ def _check_names(name: str, operations: list[Operation]) -> None:
         seen.add(operation.name)
 
 
+Place = tuple[str, int]  # a call in a saved graph: the name of its layer, and which of the layer's calls it is
+
+
 def function_from_config(config: dict[str, Any], custom_objects: Any = None) -> tuple[Any, Any]:
     """The symbolic inputs and outputs of a saved graph; its layers are made anew."""
+    who = f'Functional "{config.get("name")}"'
     forms = {form["name"]: form for form in config["layers"]}
+    if len(forms) != len(config["layers"]):
+        raise CorruptFileError(f"{who}: names of layers must be unique.")
     operations = {name: _operation_from(form, custom_objects) for name, form in forms.items()}
-    made: dict[tuple[str, int], list[Any]] = {}
+    made: dict[Place, list[Any]] = {}  # what the calls gave
+    calls: dict[Place, Any] = {}
     for name, operation in operations.items():
         operation.name = name
         if isinstance(operation, InputLayer):
             made[name, 0] = list(calls_of(operation)[0].outputs)
+        else:
+            calls.update(((name, i), call) for i, call in enumerate(forms[name].get("inbound_nodes") or []))
 
     def tensor(history: Any) -> Any:
         name, index, position = history[0], history[1], history[2]
         return made[name, index][position]
 
-    waiting = [(n, i, call) for n, form in forms.items() for i, call in enumerate(form.get("inbound_nodes") or [])]
-    done = {name: 0 for name in forms}
-    while waiting:
-        later = []
-        for name, index, call in waiting:
-            ready = done[name] == index and all((h[0], h[1]) in made for h in _histories(call))
-            if not ready:
-                later.append((name, index, call))
-                continue
-            args, kwargs = _restored(call, tensor, custom_objects)
-            outputs = _call_saved(operations[name], args, kwargs, call)
-            made[name, index] = tree_util.tree_leaves(outputs)
-            done[name] += 1
-        if len(later) == len(waiting):
-            odd = ", ".join(sorted({n for n, _, _ in later}))
-            raise ValueError(f'Functional "{config.get("name")}": the saved graph has a cycle or a gap at {odd}.')
-        waiting = later
+    for place in _in_order(calls, made):
+        args, kwargs = _restored(calls[place], tensor, custom_objects)
+        if not any_symbolic((args, kwargs)):  # opening a file computes nothing
+            raise UnsafeFileError(
+                f'{who}: calls must take an output of another layer, and one of "{place[0]}" does not.'
+            )
+        made[place] = tree_util.tree_leaves(_call_saved(operations[place[0]], args, kwargs, calls[place]))
+    if not made.keys() >= calls.keys():
+        odd = ", ".join(sorted({name for name, _ in calls.keys() - made.keys()}))
+        raise CorruptFileError(f"{who}: the saved graph has a cycle or a gap at {odd}.")
     return _ends(config["input_layers"], tensor), _ends(config["output_layers"], tensor)
 
 
+def _in_order(calls: dict[Place, Any], made: dict[Place, Any]) -> Iterator[Place]:
+    """The calls, each behind those that it takes outputs of, and behind the one before it of its layer."""
+    missing: dict[Place, set[Place]] = {}
+    awaited: dict[Place, list[Place]] = {}
+    for (name, index), call in calls.items():
+        needed = {(h[0], h[1]) for h in _histories(call)} | ({(name, index - 1)} if index else set())
+        missing[name, index] = needed - made.keys()
+        for each in missing[name, index]:
+            awaited.setdefault(each, []).append((name, index))
+    ready = deque(place for place, needed in missing.items() if not needed)
+    while ready:
+        place = ready.popleft()
+        yield place
+        for each in awaited.get(place, ()):
+            missing[each].discard(place)
+            if not missing[each]:
+                ready.append(each)
+
+
 def _operation_from(form: dict[str, Any], custom_objects: Any) -> Any:
-    return configurable.deserialize({k: v for k, v in form.items() if k != "inbound_nodes"}, custom_objects)
+    operation = configurable.deserialize({k: v for k, v in form.items() if k != "inbound_nodes"}, custom_objects)
+    if not isinstance(operation, Operation):
+        raise CorruptFileError(f'"{form["name"]}" must be a layer or an op, got {type(operation).__name__}.')
+    return operation
 
 
 def _call_saved(operation: Any, args: list, kwargs: dict, call: Any) -> Any:

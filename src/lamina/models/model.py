@@ -159,6 +159,12 @@ class Model(Trainer, Layer):
         super().add_loss(added)
         return outputs
 
+    def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
+        known = None
+        if self._function is not None and type(self).call is Model.call and args:
+            known = self._function.known_outputs(args[0])
+        return super().compute_output_spec(*args, **kwargs) if known is None else known
+
     def _convert(self, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
         if self._function is not None and len(args) > 0:  # the graph casts its inputs itself, each to its own dtype
             return args, kwargs
