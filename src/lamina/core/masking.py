@@ -6,9 +6,29 @@ import functools
 import operator
 import weakref
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
+
+from lamina.core.scope import Scope
 
 _masks: dict[int, tuple[weakref.ref, Any]] = {}
+
+# Whether elementwise ops pass masks on. They do here, not in Keras, and a graph from its files keeps to that.
+ops_pass: Scope[bool] = Scope("ops_pass", True)
+
+
+class Watch(NamedTuple):
+    """What becomes of masks while a graph is looked at: the ops that passed one on, and the layers that used one."""
+
+    ops: list[str]
+    users: list[str]
+
+
+watched: Scope[Watch | None] = Scope("watched", None)
+
+
+def any_masks() -> bool:
+    """Whether a mask rides on any array at all."""
+    return bool(_masks)
 
 
 def get_mask(x: Any) -> Any:
@@ -34,16 +54,26 @@ def _forget(key: int, ref: weakref.ref, masks: dict = _masks) -> None:  # all bo
         del masks[key]
 
 
+def fits(mask: Any, x: Any) -> bool:
+    """Whether `x` begins with the axes of `mask`; sizes that are not known yet fit."""
+    sizes, shape = mask.shape, getattr(x, "shape", ())
+    known = ((a, b) for a, b in zip(sizes, shape) if isinstance(a, int) and isinstance(b, int))
+    return len(sizes) <= len(shape) and all(a == b for a, b in known)
+
+
 def merge_masks(masks: Iterable[Any]) -> Any:
     """True where every mask that is there is true; `None` if none is."""
     found = list({id(m): m for m in masks if m is not None}.values())
     return functools.reduce(operator.and_, found) if found else None
 
 
-def pass_on(inputs: Iterable[Any], output: Any) -> None:
-    """Give `output` the merged mask of `inputs` where it has the axes that the mask speaks of."""
-    if not _masks:
+def pass_on(name: str, inputs: Iterable[Any], output: Any) -> None:
+    """Give `output`, of the op of this name, the merged mask of `inputs` where it has the axes that the mask is of."""
+    if not _masks or not ops_pass.get():
         return
     mask = merge_masks(get_mask(x) for x in inputs)
     if mask is not None and getattr(output, "shape", ())[: mask.ndim] == mask.shape:
         set_mask(output, mask)
+        seen = watched.get()
+        if seen is not None:
+            seen.ops.append(name)
