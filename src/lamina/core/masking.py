@@ -26,6 +26,13 @@ class Watch(NamedTuple):
 watched: Scope[Watch | None] = Scope("watched", None)
 
 
+def note_use(user: str) -> None:
+    """Tell who looks at the graph that `user` gets a mask."""
+    seen = watched.get()
+    if seen is not None:
+        seen.users.append(user)
+
+
 def any_masks() -> bool:
     """Whether a mask rides on any array at all."""
     return bool(_masks)
@@ -52,13 +59,6 @@ def _forget(key: int, ref: weakref.ref, masks: dict = _masks) -> None:  # all bo
     entry = masks.get(key)
     if entry is not None and entry[0] is ref:
         del masks[key]
-
-
-def fits(mask: Any, x: Any) -> bool:
-    """Whether `x` begins with the axes of `mask`; sizes that are not known yet fit."""
-    sizes, shape = mask.shape, getattr(x, "shape", ())
-    known = ((a, b) for a, b in zip(sizes, shape) if isinstance(a, int) and isinstance(b, int))
-    return len(sizes) <= len(shape) and all(a == b for a, b in known)
 
 
 def merge_masks(masks: Iterable[Any]) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,9 +12,15 @@ import numpy as np
 from jax import tree_util
 
 from lamina.core import configurable, masking, scope, tree
-from lamina.core.symbolic import KerasTensor, Node, Operation, calls_of, node_of
+from lamina.core.state import StateScope
+from lamina.core.symbolic import KerasTensor, Node, OpCall, Operation, calls_of, infer, node_of
 from lamina.layer import Layer
+from lamina.layer.masks import check_mask
+from lamina.layer.signature import CallContext
 from lamina.layers.core import InputLayer
+
+# In the configuration of a graph: that its ops pass masks on. Keras writes no such key, and does not heed it.
+OPS_PASS_MASKS = "ops_pass_masks"
 
 
 class Function(Operation):
@@ -23,10 +30,12 @@ class Function(Operation):
         inputs: symbolic tensors, alone or in lists, tuples and dicts.
         outputs: symbolic tensors that derive from them.
         name: unique if not given.
+        ops_pass_masks: whether elementwise ops pass masks on; they do not in a graph that Keras has written.
     """
 
-    def __init__(self, inputs: Any, outputs: Any, name: str | None = None):
+    def __init__(self, inputs: Any, outputs: Any, name: str | None = None, ops_pass_masks: bool = True):
         super().__init__(name)
+        self.ops_pass_masks, self._is_looked_at = ops_pass_masks, False
         for kind, structure in (("inputs", inputs), ("outputs", outputs)):
             wrong = [type(t).__name__ for t in tree.flatten(structure) if not isinstance(t, KerasTensor)]
             if wrong or not tree.flatten(structure):
@@ -49,37 +58,63 @@ class Function(Operation):
         """Run every node in order."""
         arrays = self._arranged(inputs)
         if mask is not None:
-            for array, one in zip(arrays, tree.flatten(mask)):
+            for tensor, array, one in zip(self.inputs, arrays, tree.flatten(mask)):
+                if one is not None:
+                    check_mask(self._who(), one, array, f'the mask of "{tensor.name}"')
                 masking.set_mask(array, one)
         values = {id(t): x for t, x in zip(self.inputs, arrays)}
+        if self.ops_pass_masks:
+            self._run(values)
+        else:
+            with masking.ops_pass(False):
+                self._run(values)
+        return tree.map_structure(lambda t: values[id(t)], self.outputs_structure)
+
+    def _run(self, values: dict[int, Any]) -> None:
         for node in self.nodes:
             if all(id(t) in values for t in node.outputs):
                 continue  # an input
             args, kwargs = tree_util.tree_map(lambda t: _filled(t, values), (node.args, node.kwargs))
-            outputs = node.operation(*args, **kwargs)
-            values.update((id(t), x) for t, x in zip(node.outputs, tree_util.tree_leaves(outputs)))
-        return tree.map_structure(lambda t: values[id(t)], self.outputs_structure)
+            outputs = tree_util.tree_leaves(node.operation(*args, **kwargs))
+            values.update((id(t), outputs[t.origin.tensor_index]) for t in node.outputs)  # type: ignore[union-attr]
 
     def _arranged(self, inputs: Any) -> list[Any]:
         """The given arrays in the order of the graph's inputs, each checked, cast and of the right rank."""
-        wanted = self.inputs_structure
+        arrays = self._matched(self.inputs_structure, inputs)
         names = [t.name for t in self.inputs]
-        if isinstance(inputs, dict):
-            keys = sorted(wanted) if isinstance(wanted, dict) else names
-            missing = [key for key in keys if key not in inputs]
-            if missing:
-                raise ValueError(
-                    f"{self._who()}: the inputs must have the keys {keys}, got {sorted(inputs)}; "
-                    f"{missing[0]!r} is missing."
-                )
-            arrays = [x for key in keys for x in tree.flatten(inputs[key])]
-        else:
-            arrays = tree.flatten(inputs)
         if len(arrays) != len(self.inputs):
             raise ValueError(
                 f"{self._who()}: must get {len(self.inputs)} inputs ({', '.join(names)}), got {len(arrays)}."
             )
         return [self._fitted(t, x) for t, x in zip(self.inputs, arrays)]
+
+    def _matched(self, wanted: Any, given: Any) -> list[Any]:
+        """The leaves of `given` in the order of those of `wanted`: by key where either is a dict, else by place."""
+        if isinstance(wanted, dict):
+            fields = given._asdict() if hasattr(given, "_asdict") else given
+            if len(tree.flatten(wanted)) > 1 or isinstance(given, dict):
+                return self._by_key([(key, wanted[key]) for key in sorted(wanted)], fields)
+        elif isinstance(given, dict):
+            own = wanted._asdict() if hasattr(wanted, "_asdict") else {}
+            named = own if own.keys() & given.keys() else {t.name: t for t in tree.flatten(wanted)}
+            return self._by_key(list(named.items()), given)
+        elif isinstance(wanted, (list, tuple)) and isinstance(given, (list, tuple)) and len(wanted) == len(given):
+            return [x for part, own in zip(wanted, given) for x in self._matched(part, own)]
+        return tree.flatten(given)
+
+    def _by_key(self, wanted: list[tuple[Any, Any]], given: Any) -> list[Any]:
+        keys = [key for key, _ in wanted]
+        if not isinstance(given, dict):
+            raise ValueError(
+                f"{self._who()}: the inputs must be a dict with the keys {keys}, got a {type(given).__name__}, "
+                "whose order does not say which is which."
+            )
+        missing = [key for key in keys if key not in given]
+        if missing:
+            raise ValueError(
+                f"{self._who()}: the inputs must have the keys {keys}, got {sorted(given)}; {missing[0]!r} is missing."
+            )
+        return [x for key, part in wanted for x in self._matched(part, given[key])]
 
     def _fitted(self, tensor: KerasTensor, x: Any) -> Any:
         if x is None:
@@ -109,11 +144,16 @@ class Function(Operation):
         path = around if around and around[-1] == self.name else (*around, self.name)
         return f'Functional "{"/".join(path)}"'
 
-    def compute_output_spec(self, inputs: Any) -> Any:
+    def compute_output_spec(self, inputs: Any, mask: Any = None) -> Any:
+        if [t.shape for t in tree.flatten(inputs)] != [t.shape for t in self.inputs]:
+            return super().compute_output_spec(inputs, mask)
         return tree.map_structure(lambda t: KerasTensor(t.shape, t.dtype), self.outputs_structure)
 
     def get_config(self) -> dict[str, Any]:
         """The layers with their calls, as Keras writes them."""
+        if self.ops_pass_masks and not self._is_looked_at and any(isinstance(o, OpCall) for o in self.operations):
+            self._is_looked_at = True
+            _warn_of_keras(self)
         kept = {id(node) for node in self.nodes}
         place = {}  # (operation, node) -> its number among the nodes of the operation that belong to this graph
         for operation in self.operations:
@@ -143,10 +183,39 @@ class Function(Operation):
             layers.append({**form, "name": operation.name, "inbound_nodes": nodes})
         return {
             "name": self.name,
+            **({OPS_PASS_MASKS: True} if self.ops_pass_masks else {}),
             "layers": layers,
             "input_layers": tree.map_structure(history, self.inputs_structure),
             "output_layers": tree.map_structure(history, self.outputs_structure),
         }
+
+
+def _warn_of_keras(graph: Function) -> None:
+    """Warn if a layer or an output of a graph has a mask that it would not have in Keras, where ops pass none on."""
+
+    def watch(ops_pass: bool) -> masking.Watch:
+        seen = masking.Watch([], [])
+
+        def run(inputs: Any) -> None:
+            seen.ops.clear()
+            seen.users.clear()
+            outputs = tree.flatten(graph.call(inputs))
+            seen.users.extend(f"output {i}" for i, x in enumerate(outputs) if masking.get_mask(x) is not None)
+
+        with StateScope(), scope.call(CallContext(False, set())), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with masking.watched(seen), masking.ops_pass(ops_pass):
+                infer(run, (graph.inputs_structure,))
+        return seen
+
+    here = watch(True)
+    if here.ops and here.users != watch(False).users:
+        warnings.warn(
+            f"{graph._who()}: Keras will not pass masks on through {', '.join(dict.fromkeys(here.ops))}, so this model "
+            "computes something else there. Use layers such as layers.Add in place of ops and operators between a mask "
+            "and the layer that uses it.",
+            stacklevel=3,
+        )
 
 
 def graph_of(model: Any) -> Any:

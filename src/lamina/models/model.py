@@ -10,7 +10,7 @@ from lamina.core import configurable, tree
 from lamina.core.symbolic import KerasTensor
 from lamina.layer import Layer
 from lamina.layers.core import Input, InputLayer
-from lamina.models.functional import Function, function_from_config
+from lamina.models.functional import OPS_PASS_MASKS, Function, function_from_config
 from lamina.models.summary import print_summary
 from lamina.saving import archive
 from lamina.training.trainer import Trainer
@@ -34,6 +34,8 @@ class Model(Trainer, Layer):
 
     _not_parts = Layer._not_parts | Trainer._not_parts | {"_function"}
     _function: Function | None = None
+    supports_masking, _misses_mask = False, False  # the layers inside take masks and pass them on
+    _ops_pass_masks = True
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         return object.__new__(Functional if cls is Model and _is_graph(args, kwargs) else cls)
@@ -56,14 +58,25 @@ class Model(Trainer, Layer):
             self._set_graph(graph["inputs"], graph["outputs"])
 
     def _set_graph(self, inputs: Any, outputs: Any) -> None:
-        function = Function(inputs, outputs, name=self.name)
+        function = Function(inputs, outputs, self.name, self._ops_pass_masks)
         if any(not isinstance(t.origin[0], InputLayer) for t in function.inputs):  # type: ignore[index]
             # The graph begins in the middle of another one: it gets inputs of its own.
             inputs = tree.map_structure(lambda t: Input(batch_shape=t.shape, dtype=t.dtype, name=t.name), inputs)
-            function = Function(inputs, function.call(inputs), name=self.name)
+            function = Function(inputs, function.call(inputs), self.name, self._ops_pass_masks)
         self._function = function
         self._graph_layers = function.layers
-        self.built = True
+        self.supports_masking = self.built = True
+
+    @property
+    def ops_pass_masks(self) -> bool:
+        """Whether elementwise ops in the graph pass masks on. They do not in one that Keras has written."""
+        return self._ops_pass_masks
+
+    @ops_pass_masks.setter
+    def ops_pass_masks(self, value: bool) -> None:
+        self._ops_pass_masks = value
+        if self._function is not None:
+            self._function.ops_pass_masks = value
 
     # What a graph knows ------------------------------------------------------------------------------------------
 
@@ -171,6 +184,7 @@ class Model(Trainer, Layer):
         if isinstance(config, dict) and {"layers", "input_layers", "output_layers"} <= config.keys():
             inputs, outputs = function_from_config(config, custom_objects)
             model = cls(inputs, outputs, name=config.get("name"))
+            model.ops_pass_masks = OPS_PASS_MASKS in config
             if config.get("trainable") is False:
                 model.trainable = False
             return model
