@@ -60,8 +60,11 @@ def outputs_for(
         found += tries.climb(_SMALL, _LARGER) or tries.climb(_ALIKE[:2], _ALIKE[2:])
     if error is not None and len(found) < 2:
         raise tries.told(error) from None
-    places = {(int(m[1]), n) for symbol, n in asked if (m := _SYMBOL.fullmatch(symbol)) and isinstance(n, int) and n}
-    return _common(found, tries.odd(sorted(places | {(axes[0], 1)})), make)
+    numbers = [
+        {int(m[1]): n} for symbol, n in asked if (m := _SYMBOL.fullmatch(symbol)) and isinstance(n, int) and n > 0
+    ]
+    ones = [{axes[0]: 1}, dict.fromkeys(axes[1:], 1)]
+    return _common(found, tries.odd([*ones, *numbers]), make)
 
 
 class _Tries:
@@ -95,11 +98,11 @@ class _Tries:
             rows += [row] if self.run(row) else []
         return [outputs for row in rows for outputs, _ in self.run(row)] if len(rows) > 1 else []
 
-    def odd(self, places: Sequence[tuple[int, int]]) -> list[Any]:
-        """The outputs where one axis has a size of its own."""
+    def odd(self, places: Sequence[dict[int, int]]) -> list[Any]:
+        """The outputs where some axes have sizes of their own."""
         found: list[Any] = []
-        for axis, size in places:
-            rows = [(*row[:axis], size, *row[axis + 1 :]) for row in (_SMALL[0], _USUAL)]
+        for sizes in places:
+            rows = [tuple(sizes.get(axis, n) for axis, n in enumerate(row)) for row in (_SMALL[0], _USUAL)]
             found += [outputs for outputs, _ in self.run(rows[0]) or self.run(rows[1])]
         return found
 

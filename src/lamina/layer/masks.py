@@ -82,7 +82,7 @@ class Masks:
                 if one is not None and target.shape[: one.ndim] == one.shape and masking.get_mask(target) is None:
                     masking.set_mask(target, one)
                     met.add(one.shape)
-        elif len(bare) == len(targets) and tree_util.tree_leaves(mask):
+        elif not self.supports_masking and len(bare) == len(targets) and tree_util.tree_leaves(mask):
             met.difference_update([m.shape for m in tree_util.tree_leaves(mask)])
             warnings.warn(
                 f"{self._who()}: does not support masking, so the mask of its input ends here and later layers see "

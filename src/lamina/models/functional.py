@@ -59,7 +59,7 @@ class Function(Operation):
         arrays = self._arranged(inputs)
         if mask is not None:
             for tensor, array, one in zip(self.inputs, arrays, tree.flatten(mask)):
-                if one is not None:
+                if one is not None and array.ndim > 1:
                     check_mask(self._who(), one, array, f'the mask of "{tensor.name}"')
                 masking.set_mask(array, one)
         values = {id(t): x for t, x in zip(self.inputs, arrays)}
