@@ -1,7 +1,5 @@
 """Masks: who is asked for one, who passes one on, and that none is lost or wrong in silence."""
 
-import warnings
-
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -9,7 +7,7 @@ import pytest
 import lamina
 from lamina import layers, ops
 from lamina.core import masking
-from lamina.layer.masks import Masks
+from tests.laws.descriptors import ROWS
 
 TOKENS = np.array([[1, 2, 0, 0], [3, 0, 0, 0]], "int32")
 MASK = TOKENS != 0
@@ -284,8 +282,14 @@ def test_a_mask_of_another_size_is_an_error(layer, mask):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: layers.MultiHeadAttention(1, 2)(X, X, query_mask=LONG), r"query_mask must begin .* got shape \(2, 5\)"),
-        (lambda: layers.MultiHeadAttention(1, 2)(X, X, value_mask=LONG), r"value_mask must begin .* got shape \(2, 5\)"),
+        (
+            lambda: layers.MultiHeadAttention(1, 2)(X, X, query_mask=LONG),
+            r"query_mask must begin .* got shape \(2, 5\)",
+        ),
+        (
+            lambda: layers.MultiHeadAttention(1, 2)(X, X, value_mask=LONG),
+            r"value_mask must begin .* got shape \(2, 5\)",
+        ),
         (lambda: layers.MultiHeadAttention(1, 2)(X, X, key_mask=LONG), r"key_mask must begin .* got shape \(2, 5\)"),
         (
             lambda: layers.MultiHeadAttention(1, 2)(X, X, attention_mask=np.ones((2, 4, 5), bool)),
@@ -321,8 +325,8 @@ def test_masked_places_become_zero_whatever_they_hold():
     np.testing.assert_array_equal(out, np.where(MASK[..., None], X, 0))
 
 
-def test_layers_pay_nothing_for_masks_where_there_are_none():
-    assert layers.Dense._computes_mask is False and layers.Dense.compute_mask is Masks.compute_mask
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        layers.LSTM(2)(X)
+@pytest.mark.parametrize("row", [row for row in ROWS if row.layer not in ("Embedding", "Masking", "Lambda")], ids=repr)
+def test_layers_that_make_no_mask_are_not_asked_where_there_is_none(row, monkeypatch):
+    layer = row.make()
+    monkeypatch.setattr(type(layer), "compute_mask", lambda *_: pytest.fail("asked"))
+    layer(*row.symbolic(), **row.call)

@@ -242,7 +242,7 @@ class Layer(AddedLosses, Masks, Operation):
         # 7. What the outputs cost, and the mask they carry on.
         if self.activity_regularizer is not None:
             self._regularize(outputs)
-        if mask is not None or self._computes_mask:
+        if mask is not None or self._makes_mask:
             self._pass_mask(args[0] if args else next(iter(arrays.values()), None), mask, outputs, met)
         return outputs
 

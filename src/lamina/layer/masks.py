@@ -15,22 +15,29 @@ from lamina.core import masking, tree
 from lamina.layer.signature import CallSignature
 
 
+def only_passes(compute_mask: Any) -> Any:
+    """Mark a `compute_mask` that makes no mask where none comes in: then it need not be asked."""
+    compute_mask.only_passes = True
+    return compute_mask
+
+
 class Masks:
     """The part of a layer that takes masks and passes them on."""
 
     # Whether the outputs carry a mask on: classes with an own `compute_mask` do, others say so.
     supports_masking: bool = False
-    _computes_mask = False
+    _makes_mask = False
     _misses_mask = True  # whether a mask that the call takes and does not get may be a lost one
     _who: Callable[[], str]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        cls._computes_mask = cls.compute_mask is not Masks.compute_mask
+        cls._makes_mask = not hasattr(cls.compute_mask, "only_passes")
         says = next(c for c in cls.__mro__ if {"supports_masking", "compute_mask"} & vars(c).keys())
         if "supports_masking" not in vars(says):
             cls.supports_masking = True
 
+    @only_passes
     def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
         """The mask that the outputs carry on: the input's own, where they keep its axes."""
         del inputs
@@ -65,8 +72,9 @@ class Masks:
         if lacking and not found and self._misses_mask and not _has_mask((*zip(by_position, args), *kwargs.items())):
             met.clear()
             warnings.warn(
-                f"{self._who()}: gets no mask, but one was made for the same batch and times and lost on the way, as "
-                "operations on plain arrays do. Use ops.add (or its like) or layers.Add there, or pass mask= here.",
+                f"{self._who()}: gets no mask, but one was made for the same batch and times and lost on the way: by "
+                "an operation on plain arrays, or an op in a graph from Keras. Use ops.add (or its like) or layers.Add "
+                "there, or pass mask= here.",
                 stacklevel=3,
             )
         return first

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from lamina import activations, constraints, initializers, regularizers
 from lamina.core import checks, masking
 from lamina.layer import InputSpec, Layer
-from lamina.layer.masks import check_broadcasts, check_mask
+from lamina.layer.masks import check_broadcasts, check_mask, only_passes
 from lamina.layers.activation import Softmax
 from lamina.layers.regularization import Dropout
 
@@ -459,6 +459,7 @@ class Attention(Layer):
             outputs = outputs * query_mask[..., None].astype(outputs.dtype)
         return (outputs, weights) if return_attention_scores else outputs
 
+    @only_passes
     def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
         """The mask of the query."""
         return previous_mask[0] if isinstance(previous_mask, (list, tuple)) else previous_mask

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from lamina.core import tree
 from lamina.layer import Layer
+from lamina.layer.masks import only_passes
 
 
 class Merge(Layer):
@@ -56,6 +57,7 @@ class Merge(Layer):
     def _merge(self, arrays: list[Any]) -> Any:
         return functools.reduce(type(self).combine, arrays)
 
+    @only_passes
     def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
         """True where one of the masks is; an input without one is true everywhere."""
         masks = tree.flatten(previous_mask)
@@ -134,6 +136,7 @@ class Concatenate(Merge):
     def call(self, inputs: Any) -> Any:
         return jnp.concatenate(list(inputs), axis=self.axis)
 
+    @only_passes
     def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
         """The masks behind one another where the axis is theirs, else true where one is."""
         masks = tree.flatten(previous_mask)
@@ -188,6 +191,7 @@ class Dot(Merge):
         )
         return flat.reshape(x.shape[0], *((*rest_x, *rest_y) or (1,)))
 
+    @only_passes
     def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
         """None: the axes are others."""
 

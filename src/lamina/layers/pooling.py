@@ -8,7 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from lamina import ops
-from lamina.layer.masks import check_mask
+from lamina.layer.masks import check_mask, only_passes
 from lamina.layers.spatial import Spatial
 
 
@@ -149,6 +149,7 @@ class GlobalAveragePooling1D(GlobalPooling):
         weights = jnp.expand_dims(mask.astype(inputs.dtype), 3 - steps)
         return (inputs * weights).sum(steps, keepdims=self.keepdims) / weights.sum(steps, keepdims=self.keepdims)
 
+    @only_passes
     def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
         """None: the time axis is gone."""
 

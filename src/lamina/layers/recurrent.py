@@ -16,7 +16,7 @@ from lamina.core.state import StateScope
 from lamina.core.symbolic import KerasTensor, infer
 from lamina.core.variable import Variable
 from lamina.layer import InputSpec, Layer
-from lamina.layer.masks import check_mask
+from lamina.layer.masks import check_mask, only_passes
 from lamina.layer.signature import signature_of
 from lamina.layers.cells import Cell, GRUCell, LSTMCell, SimpleRNNCell, Variant
 from lamina.layers.scanning import scan_calls, zeros
@@ -234,6 +234,7 @@ class RNN(Layer):
 
         return scan_calls(call, inputs, states, mask, **options)
 
+    @only_passes
     def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
         """The mask itself for outputs at all times, none for the last one and for states."""
         mask = next((m for m in tree_util.tree_leaves(previous_mask)), None) if self.return_sequences else None

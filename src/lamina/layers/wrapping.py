@@ -11,7 +11,7 @@ from jax import tree_util
 
 from lamina.core import configurable, registry
 from lamina.layer import Layer, Wrapper
-from lamina.layer.masks import check_mask
+from lamina.layer.masks import check_mask, only_passes
 from lamina.layer.signature import is_shape, signature_of
 
 _MERGES: dict[str | None, Callable[[Any, Any], Any]] = {
@@ -113,6 +113,7 @@ class Bidirectional(Layer):
         known = signature_of(type(layer)).all
         return layer(sequences, **{name: value for name, value in given.items() if name in known and value is not None})
 
+    @only_passes
     def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
         """The mask itself for outputs at all times, none for the last ones and for states."""
         mask = next(iter(tree_util.tree_leaves(previous_mask)), None) if self.return_sequences else None

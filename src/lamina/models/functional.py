@@ -98,8 +98,11 @@ class Function(Operation):
             own = wanted._asdict() if hasattr(wanted, "_asdict") else {}
             named = own if own.keys() & given.keys() else {t.name: t for t in tree.flatten(wanted)}
             return self._by_key(list(named.items()), given)
-        elif isinstance(wanted, (list, tuple)) and isinstance(given, (list, tuple)) and len(wanted) == len(given):
-            return [x for part, own in zip(wanted, given) for x in self._matched(part, own)]
+        elif isinstance(wanted, (list, tuple)) and isinstance(given, (list, tuple)):
+            if len(wanted) == len(given):
+                return [x for part, own in zip(wanted, given) for x in self._matched(part, own)]
+            if any(isinstance(part, dict) for part in wanted):
+                return self._matched(next(part for part in wanted if isinstance(part, dict)), given)
         return tree.flatten(given)
 
     def _by_key(self, wanted: list[tuple[Any, Any]], given: Any) -> list[Any]:
@@ -122,12 +125,11 @@ class Function(Operation):
             if getattr(operation, "optional", False):
                 return None
             raise ValueError(f'{self._who()}: input "{tensor.name}" must be an array, got None.')
+        mask = masking.get_mask(x)
         if not isinstance(x, (jax.Array, KerasTensor)):
             x = jnp.asarray(np.asarray(x))
         if not isinstance(x, KerasTensor) and x.dtype != tensor.dtype:
-            cast = x.astype(tensor.dtype)
-            masking.set_mask(cast, masking.get_mask(x))
-            x = cast
+            x = x.astype(tensor.dtype)
         shape, rank = tensor.shape, len(tensor.shape)
         if x.ndim == rank + 1 and x.shape[-1] == 1:
             x = x[..., 0]
@@ -137,6 +139,8 @@ class Function(Operation):
         if not fits:
             given = tuple(d if isinstance(d, int) else None for d in x.shape)
             raise ValueError(f'{self._who()}: input "{tensor.name}" must have shape {shape}, got {given}.')
+        if mask is not None:
+            masking.set_mask(x, mask)
         return x
 
     def _who(self) -> str:

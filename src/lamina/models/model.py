@@ -9,6 +9,7 @@ from typing import Any
 from lamina.core import configurable, tree
 from lamina.core.symbolic import KerasTensor
 from lamina.layer import Layer
+from lamina.layer.masks import only_passes
 from lamina.layers.core import Input, InputLayer
 from lamina.models.functional import OPS_PASS_MASKS, Function, function_from_config
 from lamina.models.summary import print_summary
@@ -154,6 +155,7 @@ class Model(Trainer, Layer):
             return args, kwargs
         return super()._convert(args, kwargs)
 
+    @only_passes
     def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
         """None of its own for a graph: the layers inside have given the outputs theirs."""
         return None if self._function is not None else super().compute_mask(inputs, previous_mask)
