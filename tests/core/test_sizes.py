@@ -143,3 +143,11 @@ def test_a_graph_called_on_another_size_is_inferred_anew():
     function = lamina.models.functional.Function(inputs, [layers.Flatten()(inputs)])
     assert function.compute_output_spec(KerasTensor((2, 5, 3)))[0].shape == (2, 15)
     assert function.compute_output_spec(inputs)[0].shape == (None, None)
+
+
+def test_a_graph_called_on_what_it_was_made_for_does_not_run():
+    layer, calls = counted(lambda x: x * 2)
+    inputs = lamina.Input((3,))
+    model = lamina.Model(inputs, layer(inputs))
+    assert model(lamina.Input((3,))).shape == (None, 3) and len(calls) == 1
+    assert model(lamina.Input(batch_shape=(2, 3))).shape == (2, 3) and len(calls) == 2

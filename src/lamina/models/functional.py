@@ -148,8 +148,13 @@ class Function(Operation):
         path = around if around and around[-1] == self.name else (*around, self.name)
         return f'Functional "{"/".join(path)}"'
 
+    def is_declared_for(self, inputs: Any) -> bool:
+        """Whether inputs of these shapes give outputs of the shapes that the graph was made with."""
+        given = self._matched(self.inputs_structure, inputs)
+        return [getattr(x, "shape", None) for x in given] == [t.shape for t in self.inputs]
+
     def compute_output_spec(self, inputs: Any, mask: Any = None) -> Any:
-        if [t.shape for t in tree.flatten(inputs)] != [t.shape for t in self.inputs]:
+        if not self.is_declared_for(inputs):
             return super().compute_output_spec(inputs, mask)
         return tree.map_structure(lambda t: KerasTensor(t.shape, t.dtype), self.outputs_structure)
 

@@ -155,6 +155,13 @@ class Model(Trainer, Layer):
             return args, kwargs
         return super()._convert(args, kwargs)
 
+    def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
+        """The outputs of the graph, where it is called on what it was made for; else by abstract evaluation."""
+        runs_graph = self._function is not None and type(self).call is Model.call
+        if runs_graph and len(args) == 1 and self._function.is_declared_for(args[0]):  # type: ignore[union-attr]
+            return self._function.compute_output_spec(args[0])  # type: ignore[union-attr]
+        return super().compute_output_spec(*args, **kwargs)
+
     @only_passes
     def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
         """None of its own for a graph: the layers inside have given the outputs theirs."""
