@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from lamina import random
-from lamina.core import configurable, transforms
+from lamina.core import configurable
+from lamina.core.jit import jit
 from lamina.core.state import StateScope
 
 CHUNK = random._CHUNK
@@ -195,7 +196,7 @@ def test_generator_gives_new_numbers_each_time():
 
 def test_generator_under_jit_goes_on_as_it_does_eagerly():
     inside, outside = random.SeedGenerator(5), random.SeedGenerator(5)
-    compiled = transforms.jit(lambda: random.uniform((4,), seed=inside))
+    compiled = jit(lambda: random.uniform((4,), seed=inside))
     for _ in range(3):
         np.testing.assert_array_equal(compiled(), random.uniform((4,), seed=outside))
     np.testing.assert_array_equal(inside.state.value, outside.state.value)
@@ -262,7 +263,7 @@ def test_global_seed_governs_what_is_drawn_without_one():
 
 
 def test_global_generator_under_jit_gives_new_numbers_each_time():
-    compiled = transforms.jit(lambda: random.normal((3,)))
+    compiled = jit(lambda: random.normal((3,)))
     assert not np.array_equal(compiled(), compiled())
 
 

@@ -23,12 +23,13 @@ from lamina import (
     tree,
     utils,
 )
+from lamina.core.jit import jit
 from lamina.core.policy import DTypePolicy, FloatDTypePolicy
 from lamina.core.runtime import keep_compiled_programs
 from lamina.core.scope import name_scope
 from lamina.core.state import StatelessScope
 from lamina.core.symbolic import KerasTensor, Operation
-from lamina.core.transforms import functional, grad, jit, remat, scan, value_and_grad, vmap
+from lamina.core.transforms import functional, grad, remat, scan, value_and_grad, vmap
 from lamina.core.variable import Variable
 from lamina.initializers import Initializer
 from lamina.layers import Input, InputSpec, Layer

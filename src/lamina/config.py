@@ -6,6 +6,7 @@ from lamina.callbacks.progress import (
     is_interactive_logging_enabled,
 )
 from lamina.core.dtypes import epsilon, floatx, image_data_format, set_epsilon, set_floatx, set_image_data_format
+from lamina.core.errors import disable_traceback_filtering, enable_traceback_filtering, is_traceback_filtering_enabled
 from lamina.core.policy import dtype_policy, set_dtype_policy
 
 
@@ -17,12 +18,15 @@ def backend() -> str:
 __all__ = [
     "backend",
     "disable_interactive_logging",
+    "disable_traceback_filtering",
     "dtype_policy",
     "enable_interactive_logging",
+    "enable_traceback_filtering",
     "epsilon",
     "floatx",
     "image_data_format",
     "is_interactive_logging_enabled",
+    "is_traceback_filtering_enabled",
     "set_dtype_policy",
     "set_epsilon",
     "set_floatx",

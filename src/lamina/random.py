@@ -70,6 +70,8 @@ class SeedGenerator(Configurable):
         one = np.array([0, 1], np.uint32)
         new = old + one if ordered else (old + np.uint32(1)) * np.uint32(5387) % np.uint32(933199)
         self.state.assign(jax.device_put(new))
+        for lane in scope.lanes.get():  # the parts of a vmap share the state, and draw apart
+            key = jax.random.fold_in(key, jax.lax.axis_index(lane))
         return key
 
 

@@ -16,13 +16,16 @@ class FakeOptimizer:
 
 
 class FakeModel:
-    def __init__(self, metrics=()):
+    def __init__(self, metrics=None):
         self.stop_training = False
         self.stop_evaluating = False
         self.optimizer = FakeOptimizer()
-        self.metrics = list(metrics)
+        self.metrics = metrics or {}
         self.weights = [0]
         self.saved = []
+
+    def metric_in_logs(self, name):
+        return self.metrics.get(name)
 
     def get_weights(self):
         return list(self.weights)

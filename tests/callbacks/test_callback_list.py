@@ -1,9 +1,13 @@
 """`CallbackList`: who is called with what, and what the loop is told; `History`; states of callbacks."""
 
+import copy
+import pickle
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import lamina
 from lamina.callbacks import (
     Callback,
     CallbackList,
@@ -279,3 +283,59 @@ def test_a_list_takes_its_states_back():
 def test_a_state_without_its_callback_is_an_error():
     with pytest.raises(ValueError, match="state must be of these callbacks: History, got"):
         CallbackList(History()).set_state(CallbackList(EarlyStopping()).get_state())
+
+
+class Failing(Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        raise KeyError("lr")
+
+    def on_train_batch_end(self, batch, logs=None):
+        raise KeyError("lr")
+
+    def on_train_begin(self, logs=None):
+        raise KeyError("lr")
+
+
+@pytest.mark.parametrize(
+    "call, place",
+    [
+        (lambda callbacks: callbacks.on_epoch_end(3, {}), "on_epoch_end of epoch 3"),
+        (lambda callbacks: callbacks.replay("train", 7, {"loss": [1.0]}), "on_train_batch_end of batch 7"),
+        (lambda callbacks: callbacks.on_train_begin(), "on_train_begin"),
+    ],
+)
+def test_an_error_says_which_callback_it_comes_from(model, call, place):
+    with pytest.raises(KeyError, match="lr") as caught:
+        call(CallbackList([[Failing()]], model=model))
+    assert caught.value.__notes__ == [f"Raised by the callback Failing in {place}."]
+
+
+COPIES = {"copy": copy.deepcopy, "pickle": lambda x: pickle.loads(pickle.dumps(x))}
+
+
+class Copying(Callback):
+    """Copies what it is told to in the middle of a run."""
+
+    def __init__(self, again, what):
+        super().__init__()
+        self.again, self.what, self.made = again, what, []
+
+    def on_train_batch_end(self, batch, logs=None):
+        made, self.made = self.made, []  # not the copies themselves
+        self.made = [*made, self.again(self.what[0])]
+
+
+@pytest.mark.parametrize("again", COPIES.values(), ids=COPIES)
+def test_a_run_of_a_real_model_can_be_copied_within_and_after(again):
+    x, y = np.ones((4, 3), "float32"), np.ones((4, 1), "float32")
+    trained = lamina.Sequential([lamina.Input((3,)), lamina.layers.Dense(1)])
+    trained.compile("adam", "mse")
+    what = []
+    built_in = [make() for name, make in BUILT_IN.items() if name not in ("ModelCheckpoint", "CSVLogger")]
+    copying = Copying(again, what)
+    what.append(CallbackList(built_in, model=trained))
+    trained.fit(x, y, batch_size=2, verbose=0, validation_data=(x, y), callbacks=[*built_in, copying])
+    assert [len(made.callbacks) for made in copying.made] == [len(built_in)] * 2
+    twin = again(trained.history)
+    assert twin.history == trained.history.history and twin.model.history is twin
+    np.testing.assert_array_equal(twin.model.predict(x, verbose=0), trained.predict(x, verbose=0))

@@ -7,6 +7,7 @@ import pytest
 
 from lamina.callbacks import (
     CallbackList,
+    CSVLogger,
     EarlyStopping,
     LearningRateScheduler,
     ModelCheckpoint,
@@ -30,7 +31,7 @@ def run(callback, model, values, name="loss"):
 
 
 def metric(name, direction=None):
-    return types.SimpleNamespace(name=name, **({"_direction": direction} if direction else {}))
+    return types.SimpleNamespace(name=name, direction=direction)
 
 
 @pytest.mark.parametrize("patience, epochs", [(0, 3), (1, 3), (2, 4), (3, 7)])
@@ -67,6 +68,73 @@ def test_early_stopping_says_when_it_stopped(model, capsys):
     )
 
 
+MONITORS = {
+    "EarlyStopping": lambda **options: EarlyStopping("loss", patience=2, **options),
+    "ModelCheckpoint": lambda **options: ModelCheckpoint("{epoch}.keras", "loss", save_best_only=True, **options),
+    "ReduceLROnPlateau": lambda **options: ReduceLROnPlateau("loss", patience=2, **options),
+}
+
+
+@pytest.mark.parametrize("mode", ["min", "max", "auto"])
+@pytest.mark.parametrize("make", MONITORS.values(), ids=MONITORS)
+@pytest.mark.parametrize(
+    "values, best",
+    [
+        ([np.nan] * 3, None),
+        ([np.nan, 2.0, np.nan], 2.0),
+        ([2.0, np.nan, np.nan], 2.0),
+        ([np.nan, np.inf], np.inf),
+        ([-np.inf, np.nan], -np.inf),
+    ],
+    ids=str,
+)
+def test_nan_is_never_the_best(model, make, mode, values, best):
+    callback = make(mode=mode)
+    run(callback, model, values)
+    assert callback.best == best
+
+
+def test_early_stopping_counts_nan_from_the_first_epoch(model):
+    assert run(EarlyStopping("loss", patience=3), model, [np.nan] * 50) == 3
+
+
+def test_early_stopping_counts_nan_behind_the_epochs_that_are_not_looked_at(model):
+    assert run(EarlyStopping("loss", patience=2, start_from_epoch=3), model, [np.nan] * 50) == 5
+
+
+@pytest.mark.parametrize("baseline", [None, 5.0, np.inf])
+def test_early_stopping_does_not_restore_an_epoch_of_nan(model, baseline):
+    callback = EarlyStopping("loss", patience=2, baseline=baseline, restore_best_weights=True)
+    run(callback, model, [np.nan, 2.0, np.nan, np.nan])
+    assert model.weights == [1]
+
+
+def test_nothing_to_restore_is_a_warning(model):
+    with pytest.warns(UserWarning, match="EarlyStopping: 'loss' must be a number in some epoch .* got none"):
+        run(EarlyStopping("loss", restore_best_weights=True), model, [np.nan] * 2)
+    assert model.weights == [1]
+
+
+def test_a_plateau_of_nan_reduces_the_rate(model):
+    run(ReduceLROnPlateau("loss", factor=0.5, patience=2), model, [np.nan] * 4)
+    assert model.optimizer.learning_rate == pytest.approx(0.025)
+
+
+def test_no_model_of_nan_is_kept_as_the_best(model, capsys):
+    run(ModelCheckpoint("{epoch}.keras", "loss", save_best_only=True, verbose=1), model, [np.nan, 3.0, np.nan, 2.0])
+    assert model.saved == ["2.keras", "4.keras"]
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "Epoch 1: loss is nan: not saved"
+    assert "Epoch 3: loss did not improve from 3.00000" in said
+
+
+@pytest.mark.parametrize("margin, best", [(0.0, 2.5), (1.0, 3.0)])
+def test_nan_between_does_not_move_the_value_to_beat(model, margin, best):
+    callback = EarlyStopping("loss", patience=5, min_delta=margin)
+    run(callback, model, [3.0, np.nan, 2.5])
+    assert callback.best == best
+
+
 def test_a_number_is_better_than_nan(model):
     callback = EarlyStopping("loss", patience=3)
     run(callback, model, [np.nan, 2.0, 3.0])
@@ -86,9 +154,9 @@ def test_a_number_is_better_than_nan(model):
     ],
 )
 def test_the_metrics_of_the_model_tell_the_mode(make_model, monitor, mode):
-    accuracy, error = metric("binary_accuracy", "up"), metric("mae", "down")
-    model = make_model([accuracy, error, metric("loss"), metric("scaled_loss", "up")])
-    model.metrics_names = ["accuracy", "head_mae", "loss", "scaled_loss"]
+    accuracy, error = metric("binary_accuracy", "max"), metric("mae", "min")
+    metrics = [accuracy, error, metric("loss"), metric("scaled_loss", "max"), metric("decoder_loss", "both")]
+    model = make_model({metric.name: metric for metric in metrics} | {"accuracy": accuracy, "head_mae": error})
     callback = EarlyStopping(monitor)
     run(callback, model, [1.0], monitor)
     assert callback.monitor_op is {"min": np.less, "max": np.greater}[mode]
@@ -235,12 +303,22 @@ def test_terminate_on_nan_may_raise(model):
 @pytest.mark.parametrize(
     "make, message",
     [
-        (lambda: EarlyStopping(patience=-1), "EarlyStopping: patience must be at least 0, got -1"),
-        (lambda: EarlyStopping(start_from_epoch=-1), "start_from_epoch must be at least 0"),
+        (lambda: EarlyStopping(patience=-1), "EarlyStopping: patience must be a number of at least 0, got -1"),
+        (lambda: EarlyStopping(start_from_epoch=-1), "start_from_epoch must be a number of at least 0"),
         (lambda: EarlyStopping(monitor=None), "monitor must be a name in the logs, got None"),
+        (lambda: EarlyStopping(patience="3"), "EarlyStopping: patience must be a number of at least 0, got '3'"),
+        (lambda: EarlyStopping(baseline="low"), "EarlyStopping: baseline must be a number, got 'low'"),
+        (lambda: EarlyStopping(min_delta=None), "EarlyStopping: min_delta must be a number, got None"),
+        (lambda: ModelCheckpoint(3), "ModelCheckpoint: filepath must be a path, got 3"),
+        (
+            lambda: ModelCheckpoint("a.keras", initial_value_threshold="low"),
+            "ModelCheckpoint: initial_value_threshold must be a number, got 'low'",
+        ),
+        (lambda: CSVLogger(None), "CSVLogger: filename must be a path, got None"),
+        (lambda: ReduceLROnPlateau(factor="0.1"), "ReduceLROnPlateau: factor must be a number, got '0.1'"),
         (lambda: ReduceLROnPlateau(factor=1.0), "factor must be at least 0 and below 1, got 1.0"),
-        (lambda: ReduceLROnPlateau(cooldown=-1), "cooldown must be at least 0"),
-        (lambda: ReduceLROnPlateau(min_lr=-1), "min_lr must be at least 0"),
+        (lambda: ReduceLROnPlateau(cooldown=-1), "cooldown must be a number of at least 0"),
+        (lambda: ReduceLROnPlateau(min_lr=-1), "min_lr must be a number of at least 0"),
         (lambda: LearningRateScheduler(0.1), "LearningRateScheduler: schedule must be a function"),
         (lambda: ModelCheckpoint("a.keras", save_freq=0), "save_freq: it must be 'epoch' or a positive integer"),
         (lambda: ModelCheckpoint("a.keras", save_freq="batch"), "Unrecognized save_freq.*got 'batch'"),

@@ -52,12 +52,6 @@ def test_the_best_is_kept_over_runs(model, tmp_path):
     assert model.saved == ["1.keras"]
 
 
-def test_a_number_replaces_a_best_of_nan(model, tmp_path):
-    callback = ModelCheckpoint(tmp_path / "{epoch}.keras", "loss", save_best_only=True)
-    train(callback, model, [np.nan, 2, np.nan])
-    assert model.saved == ["1.keras", "2.keras"]
-
-
 @pytest.mark.parametrize("launch", [1, 2, 5, 100])
 def test_saves_after_so_many_batches_however_they_are_launched(model, tmp_path, launch):
     callback = ModelCheckpoint(tmp_path / "{epoch}-{batch}.keras", save_freq=4)

@@ -1,14 +1,16 @@
 """`Progbar` and `ProgbarLogger`: what a reader of a screen, a notebook or a log file sees."""
 
+import copy
 import logging
 import os
+import pickle
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 
-from lamina.callbacks import CallbackList
+from lamina.callbacks import Callback, CallbackList, progress
 from lamina.callbacks.progress import (
     Progbar,
     disable_interactive_logging,
@@ -104,6 +106,26 @@ def test_the_first_steps_count_if_they_come_together(clock, screen):
     assert " 22s 500ms/step" in screen.rows[0]
 
 
+def test_the_wait_for_the_first_launch_is_not_in_the_time_that_is_left(clock, screen):
+    bar = Progbar(80, interval=0)
+    clock.now = 1000.0  # a stream filled its buffer
+    for step in (8, 16, 24):
+        bar.update(step)
+        clock.now += 8.0
+    assert screen.rows[0].startswith("24/80 ") and " 56s 1s/step" in screen.rows[0]
+
+
+def test_the_wait_for_the_first_batch_is_not_in_the_time_of_a_step(model, clock, screen):
+    callbacks = CallbackList(add_progbar=True, model=model, verbose=1, epochs=1, steps=41)
+    callbacks.on_train_begin()
+    callbacks.on_epoch_begin(0)
+    clock.now = 1000.0  # a stream filled its buffer
+    callbacks.on_train_batch_begin(0)
+    clock.now = 1020.0
+    callbacks.replay("train", 0, {"loss": np.ones(10)})
+    assert " 1:02 2s/step" in screen.rows[0]
+
+
 def test_drawing_waits_for_the_interval(clock, screen):
     bar = Progbar(10, interval=1.0)
     for step in range(1, 6):
@@ -137,10 +159,56 @@ def test_the_bar_gets_shorter_before_the_text_does(clock, screen, monkeypatch):
     assert screen.rows == [f" 5/10 {'━' * 8} 5s 1s/step - loss: 1.0000"]
 
 
-def test_the_last_line_is_whole_in_a_narrow_terminal(clock, screen, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "20")
-    Progbar(10).update(10, [("loss", 1.0)])
-    assert screen.rows == [f"10/10 {BAR} 0s 0s/step - loss: 1.0000", ""]
+METRICS = {"accuracy": 0.9563, "loss": 0.1442, "val_accuracy": 0.9721, "val_loss": 0.0985}
+HEAD = f"1875/1875 {BAR} 0s 0s/step"
+
+
+def last_line(clock, columns=None, verbose=1, monkeypatch=None, **metrics):
+    if columns:
+        monkeypatch.setenv("COLUMNS", str(columns))
+    Progbar(1875, verbose=verbose).update(1875, (metrics or METRICS).items())
+
+
+@pytest.mark.parametrize("columns", [30, 45, 60, 80, 100, 120])
+@pytest.mark.parametrize("verbose", [1, 2])
+def test_the_last_line_fits_and_holds_every_metric(clock, screen, monkeypatch, columns, verbose):
+    last_line(clock, columns, verbose, monkeypatch)
+    assert max(map(len, screen.rows)) <= columns
+    assert all(f" - {name}: {value}" in "".join(screen.rows) for name, value in METRICS.items())
+
+
+def test_what_does_not_fit_goes_to_the_next_row(clock, screen, monkeypatch):
+    last_line(clock, 80, 1, monkeypatch)
+    assert screen.rows == [
+        f"{HEAD} - accuracy: 0.9563 - loss: 0.1442",
+        " - val_accuracy: 0.9721 - val_loss: 0.0985",
+        "",
+    ]
+
+
+def test_a_shorter_bar_saves_a_row(clock, screen, monkeypatch):
+    last_line(clock, 60, 1, monkeypatch, accuracy=0.5, loss=0.25)
+    assert screen.rows == ["1875/1875 ━━━━━ 0s 0s/step - accuracy: 0.5000 - loss: 0.2500", ""]
+
+
+def test_a_name_longer_than_a_row_loses_its_middle(clock, capsys):
+    Progbar(4).update(4, [(f"the_{'long_' * 30}end", 0.5)])
+    first, second = capsys.readouterr().out.splitlines()
+    assert len(second) == 80 and second.startswith(" - the_long_") and second.endswith("long_end: 0.5000")
+    assert first == f"4/4 {BAR} 0s 0s/step" and "…" in second
+
+
+def test_a_file_has_rows_of_80_columns(clock, capsys, monkeypatch):
+    last_line(clock, 200, 1, monkeypatch)
+    assert capsys.readouterr().out.splitlines()[0] == f"{HEAD} - accuracy: 0.9563 - loss: 0.1442"
+
+
+def test_nothing_of_the_live_line_stays_beside_a_shorter_last_row(clock, screen, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "50")
+    bar = Progbar(10, stateful_metrics=["a", "b"])
+    bar.update(1, [("a", 1.0), ("b", 1.0)])
+    bar.update(10, [("a", 1.0), ("a_long_name_of_a_metric", 2.0)])
+    assert screen.rows == [f"10/10 {BAR} 0s 0s/step - a: 1.0000", " - b: 1.0000 - a_long_name_of_a_metric: 2.0000", ""]
 
 
 def test_colors_of_a_terminal(clock, screen):
@@ -166,6 +234,94 @@ def test_a_message_goes_above_the_live_line(clock, screen):
     assert screen.rows == ["Epoch 1: saved", f"2/4 {BAR} 2s 1s/step"]
 
 
+@pytest.mark.parametrize("text, rows", [("a\n", ["a"]), ("a\nb\n", ["a", "b"]), ("a", ["a"]), ("", [])])
+def test_what_others_print_starts_on_a_line_of_its_own(clock, screen, text, rows):
+    bar = Progbar(4, interval=0)
+    for step in (1, 2, 4):
+        bar.update(step)
+        print(text, end="", file=screen) if step == 2 else None
+    assert screen.rows == [*rows, f"4/4 {BAR} 0s 0s/step", ""]
+
+
+def test_each_print_of_a_run_has_its_line(model, clock, screen):
+    class Talking(Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            print("batch", batch, file=screen)
+
+        def on_epoch_end(self, epoch, logs=None):
+            print("epoch", epoch, file=screen)
+
+    callbacks = CallbackList(Talking(), add_progbar=True, model=model, verbose=1, epochs=1, steps=3)
+    callbacks.on_train_begin()
+    callbacks.on_epoch_begin(0)
+    for batch in range(3):
+        callbacks.replay("train", batch, {"loss": [1.0]})
+    callbacks.on_epoch_end(0, {"loss": 1.0})
+    said = ["batch 0", "batch 1", "batch 2", "epoch 0"]
+    assert screen.rows == [*said, f"3/3 {BAR} 0s 0s/step - loss: 1.0000", ""]
+
+
+def test_a_traceback_leaves_the_line_to_be_read(clock, screen, monkeypatch):
+    stderr = type(screen)()
+    stderr.write = screen.write  # one terminal shows both
+    progress.sys.stderr = stderr
+    Progbar(4).update(3)
+    print("Traceback", file=stderr)
+    assert screen.rows == [f"3/4 {BAR} 0s 0s/step", "Traceback", ""]
+
+
+def test_a_stream_is_left_as_it_was(clock, screen):
+    bar = Progbar(4)
+    bar.update(1)
+    assert "write" in vars(screen)
+    bar.update(4)
+    assert "write" not in vars(screen)
+
+
+@pytest.mark.parametrize("theirs", ["before", "meanwhile"])
+def test_a_write_that_somebody_put_on_the_stream_stays(clock, screen, theirs):
+    def write(text):
+        return type(screen).write(screen, text)
+
+    bar = Progbar(4)
+    for when in ("before", "meanwhile"):
+        if when == theirs:
+            screen.write = write
+        bar.update(1 if when == "before" else 4)
+    assert screen.write is write
+
+
+def test_a_stream_without_attributes_is_drawn_on_all_the_same(clock, screen, print_on):
+    class Bare:
+        __slots__ = ()
+        encoding, isatty, write, flush = "utf-8", screen.isatty, screen.write, screen.flush
+
+    print_on(Bare())
+    bar = Progbar(4)
+    bar.update(1)
+    bar.update(4)
+    assert screen.rows == [f"4/4 {BAR} 0s 0s/step", ""]
+
+
+@pytest.mark.parametrize("when", ["before", "within", "after"])
+@pytest.mark.parametrize("again", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))], ids=["copy", "pickle"])
+def test_a_run_can_be_copied_at_any_time(model, clock, screen, when, again):
+    callbacks = CallbackList(add_history=True, add_progbar=True, model=model, verbose=1, epochs=1, steps=3)
+    stages = [
+        lambda: callbacks.on_train_begin(),
+        lambda: (callbacks.on_epoch_begin(0), callbacks.replay("train", 0, {"loss": [1.0]})),
+        lambda: callbacks.on_epoch_end(0, {"loss": 1.0}),
+    ]
+    for stage in stages[: ["before", "within", "after"].index(when) + 1]:
+        stage()
+    twin = again(callbacks)
+    assert [type(each) for each in twin.callbacks] == [type(each) for each in callbacks.callbacks]
+    assert twin.callbacks[0].history == callbacks.callbacks[0].history
+    for made in (twin, callbacks):
+        made.on_epoch_end(1, {"loss": 0.5})
+    assert twin.model.history.epoch == model.history.epoch
+
+
 def test_a_bar_within_another_gets_its_own_line(clock, screen):
     outer, inner = Progbar(4), Progbar(1)
     outer.update(1)
@@ -179,6 +335,22 @@ def test_a_file_gets_the_last_line_only(model, clock, capsys):
     fit(model, clock, epochs=2)
     line = f"4/4 {BAR} 4s 1s/step - loss: 0.5000 - val_loss: 0.2500"
     assert capsys.readouterr().out.splitlines() == ["Epoch 1/2", line, "Epoch 2/2", line]
+
+
+def test_a_file_gets_a_line_every_ten_seconds(model, clock, capsys):
+    fit(model, clock, steps=30)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["10/30", "20/30", "30/30", "30/30"]
+    assert lines[0] == f"10/30 {'━' * 20} 20s 1s/step - loss: 1.0000"
+
+
+def test_a_log_gets_a_line_every_ten_seconds(clock, quiet, caplog):
+    bar = Progbar(100)
+    with caplog.at_level(logging.INFO, "lamina"):
+        for step in range(1, 26):
+            clock.now += 1
+            bar.update(step)
+    assert [message.split("/")[0].strip() for message in caplog.messages] == ["10", "20"]
 
 
 def test_a_dumb_terminal_is_treated_as_a_file(clock, screen, monkeypatch):

@@ -152,8 +152,9 @@ def test_a_node_knows_where_it_came_from(tensor):
     assert node.operation is layer and node.parent_nodes == [node_of(tensor)]
     assert layer.input is tensor and layer.output is output
     layer(tensor)
-    with pytest.raises(AttributeError, match=r"\.output needs one call on symbolic tensors, got 2"):
-        _ = layer.output
+    assert layer.input is tensor and layer.output is output  # the first call speaks, as in Keras
+    with pytest.raises(AttributeError, match=r"\.output needs a call on symbolic tensors, got none"):
+        _ = lamina.layers.Dense(2).output
 
 
 def test_a_tensor_of_no_graph_is_refused():

@@ -21,52 +21,6 @@ def weight():
     return Variable(np.arange(3.0), name="weight")
 
 
-def test_jit_reads_and_writes_variables(counter, weight):
-    traces = []
-
-    @lamina.jit
-    def step(x):
-        traces.append(1)
-        counter.assign_add(1.0)
-        return (x * weight).sum()
-
-    values = [float(step(X)) for _ in range(3)]
-    assert float(counter.value) == 3
-    np.testing.assert_allclose(values, (X * np.arange(3.0)).sum(), rtol=1e-5)
-    weight.assign(np.zeros(3))
-    assert float(step(X)) == 0 and len(traces) <= 3
-
-
-def test_jit_passes_arguments_and_options(weight):
-    @lamina.jit(static_argnames=("power",))
-    def powered(x, *, power):
-        assert isinstance(power, int)
-        return (x * weight) ** power
-
-    np.testing.assert_allclose(np.asarray(powered(X, power=2)), (X * np.arange(3.0)) ** 2, rtol=1e-5)
-    by_number = lamina.jit(lambda n, x: x * n, static_argnums=0)
-    np.testing.assert_allclose(np.asarray(by_number(3, X)), 3 * X, rtol=1e-6)
-    from_the_end = lamina.jit(lambda x, n: x * n, static_argnums=-1)
-    np.testing.assert_allclose(np.asarray(from_the_end(X, 3)), 3 * X, rtol=1e-6)
-
-
-def test_jit_that_fails_assigns_nothing(counter):
-    @lamina.jit
-    def step(x):
-        counter.assign_add(1.0)
-        raise RuntimeError("on purpose")
-
-    with pytest.raises(RuntimeError, match="on purpose"):
-        step(X)
-    assert float(counter.value) == 0
-
-
-def test_jit_inside_jit(counter):
-    inner = lamina.jit(lambda: counter.assign_add(1.0))
-    outer = lamina.jit(lambda: inner() + inner())
-    assert float(outer()) == 3 and float(counter.value) == 2
-
-
 def test_value_and_grad_of_variables(weight, counter):
     def loss(x):
         counter.assign_add(1.0)

@@ -125,8 +125,6 @@ WRONG_ARRAYS = [
     pytest.param(dict(x=ROWS, batch_size=0), "batch_size must be a positive integer, got 0", id="batch_size"),
     pytest.param(dict(x=ROWS, batch_size=2.0), "batch_size must be a positive integer", id="a float batch_size"),
     pytest.param(dict(x=ROWS, steps=-1), "steps must be a positive integer, got -1", id="steps"),
-    pytest.param(dict(x=ROWS, batch_size=2, steps=3), "at most the number of batches, 2 of 2 rows", id="many steps"),
-    pytest.param(dict(x=ROWS, steps=5), "at most the number of batches", id="more steps than rows"),
     pytest.param(dict(x=ROWS, shuffle="rows"), "shuffle must be True, False or 'batch'", id="shuffle"),
 ]
 

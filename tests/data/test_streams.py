@@ -16,8 +16,7 @@ import jax
 import numpy as np
 import pytest
 
-from lamina.data import streams
-from lamina.data.sources import PyDataset, Sequence, make_source, prefetch, stacked
+from lamina.data.sources import PyDataset, Sequence, make_source, prefetch
 
 
 def prefetch_threads():
@@ -105,80 +104,6 @@ def test_prefetch_sees_the_context_of_its_consumer():
     setting = ContextVar("setting", default=0)
     setting.set(7)
     assert list(prefetch((setting.get() for _ in range(2)), 1)) == [7, 7]
-
-
-def batches(*sizes, dtype="float32"):
-    return [(np.full((n, 2), i, dtype), {"y": np.full(n, i)}) for i, n in enumerate(sizes)]
-
-
-@pytest.mark.parametrize(
-    ("sizes", "capacity", "counts"),
-    [
-        ((4, 4, 4, 4, 4), 2, [2, 2, 1]),
-        ((4, 4, 4, 4), 2, [2, 2]),
-        ((4, 4, 4, 2), 8, [3, 1]),
-        ((4, 2, 2, 4), 8, [1, 2, 1]),
-        ((4, 4), 1, [1, 1]),
-        ((), 3, []),
-    ],
-)
-def test_stacked_groups_like_batches(sizes, capacity, counts):
-    chunks = list(stacked(iter(batches(*sizes)), lambda: capacity))
-    assert [count for _, count in chunks] == counts
-    flat = [(x[i], {"y": y["y"][i]}) for (x, y), count in chunks for i in range(count)]
-    for (x, y), (want_x, want_y) in zip(flat, batches(*sizes), strict=True):
-        np.testing.assert_array_equal(x, want_x)
-        np.testing.assert_array_equal(y["y"], want_y["y"])
-
-
-def test_stacked_adds_a_first_axis():
-    (x, y), count = next(stacked(batches(4, 4, 4), lambda: 8))
-    assert (x.shape, y["y"].shape, count) == ((3, 4, 2), (3, 4), 3)
-
-
-def test_stacked_starts_anew_with_another_dtype_or_structure():
-    mixed = [*batches(4), *batches(4, dtype="float16"), (np.zeros((4, 2)),)]
-    assert [count for _, count in stacked(mixed, lambda: 8)] == [1, 1, 1]
-
-
-def test_stacked_asks_for_the_capacity_as_it_goes():
-    wanted = [1]
-    chunks = stacked(iter(batches(*[4] * 7)), lambda: wanted[0])
-    assert next(chunks)[1] == 1
-    wanted[0] = 4
-    assert [count for _, count in chunks] == [4, 2]
-
-
-def test_stacked_does_not_wait_longer_than_its_patience(monkeypatch):
-    now = itertools.count(0.0, 0.6)  # a batch is looked at twice: when it is first of a chunk, and to count the time
-    monkeypatch.setattr(streams.time, "monotonic", lambda: next(now))
-    assert [count for _, count in stacked(batches(*[4] * 5), lambda: 100, patience=1.0)] == [2, 2, 1]
-
-
-def test_stacked_gives_what_came_before_an_error():
-    def items():
-        yield from batches(4, 4, 4)
-        raise KeyError("broken")
-
-    chunks = stacked(items(), lambda: 8)
-    assert next(chunks)[1] == 3
-    with pytest.raises(KeyError, match="broken"):
-        next(chunks)
-
-
-def test_stacked_closes_its_iterator():
-    closed = []
-
-    def items():
-        try:
-            yield from batches(*[4] * 9)
-        finally:
-            closed.append(True)
-
-    chunks = stacked(items(), lambda: 2)
-    next(chunks)
-    chunks.close()
-    assert closed == [True]
 
 
 class Numbers(PyDataset):

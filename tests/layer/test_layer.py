@@ -326,7 +326,7 @@ def test_stateless_call_counts_its_values():
             ValueError,
             'Dense "d": the size of the input\'s last axis must be known, got (None, None).',
         ),
-        (lambda: layers.Layer(name="l")(X), NotImplementedError, "Layer: a subclass must define call."),
+        (lambda: layers.Layer(name="l")(X), NotImplementedError, 'Layer "l": a subclass must define call.'),
         (lambda: layers.Layer(nmae="l"), ValueError, "Layer: must not be given unknown arguments, got nmae."),
         (
             lambda: layers.Dense(2, name="d").count_params(),

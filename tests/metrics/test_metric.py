@@ -138,8 +138,8 @@ def test_a_function_is_averaged_with_its_arguments():
     metric = metrics.MeanMetricWrapper(losses.huber, delta=0.5)
     y_true, y_pred = np.zeros((2, 3), "float32"), np.ones((2, 3), "float32")
     assert metric(y_true, y_pred) == losses.huber(y_true, y_pred, delta=0.5)[0]
-    assert metric._direction == "down"
-    assert not hasattr(metrics.MeanMetricWrapper(lambda y_true, y_pred: y_pred), "_direction")
+    assert metric.direction == "min"
+    assert metrics.MeanMetricWrapper(lambda y_true, y_pred: y_pred).direction is None
 
 
 def test_more_classes_than_a_16_bit_float_can_count():
@@ -219,3 +219,31 @@ def test_buckets_count_like_comparisons(even, monkeypatch):
     plain.update_state(y_true, y_pred)
     for one, other in zip(fast.variables, plain.variables):
         np.testing.assert_array_equal(one, other)
+
+
+FALLING = {
+    "BinaryCrossentropy", "CategoricalCrossentropy", "CategoricalHinge", "FalseNegatives", "FalsePositives", "Hinge",
+    "KLDivergence", "LogCoshError", "MeanAbsoluteError", "MeanAbsolutePercentageError", "MeanSquaredError",
+    "MeanSquaredLogarithmicError", "Poisson", "RootMeanSquaredError", "SparseCategoricalCrossentropy", "SquaredHinge",
+}  # fmt: skip
+UNKNOWN = {"Mean", "MeanMetricWrapper", "Metric", "Sum"}
+
+
+@pytest.mark.parametrize("name", [name for name in metrics.__all__ if name[0].isupper()])
+def test_each_class_says_which_results_are_better(name):
+    expected = None if name in UNKNOWN else "min" if name in FALLING else "max"
+    assert getattr(metrics, name).direction == expected
+
+
+@pytest.mark.parametrize("fn", [losses.huber, losses.Huber(), losses.cosine_similarity])
+def test_the_mean_of_a_loss_is_to_fall(fn):
+    assert metrics.MeanMetricWrapper(fn).direction == "min"
+
+
+@pytest.mark.parametrize(
+    "name, direction",
+    [("accuracy", "max"), ("binary_accuracy", "max"), ("AUC", "max"), ("r2_score", "max"), ("mse", "min"),
+     ("cosine_similarity", "max"), ("huber", "min"), ("log_cosh", "min"), ("score", None)],
+)  # fmt: skip
+def test_known_names_say_which_results_are_better(name, direction):
+    assert metrics.direction_of(name) == direction

@@ -7,6 +7,7 @@ import pytest
 
 import lamina
 from lamina import layers
+from tests.programs.both import same_in_both
 
 X = np.random.default_rng(0).normal(size=(4, 3)).astype("float32")
 
@@ -121,3 +122,93 @@ def test_a_failed_add_leaves_the_stack_as_it_was():
         model.add("a layer")
     assert [layer.name for layer in model.layers] == ["d"]
     assert model(X).shape == (4, 2)
+
+
+# A stack that changes
+
+
+def test_a_stack_that_was_built_on_data_is_what_it_is_now():
+    def program(keras):
+        model = keras.Sequential([keras.layers.Dense(3), keras.layers.Dense(2)])
+        model(X)
+        seen = []
+
+        def look():
+            seen.append((model.built, model.output_shape[1:], [w.shape for w in model.weights], model(X).shape))
+
+        look()
+        model.pop()
+        look()
+        model.add(keras.layers.Dense(5))
+        look()
+        model.add(keras.layers.Dense(1))
+        look()
+        model.pop(), model.pop(), model.pop()
+        seen.append((model.built, model.weights))
+        model.add(keras.layers.Dense(4))
+        look()
+        return seen
+
+    same_in_both(program)
+
+
+def test_a_stack_that_is_not_rebuilt_builds_at_its_next_call():
+    def program(keras):
+        model = keras.Sequential([keras.layers.Dense(3)])
+        model(X)
+        model.add(keras.layers.Dense(2), rebuild=False)
+        before = model.built, len(model.weights)
+        outputs = model(X)
+        model.pop(rebuild=False)
+        return before, outputs.shape, model.built, model(X).shape, len(model.weights)
+
+    same_in_both(program)
+
+
+def test_programs_of_a_stack_are_those_of_now():
+    model = lamina.Sequential([lamina.Input((2,)), layers.Dense(2), layers.Lambda(lambda x: 10.0 * x)])
+    model.compile("sgd", "mse")
+    x = np.ones((4, 2), "float32")
+    scaled, loss = model.predict(x, verbose=0), model.test_on_batch(x, 0 * x)
+    model.pop()
+    np.testing.assert_allclose(model.predict(x, verbose=0) * 10, scaled, rtol=1e-6)
+    np.testing.assert_allclose(model.test_on_batch(x, 0 * x) * 100, loss, rtol=1e-5)
+
+
+def test_adding_a_layer_calls_no_other():
+    class Counts(layers.Layer):
+        def call(self, x):
+            calls.append(self.name)
+            return x
+
+    calls = []
+    model = lamina.Sequential([lamina.Input((3,))])
+    for i in range(20):
+        model.add(Counts(name=f"layer{i}"))
+    assert calls == [f"layer{i}" for i in range(20)]
+    assert [layer.name for layer in model.layers] == calls and model.output_shape == (None, 3)
+    model.pop()
+    assert len(calls) == 20 and len(model.layers) == 19
+
+
+def test_inputs_and_outputs_of_layers_are_those_of_the_first_call():
+    def program(keras):
+        layer = keras.layers.Dense(2)
+        first, second = keras.Input((3,)), keras.Input((3,))
+        outputs = layer(first)
+        layer(second)
+        return layer.input is first, layer.output is outputs
+
+    assert same_in_both(program) == (True, True)
+
+
+def test_a_copy_keeps_optional_inputs():  # Keras makes them required
+    class Maybe(layers.Layer):
+        def call(self, a, b=None):
+            return a if b is None else a + b
+
+    first, second = lamina.Input((3,), name="a"), lamina.Input((3,), name="b", optional=True)
+    model = lamina.Model([first, second], Maybe()(first, second))
+    twin = lamina.models.clone_model(model, clone_function=lambda layer: Maybe())
+    np.testing.assert_array_equal(np.asarray(twin([X, None])), X)
+    np.testing.assert_array_equal(np.asarray(twin([X, X])), 2 * X)

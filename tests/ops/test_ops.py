@@ -98,7 +98,7 @@ def test_cond_and_switch():
 
 def test_cond_inside_a_compiled_function_reads_variables():
     variable = Variable(3.0)
-    compiled = lamina.core.transforms.jit(lambda flag: ops.cond(flag, lambda: variable * 2, lambda: variable * 1))
+    compiled = lamina.jit(lambda flag: ops.cond(flag, lambda: variable * 2, lambda: variable * 1))
     assert compiled(jnp.array(True)) == 6
     variable.assign(5.0)
     assert compiled(jnp.array(False)) == 5

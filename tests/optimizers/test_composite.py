@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from lamina import optimizers
-from lamina.core.transforms import jit
+from lamina.core.jit import jit
 from lamina.core.variable import Variable
 from lamina.optimizers import SGD, Adam, LossScaleOptimizer, MultiOptimizer, OptimizerMap
 

@@ -10,8 +10,8 @@ import pytest
 from jax import lax
 
 from lamina import optimizers
+from lamina.core.jit import jit
 from lamina.core.state import StateScope
-from lamina.core.transforms import jit
 from lamina.core.variable import Variable
 
 SCHEDULE = optimizers.schedules.CosineDecay(0.1, 400, alpha=0.1)

@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from lamina import optimizers
-from lamina.core.transforms import jit
+from lamina.core.jit import jit
 from lamina.core.variable import Variable
 from lamina.optimizers.optax import OptaxOptimizer, is_transformation
 

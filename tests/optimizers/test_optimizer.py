@@ -8,8 +8,8 @@ import pytest
 
 from lamina import optimizers
 from lamina.core import registry
+from lamina.core.jit import jit
 from lamina.core.state import StateScope
-from lamina.core.transforms import jit
 from lamina.core.variable import Variable
 from lamina.optimizers import SGD, Adam, Optimizer, schedules
 
@@ -20,6 +20,12 @@ def kernel(value=1.0, shape=(2, 3), **arguments):
 
 def ones(shape=(2, 3)):
     return jnp.ones(shape, "float32")
+
+
+def stepping(optimizer, variable, compiled):
+    """A function that applies gradients of 1."""
+    step = lambda: optimizer.apply([ones()], [variable])  # noqa: E731
+    return jit(step) if compiled else step
 
 
 class Momentum(Optimizer):
@@ -49,7 +55,7 @@ class Momentum(Optimizer):
 def test_an_optimizer_with_update_step_equals_the_one_with_a_rule(common, compiled):
     mine, theirs = kernel(), kernel()
     own, built_in = Momentum(**common), SGD(0.1, 0.9, **common)
-    step = jit(lambda: own.apply([ones()], [mine])) if compiled else lambda: own.apply([ones()], [mine])
+    step = stepping(own, mine, compiled)
     for _ in range(4):
         step()
         built_in.apply([ones()], [theirs])
@@ -163,6 +169,50 @@ def test_gradients_accumulate_to_their_mean():
     np.testing.assert_array_equal(variable.numpy(), ones())
     optimizer.apply([3 * ones()], [variable])
     np.testing.assert_array_equal(variable.numpy(), -1 * ones())
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_schedule_counts_updates_where_gradients_accumulate(compiled):
+    schedule = schedules.PiecewiseConstantDecay([0, 1], [1.0, 2.0, 4.0])
+    optimizer, variable = SGD(schedule, gradient_accumulation_steps=2), kernel(0.0)
+    step = (
+        jit(lambda: optimizer.apply([ones()], [variable]))
+        if compiled
+        else lambda: optimizer.apply([ones()], [variable])
+    )
+    seen = []
+    for _ in range(6):
+        rate = float(optimizer.learning_rate)
+        step()
+        seen.append((rate, float(variable.value[0, 0])))
+    assert seen == [(1, 0), (1, -1), (2, -1), (2, -3), (4, -3), (4, -7)]
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_averages_count_updates_where_gradients_accumulate(compiled):
+    arguments = {"use_ema": True, "ema_momentum": 0.5, "ema_overwrite_frequency": 2, "gradient_accumulation_steps": 2}
+    optimizer, variable = SGD(1.0, **arguments), kernel(1.0)
+    optimizer.build([variable])
+    average = next(v for v in optimizer.variables if v.name == "kernel_average")
+    step = (
+        jit(lambda: optimizer.apply([ones()], [variable]))
+        if compiled
+        else lambda: optimizer.apply([ones()], [variable])
+    )
+    seen = []
+    for _ in range(6):
+        step()
+        seen.append((float(variable.value[0, 0]), float(average.value[0, 0])))
+    # Updates by -1: 1 -> 0, whose average is 0; -> -1, average -0.5, which takes the weights' place; -> -1.5.
+    assert seen == [(1, 0), (0, 0), (0, 0), (-0.5, -0.5), (-0.5, -0.5), (-1.5, -1.0)]
+
+
+def test_a_constraint_is_applied_once_an_update():
+    optimizer, variable = SGD(0.0, gradient_accumulation_steps=2), kernel(8.0)
+    variable.constraint = lambda w: w / 2
+    for _ in range(4):
+        optimizer.apply([ones()], [variable])
+    np.testing.assert_array_equal(variable.numpy(), 2 * ones())
 
 
 def test_accumulation_updates_inside_one_branch():

@@ -263,7 +263,8 @@ def test_signature_name_and_direction(name):
     mine, other = (inspect.signature(type(m).__init__).parameters for m in (ours, theirs))
     assert [(p.name, p.default) for p in mine.values()] == [(p.name, p.default) for p in other.values()]
     assert re.sub(r"_\d+$", "", ours.name) == re.sub(r"_\d+$", "", theirs.name)
-    assert getattr(ours, "_direction", None) == getattr(theirs, "_direction", None)
+    known = {"up": "max", "down": "min"}.get(getattr(theirs, "_direction", None))
+    assert known in (None, ours.direction)  # some know it that Keras leaves open
 
 
 @pytest.mark.parametrize("name", sorted(n for n in metrics.__all__ if n[0].islower()))

@@ -53,7 +53,6 @@ SETTINGS = {
     "ema": {"use_ema": True, "ema_momentum": 0.8, "ema_overwrite_frequency": 3},
     "ema_kept": {"use_ema": True, "ema_momentum": 0.8},
     "accumulation": {"gradient_accumulation_steps": 3},
-    "accumulated_ema": {"gradient_accumulation_steps": 2, "use_ema": True, "ema_overwrite_frequency": 2},
     "accumulated_clip": {"gradient_accumulation_steps": 2, "global_clipnorm": 0.5, "weight_decay": 0.1},
     "loss_scale": {"loss_scale_factor": 8.0},
     "schedule": {"learning_rate": "schedule"},
@@ -207,7 +206,7 @@ def test_composite_configurations_are_those_of_keras():
 def _overwritten(library, variable, steps):
     weights = [variable(value, name=key) for key, value in _values().items()]
     weights[1].overwrite_with_gradient = True
-    optimizer = library.Adam(0.01, use_ema=True, gradient_accumulation_steps=steps)
+    optimizer = library.Adam(0.01, use_ema=steps is None, gradient_accumulation_steps=steps)
     return _run(optimizer, weights, [_gradients(step) for step in range(5)], compiled=True)
 
 

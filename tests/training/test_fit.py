@@ -73,13 +73,13 @@ def test_steps_through_python_are_the_compiled_ones():
         np.testing.assert_allclose(history[name], eager[name], rtol=1e-5)
 
 
-def test_streamed_arrays_train_as_resident_ones(monkeypatch):
+def test_arrays_on_an_accelerator_train_as_those_in_windows(monkeypatch):
     history, state = fitted(noisy())
-    monkeypatch.setattr(loop, "_room_on_device", lambda: 0)
-    streamed, streamed_state = fitted(noisy())
-    assert_close(state, streamed_state)
+    monkeypatch.setattr(loop, "reader", loop.Resident)
+    resident, resident_state = fitted(noisy())
+    assert_close(state, resident_state)
     for name in history:
-        np.testing.assert_allclose(history[name], streamed[name], rtol=1e-6)
+        np.testing.assert_allclose(history[name], resident[name], rtol=1e-6)
 
 
 @pytest.mark.parametrize("shuffle", [True, False, "batch"])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from lamina.callbacks import Callback
-from lamina.training.step import Interrupts, Launcher
+from lamina.training.step import Interrupts, OneStep, Program
 from tests.training.conftest import X, Y, compiled
 
 OPTIONS = {"batch_size": 4, "epochs": 3, "verbose": 0}
@@ -20,14 +20,14 @@ def state_of(model):
 @pytest.fixture
 def interrupted_launch(monkeypatch):
     """Every launch gets a signal right after its computation."""
-    real = Launcher._call
+    real = Program.__call__
 
     def call(self, *arguments):
         out = real(self, *arguments)
         signal.raise_signal(signal.SIGINT)
         return out
 
-    monkeypatch.setattr(Launcher, "_call", call)
+    monkeypatch.setattr(Program, "__call__", call)
 
 
 @pytest.mark.usefixtures("interrupted_launch")
@@ -45,7 +45,7 @@ def test_an_interrupt_in_a_launch_waits_for_its_results(act):
 def test_training_goes_on_after_an_interrupt(monkeypatch):
     model = compiled(optimizer="adam")
     with monkeypatch.context() as patch:
-        patch.setattr(Launcher, "_call", lambda *_: signal.raise_signal(signal.SIGINT) or ((), {}))
+        patch.setattr(Program, "__call__", lambda *_: signal.raise_signal(signal.SIGINT) or OneStep((), {}))
         with pytest.raises(KeyboardInterrupt):
             model.fit(X, Y, **OPTIONS)
     assert len(model.fit(X, Y, **OPTIONS).history["loss"]) == 3
@@ -60,7 +60,7 @@ def test_a_second_interrupt_does_not_wait(monkeypatch):
         signal.raise_signal(signal.SIGINT)
         reached.append("never")
 
-    monkeypatch.setattr(Launcher, "_call", call)
+    monkeypatch.setattr(Program, "__call__", call)
     with pytest.raises(KeyboardInterrupt):
         compiled().fit(X, Y, **OPTIONS)
     assert reached == ["held"]
@@ -105,10 +105,9 @@ def test_a_handler_of_the_program_hears_of_a_signal_that_waited():
     old = signal.signal(signal.SIGTERM, lambda number, frame: seen.append(number))
     try:
         with interrupts:
-            interrupts.hold()
-            signal.raise_signal(signal.SIGTERM)
-            assert seen == []
-            interrupts.release()
+            with interrupts.held():
+                signal.raise_signal(signal.SIGTERM)
+                assert seen == []
             assert seen == [signal.SIGTERM]
             signal.raise_signal(signal.SIGTERM)
             assert seen == [signal.SIGTERM] * 2

@@ -8,11 +8,10 @@ of its steps (`replays`). A `CallbackList` tells the loop which of these holds.
 from __future__ import annotations
 
 import copy
-import difflib
 import functools
 import inspect
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,12 +34,6 @@ def require(condition: Any, owner: Any, rule: str, given: Any) -> None:
     """Raise `ValueError` in the house form unless `condition` holds."""
     if not condition:
         raise ValueError(f"{type(owner).__name__}: {rule}, got {given!r}.")
-
-
-def nearest(name: str, names: Iterable[str]) -> str:
-    """The end of a message about a name that does not exist: the one that was probably meant, if any."""
-    near = difflib.get_close_matches(name, list(names), 1, 0.5)
-    return f" Did you mean {near[0]!r}?" if near else ""
 
 
 class Callback:
@@ -197,6 +190,10 @@ class ProgbarLogger(Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._finish(logs)
 
+    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        if batch == 0:
+            (self.progbar or self._start()).begin()
+
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         self._show(batch, logs)
 
@@ -311,6 +308,11 @@ class CallbackList(Callback):
         return min((n for n in (c.steps_until_needed() for c in own) if n is not None), default=None)
 
     @property
+    def may_change_model(self) -> bool:
+        """Whether a program's own code runs in callbacks, which may freeze a layer or put another one in."""
+        return any(map(_runs_own_code, self.callbacks))
+
+    @property
     def wants_step_logs(self) -> bool:
         """Whether `replay` needs the logs of each step of a launch, not only those of its last step."""
         return any(map(_replays, self.callbacks))
@@ -338,12 +340,12 @@ class CallbackList(Callback):
         for i in range(0 if replaying else count - 1, count):
             step, now = first + i, {name: column[i] for name, column in columns.items()}
             for callback in replaying:
-                getattr(callback, hook)(step, now)
+                _run(callback, hook, step, now)
             if getattr(self.model, _STOP_FLAGS[phase], False):
                 break
         for callback in listening:
             if not _replays(callback):
-                getattr(callback, hook)(step, now)
+                _run(callback, hook, step, now)
 
     def get_state(self) -> dict[str, Any]:
         """The state of each callback that has one, by class name: `EarlyStopping`, `EarlyStopping_1`, ..."""
@@ -383,13 +385,23 @@ def _broadcast(hook: str) -> Callable:
         _, *index, logs = bound.args
         logs = _plain(logs)
         for callback in listening:
-            getattr(callback, hook)(*index, logs)  # one dictionary: what a callback adds, the next ones see
+            _run(callback, hook, *index, logs)  # one dictionary: what a callback adds, the next ones see
 
     return call
 
 
 for _hook in HOOKS:
     setattr(CallbackList, _hook, _broadcast(_hook))
+
+
+def _run(callback: Any, hook: str, *arguments: Any) -> None:
+    """Call a hook; an error from it says where it comes from."""
+    try:
+        getattr(callback, hook)(*arguments)
+    except Exception as error:
+        place = "".join(f" of {'epoch' if 'epoch' in hook else 'batch'} {index}" for index in arguments[:-1])
+        error.add_note(f"Raised by the callback {type(callback).__name__} in {hook}{place}.")
+        raise
 
 
 def _flat(callbacks: Any) -> Iterator[Any]:
@@ -406,6 +418,11 @@ def _flat(callbacks: Any) -> Iterator[Any]:
         hint = f"; pass an object: {callbacks.__name__}(...)" if isinstance(callbacks, type) else ""
         raise ValueError(f"CallbackList: callbacks must be Callback objects, got {callbacks!r}{hint}.")
     yield callbacks
+
+
+def _runs_own_code(callback: Any) -> bool:
+    """Whether a callback is a program's own, or calls functions of the program."""
+    return getattr(callback, "calls_functions", False) or not type(callback).__module__.startswith("lamina.callbacks.")
 
 
 def _replays(callback: Any) -> bool:

@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from lamina.callbacks.base import nearest, require
+from lamina.callbacks.base import require
 from lamina.callbacks.monitor import MonitorCallback
 from lamina.callbacks.progress import say
+from lamina.core import checks
+from lamina.core.registry import nearest
 
 
 class ModelCheckpoint(MonitorCallback):
@@ -27,6 +29,9 @@ class ModelCheckpoint(MonitorCallback):
         mode: `"min"`, `"max"`, or `"auto"` to tell by the name.
         save_freq: `"epoch"`, or after how many batches.
         initial_value_threshold: the first monitored value to beat.
+
+    Raises:
+        ValueError: the name or its fields do not fit, or `save_freq` is neither.
     """
 
     state_fields = ("best", "batches_since_save", "last_batch")
@@ -43,14 +48,15 @@ class ModelCheckpoint(MonitorCallback):
         initial_value_threshold: float | None = None,
     ):
         super().__init__(monitor, mode, initial_value_threshold)
-        self.filepath = os.fspath(filepath)
+        self.filepath = checks.path("ModelCheckpoint", "filepath", filepath)
+        if initial_value_threshold is not None:
+            checks.number("ModelCheckpoint", "initial_value_threshold", initial_value_threshold)
         endings = (".weights.h5",) if save_weights_only else (".keras", ".h5")
         rule = f"with save_weights_only={save_weights_only}, filepath must end in {' or '.join(endings)}"
         require(self.filepath.endswith(endings), self, rule, self.filepath)
         _check_fields(self, self.filepath)
-        whole = isinstance(save_freq, int) and not isinstance(save_freq, bool) and save_freq > 0
         rule = "Unrecognized save_freq: it must be 'epoch' or a positive integer"
-        require(whole or save_freq == "epoch", self, rule, save_freq)
+        require(save_freq == "epoch" or checks.is_integer(save_freq), self, rule, save_freq)
         self.verbose = verbose
         self.save_best_only = save_best_only
         self.save_weights_only = save_weights_only
@@ -86,7 +92,8 @@ class ModelCheckpoint(MonitorCallback):
         current = self._monitored(logs) if self.save_best_only else None
         if current is not None:
             if not self._is_improvement(current, self.best):
-                self._say(epoch, f"{self.monitor} did not improve from {_five(best)}")
+                told = f"is {current}: not saved" if best is None else f"did not improve from {_five(best)}"
+                self._say(epoch, f"{self.monitor} {told}")
                 return
             best, news = current, f"{self.monitor} improved from {_five(best)} to {_five(current)}, {news}"
         if os.path.isdir(path):

@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from lamina.callbacks.base import Callback, nearest, require
+from lamina.callbacks.base import Callback, require
 from lamina.callbacks.monitor import MonitorCallback
 from lamina.callbacks.progress import say
+from lamina.core import checks
+from lamina.core.registry import nearest
 
 
 class EarlyStopping(MonitorCallback):
@@ -27,6 +29,9 @@ class EarlyStopping(MonitorCallback):
         baseline: improvements that do not beat it do not restart the wait.
         restore_best_weights: whether to end with the weights of the best epoch rather than the last.
         start_from_epoch: the number of first epochs that are not looked at.
+
+    Raises:
+        ValueError: a number is not one, or below 0.
     """
 
     state_fields = ("wait", "stopped_epoch", "best", "best_epoch", "best_weights")
@@ -43,8 +48,11 @@ class EarlyStopping(MonitorCallback):
         start_from_epoch: int = 0,
     ):
         super().__init__(monitor, mode, min_delta=min_delta)
-        require(patience >= 0, self, "patience must be at least 0", patience)
-        require(start_from_epoch >= 0, self, "start_from_epoch must be at least 0", start_from_epoch)
+        who = type(self).__name__
+        checks.number(who, "patience", patience, 0)
+        checks.number(who, "start_from_epoch", start_from_epoch, 0)
+        if baseline is not None:
+            checks.number(who, "baseline", baseline)
         self.patience = patience
         self.verbose = verbose
         self.baseline = baseline
@@ -86,6 +94,12 @@ class EarlyStopping(MonitorCallback):
             if self.verbose:
                 say(f"Restoring model weights from the end of the best epoch: {self.best_epoch + 1}.")
             self.model.set_weights(self.best_weights)
+        elif self.restore_best_weights and self.wait:
+            warnings.warn(
+                f"EarlyStopping: {self.monitor!r} must be a number in some epoch to restore the best weights, "
+                "got none; those of the last epoch stay.",
+                stacklevel=2,
+            )
 
 
 class TerminateOnNaN(Callback):
@@ -93,6 +107,9 @@ class TerminateOnNaN(Callback):
 
     Args:
         raise_error: whether to raise `RuntimeError` at once instead of ending the run in order.
+
+    Raises:
+        RuntimeError: in training, if asked to.
     """
 
     replays = True
@@ -123,6 +140,9 @@ class LearningRateScheduler(Callback):
     Args:
         schedule: a function of the epoch (from 0) and the learning rate so far, or of the epoch alone.
         verbose: 1 prints each new learning rate.
+
+    Raises:
+        ValueError: `schedule` is no function, or returns anything but a finite number.
     """
 
     def __init__(self, schedule: Callable[..., float], verbose: int = 0):
@@ -170,6 +190,9 @@ class ReduceLROnPlateau(MonitorCallback):
         cooldown: epochs after a reduction in which none are counted.
         min_lr: the learning rate does not go below it.
         kwargs: ignored, with a warning.
+
+    Raises:
+        ValueError: a number is not one, or out of its range.
     """
 
     state_fields = ("best", "wait", "cooldown_counter")
@@ -187,9 +210,10 @@ class ReduceLROnPlateau(MonitorCallback):
         **kwargs: Any,
     ):
         super().__init__(monitor, mode, min_delta=min_delta)
-        require(0 <= factor < 1, self, "factor must be at least 0 and below 1", factor)
+        who = type(self).__name__
+        require(0 <= checks.number(who, "factor", factor) < 1, self, "factor must be at least 0 and below 1", factor)
         for name, value in (("patience", patience), ("cooldown", cooldown), ("min_lr", min_lr)):
-            require(value >= 0, self, f"{name} must be at least 0", value)
+            checks.number(who, name, value, 0)
         self.factor = factor
         self.patience = patience
         self.verbose = verbose

@@ -7,7 +7,9 @@ import os
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from lamina.callbacks.base import HOOKS, Callback, nearest, require
+from lamina.callbacks.base import HOOKS, Callback, require
+from lamina.core import checks
+from lamina.core.registry import nearest
 
 
 class CSVLogger(Callback):
@@ -20,6 +22,9 @@ class CSVLogger(Callback):
         filename: where to.
         separator: what stands between two values: one character.
         append: whether to write behind what the file holds, in its columns, rather than anew.
+
+    Raises:
+        ValueError: `filename` is no path, or `separator` not one character.
     """
 
     state_fields = ("keys", "size")
@@ -28,7 +33,7 @@ class CSVLogger(Callback):
         super().__init__()
         single = isinstance(separator, str) and len(separator) == 1
         require(single, self, "separator must be one character", separator)
-        self.filename = os.fspath(filename)
+        self.filename = checks.path("CSVLogger", "filename", filename)
         self.sep = separator
         self.append = append
         self._forget()
@@ -89,7 +94,12 @@ class LambdaCallback(Callback):
         on_train_begin, on_train_end: called before and after training.
         on_train_batch_begin, on_train_batch_end: called before and after each training batch.
         kwargs: functions for the other hooks of `Callback`, by name; others become methods of the object.
+
+    Raises:
+        ValueError: no hook has this name, or no function is given for it.
     """
+
+    calls_functions = True
 
     def __init__(
         self,

@@ -9,11 +9,11 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from lamina.callbacks.base import Callback, nearest, require
-from lamina.core import dtypes
+from lamina.callbacks.base import Callback, require
+from lamina.core import checks, dtypes
+from lamina.core.registry import nearest
 
 _BETTER: dict[str, Callable] = {"min": np.less, "max": np.greater}
-_MODES = {"up": "max", "down": "min"}  # the directions that metrics declare
 
 
 class MonitorCallback(Callback):
@@ -24,6 +24,9 @@ class MonitorCallback(Callback):
         mode: `"min"` if lower is better, `"max"` if higher is, `"auto"` to tell by the name.
         baseline: the first value to beat.
         min_delta: a smaller change is no improvement.
+
+    Raises:
+        ValueError: an argument is not of its kind; or in training, `mode` is `"auto"` and nothing tells.
     """
 
     def __init__(
@@ -40,7 +43,7 @@ class MonitorCallback(Callback):
         self.monitor = monitor
         self.mode = mode
         self.best = baseline
-        self.min_delta = abs(min_delta)
+        self.min_delta = abs(checks.number(type(self).__name__, "min_delta", min_delta))
         self.monitor_op: Callable | None = None  # found when first needed: the model's metrics exist by then
 
     def get_monitor_value(self, logs: Mapping[str, Any] | None) -> Any:
@@ -67,17 +70,19 @@ class MonitorCallback(Callback):
             self.monitor_op = _BETTER[mode]
 
     def _inferred_mode(self) -> str | None:
-        name = self.monitor.removeprefix("val_")
-        metrics = getattr(self.model, "metrics", None) or ()
-        names = getattr(self.model, "metrics_names", ())  # those in logs, such as "accuracy" of a BinaryAccuracy
-        for known, metric in (*zip(names, metrics), *((each.name, each) for each in metrics)):
-            if known == name and hasattr(metric, "_direction"):
-                return _MODES[metric._direction]
-        return "min" if name == "loss" or name.endswith("_loss") else None
+        """What the metric behind the name says is better; losses and what is called one are to fall."""
+        find, bare = getattr(self.model, "metric_in_logs", {}.get), self.monitor.removeprefix("val_")
+        for name in (self.monitor, bare):
+            direction = getattr(find(name), "direction", None)
+            if direction in _BETTER:  # a class of a program may mean something else by the word
+                return direction
+        return "min" if bare == "loss" or bare.endswith("_loss") else None
 
     def _is_improvement(self, value: Any, reference: Any) -> bool:
-        """Whether `value` beats `reference` by more than `min_delta`; any beats none, and any beats NaN."""
+        """Whether `value` beats `reference` by more than `min_delta`: NaN beats nothing, a number NaN and nothing."""
         require(np.ndim(value) == 0, self, f"the monitored {self.monitor!r} must be one number", value)
+        if np.isnan(value):
+            return False
         if reference is None or np.isnan(reference):
             return True
         self._resolve_mode(None)

@@ -6,19 +6,20 @@ would take over stdout and start a thread of its own, and a carriage return work
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import shutil
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 
 _logger = logging.getLogger("lamina")
 _settings = {"interactive": True}
-_open_bars: list[Progbar] = []  # the bar whose line is still open on the screen, if any
+QUIET_SECONDS = 10.0  # between two lines of a run whose output is no screen
 
 BAR = "━"
 BOLD, GREEN, WHITE, RESET = "\x1b[1m", "\x1b[32m", "\x1b[37m", "\x1b[0m"
@@ -44,8 +45,7 @@ def say(message: str) -> None:
     if not is_interactive_logging_enabled():
         _logger.info(message)
         return
-    for bar in _open_bars:
-        bar.clear()
+    _live.make_room()
     _write(f"{message}\n")
 
 
@@ -57,12 +57,93 @@ def _write(text: str) -> None:
         text.encode(encoding)
     except UnicodeEncodeError:  # such as an ASCII terminal
         text = text.replace(BAR, "=").encode(encoding, "replace").decode(encoding)
-    sys.stdout.write(text)
+    _live.own_write(sys.stdout)(text)
     sys.stdout.flush()
 
 
-def _is_terminal() -> bool:
-    isatty = getattr(sys.stdout, "isatty", None)
+class _LiveLine:
+    """The row of the screen that a bar draws again and again, and what becomes of it when others print.
+
+    What goes to stdout meanwhile takes the place of the row, which is drawn anew below it. What goes to stderr, such as
+    a traceback, starts below the row, so that it stays to be read. The streams' `write` is what notices.
+    """
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+        self._shown = 0  # characters of the row as it stands there
+        self._torn = False  # whether others have left a row without its line feed
+        self._screen: Any = None
+        self._watched: list[tuple[Any, Callable, Callable]] = []  # streams, their write, and what stands for it
+
+    def draw(self, bar: Any, text: str, length: int, last: bool) -> None:
+        """Put `text`, whose first row has `length` characters, in place of the row of `bar`; the last time, end it."""
+        if self._screen is not sys.stdout:
+            self._leave()
+        elif self._bar is not bar and self._shown:  # an outer bar, or one left by Ctrl-C
+            self.end()
+        row, feed, more = text.partition("\n")
+        lead = "\n" if self._torn else ""
+        # Spaces, and no "erase line" code: notebooks do not know it.
+        _write(f"{lead}\r{row}{' ' * (self._shown - length)}{feed}{more}" + ("\n" if last else ""))
+        self._torn = False
+        if last:
+            self._leave()
+        else:
+            self._bar, self._shown, self._screen = bar, length, sys.stdout
+            self._watch()
+
+    def make_room(self) -> None:
+        """Take the row from the screen; the next update draws it anew."""
+        shown, self._shown = self._shown, 0
+        if shown and self._screen is sys.stdout:
+            _write(f"\r{' ' * shown}\r")
+
+    def end(self) -> None:
+        """Let the row stand as it is, and go to the next one."""
+        shown, self._shown = self._shown, 0
+        if shown and self._screen is sys.stdout:
+            _write("\n")
+
+    def own_write(self, stream: Any) -> Callable:
+        """The `write` of a stream that nobody watches."""
+        return next((write for watched, write, _ in self._watched if watched is stream), stream.write)
+
+    def _watch(self) -> None:
+        stderr = getattr(sys, "stderr", None)
+        if self._watched:
+            return
+        self._watch_stream(sys.stdout, self.make_room)
+        if stderr is not None and stderr is not sys.stdout and _is_terminal(stderr):
+            self._watch_stream(stderr, self.end)
+
+    def _watch_stream(self, stream: Any, give_way: Callable) -> None:
+        write = stream.write
+
+        @functools.wraps(write)
+        def watched(text: str) -> Any:
+            give_way()
+            if text:
+                self._torn = not text.endswith("\n")
+            return write(text)
+
+        if hasattr(stream, "__dict__"):  # of others, the output is not noticed
+            vars(stream)["write"] = watched
+            self._watched.append((stream, write, watched))
+
+    def _leave(self) -> None:
+        for stream, write, watched in self._watched:
+            if vars(stream).get("write") is watched:  # else somebody has put another there
+                del vars(stream)["write"]
+                if stream.write != write:
+                    vars(stream)["write"] = write
+        self._bar, self._shown, self._torn, self._screen, self._watched = None, 0, False, None, []
+
+
+_live = _LiveLine()
+
+
+def _is_terminal(stream: Any) -> bool:
+    isatty = getattr(stream, "isatty", None)
     return isatty is not None and isatty() and os.environ.get("TERM") != "dumb"
 
 
@@ -70,13 +151,14 @@ def _redraws() -> bool:
     """Whether stdout is a screen that `\\r` takes a line back on: a terminal, a notebook, PyCharm."""
     in_notebook = type(sys.stdout).__module__.startswith("ipykernel")
     in_pycharm = "PYCHARM_HOSTED" in os.environ and sys.stdout is sys.__stdout__
-    return is_interactive_logging_enabled() and (_is_terminal() or in_notebook or in_pycharm)
+    return is_interactive_logging_enabled() and (_is_terminal(sys.stdout) or in_notebook or in_pycharm)
 
 
 class Progbar:
     """A line such as `88/88 ━━━━━━━━━━━━━━━━━━━━ 0s 1ms/step - loss: 0.6`, redrawn in place on a screen.
 
-    Where stdout is no screen (a file, a pipe), the last state alone is printed, without control characters.
+    Where stdout is no screen (a file, a pipe), a line is printed every ten seconds and one at the end, without control
+    characters. Metrics that do not fit in the row at the end go to the next.
 
     Args:
         target: how many steps there will be; `None` if unknown.
@@ -114,11 +196,13 @@ class Progbar:
         self.stateless_metrics = None if stateless_metrics is None else set(stateless_metrics)
         self._sums: dict[str, tuple[Any, int]] = {}  # name -> sum of the values, and of how many
         self._seen = 0
-        self._start = time.monotonic()
-        self._first: float | None = None  # when the first step was done: compilation is over
-        self._last_drawn = -float("inf")
-        self._shown = 0  # characters of the open line ...
-        self._screen: Any = None  # ... and the stream that shows them
+        self._start = self._begun = time.monotonic()
+        self._first: tuple[int, float] | None = None  # the first steps that were done, and when
+        self._last_drawn: float | None = None
+
+    def begin(self) -> None:
+        """Say that the first step starts: what was waited for before is not in the time of a step."""
+        self._begun = time.monotonic()
 
     def update(
         self, current: int, values: Iterable[tuple[str, Any]] | None = None, finalize: bool | None = None
@@ -141,17 +225,12 @@ class Progbar:
             self._draw(current, now, duration, finalize)
         elif self.verbose == 2 and finalize and self._goal:
             clock = f"{now - self._start:.0f}s"
-            say(f"{self._count(current)} - {clock} - {self._rate(duration)}{self._metrics()}")
+            head = f"{self._count(current)} - {clock} - {self._rate(duration)}"
+            say("\n".join(_rows(head, self._metrics(), _room())))
 
     def add(self, n: int, values: Iterable[tuple[str, Any]] | None = None) -> None:
         """Show that `n` more steps are done."""
         self.update(self._seen + n, values)
-
-    def clear(self) -> None:
-        """Take the open line from the screen; the next update draws it anew."""
-        if self._screen is sys.stdout:
-            _write(f"\r{' ' * self._shown}\r")
-        self._close()
 
     def _record(self, name: str, value: Any, steps: int, finalize: bool) -> None:
         if self.stateless_metrics is None:
@@ -165,12 +244,15 @@ class Progbar:
             self._sums[name] = value, 1
 
     def _step_duration(self, current: int, now: float) -> float:
-        """Seconds a step, not counting the first one, which compiles, if it was alone."""
-        if current == 1:
-            self._first = now
-        if self._first is not None and current > 1:
-            return (now - self._first) / (current - 1)
-        return (now - self._start) / current if current else 0.0
+        """Seconds a step, without the first ones as soon as there are as many others: these waited and compiled."""
+        if not current:
+            return 0.0
+        if self._first is None:
+            self._first = current, now
+        done, then = self._first
+        if current - done >= done:
+            return (now - then) / (current - done)
+        return (now - self._begun) / current
 
     @property
     def _goal(self) -> int:
@@ -186,55 +268,72 @@ class Progbar:
                 return f"{duration / size:.0f}{unit}/{self.unit_name}"
         return f"{duration / 1e-6:.0f}us/{self.unit_name}"
 
-    def _metrics(self) -> str:
-        text = ""
+    def _metrics(self) -> list[str]:
+        texts = []
         for name, (total, count) in self._sums.items():
             mean = float(np.mean(total)) / count
-            text += f" - {name}: {mean:{'.4f' if abs(mean) > 1e-3 else '.4e'}}"
-        return text
+            texts.append(f" - {name}: {mean:{'.4f' if abs(mean) > 1e-3 else '.4e'}}")
+        return texts
 
     def _draw(self, current: int, now: float, duration: float, finalize: bool) -> None:
         screen = _redraws()
-        if not finalize and (not screen or now - self._last_drawn < self.interval):
+        if screen:
+            waits = self._last_drawn is not None and now - self._last_drawn < self.interval
+        else:
+            waits = now - (self._last_drawn or self._start) < QUIET_SECONDS
+        if waits and not finalize:
             return
         self._last_drawn = now
-        goal = self._goal
-        ahead = goal and not finalize
-        clock = _remaining(duration * (goal - current)) if ahead else f"{now - self._start:.0f}s"
-        pieces = [(self._count(current), BOLD if goal else ""), (" ", "")]
-        tail = [(clock, BOLD), (f" {self._rate(duration)}{self._metrics()}", "")]
-        room = shutil.get_terminal_size().columns - 1 if _is_terminal() else sys.maxsize
+        goal, room, live = self._goal, _room(), screen and not finalize
+        clock = f"{now - self._start:.0f}s" if finalize or not goal else _remaining(duration * (goal - current))
+        count, metrics = self._count(current), self._metrics()
+        tail = [(clock, BOLD), (f" {self._rate(duration)}", "")]
+        taken = len(f"{count} {clock}{tail[1][0]}")
+        pieces = [(count, BOLD if goal else ""), (" ", ""), *tail]
         if goal:
-            width = max(0, min(self.width, room - 1 - sum(len(text) for text, _ in pieces + tail)))
-            width = width or (self.width if finalize else 0)  # the last line may wrap
+            free = room - live - 1 - taken
+            # A line that ends has its whole bar and may take several rows, or a shorter one that makes it fit in one.
+            width = max(0, min(self.width, free - sum(map(len, metrics))))
+            width = width or (0 if live else max(0, min(self.width, free)))
             done = int(width * min(current / goal, 1.0))
-            pieces += [(BAR * done, GREEN), (BAR * (width - done), WHITE), (" " if width else "", "")]
-        # A live line must fit in one row: a carriage return cannot take back more.
-        self._print(pieces + tail if finalize else _cut(pieces + tail, room), screen, finalize)
+            pieces[2:2] = [(BAR * done, GREEN), (BAR * (width - done), WHITE), (" " if width else "", "")]
+        if live:  # it must fit in one row: a carriage return cannot take back more
+            pieces = _cut([*pieces, *((text, "") for text in metrics)], room - 1)
+        else:
+            head = "".join(text for text, _ in pieces)
+            pieces += [("\n".join(_rows(head, metrics, room))[len(head) :], "")]
+        self._print(pieces, screen, finalize)
 
     def _print(self, pieces: list[tuple[str, str]], screen: bool, finalize: bool) -> None:
         plain = "".join(text for text, _ in pieces)
         if not screen:
             say(plain)
             return
-        for bar in [each for each in _open_bars if each is not self]:  # an outer bar, or one left by Ctrl-C
-            if bar._screen is sys.stdout:
-                _write("\n")
-            bar._close()
         if "NO_COLOR" in os.environ:
             pieces = [(plain, "")]
         painted = "".join(f"{style}{text}{RESET}" if style and text else text for text, style in pieces)
-        # Spaces, and no "erase line" code: notebooks do not know it.
-        _write(f"\r{painted}{' ' * (self._shown - len(plain))}" + ("\n" if finalize else ""))
-        self._close()
-        if not finalize:
-            _open_bars.append(self)
-            self._shown, self._screen = len(plain), sys.stdout
+        _live.draw(self, painted, len(plain.partition("\n")[0]), last=finalize)
 
-    def _close(self) -> None:
-        self._shown, self._screen = 0, None
-        if self in _open_bars:
-            _open_bars.remove(self)
+
+def _room() -> int:
+    """The columns of a row: those of the terminal, 80 in a file; a notebook and the log need no rows."""
+    if not is_interactive_logging_enabled() or (_redraws() and not _is_terminal(sys.stdout)):
+        return sys.maxsize
+    return shutil.get_terminal_size().columns if _is_terminal(sys.stdout) else 80
+
+
+def _rows(head: str, metrics: list[str], room: int) -> list[str]:
+    """`head` and the metrics behind it, in as many rows as they need; a name that is too long loses its middle."""
+    rows = [head]
+    for text in metrics:
+        if len(text) > room:
+            end = len(text) - text.rindex(":") + max(0, room // 4)
+            text = f"{text[: max(0, room - end - 1)]}…{text[-end:]}"
+        if len(rows[-1]) + len(text) <= room:
+            rows[-1] += text
+        else:
+            rows.append(text)
+    return rows
 
 
 def _remaining(seconds: float) -> str:

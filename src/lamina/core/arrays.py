@@ -15,9 +15,15 @@ def value_of(x: Any) -> Any:
     return x.value if isinstance(x, Cell) else x
 
 
-def send(array: np.ndarray) -> jax.Array:
-    """A NumPy array on the device, in JAX's dtype for its own.
+def send(array: np.ndarray, dtype: Any = None) -> jax.Array:
+    """A NumPy array on the device, in JAX's form of its dtype or of the one given.
 
     Only sending compiles nothing; `jnp.asarray` would, for every new shape, 20 to 65 ms each.
     """
-    return jax.device_put(array.astype(jax.dtypes.canonicalize_dtype(array.dtype), copy=False))
+    canonical = jax.dtypes.canonicalize_dtype(array.dtype if dtype is None else dtype)
+    return jax.device_put(array.astype(canonical, copy=False))
+
+
+def copied(array: jax.Array) -> jax.Array:
+    """The same values in memory of their own, on the same devices; compiles nothing."""
+    return jax.device_put(array, array.sharding, may_alias=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from numbers import Real
 from typing import Any
 
@@ -29,6 +30,13 @@ def number(who: str, name: str, value: Any, low: float | None = None, high: floa
         rule = "a number" if low is None else f"a number of at least {low}" if high is None else f"from {low} to {high}"
         raise ValueError(f"{who}: {name} must be {rule}, got {value!r}.")
     return value
+
+
+def path(who: str, name: str, value: Any) -> str:
+    """`value`, a string or a path, as a string."""
+    if not isinstance(value, (str, os.PathLike)):
+        raise ValueError(f"{who}: {name} must be a path, got {value!r}.")
+    return str(os.fspath(value))
 
 
 def integers(value: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
@@ -111,15 +111,20 @@ def find(path: str, name: str, kind: str, *, aliases: Mapping[str, str] | None =
     matches = [n for n in names if _folded(n) == _folded(target)]
     if matches:  # a class and a function of one name: the class takes a configuration
         return getattr(module, sorted(matches)[0])
-    known = [*sorted(names), *(aliases or {})]
-    near = difflib.get_close_matches(_folded(name), {_folded(n) for n in known}, 1, 0.5)
-    spelt = [n for n in known if near and _folded(n) == near[0]]  # in snake or camel case, as what was given
-    closest = max(spelt, key=lambda n: difflib.SequenceMatcher(None, name, n).ratio(), default=None)
-    hint = f" Did you mean {closest!r}?" if closest else ""
+    hint = nearest(name, [*sorted(names), *(aliases or {})])
     raise ValueError(
         f"{kind} {name!r}: must be a name in lamina.{path}, or one registered with "
         f"@lamina.saving.register_keras_serializable() or custom_objects.{hint}"
     )
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The end of a message about a name that does not exist: the one that was probably meant, if any."""
+    known = list(known)
+    near = difflib.get_close_matches(_folded(name), {_folded(n) for n in known}, 1, 0.5)
+    spelt = [n for n in known if near and _folded(n) == near[0]]  # in snake or camel case, as what was given
+    closest = max(spelt, key=lambda n: difflib.SequenceMatcher(None, name, n).ratio(), default=None)
+    return f" Did you mean {closest!r}?" if closest else ""
 
 
 def public_path(obj: Any) -> tuple[str, str] | None:

@@ -7,6 +7,9 @@ import functools
 import hashlib
 import os
 import platform
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +38,20 @@ def keep_compiled_programs() -> None:
         jax.config.update("jax_compilation_cache_dir", str(folder))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", SHORTEST)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def in_background(work: Callable[[], Any]) -> Future:
+    """The result of `work`, to come from a thread that does not hold up the end of the program."""
+    future: Future = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, name="lamina-compile", daemon=True).start()
+    return future
 
 
 @functools.cache

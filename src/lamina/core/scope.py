@@ -36,6 +36,7 @@ names: Scope[tuple[str, ...]] = Scope("names", ())  # the path of layers that is
 autocast: Scope[str | None] = Scope("autocast", None)  # dtype that float variables are read in
 call: Scope[Any] = Scope("call", None)  # the outermost layer call: its training flag
 remat: Scope[Any] = Scope("remat", None)  # the rematerialization mode that layers built now get
+lanes: Scope[tuple[Any, ...]] = Scope("lanes", ())  # the names of the axes that vmap runs over
 loading: Scope[Any] = Scope("loading", None)  # a file being read: admits variables, their initial values wait
 
 _uids: Counter[str] = Counter()

@@ -56,15 +56,16 @@ def outputs_for(
     if found and not asked:
         return _common(found, [], make)
     tries = _Tries(fn, structs, axes)
-    if error is None or _is_about_symbols(error) or tries.run(_USUAL) or tries.run(_ALIKE[1]):
-        found += tries.climb(_SMALL, _LARGER) or tries.climb(_ALIKE[:2], _ALIKE[2:])
-    if error is not None and len(found) < 2:
-        raise tries.told(error) from None
-    numbers = [
-        {int(m[1]): n} for symbol, n in asked if (m := _SYMBOL.fullmatch(symbol)) and isinstance(n, int) and n > 0
-    ]
-    ones = [{axes[0]: 1}, dict.fromkeys(axes[1:], 1)]
-    return _common(found, tries.odd([*ones, *numbers]), make)
+    try:
+        if error is None or _is_about_symbols(error) or tries.run(_USUAL) or tries.run(_ALIKE[1]):
+            found += tries.climb(_SMALL, _LARGER) or tries.climb(_ALIKE[:2], _ALIKE[2:])
+        if error is not None and len(found) < 2:
+            raise tries.told(error) from None
+        asked_for = [(_SYMBOL.fullmatch(symbol), n) for symbol, n in asked if isinstance(n, int) and n > 0]
+        odd = [{axes[0]: 1}, dict.fromkeys(axes[1:], 1), *({int(m[1]): n} for m, n in asked_for if m)]
+        return _common(found, tries.odd([sizes for sizes in odd if sizes]), make)
+    finally:
+        error, tries = None, None  # tracebacks hold this frame, and arrays in others
 
 
 class _Tries:

@@ -13,10 +13,17 @@ from lamina.core.scope import Scope
 
 
 class Cell:
-    """What a scope can stand in for: a place that holds one array, `stored`."""
+    """What a scope can stand in for: a place that holds one array."""
 
-    stored: Any
     value: Any
+
+    def hand_out(self) -> Any:
+        """The place's own array."""
+        raise NotImplementedError
+
+
+class Meter:
+    """What measures batch after batch: the base of metrics, by which layers know theirs."""
 
 
 class StateScope:
@@ -42,7 +49,7 @@ class StateScope:
             return self._values[key]
         if self._on_missing is not None:
             self._on_missing(variable)
-        return self._outer.read(variable) if self._outer is not None else variable.stored
+        return self._outer.read(variable) if self._outer is not None else variable.hand_out()
 
     def write(self, variable: Cell, value: Any) -> None:
         key = id(variable)

@@ -6,6 +6,7 @@ A `KerasTensor` has a shape and a dtype and no values. An operation that meets o
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -15,9 +16,10 @@ import jax
 import jax.numpy as jnp
 from jax import tree_util
 
-from lamina.core import dtypes, masking, op_names, scope
+from lamina.core import dtypes, errors, masking, op_names, scope
 from lamina.core.configurable import Configurable, deserialize
 from lamina.core.sizes import outputs_for
+from lamina.core.state import StateScope
 from lamina.core.variable import Variable
 
 
@@ -84,6 +86,10 @@ class KerasTensor:
             config["keras_history"] = [operation.name, node, tensor]
         return {"class_name": "__keras_tensor__", "config": config}
 
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the origin: a copy of a graph would otherwise go as deep as the graph is."""
+        return {**vars(self), "origin": None}
+
     def __repr__(self) -> str:
         return f"<KerasTensor shape={self.shape}, dtype={self.dtype}, sparse={self.sparse}, name={self.name}>"
 
@@ -132,8 +138,9 @@ class Operation(Configurable):
 
     def call(self, *args: Any, **kwargs: Any) -> Any:
         """The computation."""
-        raise NotImplementedError(f"{type(self).__name__}: a subclass must define call.")
+        raise NotImplementedError(f'{type(self).__name__} "{self.name}": a subclass must define call.')
 
+    @errors.entry
     def symbolic_call(self, *args: Any, **kwargs: Any) -> Any:
         """Infer the outputs and record a node of the graph."""
         outputs = self.compute_output_spec(*args, **kwargs)
@@ -142,24 +149,28 @@ class Operation(Configurable):
 
     def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
         """The shapes and dtypes of the outputs, as symbolic tensors."""
-        return infer(self.call, args, kwargs)
+        with StateScope():
+            return infer(self.call, args, kwargs)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the calls, which belong to the graph: it carries them, one after the other."""
+        return {**vars(self), "_inbound_nodes": []}
 
     def _node_tensors(self, which: str) -> Any:
-        nodes = self._inbound_nodes
-        if len(nodes) != 1:
+        if not self._inbound_nodes:
             raise AttributeError(
-                f'{type(self).__name__} "{self.name}": .{which} needs one call on symbolic tensors, got {len(nodes)}.'
+                f'{type(self).__name__} "{self.name}": .{which} needs a call on symbolic tensors, got none.'
             )
-        return getattr(nodes[0], which)
+        return getattr(self._inbound_nodes[0], which)
 
     @property
     def input(self) -> Any:
-        """The symbolic input, where the operation was called on one just once."""
+        """The symbolic input of the first call."""
         return self._node_tensors("input")
 
     @property
     def output(self) -> Any:
-        """The symbolic output, where the operation was called on one just once."""
+        """The symbolic output of the first call."""
         return self._node_tensors("output")
 
 
@@ -176,15 +187,21 @@ class Node:
 
     def __init__(self, operation: Operation, args: tuple, kwargs: dict, outputs: Any):
         self.operation, self.args, self.kwargs = operation, args, kwargs
-        self.index = len(operation._inbound_nodes)
         self.inputs = [t for t in tree_util.tree_leaves((args, kwargs)) if isinstance(t, KerasTensor)]
         self.output = outputs
-        self.outputs: list[KerasTensor] = []
-        for i, tensor in enumerate(tree_util.tree_leaves(outputs)):
-            if isinstance(tensor, KerasTensor):
-                tensor.origin = Origin(operation, self.index, i)
-                self.outputs.append(tensor)
-        operation._inbound_nodes.append(self)
+        self.outputs = [t for t in tree_util.tree_leaves(outputs) if isinstance(t, KerasTensor)]
+        self.index = 0
+        self.attach()
+
+    def attach(self) -> None:
+        """Be among the calls of the operation, and the origin of the outputs."""
+        calls = self.operation._inbound_nodes
+        if self not in calls:
+            self.index = len(calls)
+            calls.append(self)
+            for i, tensor in enumerate(tree_util.tree_leaves(self.output)):
+                if isinstance(tensor, KerasTensor):
+                    tensor.origin = Origin(self.operation, self.index, i)
 
     @property
     def input(self) -> Any:
@@ -279,10 +296,25 @@ class OpCall(Operation):
         settings = {key: deserialize(value) for key, value in config.items()}
         return cls(settings.pop("name", None), settings)
 
+    def __reduce__(self) -> tuple:
+        return _call_named, op_names.saved_class(self.op), self.__getstate__()
+
+    def __deepcopy__(self, memo: dict) -> OpCall:
+        twin = memo[id(self)] = object.__new__(type(self))
+        vars(twin).update(copy.deepcopy(self.__getstate__(), memo))
+        return twin
+
     def serialized_class(self) -> tuple[str, str, str | None]:
         """What files call this class."""
         module, name = op_names.saved_class(self.op)
         return module, name, name
+
+
+def _call_named(module: str, name: str) -> OpCall:
+    """A call of a public op, to be filled in: its class has no place of its own to be found in."""
+    found = op_names.find(module, name)
+    assert found is not None
+    return object.__new__(call_class(found))
 
 
 @functools.cache

@@ -1,7 +1,7 @@
-"""JAX transforms for code that reads and writes variables: `functional`, `jit`, `value_and_grad`, `vmap`, `scan`, ...
+"""JAX transforms for code that reads and writes variables: `functional`, `value_and_grad`, `vmap`, `scan`, `cond`, ...
 
 Each opens a `StateScope` inside the transformed function, so that the variables' values are the transform's tracers,
-and brings what was assigned back to the variables when the transform has run.
+and brings what was assigned back to the variables when the transform has run. `jit` is in a file of its own.
 """
 
 from __future__ import annotations
@@ -11,7 +11,14 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax, tree_util
+from jax.core import Tracer
 
+from lamina.core import scope
+from lamina.core.arrays import value_of
+from lamina.core.effects import Effects
 from lamina.core.state import StateScope
 from lamina.core.variable import Variable
 
@@ -41,16 +48,16 @@ def functional(layer: Any) -> tuple[Callable[..., tuple[Any, State]], State]:
                     f'functional "{layer.name}": state must have the layer\'s variables, differs in {odd}.'
                 )
         pairs = [(v, part[path]) for part, known in zip(state, (trainable, non_trainable)) for path, v in known.items()]
-        with StateScope(pairs) as scope:
+        with StateScope(pairs) as inside:
             outputs = layer(*args, **kwargs)
         known_ids = {id(v) for v, _ in pairs}
-        stray = [v.path for v in scope.written if id(v) not in known_ids]
+        stray = [v.path for v in inside.written if id(v) not in known_ids]
         if stray:
             raise ValueError(
                 f'functional "{layer.name}": must assign its own variables only, assigned {", ".join(stray)}; '
                 "give layers a seed generator of their own, and keep variables in attributes."
             )
-        new = (dict(zip(known, scope.values(known.values()))) for known in (trainable, non_trainable))
+        new = (dict(zip(known, inside.values(known.values()))) for known in (trainable, non_trainable))
         return outputs, State(*new)
 
     return fn, State(*({p: v.value for p, v in part.items()} for part in (trainable, non_trainable)))
@@ -66,58 +73,7 @@ def _by_path(variables: Sequence[Variable]) -> dict[str, Variable]:
     return found
 
 
-def jit(fn: Callable | None = None, **options: Any) -> Callable:
-    """`jax.jit` for functions that read and write variables.
-
-    The variables are found when the function is first traced, and passed as one flat tuple from then on. What the
-    function assigns is assigned when it returns.
-
-    Args:
-        fn: the function; without it, a decorator is returned.
-        options: of `jax.jit`, with argument numbers counted as `fn` counts them.
-    """
-    if fn is None:
-        return functools.partial(jit, **options)
-    known: list[Variable] = []
-    shifted = {k: _shift(v) if k.endswith("argnums") else v for k, v in options.items()}
-
-    @functools.partial(jax.jit, **shifted)
-    @functools.wraps(fn)
-    def pure(values: tuple, *args: Any, **kwargs: Any) -> tuple[Any, dict[int, Any]]:
-        found: dict[int, Variable] = {}
-        pairs = list(zip(known, values))
-        with StateScope(pairs, on_missing=lambda v: found.setdefault(id(v), v)) as scope:
-            out = fn(*args, **kwargs)
-        if found:
-            raise _FoundVariables(list(found.values()))
-        index = {id(v): i for i, v in enumerate(known)}
-        return out, {index[id(v)]: scope.read(v) for v in scope.written}
-
-    @functools.wraps(fn)
-    def wrapper(*args: Any, **kwargs: Any) -> Any:
-        while True:
-            try:
-                out, written = pure(tuple(v._raw() for v in known), *args, **kwargs)
-            except _FoundVariables as found:
-                known.extend(found.variables)
-                continue
-            for i, value in written.items():
-                known[i].assign(value)
-            return out
-
-    return wrapper
-
-
-class _FoundVariables(Exception):
-    def __init__(self, variables: list[Variable]):
-        self.variables = variables
-
-
-def _shift(argnums: int | Sequence[int]) -> int | tuple[int, ...]:
-    """Argument numbers after the tuple of values was put in front."""
-    if isinstance(argnums, int):
-        return argnums + 1 if argnums >= 0 else argnums
-    return tuple(n + 1 if n >= 0 else n for n in argnums)
+# Gradients ----------------------------------------------------------------------------------------------------------
 
 
 def value_and_grad(fn: Callable, variables: Any = None, *, has_aux: bool = False) -> Callable:
@@ -140,19 +96,16 @@ def value_and_grad(fn: Callable, variables: Any = None, *, has_aux: bool = False
     @functools.wraps(fn)
     def wrapper(*args: Any, **kwargs: Any) -> tuple[Any, list[Any]]:
         targets = variables.trainable_variables if hasattr(variables, "trainable_variables") else list(variables)
-        written: list[Variable] = []
+        effects = Effects()
 
         def pure(values: list[Any]) -> tuple[Any, tuple]:
-            with StateScope(zip(targets, values)) as scope:
-                out = fn(*args, **kwargs)
+            with StateScope(zip(targets, values)) as inside:
+                out = tree_util.tree_map(value_of, fn(*args, **kwargs))
             value, aux = out if has_aux else (out, None)
-            written[:] = scope.written
-            return value, (aux, tuple(scope.values(written)))
+            return value, (aux, effects.collect(inside))
 
-        values = [v._raw() for v in targets]
-        (value, (aux, after)), gradients = jax.value_and_grad(pure, has_aux=True)(values)
-        for variable, new in zip(written, after):
-            variable.assign(new)
+        (value, (aux, after)), gradients = jax.value_and_grad(pure, has_aux=True)([v.current for v in targets])
+        effects.apply(after)
         return ((value, aux) if has_aux else value), gradients
 
     return wrapper
@@ -170,59 +123,186 @@ def grad(fn: Callable, variables: Any = None, *, has_aux: bool = False) -> Calla
     return wrapper
 
 
-def _with_state(transform: Callable[[Callable], Callable], fn: Callable) -> Callable:
-    """Run `transform` on `fn` with its assignments among the outputs, and make them afterwards."""
+# Once through -------------------------------------------------------------------------------------------------------
 
-    @functools.wraps(fn)
+
+def remat(f: Callable, **options: Any) -> Callable:
+    """`jax.checkpoint` for functions that read and write variables: recompute the inside in the backward pass."""
+
+    @functools.wraps(f)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
-        written: list[Variable] = []
+        effects = Effects()
 
         def pure(*inner: Any, **inner_kwargs: Any) -> tuple[Any, tuple]:
-            with StateScope() as scope:
-                out = fn(*inner, **inner_kwargs)
-            written[:] = scope.written
-            return out, tuple(scope.values(written))
+            with StateScope() as inside:
+                out = tree_util.tree_map(value_of, f(*inner, **inner_kwargs))
+            return out, effects.collect(inside)
 
-        out, after = transform(pure)(*args, **kwargs)
-        for variable, new in zip(written, after):
-            variable.assign(new)
+        out, after = jax.checkpoint(pure, **options)(*args, **kwargs)
+        effects.apply(after)
         return out
 
     return wrapper
 
 
-def vmap(fn: Callable, in_axes: Any = 0, out_axes: Any = 0, **options: Any) -> Callable:
-    """`jax.vmap` for functions that read variables. What they assign must be the same for the whole batch."""
+def vmap(fn: Callable, in_axes: Any = 0, out_axes: Any = 0, axis_name: Any = None, **options: Any) -> Callable:
+    """`jax.vmap` for functions that read and write variables.
 
-    def transform(pure: Callable) -> Callable:
-        return jax.vmap(pure, in_axes=in_axes, out_axes=(out_axes, None), **options)
+    What they assign must be the same for the whole batch. Each part of it draws random numbers of its own.
+    """
 
-    return _with_state(transform, fn)
+    @functools.wraps(fn)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        effects = Effects()
+        lanes = scope.lanes.get()
+        lane = f"lane_{len(lanes)}" if axis_name is None else axis_name
+
+        def pure(*inner: Any, **inner_kwargs: Any) -> tuple[Any, list, list]:
+            with StateScope() as inside, scope.lanes((*lanes, lane)):
+                out = tree_util.tree_map(value_of, fn(*inner, **inner_kwargs))
+            return (out, *effects.collect(inside))
+
+        def mapped(pure: Callable, axes: Any) -> Any:
+            return jax.vmap(pure, in_axes, axes, axis_name=lane, **options)(*args, **kwargs)
+
+        try:
+            out, after, losses = mapped(pure, (out_axes, None, 0))
+        except ValueError as error:
+            odd = [v.path for i, v in enumerate(effects.variables) if not _has_one(mapped, pure, i)]
+            if not odd:
+                raise
+            raise ValueError(f"vmap: what is assigned must be the same for all parts, got others for {odd}.") from error
+        effects.apply((after, [loss.sum(0) for loss in losses]))
+        return out
+
+    return wrapper
 
 
-def remat(f: Callable, **options: Any) -> Callable:
-    """`jax.checkpoint` for functions that read and write variables: recompute the inside in the backward pass."""
-    return _with_state(lambda pure: jax.checkpoint(pure, **options), f)
+def _has_one(mapped: Callable, pure: Callable, index: int) -> bool:
+    """Whether the value that `pure` assigns to variable `index` does not lie on the mapped axis."""
+    try:
+        jax.eval_shape(lambda: mapped(lambda *a, **k: pure(*a, **k)[1][index], None))
+    except ValueError:
+        return False
+    return True
+
+
+# Branches -----------------------------------------------------------------------------------------------------------
+
+
+def cond(pred: Any, true_fn: Callable, false_fn: Callable, *operands: Any) -> Any:
+    """`true_fn(*operands)` if `pred` holds, else `false_fn(*operands)`; both may read and write variables."""
+    pred = value_of(pred)
+    if np.ndim(pred):
+        raise ValueError(f"cond: pred must be a scalar, got shape {np.shape(pred)}.")
+    index = pred if isinstance(pred, Tracer) else 0 if pred else 1
+    return _branch("cond", lambda *branches: lax.cond(pred, *branches, *operands), index, (true_fn, false_fn), operands)
+
+
+def switch(index: Any, branches: Sequence[Callable], *operands: Any) -> Any:
+    """`branches[index](*operands)`, the index moved into range; the branches may read and write variables."""
+    index = value_of(index)
+    if not isinstance(index, Tracer):
+        index = min(max(int(index), 0), len(branches) - 1)
+    return _branch("switch", lambda *b: lax.switch(index, b, *operands), index, branches, operands)
+
+
+def _branch(who: str, traced: Callable, index: Any, branches: Sequence[Callable], operands: tuple) -> Any:
+    """One of the branches, by `traced` where the index is. All are looked at, so all of their layers are built."""
+    effects = Effects()
+    shapes = [effects.find(branch, *operands) for branch in branches]
+    forms = [tree_util.tree_map(lambda s: (s.shape, s.dtype.name), each) for each in shapes]
+    for form in forms:
+        if form != forms[0]:
+            raise ValueError(f"{who}: branches must return the same shapes and dtypes, got {forms[0]} and {form}.")
+    if not isinstance(index, Tracer):
+        return tree_util.tree_map(lambda x: jnp.asarray(value_of(x)), branches[index](*operands))
+    if not effects.touched:
+        return traced(*branches)
+    start = effects.before()
+    out, after = traced(*(functools.partial(effects.run, start, branch) for branch in branches))
+    effects.apply(after)
+    return out
+
+
+# Loops --------------------------------------------------------------------------------------------------------------
+#
+# What the body assigns is carried from step to step. JAX keeps the traces of functions that it meets again, with the
+# values of variables in them: only a body that touches no variable is given to it as it is.
 
 
 def scan(fn: Callable, init: Any, xs: Any = None, length: int | None = None, **options: Any) -> tuple[Any, Any]:
     """`jax.lax.scan` for functions that read and write variables: what is assigned is carried from step to step."""
-    changing: list[Variable] = []
+    effects = Effects()
+    effects.find(fn, init, tree_util.tree_map(_first, xs))
+    if not effects.touched:
+        return lax.scan(fn, init, xs, length, **options)
 
-    def probe(carry: Any, x: Any) -> Any:
-        with StateScope() as scope:
-            out = fn(carry, x)
-        changing[:] = scope.written
+    def step(carry: tuple, x: Any) -> tuple[tuple, Any]:
+        (after, y), values = effects.run(carry[1], fn, carry[0], x)
+        return (after, values), y
+
+    (carry, after), ys = lax.scan(step, (init, effects.before()), xs, length, **options)
+    effects.apply(after)
+    return carry, ys
+
+
+def _first(x: Any) -> Any:
+    return jax.ShapeDtypeStruct(np.shape(x)[1:], jnp.result_type(x))
+
+
+def fori_loop(lower: Any, upper: Any, body: Callable, init: Any, **options: Any) -> Any:
+    """`jax.lax.fori_loop` for a body that reads and writes variables."""
+    effects = Effects()
+    effects.find(body, lower, init)
+    if not effects.touched:
+        return lax.fori_loop(lower, upper, body, init, **options)
+
+    def step(i: Any, carry: tuple) -> tuple:
+        return effects.run(carry[1], body, i, carry[0])
+
+    value, after = lax.fori_loop(lower, upper, step, (init, effects.before()), **options)
+    effects.apply(after)
+    return value
+
+
+def while_loop(cond: Callable, body: Callable, init: Any) -> Any:
+    """`jax.lax.while_loop` for a condition and a body that read and write variables."""
+    effects = Effects()
+    effects.find(cond, init)
+    effects.find(body, init)
+    if not effects.touched:
+        return lax.while_loop(cond, body, init)
+
+    def holds(value: Any) -> Any:
+        return jnp.asarray(value_of(cond(value)), bool)
+
+    def body_and_cond(value: Any) -> tuple[Any, Any]:
+        value = body(value)
+        return holds(value), value
+
+    def step(carry: tuple) -> tuple:
+        return effects.run(carry[1], body_and_cond, carry[0][1])
+
+    first = (holds(init), init)  # the condition may assign too: it is asked behind each step, not by the loop
+    (_, value), after = lax.while_loop(lambda carry: carry[0][0], step, (first, effects.before()))
+    effects.apply(after)
+    return value
+
+
+def associative_scan(fn: Callable, elems: Any, reverse: bool = False, axis: int = 0) -> Any:
+    """`jax.lax.associative_scan` for a function that reads variables."""
+
+    def pure(*parts: Any) -> Any:
+        effects = Effects()
+        with StateScope() as inside:
+            out = tree_util.tree_map(value_of, fn(*parts))
+        effects.collect(inside)
+        if effects.any:
+            names = [v.path for v in effects.variables] or ["a loss"]
+            raise ValueError(
+                f"associative_scan: f must not assign or add losses, as its calls have no order, got {names[0]}."
+            )
         return out
 
-    def pure(carry: tuple, x: Any) -> tuple[tuple, Any]:
-        carry, values = carry
-        with StateScope(zip(changing, values)) as scope:
-            carry, y = fn(carry, x)
-        return (carry, scope.values(changing)), y
-
-    jax.eval_shape(probe, init, jax.tree.map(lambda a: a[0], xs))
-    (carry, after), ys = jax.lax.scan(pure, (init, [v._raw() for v in changing]), xs, length, **options)
-    for variable, value in zip(changing, after):
-        variable.assign(value)
-    return carry, ys
+    return lax.associative_scan(pure, elems, reverse, axis)

@@ -1,4 +1,9 @@
-"""`Variable`: a named cell that holds one array."""
+"""`Variable`: a named cell that holds one array, and owns it.
+
+A launch of many steps gives the arrays of its variables away (they are donated) and takes the new ones in. So a cell
+knows whether its array may have been seen outside: `value` hands it out, `assign` takes what others may hold, and
+`give` copies such an array first. What a program has read or assigned stays as it was.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +17,7 @@ import numpy as np
 from jax.core import Tracer
 
 from lamina.core import dtypes, registry, scope, state
+from lamina.core.arrays import copied, send
 from lamina.core.state import Cell
 
 
@@ -29,6 +35,7 @@ class Variable(Cell):
     """
 
     __array_priority__ = 100  # NumPy's arrays leave `array * variable` to the variable
+    _shared = True  # whether others may hold the array
 
     name: str = ""
     path: str = ""  # the names of the layers around it, and its own
@@ -71,7 +78,7 @@ class Variable(Cell):
         if file is not None:
             initializer = file.admit(self, initializer, shape, dtype)
         # A variable may be made inside a trace (a layer builds itself when first called): its value is real still.
-        with jax.ensure_compile_time_eval():
+        with jax.ensure_compile_time_eval(), scope.lanes(()):
             self._value: Any = _initial_value(self.path, initializer, shape, dtype)
         self.shape = self._value.shape
         self.dtype = self._value.dtype.name
@@ -79,8 +86,7 @@ class Variable(Cell):
     @property
     def value(self) -> Any:
         """The array; inside a layer that computes in another float dtype, cast to that."""
-        current = state.current.get()
-        value = self._value if current is None else current.read(self)
+        value = self.current
         cast = scope.autocast.get()
         if cast is not None and self.autocast and cast != self.dtype and dtypes.is_float(self.dtype):
             return value.astype(cast)
@@ -100,29 +106,44 @@ class Variable(Cell):
                     f'Variable "{self.path}": must not be assigned inside a plain JAX transform, where the value would '
                     "be lost; use lamina.jit, lamina.value_and_grad or lamina.functional."
                 )
-            self._value = value
+            self._value, self._shared = value, True
         return value
 
     def assign_add(self, value: Any) -> Any:
         """`assign(self + value)`."""
-        return self.assign(self._raw() + value)
+        return self.assign(self.current + value)
 
     def assign_sub(self, value: Any) -> Any:
         """`assign(self - value)`."""
-        return self.assign(self._raw() - value)
+        return self.assign(self.current - value)
+
+    @property
+    def current(self) -> Any:
+        """The array in the variable's own dtype: that of the open scope, or the cell's own."""
+        scoped = state.current.get()
+        return self.hand_out() if scoped is None else scoped.read(self)
 
     @property
     def stored(self) -> Any:
-        """The cell's own array, whatever scope is open."""
+        """The cell's own array, to look at and not to keep: the next launch may give it away."""
         return self._value
 
-    def _raw(self) -> Any:
-        current = state.current.get()
-        return self._value if current is None else current.read(self)
+    def hand_out(self) -> Any:
+        """The cell's own array, to keep."""
+        self._shared = True
+        return self._value
+
+    def give(self) -> Any:
+        """An array that may be donated: the cell's own, or a copy if others may hold that. `take` must follow."""
+        return copied(self._value) if self._shared else self._value
+
+    def take(self, array: Any) -> None:
+        """Put an array into the cell that nobody else holds."""
+        self._value, self._shared = array, False
 
     def numpy(self) -> np.ndarray:
-        """The value as a NumPy array."""
-        return np.asarray(self.value)
+        """The value as a NumPy array of the program's own."""
+        return np.array(self.value)
 
     @property
     def ndim(self) -> int:
@@ -131,7 +152,7 @@ class Variable(Cell):
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         del copy  # the value lives in a JAX array: NumPy gets its own
-        return np.asarray(self.value, dtype)
+        return np.array(self.value, dtype)
 
     def __jax_array__(self) -> Any:
         return self.value
@@ -181,17 +202,17 @@ class Variable(Cell):
     def __deepcopy__(self, memo: dict) -> Variable:
         twin = object.__new__(type(self))
         memo[id(self)] = twin
-        twin.__dict__.update(self.__dict__)  # arrays are immutable: both may hold the same
+        self._shared = True  # arrays are immutable: both may hold the same
+        twin.__dict__.update(self.__dict__)
         return twin
 
     def __reduce__(self) -> tuple:
-        state = {**self.__dict__, "_value": np.asarray(self._value)}
-        return _unpickle, (state,)
+        return _unpickle, ({**self.__dict__, "_value": np.asarray(self._value)},)
 
 
 def _unpickle(state: dict[str, Any]) -> Variable:
     variable = object.__new__(Variable)
-    variable.__dict__.update(state, _value=jnp.array(state["_value"]))
+    variable.__dict__.update(state, _value=send(state["_value"]), _shared=True)
     return variable
 
 
@@ -226,8 +247,7 @@ def _as_array(x: Any, dtype: str | None) -> jax.Array:
         host = host.astype(dtypes.floatx())
     if host.dtype.kind == "O":  # a list with arrays of JAX in it
         return jnp.asarray(x, dtype)
-    canonical = jax.dtypes.canonicalize_dtype(dtype or host.dtype)
-    return jax.device_put(host.astype(canonical, copy=False))
+    return send(host, dtype)
 
 
 def _bind(name: str) -> None:

@@ -16,7 +16,7 @@ import jax
 import numpy as np
 from jax import tree_util
 
-from lamina.core import checks
+from lamina.core import checks, errors
 from lamina.data import streams
 from lamina.data.arrays import (
     ARRAYS,
@@ -32,7 +32,7 @@ from lamina.data.arrays import (
     unpack_x_y_sample_weight,
     weighted,
 )
-from lamina.data.streams import PyDataset, Sequence, prefetch, stacked
+from lamina.data.streams import PyDataset, Sequence, prefetch
 
 __all__ = [
     "ArraySource",
@@ -43,7 +43,6 @@ __all__ = [
     "make_source",
     "pack_x_y_sample_weight",
     "prefetch",
-    "stacked",
     "train_validation_split",
     "unpack_x_y_sample_weight",
 ]
@@ -81,6 +80,10 @@ class Source:
 
     def peek(self) -> Any:
         """The first batch, for building a model; it stays in the data."""
+        raise NotImplementedError
+
+    def epoch(self, epoch: int) -> Iterator[Any]:
+        """The batches of an epoch."""
         raise NotImplementedError
 
     @property
@@ -151,6 +154,13 @@ class ArraySource(Source):
         inside = generator.permuted(rows[:full].reshape(-1, self.batch_size), axis=1)
         return np.concatenate([inside.reshape(-1), generator.permutation(rows[full:])])
 
+    def epoch(self, epoch: int) -> Iterator[Any]:
+        order, rows = self.order(epoch), self.rows(epoch)
+        for start in range(0, rows, self.batch_size):
+            stop = min(start + self.batch_size, rows)
+            index = slice(start, stop) if order is None else order[start:stop]
+            yield tree_util.tree_map(lambda leaf, i=index: np.asarray(leaf[i]), self.arrays)
+
     def peek(self) -> Any:
         return tree_util.tree_map(lambda leaf: leaf[: self.batch_size], self.arrays)
 
@@ -217,7 +227,18 @@ class StreamSource(Source):
 
     def _open(self) -> Iterator[Any]:
         numpy_iterator = getattr(self.data, "as_numpy_iterator", None)
-        return map(self._batch, iter(self.data) if numpy_iterator is None else numpy_iterator())
+        return self._checked(iter(self.data) if numpy_iterator is None else numpy_iterator())
+
+    def _checked(self, batches: Iterator[Any]) -> Iterator[Any]:
+        """The batches as a train step gets them; an error on the way says at which it came up."""
+        number = 0
+        try:
+            for batch in batches:
+                yield self._batch(batch)
+                number += 1
+        except Exception as error:
+            errors.note(error, f"in the data for {self._who}, {type_name(self.data)}, batch {number}")
+            raise
 
     def _batch(self, batch: Any) -> Any:
         """The batch as a train step gets it, checked."""
@@ -260,9 +281,9 @@ class PyDatasetSource(StreamSource):
         indices = self._indices(epoch)
         count = 0
         try:
-            for raw in self._read(indices):
+            for batch in self._checked(self._read(indices)):
                 count += 1
-                yield self._batch(raw)
+                yield batch
         finally:  # a consumer that counts may close this right after the last batch
             if isinstance(indices, Sized) and count == len(indices):
                 self.data.on_epoch_end()
@@ -399,8 +420,9 @@ def _batch_size(size: int, batch_size: int | None, steps: int | None, who: str) 
     chosen = batch_size or (math.ceil(size / steps) if steps else 32)
     batches = math.ceil(size / chosen)
     if steps is not None and steps > (batches if batch_size else size):
-        raise ValueError(
-            f"{who}: steps must be at most the number of batches, {batches} of {chosen} rows, got {steps}; "
-            "leave the steps out to take all."
+        warnings.warn(
+            f"{who}: the data hold {batches} batches of {chosen} rows, and an epoch takes these, got steps={steps}; "
+            "leave the steps out to take all.",
+            stacklevel=4,
         )
     return chosen

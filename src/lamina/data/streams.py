@@ -1,4 +1,4 @@
-"""Batches on their way: a dataset read by workers, a thread that reads ahead, batches stacked."""
+"""Batches on their way: a dataset read by workers, a thread that reads ahead."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import contextlib
 import contextvars
 import hashlib
 import itertools
-import math
 import mmap
 import multiprocessing
 import os
@@ -15,7 +14,6 @@ import shutil
 import signal
 import tempfile
 import threading
-import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -25,8 +23,6 @@ from queue import SimpleQueue
 from typing import Any, NamedTuple, TypeVar
 
 import jax
-import numpy as np
-from jax import tree_util
 
 from lamina.core import checks
 
@@ -286,53 +282,11 @@ def _produce(source: Iterator[Any], ready: SimpleQueue, slots: threading.Semapho
     except BaseException as error:
         ready.put((None, error))
     finally:
-        _close(source)
+        close(source)
 
 
-def stacked(
-    iterator: Iterable[Any], capacity: Callable[[], int], patience: float = math.inf
-) -> Iterator[tuple[Any, int]]:
-    """`(chunk, count)`: runs of `count` like batches of NumPy arrays, stacked along a new first axis.
-
-    A chunk ends when it holds `capacity()` batches, when `patience` seconds have passed since its first batch
-    came, or before a batch of another structure, shape or dtype. The batches before an error come before it.
-    """
-    group: list[list[np.ndarray]] = []
-    kind: Any = None
-    begun = 0.0
-    source = iter(iterator)
-    try:
-        while True:
-            try:
-                batch = next(source, _END)
-            except Exception:
-                if group:
-                    yield _stack(kind, group)
-                raise
-            leaves, structure = tree_util.tree_flatten(batch)
-            new_kind = None if batch is _END else (structure, [(leaf.shape, leaf.dtype) for leaf in leaves])
-            if group and new_kind != kind:
-                yield _stack(kind, group)
-                group = []
-            if batch is _END:
-                return
-            if not group:
-                kind, begun = new_kind, time.monotonic()
-            group.append(leaves)
-            if len(group) >= capacity() or time.monotonic() - begun >= patience:
-                yield _stack(kind, group)
-                group = []
-    finally:
-        _close(source)
-
-
-def _stack(kind: Any, group: list[list[np.ndarray]]) -> tuple[Any, int]:
-    columns = zip(*group)
-    single = len(group) == 1  # a view instead of a copy
-    return kind[0].unflatten([leaves[0][None] if single else np.stack(leaves) for leaves in columns]), len(group)
-
-
-def _close(iterator: Iterator[Any]) -> None:
+def close(iterator: Iterator[Any]) -> None:
+    """End a generator; other iterators need no end."""
     close = getattr(iterator, "close", None)
     if close is not None:
         close()

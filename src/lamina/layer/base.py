@@ -9,20 +9,23 @@ from __future__ import annotations
 import functools
 import inspect
 import itertools
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import jax
 from jax import tree_util
 
 from lamina import constraints, initializers, regularizers
-from lamina.core import configurable, dtypes, masking, policy, scope
+from lamina.core import configurable, dtypes, errors, masking, policy, scope
 from lamina.core.state import StateScope
 from lamina.core.symbolic import Operation, any_symbolic, infer
 from lamina.core.transforms import remat
 from lamina.core.variable import Variable
 from lamina.layer.losses import AddedLosses
 from lamina.layer.masks import Masks
+from lamina.layer.parts import Before, Composite
 from lamina.layer.signature import (
     CallContext,
     as_jax_array,
@@ -35,6 +38,7 @@ from lamina.layer.signature import (
 )
 
 _counter = itertools.count(1)
+_one_builds = threading.RLock()  # many threads may call a new layer first
 
 
 class Layer(AddedLosses, Masks, Operation):
@@ -52,12 +56,14 @@ class Layer(AddedLosses, Masks, Operation):
     """
 
     input_spec: Any = None  # what the layer asks of its inputs: InputSpecs in their structure
-    _not_parts = frozenset({"_arguments", "_inbound_nodes", "_losses", "_build_shapes", "_remat"})
+    _building = False
+    _not_parts = Composite._not_parts | {"_arguments", "_inbound_nodes", "_losses", "_build_shapes"}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        if "build" in cls.__dict__:
-            cls.build = _guarded_build(cls.__dict__["build"])
+        build: Any = cls.build  # its own, inherited, or of a class beside the layers
+        if build is not Layer.build and getattr(build, "guards", None) is not build:
+            cls.build = _guarded_build(build)
 
     def __init__(
         self,
@@ -83,7 +89,6 @@ class Layer(AddedLosses, Masks, Operation):
         self._build_shapes: dict[str, Any] | None = None
         self._remat = scope.remat.get()
         self._made = next(_counter)
-        self._building = False
 
     def _base_config(self) -> dict[str, Any]:
         config = {"name": self.name, "trainable": self.trainable, "dtype": configurable.serialize(self._dtype_policy)}
@@ -111,11 +116,17 @@ class Layer(AddedLosses, Masks, Operation):
     # Building ---------------------------------------------------------------------------------------------------
 
     def build(self, input_shape: Any = None) -> None:
-        """Make the weights. Without an own `build`: call the layer abstractly, so that its children build."""
-        if input_shape is not None and not self.built and signature_of(type(self)).names:
-            with StateScope():
-                infer(self.__call__, (symbolic_inputs(input_shape, self.input_dtype),))
-            self._build_shapes = {signature_of(type(self)).names[0]: input_shape}
+        """Make the weights. Without an own `build`: call the layer abstractly, so that its children build.
+
+        Inside an own `build`, as `super().build(input_shape)`, or where a call takes more than this one input, there
+        is nothing to call: children build when they are first called.
+        """
+        names = signature_of(type(self)).names
+        if input_shape is not None and names and not self.built and not self._building:
+            if len(signature_of(type(self)).required) <= 1:
+                with StateScope():
+                    infer(self.__call__, (symbolic_inputs(input_shape, self.input_dtype),))
+            self._build_shapes = {names[0]: input_shape}
         self.built = True
 
     def add_weight(
@@ -180,13 +191,31 @@ class Layer(AddedLosses, Masks, Operation):
         """`add_weight` with positional shape and initializer."""
         return self.add_weight(shape, initializer, dtype, trainable, autocast, regularizer, constraint, name=name)
 
-    def _build_for(self, arrays: dict[str, Any]) -> None:
-        """Build with the shapes of the arrays that the layer is first called on."""
+    def _build_once(self, arrays: dict[str, Any]) -> Before | None:
+        """Build, unless another thread has done so meanwhile; returned is what to restore if the call fails."""
+        with _one_builds:
+            return None if self.built else self._build_for(arrays)
+
+    def _build_for(self, arrays: dict[str, Any]) -> Before | None:
+        """Build with the shapes of the arrays that the layer is first called on.
+
+        Without an own `build` it is the call that builds the children: returned is what to restore if it fails.
+        """
+        if self._building:
+            return None
         shapes = {name: shape_of(value) for name, value in arrays.items()}
         if type(self).build is Layer.build:
+            before = Before(self)
             self._build_shapes, self.built = shapes, True
-            return
+            return before
         self._build_shapes = build_with(self.build, shapes, self._who)
+        return None
+
+    @contextmanager
+    def _naming(self) -> Iterator[None]:
+        """What weights are made in: the layer's name, and real values also inside traces."""
+        with scope.names((*scope.names.get(), self.name)), jax.ensure_compile_time_eval(), scope.autocast(None):
+            yield
 
     def get_build_config(self) -> dict[str, Any] | None:
         """The shapes that the layer was built for."""
@@ -220,8 +249,7 @@ class Layer(AddedLosses, Masks, Operation):
         # 3. The shapes are known now: check the inputs against what the layer asks for, and make the weights.
         if self.input_spec is not None:
             self._check_inputs(args, arrays)
-        if not self.built:
-            self._build_for(arrays)
+        before = None if self.built else self._build_once(arrays)
         # 4. Whether this is training: said here, or by the layer around, or the default.
         outer = scope.call.get()
         given = args[signature.training_at] if len(args) > signature.training_at else kwargs.get("training")
@@ -238,7 +266,11 @@ class Layer(AddedLosses, Masks, Operation):
         # 6. The computation, with the layer's name, dtype and training flag around it.
         if outer is None:
             self._forget_losses()
-        outputs = self._run(CallContext(training, met), args, kwargs)
+        try:
+            outputs = self._run(CallContext(training, met), args, kwargs)
+        except BaseException as error:
+            self._leave(error, "call", before)
+            raise
         # 7. What the outputs cost, and the mask they carry on.
         if self.activity_regularizer is not None:
             self._regularize(outputs)
@@ -266,13 +298,26 @@ class Layer(AddedLosses, Masks, Operation):
 
         return remat(run)(*(leaves[i] for i in places))
 
+    @errors.entry
     def symbolic_call(self, *args: Any, **kwargs: Any) -> Any:
         arrays = signature_of(type(self)).arrays(args, kwargs)
         if self.input_spec is not None:
             self._check_inputs(args, arrays)
-        if not self.built:
-            self._build_for(arrays)
-        return super().symbolic_call(*args, **kwargs)
+        before = None if self.built else self._build_once(arrays)
+        try:
+            return super().symbolic_call(*args, **kwargs)
+        except BaseException:
+            if before is not None:
+                before.restore()
+            raise
+
+    def _leave(self, error: BaseException, phase: str, before: Before | None) -> None:
+        """Make good what an error on its way out has left behind, and note where it comes from."""
+        if before is not None:
+            before.restore()
+        if isinstance(error, Exception):
+            errors.note(error, f'in layer "{"/".join(self._inside())}" ({type(self).__name__}), {phase}')
+            errors.shorten(error)
 
     def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
         """The outputs' shapes and dtypes as symbolic tensors, by abstract evaluation."""
@@ -413,17 +458,16 @@ def _guarded_build(build: Callable) -> Callable:
 
     @functools.wraps(build)
     def wrapper(self: Layer, *args: Any, **kwargs: Any) -> None:
-        if self.__dict__.get("_building"):  # super().build() of a subclass
+        if self._building:  # super().build() of a subclass
             return build(self, *args, **kwargs)
         self._check_constructed()
-        before = {k: list(v) if k == "_weights" else v for k, v in self.__dict__.items()}
+        before = Before(self)
         self._building = True
         try:
-            with scope.names((*scope.names.get(), self.name)), jax.ensure_compile_time_eval(), scope.autocast(None):
+            with self._naming():
                 build(self, *args, **kwargs)
-        except BaseException:
-            self.__dict__.clear()
-            self.__dict__.update(before)
+        except BaseException as error:
+            self._leave(error, "build", before)
             raise
         self._building = False
         self.built = True
@@ -432,30 +476,5 @@ def _guarded_build(build: Callable) -> Callable:
             given = {**dict(zip(names, args)), **kwargs}
             self._build_shapes = {name.removesuffix("_shape"): shape for name, shape in given.items()}
 
+    wrapper.guards = wrapper  # type: ignore[attr-defined]
     return wrapper
-
-
-class Wrapper(Layer):
-    """A layer around another one.
-
-    Args:
-        layer: the layer inside.
-    """
-
-    def __init__(self, layer: Layer, **kwargs: Any):
-        if not isinstance(layer, Layer):
-            raise ValueError(f"{type(self).__name__}: layer must be a Layer, got {layer!r}.")
-        super().__init__(**kwargs)
-        self.layer = layer
-
-    def build(self, input_shape: Any = None) -> None:
-        if not self.layer.built:
-            self.layer.build(input_shape)
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "layer": configurable.serialize(self.layer)}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Any:
-        config = dict(config)
-        return cls(configurable.deserialize(config.pop("layer")), **config)

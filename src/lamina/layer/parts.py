@@ -1,24 +1,61 @@
-"""What a layer is made of: layers, variables, seeds and metrics, found by looking at its attributes."""
+"""What a layer is made of: layers, variables, seeds and metrics, found by looking at its attributes.
+
+A look asks each value for its class and for nothing else: `_kinds` knows what the objects of a class are.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any
+from itertools import chain
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from lamina.core.state import Meter
 from lamina.core.variable import Variable
+from lamina.random import SeedGenerator
+
+# What the objects of a class are to a look: none of its business, a field of `Parts`, or containers.
+_OTHER, _LAYER, _VARIABLE, _SEED, _METRIC, _ITEMS, _VALUES = 0, 1, 2, 3, 4, 5, 6
+_REMEMBERED = 5000  # classes, for programs that make some without end
+_LARGE = 256  # entries of a container that is not looked into again after no part was found
+
+
+class Parts(NamedTuple):
+    """The parts right below a layer, each once, in Keras's order."""
+
+    layers: list[Any]
+    variables: list[Variable]
+    seeds: list[SeedGenerator]
+    metrics: list[Any]
+
+
+class _Kinds(dict[type, int]):
+    """class -> what its objects are, found out when a look first meets it."""
+
+    def __missing__(self, cls: type) -> int:
+        if len(self) > _REMEMBERED:
+            self.clear()
+        parts = ((Composite, _LAYER), (Variable, _VARIABLE), (SeedGenerator, _SEED), (Meter, _METRIC))
+        containers = ((dict, _VALUES), ((list, tuple, set, frozenset), _ITEMS))
+        self[cls] = next((kind for base, kind in (*parts, *containers) if issubclass(cls, base)), _OTHER)
+        return self[cls]
+
+
+_kinds = _Kinds()
+_layouts: dict[tuple, list[str]] = {}  # class, names and classes of attributes -> the names worth a look
 
 
 class Composite:
-    """Something whose parts are in its attributes, in lists, tuples and dicts there, and in the parts' own."""
+    """Something whose parts are in its attributes, in lists, tuples, sets and dicts there, and in the parts' own."""
 
     # Attributes that hold no part.
-    _not_parts: frozenset[str] = frozenset()
+    _not_parts: frozenset[str] = frozenset({"_without_parts"})
     _trainable: bool
     built: bool
     _made = 0  # the number of this one among all that were made
+    _without_parts: dict[int, tuple[Any, int]] = {}  # id -> (large container, its length when no part was in it)
 
     def _who(self) -> str:
         """Class and name, for errors."""
@@ -31,70 +68,49 @@ class Composite:
 
     @trainable.setter
     def trainable(self, value: bool) -> None:
-        for layer in self._flatten_layers():
+        for layer in walk(self):
             layer._trainable = bool(value)
 
-    def _parts(self) -> Iterator[Any]:
-        """The layers, variables, seed generators and metrics in the attributes, each once, in Keras's order.
-
-        That is the order in which they came. Attributes tell it, but for what was appended to a list later, between
-        other attributes or lists: there it is the order in which the layers were made.
-        """
-        found: dict[int, tuple[int, Any]] = {}
-        reached = 0  # what a layer in an attribute says of the time
-        for name, value in list(vars(self).items()):
-            if name not in self._not_parts:
-                time = reached
-                for part in find_parts(value):
-                    time = max(time, part._made) if isinstance(part, Composite) else time
-                    found.setdefault(id(part), (time if isinstance(part, Composite) else reached, part))
-                reached = time if isinstance(value, Composite) else reached
-        yield from (part for _, part in sorted(found.values(), key=lambda entry: entry[0]))
-
     def _own_variables(self) -> list[Variable]:
-        own = [p for p in self._parts() if isinstance(p, Variable)]
-        return [v for v in own if v.trainable] + [v for v in own if not v.trainable]
+        return sorted(look(self).variables, key=lambda variable: not variable.trainable)
 
     def _carried(self) -> list[Variable]:
-        """What a call carries on to the next one and weights leave out: the seeds, and what a subclass adds."""
-        return [part.state for part in self._parts() if is_seed_generator(part)]
+        """What a call carries on to the next one and weights leave out, besides seeds."""
+        return []
 
     @property
     def _layers(self) -> list[Any]:
-        return [p for p in self._parts() if isinstance(p, Composite)]
+        return look(self).layers
 
     def _flatten_layers(self, include_self: bool = True, recursive: bool = True) -> list[Any]:
-        """This layer and those below it, each once, parents first."""
-        found: dict[int, Composite] = {}
-
-        def visit(layer: Any, depth: int) -> None:
-            if id(layer) in found:
-                return
-            found[id(layer)] = layer
-            if recursive or depth == 0:
-                for child in layer._layers:
-                    visit(child, depth + 1)
-
-        visit(self, 0)
-        return list(found.values())[0 if include_self else 1 :]
+        """Keras's name for `walk`."""
+        found = walk(self) if recursive else [self, *(layer for layer in self._layers if layer is not self)]
+        return found[0 if include_self else 1 :]
 
     def _collect(self, seeds: bool = True) -> list[tuple[Variable, bool]]:
         """(variable, whether training changes it) of the layer and all below, each once, in Keras's order."""
         found: dict[int, tuple[Variable, bool]] = {}
-
-        def visit(layer: Any, trainable: bool) -> None:
+        visited: set[int] = set()
+        waiting: list[tuple[Any, bool]] = [(self, True)]
+        while waiting:
+            layer, trainable = waiting.pop()
+            if id(layer) in visited:
+                continue
+            visited.add(id(layer))
             trainable = trainable and layer.trainable
-            for variable in layer._own_variables():
-                found.setdefault(id(variable), (variable, trainable and variable.trainable))
-            for variable in layer._carried() if seeds else ():
+            parts = look(layer)
+            later = []
+            for variable in parts.variables:
+                if variable.trainable:
+                    found.setdefault(id(variable), (variable, trainable))
+                else:
+                    later.append(variable)
+            if seeds:
+                later += [*[seed.state for seed in parts.seeds], *layer._carried()]
+            for variable in later:
                 found.setdefault(id(variable), (variable, False))
-            for part in list(layer._parts()):
-                if isinstance(part, Composite) and id(part) not in visited:
-                    visited.add(id(part))
-                    visit(part, trainable)
-
-        visited = {id(self)}
-        visit(self, True)
+            if parts.layers:
+                waiting += [(child, trainable) for child in reversed(parts.layers)]
         return list(found.values())
 
     @property
@@ -130,7 +146,7 @@ class Composite:
     @property
     def metrics(self) -> list[Any]:
         """The metrics in the attributes of the layer and those below it."""
-        found = {id(p): p for layer in self._flatten_layers() for p in layer._parts() if is_metric(p)}
+        found = {id(metric): metric for _, parts in _looks(self) for metric in parts.metrics}
         return list(found.values())
 
     @property
@@ -180,21 +196,139 @@ class Composite:
             variable.assign(store[str(i)])
 
 
-def is_metric(part: Any) -> bool:
-    return hasattr(part, "update_state") and hasattr(part, "reset_state")
+def walk(layer: Composite) -> list[Any]:
+    """The layer and those below it, each once, parents first."""
+    return [each for each, _ in _looks(layer)]
 
 
-def is_seed_generator(part: Any) -> bool:
-    """Whether an object draws seeds from a variable of its own."""
-    return hasattr(part, "next") and isinstance(getattr(part, "state", None), Variable)
+def _looks(layer: Composite) -> list[tuple[Any, Parts]]:
+    """(layer, its parts) of the layer and those below it, each once, parents first."""
+    found: dict[int, tuple[Any, Parts]] = {}
+    waiting: list[Any] = [layer]
+    while waiting:
+        each = waiting.pop()
+        if id(each) not in found:
+            parts = look(each)
+            found[id(each)] = each, parts
+            if parts.layers:
+                waiting += reversed(parts.layers)
+    return list(found.values())
 
 
-def find_parts(value: Any) -> Iterator[Any]:
-    if isinstance(value, (Composite, Variable)) or is_seed_generator(value) or is_metric(value):
-        yield value
-    elif isinstance(value, (list, tuple, set)):
-        for item in value:
-            yield from find_parts(item)
-    elif isinstance(value, dict):
-        for item in value.values():
-            yield from find_parts(item)
+def look(whole: Composite) -> Parts:
+    """The layers, variables, seed generators and metrics in the attributes, each once, in Keras's order.
+
+    That is the order in which they came. Attributes tell it, but for what was appended to a list later, between
+    other attributes or lists: there it is the order in which the layers were made.
+
+    Lists, tuples, sets and dicts, and their subclasses, are looked into. One of more than 256 entries in which no
+    part was found, such as a vocabulary, is not looked into again until its length changes or another takes its place.
+    """
+    layers, variables, seeds, metrics = parts = Parts([], [], [], [])
+    fields: Any = (None, layers, variables, seeds, metrics)
+    times: list[int] = []
+    met: set[int] = set()
+    reached = 0  # what a layer in an attribute says of the time
+    attributes = vars(whole)
+    for name in _worth_a_look(whole, attributes):
+        value = attributes[name]
+        kind = _kinds[type(value)]
+        time = reached
+        for part in (value,) if kind < _ITEMS else _inside(value, kind, whole, met):
+            which = _kinds[type(part)]
+            if which == _LAYER:
+                time = max(time, part._made)
+            if id(part) not in met:
+                met.add(id(part))
+                fields[which].append(part)
+                if which == _LAYER:
+                    times.append(time)
+        if kind == _LAYER:
+            reached = time
+    if len(times) > 1 and times != sorted(times):
+        order = sorted(range(len(times)), key=times.__getitem__)
+        parts.layers[:] = [parts.layers[i] for i in order]
+    if whole._without_parts:  # those that another took the place of
+        vars(whole)["_without_parts"] = {key: entry for key, entry in whole._without_parts.items() if key in met}
+    return parts
+
+
+def _worth_a_look(whole: Composite, attributes: dict[str, Any]) -> list[str]:
+    """The names of the attributes that are parts or containers; layers of a class mostly have the same."""
+    layout = (type(whole), *attributes, *map(type, attributes.values()))
+    names = _layouts.get(layout)
+    if names is None:
+        if len(_layouts) > _REMEMBERED:
+            _layouts.clear()
+        skipped = whole._not_parts
+        names = [name for name, value in attributes.items() if _kinds[type(value)] and name not in skipped]
+        _layouts[layout] = names
+    return names
+
+
+def _inside(container: Any, kind: int, whole: Composite, met: set[int]) -> list[Any]:
+    """The parts in a container of a layer, `met` being what this look has met so far."""
+    again, size = id(container) in met, len(container)
+    met.add(id(container))
+    if again or (size > _LARGE and _is_known(whole, container)):
+        return []
+    found: list[Any] = []
+    lasting = size > _LARGE  # whether a later look would find the same, unless the length changes
+    for item in container.values() if kind == _VALUES else container:
+        which = _kinds[type(item)]
+        if which >= _ITEMS:
+            lasting = lasting and len(item) > 0 and id(item) not in met
+            found += _inside(item, which, whole, met)
+        elif which:
+            found.append(item)
+    if lasting and not found:
+        vars(whole)["_without_parts"] = {**whole._without_parts, id(container): (container, size)}
+    return found
+
+
+def _is_known(whole: Composite, container: Any) -> bool:
+    """Whether an earlier look found no part in a large container."""
+    known, size = whole._without_parts.get(id(container), (None, 0))
+    return known is container and size == len(container)
+
+
+def containers(whole: Composite) -> Iterator[Any]:
+    """The lists, sets and dicts in the attributes and in each other; large ones without parts are not gone into."""
+    met: set[int] = set()
+    waiting: list[Any] = [value for name, value in vars(whole).items() if name != "_arguments"]
+    while waiting:
+        each = waiting.pop()
+        kind = _kinds[type(each)]
+        if kind >= _ITEMS and id(each) not in met:
+            met.add(id(each))
+            if not _is_known(whole, each):
+                values = each.values() if kind == _VALUES else each
+                waiting.extend([value for value in values if _kinds[type(value)] >= _ITEMS])
+            if not isinstance(each, (tuple, frozenset)):
+                yield each
+
+
+def _content(container: Any) -> list[Any]:
+    return list(chain.from_iterable(container.items())) if isinstance(container, dict) else list(container)
+
+
+class Before:
+    """How a layer and those below it are now, so that what goes wrong can leave them as they were."""
+
+    def __init__(self, layer: Composite):
+        layers = walk(layer)
+        self._attributes = [(vars(each), dict(vars(each))) for each in layers]
+        self._containers = [(each, _content(each)) for layer in layers for each in containers(layer)]
+
+    def restore(self) -> None:
+        """Bring attributes, and what lists, sets and dicts in them held, back."""
+        for container, content in self._containers:
+            if [*map(id, _content(container))] != [*map(id, content)]:
+                container.clear()
+                if isinstance(container, dict):
+                    container.update(zip(content[::2], content[1::2]))
+                else:
+                    container.extend(content) if isinstance(container, list) else container.update(content)
+        for attributes, content in self._attributes:
+            attributes.clear()
+            attributes.update(content)

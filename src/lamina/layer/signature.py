@@ -123,6 +123,8 @@ class CallSignature:
         parameters = inspect.signature(call).parameters
         self.names = [n for n, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.POSITIONAL_ONLY)]
         self.all = frozenset(parameters)
+        never = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+        self.required = [n for n, p in parameters.items() if p.default is p.empty and p.kind not in never]
         self.takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
         self.takes_training = "training" in self.all
         self.training_at = self.names.index("training") if "training" in self.names else len(self.names)
@@ -145,7 +147,7 @@ class CallSignature:
 @functools.cache
 def signature_of(cls: type) -> CallSignature:
     signature = CallSignature(cls.call)  # type: ignore[attr-defined]
-    del signature.names[0]  # self, whatever it is called
+    del signature.names[0], signature.required[0]  # self, whatever it is called
     signature.training_at -= 1
     return signature
 

@@ -171,7 +171,7 @@ class RNN(Layer):
             )
 
     def _carried(self) -> list[Variable]:
-        return [*super()._carried(), *tree_util.tree_leaves(self.states)]
+        return tree_util.tree_leaves(self.states)
 
     def get_initial_state(self, batch_size: int | None = None) -> list[Any]:
         """The states that a sequence starts from, those of the cell."""

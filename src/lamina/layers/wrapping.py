@@ -12,6 +12,7 @@ from jax import tree_util
 from lamina.core import configurable, registry
 from lamina.layer import Layer, Wrapper
 from lamina.layer.masks import check_mask, only_passes
+from lamina.layer.parts import walk
 from lamina.layer.signature import is_shape, signature_of
 
 _MERGES: dict[str | None, Callable[[Any, Any], Any]] = {
@@ -155,7 +156,7 @@ class Bidirectional(Layer):
 def _like(layer: Any, prefix: str, **changes: Any) -> Any:
     """A new layer of the configuration of `layer`, with `prefix` before its name."""
     config = {**layer.get_config(), **changes, "name": prefix + layer.name.removeprefix(prefix)}
-    parts = (type(part) for part in layer._flatten_layers())
+    parts = (type(part) for part in walk(layer))
     own = {cls.__name__: cls for cls in parts if not cls.__module__.startswith("lamina.")}
     with registry.custom_objects(own):  # classes of the program, which need not be registered to be met again here
         new = type(layer).from_config(config)
@@ -211,7 +212,7 @@ class TimeDistributed(Wrapper):
 
     def _changes(self, training: bool | None) -> bool:
         """Whether a call leaves more behind than seeds: statistics in training, or states."""
-        for layer in self.layer._flatten_layers():
+        for layer in walk(self.layer):
             statistics = training and layer.trainable and any(not v.trainable for v in layer._own_variables())
             if statistics or getattr(layer, "stateful", False):
                 return True

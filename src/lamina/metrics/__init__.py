@@ -3,6 +3,7 @@
 from collections.abc import Mapping as _Mapping
 from typing import Any as _Any
 
+from lamina import losses as _losses
 from lamina.core import configurable
 from lamina.core import registry as _registry
 from lamina.losses.functions import (
@@ -115,6 +116,12 @@ _ACCURACIES = {
 def get(identifier: _Any) -> _Any:
     """A metric from a name, a class or a configuration."""
     return configurable.make("metrics", identifier, "metric", _ALIASES)
+
+
+def direction_of(name: str) -> str | None:
+    """Which results are better of the metric or loss of this name: `"max"`, `"min"`, or `None` if there is none."""
+    metric = globals().get(_ALIASES.get(name.replace("_", "").lower(), ""))
+    return getattr(metric, "direction", None) or ("min" if name in _losses.__all__ else None)
 
 
 def serialize(metric: _Any) -> _Any:

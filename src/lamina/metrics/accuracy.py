@@ -80,7 +80,7 @@ def _in_top_k(classes: Any, y_pred: Any, k: int) -> Any:
 class Accuracy(MeanMetricWrapper):
     """The share of predictions that equal their targets: mean of `accuracy`."""
 
-    _direction = "up"
+    direction = "max"
 
     def __init__(self, name: Text = "accuracy", dtype: Any = None):
         super().__init__(accuracy, name, dtype)
@@ -89,7 +89,7 @@ class Accuracy(MeanMetricWrapper):
 class BinaryAccuracy(MeanMetricWrapper):
     """The share of predictions that, cut at `threshold`, equal their targets: mean of `binary_accuracy`."""
 
-    _direction = "up"
+    direction = "max"
 
     def __init__(self, name: Text = "binary_accuracy", dtype: Any = None, threshold: float = 0.5):
         super().__init__(binary_accuracy, name, dtype, threshold=threshold)
@@ -98,7 +98,7 @@ class BinaryAccuracy(MeanMetricWrapper):
 class CategoricalAccuracy(MeanMetricWrapper):
     """The share of right classes, targets one-hot: mean of `categorical_accuracy`."""
 
-    _direction = "up"
+    direction = "max"
 
     def __init__(self, name: Text = "categorical_accuracy", dtype: Any = None):
         super().__init__(categorical_accuracy, name, dtype)
@@ -107,7 +107,7 @@ class CategoricalAccuracy(MeanMetricWrapper):
 class SparseCategoricalAccuracy(MeanMetricWrapper):
     """The share of right classes, targets integers: mean of `sparse_categorical_accuracy`."""
 
-    _direction = "up"
+    direction = "max"
 
     def __init__(self, name: Text = "sparse_categorical_accuracy", dtype: Any = None):
         super().__init__(sparse_categorical_accuracy, name, dtype)
@@ -116,7 +116,7 @@ class SparseCategoricalAccuracy(MeanMetricWrapper):
 class TopKCategoricalAccuracy(MeanMetricWrapper):
     """The share of right classes among the `k` likeliest, targets one-hot."""
 
-    _direction = "up"
+    direction = "max"
 
     def __init__(self, k: int = 5, name: Text = "top_k_categorical_accuracy", dtype: Any = None):
         super().__init__(top_k_categorical_accuracy, name, dtype, k=k)
@@ -125,7 +125,7 @@ class TopKCategoricalAccuracy(MeanMetricWrapper):
 class SparseTopKCategoricalAccuracy(MeanMetricWrapper):
     """The share of right classes among the `k` likeliest, targets integers."""
 
-    _direction = "up"
+    direction = "max"
     _omit_none = frozenset({"from_sorted_ids"})
 
     def __init__(

@@ -39,7 +39,7 @@ class AUC(ConfusionMetric):
         result: `()`.
     """
 
-    _direction = "up"
+    direction = "max"
     _omit_none = frozenset({"thresholds"})
 
     def __init__(

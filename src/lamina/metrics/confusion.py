@@ -180,31 +180,35 @@ class TruePositives(_Count):
         name, dtype: see `Metric`.
     """
 
+    direction = "max"
     _kept = {"accumulator": "true_positives"}
 
 
 class TrueNegatives(_Count):
     """The number of negative samples that were predicted to be negative; arguments as in `TruePositives`."""
 
+    direction = "max"
     _kept = {"accumulator": "true_negatives"}
 
 
 class FalsePositives(_Count):
     """The number of negative samples that were predicted to be positive; arguments as in `TruePositives`."""
 
+    direction = "min"
     _kept = {"accumulator": "false_positives"}
 
 
 class FalseNegatives(_Count):
     """The number of positive samples that were predicted to be negative; arguments as in `TruePositives`."""
 
+    direction = "min"
     _kept = {"accumulator": "false_negatives"}
 
 
 class _Rate(_AtThresholds):
     """A rate of `RATES`."""
 
-    _direction = "up"
+    direction = "max"
 
     def __init__(
         self,
@@ -247,7 +251,7 @@ class Recall(_Rate):
 class _BestAtRate(ConfusionMetric):
     """The highest value of one rate at the thresholds where another has at least a given value."""
 
-    _direction = "up"
+    direction = "max"
     _rates: tuple[str, str]  # the one that is held, the one that is maximized
 
     def __init__(self, value: float, num_thresholds: int, class_id: int | None, name: Text, dtype: Any):

@@ -27,7 +27,7 @@ class FBetaScore(Metric):
         y_true, y_pred: `(batch, classes)`; sample_weight: `(batch,)`; result: `()`, `(classes,)` with `None`.
     """
 
-    _direction = "up"
+    direction = "max"
     _counts = ("true_positives", "false_positives", "false_negatives", "intermediate_weights")
 
     def __init__(

@@ -31,7 +31,7 @@ class IoU(Metric):
         y_true, y_pred: `(batch, ...)`, with `axis` where there are scores; sample_weight: `(batch, ...)`.
     """
 
-    _direction = "up"
+    direction = "max"
 
     def __init__(
         self,

@@ -11,22 +11,23 @@ from jax import tree_util
 
 from lamina.core import dtypes, policy, scope
 from lamina.core.configurable import Configurable
-from lamina.core.state import StateScope
+from lamina.core.state import Meter, StateScope
 from lamina.core.variable import Variable
 from lamina.losses.loss import argument_or_none
 
 
-class Metric(Configurable):
+class Metric(Meter, Configurable):
     """A running measurement: `update_state` takes in a batch, `result` tells, `reset_state` starts anew.
 
-    A subclass makes its variables with `add_weight` and defines `update_state` and `result`.
+    A subclass makes its variables with `add_weight` and defines `update_state` and `result`. `direction` of a class,
+    `"max"` or `"min"`, says which results are better, for callbacks that look for the best.
 
     Args:
         dtype: what is computed in, a dtype or a policy; the default float dtype if not given.
         name: the snake case of the class name if not given.
     """
 
-    _direction: str  # "up" if more is better, "down" if less is; not there if nobody can say
+    direction: str | None = None  # "max" if more is better, "min" if less is, `None` if nobody can say
 
     def __init__(self, dtype: Any = None, name: str | None = None):
         self.name = name or scope.unique_name(scope.snake_case(type(self).__name__))
@@ -57,7 +58,7 @@ class Metric(Configurable):
             variable = Variable(
                 start, shape, dtype, trainable=False, autocast=False, aggregation=aggregation, name=name
             )
-        self._added.append((variable, np.asarray(variable._value)))
+        self._added.append((variable, np.array(variable.stored)))
         return variable
 
     def add_weight(

@@ -13,6 +13,8 @@ Text = str | None
 class KLDivergence(MeanMetricWrapper):
     """Mean of `kl_divergence`."""
 
+    direction = "min"
+
     def __init__(self, name: Text = "kl_divergence", dtype: Any = None):
         super().__init__(losses.kl_divergence, name, dtype)
 
@@ -20,12 +22,16 @@ class KLDivergence(MeanMetricWrapper):
 class Poisson(MeanMetricWrapper):
     """Mean of `poisson`."""
 
+    direction = "min"
+
     def __init__(self, name: Text = "poisson", dtype: Any = None):
         super().__init__(losses.poisson, name, dtype)
 
 
 class BinaryCrossentropy(MeanMetricWrapper):
     """Mean of `binary_crossentropy`."""
+
+    direction = "min"
 
     def __init__(
         self,
@@ -40,6 +46,8 @@ class BinaryCrossentropy(MeanMetricWrapper):
 
 class CategoricalCrossentropy(MeanMetricWrapper):
     """Mean of `categorical_crossentropy`."""
+
+    direction = "min"
 
     def __init__(
         self,
@@ -56,6 +64,8 @@ class CategoricalCrossentropy(MeanMetricWrapper):
 class SparseCategoricalCrossentropy(MeanMetricWrapper):
     """Mean of `sparse_categorical_crossentropy`."""
 
+    direction = "min"
+
     def __init__(
         self,
         name: Text = "sparse_categorical_crossentropy",
@@ -71,6 +81,8 @@ class SparseCategoricalCrossentropy(MeanMetricWrapper):
 class Hinge(MeanMetricWrapper):
     """Mean of `hinge`."""
 
+    direction = "min"
+
     def __init__(self, name: Text = "hinge", dtype: Any = None):
         super().__init__(losses.hinge, name, dtype)
 
@@ -78,12 +90,16 @@ class Hinge(MeanMetricWrapper):
 class SquaredHinge(MeanMetricWrapper):
     """Mean of `squared_hinge`."""
 
+    direction = "min"
+
     def __init__(self, name: Text = "squared_hinge", dtype: Any = None):
         super().__init__(losses.squared_hinge, name, dtype)
 
 
 class CategoricalHinge(MeanMetricWrapper):
     """Mean of `categorical_hinge`."""
+
+    direction = "min"
 
     def __init__(self, name: Text = "categorical_hinge", dtype: Any = None):
         super().__init__(losses.categorical_hinge, name, dtype)

@@ -12,7 +12,7 @@ from lamina.core import masking
 from lamina.losses.loss import align, as_array, divide_no_nan, mask_weights
 from lamina.metrics.metric import Metric
 
-_LOSSES = frozenset(getattr(losses, name) for name in losses.__all__)
+_LOSSES = [getattr(losses, name) for name in losses.__all__]
 
 
 class Sum(Metric):
@@ -71,8 +71,8 @@ class MeanMetricWrapper(Mean):
         super().__init__(name, dtype)
         self._fn, self._fn_kwargs = fn, kwargs
         vars(self).update(kwargs)
-        if "_direction" not in vars(type(self)) and (fn in _LOSSES or type(fn) in _LOSSES):
-            self._direction = "down"
+        if self.direction is None and (isinstance(fn, losses.Loss) or any(fn is loss for loss in _LOSSES)):
+            self.direction = "min"
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         mask = masking.get_mask(y_pred)

@@ -21,6 +21,8 @@ Text = str | None
 class MeanSquaredError(MeanMetricWrapper):
     """Mean of `mean_squared_error`."""
 
+    direction = "min"
+
     def __init__(self, name: Text = "mean_squared_error", dtype: Any = None):
         super().__init__(losses.mean_squared_error, name, dtype)
 
@@ -32,7 +34,7 @@ class RootMeanSquaredError(Mean):
         name, dtype: see `Metric`.
     """
 
-    _direction = "down"
+    direction = "min"
 
     def __init__(self, name: Text = "root_mean_squared_error", dtype: Any = None):
         super().__init__(name, dtype)
@@ -48,12 +50,16 @@ class RootMeanSquaredError(Mean):
 class MeanAbsoluteError(MeanMetricWrapper):
     """Mean of `mean_absolute_error`."""
 
+    direction = "min"
+
     def __init__(self, name: Text = "mean_absolute_error", dtype: Any = None):
         super().__init__(losses.mean_absolute_error, name, dtype)
 
 
 class MeanAbsolutePercentageError(MeanMetricWrapper):
     """Mean of `mean_absolute_percentage_error`."""
+
+    direction = "min"
 
     def __init__(self, name: Text = "mean_absolute_percentage_error", dtype: Any = None):
         super().__init__(losses.mean_absolute_percentage_error, name, dtype)
@@ -62,12 +68,16 @@ class MeanAbsolutePercentageError(MeanMetricWrapper):
 class MeanSquaredLogarithmicError(MeanMetricWrapper):
     """Mean of `mean_squared_logarithmic_error`."""
 
+    direction = "min"
+
     def __init__(self, name: Text = "mean_squared_logarithmic_error", dtype: Any = None):
         super().__init__(losses.mean_squared_logarithmic_error, name, dtype)
 
 
 class LogCoshError(MeanMetricWrapper):
     """Mean of `log_cosh`."""
+
+    direction = "min"
 
     def __init__(self, name: Text = "logcosh", dtype: Any = None):
         super().__init__(losses.log_cosh, name, dtype)
@@ -106,7 +116,7 @@ def concordance_correlation(y_true: Any, y_pred: Any, axis: int = -1) -> Any:
 class CosineSimilarity(MeanMetricWrapper):
     """Mean of the cosine of the angle between `y_true` and `y_pred`: 1 for the same direction."""
 
-    _direction = "up"
+    direction = "max"
     _omit_none = frozenset({"axis"})
 
     def __init__(self, name: Text = "cosine_similarity", dtype: Any = None, axis: int = -1):
@@ -116,7 +126,7 @@ class CosineSimilarity(MeanMetricWrapper):
 class PearsonCorrelation(MeanMetricWrapper):
     """Mean of `pearson_correlation`."""
 
-    _direction = "up"
+    direction = "max"
 
     def __init__(self, name: Text = "pearson_correlation", dtype: Any = None, axis: int = -1):
         super().__init__(pearson_correlation, name, dtype, axis=axis)
@@ -125,7 +135,7 @@ class PearsonCorrelation(MeanMetricWrapper):
 class ConcordanceCorrelation(MeanMetricWrapper):
     """Mean of `concordance_correlation`."""
 
-    _direction = "up"
+    direction = "max"
 
     def __init__(self, name: Text = "concordance_correlation", dtype: Any = None, axis: int = -1):
         super().__init__(concordance_correlation, name, dtype, axis=axis)
@@ -143,7 +153,7 @@ class R2Score(Metric):
         y_true, y_pred: `(batch, outputs)`; sample_weight: `(batch,)`; result: `()`, `(outputs,)` with `None`.
     """
 
-    _direction = "up"
+    direction = "max"
 
     def __init__(
         self,

@@ -8,8 +8,8 @@ from typing import Any
 from lamina.core import tree
 from lamina.core.symbolic import KerasTensor, Operation
 from lamina.layer import Layer
-from lamina.layers.core import Input, InputLayer
-from lamina.models.functional import Function, graph_of
+from lamina.layers.core import InputLayer
+from lamina.models.functional import Function, graph_of, input_like
 from lamina.models.model import Model
 from lamina.models.sequential import Sequential
 
@@ -63,10 +63,7 @@ def clone_model(
 
 
 def _clone_graph(model: Model, function: Function, input_tensors: Any, copy: Callable, call: Callable | None) -> Model:
-    def new_input(tensor: KerasTensor) -> Any:
-        return Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=tensor.name)
-
-    starts = [new_input(t) for t in function.inputs] if input_tensors is None else tree.flatten(input_tensors)
+    starts = [input_like(t) for t in function.inputs] if input_tensors is None else tree.flatten(input_tensors)
     values: dict[int, Any] = {id(old): new for old, new in zip(function.inputs, starts)}
     copies: dict[int, Operation] = {}
     for node in function.nodes:

@@ -17,7 +17,7 @@ from lamina.core.symbolic import KerasTensor, Node, OpCall, Operation, calls_of,
 from lamina.layer import Layer
 from lamina.layer.masks import check_mask
 from lamina.layer.signature import CallContext
-from lamina.layers.core import InputLayer
+from lamina.layers.core import Input, InputLayer
 
 # In the configuration of a graph: that its ops pass masks on. Keras writes no such key, and does not heed it.
 OPS_PASS_MASKS = "ops_pass_masks"
@@ -30,12 +30,11 @@ class Function(Operation):
         inputs: symbolic tensors, alone or in lists, tuples and dicts.
         outputs: symbolic tensors that derive from them.
         name: unique if not given.
-        ops_pass_masks: whether elementwise ops pass masks on; they do not in a graph that Keras has written.
     """
 
-    def __init__(self, inputs: Any, outputs: Any, name: str | None = None, ops_pass_masks: bool = True):
+    def __init__(self, inputs: Any, outputs: Any, name: str | None = None):
         super().__init__(name)
-        self.ops_pass_masks, self._is_looked_at = ops_pass_masks, False
+        self._is_looked_at = False
         for kind, structure in (("inputs", inputs), ("outputs", outputs)):
             wrong = [type(t).__name__ for t in tree.flatten(structure) if not isinstance(t, KerasTensor)]
             if wrong or not tree.flatten(structure):
@@ -48,6 +47,11 @@ class Function(Operation):
         self.inputs: list[KerasTensor] = flat
         self.outputs: list[KerasTensor] = tree.flatten(outputs)
         self.nodes, self.operations = _sorted_graph(self.name, self.inputs, self.outputs)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        for node in self.nodes:
+            node.attach()
 
     @property
     def layers(self) -> list[Layer]:
@@ -63,20 +67,13 @@ class Function(Operation):
                     check_mask(self._who(), one, array, f'the mask of "{tensor.name}"')
                 masking.set_mask(array, one)
         values = {id(t): x for t, x in zip(self.inputs, arrays)}
-        if self.ops_pass_masks:
-            self._run(values)
-        else:
-            with masking.ops_pass(False):
-                self._run(values)
-        return tree.map_structure(lambda t: values[id(t)], self.outputs_structure)
-
-    def _run(self, values: dict[int, Any]) -> None:
         for node in self.nodes:
             if all(id(t) in values for t in node.outputs):
                 continue  # an input
             args, kwargs = tree_util.tree_map(lambda t: _filled(t, values), (node.args, node.kwargs))
             outputs = tree_util.tree_leaves(node.operation(*args, **kwargs))
             values.update((id(t), outputs[t.origin.tensor_index]) for t in node.outputs)  # type: ignore[union-attr]
+        return tree.map_structure(lambda t: values[id(t)], self.outputs_structure)
 
     def _arranged(self, inputs: Any) -> list[Any]:
         """The given arrays in the order of the graph's inputs, each checked, cast and of the right rank."""
@@ -160,9 +157,6 @@ class Function(Operation):
 
     def get_config(self) -> dict[str, Any]:
         """The layers with their calls, as Keras writes them."""
-        if self.ops_pass_masks and not self._is_looked_at and any(isinstance(o, OpCall) for o in self.operations):
-            self._is_looked_at = True
-            _warn_of_keras(self)
         kept = {id(node) for node in self.nodes}
         place = {}  # (operation, node) -> its number among the nodes of the operation that belong to this graph
         for operation in self.operations:
@@ -192,15 +186,17 @@ class Function(Operation):
             layers.append({**form, "name": operation.name, "inbound_nodes": nodes})
         return {
             "name": self.name,
-            **({OPS_PASS_MASKS: True} if self.ops_pass_masks else {}),
             "layers": layers,
             "input_layers": tree.map_structure(history, self.inputs_structure),
             "output_layers": tree.map_structure(history, self.outputs_structure),
         }
 
 
-def _warn_of_keras(graph: Function) -> None:
-    """Warn if a layer or an output of a graph has a mask that it would not have in Keras, where ops pass none on."""
+def warn_of_keras(graph: Function) -> None:
+    """Warn, once, if a layer or output of the graph has a mask that it would not have in Keras, where ops pass none."""
+    if graph._is_looked_at or not any(isinstance(o, OpCall) for o in graph.operations):
+        return
+    graph._is_looked_at = True
 
     def watch(ops_pass: bool) -> masking.Watch:
         seen = masking.Watch([], [])
@@ -233,6 +229,12 @@ def graph_of(model: Any) -> Any:
     Not an attribute: a program's model may keep its data in a `graph`.
     """
     return getattr(model, "_function", None)
+
+
+def input_like(tensor: KerasTensor) -> Any:
+    """A new input of the shape, dtype and name of a symbolic tensor, optional if that one is."""
+    optional = getattr(tensor.origin and tensor.origin[0], "optional", False)
+    return Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=tensor.name, optional=optional)
 
 
 def _saved_call(operation: Operation, node: Node, saved: Callable) -> dict[str, Any]:

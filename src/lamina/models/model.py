@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
-from lamina.core import configurable, tree
-from lamina.core.symbolic import KerasTensor
+from lamina.core import configurable, masking, tree
+from lamina.core.symbolic import KerasTensor, any_symbolic
 from lamina.layer import Layer
 from lamina.layer.masks import only_passes
-from lamina.layers.core import Input, InputLayer
-from lamina.models.functional import OPS_PASS_MASKS, Function, function_from_config
+from lamina.layers.core import InputLayer
+from lamina.models.functional import OPS_PASS_MASKS, Function, function_from_config, input_like, warn_of_keras
 from lamina.models.summary import print_summary
 from lamina.saving import archive
 from lamina.training.trainer import Trainer
@@ -33,10 +34,12 @@ class Model(Trainer, Layer):
         trainable: whether training changes the weights.
     """
 
-    _not_parts = Layer._not_parts | Trainer._not_parts | {"_function"}
+    _not_parts = Layer._not_parts | Trainer._not_parts | {"_function", "_with_added", "_added"}
     _function: Function | None = None
+    _with_added: Function | None = None  # the graph with the losses that were added to it ...
+    _added: Sequence[KerasTensor] = ()  # ... which are these
     supports_masking, _misses_mask = False, False  # the layers inside take masks and pass them on
-    _ops_pass_masks = True
+    ops_pass_masks = True  # whether elementwise ops in the graph do; they do not in one that Keras has written
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         return object.__new__(Functional if cls is Model and _is_graph(args, kwargs) else cls)
@@ -59,25 +62,30 @@ class Model(Trainer, Layer):
             self._set_graph(graph["inputs"], graph["outputs"])
 
     def _set_graph(self, inputs: Any, outputs: Any) -> None:
-        function = Function(inputs, outputs, self.name, self._ops_pass_masks)
+        function = Function(inputs, outputs, name=self.name)
         if any(not isinstance(t.origin[0], InputLayer) for t in function.inputs):  # type: ignore[index]
             # The graph begins in the middle of another one: it gets inputs of its own.
-            inputs = tree.map_structure(lambda t: Input(batch_shape=t.shape, dtype=t.dtype, name=t.name), inputs)
-            function = Function(inputs, function.call(inputs), self.name, self._ops_pass_masks)
+            inputs = tree.map_structure(input_like, inputs)
+            function = Function(inputs, function.call(inputs), name=self.name)
         self._function = function
         self._graph_layers = function.layers
         self.supports_masking = self.built = True
 
-    @property
-    def ops_pass_masks(self) -> bool:
-        """Whether elementwise ops in the graph pass masks on. They do not in one that Keras has written."""
-        return self._ops_pass_masks
-
-    @ops_pass_masks.setter
-    def ops_pass_masks(self, value: bool) -> None:
-        self._ops_pass_masks = value
-        if self._function is not None:
-            self._function.ops_pass_masks = value
+    def add_loss(self, loss: Any) -> None:
+        """Add a scalar, or each of a list, to the loss: in `call`, or symbolic ones of a functional model's graph."""
+        if not any_symbolic(loss):
+            super().add_loss(loss)
+            return
+        added = tree.flatten(loss)
+        if self._function is None or any(not isinstance(t, KerasTensor) or t.shape for t in added):
+            raise ValueError(
+                f"{self._who()}: add_loss must get symbolic scalars of a functional model, got {loss}; "
+                "take a mean or a sum first."
+            )
+        declared = self._function.outputs_structure
+        whole = Function(self._function.inputs_structure, [declared, *self._added, *added], name=self.name)
+        self._added = [*self._added, *added]
+        self._with_added, self._graph_layers = whole, whole.layers
 
     # What a graph knows ------------------------------------------------------------------------------------------
 
@@ -148,7 +156,12 @@ class Model(Trainer, Layer):
         """Run the graph; a subclass without one defines its own."""
         if self._function is None:
             raise NotImplementedError(f"{self._who()}: a subclass of Model must define call, or be given a graph.")
-        return self._function.call(inputs, mask)
+        with masking.ops_pass(self.ops_pass_masks and masking.ops_pass.get()):
+            if self._with_added is None:
+                return self._function.call(inputs, mask)
+            outputs, *added = self._with_added.call(inputs, mask)
+        super().add_loss(added)
+        return outputs
 
     def _convert(self, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
         if self._function is not None and len(args) > 0:  # the graph casts its inputs itself, each to its own dtype
@@ -185,6 +198,15 @@ class Model(Trainer, Layer):
         config = super().get_config()
         if self._function is not None and _arguments_are_graph(self):
             config = {**self._function.get_config(), "name": self.name, "trainable": self.trainable}
+            if self.ops_pass_masks:
+                config[OPS_PASS_MASKS] = True
+                warn_of_keras(self._function)
+        if self._added:
+            warnings.warn(
+                f"{self._who()}: losses that were added to the graph have no place in its configuration; "
+                "add them again to a model that is made of it.",
+                stacklevel=2,
+            )
         return config
 
     @classmethod

@@ -8,8 +8,9 @@ from typing import Any
 from lamina.core import configurable
 from lamina.core.symbolic import KerasTensor
 from lamina.layer import Layer
+from lamina.layer.parts import Before
 from lamina.layers.core import Input, InputLayer
-from lamina.models.functional import OPS_PASS_MASKS
+from lamina.models.functional import OPS_PASS_MASKS, Function
 from lamina.models.model import Model
 
 
@@ -24,26 +25,36 @@ class Sequential(Model):
         name: unique if not given.
     """
 
-    _not_parts = Model._not_parts | {"_graph_layers", "_entry"}
+    supports_masking = True
+    _not_parts = Model._not_parts | {"_entry", "_tensors", "_whole"}
 
     def __init__(self, layers: Sequence[Any] | None = None, trainable: bool = True, name: str | None = None):
         super().__init__(trainable=trainable, name=name)
         self._entry: InputLayer | None = None
         self._stack: list[Layer] = []
+        self._tensors: list[KerasTensor] = []  # the input and each layer's output, once it is known on what to build
+        self._whole: Function | None = None
         for layer in layers or ():
             self._append(layer)
-        self._maybe_rebuild()
+        if self._entry is not None and self._stack:
+            self.build(self._entry.batch_shape)
+
+    @property
+    def _function(self) -> Function | None:  # type: ignore[override]
+        """The graph; it is made when it is first asked for after a change, so that adding layers takes no longer."""
+        if self._whole is None and len(self._tensors) == len(self._stack) + 1 > 1:
+            self._whole = Function(self._tensors[0], self._tensors[-1], name=self.name)
+        return self._whole
 
     def add(self, layer: Any, rebuild: bool = True) -> None:
         """Put a layer on top of the stack; one that does not fit there leaves the stack as it was."""
-        before = self._entry, list(self._stack)
+        before = self._entry, len(self._stack)
         self._append(layer)
         try:
-            if rebuild:
-                self._maybe_rebuild()
-        except Exception:
-            self._entry, self._stack = before
-            self._maybe_rebuild()
+            self._change(rebuild)
+        except BaseException:
+            self._entry = before[0]
+            del self._stack[before[1] :]
             raise
 
     def _append(self, layer: Any) -> None:
@@ -67,40 +78,59 @@ class Sequential(Model):
         if not self._stack:
             raise ValueError(f'Sequential "{self.name}": pop needs a layer, and there is none.')
         layer = self._stack.pop()
-        self.built, self._function = False, None
-        if rebuild:
-            self._maybe_rebuild()
+        del self._tensors[len(self._stack) + 1 :]
+        self._change(rebuild)
         return layer
 
-    def _maybe_rebuild(self) -> None:
-        self.built, self._function = False, None
-        if self._entry is not None and self._stack:
-            self.build(self._entry.batch_shape)
+    def _change(self, rebuild: bool) -> None:
+        """Bring the graph up to the stack, if that is wanted and it is known on what to build."""
+        if not rebuild:
+            self._tensors = []
+        elif self._tensors or self._entry is not None:
+            with self._naming():
+                self._grow(self._tensors or [self._entry.output])  # type: ignore[union-attr]
+        self.built, self._whole = len(self._tensors) == len(self._stack) + 1 > 1, None
+        self._forget_programs()
+
+    def _grow(self, tensors: list[KerasTensor]) -> None:
+        """Call the layers that have no output among the tensors yet: all of them or, on an error, none."""
+        tensors, new = list(tensors), self._stack[len(tensors) - 1 :]
+        before = [Before(layer) for layer in new]
+        try:
+            for layer in new:
+                tensors.append(layer(tensors[-1]))
+        except BaseException:
+            for each in before:
+                each.restore()
+            raise
+        self._tensors = tensors
 
     def build(self, input_shape: Any = None) -> None:
-        if self._entry is None or input_shape is None:
+        if self._entry is not None:
+            entry = self._entry.output
+        else:
             if not isinstance(input_shape, (tuple, list)):
                 raise ValueError(f'Sequential "{self.name}": input_shape must be a tuple, got {input_shape!r}.')
             if not self._stack:
                 raise ValueError(f'Sequential "{self.name}": must have a layer to be built, got none.')
-            entry: Any = Input(batch_shape=(None, *input_shape[1:]), dtype=self._input_dtype())
-        else:
-            entry = self._entry.output
-        outputs = entry
-        for layer in self._stack:
-            outputs = layer(outputs)
-        self._set_graph(entry, outputs)
+            entry = Input(batch_shape=(None, *input_shape[1:]), dtype=self._input_dtype())
+        self._grow([entry])
+        self._whole = None
+        self._forget_programs()
 
     def _input_dtype(self) -> Any:
         """The dtype of an input that nobody described: the data's own kind is kept by not casting integers."""
         return self.__dict__.get("_first_dtype") or self.compute_dtype
 
-    def _build_for(self, arrays: dict[str, Any]) -> None:
+    def _build_for(self, arrays: dict[str, Any]) -> Before | None:
         first = next(iter(arrays.values()))
         if not hasattr(first, "dtype"):
             raise ValueError(f'Sequential "{self.name}": must get one array, got {type(first).__name__}.')
         self._first_dtype = str(first.dtype)
-        super()._build_for(arrays)
+        try:
+            return super()._build_for(arrays)
+        finally:
+            del self._first_dtype
 
     @property
     def layers(self) -> list[Layer]:
@@ -123,7 +153,7 @@ class Sequential(Model):
             "layers": [configurable.serialize(layer) for layer in layers],
         }
         if self._function is not None:
-            config["build_input_shape"] = tuple(self._function.inputs[0].shape)
+            config["build_input_shape"] = tuple(self._tensors[0].shape)
         return config
 
     @classmethod

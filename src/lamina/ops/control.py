@@ -11,12 +11,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
+from jax import lax, tree_util
 
-from lamina.core import dtypes
-from lamina.core.symbolic import KerasTensor, op
+from lamina.core import dtypes, transforms
+from lamina.core.arrays import value_of
+from lamina.core.symbolic import KerasTensor, any_symbolic, op
 from lamina.core.variable import Variable
 from lamina.ops.binding import dtype_name, operand
+from lamina.ops.numpy import where
 
 
 @op(elementwise=True)
@@ -123,23 +125,45 @@ def stop_gradient(variable: Any) -> Any:
     return lax.stop_gradient(operand(variable))
 
 
-@op
+# Control flow. The functions may read and write variables: layers in training, metrics, random draws.
+
+
 def cond(pred: Any, true_fn: Callable, false_fn: Callable) -> Any:
-    """`true_fn()` if `pred` holds, else `false_fn()`."""
-    return lax.cond(pred, true_fn, false_fn)
+    """`true_fn()` if `pred` holds, else `false_fn()`. In a graph both are computed, and one is chosen."""
+    if isinstance(pred, bool):
+        return true_fn() if pred else false_fn()
+    if any_symbolic(pred):
+        return _chosen("cond", [pred], [true_fn(), false_fn()])
+    return transforms.cond(pred, true_fn, false_fn)
 
 
-@op
 def switch(index: Any, branches: Sequence[Callable], *operands: Any) -> Any:
-    """`branches[index](*operands)`, the index moved into range."""
-    return lax.switch(index, branches, *operands)
+    """`branches[index](*operands)`, the index moved into range. In a graph all are computed, and one is chosen."""
+    if any_symbolic((index, operands)):
+        outputs = [branch(*operands) for branch in branches]
+        return _chosen("switch", [index <= i for i in range(len(branches) - 1)], outputs)
+    return transforms.switch(index, branches, *tree_util.tree_map(value_of, operands))
+
+
+def _chosen(who: str, conditions: list[Any], outputs: list[Any]) -> Any:
+    """The first output whose condition holds, else the last, as nodes of a graph."""
+    odd = next((c for c in conditions if shape(c) != ()), None)
+    if odd is not None:
+        raise ValueError(f"{who}: what chooses must be a scalar, got shape {shape(odd)}.")
+    forms = [tree_util.tree_map(lambda x: (shape(x), dtypes.result_type(x.dtype)), each) for each in outputs]
+    for form in forms:
+        if form != forms[0]:
+            raise ValueError(f"{who}: branches must return the same shapes and dtypes, got {forms[0]} and {form}.")
+    chosen = outputs[-1]
+    for condition, output in reversed(list(zip(conditions, outputs))):
+        chosen = tree_util.tree_map(functools.partial(where, condition), output, chosen)
+    return chosen
 
 
 @op
 def while_loop(cond: Callable, body: Callable, loop_vars: Any, maximum_iterations: int | None = None) -> Any:
     """`loop_vars = body(*loop_vars)` for as long as `cond(*loop_vars)` holds."""
     several = isinstance(loop_vars, (tuple, list))
-    start = (0, tuple(loop_vars) if several else (loop_vars,))
 
     def goes_on(state: tuple) -> Any:
         count, values = state
@@ -151,14 +175,14 @@ def while_loop(cond: Callable, body: Callable, loop_vars: Any, maximum_iteration
         new = body(*values)
         return count + 1, (tuple(new) if several else (new,))
 
-    _, values = lax.while_loop(goes_on, step, start)
+    _, values = transforms.while_loop(goes_on, step, (0, tuple(loop_vars) if several else (loop_vars,)))
     return values if several else values[0]
 
 
 @op
 def fori_loop(lower: Any, upper: Any, body_fun: Callable, init_val: Any) -> Any:
     """`value = body_fun(i, value)` for i from `lower` to below `upper`."""
-    return lax.fori_loop(lower, upper, body_fun, init_val)
+    return transforms.fori_loop(lower, upper, body_fun, init_val)
 
 
 @op
@@ -168,25 +192,25 @@ def scan(
     """`carry, y = f(carry, x)` for each part x of `xs`: the last carry and all ys."""
     if not isinstance(unroll, bool) and (not isinstance(unroll, int) or unroll < 1):
         raise ValueError(f"scan: unroll must be a boolean or a positive integer, got {unroll!r}.")
-    return lax.scan(f, init, xs, length, reverse=reverse, unroll=unroll)
+    return transforms.scan(f, init, xs, length, reverse=reverse, unroll=unroll)
 
 
 @op
 def associative_scan(f: Callable, elems: Any, reverse: bool = False, axis: int = 0) -> Any:
     """The running results of an associative function along an axis, in parallel."""
-    return lax.associative_scan(f, elems, reverse, axis)
+    return transforms.associative_scan(f, elems, reverse, axis)
 
 
 @op
 def map(f: Callable, xs: Any) -> Any:
     """`f` of each part of `xs` along its first axis, one after the other."""
-    return lax.map(f, xs)
+    return transforms.scan(lambda _, x: (None, f(x)), None, xs)[1]
 
 
 @op
 def vectorized_map(function: Callable, elements: Any) -> Any:
-    """`function` of each part of `elements` along its first axis, all at once."""
-    return jax.vmap(function)(elements)
+    """`function` of each part of `elements` along its first axis, all at once; each draws random numbers of its own."""
+    return transforms.vmap(function)(elements)
 
 
 def custom_gradient(f: Callable) -> Callable:

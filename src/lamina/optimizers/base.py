@@ -176,7 +176,7 @@ class BaseOptimizer(Configurable):
     def learning_rate(self) -> Any:
         """The rate of the next step: a variable, or what the schedule says."""
         if isinstance(self._learning_rate, LearningRateSchedule):
-            return self._learning_rate(self._iterations.value)
+            return self._learning_rate(self._count())
         return self._learning_rate() if callable(self._learning_rate) else self._learning_rate
 
     @learning_rate.setter

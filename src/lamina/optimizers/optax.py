@@ -61,7 +61,7 @@ class OptaxOptimizer(Optimizer):
         if self.built:
             return
         super().build(variables)
-        values = [v._value for v in self._trainable_variables]
+        values = [v.stored for v in self._trainable_variables]
         # Compiled ahead and as one: real arrays come out, also where the optimizer is built inside a trace.
         state = jax.jit(self.transformation.init).lower(values).compile()(values)
         leaves, self._structure = jax.tree_util.tree_flatten_with_path(state)

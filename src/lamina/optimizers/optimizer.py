@@ -13,13 +13,12 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 from jax.core import Tracer
 
 from lamina.core.state import StateScope
+from lamina.core.transforms import cond
 from lamina.core.variable import Variable
 from lamina.optimizers.base import BaseOptimizer, constant
 
@@ -28,28 +27,16 @@ Slots: TypeAlias = "dict[str, Any]"
 
 def when(condition: Any, do: Callable[[], Any]) -> None:
     """Call `do`, for what it assigns, if `condition` holds; a traced condition becomes a branch."""
-    if not isinstance(condition, Tracer):
-        if condition:
-            do()
-        return
-    changed: list[Variable] = []
-
-    def branch() -> list[Any]:
-        with StateScope() as inside:
-            do()
-        changed[:] = inside.written
-        return inside.values(changed)
-
-    jax.eval_shape(branch)  # tells what is assigned
-    after = lax.cond(condition, branch, lambda: [v._raw() for v in changed])
-    for variable, value in zip(changed, after):
-        variable.assign(value)
+    if isinstance(condition, Tracer):
+        cond(condition, do, lambda: None)
+    elif condition:
+        do()
 
 
 def _copy_of(variable: Variable) -> Callable[..., Any]:
-    # `_value`: initial values are real, also where the optimizer is built inside a trace. While a model is loaded, this
+    # `stored`: initial values are real, also where the optimizer is built inside a trace. While a model is loaded, this
     # is called when the weights are there.
-    return lambda shape, dtype: np.array(variable._value)
+    return lambda shape, dtype: np.array(variable.stored)
 
 
 def _norm(arrays: Sequence[Any]) -> Any:
@@ -72,9 +59,10 @@ class Optimizer(BaseOptimizer):
         global_clipnorm: the largest norm of all gradients together.
         use_ema: keep an average of the weights, `ema_momentum * average + (1 - ema_momentum) * weights`.
         ema_momentum: see `use_ema`.
-        ema_overwrite_frequency: after how many steps the weights become their average; `None`: after `fit`.
+        ema_overwrite_frequency: after how many updates the weights become their average; `None`: after `fit`.
         loss_scale_factor: `scale_loss` multiplies the loss by it and `apply` divides the gradients by it.
-        gradient_accumulation_steps: update at every so many calls, by the mean of the gradients until then.
+        gradient_accumulation_steps: update at every so many calls, by the mean of the gradients until then. Schedules
+            and averages count updates, where Keras lets both go on at every call.
         name: after the class if not given.
     """
 
@@ -149,11 +137,6 @@ class Optimizer(BaseOptimizer):
             if self.loss_scale_factor is not None:
                 gradients = [g / self.loss_scale_factor for g in gradients]
             self._accumulate_and_update(gradients, variables)
-            if self.use_ema:
-                self._update_averages()
-            for variable in variables:
-                if variable.constraint is not None:
-                    variable.assign(variable.constraint(variable.value))
         self._iterations.assign_add(1)
 
     def apply_gradients(self, grads_and_vars: Iterable[tuple[Any, Variable]]) -> Variable:
@@ -222,18 +205,23 @@ class Optimizer(BaseOptimizer):
     def _accumulate_and_update(self, gradients: list[Any], variables: list[Variable]) -> None:
         steps = self.gradient_accumulation_steps
         if not steps:
-            return self._clip_decay_update(gradients, variables)
+            return self._update_all(gradients, variables)
         cells = [self._sums[self._index[v]] for v in variables]
         sums = [g + cell.value for g, cell in zip(gradients, cells)]
         due = self._due()
-        when(due, lambda: self._clip_decay_update([total / steps for total in sums], variables))
+        when(due, lambda: self._update_all([total / steps for total in sums], variables))
         for cell, total in zip(cells, sums):
             cell.assign(jnp.where(due, 0, total))
 
-    def _clip_decay_update(self, gradients: list[Any], variables: list[Variable]) -> None:
+    def _update_all(self, gradients: list[Any], variables: list[Variable]) -> None:
         gradients = self._clip_gradients(gradients)
         self._apply_weight_decay(variables)
         self._update(gradients, variables)
+        if self.use_ema:
+            self._update_averages()
+        for variable in variables:
+            if variable.constraint is not None:
+                variable.assign(variable.constraint(variable.value))
 
     def _update(self, gradients: list[Any], variables: list[Variable]) -> None:
         rate = self._rate()

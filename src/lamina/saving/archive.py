@@ -313,8 +313,8 @@ class Loading:
     def draw_initial_values(self) -> None:
         """Give the variables that the file has no array for the values that they start with, such as new seeds."""
         for variable, zeros, initializer in self._waiting:
-            if variable._value is zeros:
-                variable._value = Variable(initializer, variable.shape, variable.dtype, name="initial")._value
+            if variable.stored is zeros:
+                variable.take(Variable(initializer, variable.shape, variable.dtype, name="initial").give())
 
 
 # Weights ---------------------------------------------------------------------------------------------------------

@@ -9,11 +9,11 @@ from typing import Any
 import jax.numpy as jnp
 
 from lamina import losses, metrics, optimizers
-from lamina.core import checks, configurable, tree
+from lamina.core import checks, configurable, errors, tree
 from lamina.core.state import StateScope
 from lamina.core.variable import Variable
 from lamina.metrics.metric import result_of
-from lamina.training.objectives import CHOSEN_BY_TARGET, CompiledLoss, CompiledMetrics
+from lamina.training.objectives import CHOSEN_BY_TARGET, CompiledLoss, CompiledMetrics, loss_tracker
 
 
 class CompiledModel:
@@ -39,6 +39,7 @@ class CompiledModel:
 
     # compile -------------------------------------------------------------------------------------
 
+    @errors.entry
     def compile(
         self,
         optimizer: Any = "rmsprop",
@@ -76,7 +77,7 @@ class CompiledModel:
         _check_names(loss, metrics, weighted_metrics)
         self.optimizer, self.loss = made, loss
         self._compiled_loss, self._compiled_metrics = compiled_loss, compiled_metrics
-        self._loss_tracker = _loss_tracker()
+        self._loss_tracker = loss_tracker("loss")
         self.run_eagerly, self.steps_per_execution = run_eagerly, steps_per_execution
         self.jit_compile = jit_compile if jit_compile != "auto" else not run_eagerly
         self._forget_programs()
@@ -143,14 +144,29 @@ class CompiledModel:
     def get_metrics_result(self) -> dict[str, Any]:
         """The results of all metrics, by name."""
         results: dict[str, Any] = {}
-        compiled = self._compiled_metrics
-        if compiled is not None:
-            for name, metric in zip(compiled.log_names, compiled.metrics):
-                _put(results, name, result_of(metric))
-        for metric in self.metrics:
-            if compiled is None or not any(metric is m for m in compiled.metrics):
-                _put(results, metric.name, result_of(metric))
+        for name, metric in self._logged_metrics().items():
+            value = result_of(metric)
+            results.update(value if isinstance(value, dict) else {name: value})
         return results
+
+    def metric_in_logs(self, name: str) -> Any:
+        """The metric whose result the logs hold under this name, `None` if no metric does."""
+        logged = self._logged_metrics()
+        own = {str(metric.name): metric for metric in logged.values()}  # under which a step of one's own may log them
+        if name in logged or name in own:
+            return logged.get(name, own.get(name))
+        holds = (metric for metric in logged.values() if name in _keys(result_of(metric)))
+        return next(holds, None)
+
+    def _logged_metrics(self) -> dict[str, Any]:
+        """The metrics by the names that their results have in logs, the loss first."""
+        compiled = self._compiled_metrics
+        pairs = list(zip(compiled.log_names, compiled.metrics)) if compiled is not None else []
+        names: dict[int, list[str]] = {}
+        for name, metric in pairs:
+            names.setdefault(id(metric), []).append(name)
+        found = {name: m for m in self.metrics for name in names.get(id(m), [str(m.name)])}
+        return found | {name: m for name, m in pairs if name not in found}  # `metrics` may be overridden
 
     @property
     def metrics(self) -> list[Any]:
@@ -180,11 +196,9 @@ class CompiledModel:
 
     def _log_order(self) -> list[str]:
         """The names of logs as `evaluate` lists them: the loss, the metrics in their order, then those of outputs."""
-        compiled = self._compiled_metrics
-        names = {id(m): n for n, m in zip(compiled.log_names, compiled.metrics)} if compiled is not None else {}
-        logged = [(names.get(id(metric)) or str(metric.name), str(metric.name)) for metric in self.metrics]
-        own = [name for name, given in logged if name == given]
-        return [*dict.fromkeys([*own, *sorted(name for name, _ in logged)])]
+        logged = self._logged_metrics()
+        own = [name for name, metric in logged.items() if name == str(metric.name)]
+        return [*dict.fromkeys([*own, *sorted(logged)])]
 
     def _loss_of(self, x: Any, y: Any, y_pred: Any, sample_weight: Any, training: bool) -> Any:
         takes = inspect.signature(self.compute_loss).parameters
@@ -227,19 +241,8 @@ class CompiledModel:
         """Drop what was compiled for other arguments."""
 
 
-def _loss_tracker() -> Any:
-    return metrics.Mean(name="loss")
-
-
-def _put(results: dict[str, Any], name: str, value: Any) -> None:
-    if isinstance(value, dict):
-        results.update(value)
-    else:
-        results[name] = value
-
-
-def _mean(name: str) -> Any:
-    return metrics.Mean(name=name)
+def _keys(result: Any) -> Any:
+    return result if isinstance(result, dict) else ()
 
 
 def _check_names(loss: Any, *metric_groups: Any) -> None:

@@ -7,204 +7,192 @@ and no more than the callbacks allow. After every launch the model holds the new
 from __future__ import annotations
 
 import inspect
-import math
 import time
 import warnings
-from collections.abc import Callable, Generator, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
 
 import jax
 import numpy as np
 from jax import tree_util
 
+from lamina.core.arrays import value_of
 from lamina.core.variable import Variable
-from lamina.data import streams
-from lamina.data.sources import ArraySource, StreamSource
-from lamina.training.step import Launcher, pure_step
+from lamina.data import windows
+from lamina.data.sources import ArraySource, Source, StreamSource
+from lamina.training.step import Feed, Launcher, Run, pure_step
 
 TARGET_SECONDS = 0.08
 LOGGED_STEPS = 256  # steps of a launch whose logs are kept for callbacks that look at each
-CHUNK_BYTES = 1 << 26  # of batches of a stream that are stacked for one launch
-CHUNK_BATCHES = 32
-SMALL_ORDER = 1 << 16  # bytes
 
 
-class Feed(NamedTuple):
-    """A range of batches on the device: `count` batches of `size` rows from row `first` on.
+@dataclass
+class Phase:
+    """What the loop needs of a model to train or to evaluate it.
 
-    `waits` is false where the next range follows at once, so that nobody need look at what came out.
+    Args:
+        name: `"train"` or `"test"`.
+        method: the step, `f(data) -> logs`, or `f(state, data) -> logs, state`.
+        groups: finds the lists of variables that `state` is made of.
+        reset: sets the metrics to where an epoch starts.
+        stopped: whether the run shall end.
+        launcher: runs the step, `None` to run it through Python.
+        minimum: the least number of steps in a launch.
     """
 
-    data: Any
-    order: Any
-    first: int
-    count: int
-    size: int
-    waits: bool = True
+    name: str
+    method: Callable
+    groups: Callable[[], list[list[Variable]]]
+    reset: Callable[[], Any]
+    stopped: Callable[[], bool]
+    launcher: Launcher | None = None
+    minimum: int = 1
 
 
 class Pace:
     """How many steps the next launch should run."""
 
-    def __init__(self, launcher: Launcher, callbacks: Any, phase: str, minimum: int = 1):
-        self._launcher, self._callbacks, self._phase, self._minimum = launcher, callbacks, phase, minimum
-        self._last = 1
-        self._capacity = LOGGED_STEPS if callbacks.wants_step_logs else 1
-
-    @property
-    def capacity(self) -> int:
-        """For how many steps a launch keeps logs."""
-        return self._capacity
+    def __init__(self, phase: Phase, launcher: Launcher, callbacks: Any):
+        self._phase, self._launcher, self._callbacks = phase, launcher, callbacks
+        self.capacity = LOGGED_STEPS if callbacks.wants_step_logs else 1  # steps of a launch whose logs are kept
 
     def steps(self) -> int:
         """Steps for about `TARGET_SECONDS`, growing from one as the step proves short."""
         seconds = self._launcher.seconds_a_step
         wanted = 1 if seconds is None else int(TARGET_SECONDS / max(seconds, 1e-9))
-        wanted = max(1, self._minimum, min(wanted, 1_000_000))
-        limits = [self._callbacks.launch_limit(self._phase), self._capacity if self._capacity > 1 else None]
+        wanted = max(1, self._phase.minimum, min(wanted, 1_000_000))
+        limits = [self._callbacks.launch_limit(self._phase.name), self.capacity if self.capacity > 1 else None]
         return min([wanted, *(limit for limit in limits if limit is not None)])
 
     @property
     def free(self) -> bool:
         """Whether no callback looks at single steps."""
-        return self._capacity == 1 and self._callbacks.launch_limit(self._phase) is None
+        return self.capacity == 1 and self._callbacks.launch_limit(self._phase.name) is None
 
-    def measured(self, seconds: float, steps: int, compiled: bool) -> None:
-        """Learn from a launch, unless it had to compile first."""
-        if not compiled:
-            self._launcher.seconds_a_step = seconds / steps
+    def measured(self, seconds: float, steps: int) -> None:
+        """Learn from launches."""
+        self._launcher.seconds_a_step = seconds / steps
 
 
 class Resident:
-    """Arrays that stay on the device, read by row number inside the launch."""
+    """Arrays that stay on an accelerator, read by row number inside the launch."""
 
     def __init__(self, source: ArraySource):
         self.source = source
+        self._rows = _rounded(source.size)  # so that a program serves data of nearly every length
         sent: dict[int, Any] = {}  # an array that is input and target too is sent once
-        self.data = tree_util.tree_map(lambda a: sent.setdefault(id(a), jax.device_put(a)), source.arrays)
+        self.data = tree_util.tree_map(lambda a: sent.setdefault(id(a), jax.device_put(self._filled(a))), source.arrays)
 
-    def compile_ahead(self, pace: Pace, launcher: Launcher, sizes: int) -> None:
-        """Start to compile in the background for the short last batch, and for full ones if `sizes` is 2."""
+    def _filled(self, array: Any) -> np.ndarray:
+        host = np.asarray(array)
+        return np.concatenate([host, np.zeros((self._rows - len(host), *host.shape[1:]), host.dtype)])
+
+    def ahead(self) -> list[Feed]:
+        """A feed of each kind of an epoch, full batches first."""
         full, rest = divmod(self.source.rows(0), self.source.batch_size)
-        order = self.source.order(0)
-        order = order if order is None else jax.ShapeDtypeStruct(order.shape, order.dtype)
-        wanted = [size for size, there in ((rest, rest), (self.source.batch_size, full)) if there]
-        for size in wanted[:sizes] if full else []:
-            launcher.compile_ahead(self.data, order, size=size, capacity=pace.capacity)
+        order = None if self.source.order(0) is None else jax.ShapeDtypeStruct((self._rows,), np.int32)
+        sizes = [size for size, there in ((self.source.batch_size, full), (rest, rest)) if there]
+        return [Feed(self.data, order, 0, 1, size) for size in sizes]
 
-    def feeds(self, epoch: int, pace: Pace, launcher: Launcher) -> Generator[Feed, None, None]:
-        rows, size = self.source.rows(epoch), self.source.batch_size
-        order = self.source.order(epoch)
-        if order is not None and order.nbytes > SMALL_ORDER:  # else it is quicker sent with each launch
-            order = jax.device_put(order)
-        full, rest = divmod(rows, size)
+    def feeds(self, epoch: int, pace: Pace) -> Iterator[Feed]:
+        size, order = self.source.batch_size, self.source.order(epoch)
+        full, rest = divmod(self.source.rows(epoch), size)
+        order = order if order is None else jax.device_put(self._filled(order))
         done = 0
         while done < full:
             count = min(pace.steps(), full - done)
-            last = done + count == full
-            yield Feed(self.data, order, done * size, count, size, waits=not (last and rest and pace.free))
             done += count
+            waits = not (done == full and rest and pace.free)
+            yield Feed(self.data, order, (done - count) * size, count, size, waits)
         if rest:
             yield Feed(self.data, order, full * size, 1, rest)
 
 
-class Streamed:
-    """Batches that arrive, stacked by a background thread and sent ahead."""
+def _rounded(size: int) -> int:
+    """The next number of at most four binary digits and zeros: an eighth more at the most."""
+    step = 1 << max(0, size.bit_length() - 4)
+    return -(-size // step) * step
 
-    def __init__(self, source: Any):
+
+class Windowed:
+    """Batches in windows: of arrays in the host's memory, or of a stream."""
+
+    def __init__(self, source: Source):
         self.source = source
 
-    def batches(self, epoch: int) -> Iterator[Any]:
-        if isinstance(self.source, StreamSource):
-            return self.source.epoch(epoch)
-        return _array_batches(self.source, epoch)
+    def ahead(self) -> list[Feed]:
+        """A feed of each kind of an epoch, full batches first, where that is known."""
+        if not isinstance(self.source, ArraySource):
+            return []
+        arrays, size = self.source.arrays, self.source.batch_size
+        full, rest = divmod(self.source.rows(0), size)
+        kinds = [(size, windows.array_capacity(self.source))] if full else []
+        kinds += [(rest, 1)] if rest else []
+        return [Feed(_structs(arrays, capacity * size), None, 0, 1, size) for size, capacity in kinds]
 
-    def feeds(self, epoch: int, pace: Pace, launcher: Launcher) -> Generator[Feed, None, None]:
-        capacity = 1
-
-        def room() -> int:
-            return capacity
-
-        def chunks() -> Iterator[tuple[Any, int, int]]:
-            nonlocal capacity
-            for chunk, count in streams.stacked(self.batches(epoch), room, TARGET_SECONDS):
-                first = tree_util.tree_leaves(chunk)[0]
-                batch_bytes = sum(leaf.nbytes for leaf in tree_util.tree_leaves(chunk)) // count
-                yield _padded(chunk, count, capacity), count, first.shape[1]
-                seconds = launcher.seconds_a_step
-                wanted = CHUNK_BATCHES if seconds is None else max(1, int(TARGET_SECONDS / max(seconds, 1e-9)))
-                fits = max(1, CHUNK_BYTES // max(1, batch_bytes))
-                limit = pace.steps() if pace.steps() > 1 or seconds is not None else CHUNK_BATCHES
-                capacity = 1 << int(math.log2(max(1, min(CHUNK_BATCHES, wanted, fits, limit))))
-
-        for chunk, count, size in streams.prefetch(chunks(), 2):
-            data = jax.device_put(chunk)
-            done = 0
-            while done < count:
-                steps = min(max(1, pace.steps()), count - done)
-                yield Feed(data, None, done * size, steps, size)
-                done += steps
+    def feeds(self, epoch: int, pace: Pace) -> Iterator[Feed]:
+        if isinstance(self.source, ArraySource):
+            found = windows.of_arrays(self.source, epoch)
+            full, rest = divmod(self.source.rows(epoch), self.source.batch_size)
+        else:
+            found, full, rest = windows.of_stream(self.source.epoch(epoch)), 0, 0
+        total, in_place = 0, jax.default_backend() == "cpu"  # which reads the windows where they are
+        for window in found:
+            data, done = window.data if in_place else jax.device_put(window.data), 0
+            while done < window.count:
+                count = min(pace.steps(), window.count - done)
+                done, total = done + count, total + count
+                waits = not (total == full and rest and pace.free)
+                yield Feed(data, None, (done - count) * window.size, count, window.size, waits)
 
 
-def _padded(chunk: Any, count: int, capacity: int) -> Any:
-    """Stacked batches as rows, filled up to `capacity` batches so that one executable serves them all."""
-
-    def rows(leaf: np.ndarray) -> np.ndarray:
-        flat = leaf.reshape(-1, *leaf.shape[2:])
-        missing = (capacity - count) * leaf.shape[1]
-        return flat if missing <= 0 else np.concatenate([flat, np.zeros((missing, *flat.shape[1:]), flat.dtype)])
-
-    return tree_util.tree_map(rows, chunk)
+def _structs(arrays: Any, rows: int) -> Any:
+    """What tells a compiler of arrays like these with so many rows."""
+    return tree_util.tree_map(
+        lambda a: jax.ShapeDtypeStruct((rows, *a.shape[1:]), jax.dtypes.canonicalize_dtype(a.dtype)), arrays
+    )
 
 
-def _array_batches(source: ArraySource, epoch: int) -> Iterator[Any]:
-    """The batches of arrays that are too large for the device."""
-    order, rows = source.order(epoch), source.rows(epoch)
-    for start in range(0, rows, source.batch_size):
-        stop = min(start + source.batch_size, rows)
-        index = slice(start, stop) if order is None else order[start:stop]
-        yield tree_util.tree_map(lambda leaf, i=index: np.asarray(leaf[i]), source.arrays)
-
-
-def reader(source: Any) -> Resident | Streamed:
-    """The way to read a source: from the device if all of it fits."""
-    if isinstance(source, ArraySource) and source.nbytes <= _room_on_device():
+def reader(source: Source) -> Resident | Windowed:
+    """The way to read a source: from the device, if that has memory of its own and all of it fits."""
+    stats = jax.devices()[0].memory_stats() if jax.default_backend() != "cpu" else None
+    if stats and isinstance(source, ArraySource) and source.nbytes <= stats.get("bytes_limit", 0) // 2:
         return Resident(source)
-    return Streamed(source)
-
-
-def _room_on_device() -> int:
-    """Bytes that data may take: half of what the device says it has, or of a modest machine's memory."""
-    stats = jax.devices()[0].memory_stats() or {}
-    return stats.get("bytes_limit", 1 << 33) // 2
+    return Windowed(source)
 
 
 def run_epoch(
-    launcher: Launcher, data: Resident | Streamed, callbacks: Any, phase: str, epoch: int, pace: Pace
+    phase: Phase, launcher: Launcher, data: Resident | Windowed, callbacks: Any, epoch: int, pace: Pace
 ) -> tuple[int, dict]:
     """One pass of steps over the data: their number, and the logs after the last one."""
-    step, logs, model = 0, {}, callbacks.model
-    feeds = data.feeds(epoch, pace, launcher)
-    begin = getattr(callbacks, f"on_{phase}_batch_begin")
+    step, logs = 0, {}
+    feeds: Any = data.feeds(epoch, pace)
+    begin = getattr(callbacks, f"on_{phase.name}_batch_begin")
     compiled, start, seen = False, time.perf_counter(), 0  # since the last look at what came out
+    if callbacks.may_change_model:
+        launcher.refresh()
     try:
-        for feed in feeds:
-            begin(step)
-            compiled |= launcher.will_compile(feed)
-            out = launcher.launch(
-                feed.data, feed.order, feed.first, feed.count, size=feed.size, capacity=pace.capacity, reset=step == 0
-            )
-            step += feed.count
-            if not feed.waits:
-                continue
-            values = {name: np.asarray(value) for name, value in out.items()}
-            pace.measured(time.perf_counter() - start, step - seen, compiled)
-            kept = min(feed.count, pace.capacity)
-            callbacks.replay(phase, step - kept, {k: v[:kept] for k, v in values.items()}, kept)
-            logs = {name: value[(feed.count - 1) % pace.capacity] for name, value in values.items()}
-            if stopped(model, phase):
-                break
-            compiled, start, seen = False, time.perf_counter(), step
+        with Run() as run:
+            for feed in feeds:
+                begin(step)
+                program = launcher.program(feed, pace.capacity)
+                compiled |= not program.proven
+                out = launcher.launch(program, feed, run, capacity=pace.capacity, reset=step == 0)
+                step += feed.count
+                if not feed.waits:
+                    continue
+                values = {name: np.asarray(value) for name, value in out.items()}
+                if not compiled:
+                    pace.measured(time.perf_counter() - start, step - seen)
+                kept = min(feed.count, pace.capacity)
+                callbacks.replay(phase.name, step - kept, {k: v[:kept] for k, v in values.items()}, kept)
+                logs = {name: value[(feed.count - 1) % pace.capacity] for name, value in values.items()}
+                if phase.stopped():
+                    break
+                if callbacks.may_change_model:
+                    launcher.refresh()
+                compiled, start, seen = False, time.perf_counter(), step
     finally:
         feeds.close()
     return step, logs
@@ -220,10 +208,6 @@ def warn_of_end(phase: str, source: Any, steps: int) -> None:
         )
 
 
-def stopped(model: Any, phase: str) -> bool:
-    return bool(getattr(model, {"train": "stop_training", "test": "stop_evaluating"}[phase], False))
-
-
 def plain_logs(logs: dict[str, Any]) -> dict[str, Any]:
     """Logs as floats, by sorted name."""
     return {name: float(value) if np.ndim(value) == 0 else np.asarray(value) for name, value in sorted(logs.items())}
@@ -232,66 +216,67 @@ def plain_logs(logs: dict[str, Any]) -> dict[str, Any]:
 class Runner:
     """A phase over a source, ready to run epochs."""
 
-    def __init__(self, model: Any, phase: str, source: Any, callbacks: Any):
-        self.model, self.phase, self.source, self.callbacks = model, phase, source, callbacks
-        self.launcher = model._launcher(phase)
-        self.pace = Pace(self.launcher, callbacks, phase, model.steps_per_execution)
-        self.data = None if model.run_eagerly else reader(source)
+    def __init__(self, phase: Phase, source: Source, callbacks: Any):
+        self.phase, self.source, self.callbacks = phase, source, callbacks
         self._begun = False
-        if isinstance(self.data, Resident):
+        if phase.launcher is not None:
+            phase.launcher.refresh()
+            self._data = reader(source)
+            self._pace = Pace(phase, phase.launcher, callbacks)
             # Training compiles for full batches itself, right away; evaluation comes later and leaves both to others.
-            self.data.compile_ahead(self.pace, self.launcher, sizes=1 if phase == "train" else 2)
+            kinds = self._data.ahead()
+            for feed in kinds[1:] if phase.name == "train" else kinds:
+                phase.launcher.program(feed, self._pace.capacity, background=True)
 
     def epoch(self, epoch: int) -> dict[str, Any] | None:
         """The logs after one pass over the data, `None` where an earlier one has used them up."""
-        if self.data is None:
-            steps, logs = eager_epoch(self.model, self.phase, self.source, self.callbacks, epoch)
+        phase = self.phase
+        if phase.launcher is None:
+            steps, logs = eager_epoch(phase, self.source, self.callbacks, epoch)
         else:
-            with self.launcher.interrupts:
-                steps, logs = run_epoch(self.launcher, self.data, self.callbacks, self.phase, epoch, self.pace)
+            with phase.launcher.interrupts:
+                steps, logs = run_epoch(phase, phase.launcher, self._data, self.callbacks, epoch, self._pace)
         if steps == 0 and not self._begun:
-            raise ValueError(f"{self.phase}: the data must give at least one batch, got none.")
+            raise ValueError(f"{phase.name}: the data must give at least one batch, got none.")
         self._begun = True
-        if not stopped(self.model, self.phase):
-            warn_of_end(self.phase, self.source, steps)
+        if not phase.stopped():
+            warn_of_end(phase.name, self.source, steps)
         return plain_logs(logs) if steps else None
 
 
-def eager_epoch(model: Any, phase: str, source: Any, callbacks: Any, epoch: int) -> tuple[int, dict[str, Any]]:
+def eager_epoch(phase: Phase, source: Source, callbacks: Any, epoch: int) -> tuple[int, dict[str, Any]]:
     """An epoch through Python, where a debugger can stop."""
-    model.reset_metrics()
+    phase.reset()
     steps, logs = 0, {}
-    for step, batch in enumerate(Streamed(source).batches(epoch)):
-        getattr(callbacks, f"on_{phase}_batch_begin")(step)
-        logs = eager_step(model, phase, batch)
-        callbacks.replay(phase, step, {name: np.asarray(value)[None] for name, value in logs.items()}, 1)
+    for step, batch in enumerate(source.epoch(epoch)):
+        getattr(callbacks, f"on_{phase.name}_batch_begin")(step)
+        logs = eager_step(phase, batch)
+        callbacks.replay(phase.name, step, {name: np.asarray(value)[None] for name, value in logs.items()}, 1)
         steps += 1
-        if stopped(model, phase):
+        if phase.stopped():
             break
     return steps, logs
 
 
-def eager_step(model: Any, phase: str, batch: Any) -> dict[str, Any]:
+def eager_step(phase: Phase, batch: Any) -> dict[str, Any]:
     """One step through Python."""
     batch = jax.device_put(batch)
-    method, groups = model._step_of(phase)
-    if len(inspect.signature(method).parameters) == 1:
-        logs = method(batch) or {}
-        return {k: np.asarray(v.value if isinstance(v, Variable) else v) for k, v in logs.items()}
-    variables = [v for group in groups() for v in group]
-    values, logs = pure_step(method, variables, groups)(tuple(v.value for v in variables), batch)
+    if len(inspect.signature(phase.method).parameters) == 1:
+        return {name: np.asarray(value_of(value)) for name, value in (phase.method(batch) or {}).items()}
+    variables = [v for group in phase.groups() for v in group]
+    values, logs = pure_step(phase.method, variables, [], phase.groups)([v.value for v in variables], [], batch)
     for variable, value in zip(variables, values):
         variable.assign(value)
     return jax.device_get(logs)
 
 
-def collect_outputs(model: Any, predict: Callable, source: Any, callbacks: Any) -> Any:
+def collect_outputs(predict: Callable, source: Any, callbacks: Any, stopped: Callable[[], bool]) -> Any:
     """The outputs of every batch, each in one array of all rows."""
     total = source.rows(0) if isinstance(source, ArraySource) else None
     whole: list[np.ndarray] | None = None
     pieces: list[list[np.ndarray]] = []
     treedef, row, step = None, 0, -1
-    for step, batch in enumerate(Streamed(source).batches(0)):
+    for step, batch in enumerate(source.epoch(0)):
         callbacks.on_predict_batch_begin(step)
         outputs = predict(batch)
         leaves, treedef = tree_util.tree_flatten(outputs)
@@ -305,11 +290,11 @@ def collect_outputs(model: Any, predict: Callable, source: Any, callbacks: Any) 
         else:
             pieces.append(arrays)
         callbacks.on_predict_batch_end(step, {"outputs": outputs})
-        if model.stop_predicting:
+        if stopped():
             break
     if treedef is None:
         raise ValueError("predict: the data must give at least one batch, got none.")
-    if not model.stop_predicting:
+    if not stopped():
         warn_of_end("predict", source, step + 1)
     if whole is not None:
         return treedef.unflatten([target[:row] for target in whole])

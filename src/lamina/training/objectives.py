@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from lamina import losses, metrics
-from lamina.core import tree
+from lamina.core import errors, tree
 from lamina.losses.loss import LossFunctionWrapper, target_kind
 from lamina.metrics import Mean, MeanMetricWrapper, Metric
 
@@ -97,7 +97,7 @@ class CompiledLoss:
         declared = self._declared if len(self._declared) == len(flat) else [getattr(one, "name", "") for one in made]
         counted = [name for name, one in zip(output_names(y_pred, declared), made) if one is not None]
         for name in counted if len(counted) > 1 else ():
-            self.metrics.append(Mean(name=_unused(f"{name}_loss", [m.name for m in self.metrics])))
+            self.metrics.append(loss_tracker(_unused(f"{name}_loss", [m.name for m in self.metrics])))
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         self.build(y_true, y_pred)
@@ -118,10 +118,20 @@ class CompiledLoss:
         return total
 
 
+def loss_tracker(name: str) -> Mean:
+    """The running mean of a loss."""
+    tracker = Mean(name=name)
+    tracker.direction = "min"
+    return tracker
+
+
 def _value(loss: Any, name: str, target: Any, output: Any, weight: Any) -> Any:
     try:
         return loss(target, output, weight)
-    except (TypeError, ValueError) as error:
+    except Exception as error:
+        errors.note(error, f'in loss "{loss.name}" of output "{name}"')
+        if not isinstance(error, (TypeError, ValueError)):
+            raise
         shapes = {"y": np.shape(target), "y_pred": np.shape(output)}
         if weight is None and shapes["y"] == shapes["y_pred"]:
             raise
@@ -239,15 +249,15 @@ class CompiledMetrics:
         weights = along(sample_weight, self.names, "sample_weight", y_pred, spread=True)
         for i, metric, use_weight in self._entries or ():
             if targets[i] is not None:
-                metric.update_state(targets[i], flat[i], **({"sample_weight": weights[i]} if use_weight else {}))
+                try:
+                    metric.update_state(targets[i], flat[i], **({"sample_weight": weights[i]} if use_weight else {}))
+                except Exception as error:
+                    errors.note(error, f'in metric "{metric.name}" of output "{self.names[i]}"')
+                    raise
 
     def reset_state(self) -> None:
         for metric in self.metrics:
             metric.reset_state()
-
-    def results(self) -> dict[str, Any]:
-        """The results by log name."""
-        return {name: metric.result() for name, metric in zip(self.log_names, self.metrics)}
 
 
 def _groups(value: Any, names: Sequence[str], what: str, y_pred: Any) -> list[list[Any]]:
@@ -283,7 +293,9 @@ def _as_metric(identifier: Any, y_true: Any, y_pred: Any) -> tuple[Metric, str]:
         if isinstance(identifier, str):
             metric.name = name
         return metric, metric.name
-    return MeanMetricWrapper(_with_two_arguments(metric, name), name=name), name
+    averaged = MeanMetricWrapper(_with_two_arguments(metric, name), name=name)
+    averaged.direction = averaged.direction or metrics.direction_of(name)
+    return averaged, name
 
 
 def _with_two_arguments(fn: Any, name: str) -> Callable:

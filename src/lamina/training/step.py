@@ -1,68 +1,106 @@
 """A step of training as a pure function, and many of them in one launch.
 
 A model's `train_step(data)` reads and assigns variables. Under a `StateScope` it becomes
-`step(values, batch) -> new values, logs`, and a compiled loop runs it over a range of rows: `count` is traced, so one
-executable serves any number of steps. The values are donated: they come back as the variables' own right away.
+`step(given, seen, batch) -> new values, logs`, and a compiled loop runs it over a range of rows: `count` is traced, so
+one executable serves any number of steps. What the step assigns is given (donated) and comes back as the variables' own
+right away; what it only reads stays where it is.
 """
 
 from __future__ import annotations
 
 import inspect
+import itertools
 import signal
 import threading
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax, tree_util
 
-from lamina.core.runtime import keep_freed_memory
+from lamina.core import handover
+from lamina.core.arrays import copied, value_of
+from lamina.core.runtime import in_background, keep_freed_memory
 from lamina.core.state import StateScope
 from lamina.core.variable import Variable
 
+KEPT_STATES = 4  # sets of variables for which a launcher keeps programs: freezing and unfreezing compiles once
+
 
 class FoundVariables(Exception):
-    """Tracing met variables that the state does not hold yet."""
+    """Tracing met variables that the state does not hold yet, or assigned some that it does not give."""
 
-    def __init__(self, variables: list[Variable]):
+    def __init__(self, missing: list[Variable], assigned: list[Variable]):
         super().__init__("the state does not hold every variable yet")
-        self.variables = variables
+        self.missing, self.assigned = missing, assigned
 
 
-def pure_step(method: Callable, variables: Sequence[Variable], groups: Callable[[], list[list[Variable]]]) -> Callable:
-    """`method` as `step(values, batch) -> new values, logs`.
+class Feed(NamedTuple):
+    """A range of batches on the device: `count` batches of `size` rows from row `first` on.
+
+    `waits` is false where the next range follows at once, so that nobody need look at what came out.
+    """
+
+    data: Any
+    order: Any
+    first: int
+    count: int
+    size: int
+    waits: bool = True
+
+
+class OneStep(NamedTuple):
+    """What a launch of a single step gives."""
+
+    values: tuple
+    logs: dict[str, Any]
+
+
+class ManySteps(NamedTuple):
+    """What a launch of any number of steps gives: values after the last, logs of the last few."""
+
+    values: tuple
+    logs: dict[str, Any]
+
+
+def pure_step(
+    method: Callable, given: Sequence[Variable], seen: Sequence[Variable], groups: Callable[[], list[list[Variable]]]
+) -> Callable:
+    """`method` as `step(given values, seen values, batch) -> new given values, logs`.
 
     Args:
         method: `f(data) -> logs`, stateful, or Keras's JAX form `f(state, data) -> logs, state`.
-        variables: what the values stand for.
+        given: the variables that the step may assign.
+        seen: those that it only reads.
         groups: the lists of variables that `state` in Keras's form is made of.
     """
     explicit = len(inspect.signature(method).parameters) == 2
 
-    def step(values: Sequence[Any], batch: Any) -> tuple[tuple, dict[str, Any]]:
-        found: dict[int, Variable] = {}
-        with StateScope(zip(variables, values), on_missing=lambda v: found.setdefault(id(v), v)) as state:
+    def step(values: Sequence[Any], constants: Sequence[Any], batch: Any) -> tuple[tuple, dict[str, Any]]:
+        missing: dict[int, Variable] = {}
+        pairs = [*zip(given, values), *zip(seen, constants)]
+        with StateScope(pairs, on_missing=lambda v: missing.setdefault(id(v), v)) as state:
             if explicit:
                 lists = groups()
-                logs, after = method(tuple(state.values(group) for group in lists), batch)
-                for group, new in zip(lists, after):
-                    for variable, value in zip(group, new):
-                        variable.assign(value)
+                before = [state.values(group) for group in lists]
+                logs, after = method(tuple(before), batch)
+                for group, old, new in zip(lists, before, after):
+                    for variable, was, value in zip(group, old, new):
+                        if value is not was:
+                            variable.assign(value)
             else:
                 logs = method(batch)
-            logs = {name: _as_array(value) for name, value in (logs or {}).items()}
-            if found:
-                raise FoundVariables(list(found.values()))
-            return tuple(state.values(variables)), logs
+            logs = {name: jnp.asarray(value_of(value)) for name, value in (logs or {}).items()}
+            constant = {id(v) for v in seen}
+            assigned = [v for v in state.written if id(v) in constant]
+            if missing or assigned:
+                raise FoundVariables(list(missing.values()), assigned)
+            return tuple(state.values(given)), logs
 
     return step
-
-
-def _as_array(value: Any) -> Any:
-    return jnp.asarray(value.value if isinstance(value, Variable) else value)
 
 
 def rows_of(data: Any, order: Any, first: Any, size: int) -> Any:
@@ -73,52 +111,51 @@ def rows_of(data: Any, order: Any, first: Any, size: int) -> Any:
     return tree_util.tree_map(lambda a: a.at[rows].get(mode="promise_in_bounds"), data)
 
 
-def many_steps(step: Callable, fresh: Callable) -> Callable:
-    """`step` over a range of batches, compiled.
+def many_steps(step: Callable, fresh: Callable) -> Any:
+    """`step` over a range of batches, to be compiled.
 
-    `run(values, data, order, first, count, reset, size=, capacity=) -> values, logs` runs `count` steps on batches of
-    `size` rows from row `first` on, from the values that `fresh` makes if `reset`, and keeps the logs of the last
-    `capacity` steps. `run.one_at_a_time` is set by the first trace: then each call runs one step, whatever `count` is.
+    `run(given, seen, data, order, first, count, reset, size=, capacity=)` runs `count` steps on batches of `size` rows
+    from row `first` on, from the values that `fresh` makes if `reset`, and keeps the logs of the last `capacity` steps.
+    Where loops slow a step down it runs one, whatever `count` is: what comes out tells.
     """
 
-    def loop(values: tuple, data: Any, order: Any, first: Any, count: Any, reset: Any, *, size: int, capacity: int):
+    def loop(
+        values: tuple, seen: tuple, data: Any, order: Any, first: Any, count: Any, reset: Any, *, size: int,
+        capacity: int,
+    ) -> OneStep | ManySteps:  # fmt: skip
         values = tuple(v if f is v else jnp.where(reset, f, v) for f, v in zip(fresh(values), values))
         batch = rows_of(data, order, first, size)
         one = jax.jit(step, inline=True)  # traced here, and found again by the calls below
-        traced = one.trace(values, batch)
-        if _suffers_in_loops(traced.jaxpr.jaxpr):
-            run.one_at_a_time = True
-            values, logs = one(values, batch)
-            return values, {name: value[None] for name, value in logs.items()}
+        traced = one.trace(values, seen, batch)
+        if jax.default_backend() == "cpu" and "conv_general_dilated" in primitives(traced.jaxpr.jaxpr):
+            # XLA slows gradients of convolutions down inside loops on CPUs, up to 100 times.
+            values, logs = one(values, seen, batch)
+            return OneStep(values, {name: value[None] for name, value in logs.items()})
 
         def body(i: Any, carry: tuple) -> tuple:
             values, history = carry
-            values, logs = one(values, rows_of(data, order, first + i * size, size))
+            values, logs = one(values, seen, rows_of(data, order, first + i * size, size))
             return values, {k: history[k].at[i % capacity].set(logs[k]) for k in logs}
 
         history = {k: jnp.zeros((capacity, *s.shape), s.dtype) for k, s in traced.out_info[1].items()}
-        return lax.fori_loop(0, count, body, (values, history))
+        return ManySteps(*lax.fori_loop(0, count, body, (values, history)))
 
-    run: Any = jax.jit(loop, donate_argnums=0, static_argnames=("size", "capacity"))
-    run.one_at_a_time = False
-    return run
+    return jax.jit(loop, donate_argnums=0, static_argnames=("size", "capacity"))
 
 
-def _suffers_in_loops(jaxpr: Any) -> bool:
-    """Whether XLA would slow the step down inside a loop: on CPUs, gradients of convolutions do, up to 100 times."""
-    if jax.default_backend() != "cpu":
-        return False
+def primitives(jaxpr: Any) -> set[str]:
+    """The names of all primitives in a program and in those inside it."""
     names = {equation.primitive.name for equation in jaxpr.eqns}
     parameters = tree_util.tree_leaves([list(equation.params.values()) for equation in jaxpr.eqns])
     inner = (getattr(p, "jaxpr", p) for p in parameters if hasattr(p, "jaxpr") or hasattr(p, "eqns"))
-    return "conv_general_dilated" in names or any(map(_suffers_in_loops, inner))
+    return names.union(*map(primitives, inner))
 
 
 class Interrupts:
     """Ctrl-C waits until a launch is over: in it, variables' arrays are given away and their successors not there yet.
 
-    `with interrupts:` takes the place of the program's own handlers; between `hold` and `release` a signal waits, but
-    a second one does not.
+    `with interrupts:` takes the place of the program's own handlers; in `held()` a signal waits, but a second one does
+    not.
     """
 
     def __init__(self) -> None:
@@ -145,48 +182,114 @@ class Interrupts:
         else:
             self._handlers[number](number, frame)
 
-    def hold(self) -> None:
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Inside, a signal waits for the end of the block."""
         self._held = True
+        try:
+            yield
+        finally:
+            self._held = False
+            if self._waiting:
+                number, frame = self._waiting.pop()
+                self._handlers[number](number, frame)
 
-    def release(self) -> None:
-        self._held = False
-        if self._waiting:
-            number, frame = self._waiting.pop()
-            self._handlers[number](number, frame)
+
+class Program:
+    """A loop compiled for one state, one kind of batches and one set of JAX's settings."""
+
+    def __init__(self, traced: Any, background: bool, checked: Callable):
+        compile_ = traced.lower().compile
+        self._compiling: Callable[[], Any] = in_background(compile_).result if background else compile_
+        self._lock = threading.Lock()
+        self._compiled: Any = None
+        self._checked = checked  # the same, where JAX looks at values and repeats a program to find the operation
+        # Code of the program's own may fail in the middle of a launch; of ours, only memory may run out, at the first.
+        self.calls_host = any("callback" in name for name in primitives(traced.jaxpr.jaxpr))
+        self.proven = False  # whether a launch has gone well
+
+    def __call__(self, *arguments: Any) -> OneStep | ManySteps:
+        return (self._checked if checks_values() else self._compiled)(*arguments)
+
+    def compile(self) -> None:
+        """Be compiled when this returns."""
+        if self._compiled is None:
+            with self._lock:
+                if self._compiled is None:
+                    self._compiled = self._compiling()
+                    del self._compiling
+
+
+class Run:
+    """The metrics of one pass over data, which no other run of the model touches, in a callback or another thread."""
+
+    def __init__(self) -> None:
+        self.arrays: dict[int, Any] = {}  # id of a metric's variable -> its array after the last launch
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        for key in self.arrays:  # which keep the last values
+            if _running.get(key) is self:
+                del _running[key]
+        self.arrays = {}
+
+
+_running: dict[int, Run] = {}  # id of a metric's variable -> the run in the middle of which it is
 
 
 class Launcher:
     """Runs a model's step over ranges of batches, many steps a launch.
 
+    Weights are valid after whatever exception: until a program has proved itself in a launch, and for ever if it calls
+    back into Python or JAX checks values, it gets copies; the variables keep their arrays until it is through. After
+    that a launch takes the arrays themselves, and only a device that fails can lose them.
+
     Args:
         method: the step, see `pure_step`.
-        groups: finds the variables of the state, in the lists that Keras's JAX form of a step gets.
+        groups: finds the variables of the state, in the lists that Keras's JAX form of a step gets; the metrics' last.
         reset: sets the metrics to where an epoch starts.
+        trains: whether the step may assign all of the state; otherwise only the metrics are expected to change.
     """
 
-    def __init__(self, method: Callable, groups: Callable[[], list[list[Variable]]], reset: Callable[[], Any]):
+    def __init__(
+        self, method: Callable, groups: Callable[[], list[list[Variable]]], reset: Callable[[], Any], trains: bool
+    ):
         keep_freed_memory()
-        self._method, self._groups, self._reset = method, groups, reset
-        self._key: list[list[int]] | None = None
-        self._variables: list[Variable] = []
-        self._extra: list[Variable] = []
-        self._run: Any = None
-        self._ahead: dict[Any, Future] = {}
-        self._seen: set[Any] = set()
+        self._method, self._groups, self._reset, self._trains = method, groups, reset, trains
+        self._lock = threading.RLock()
+        self._key: Any = None
+        self._given: list[Variable] = []
+        self._seen: list[Variable] = []
+        self._metrics: frozenset[int] = frozenset()
+        self._extra: list[Variable] = []  # that the step uses and the groups do not hold
+        self._assigned: set[int] = set()
+        self._loops: dict[Any, Any] = {}
+        self._programs: dict[Any, Program] = {}
         self.interrupts = Interrupts()
         self.proven = False  # whether a launch has gone well
         self.seconds_a_step: float | None = None  # what the loop measured
 
     def refresh(self) -> None:
-        """Look at the model anew: variables may have come, gone or changed sides since the last run."""
-        groups = self._groups()
-        key = [[id(v) for v in group] for group in groups]
-        if key != self._key or self._run is None:
-            found = [v for group in groups for v in group] + self._extra
-            self._key, self._variables = key, list({id(v): v for v in found}.values())
-            self._ahead.clear()
-            step = pure_step(self._method, self._variables, self._groups)
-            self._run = many_steps(step, partial(self._fresh, self._variables))
+        """Look at the model anew: variables may have come, gone or changed sides since the last launch."""
+        with self._lock:
+            groups = self._groups()
+            key = (*(tuple([id(v) for v in group]) for group in groups), len(self._extra), len(self._assigned))
+            if key == self._key:
+                return
+            self._key, self._metrics = key, frozenset(id(v) for v in groups[-1])
+            found = {id(v): v for v in itertools.chain(*groups, self._extra)}
+            changing = itertools.chain(*groups, self._extra) if self._trains else [*groups[-1], *self._extra]
+            given = {id(v) for v in changing} | self._assigned
+            self._given = [v for key, v in found.items() if key in given]
+            self._seen = [v for key, v in found.items() if key not in given]
+            if key not in self._loops:
+                step = pure_step(self._method, self._given, self._seen, self._groups)
+                self._loops[key] = many_steps(step, partial(self._fresh, self._given))
+                for old in list(self._loops)[:-KEPT_STATES]:
+                    del self._loops[old]
+                    self._programs = {k: program for k, program in self._programs.items() if k[0] != old}
 
     def _fresh(self, variables: list[Variable], values: tuple) -> list[Any]:
         """The values after `reset`."""
@@ -195,59 +298,92 @@ class Launcher:
         return state.values(variables)
 
     def launch(
-        self, data: Any, order: Any, first: int, count: int, *, size: int, capacity: int = 1, reset: bool = False
+        self, program: Program, feed: Feed, run: Run, *, capacity: int = 1, reset: bool = False
     ) -> dict[str, Any]:
-        """Run `count` steps from row `first` on and return the logs of the last `capacity` steps, by name."""
-        key = _shape_key(data, order, size, capacity)
+        """Run the steps of `feed` and return the logs of the last `capacity` of them, by name."""
+        program.compile()
         kept: list[dict[str, Any]] = []
         done = 0
-        while done < count:
-            values = tuple(v._raw() for v in self._variables)
-            arguments = (values, data, order, first + done * size, count - done, reset and done == 0)
-            self.interrupts.hold()
-            try:
-                after, logs = self._call(key, arguments, size, capacity)
-                for variable, value in zip(self._variables, after):
-                    variable._value = value
-            except FoundVariables as error:
-                self._extra.extend(error.variables)
-                self._run = None
-                self.refresh()
-                continue
-            finally:
-                self.interrupts.release()
-            self.proven = True
-            kept = [*kept, logs][-capacity:]
-            done = done + 1 if self._run.one_at_a_time else count
+        while done < feed.count:
+            where = (feed.first + done * feed.size, feed.count - done, reset and done == 0)
+            with self.interrupts.held():
+                out = self._exchange(program, (feed.data, feed.order, *where), run)
+            kept = [*kept, out.logs][-capacity:]
+            done = done + 1 if isinstance(out, OneStep) else feed.count
         return kept[0] if len(kept) == 1 else {k: jnp.concatenate([logs[k] for logs in kept]) for k in kept[0]}
 
-    def _call(self, key: Any, arguments: tuple, size: int, capacity: int) -> tuple:
-        ahead = self._ahead.get(key)
-        if ahead is not None and ahead.exception() is None:
-            return ahead.result()(*arguments)
-        return self._run(*arguments, size=size, capacity=capacity)
+    def program(self, feed: Feed, capacity: int, background: bool = False) -> Program:
+        """The compiled program for such a feed; traced here and now, and compiled, if asked, while others go on."""
+        with self._lock:
+            while True:
+                if self._key is None:
+                    self.refresh()
+                loop = self._loops[self._key]
+                key = (self._key, _settings(), feed.size, capacity, feed.order is None, _shapes(feed.data))
+                if key in self._programs:
+                    return self._programs[key]
+                try:
+                    traced = loop.trace(
+                        _structs(self._given), _structs(self._seen), feed.data, feed.order, 0, 1, False,
+                        size=feed.size, capacity=capacity,
+                    )  # fmt: skip
+                except FoundVariables as found:
+                    self._extra.extend(found.missing)
+                    self._assigned.update(id(v) for v in found.assigned)
+                    self.refresh()
+                    continue
+                self._programs[key] = Program(traced, background, partial(loop, size=feed.size, capacity=capacity))
+                return self._programs[key]
 
-    def will_compile(self, feed: Any) -> bool:
-        """Whether a launch of this shape is the first of its kind."""
-        key = (id(self._run), _shape_key(feed.data, feed.order, feed.size, 0))
-        first = key not in self._seen
-        self._seen.add(key)
-        return first
+    def _exchange(self, program: Program, arguments: tuple, run: Run) -> OneStep | ManySteps:
+        """Give the arrays, call, and take the new ones in."""
+        careful = not program.proven or program.calls_host or checks_values()
+        with handover.still if careful else handover.exchange():
+            values = tuple([self._value(v, run, careful) for v in self._given])
+            out = program(values, tuple([v.stored for v in self._seen]), *arguments)
+            if not careful:
+                self._take(out.values, run)
+        if careful:
+            jax.block_until_ready(out)
+            with handover.exchange():
+                self._take(out.values, run)
+        self.proven = program.proven = True
+        return out
 
-    def compile_ahead(self, data: Any, order: Any, *, size: int, capacity: int = 1) -> None:
-        """Start to compile for batches of `size` rows in the background; `launch` waits for it."""
-        key, run = _shape_key(data, order, size, capacity), self._run
-        shapes = tuple(jax.ShapeDtypeStruct(v.shape, v.dtype) for v in self._variables)
+    def _value(self, variable: Variable, run: Run, careful: bool) -> Any:
+        """The array of a variable for a launch that takes it away."""
+        key = id(variable)
+        if key in run.arrays and run.arrays[key] is not variable.stored:  # another run came between
+            return copied(run.arrays[key])
+        other = key in _running and _running[key] is not run
+        return copied(variable.stored) if careful or other else variable.give()
 
-        def compiled() -> Callable:
-            return run.lower(shapes, data, order, 0, 1, False, size=size, capacity=capacity).compile()
-
-        if key not in self._ahead:
-            self._ahead[key] = _background.submit(compiled)
-
-
-def _shape_key(data: Any, order: Any, size: int, capacity: int) -> tuple:
-    return size, capacity, order is None, tuple((a.shape, a.dtype) for a in tree_util.tree_leaves(data))
+    def _take(self, values: tuple, run: Run) -> None:
+        for variable, value in zip(self._given, values):
+            variable.take(value)
+            if id(variable) in self._metrics:
+                run.arrays[id(variable)] = value
+                _running.setdefault(id(variable), run)
 
 
-_background = ThreadPoolExecutor(2, thread_name_prefix="lamina-compile")
+def checks_values() -> bool:
+    """Whether JAX looks for NaN or infinity in what comes out, and raises."""
+    settings: Any = jax.config
+    return bool(settings.jax_debug_nans or settings.jax_debug_infs)
+
+
+def _structs(variables: Sequence[Variable]) -> tuple:
+    return tuple([jax.ShapeDtypeStruct(v.shape, v.dtype) for v in variables])
+
+
+def _shapes(data: Any) -> tuple:
+    leaves, treedef = tree_util.tree_flatten(data)
+    return treedef, tuple([(leaf.shape, leaf.dtype) for leaf in leaves])
+
+
+def _settings() -> Any:
+    """What JAX's settings are now: a trace of nothing, which JAX keeps for each set of them."""
+    return _nothing.trace().jaxpr
+
+
+_nothing = jax.jit(lambda: ())

@@ -14,16 +14,17 @@ from jax import tree_util
 from lamina import random as lamina_random
 from lamina.callbacks import CallbackList
 from lamina.callbacks.progress import is_interactive_logging_enabled
-from lamina.core import checks, dtypes, tree
+from lamina.core import checks, dtypes, errors, tree
+from lamina.core.jit import jit
 from lamina.core.runtime import keep_freed_memory
 from lamina.core.state import StateScope
 from lamina.core.symbolic import KerasTensor, infer
-from lamina.core.transforms import jit, value_and_grad
-from lamina.data.sources import make_source, train_validation_split, unpack_x_y_sample_weight
+from lamina.core.transforms import value_and_grad
+from lamina.data.sources import Source, make_source, train_validation_split, unpack_x_y_sample_weight
 from lamina.training import loop
 from lamina.training.compiled import CompiledModel
-from lamina.training.loop import Runner
-from lamina.training.step import Launcher
+from lamina.training.loop import Phase, Runner
+from lamina.training.step import Feed, Launcher, Run
 
 
 class Trainer(CompiledModel):
@@ -44,6 +45,10 @@ class Trainer(CompiledModel):
 
     def _forget_programs(self) -> None:
         self._launchers, self._predict = {}, None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the compiled programs: a copy makes its own."""
+        return {**super().__getstate__(), "_launchers": {}, "_predict": None}  # type: ignore[misc]
 
     # Steps ---------------------------------------------------------------------------------------
 
@@ -85,18 +90,18 @@ class Trainer(CompiledModel):
     def _scaled(self, loss: Any) -> Any:
         return self.optimizer.scale_loss(loss) if hasattr(self.optimizer, "scale_loss") else loss
 
-    def _launcher(self, phase: str) -> Launcher:
-        """The compiled loop of a phase, looked at anew."""
-        if phase not in self._launchers:
-            self._launchers[phase] = Launcher(*self._step_of(phase), self.reset_metrics)
-        self._launchers[phase].refresh()
-        return self._launchers[phase]
-
-    def _step_of(self, phase: str) -> tuple[Callable, Callable]:
-        """The step of a phase, and what finds its state."""
-        if phase == "train":
-            return self.train_step, self._state_groups
-        return self.test_step, self._test_groups
+    def _phase(self, name: str) -> Phase:
+        """What the loop needs to train or to evaluate; the compiled loop stays for the next time."""
+        trains = name == "train"
+        method, groups = (self.train_step, self._state_groups) if trains else (self.test_step, self._test_groups)
+        if name not in self._launchers and not self.run_eagerly:
+            self._launchers[name] = Launcher(method, groups, self.reset_metrics, trains)
+        return Phase(
+            name, method, groups, self.reset_metrics,
+            stopped=lambda: bool(self.stop_training if trains else self.stop_evaluating),
+            launcher=None if self.run_eagerly else self._launchers[name],
+            minimum=self.steps_per_execution,
+        )  # fmt: skip
 
     def _make_ready(self, source: Any, train: bool) -> None:
         """Build what is not built for the shapes of the data: layers, optimizer, metrics."""
@@ -108,7 +113,9 @@ class Trainer(CompiledModel):
         if not any(launcher.proven for launcher in self._launchers.values()):
             self._forget_targets()  # those of a call that failed may have been of other shapes
         needs_shapes = self._compiled_metrics is not None and not self._compiled_metrics.built
-        outputs = self._abstract_outputs(symbols, unbuilt) if unbuilt or needs_shapes else None
+        outputs = None
+        if unbuilt or needs_shapes:
+            outputs = self._first_outputs(source) if self.run_eagerly else self._abstract_outputs(symbols, unbuilt)
         if outputs is not None and y is not None and self._compiled_metrics is not None:
             targets = tree_util.tree_map(_symbol, y)
             if self._compiled_loss is not None:
@@ -122,6 +129,13 @@ class Trainer(CompiledModel):
         for resolved in (self._compiled_loss, self._compiled_metrics):
             if resolved is not None:
                 resolved.forget()
+
+    def _first_outputs(self, source: Source) -> Any:
+        """The outputs for the first batch, computed, as code that is run eagerly may ask for values."""
+        x, _, _ = unpack_x_y_sample_weight(source.peek())
+        with StateScope():
+            outputs = self._call_model(x, training=False)
+        return tree_util.tree_map(_symbol, outputs)
 
     def _abstract_outputs(self, symbols: Any, unbuilt: bool) -> Any:
         """The symbolic outputs for symbolic inputs; layers that are not built build themselves on the way.
@@ -148,6 +162,7 @@ class Trainer(CompiledModel):
 
     # fit, evaluate, predict ----------------------------------------------------------------------
 
+    @errors.entry
     def fit(
         self,
         x: Any = None,
@@ -202,8 +217,8 @@ class Trainer(CompiledModel):
         steps = source.steps or source.num_batches
         listeners = self._listeners(callbacks, verbose, epochs=epochs, steps=steps, history=True)
         self.stop_training = False
-        runner = Runner(self, "train", source, listeners)
-        validator = None if held_out is None else Runner(self, "test", held_out, listeners)
+        runner = Runner(self._phase("train"), source, listeners)
+        validator = None if held_out is None else Runner(self._phase("test"), held_out, listeners)
         listeners.on_train_begin()
         logs: dict[str, Any] = {}
         try:
@@ -235,6 +250,7 @@ class Trainer(CompiledModel):
         runner.callbacks.on_test_end(found)
         return {f"val_{name}": value for name, value in found.items()}
 
+    @errors.entry
     def evaluate(
         self,
         x: Any = None,
@@ -256,7 +272,7 @@ class Trainer(CompiledModel):
         count = source.steps or source.num_batches
         listeners = self._listeners(callbacks, verbose, epochs=1, steps=count, history=False)
         self.stop_evaluating = False
-        runner = Runner(self, "test", source, listeners)
+        runner = Runner(self._phase("test"), source, listeners)
         listeners.on_test_begin()
         try:
             logs = runner.epoch(0) or {}
@@ -265,6 +281,7 @@ class Trainer(CompiledModel):
         listeners.on_test_end(logs)
         return logs if return_dict else self._as_list(logs)
 
+    @errors.entry
     def predict(
         self,
         x: Any,
@@ -276,14 +293,16 @@ class Trainer(CompiledModel):
         """The outputs for all of x as NumPy arrays."""
         self._check_constructed()  # type: ignore[attr-defined]
         if verbose == 0 and callbacks is None and steps is None and _is_small(x, batch_size):
-            return tree_util.tree_map(np.asarray, self._predict_function()((_floats(x),)))
+            return tree_util.tree_map(np.asarray, self._predict_function()(_floats(x)))
         source = make_source(x, batch_size=batch_size, steps=steps, who="predict")
         count = source.steps or source.num_batches
         listeners = self._listeners(callbacks, verbose, epochs=1, steps=count, history=False)
         listeners.on_predict_begin()
         self.stop_predicting = False
         try:
-            outputs = loop.collect_outputs(self, self._predict_function(), source, listeners)
+            outputs = loop.collect_outputs(
+                self._predict_function(), source, listeners, lambda: bool(self.stop_predicting)
+            )
         finally:
             source.close()
         listeners.on_predict_end()
@@ -300,16 +319,19 @@ class Trainer(CompiledModel):
 
     # One batch at a time -------------------------------------------------------------------------
 
+    @errors.entry
     def train_on_batch(
         self, x: Any, y: Any = None, sample_weight: Any = None, class_weight: Any = None, return_dict: bool = False
     ) -> Any:
         """One training step; loss and metrics of this batch alone."""
         return self._on_batch("train", x, y, sample_weight, class_weight, return_dict)
 
+    @errors.entry
     def test_on_batch(self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False) -> Any:
         """Loss and metrics of one batch alone."""
         return self._on_batch("test", x, y, sample_weight, None, return_dict)
 
+    @errors.entry
     def predict_on_batch(self, x: Any) -> Any:
         """The outputs for one batch as NumPy arrays."""
         source = make_source(x, batch_size=loop.rows_in(x), who="predict_on_batch")
@@ -321,13 +343,16 @@ class Trainer(CompiledModel):
         size = loop.rows_in(x)
         source = make_source(x, y, sample_weight, batch_size=size, class_weight=class_weight, who=who)
         self._make_ready(source, train=phase == "train")
-        if self.run_eagerly:
+        found = self._phase(phase)
+        if found.launcher is None:
             self.reset_metrics()
-            logs = loop.eager_step(self, phase, source.peek())
+            logs = loop.eager_step(found, source.peek())
         else:
-            data, launcher = jax.device_put(source.peek()), self._launcher(phase)
-            with launcher.interrupts:
-                kept = jax.device_get(launcher.launch(data, None, 0, 1, size=size, reset=True))
+            feed = Feed(source.peek(), None, 0, 1, size)
+            found.launcher.refresh()
+            program = found.launcher.program(feed, 1)
+            with found.launcher.interrupts, Run() as run:
+                kept = jax.device_get(found.launcher.launch(program, feed, run, reset=True))
             logs = {name: values[0] for name, values in kept.items()}
         logs = loop.plain_logs(logs)
         return logs if as_dict else self._as_list(logs)

@@ -1,0 +1,106 @@
+"""What functions do beside what they return, and how that comes out of a JAX transform."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import tree_util
+
+from lamina.core import scope, state
+from lamina.core.arrays import value_of
+from lamina.core.state import StateScope
+from lamina.core.variable import Variable
+
+
+class Effects:
+    """What functions do beside what they return: they assign variables, and their layers add to the loss.
+
+    Inside a transform effects are values, which leave it as outputs do; outside, `apply` makes effects of the values.
+    """
+
+    def __init__(self) -> None:
+        self.touched = False  # whether any variable was read or assigned
+        self._variables: dict[int, Variable] = {}
+        self._adders: dict[int, Any] = {}  # the layers that add losses
+        self._zeros: dict[int, np.ndarray] = {}
+
+    @property
+    def variables(self) -> list[Variable]:
+        """What is assigned, in order of the first assignment."""
+        return list(self._variables.values())
+
+    @property
+    def any(self) -> bool:
+        """Whether there are any."""
+        return bool(self._variables or self._adders)
+
+    def find(self, fn: Callable, *args: Any) -> Any:
+        """Note the effects of `fn(*args)`, by abstract evaluation, and return the shapes and dtypes of its outputs."""
+
+        def touch(_: Variable) -> None:
+            self.touched = True
+
+        def probe(*args: Any) -> Any:
+            with StateScope(on_missing=touch) as inside:
+                out = tree_util.tree_map(value_of, fn(*args))
+            self._note(inside)
+            return out
+
+        shapes = jax.eval_shape(probe, *args)
+        self.touched = self.touched or self.any
+        return shapes
+
+    def _note(self, inside: StateScope) -> None:
+        for variable in inside.written:
+            self._variables.setdefault(id(variable), variable)
+        for layer, loss in inside.losses:
+            self._adders.setdefault(id(layer), layer)
+            zero = self._zeros.get(id(layer), loss)
+            self._zeros[id(layer)] = np.zeros((), jnp.result_type(zero, loss))
+
+    # As values: those of the variables, and for each layer the sum of what it added.
+
+    def before(self) -> tuple[list, list]:
+        """The values at the start."""
+        return [v.current for v in self.variables], list(self._zeros.values())
+
+    def run(self, values: tuple[list, list], fn: Callable, *args: Any) -> tuple[Any, tuple[list, list]]:
+        """`fn(*args)` from these values on: what it returns, and the values after it."""
+        current, sums = values
+        with StateScope(zip(self.variables, current)) as inside:
+            out = tree_util.tree_map(value_of, fn(*args))
+        strays = [v.path for v in inside.written if id(v) not in self._variables]
+        if strays:
+            raise ValueError(f"a function that is traced twice must assign the same both times, got {strays[0]} later.")
+        after, added = self._values(inside)
+        sums = [(s + a).astype(s.dtype) for s, a in zip(sums, added)]
+        return out, (after, sums)
+
+    def collect(self, inside: StateScope) -> tuple[list, list]:
+        """Note what happened in a scope; the values at its end."""
+        self._note(inside)
+        return self._values(inside)
+
+    def _values(self, inside: StateScope) -> tuple[list, list]:
+        added = {key: [loss for layer, loss in inside.losses if id(layer) == key] for key in self._adders}
+        return inside.values(self.variables), [sum(losses, start=self._zeros[key]) for key, losses in added.items()]
+
+    def apply(self, values: tuple[Iterable, Iterable]) -> None:
+        """Assign the variables, and let the layers add what they added."""
+        for variable, value in zip(self.variables, values[0]):
+            variable.assign(value)
+        add_losses(zip(self._adders.values(), values[1]))
+
+
+def add_losses(losses: Iterable[tuple[Any, Any]]) -> None:
+    """Let layers add losses to the scope around, or in the layer call around; without either nobody collects them."""
+    outer = state.current.get()
+    for layer, loss in losses:
+        if outer is not None:
+            outer.losses.append((layer, loss))
+        elif scope.call.get() is not None:
+            layer.record_losses([loss])

@@ -1,0 +1,112 @@
+"""What an error says besides its message: where in the model it came up, and the frames that lead there."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import re
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import Any, TypeVar
+
+import jax
+
+F = TypeVar("F", bound=Callable)
+
+_HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+_ENGINE = (os.path.dirname(os.path.abspath(jax.__file__)) + os.sep, contextlib.__file__, functools.__file__)
+_WHERE = re.compile(r'\w+ "[^"]*": ')  # how the library's own messages begin
+_filtering = [True]
+
+
+class Place(str):
+    """A note that says where an error came up."""
+
+
+def note(error: BaseException, text: str) -> None:
+    """Add the note `text`, such as `in layer "model/dense" (Dense), call`, unless the error says where it came up."""
+    said = _WHERE.match(str(error)) or any(isinstance(known, Place) for known in getattr(error, "__notes__", ()))
+    if not said:
+        error.add_note(Place(text))
+
+
+def entry(fn: F) -> F:
+    """Decorator of what programs call: errors that leave it show the program's frames, and of the library's the ends.
+
+    Nothing happens while all goes well, and one entry inside another does no harm.
+    """
+
+    @functools.wraps(fn)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return fn(*args, **kwargs)
+        except Exception as error:
+            explain(error)
+            shorten(error)
+            raise
+
+    return wrapper  # type: ignore[return-value]
+
+
+_TRACED = (
+    jax.errors.TracerArrayConversionError,
+    jax.errors.TracerBoolConversionError,
+    jax.errors.ConcretizationTypeError,
+)
+
+
+def explain(error: BaseException) -> None:
+    """Note the remedy where code asked a traced array for its values, as NumPy and TensorFlow do."""
+    if isinstance(error, _TRACED) or "Traced<" in str(error) or "Tracer" in str(error):
+        note = (
+            "NumPy, TensorFlow and `if` need values, which arrays inside compiled code do not have yet: use lamina.ops "
+            "(ops.where, ops.cond), or compile(run_eagerly=True)."
+        )
+        if note not in getattr(error, "__notes__", ()):
+            error.add_note(note)
+
+
+def shorten(error: BaseException) -> None:
+    """Leave out the frames of the library and of JAX, but for the first and the last of the library's own."""
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while _filtering[0] and current is not None and id(current) not in seen:
+        seen.add(id(current))
+        current.__traceback__ = _without_machinery(current.__traceback__)
+        current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
+
+
+def _frames(traceback: TracebackType | None) -> Iterator[TracebackType]:
+    while traceback is not None:
+        yield traceback
+        traceback = traceback.tb_next
+
+
+def _without_machinery(traceback: TracebackType | None) -> TracebackType | None:
+    frames = [frame for frame in _frames(traceback) if not _file(frame).startswith((__file__, *_ENGINE))]
+    own = [i for i, frame in enumerate(frames) if _file(frame).startswith(_HERE)]
+    kept = [frame for i, frame in enumerate(frames) if i not in own or i in (own[0], own[-1])]
+    short = None
+    for frame in reversed(kept):
+        short = TracebackType(short, frame.tb_frame, frame.tb_lasti, frame.tb_lineno)
+    return short
+
+
+def _file(frame: TracebackType) -> str:
+    return frame.tb_frame.f_code.co_filename
+
+
+def enable_traceback_filtering() -> None:
+    """Show few of the library's frames in errors, which is how it starts."""
+    _filtering[0] = True
+
+
+def disable_traceback_filtering() -> None:
+    """Show all frames in errors."""
+    _filtering[0] = False
+
+
+def is_traceback_filtering_enabled() -> bool:
+    """Whether errors show few of the library's frames."""
+    return _filtering[0]

@@ -1,0 +1,268 @@
+"""`jit`: `jax.jit` for functions that read and write variables."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import threading
+import types
+import weakref
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import tree_util
+from jax.core import Tracer
+
+from lamina.core import dtypes, handover, scope, state
+from lamina.core.arrays import value_of
+from lamina.core.effects import add_losses
+from lamina.core.state import StateScope
+from lamina.core.variable import Variable
+
+_OPTIONS = frozenset(["backend", "compiler_options", "device", "inline", "keep_unused"])
+
+
+def jit(
+    fn: Callable | None = None,
+    *,
+    static_argnums: Any = (),
+    static_argnames: Any = (),
+    donate_argnums: Any = (),
+    donate_argnames: Any = (),
+    donate_state: bool = False,
+    **options: Any,
+) -> Any:
+    """`jax.jit` for functions and methods that read and write variables.
+
+    The variables are found when the function is first traced, and passed to it from then on. What the function assigns
+    is assigned when it returns, and what it returns is never a variable's own array. As under `jax.jit`, all else that
+    it reads (attributes, `trainable`) is as it was at the first call with such arguments; the settings of the process
+    and the layer call around are looked at anew.
+
+    Args:
+        fn: the function; without it, a decorator is returned.
+        static_argnums, static_argnames: arguments that are no arrays; each of their values is compiled for.
+        donate_argnums, donate_argnames: arguments whose memory the results may take.
+        donate_state: whether new values take the memory of the variables, as in `fit`: a loop of one's own then holds
+            its weights once. Arrays that a program got from the variables stay as they are.
+        options: of `jax.jit`; shardings excepted, which arrays bring with them.
+    """
+    if fn is None:
+        return functools.partial(
+            jit,
+            static_argnums=static_argnums,
+            static_argnames=static_argnames,
+            donate_argnums=donate_argnums,
+            donate_argnames=donate_argnames,
+            donate_state=donate_state,
+            **options,
+        )
+    unknown = options.keys() - _OPTIONS
+    if unknown:
+        raise TypeError(f"jit: options must be among {', '.join(sorted(_OPTIONS))}, got {', '.join(sorted(unknown))}.")
+    static = _places(fn, "static", static_argnums, static_argnames)
+    donated = _places(fn, "donate", donate_argnums, donate_argnames)
+    return Jitted(fn, static, donated, {**options, "donate_argnums": (0, 2) if donate_state else (2,)})
+
+
+def _who(fn: Callable) -> str:
+    return f'jit "{getattr(fn, "__name__", type(fn).__name__)}"'
+
+
+def _places(fn: Callable, kind: str, numbers: Any, names: Any) -> frozenset[str]:
+    """Arguments by name and by position, as "x" and "0": one that is given in either way is meant."""
+    who = _who(fn)
+    parameters = inspect.signature(fn).parameters.values()
+    kinds = {p.kind for p in parameters}
+    positional = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    every = [p.name for p in parameters]
+    found: set[str] = set()
+    for number in (numbers,) if isinstance(numbers, int) else numbers or ():
+        at = number + len(positional) if number < 0 else number
+        if not 0 <= at < len(positional) and (number < 0 or inspect.Parameter.VAR_POSITIONAL not in kinds):
+            raise ValueError(f"{who}: {kind}_argnums must be below {len(positional)}, got {number}.")
+        found |= {str(at), *positional[at : at + 1]}
+    for name in (names,) if isinstance(names, str) else names or ():
+        if name not in every and inspect.Parameter.VAR_KEYWORD not in kinds:
+            raise ValueError(f"{who}: {kind}_argnames must be among {', '.join(every)}, got {name!r}.")
+        found |= {name, *(str(at) for at, known in enumerate(positional) if known == name)}
+    return frozenset(found)
+
+
+class Jitted:
+    """A function with a program for each of its static arguments and surroundings.
+
+    As a method it has programs for each instance, which it does not keep alive.
+    """
+
+    def __init__(self, fn: Callable, static: frozenset, donated: frozenset, options: dict, owner: Any = None):
+        functools.update_wrapper(self, fn)
+        self.who = _who(fn)
+        self.fn, self.static, self.donated, self.options = fn, static, donated, options
+        self.owner = owner  # a weak reference to the instance, which is the first argument
+        self._programs: dict[Any, _Program] = {}
+        self._methods: dict[int, tuple[Any, Jitted]] = {}
+        self._lock = threading.Lock()
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        if instance is None:
+            return self
+        key = id(instance)  # not the instance: it may have an equality of its own
+        with self._lock:
+            if key not in self._methods:
+                here = weakref.ref(instance, lambda _: self._methods.pop(key, None))
+                self._methods[key] = here, Jitted(self.fn, self.static, self.donated, self.options, here)
+            return types.MethodType(self._methods[key][1], instance)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        given = {**{str(i): arg for i, arg in enumerate(args)}, **kwargs}
+        if self.owner is not None:
+            del given["0"]
+        fixed = {name: given.pop(name) for name in self.static & given.keys()}
+        donated = {name: given.pop(name) for name in self.donated & given.keys()}
+        key = tuple((name, type(value), value) for name, value in sorted(fixed.items())), _surroundings()
+        try:
+            program = self._programs.get(key)
+        except TypeError as error:
+            raise ValueError(f"{self.who}: static arguments must be hashable, got {fixed}.") from error
+        if program is None:
+            with self._lock:
+                program = self._programs.setdefault(key, _Program(self, fixed))
+        return program(donated, given)
+
+    def trace(self, given: dict[str, Any]) -> Any:
+        """Call the function on arguments by name and position."""
+        if self.owner is not None:
+            given = {**given, "0": self.owner()}
+        positions = sorted(int(name) for name in given if name.isdigit())
+        args = [given.pop(str(i)) for i in positions]
+        return self.fn(*args, **given)
+
+    def __deepcopy__(self, memo: dict) -> Jitted:
+        return self  # as functions are
+
+
+def _surroundings() -> tuple:
+    """What a trace depends on beside arguments and JAX's own settings."""
+    call = scope.call.get()
+    inside = (call.training,) if call is not None else ()
+    return scope.autocast.get(), inside, scope.lanes.get(), dtypes.floatx(), dtypes.epsilon()
+
+
+class _Incomplete(Exception):
+    """Tracing met variables that the form does not hold yet: those, and those of all that were assigned."""
+
+    def __init__(self, found: Iterable[Variable], written: Iterable[Variable]):
+        super().__init__("the program does not hold every variable yet")
+        self.found, self.written = list(found), list(written)
+
+
+class _Program:
+    """A function with its static arguments: the variables that it touches, and its compiled form for these."""
+
+    def __init__(self, jitted: Jitted, fixed: dict[str, Any]):
+        self._jitted, self._fixed = jitted, fixed
+        self._adders: list[Any] = []  # weak references to the layers that add losses
+        self._lock = threading.Lock()
+        self._form = _Form(self._pure, (), (), jitted.options)
+
+    def __call__(self, donated: dict[str, Any], kept: dict[str, Any]) -> Any:
+        for _ in range(5):
+            form = self._form
+            try:
+                out, losses = form(donated, kept)
+            except _Incomplete as more:
+                with self._lock:
+                    if self._form is form:
+                        self._form = form.with_more(more.found, more.written)
+                continue
+            add_losses((layer, loss) for i, loss in losses.items() if (layer := self._adders[int(i)]()) is not None)
+            return out
+        paths = ", ".join(v.path for v in self._form.changing[-1:] or self._form.reading[-1:])
+        raise ValueError(
+            f"{self._jitted.who}: must not make variables anew each time it is traced, made {paths}; "
+            "make layers and variables outside, or once."
+        )
+
+    def _pure(self, form: _Form, changing: tuple, reading: tuple, donated: dict, kept: dict) -> tuple:
+        found: dict[int, Variable] = {}
+        pairs = [*zip(form.changing, changing), *zip(form.reading, reading)]
+        with StateScope(pairs, on_missing=lambda v: found.setdefault(id(v), v)) as inside:
+            out = tree_util.tree_map(value_of, self._jitted.trace({**self._fixed, **donated, **kept}))
+        known = {id(v) for v in form.changing}
+        if found or any(id(v) not in known for v in inside.written):
+            raise _Incomplete(found.values(), inside.written)
+        losses: dict[str, Any] = {}
+        for layer, loss in inside.losses:
+            name = str(self._number(layer))
+            losses[name] = losses.get(name, 0) + loss
+        return _in_own_memory((inside.values(form.changing), out, losses), (changing, reading, donated, kept))
+
+    def _number(self, layer: Any) -> int:
+        with self._lock:
+            numbers = [i for i, known in enumerate(self._adders) if known() is layer]
+            if not numbers:
+                self._adders.append(weakref.ref(layer))
+            return numbers[0] if numbers else len(self._adders) - 1
+
+
+class _Form:
+    """A compiled function of the variables that it changes and of those that it only reads."""
+
+    def __init__(self, pure: Callable, changing: Iterable[Variable], reading: Iterable[Variable], options: dict):
+        self.changing, self.reading = tuple(changing), tuple(reading)
+        self._pure, self._options = pure, options
+        self._compiled = jax.jit(functools.partial(pure, self), **options)
+
+    def with_more(self, found: list[Variable], written: list[Variable]) -> _Form:
+        """The form that holds more variables, and knows of more that they change."""
+        every = {id(v): v for v in (*self.changing, *self.reading, *found)}
+        changing = {id(v): v for v in (*self.changing, *written)}
+        reading = [v for key, v in every.items() if key not in changing]
+        return _Form(self._pure, changing.values(), reading, self._options)
+
+    def __call__(self, donated: dict[str, Any], kept: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        if state.current.get() is not None:  # inside another transform
+            values, out, losses = self._compiled(
+                tuple([v.current for v in self.changing]), tuple([v.current for v in self.reading]), donated, kept
+            )
+            self._put(values)
+        elif 0 in self._options["donate_argnums"]:
+            with handover.exchange():
+                values, out, losses = self._compiled(
+                    tuple([v.give() for v in self.changing]), tuple([v.stored for v in self.reading]), donated, kept
+                )
+                self._put(values)
+        else:
+            split = len(self.changing)
+            values, out, losses = handover.call(
+                lambda arrays: self._compiled(arrays[:split], arrays[split:], donated, kept),
+                (*self.changing, *self.reading),
+            )
+            if self.changing:
+                with handover.exchange():
+                    self._put(values)
+        return out, losses
+
+    def _put(self, values: list[Any]) -> None:
+        inside = state.current.get() is not None
+        for variable, value in zip(self.changing, values):
+            if inside or isinstance(value, Tracer):
+                variable.assign(value)
+            else:
+                variable.take(value)
+
+
+def _in_own_memory(outputs: Any, inputs: Any) -> Any:
+    """The outputs, copied where JAX may let two share memory: one that is an input, and one that comes again."""
+    seen = {id(x) for x in tree_util.tree_leaves(inputs)}
+
+    def own(x: Any) -> Any:
+        if id(x) in seen and isinstance(x, Tracer):
+            return jnp.copy(x)
+        seen.add(id(x))
+        return x
+
+    return tree_util.tree_map(own, outputs)

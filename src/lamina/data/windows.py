@@ -1,0 +1,185 @@
+"""Windows: memory for a fixed number of batches, which a launch reads by row number.
+
+Their size depends on the batch alone, so a compiled program serves data of every length. They are aligned, so a CPU
+reads them in place, and what is not filled is never touched.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import math
+import threading
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax import tree_util
+
+from lamina.data.sources import ArraySource
+from lamina.data.streams import close, prefetch
+
+WINDOW_BYTES = 1 << 23
+WINDOW_BATCHES = 1 << 14
+_ALIGNMENT = 64
+
+
+class Window(NamedTuple):
+    """`count` batches of `size` rows, at the beginning of every array in `data`."""
+
+    data: Any
+    count: int
+    size: int
+
+
+def _room(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """Memory of a shape, not touched yet, that begins where a device may read it in place."""
+    dtype = np.dtype(dtype)
+    size = math.prod(shape) * dtype.itemsize
+    raw = np.empty(size + _ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % _ALIGNMENT
+    return raw[start : start + size].view(dtype).reshape(shape)
+
+
+def capacity_for(batch_bytes: int) -> int:
+    """How many batches a window holds."""
+    return max(1, min(WINDOW_BATCHES, WINDOW_BYTES // max(1, batch_bytes)))
+
+
+def _distinct(structure: Any) -> tuple[list[Any], Any]:
+    """The different arrays of a structure, and the structure of their numbers."""
+    numbers: dict[int, int] = {}
+    arrays: list[Any] = []
+
+    def number(leaf: Any) -> int:
+        if id(leaf) not in numbers:
+            numbers[id(leaf)] = len(arrays)
+            arrays.append(leaf)
+        return numbers[id(leaf)]
+
+    return arrays, tree_util.tree_map(number, structure)
+
+
+def array_capacity(source: ArraySource) -> int:
+    """How many batches the windows over arrays hold."""
+    arrays, _ = _distinct(source.arrays)
+    row_bytes = sum(leaf.dtype.itemsize * math.prod(leaf.shape[1:]) for leaf in arrays)
+    return capacity_for(row_bytes * source.batch_size)
+
+
+def of_arrays(source: ArraySource, epoch: int) -> Iterator[Window]:
+    """The windows of an epoch over arrays: full batches first, the short one in a window of its own."""
+    arrays, numbers = _distinct(source.arrays)
+    hosts = [np.asarray(leaf) for leaf in arrays]
+    dtypes = [jax.dtypes.canonicalize_dtype(host.dtype) for host in hosts]
+    order, size, capacity = source.order(epoch), source.batch_size, array_capacity(source)
+    full, rest = divmod(source.rows(epoch), size)
+
+    def window(first: int, count: int, size: int, capacity: int) -> Window:
+        begin, end = first, first + count * size
+        rooms = [_room((capacity * size, *host.shape[1:]), dtype) for host, dtype in zip(hosts, dtypes)]
+        for room, host in zip(rooms, hosts):
+            if order is None:
+                room[: end - begin] = host[begin:end]
+            elif room.dtype != host.dtype:
+                room[: end - begin] = host[order[begin:end]]
+            else:
+                np.take(host, order[begin:end], axis=0, out=room[: end - begin], mode="clip")
+        return Window(tree_util.tree_map(rooms.__getitem__, numbers), count, size)
+
+    def windows() -> Iterator[Window]:
+        for done in range(0, full, capacity):
+            yield window(done * size, min(capacity, full - done), size, capacity)
+        if rest:
+            yield window(full * size, 1, rest, 1)
+
+    return prefetch(windows(), 1) if full > capacity else windows()
+
+
+class _Filling:
+    """A window that a stream writes into."""
+
+    def __init__(self, leaves: list[np.ndarray], treedef: Any, kind: Any):
+        self.kind, self.size = kind, leaves[0].shape[0]
+        self.capacity = capacity_for(sum(leaf.nbytes for leaf in leaves))
+        self.count = 0
+        self._treedef = treedef
+        self._rooms = [
+            _room((self.capacity * leaf.shape[0], *leaf.shape[1:]), jax.dtypes.canonicalize_dtype(leaf.dtype))
+            for leaf in leaves
+        ]
+
+    def add(self, leaves: list[np.ndarray]) -> None:
+        begin = self.count * self.size
+        for room, leaf in zip(self._rooms, leaves):
+            room[begin : begin + self.size] = leaf
+        self.count += 1
+
+    def taken(self) -> Window:
+        return Window(self._treedef.unflatten(self._rooms), self.count, self.size)
+
+
+def of_stream(batches: Iterable[Any]) -> Iterator[Window]:
+    """The windows of a stream of batches: a thread fills the next one while the last is worked on.
+
+    Who asks for a window gets what has come, one batch at least, so that no batch waits for the next.
+    """
+    return _Reader(batches).windows()
+
+
+class _Reader:
+    """The thread that fills, and who takes."""
+
+    def __init__(self, batches: Iterable[Any]):
+        self._batches = iter(batches)
+        self._changed = threading.Condition()
+        self._window: _Filling | None = None
+        self._ended = self._closed = False
+        self._error: BaseException | None = None
+
+    def windows(self) -> Iterator[Window]:
+        run = contextvars.copy_context().run
+        thread = threading.Thread(target=run, args=(self._fill,), name="lamina-prefetch", daemon=True)
+        thread.start()
+        try:
+            while True:
+                with self._changed:
+                    self._changed.wait_for(lambda: self._window is not None or self._ended)
+                    window, self._window = self._window, None
+                    self._changed.notify_all()
+                if window is None:  # the batches before an error come before it
+                    if self._error is not None:
+                        raise self._error
+                    return
+                yield window.taken()
+        finally:
+            with self._changed:
+                self._closed = True
+                self._changed.notify_all()
+            if thread is not threading.current_thread():  # the garbage collector may close this in any thread
+                thread.join(1.0)  # a source that is stuck does not hold up the consumer
+
+    def _fill(self) -> None:
+        try:
+            for batch in self._batches:
+                leaves, treedef = tree_util.tree_flatten(batch)
+                kind = treedef, [(leaf.shape, leaf.dtype) for leaf in leaves]
+                with self._changed:
+                    self._changed.wait_for(lambda kind=kind: self._closed or self._takes(kind))
+                    if self._closed:
+                        return
+                    if self._window is None:
+                        self._window = _Filling(leaves, treedef, kind)
+                    self._window.add(leaves)
+                    self._changed.notify_all()
+        except BaseException as error:
+            self._error = error
+        finally:
+            close(self._batches)
+            with self._changed:
+                self._ended = True
+                self._changed.notify_all()
+
+    def _takes(self, kind: Any) -> bool:
+        window = self._window
+        return window is None or (window.kind == kind and window.count < window.capacity)

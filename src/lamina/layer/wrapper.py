@@ -1,0 +1,34 @@
+"""`Wrapper`: a layer around another one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lamina.core import configurable
+from lamina.layer.base import Layer
+
+
+class Wrapper(Layer):
+    """A layer around another one.
+
+    Args:
+        layer: the layer inside.
+    """
+
+    def __init__(self, layer: Layer, **kwargs: Any):
+        if not isinstance(layer, Layer):
+            raise ValueError(f"{type(self).__name__}: layer must be a Layer, got {layer!r}.")
+        super().__init__(**kwargs)
+        self.layer = layer
+
+    def build(self, input_shape: Any = None) -> None:
+        if not self.layer.built:
+            self.layer.build(input_shape)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "layer": configurable.serialize(self.layer)}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Any:
+        config = dict(config)
+        return cls(configurable.deserialize(config.pop("layer")), **config)

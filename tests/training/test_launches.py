@@ -1,0 +1,307 @@
+"""Launches: errors in them, other threads beside them, JAX's settings around them, and what they compile."""
+
+import contextlib
+import copy
+import pickle
+import subprocess
+import sys
+import textwrap
+import threading
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import lamina
+from lamina import layers
+from lamina.callbacks import Callback
+from tests.training.conftest import X, Y
+
+
+def net(body=(), **options):
+    model = lamina.Sequential([layers.Input((X.shape[1],)), layers.Dense(8), *body, layers.Dense(Y.shape[1])])
+    model.compile(**{"optimizer": "adam", "loss": "mse", "metrics": ["mae"], **options})
+    return model
+
+
+class CallsHost(layers.Layer):
+    """Fails on the host in the call of a number."""
+
+    def __init__(self, fail_at):
+        super().__init__()
+        self.fail_at, self.count = fail_at, 0
+
+    def call(self, x):
+        def host(value):
+            self.count += 1
+            if self.count == self.fail_at:
+                raise RuntimeError("on purpose")
+            return value
+
+        zero = jax.lax.stop_gradient(0 * jnp.sum(x))
+        return x + jax.pure_callback(host, jax.ShapeDtypeStruct((), x.dtype), zero)
+
+
+@pytest.mark.parametrize("fail_at", [1, 2, 5])
+def test_weights_are_valid_after_an_error_inside_a_launch(fail_at):
+    layer = CallsHost(fail_at)
+    model = net([layer])
+    before = model.get_weights()
+    with pytest.raises(Exception, match="on purpose"):
+        model.fit(X, Y, batch_size=4, epochs=3, verbose=0)
+    state = [*model.variables, *model.optimizer.variables, *model.metrics_variables]
+    assert all(np.isfinite(v.numpy()).all() for v in state)
+    if fail_at == 1:
+        for now, was in zip(model.get_weights(), before):
+            np.testing.assert_array_equal(now, was)
+    model.fit(X, Y, batch_size=4, epochs=1, verbose=0)
+
+
+def test_weights_are_valid_where_jax_finds_nan():
+    model = net()
+    broken = np.where(np.arange(len(X))[:, None] == 9, np.nan, X)
+    with jax.debug_nans(True), pytest.raises(FloatingPointError):
+        model.fit(broken, Y, batch_size=4, epochs=1, verbose=0, shuffle=False)
+    assert all(np.isfinite(w).all() for w in model.get_weights())
+
+
+def test_a_first_launch_that_fails_leaves_the_weights(monkeypatch):
+    model = net()
+    before = model.get_weights()
+
+    def out_of_memory(self, *arguments):
+        for leaf in jax.tree.leaves(arguments[0]):
+            leaf.delete()
+        raise RuntimeError("RESOURCE_EXHAUSTED: out of memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("lamina.training.step.Program.__call__", out_of_memory)
+        with pytest.raises(RuntimeError, match="RESOURCE_EXHAUSTED"):
+            model.fit(X, Y, verbose=0)
+    for now, was in zip(model.get_weights(), before):
+        np.testing.assert_array_equal(now, was)
+
+
+# Threads
+
+
+def in_threads(count, act):
+    failures = []
+
+    def work(number):
+        try:
+            act(number)
+        except Exception as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+
+
+def test_predict_and_evaluate_beside_a_fit_see_one_launch():
+    model = net()
+    model.fit(X, Y, batch_size=4, verbose=0)
+    plain = copy.deepcopy(model)
+    histories, stop = [], threading.Event()
+    # All rows of one value: any weights that belong together give equal rows, and the loss of a fit stays its own.
+    same = np.ones((8, X.shape[1]), "float32")
+
+    def act(number):
+        if number == 0:
+            histories.append(model.fit(X, Y, batch_size=4, epochs=40, verbose=0, shuffle=False).history)
+            stop.set()
+        while not stop.is_set():
+            if number % 2:
+                out = model.predict(same, verbose=0)
+                assert np.isfinite(out).all() and (out == out[0]).all()
+            else:
+                assert np.isfinite(model.evaluate(X, Y, verbose=0)).all()
+
+    in_threads(4, act)
+    alone = plain.fit(X, Y, batch_size=4, epochs=40, verbose=0, shuffle=False).history
+    assert histories[0] == alone
+
+
+def test_the_first_predict_in_many_threads_builds_once():
+    model = lamina.Sequential([layers.Dense(4), layers.Dense(2)])
+    in_threads(16, lambda _: model.predict(X, verbose=0))
+    assert len(model.weights) == 4
+
+
+def test_evaluate_in_a_batch_callback_leaves_the_epochs_logs_alone():
+    class Evaluates(Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            self.model.evaluate(X[:4], Y[:4], verbose=0)
+
+    class Nothing(Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            pass
+
+    one, two = net(), net()
+    two.set_weights(one.get_weights())
+    options = {"batch_size": 4, "epochs": 2, "verbose": 0, "shuffle": False}
+    first = one.fit(X, Y, callbacks=[Evaluates()], **options).history
+    assert first == two.fit(X, Y, callbacks=[Nothing()], **options).history
+
+
+# Copies
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda m: None,
+        lambda m: m.predict(X, verbose=0),
+        lambda m: m.evaluate(X, Y, verbose=0),
+        lambda m: m.fit(X, Y, verbose=0, validation_split=0.25),
+        lambda m: m.train_on_batch(X, Y),
+    ],
+    ids=["compiled", "predict", "evaluate", "fit", "train_on_batch"],
+)
+@pytest.mark.parametrize("how", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))], ids=["copy", "pickle"])
+def test_a_model_its_history_and_its_optimizer_can_be_copied_at_every_time(use, how):
+    model = net([layers.Dropout(0.5)])
+    use(model)
+    twin, _, optimizer = how((model, getattr(model, "history", None), model.optimizer))
+    np.testing.assert_array_equal(twin.predict(X, verbose=0), model.predict(X, verbose=0))
+    assert twin.optimizer is optimizer
+    assert twin.train_on_batch(X, Y) == model.train_on_batch(X, Y)  # seeds and optimizer too
+
+
+def test_a_graph_of_any_depth_can_be_copied():
+    x = inputs = layers.Input((2,))
+    for _ in range(400):
+        x = x + 1.0
+    model = lamina.Model(inputs, x)
+    twin = pickle.loads(pickle.dumps(copy.deepcopy(model)))
+    assert twin.predict(np.zeros((1, 2)), verbose=0)[0, 0] == 400
+    assert [operation.name for operation in twin.operations] == [operation.name for operation in model.operations]
+
+
+def test_two_graphs_that_share_layers_share_them_when_copied():
+    inputs = layers.Input((3,))
+    middle = layers.Dense(4, name="shared")(inputs)
+    whole, part = lamina.Model(inputs, layers.Dense(1)(middle)), lamina.Model(inputs, middle)
+    whole, part = copy.deepcopy((whole, part))
+    assert whole.get_layer("shared") is part.get_layer("shared")
+    assert whole.get_layer("shared").output is part.outputs[0]
+
+
+# Settings
+
+
+class Precision(layers.Layer):
+    """Notes what JAX's settings are when it is traced."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def call(self, x):
+        self.seen.append(str(jax.config.jax_default_matmul_precision))
+        return x
+
+
+def test_everything_is_traced_under_the_callers_settings():
+    layer = Precision()
+    model = net([layer])
+    layer.seen.clear()
+    with jax.default_matmul_precision("highest"):
+        model.fit(X, Y, batch_size=5, epochs=1, verbose=0, validation_data=(X[:7], Y[:7]))  # short batches in both
+    assert set(layer.seen) == {"highest"}
+
+
+def test_settings_are_part_of_what_is_compiled():
+    layer = Precision()
+    model = net([layer])
+    model.fit(X, Y, batch_size=5, verbose=0)
+    layer.seen.clear()
+    with jax.default_matmul_precision("highest"):
+        model.fit(X, Y, batch_size=5, verbose=0)
+        first = len(layer.seen)
+        model.fit(X, Y, batch_size=5, verbose=0)
+    assert first > 0 and len(layer.seen) == first
+    model.fit(X, Y, batch_size=5, verbose=0)
+    assert len(layer.seen) == first
+
+
+def test_a_program_that_fails_does_not_wait_for_a_compilation(tmp_path):
+    script = tmp_path / "fails.py"
+    script.write_text(
+        textwrap.dedent("""
+            import sys, threading
+            from lamina.core import runtime
+            never = threading.Event()
+            runtime.in_background(never.wait)
+            sys.exit(3)
+        """)
+    )
+    assert subprocess.run([sys.executable, str(script)], timeout=60).returncode == 3
+
+
+# What is compiled
+
+
+@contextlib.contextmanager
+def compilations():
+    """The number of programs that JAX compiles inside the block."""
+    found = []
+
+    def note(event, seconds, **_):
+        if event.endswith("backend_compile_duration"):
+            found.append(seconds)
+
+    jax.monitoring.register_event_duration_secs_listener(note)
+    try:
+        yield found
+    finally:
+        jax.monitoring.unregister_event_duration_listener(note)
+
+
+def rows(count):
+    return np.resize(X, (count, X.shape[1])), np.resize(Y, (count, Y.shape[1]))
+
+
+def test_data_of_another_length_compile_nothing():
+    model = net()
+    x, y = rows(16)
+    model.fit(x, y, batch_size=4, verbose=0, validation_data=(x, y))
+    model.evaluate(x, y, batch_size=4, verbose=0)
+    with compilations() as found:
+        for count in (4, 8, 64, 400, 1200):
+            x, y = rows(count)
+            model.fit(x, y, batch_size=4, verbose=0, validation_data=(x[:8], y[:8]))
+            model.evaluate(x, y, batch_size=4, verbose=0)
+    assert found == []
+
+
+def test_streams_of_another_length_compile_nothing():
+    def stream(count):
+        return (rows(4) for _ in range(count))
+
+    model = net()
+    model.fit(stream(3), verbose=0)
+    with compilations() as found:
+        for count in (1, 2, 7, 100):
+            model.fit(stream(count), verbose=0)
+    assert found == []
+
+
+def test_freezing_in_a_callback_holds_from_the_next_launch_on():
+    class Freezes(Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            self.model.layers[0].trainable = epoch != 1
+            self.before = self.model.layers[0].get_weights()
+
+        def on_epoch_end(self, epoch, logs=None):
+            same = [np.array_equal(a, b) for a, b in zip(self.before, self.model.layers[0].get_weights())]
+            changed.append(not all(same))
+
+    changed = []
+    net().fit(X, Y, epochs=3, verbose=0, callbacks=[Freezes()])
+    assert changed == [True, False, True]
