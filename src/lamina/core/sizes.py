@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import re
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -163,17 +163,17 @@ def _listen(kind: Any) -> None:
     def __eq__(self: Any, other: Any) -> bool:
         equal = equals(self, other)
         if not equal:
-            _note(sys._getframe(1), self, other)
+            _note(inspect.currentframe(), self, other)
         return equal
 
     def __ne__(self: Any, other: Any) -> bool:
         equal = equals(self, other)
         if not equal:
-            _note(sys._getframe(1), self, other)
+            _note(inspect.currentframe(), self, other)
         return not equal
 
     def __bool__(self: Any) -> bool:
-        _note(sys._getframe(1), self, 0)
+        _note(inspect.currentframe(), self, 0)
         return True
 
     kind.__eq__, kind.__ne__, kind.__bool__ = __eq__, __ne__, __bool__
@@ -181,5 +181,6 @@ def _listen(kind: Any) -> None:
 
 def _note(frame: Any, symbol: Any, other: Any) -> None:
     asked = _asked.get()
-    if asked is not None and frame.f_globals.get("__name__", "").partition(".")[0] not in ("jax", "lamina", "numpy"):
+    package = frame.f_back.f_globals.get("__name__", "").partition(".")[0]
+    if asked is not None and package not in ("jax", "lamina", "numpy"):
         asked.append((str(symbol), other))
