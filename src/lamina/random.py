@@ -20,7 +20,7 @@ import numpy as np
 from jax.core import Tracer
 
 from lamina.core import dtypes, scope
-from lamina.core.configurable import Configurable
+from lamina.core.configurable import Configurable, unknown_arguments
 from lamina.core.variable import Variable
 
 __all__ = [
@@ -46,7 +46,7 @@ class SeedGenerator(Configurable):
     def __init__(self, seed: int | None = None, name: str | None = None, **kwargs: Any):
         kwargs.pop("backend", None)
         if kwargs:
-            raise TypeError(f"SeedGenerator: must not be given unknown arguments, got {', '.join(kwargs)}.")
+            raise unknown_arguments(SeedGenerator, kwargs)
         pair = _seed_pair("SeedGenerator", make_default_seed() if seed is None else seed)
         self.name = scope.unique_name("seed_generator") if name is None else name
         with scope.name_scope(self.name):

@@ -129,3 +129,65 @@ def test_an_identifier_must_be_a_name_or_an_object(given):
 
 def test_a_representation_names_the_layer():
     assert repr(layers.Dense(3, name="d")) == "<Dense name=d, built=False>"
+
+
+# Arguments that a constructor does not take
+
+
+class Strict(layers.Layer):
+    def __init__(self, units, *, kind="a"):
+        super().__init__()
+        self.units = units
+
+
+class PassesOn(Strict):
+    def __init__(self, extra, **kwargs):
+        super().__init__(**kwargs)
+
+
+class Careless(layers.Layer):
+    def __init__(self):
+        super().__init__()
+        len(5)
+
+
+class Own(lamina.optimizers.Adam):
+    pass
+
+
+def unknown(name, given, meant=None):
+    hint = f"; did you mean {meant}?" if meant else "."
+    return f"{name}: must not be given unknown arguments, got {given}{hint}"
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: layers.Dense(2, activations="relu"), unknown("Dense", "activations", "activation")),
+        (lambda: layers.Dense(2, nam=1, bias_init=2), unknown("Dense", "nam, bias_init", "name, bias_initializer")),
+        (lambda: layers.Dense(2, zzz=1), unknown("Dense", "zzz")),
+        (lambda: layers.Conv2D(2, 3, stride=1), unknown("Conv2D", "stride", "strides")),
+        (lambda: layers.Conv2D(2), "Conv2D: must be given kernel_size."),
+        (lambda: layers.GRU(2, unit_forget_bias=True), unknown("GRU", "unit_forget_bias")),
+        (lambda: layers.Dense(), "Dense: must be given units."),
+        (lambda: lamina.optimizers.Adam(lr=1), unknown("Adam", "lr", "learning_rate")),
+        (lambda: Own(learningrate=1), unknown("Own", "learningrate", "learning_rate")),
+        (lambda: lamina.losses.BinaryCrossentropy(logits=True), unknown("BinaryCrossentropy", "logits", "from_logits")),
+        (lambda: lamina.metrics.Mean(nome="x"), unknown("Mean", "nome", "name")),
+        (lambda: lamina.random.SeedGenerator(sead=1), unknown("SeedGenerator", "sead", "seed")),
+        (lambda: Strict(unit=1), unknown("Strict", "unit", "units")),
+        (lambda: Strict(1, 2, 3), "Strict: must be given at most 1 arguments without a name, got 3."),
+        (lambda: Strict(1, units=2), "Strict: got multiple values for argument 'units'."),
+        (lambda: PassesOn(1), "PassesOn: must be given units."),
+        (lambda: PassesOn(1, units=1, kimd="b"), unknown("PassesOn", "kimd", "kind")),
+        (lambda: Careless(), "object of type 'int' has no len()"),
+        (lambda: lamina.Sequential([], nme="x"), unknown("Sequential", "nme", "name")),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("kind", [TypeError, ValueError])
+def test_a_wrong_argument_names_the_class_and_the_nearest_one(make, message, kind):
+    if "len()" in message:
+        kind = TypeError  # not about the arguments: it stays Python's
+    with pytest.raises(kind) as error:
+        make()
+    assert str(error.value) == message

@@ -92,7 +92,7 @@ WRONG_ARRAYS = [
     pytest.param(dict(x={"a": ROWS, "b": ROWS[:2]}, y=ROWS), r"got x\['a'\] 4, x\['b'\] 2, y 4\.", id="a part of x"),
     pytest.param(dict(x=ROWS[:0], y=ROWS[:0]), "the data must not be empty, got x 0, y 0", id="no rows"),
     pytest.param(dict(x=[]), "x must hold at least one array, got none", id="no array"),
-    pytest.param(dict(x=None), r"x must be arrays .* got builtins.NoneType", id="None"),
+    pytest.param(dict(x=None), r"x must be arrays .* got None", id="None"),
     pytest.param(dict(x=np.array(["a", "b"])), "x must hold numbers, got dtype str", id="strings"),
     pytest.param(dict(x=["a", "b"]), r"x\[0\] must hold numbers, got 'a'", id="a list of strings"),
     pytest.param(dict(x=np.array([{}, 1])), "x must hold numbers, got dtype object", id="objects"),

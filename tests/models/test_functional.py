@@ -352,6 +352,14 @@ def test_a_configuration_with_a_gap_is_refused():
         lamina.Model.from_config(config)
 
 
+def test_one_sample_without_a_batch_axis_gets_the_remedy():
+    raises(
+        'Functional "chain": input "in" must have shape (None, 3), got (3,); if that is one sample, add a batch axis: '
+        "x[None].",
+        lambda: chain()(np.zeros(3)),
+    )
+
+
 @pytest.mark.parametrize("given", [np.zeros((4, 2)), np.zeros((4, 3, 2)), np.zeros(4)])
 def test_the_shape_of_an_input_is_checked(given):
     raises(f'Functional "chain": input "in" must have shape (None, 3), got {given.shape}.', lambda: chain()(given))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import os
+from collections.abc import Iterable
 from numbers import Real
 from typing import Any
 
@@ -23,13 +25,28 @@ def integer(who: str, name: str, value: Any, least: int = 1) -> int:
 
 
 def number(who: str, name: str, value: Any, low: float | None = None, high: float | None = None) -> Any:
-    """`value`, a number from `low` to `high`."""
+    """`value`, a number from `low` to `high`, where these are given."""
     valid = isinstance(value, Real) and not isinstance(value, bool)
     exact: Any = value
     if not valid or not (low is None or exact >= low) or not (high is None or exact <= high):
-        rule = "a number" if low is None else f"a number of at least {low}" if high is None else f"from {low} to {high}"
+        ends = f"a number of at least {low}" if high is None else f"a number of at most {high}"
+        rule = "a number" if low is high is None else f"from {low} to {high}" if None not in (low, high) else ends
         raise ValueError(f"{who}: {name} must be {rule}, got {value!r}.")
     return value
+
+
+def positive(who: str, name: str, value: Any) -> Any:
+    """`value`, a number above 0."""
+    if not isinstance(value, Real) or isinstance(value, bool) or not float(value) > 0:
+        raise ValueError(f"{who}: {name} must be a number above 0, got {value!r}.")
+    return value
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that `name` is like, or has the initials of: `lr` stands for `learning_rate`."""
+    names = list(known)
+    initials = [each for each in names if "".join(word[:1] for word in each.split("_")) == name]
+    return next(iter([*initials, *difflib.get_close_matches(name, names, 1)]), None)
 
 
 def path(who: str, name: str, value: Any) -> str:

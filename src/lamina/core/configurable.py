@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from types import FunctionType
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import jax
 import numpy as np
 
-from lamina.core import registry
+from lamina.core import checks, registry
 from lamina.core.scope import Scope
 
 C = TypeVar("C", bound="Configurable")
+P = ParamSpec("P")
 _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 # While a whole model is written or read: id -> (number, object) of what is written, number -> object of what is read.
@@ -75,9 +77,76 @@ def _recording(cls: type, init: Callable) -> Callable:
     @functools.wraps(init)
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
         self.__dict__.setdefault("_arguments", {})[cls] = (args, kwargs)
-        init(self, *args, **kwargs)
+        try:
+            init(self, *args, **kwargs)
+        except TypeError as error:
+            better = _in_our_words(type(self), error)
+            if better is None:
+                raise
+            raise better from None
 
     return __init__
+
+
+def variant(init: Callable[P, None], **defaults: Any) -> Callable[P, None]:
+    """A constructor with other defaults."""
+    signature = inspect.signature(init)
+    changed = [p.replace(default=defaults.get(p.name, p.default)) for p in signature.parameters.values()]
+
+    @functools.wraps(init)
+    def __init__(*args: P.args, **kwargs: P.kwargs) -> None:
+        arguments = signature.bind(*args, **kwargs).arguments
+        init(**{**defaults, **arguments})  # type: ignore[call-arg]
+
+    __init__.__signature__ = signature.replace(parameters=changed)  # type: ignore[attr-defined]
+    return __init__
+
+
+class ArgumentError(TypeError, ValueError):
+    """What a constructor was given and does not take, or takes and was not given."""
+
+
+def unknown_arguments(cls: type, names: Collection[str]) -> ArgumentError:
+    """The error that a class does not take the arguments `names`, with the nearest ones that it takes."""
+    takes = [name for name in _all_parameters(cls) if name not in names]
+    near = [match for match in (checks.nearest(name, takes) for name in names) if match]
+    hint = f"; did you mean {', '.join(near)}?" if near else "."
+    return ArgumentError(f"{cls.__name__}: must not be given unknown arguments, got {', '.join(names)}{hint}")
+
+
+def bound(cls: type, signature: inspect.Signature, args: tuple, kwargs: dict[str, Any]) -> dict[str, Any]:
+    """The arguments by name, where a constructor's real signature is not the one that Python knows."""
+    try:
+        return signature.bind(*args, **kwargs).arguments
+    except TypeError as error:
+        raise ArgumentError(f"{cls.__name__}: {error}.") from None
+
+
+def _in_our_words(cls: type, error: TypeError) -> ArgumentError | None:
+    """Python's error about the arguments of a constructor of `cls`, in terms of what the program wrote."""
+    owner, _, problem = str(error).partition(".__init__() ")
+    if owner not in {each.__qualname__ for each in cls.__mro__} or isinstance(error, ArgumentError):
+        return None
+    names = re.findall(r"'(\w+)'", problem)
+    if problem.startswith("got an unexpected"):
+        return unknown_arguments(cls, names)
+    if problem.startswith("missing"):
+        return ArgumentError(f"{cls.__name__}: must be given {' and '.join(names)}.")
+    if problem.startswith("takes"):
+        most, given = (int(number) - 1 for number in re.findall(r"\d+", problem)[-2:])
+        return ArgumentError(f"{cls.__name__}: must be given at most {most} arguments without a name, got {given}.")
+    return ArgumentError(f"{cls.__name__}: {problem}.")
+
+
+def _all_parameters(cls: type) -> list[str]:
+    """The arguments of the constructor, and of those above that get what is left over."""
+    names: list[str] = []
+    for each in cls.__mro__:
+        if "__init__" in each.__dict__ and issubclass(each, Configurable):
+            names += [name for name, p in _parameters(each).items() if p.kind in _NAMED]
+            if not _takes_any_keyword(each):
+                break
+    return names
 
 
 @functools.cache

@@ -94,7 +94,7 @@ def _from_pandas(value: Any) -> np.ndarray:
 
 def type_name(value: Any) -> str:
     """Package and class of `value`, for messages."""
-    return f"{_framework(value)}.{type(value).__name__}"
+    return "None" if value is None else f"{_framework(value)}.{type(value).__name__}"
 
 
 def _checked(array: Any, path: str, who: str, cast: tuple[str, ...]) -> Any:

@@ -21,17 +21,18 @@ from lamina import constraints, initializers, regularizers
 from lamina.core import configurable, dtypes, errors, masking, policy, scope
 from lamina.core.state import StateScope
 from lamina.core.symbolic import Operation, any_symbolic, infer
-from lamina.core.transforms import remat
+from lamina.core.transforms import remat_call
 from lamina.core.variable import Variable
 from lamina.layer.losses import AddedLosses
 from lamina.layer.masks import Masks
-from lamina.layer.parts import Before, Composite
+from lamina.layer.parts import Before, Composite, look_again
 from lamina.layer.signature import (
     CallContext,
     as_jax_array,
     as_shapes,
     broken_rule,
     build_with,
+    plain_signature,
     shape_of,
     signature_of,
     symbolic_inputs,
@@ -79,7 +80,7 @@ class Layer(AddedLosses, Masks, Operation):
         input_dim = kwargs.pop("input_dim", None)
         self._input_shape_arg = kwargs.pop("input_shape", None if input_dim is None else (input_dim,))
         if kwargs:
-            raise ValueError(f"{type(self).__name__}: must not be given unknown arguments, got {', '.join(kwargs)}.")
+            raise configurable.unknown_arguments(type(self), kwargs)
         self.activity_regularizer = regularizers.get(activity_regularizer)
         self.autocast = autocast
         self.built = False
@@ -266,6 +267,7 @@ class Layer(AddedLosses, Masks, Operation):
         # 6. The computation, with the layer's name, dtype and training flag around it.
         if outer is None:
             self._forget_losses()
+            look_again()
         try:
             outputs = self._run(CallContext(training, met), args, kwargs)
         except BaseException as error:
@@ -286,19 +288,8 @@ class Layer(AddedLosses, Masks, Operation):
 
     def rematerialized_call(self, layer_call: Callable, *args: Any, **kwargs: Any) -> Any:
         """`layer_call`, its inside computed again in the backward pass rather than kept."""
-        leaves, treedef = tree_util.tree_flatten((args, kwargs))
-        places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, jax.Array)]
+        return remat_call(layer_call, args, kwargs)
 
-        def run(*arrays: Any) -> Any:
-            filled = list(leaves)
-            for place, array in zip(places, arrays):
-                filled[place] = array
-            run_args, run_kwargs = treedef.unflatten(filled)
-            return layer_call(*run_args, **run_kwargs)
-
-        return remat(run)(*(leaves[i] for i in places))
-
-    @errors.entry
     def symbolic_call(self, *args: Any, **kwargs: Any) -> Any:
         arrays = signature_of(type(self)).arrays(args, kwargs)
         if self.input_spec is not None:
@@ -306,18 +297,16 @@ class Layer(AddedLosses, Masks, Operation):
         before = None if self.built else self._build_once(arrays)
         try:
             return super().symbolic_call(*args, **kwargs)
-        except BaseException:
-            if before is not None:
-                before.restore()
+        except BaseException as error:
+            self._leave(error, "call", before)
             raise
 
     def _leave(self, error: BaseException, phase: str, before: Before | None) -> None:
         """Make good what an error on its way out has left behind, and note where it comes from."""
         if before is not None:
             before.restore()
-        if isinstance(error, Exception):
-            errors.note(error, f'in layer "{"/".join(self._inside())}" ({type(self).__name__}), {phase}')
-            errors.shorten(error)
+        errors.note(error, f'in layer "{"/".join(self._inside())}" ({type(self).__name__}), {phase}')
+        errors.shorten(error)
 
     def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
         """The outputs' shapes and dtypes as symbolic tensors, by abstract evaluation."""
@@ -471,8 +460,9 @@ def _guarded_build(build: Callable) -> Callable:
             raise
         self._building = False
         self.built = True
+        look_again()
         if self._build_shapes is None:
-            names = list(inspect.signature(build).parameters)[1:]
+            names = list(plain_signature(build).parameters)[1:]
             given = {**dict(zip(names, args)), **kwargs}
             self._build_shapes = {name.removesuffix("_shape"): shape for name, shape in given.items()}
 

@@ -12,7 +12,7 @@ import numpy as np
 from jax import tree_util
 
 from lamina import activations, constraints, initializers, random, regularizers
-from lamina.core import scope
+from lamina.core import configurable, scope
 from lamina.layer import Layer
 from lamina.layers.scanning import Rule, add, compiled_scan, product, scan, zeros
 from lamina.random import SeedGenerator
@@ -41,14 +41,10 @@ def _with_some(init: Callable, absent: frozenset[str], last: tuple[str, ...]) ->
 
     @functools.wraps(init)
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
-        try:
-            given = signature.bind(self, *args, **kwargs).arguments
-        except TypeError as error:
-            raise TypeError(f"{type(self).__name__}: {error}.") from None
+        given = configurable.bound(type(self), signature, (self, *args), kwargs)
         more = given.pop(extra.name, {})
         if absent & more.keys():
-            odd = ", ".join(sorted(absent & more.keys()))
-            raise ValueError(f"{type(self).__name__}: must not be given unknown arguments, got {odd}.")
+            raise configurable.unknown_arguments(type(self), sorted(absent & more.keys()))
         init(**given, **more)
 
     setattr(__init__, "__signature__", signature)  # noqa: B010

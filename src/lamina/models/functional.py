@@ -16,7 +16,7 @@ from lamina.core.state import StateScope
 from lamina.core.symbolic import KerasTensor, Node, OpCall, Operation, calls_of, infer, node_of
 from lamina.layer import Layer
 from lamina.layer.masks import check_mask
-from lamina.layer.signature import CallContext
+from lamina.layer.signature import ADD_BATCH_AXIS, CallContext
 from lamina.layers.core import Input, InputLayer
 
 # In the configuration of a graph: that its ops pass masks on. Keras writes no such key, and does not heed it.
@@ -132,10 +132,10 @@ class Function(Operation):
             x = x[..., 0]
         elif x.ndim == rank - 1 and rank > 0 and shape[-1] == 1:
             x = x[..., None]
-        fits = x.ndim == rank and all(a == b for a, b in zip(x.shape, shape) if isinstance(a, int) and b is not None)
-        if not fits:
+        if not _fits(x, shape):
             given = tuple(d if isinstance(d, int) else None for d in x.shape)
-            raise ValueError(f'{self._who()}: input "{tensor.name}" must have shape {shape}, got {given}.')
+            hint = ADD_BATCH_AXIS if shape and _fits(x, shape[1:]) else ""
+            raise ValueError(f'{self._who()}: input "{tensor.name}" must have shape {shape}, got {given}{hint}.')
         if mask is not None:
             masking.set_mask(x, mask)
         return x
@@ -229,6 +229,11 @@ def graph_of(model: Any) -> Any:
     Not an attribute: a program's model may keep its data in a `graph`.
     """
     return getattr(model, "_function", None)
+
+
+def _fits(x: Any, shape: tuple[int | None, ...]) -> bool:
+    known = [(a, b) for a, b in zip(x.shape, shape) if isinstance(a, int) and b is not None]
+    return x.ndim == len(shape) and all(a == b for a, b in known)
 
 
 def input_like(tensor: KerasTensor) -> Any:

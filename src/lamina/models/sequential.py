@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any
 
 from lamina.core import configurable
@@ -62,7 +63,7 @@ class Sequential(Model):
             layer = layer.origin[0]
         if not isinstance(layer, Layer):
             raise TypeError(f'Sequential "{self.name}": layers must be layers or Input, got {layer!r}.')
-        if any(layer.name == other.name for other in self._stack):
+        if layer.name in map(attrgetter("name"), self._stack):
             raise ValueError(f'Sequential "{self.name}": names of layers must be unique, got "{layer.name}" twice.')
         if isinstance(layer, InputLayer):
             if self._stack or self._entry is not None:
@@ -87,22 +88,23 @@ class Sequential(Model):
         if not rebuild:
             self._tensors = []
         elif self._tensors or self._entry is not None:
-            with self._naming():
-                self._grow(self._tensors or [self._entry.output])  # type: ignore[union-attr]
+            tensors = self._tensors or [self._entry.output]  # type: ignore[union-attr]
+            before = [Before(layer) for layer in self._stack[len(tensors) - 1 :]]
+            try:
+                with self._naming():
+                    self._grow(tensors)
+            except BaseException:
+                for each in before:
+                    each.restore()
+                raise
         self.built, self._whole = len(self._tensors) == len(self._stack) + 1 > 1, None
         self._forget_programs()
 
     def _grow(self, tensors: list[KerasTensor]) -> None:
-        """Call the layers that have no output among the tensors yet: all of them or, on an error, none."""
-        tensors, new = list(tensors), self._stack[len(tensors) - 1 :]
-        before = [Before(layer) for layer in new]
-        try:
-            for layer in new:
-                tensors.append(layer(tensors[-1]))
-        except BaseException:
-            for each in before:
-                each.restore()
-            raise
+        """Call the layers that have no output among the tensors yet."""
+        tensors = list(tensors)
+        for layer in self._stack[len(tensors) - 1 :]:
+            tensors.append(layer(tensors[-1]))
         self._tensors = tensors
 
     def build(self, input_shape: Any = None) -> None:

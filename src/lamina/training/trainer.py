@@ -21,6 +21,7 @@ from lamina.core.state import StateScope
 from lamina.core.symbolic import KerasTensor, infer
 from lamina.core.transforms import value_and_grad
 from lamina.data.sources import Source, make_source, train_validation_split, unpack_x_y_sample_weight
+from lamina.layer.parts import one_look
 from lamina.training import loop
 from lamina.training.compiled import CompiledModel
 from lamina.training.loop import Phase, Runner
@@ -40,7 +41,7 @@ class Trainer(CompiledModel):
     def __init__(self) -> None:
         super().__init__()
         self._launchers: dict[str, Launcher] = {}
-        self._predict: Callable | None = None
+        self._predict: Any = None
         self._runs, self._entropy = 0, int.from_bytes(os.urandom(4), "little")
 
     def _forget_programs(self) -> None:
@@ -293,7 +294,7 @@ class Trainer(CompiledModel):
         """The outputs for all of x as NumPy arrays."""
         self._check_constructed()  # type: ignore[attr-defined]
         if verbose == 0 and callbacks is None and steps is None and _is_small(x, batch_size):
-            return tree_util.tree_map(np.asarray, self._predict_function()(_floats(x)))
+            return tree_util.tree_map(np.asarray, self._predict_function()((_floats(x),)))
         source = make_source(x, batch_size=batch_size, steps=steps, who="predict")
         count = source.steps or source.num_batches
         listeners = self._listeners(callbacks, verbose, epochs=1, steps=count, history=False)
@@ -342,14 +343,16 @@ class Trainer(CompiledModel):
         self._require_compiled(who)
         size = loop.rows_in(x)
         source = make_source(x, y, sample_weight, batch_size=size, class_weight=class_weight, who=who)
-        self._make_ready(source, train=phase == "train")
-        found = self._phase(phase)
+        with one_look():
+            self._make_ready(source, train=phase == "train")
+            found = self._phase(phase)
+            if found.launcher is not None:
+                found.launcher.refresh()
         if found.launcher is None:
             self.reset_metrics()
             logs = loop.eager_step(found, source.peek())
         else:
-            feed = Feed(source.peek(), None, 0, 1, size)
-            found.launcher.refresh()
+            feed = Feed(tree_util.tree_map(lambda a: a[None], source.peek()), None, 0, 1)
             program = found.launcher.program(feed, 1)
             with found.launcher.interrupts, Run() as run:
                 kept = jax.device_get(found.launcher.launch(program, feed, run, reset=True))
