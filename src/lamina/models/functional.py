@@ -110,16 +110,12 @@ class Function(Operation):
 
     def _by_key(self, wanted: list[tuple[Any, Any]], given: Any) -> list[Any]:
         keys = [key for key, _ in wanted]
+        rule = f"{self._who()}: the inputs must be a dict with the keys {shorten(keys)}"
         if not isinstance(given, dict):
-            raise ValueError(
-                f"{self._who()}: the inputs must be a dict with the keys {shorten(keys)}, got a {type(given).__name__}, "
-                "whose order does not say which is which."
-            )
+            raise ValueError(f"{rule}, got a {type(given).__name__}, whose order does not say which is which.")
         missing = [key for key in keys if key not in given]
         if missing:
-            raise ValueError(
-                f"{self._who()}: the inputs must have the keys {shorten(keys)}, got {shorten(sorted(given))}; {missing[0]!r} is missing."
-            )
+            raise ValueError(f"{rule}, got {shorten(sorted(given))}; {missing[0]!r} is missing.")
         return [x for key, part in wanted for x in self._matched(part, given[key])]
 
     def _fitted(self, tensor: KerasTensor, x: Any) -> Any:
