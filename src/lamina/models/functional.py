@@ -110,7 +110,7 @@ class Function(Operation):
 
     def _by_key(self, wanted: list[tuple[Any, Any]], given: Any) -> list[Any]:
         keys = [key for key, _ in wanted]
-        rule = f"{self._who()}: the inputs must be a dict with the keys {shorten(keys)}"
+        rule = f"{self._who()}: the inputs must have the keys {shorten(keys)}"
         if not isinstance(given, dict):
             raise ValueError(f"{rule}, got a {type(given).__name__}, whose order does not say which is which.")
         missing = [key for key in keys if key not in given]

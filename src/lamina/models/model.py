@@ -23,7 +23,7 @@ def _is_graph(args: tuple, kwargs: dict[str, Any]) -> bool:
     return "inputs" in kwargs or (len(args) >= 2 and all(isinstance(t, KerasTensor) for t in tree.flatten(args[0])))
 
 
-class Model(Trainer, Layer):
+class Model(Trainer):
     """Layers put together, with training.
 
     Either of a graph, `Model(inputs, outputs)`, or a subclass that makes layers in `__init__` and uses them in `call`.
@@ -34,7 +34,7 @@ class Model(Trainer, Layer):
         trainable: whether training changes the weights.
     """
 
-    _not_parts = Layer._not_parts | Trainer._not_parts | {"_function", "_with_added", "_added"}
+    _not_parts = Trainer._not_parts | {"_function", "_with_added", "_added"}
     _function: Function | None = None
     _with_added: Function | None = None  # the graph with the losses that were added to it ...
     _added: Sequence[KerasTensor] = ()  # ... which are these
@@ -56,10 +56,13 @@ class Model(Trainer, Layer):
                 f"{type(self).__name__}: must be given symbolic inputs and outputs or keywords, got "
                 f"{', '.join(type(argument).__name__ for argument in args)}."
             )
-        Trainer.__init__(self)
-        Layer.__init__(self, **kwargs)
+        self._prepare_training()
+        super().__init__(**kwargs)
         if graph:
             self._set_graph(graph["inputs"], graph["outputs"])
+
+    def _declared_outputs(self) -> Any:
+        return None if self._function is None else self._function.outputs_structure
 
     def _set_graph(self, inputs: Any, outputs: Any) -> None:
         function = Function(inputs, outputs, name=self.name)

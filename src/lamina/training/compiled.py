@@ -12,14 +12,15 @@ from lamina import losses, metrics, optimizers
 from lamina.core import checks, configurable, errors, tree
 from lamina.core.state import StateScope
 from lamina.core.variable import Variable
+from lamina.layer import Layer
 from lamina.metrics.metric import result_of
 from lamina.training.objectives import CHOSEN_BY_TARGET, CompiledLoss, CompiledMetrics, loss_tracker
 
 
-class CompiledModel:
+class CompiledModel(Layer):
     """The half of training that holds optimizer, loss and metrics; `Trainer` runs the steps."""
 
-    _not_parts = frozenset({
+    _not_parts = Layer._not_parts | frozenset({
         "optimizer", "loss", "history", "_compiled_loss", "_compiled_metrics", "_loss_tracker", "_launchers",
         "_predict", "_compile_arguments",
     })  # fmt: skip
@@ -30,7 +31,8 @@ class CompiledModel:
     run_eagerly = False
     jit_compile = True
 
-    def __init__(self) -> None:
+    def _prepare_training(self) -> None:
+        """Have what training needs, with nothing compiled yet."""
         self.steps_per_execution = 1
         self._compiled_loss: CompiledLoss | None = None
         self._compiled_metrics: CompiledMetrics | None = None
@@ -65,10 +67,10 @@ class CompiledModel:
             jit_compile: kept for Keras programs: steps are always compiled, unless `run_eagerly`.
             auto_scale_loss: scale the loss while a policy computes in float16.
         """
-        self._check_constructed()  # type: ignore[attr-defined]
+        self._check_constructed()
         checks.integer("compile", "steps_per_execution", steps_per_execution, 1)
         made = optimizers.get(optimizer)
-        narrow = self.dtype_policy.name == "mixed_float16"  # type: ignore[attr-defined]
+        narrow = self.dtype_policy.name == "mixed_float16"
         if auto_scale_loss and narrow and made is not None and not isinstance(made, optimizers.LossScaleOptimizer):
             made = optimizers.LossScaleOptimizer(made, name="loss_scale_optimizer")
         names = getattr(self, "output_names", [])
@@ -110,7 +112,7 @@ class CompiledModel:
         arguments["optimizer"] = optimizers.deserialize(config["optimizer"]) if config.get("optimizer") else None
         self.compile(**arguments)
         if self.optimizer is not None and getattr(self, "built", False):
-            self.optimizer.build(self.trainable_variables)  # type: ignore[attr-defined]
+            self.optimizer.build(self.trainable_variables)
 
     # Losses and metrics --------------------------------------------------------------------------
 
@@ -127,11 +129,11 @@ class CompiledModel:
             value = self._compiled_loss(y, y_pred, sample_weight)
             if value is not None:
                 parts.append(value)
-        parts.extend(jnp.asarray(extra, "float32").astype(jnp.result_type(extra)) for extra in self.losses)  # type: ignore[attr-defined]
+        parts.extend(jnp.asarray(extra, "float32").astype(jnp.result_type(extra)) for extra in self.losses)
         if not parts and not training:
             return None
         if not parts:
-            raise ValueError(f"{self._who()}: compile must be given a loss, or layers must add one.")  # type: ignore[attr-defined]
+            raise ValueError(f"{self._who()}: compile must be given a loss, or layers must add one.")
         return sum(parts[1:], parts[0])
 
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:
@@ -176,7 +178,7 @@ class CompiledModel:
             found += self._compiled_metrics.metrics
         if self._compiled_loss is not None:
             found += self._compiled_loss.metrics
-        found += super().metrics  # type: ignore[misc]
+        found += super().metrics
         return list({id(m): m for m in found}.values())
 
     @property
@@ -207,14 +209,12 @@ class CompiledModel:
 
     def _state_groups(self) -> list[list[Variable]]:
         """The state of a training step, in the lists that Keras's JAX form of it gets."""
-        layer: Any = self
-        trainable, non_trainable = layer.trainable_variables, layer.non_trainable_variables
+        trainable, non_trainable = self.trainable_variables, self.non_trainable_variables
         optimizer = list(self.optimizer.variables) if self.optimizer is not None else []
         return [trainable, non_trainable, optimizer, self.metrics_variables]
 
     def _test_groups(self) -> list[list[Variable]]:
-        layer: Any = self
-        return [layer.trainable_variables, layer.non_trainable_variables, self.metrics_variables]
+        return [self.trainable_variables, self.non_trainable_variables, self.metrics_variables]
 
     # Keras's pure forms --------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""`Trainer`: compile, fit, evaluate, predict. The half of a model that is not a layer."""
+"""`Trainer`: compile, fit, evaluate, predict."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from lamina.core.state import StateScope
 from lamina.core.symbolic import KerasTensor, infer
 from lamina.core.transforms import value_and_grad
 from lamina.data.sources import Source, make_source, structure_of, train_validation_split, unpack_x_y_sample_weight
-from lamina.layer.parts import one_look
+from lamina.layer.parts import one_look, walk
 from lamina.random import seeds
 from lamina.training import loop
 from lamina.training.compiled import CompiledModel
@@ -28,19 +28,22 @@ from lamina.training.loop import Phase, Runner
 from lamina.training.objectives import examine, makes_masks
 from lamina.training.step import Feed, Launcher, Run
 
+_OWN_LOSSES = ("train_step", "test_step", "compute_loss")  # a model that overrides one may use its targets in any way
+
 
 class Trainer(CompiledModel):
-    """Training for a layer: mixed into `Model`.
+    """A layer that trains.
 
     `train_step(data)`, `test_step(data)` and `predict_step(data)` may be overridden, either in this stateful form or in
     Keras's JAX form `train_step(state, data) -> logs, state`.
     """
 
+    history: Any = None  # of the last fit
     stop_evaluating = False
     stop_predicting = False
 
-    def __init__(self) -> None:
-        super().__init__()
+    def _prepare_training(self) -> None:
+        super()._prepare_training()
         self._launchers: dict[str, Launcher] = {}
         self._predict: Any = None
         self._runs, self._entropy = 0, int.from_bytes(os.urandom(4), "little")
@@ -50,7 +53,7 @@ class Trainer(CompiledModel):
 
     def __getstate__(self) -> dict[str, Any]:
         """All but the compiled programs: a copy makes its own."""
-        return {**super().__getstate__(), "_launchers": {}, "_predict": None}  # type: ignore[misc]
+        return {**super().__getstate__(), "_launchers": {}, "_predict": None}
 
     # Steps ---------------------------------------------------------------------------------------
 
@@ -63,9 +66,9 @@ class Trainer(CompiledModel):
             loss = self._loss_of(x, y, y_pred, sample_weight, training=True)
             return self._scaled(loss), (loss, y_pred)
 
-        variables = self.trainable_variables  # type: ignore[attr-defined]
+        variables = self.trainable_variables
         if variables and self.optimizer is None:
-            raise ValueError(f"{self._who()}: compile must be given an optimizer to train with, got None.")  # type: ignore[attr-defined]
+            raise ValueError(f"{self._who()}: compile must be given an optimizer to train with, got None.")
         (_, (loss, y_pred)), gradients = value_and_grad(forward, variables, has_aux=True)()
         self._loss_tracker.update_state(loss, sample_weight=_batch_rows(x))
         if variables:
@@ -87,7 +90,7 @@ class Trainer(CompiledModel):
         return self._call_model(x, training=False)
 
     def _call_model(self, x: Any, training: bool) -> Any:
-        return self(x, training=training)  # type: ignore[operator]
+        return self(x, training=training)
 
     def _scaled(self, loss: Any) -> Any:
         return self.optimizer.scale_loss(loss) if hasattr(self.optimizer, "scale_loss") else loss
@@ -105,33 +108,36 @@ class Trainer(CompiledModel):
             minimum=self.steps_per_execution,
         )  # fmt: skip
 
-    def _make_ready(self, source: Any, train: bool, who: str = "") -> None:
-        """Build what is not built for the shapes of the data: layers, optimizer, metrics; `who` looks for mistakes."""
-        layer: Any = self
-        first = source.peek()
-        batch = structure_of(first)
-        x, y, _ = unpack_x_y_sample_weight(batch)
-        symbols = tree_util.tree_map(_symbol, x)
-        unbuilt = any(not each.built for each in layer._flatten_layers())
+    def _make_ready(self, source: Source, train: bool) -> Any:
+        """Build what is not built for the shapes of the data: layers, optimizer, metrics; the outputs, where known."""
+        x, y, _ = unpack_x_y_sample_weight(structure_of(source.peek()))
+        layers = walk(self)
+        unbuilt = any(not each.built for each in layers)
         if not any(launcher.proven for launcher in self._launchers.values()):
             self._forget_targets()  # those of a call that failed may have been of other shapes
         needs_shapes = self._compiled_metrics is not None and not self._compiled_metrics.built
-        outputs = None
-        if unbuilt or needs_shapes:
-            outputs = self._first_outputs(source) if self.run_eagerly else self._abstract_outputs(symbols, unbuilt)
-        if outputs is not None and y is not None and self._compiled_metrics is not None:
+        outputs = self._declared_outputs()
+        if unbuilt or (needs_shapes and outputs is None):
+            symbols = tree_util.tree_map(_symbol, x)
+            outputs = self._first_outputs(source) if self.run_eagerly else self._abstract_outputs(symbols)
+        if outputs is not None and y is not None and needs_shapes and self._compiled_metrics is not None:
             targets = tree_util.tree_map(_symbol, y)
             if self._compiled_loss is not None:
                 self._compiled_loss.build(targets, outputs)
             self._compiled_metrics.build(targets, outputs)
-        ready = all(each.built for each in layer._flatten_layers(include_self=False))
+        ready = not unbuilt or all(each.built for each in walk(self) if each is not self)
         if train and self.optimizer is not None and not self.optimizer.built and ready:
-            self.optimizer.build(layer.trainable_variables)
-        if who:
-            outputs = outputs if layer._function is None else layer._function.outputs_structure
-            steps = ("train_step", "test_step", "compute_loss")
-            own = any(getattr(type(self), name) is not getattr(Trainer, name) for name in steps)
-            examine(first, None if own else self._compiled_loss, outputs, who, makes_masks(layer._flatten_layers()))
+            self.optimizer.build(self.trainable_variables)
+        return outputs
+
+    def _look_for_mistakes(self, source: Source, outputs: Any, who: str) -> None:
+        """Look at the values of the first batch, once and on the host."""
+        own = any(getattr(type(self), name) is not getattr(Trainer, name) for name in _OWN_LOSSES)
+        examine(source.peek(), None if own else self._compiled_loss, outputs, who, makes_masks(walk(self)))
+
+    def _declared_outputs(self) -> Any:
+        """The symbolic outputs, of a model that is a graph."""
+        return None
 
     def _forget_targets(self) -> None:
         for resolved in (self._compiled_loss, self._compiled_metrics):
@@ -145,17 +151,14 @@ class Trainer(CompiledModel):
             outputs = self._call_model(x, training=False)
         return tree_util.tree_map(_symbol, outputs)
 
-    def _abstract_outputs(self, symbols: Any, unbuilt: bool) -> Any:
+    def _abstract_outputs(self, symbols: Any) -> Any:
         """The symbolic outputs for symbolic inputs; layers that are not built build themselves on the way.
 
         `None` for a model that has no `call`, or whose own step calls its layers in another way.
         """
-        layer: Any = self
-        if layer._function is not None and not unbuilt:
-            return layer._function.outputs_structure
         try:
             with StateScope():
-                return infer(layer.__call__, (symbols,), {"training": False})
+                return infer(self.__call__, (symbols,), {"training": False})
         except NotImplementedError:
             return None
         except Exception:
@@ -221,7 +224,7 @@ class Trainer(CompiledModel):
         held_out = None
         if validation_data is not None:
             held_out = _held_out(validation_data, validation_batch_size or batch_size, validation_steps)
-        self._make_ready(source, train=True, who="fit")
+        self._look_for_mistakes(source, self._make_ready(source, train=True), "fit")
         steps = source.steps or source.num_batches
         listeners = self._listeners(callbacks, verbose, epochs=epochs, steps=steps, history=True)
         self.stop_training = False
@@ -246,9 +249,9 @@ class Trainer(CompiledModel):
             if held_out is not None:
                 held_out.close()
         if self.optimizer is not None and epochs > initial_epoch:
-            self.optimizer.finalize_variable_values(self.trainable_variables)  # type: ignore[attr-defined]
+            self.optimizer.finalize_variable_values(self.trainable_variables)
         listeners.on_train_end(logs)
-        return self.history  # type: ignore[attr-defined]
+        return self.history
 
     def _validate(self, runner: Runner) -> dict[str, Any]:
         """What an epoch's logs get from validation."""
@@ -276,7 +279,7 @@ class Trainer(CompiledModel):
             raise TypeError(f"evaluate: must not be given unknown arguments, got {', '.join(kwargs)}.")
         self._require_compiled("evaluate")
         source = make_source(x, y, sample_weight, batch_size=batch_size, steps=steps, who="evaluate")
-        self._make_ready(source, train=False, who="evaluate")
+        self._look_for_mistakes(source, self._make_ready(source, train=False), "evaluate")
         count = source.steps or source.num_batches
         listeners = self._listeners(callbacks, verbose, epochs=1, steps=count, history=False)
         self.stop_evaluating = False
@@ -299,7 +302,7 @@ class Trainer(CompiledModel):
         callbacks: Any = None,
     ) -> Any:
         """The outputs for all of x as NumPy arrays."""
-        self._check_constructed()  # type: ignore[attr-defined]
+        self._check_constructed()
         if verbose == 0 and callbacks is None and steps is None and _is_small(x, batch_size):
             return tree_util.tree_map(np.asarray, self._predict_function()(_floats(x)))
         source = make_source(x, batch_size=batch_size, steps=steps, who="predict")
@@ -376,10 +379,10 @@ class Trainer(CompiledModel):
     # Inside --------------------------------------------------------------------------------------
 
     def _require_compiled(self, who: str) -> None:
-        self._check_constructed()  # type: ignore[attr-defined]
+        self._check_constructed()
         own = (type(self).train_step, type(self).test_step) != (Trainer.train_step, Trainer.test_step)
         if not self.compiled and not own:
-            name = self._who()  # type: ignore[attr-defined]
+            name = self._who()
             raise ValueError(f"{name}: must be compiled before {who}; call compile(optimizer, loss).")
 
     def _listeners(self, callbacks: Any, verbose: Any, *, epochs: int, steps: int | None, history: bool) -> Any:
