@@ -18,6 +18,7 @@ import jax
 import numpy as np
 
 from lamina.core import checks, registry
+from lamina.core.budget import CorruptFileError, UnsafeFileError, spend
 from lamina.core.checks import shorten
 from lamina.core.functions import with_argument
 from lamina.core.scope import Scope
@@ -306,14 +307,23 @@ def _deserialize_value(kind: str, config: Any, custom_objects: Mapping[str, Any]
     if kind == "__slice__":
         return slice(*(deserialize(config[k]) for k in ("start", "stop", "step")))
     if kind in ("__numpy__", "__tensor__"):
-        array = np.array(config["value"], dtype=jax.numpy.dtype(config["dtype"]))
-        return array if kind == "__numpy__" else jax.numpy.asarray(array)
+        array = _array(config["value"], config["dtype"])
+        return array if kind == "__numpy__" else jax.device_put(array)
     if kind == "__lambda__":
-        raise ValueError(
+        raise UnsafeFileError(
             "deserialize: the file holds a lambda as byte code, and code from files is never run; "
             "define the function in your program and pass it through custom_objects."
         )
     raise ValueError(f"deserialize: class_name must be a known one, got {kind!r}.")
+
+
+def _array(value: Any, name: Any) -> np.ndarray:
+    """The array of a nested list. NumPy allocates what a dtype asks for, so that is asked first."""
+    dtype = jax.numpy.dtype(name)
+    if dtype.kind not in "biufcUSV" or dtype.names or (dtype.kind == "V" and not hasattr(jax.numpy, dtype.name)):
+        raise CorruptFileError(f"deserialize: an array must be of numbers or strings, got dtype {name!r}.")
+    spend(f"An array in {dtype.name}", np.shape(np.array(value, object)), max(dtype.itemsize, 8))
+    return np.array(value, dtype)
 
 
 def resolve(config: Mapping[str, Any]) -> Any:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lamina.core import dtypes
+from lamina.core.budget import spend
 from lamina.losses.weighting import align, as_array, beside, check_same_shape, divide_no_nan
 from lamina.metrics.metric import Metric
 
@@ -141,6 +142,7 @@ def _only_top(y_pred: Any, k: int) -> Any:
 
 def even_thresholds(number: int) -> list[float]:
     """`number` thresholds from 0 to 1; for one, 0.5."""
+    spend("A list of thresholds", number, nbytes=40, work=1)
     return [0.5] if number == 1 else [0.0, *((i + 1) / (number - 1) for i in range(number - 2)), 1.0]
 
 

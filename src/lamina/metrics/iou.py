@@ -9,6 +9,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from lamina.core import dtypes
+from lamina.core.budget import spend
 from lamina.losses.weighting import as_array, beside
 from lamina.metrics.metric import Metric
 
@@ -128,6 +129,7 @@ class MeanIoU(IoU):
         sparse_y_pred: bool = True,
         axis: int = -1,
     ):
+        spend("MeanIoU: a list", num_classes, nbytes=40, work=1)
         targets = range(num_classes)
         super().__init__(num_classes, targets, name, dtype, ignore_class, sparse_y_true, sparse_y_pred, axis)
 
