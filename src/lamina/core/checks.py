@@ -25,12 +25,20 @@ def integer(who: str, name: str, value: Any, least: int = 1) -> int:
 
 
 def number(who: str, name: str, value: Any, low: float | None = None, high: float | None = None) -> Any:
-    """`value`, a number from `low` to `high`."""
+    """`value`, a number from `low` to `high`, where these are given."""
     valid = isinstance(value, Real) and not isinstance(value, bool)
     exact: Any = value
     if not valid or not (low is None or exact >= low) or not (high is None or exact <= high):
-        rule = "a number" if low is None else f"a number of at least {low}" if high is None else f"from {low} to {high}"
+        ends = f"a number of at least {low}" if high is None else f"a number of at most {high}"
+        rule = "a number" if low is high is None else f"from {low} to {high}" if None not in (low, high) else ends
         raise ValueError(f"{who}: {name} must be {rule}, got {value!r}.")
+    return value
+
+
+def positive(who: str, name: str, value: Any) -> Any:
+    """`value`, a number above 0."""
+    if not isinstance(value, Real) or isinstance(value, bool) or not float(value) > 0:
+        raise ValueError(f"{who}: {name} must be a number above 0, got {value!r}.")
     return value
 
 

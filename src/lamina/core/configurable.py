@@ -12,7 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from types import FunctionType
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import jax
 import numpy as np
@@ -21,6 +21,7 @@ from lamina.core import checks, registry
 from lamina.core.scope import Scope
 
 C = TypeVar("C", bound="Configurable")
+P = ParamSpec("P")
 _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 # While a whole model is written or read: id -> (number, object) of what is written, number -> object of what is read.
@@ -84,6 +85,20 @@ def _recording(cls: type, init: Callable) -> Callable:
                 raise
             raise better from None
 
+    return __init__
+
+
+def variant(init: Callable[P, None], **defaults: Any) -> Callable[P, None]:
+    """A constructor with other defaults."""
+    signature = inspect.signature(init)
+    changed = [p.replace(default=defaults.get(p.name, p.default)) for p in signature.parameters.values()]
+
+    @functools.wraps(init)
+    def __init__(*args: P.args, **kwargs: P.kwargs) -> None:
+        arguments = signature.bind(*args, **kwargs).arguments
+        init(**{**defaults, **arguments})  # type: ignore[call-arg]
+
+    __init__.__signature__ = signature.replace(parameters=changed)  # type: ignore[attr-defined]
     return __init__
 
 

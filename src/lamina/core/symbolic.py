@@ -346,19 +346,22 @@ def call_class(op: Callable) -> type[OpCall]:
     return type(op_names.class_name(op), (OpCall,), {"op": staticmethod(op), "__module__": op.__module__})
 
 
-def op(fn: Callable | None = None, *, elementwise: bool = False) -> Any:
+def op(fn: Callable | None = None, *, elementwise: bool = False, in_graph: Callable | None = None) -> Any:
     """Make an op of a function on arrays: it takes variables, symbolic tensors (a node is recorded), and keyword names.
 
     Args:
         fn: the function; its name and signature become the op's.
         elementwise: the output lies on the same axes as the inputs, so their masks ride on.
+        in_graph: what is called in place of recording a node, where other ops make up for this one.
     """
     if fn is None:
-        return functools.partial(op, elementwise=elementwise)
+        return functools.partial(op, elementwise=elementwise, in_graph=in_graph)
 
     @functools.wraps(fn)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         kinds = _kinds(args) | _kinds(kwargs.values())
+        if kinds & _SYMBOLIC and in_graph is not None:
+            return in_graph(*args, **kwargs)
         if kinds & _SYMBOLIC:
             return call_class(wrapper)().symbolic_call(*args, **kwargs)
         if kinds & _VARIABLE:

@@ -14,8 +14,7 @@ import numpy as np
 from jax import lax, tree_util
 
 from lamina.core import dtypes, transforms
-from lamina.core.arrays import value_of
-from lamina.core.symbolic import KerasTensor, any_symbolic, op
+from lamina.core.symbolic import KerasTensor, op
 from lamina.core.variable import Variable
 from lamina.ops.binding import dtype_name, operand
 from lamina.ops.numpy import where
@@ -128,21 +127,27 @@ def stop_gradient(variable: Any) -> Any:
 # Control flow. The functions may read and write variables: layers in training, metrics, random draws.
 
 
+def _cond_in_graph(pred: Any, true_fn: Callable, false_fn: Callable) -> Any:
+    return _chosen("cond", [pred], [true_fn(), false_fn()])
+
+
+@op(in_graph=_cond_in_graph)
 def cond(pred: Any, true_fn: Callable, false_fn: Callable) -> Any:
     """`true_fn()` if `pred` holds, else `false_fn()`. In a graph both are computed, and one is chosen."""
     if isinstance(pred, bool):
         return true_fn() if pred else false_fn()
-    if any_symbolic(pred):
-        return _chosen("cond", [pred], [true_fn(), false_fn()])
     return transforms.cond(pred, true_fn, false_fn)
 
 
+def _switch_in_graph(index: Any, branches: Sequence[Callable], *operands: Any) -> Any:
+    conditions = [index <= i for i in range(len(branches) - 1)]
+    return _chosen("switch", conditions, [branch(*operands) for branch in branches])
+
+
+@op(in_graph=_switch_in_graph)
 def switch(index: Any, branches: Sequence[Callable], *operands: Any) -> Any:
     """`branches[index](*operands)`, the index moved into range. In a graph all are computed, and one is chosen."""
-    if any_symbolic((index, operands)):
-        outputs = [branch(*operands) for branch in branches]
-        return _chosen("switch", [index <= i for i in range(len(branches) - 1)], outputs)
-    return transforms.switch(index, branches, *tree_util.tree_map(value_of, operands))
+    return transforms.switch(index, branches, *operands)
 
 
 def _chosen(who: str, conditions: list[Any], outputs: list[Any]) -> Any:

@@ -286,15 +286,17 @@ class CommonDecay(Common, total=False):
     weight_decay: float | None
 
 
-def with_common(init: Callable[P, None]) -> Callable[P, None]:
-    """Put the common arguments, in their order, behind those of a constructor that ends in `**common`.
+def with_common(init: Callable[P, None], behind: str | None = None) -> Callable[P, None]:
+    """Put the common arguments, in their order, behind one or all of a constructor that ends in `**common`.
 
     So they may be passed by position too, and show in the signature. The constructor's own are checked.
     """
     own = [p for p in inspect.signature(init).parameters.values() if p.kind is not p.VAR_KEYWORD]
     known = {"learning_rate", *(p.name for p in own)}
     common = [p for p in inspect.signature(BaseOptimizer).parameters.values() if p.name not in known]
-    signature = inspect.Signature([*own, *common])
+    at = next((i for i, p in enumerate(own, 1) if p.name == behind), len(own))
+    order = [*own[:at], *common, *own[at:]]
+    signature = inspect.Signature(sorted(order, key=lambda p: p.kind is p.VAR_KEYWORD))
 
     @functools.wraps(init)
     def __init__(*args: P.args, **kwargs: P.kwargs) -> None:

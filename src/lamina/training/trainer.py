@@ -41,7 +41,7 @@ class Trainer(CompiledModel):
     def __init__(self) -> None:
         super().__init__()
         self._launchers: dict[str, Launcher] = {}
-        self._predict: Callable | None = None
+        self._predict: Any = None
         self._runs, self._entropy = 0, int.from_bytes(os.urandom(4), "little")
 
     def _forget_programs(self) -> None:
@@ -354,7 +354,7 @@ class Trainer(CompiledModel):
             self.reset_metrics()
             logs = loop.eager_step(found, source.peek())
         else:
-            feed = Feed(source.peek(), None, 0, 1, size)
+            feed = Feed(tree_util.tree_map(lambda a: a[None], source.peek()), None, 0, 1)
             program = found.launcher.program(feed, 1)
             with found.launcher.interrupts, Run() as run:
                 kept = jax.device_get(found.launcher.launch(program, feed, run, reset=True))
