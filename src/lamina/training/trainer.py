@@ -104,6 +104,7 @@ class Trainer(CompiledModel):
             minimum=self.steps_per_execution,
         )  # fmt: skip
 
+    @one_look()
     def _make_ready(self, source: Any, train: bool) -> None:
         """Build what is not built for the shapes of the data: layers, optimizer, metrics."""
         layer: Any = self
@@ -214,8 +215,7 @@ class Trainer(CompiledModel):
         held_out = None
         if validation_data is not None:
             held_out = _held_out(validation_data, validation_batch_size or batch_size, validation_steps)
-        with one_look():
-            self._make_ready(source, train=True)
+        self._make_ready(source, train=True)
         steps = source.steps or source.num_batches
         listeners = self._listeners(callbacks, verbose, epochs=epochs, steps=steps, history=True)
         self.stop_training = False
@@ -270,8 +270,7 @@ class Trainer(CompiledModel):
             raise TypeError(f"evaluate: must not be given unknown arguments, got {', '.join(kwargs)}.")
         self._require_compiled("evaluate")
         source = make_source(x, y, sample_weight, batch_size=batch_size, steps=steps, who="evaluate")
-        with one_look():
-            self._make_ready(source, train=False)
+        self._make_ready(source, train=False)
         count = source.steps or source.num_batches
         listeners = self._listeners(callbacks, verbose, epochs=1, steps=count, history=False)
         self.stop_evaluating = False
