@@ -14,9 +14,10 @@ import numpy as np
 from jax import lax, tree_util
 
 from lamina.core import dtypes, transforms
+from lamina.core.budget import CALL, spend
 from lamina.core.symbolic import KerasTensor, op
 from lamina.core.variable import Variable
-from lamina.ops.binding import dtype_name, operand
+from lamina.ops.binding import dtype_name, items, operand
 from lamina.ops.numpy import where
 
 
@@ -95,7 +96,7 @@ def slice_update(inputs: Any, start_indices: Any, updates: Any) -> Any:
 def scatter(indices: Any, values: Any, shape: Sequence[int]) -> Any:
     """Zeros of a shape, with `values` added at the index vectors along the last axis of `indices`."""
     indices, values = jnp.asarray(indices), jnp.asarray(values)
-    return jnp.zeros(shape, values.dtype).at[tuple(jnp.moveaxis(indices, -1, 0))].add(values)
+    return jnp.zeros(shape, values.dtype).at[tuple(items(jnp.moveaxis(indices, -1, 0)))].add(values)
 
 
 _SCATTERS = {None: "set", "add": "add", "max": "max", "min": "min", "mul": "multiply"}
@@ -107,7 +108,7 @@ def scatter_update(inputs: Any, indices: Any, updates: Any, reduction: str | Non
     reduction = reduction.lower() if isinstance(reduction, str) else reduction
     if reduction not in _SCATTERS:
         raise ValueError(f"scatter_update: reduction must be None, 'add', 'max', 'min' or 'mul', got {reduction!r}.")
-    places = jnp.asarray(inputs).at[tuple(jnp.asarray(indices).T)]
+    places = jnp.asarray(inputs).at[tuple(items(jnp.asarray(indices).T))]
     return getattr(places, _SCATTERS[reduction])(operand(updates))
 
 
@@ -115,7 +116,10 @@ def scatter_update(inputs: Any, indices: Any, updates: Any, reduction: str | Non
 def unstack(x: Any, num: int | None = None, axis: int = 0) -> list[Any]:
     """The parts of `x` along an axis, without that axis."""
     x = jnp.asarray(x)
-    return [lax.index_in_dim(x, i, axis, keepdims=False) for i in range(x.shape[axis] if num is None else num)]
+    count = x.shape[axis] if num is None else num
+    if isinstance(count, int):
+        spend("unstack: a list of parts", count, work=CALL)
+    return [lax.index_in_dim(x, i, axis, keepdims=False) for i in range(count)]
 
 
 @op(elementwise=True)
