@@ -25,7 +25,7 @@ def constructor(cls: type, fn: Callable, order: str, defaults: Mapping[str, Any]
         try:
             given = signature.bind(*args, **kwargs)
         except TypeError as error:
-            raise TypeError(f"{type(self).__name__}: {error}; the arguments are {signature}.") from None
+            raise TypeError(f"{cls.__qualname__}.__init__() {error}") from None  # as Python says it of constructors
         given.apply_defaults()
         above: Any = super(cls, self)
         above.__init__(fn, **given.arguments)
