@@ -228,7 +228,7 @@ def test_build_without_an_own_one_builds_the_children():
             super().__init__()
             self.dense = layers.Dense(2)
 
-        def call(self, x, scale=2.0):
+        def call(self, x, training, scale=2.0):
             return self.dense(x) * scale
 
     layer = One()

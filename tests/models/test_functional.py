@@ -104,7 +104,7 @@ def test_other_structures_go_by_name_or_by_place(kind, given):
     ],
 )
 def test_a_list_for_a_dict_is_an_error(kind, given):
-    message = r"must be a dict with the keys \['cost', 'price'\], got a (list|tuple), whose order does not say"
+    message = r"must have the keys \['cost', 'price'\], got a (list|tuple), whose order does not say"
     with pytest.raises(ValueError, match=message):
         gain(WRAPS[kind])(given)
 
@@ -118,7 +118,7 @@ def test_training_and_prediction_refuse_a_list_for_a_dict(use):
     model = gain(BY_KEY)
     model.compile("sgd", "mse")
     use(model, {"cost": COST, "price": PRICE})
-    with pytest.raises(ValueError, match="must be a dict with the keys"):
+    with pytest.raises(ValueError, match="must have the keys"):
         use(model, [PRICE, COST])
 
 

@@ -117,12 +117,13 @@ def unknown_arguments(cls: type, names: Collection[str]) -> ArgumentError:
     return ArgumentError(f"{cls.__name__}: must not be given unknown arguments, got {', '.join(names)}{hint}")
 
 
-def bound(cls: type, signature: inspect.Signature, args: tuple, kwargs: dict[str, Any]) -> dict[str, Any]:
+def bound(cls: type, signature: inspect.Signature, args: tuple, kwargs: dict[str, Any]) -> inspect.BoundArguments:
     """The arguments by name, where a constructor's real signature is not the one that Python knows."""
     try:
-        return signature.bind(*args, **kwargs).arguments
+        return signature.bind(*args, **kwargs)
     except TypeError as error:
-        raise ArgumentError(f"{cls.__name__}: {error}.") from None
+        unknown = [name for name in kwargs if name not in signature.parameters]
+        raise (unknown_arguments(cls, unknown) if unknown else ArgumentError(f"{cls.__name__}: {error}.")) from None
 
 
 def _in_our_words(cls: type, error: TypeError) -> ArgumentError | None:

@@ -225,7 +225,8 @@ def one_look() -> Iterator[None]:
 
     For code that asks much and runs none of the program's, which may change layers.
     """
-    with _known({}):
+    known = _known.get()
+    with _known({} if known is None else known):
         yield
 
 

@@ -120,6 +120,9 @@ class CallContext(NamedTuple):
     masks: set[tuple]
 
 
+_RESTS = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
+
 class CallSignature:
     """The arguments of a layer's `call`, worked out once a class."""
 
@@ -127,8 +130,8 @@ class CallSignature:
         parameters = inspect.signature(call).parameters
         self.names = [n for n, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.POSITIONAL_ONLY)]
         self.all = frozenset(parameters)
-        never = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-        self.required = [n for n, p in parameters.items() if p.default is p.empty and p.kind not in never]
+        given = [(n, p) for n, p in parameters.items() if n != "training" and p.kind not in _RESTS]
+        self.required = [n for n, p in given if p.default is p.empty]
         self.takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
         self.takes_training = "training" in self.all
         self.training_at = self.names.index("training") if "training" in self.names else len(self.names)

@@ -41,7 +41,7 @@ def _with_some(init: Callable, absent: frozenset[str], last: tuple[str, ...]) ->
 
     @functools.wraps(init)
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
-        given = configurable.bound(type(self), signature, (self, *args), kwargs)
+        given = configurable.bound(type(self), signature, (self, *args), kwargs).arguments
         more = given.pop(extra.name, {})
         if absent & more.keys():
             raise configurable.unknown_arguments(type(self), sorted(absent & more.keys()))

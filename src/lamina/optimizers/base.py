@@ -300,7 +300,7 @@ def with_common(init: Callable[P, None], behind: str | None = None) -> Callable[
 
     @functools.wraps(init)
     def __init__(*args: P.args, **kwargs: P.kwargs) -> None:
-        arguments = configurable.bound(type(args[0]), signature, args, kwargs)
+        arguments = configurable.bound(type(args[0]), signature, args, kwargs).arguments
         unknown = arguments.pop("kwargs", {})
         check(type(args[0]).__name__, {p.name: arguments.get(p.name) for p in own})
         init(**arguments, **unknown)  # type: ignore[call-arg]

@@ -27,6 +27,7 @@ from lamina.core.effects import TRACES, made_anew
 from lamina.core.runtime import in_background, keep_freed_memory
 from lamina.core.state import StateScope
 from lamina.core.variable import Variable
+from lamina.layer.parts import one_look
 
 KEPT_STATES = 4  # sets of variables for which a launcher keeps programs: freezing and unfreezing compiles once
 
@@ -273,7 +274,7 @@ class Launcher:
 
     def refresh(self) -> None:
         """Look at the model anew: variables may have come, gone or changed sides since the last launch."""
-        with self._lock:
+        with self._lock, one_look():
             groups = self._groups()
             key = (*(tuple([id(v) for v in group]) for group in groups), len(self._extra), len(self._assigned))
             if key == self._key:

@@ -108,6 +108,7 @@ class Trainer(CompiledModel):
             minimum=self.steps_per_execution,
         )  # fmt: skip
 
+    @one_look()
     def _make_ready(self, source: Source, train: bool) -> Any:
         """Build what is not built for the shapes of the data: layers, optimizer, metrics; the outputs, where known."""
         x, y, _ = unpack_x_y_sample_weight(structure_of(source.peek()))
