@@ -99,7 +99,7 @@ def mlp_twin(torch):
     return nn.Sequential(nn.Linear(784, 512), nn.ReLU(), nn.Linear(512, 10))
 
 
-# ---- towers of small layers: what a layer costs, to build, to compile and to look at ----------------------------------
+# ---- towers of small layers: what a layer costs, to build, to compile, to look at -----------------------------------
 
 
 def tower(depth: int):

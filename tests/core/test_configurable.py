@@ -127,6 +127,54 @@ def test_an_identifier_must_be_a_name_or_an_object(given):
         layers.Dense(1, kernel_initializer=given)
 
 
+# namespace, what its objects are called in an error, one of them
+NAMESPACES = {
+    "losses": ("loss", lamina.losses.Huber(0.5)),
+    "metrics": ("metric", lamina.metrics.Precision()),
+    "optimizers": ("optimizer", lamina.optimizers.SGD(0.5)),
+    "optimizers.schedules": ("schedule", lamina.optimizers.schedules.CosineDecay(0.5, 10)),
+    "initializers": ("initializer", lamina.initializers.HeNormal(3)),
+    "regularizers": ("regularizer", lamina.regularizers.L2(0.5)),
+    "constraints": ("constraint", lamina.constraints.MaxNorm(3)),
+    "layers": ("layer", layers.Dense(3, name="d")),
+}
+
+
+def functions_of(path):
+    namespace = lamina
+    for part in path.split("."):
+        namespace = getattr(namespace, part)
+    return namespace.serialize, namespace.deserialize
+
+
+@pytest.mark.parametrize("path", NAMESPACES)
+def test_every_namespace_reads_what_it_writes(path):
+    (_, thing), (write, read) = NAMESPACES[path], functions_of(path)
+    assert read(write(thing)).get_config() == thing.get_config()
+
+
+@pytest.mark.parametrize("path", NAMESPACES)
+def test_every_namespace_reads_old_configurations(path):
+    """Without a module, and with the class's name in another case."""
+    (_, thing), (write, read) = NAMESPACES[path], functions_of(path)
+    old = {"class_name": type(thing).__name__.lower(), "config": write(thing)["config"]}
+    assert type(read(old)) is type(thing)
+
+
+@pytest.mark.parametrize("path", NAMESPACES)
+def test_every_namespace_refuses_things_of_another(path):
+    kind, read = NAMESPACES[path][0], functions_of(path)[1]
+    other = layers.Dropout(0.5) if path != "layers" else lamina.losses.Huber()
+    with pytest.raises(ValueError, match=f"{kind}: must be a name, .* got that of {type(other).__name__}"):
+        read(serialize(other))
+
+
+def test_the_functions_of_a_namespace_take_their_argument_by_name():
+    loss = lamina.losses.serialize(loss=lamina.losses.Huber())
+    assert isinstance(lamina.losses.deserialize(name=loss, custom_objects=None), lamina.losses.Huber)
+    assert lamina.losses.get.__module__ == "lamina.losses" and lamina.losses.get.__doc__
+
+
 def test_a_representation_names_the_layer():
     assert repr(layers.Dense(3, name="d")) == "<Dense name=d, built=False>"
 

@@ -195,6 +195,8 @@ def test_a_call_may_take_several_arrays_and_other_arguments():
 
 def test_masks_go_in_by_name_and_ride_on():
     class Look(layers.Layer):
+        supports_masking = True
+
         def call(self, query, value, query_mask=None, value_mask=None):
             self.seen = (query_mask, value_mask)
             return query
@@ -213,6 +215,8 @@ def test_masks_go_in_by_name_and_ride_on():
 
 def test_a_mask_that_is_given_wins():
     class Look(layers.Layer):
+        supports_masking = True
+
         def call(self, x, mask=None):
             return mask
 

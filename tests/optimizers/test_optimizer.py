@@ -366,7 +366,7 @@ WRONG = [
     (lambda: SGD().add_optimizer_variables([], ["a", "b"], ["zeros"]), "initializer must be one for each of"),
     (lambda: optimizers.get("adm"), "optimizer 'adm': .* Did you mean 'Adam'"),
     (lambda: optimizers.get(3), "optimizer: must be a name"),
-    (lambda: optimizers.get(lambda x: x), "optimizer: must be an Optimizer, its name or configuration"),
+    (lambda: optimizers.get(lambda x: x), "optimizer: must be a name, an object or a configuration"),
     (lambda: optimizers.get({"class_name": "Adm", "config": {}}), "Adm must be a public name"),
 ]
 

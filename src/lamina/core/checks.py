@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import reprlib
 from collections.abc import Iterable
 from numbers import Real
 from typing import Any
@@ -22,6 +23,11 @@ def integer(who: str, name: str, value: Any, least: int = 1) -> int:
         rule = "a positive integer" if least == 1 else f"an integer of at least {least}"
         raise ValueError(f"{who}: {name} must be {rule}, got {value!r}.")
     return int(value)
+
+
+def some(items: list[str], most: int = 6) -> str:
+    """The items of a list in words, at most so many of them."""
+    return ", ".join([*items[:most], *([f"... and {len(items) - most} more"] if len(items) > most else [])])
 
 
 def number(who: str, name: str, value: Any, low: float | None = None, high: float | None = None) -> Any:
@@ -61,3 +67,26 @@ def integers(value: Any) -> Any:
     if isinstance(value, (int, np.integer)):
         return int(value)
     return tuple(integers(v) if isinstance(v, (int, np.integer, list, tuple, np.ndarray)) else v for v in value)
+
+
+class _Short(reprlib.Repr):
+    """A `repr` of the first items, with dtype and shape in place of an array."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel, self.maxlist, self.maxtuple, self.maxdict, self.maxstring, self.maxother = 3, 4, 4, 4, 80, 80
+
+    def repr1(self, x: Any, level: int) -> str:
+        shape, dtype = getattr(x, "shape", None), getattr(x, "dtype", None)
+        if isinstance(shape, tuple) and dtype is not None:
+            return f"{getattr(dtype, 'name', dtype)}{shape}"
+        return super().repr1(x, level)
+
+
+_short = _Short()
+
+
+def shorten(value: Any, length: int = 160) -> str:
+    """What a message says of a value of any size: dtype and shape of arrays, the first items of containers."""
+    text = _short.repr(value)
+    return text if len(text) <= length else f"{text[: length - 4]} ..."

@@ -19,6 +19,8 @@ import numpy as np
 
 from lamina.core import checks, registry
 from lamina.core.budget import CorruptFileError, UnsafeFileError, spend
+from lamina.core.checks import shorten
+from lamina.core.functions import with_argument
 from lamina.core.scope import Scope
 
 C = TypeVar("C", bound="Configurable")
@@ -362,18 +364,75 @@ def _deserialize_object(config: Mapping, name: str, inner: Any) -> Any:
     return obj
 
 
-def make(path: str, identifier: Any, kind: str, aliases: Mapping[str, str] | None = None) -> Any:
+def make(
+    path: str, identifier: Any, kind: str, base: Any = None, functions: bool = True, aliases: Mapping[str, str] = {}
+) -> Any:
     """What every `get` does: `None`, an object or function as it is, a class, a configuration, or a name."""
     if identifier is None:
         return None
+    made = identifier
     if isinstance(identifier, Mapping):
-        if identifier.get("module") is None and "class_name" in identifier:
-            identifier = {"module": f"keras.{path}", **{k: v for k, v in identifier.items() if k != "module"}}
-        return deserialize(identifier)
-    if isinstance(identifier, str):
-        identifier = registry.find(path, identifier, kind, aliases=aliases)
-    if isinstance(identifier, type):
-        return identifier()
-    if callable(identifier):
-        return identifier
-    raise ValueError(f"{kind}: must be a name, an object, a function or a configuration, got {identifier!r}.")
+        made = deserialize(_spelt(path, identifier) if "class_name" in identifier else identifier)
+    elif isinstance(identifier, str):
+        made = registry.find(path, identifier, kind, aliases=aliases)
+    made = made() if isinstance(made, type) else made
+    right = base is None or isinstance(made, base) or (functions and not isinstance(made, Configurable))
+    if not right or (not callable(made) and functions):
+        known = f"a name, an object{', a function' if functions else ''} or a configuration"
+        other = f"that of {type(made).__name__}" if isinstance(identifier, Mapping) else shorten(identifier)
+        raise ValueError(f"{kind}: must be {known}, got {other}.")
+    return made
+
+
+def _spelt(path: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration with its module, and its class's name as the namespace spells it: old ones lack these."""
+    module, name = config.get("module") or f"keras.{path}", config["class_name"]
+    if module == f"keras.{path}" and isinstance(name, str) and registry.get_registered_object(name) is None:
+        public = registry.namespace(path)
+        spelt = sorted(n for n in registry.public_names(public) if n.lower() == name.lower())
+        classes = [n for n in spelt if isinstance(getattr(public, n), type)]
+        name = name if name in classes else next(iter(classes), name)
+    return {**config, "module": module, "class_name": name}
+
+
+def namespace_functions(
+    path: str,
+    kind: str,
+    base: Any = None,
+    *,
+    functions: bool = True,
+    aliases: Mapping[str, str] = {},
+    special: Callable[[Any], Any] = lambda identifier: None,
+    serialized: str = "",
+    deserialized: str = "config",
+) -> tuple[Callable[[Any], Any], Callable[..., Any], Callable[..., Any]]:
+    """`get`, `serialize` and `deserialize` of a public namespace.
+
+    Args:
+        path: of the namespace, such as "losses".
+        kind: what one of its objects is called.
+        base: the class of its objects.
+        functions: whether functions may stand for objects.
+        aliases: further names, in lower case without underscores, and the public names that they mean.
+        special: what `get` asks first; `None` is no answer.
+        serialized, deserialized: what the two others call their argument; `kind` and "config" if not given.
+    """
+
+    def get(identifier: Any) -> Any:
+        found = special(identifier)
+        return make(path, identifier, kind, base, functions, aliases) if found is None else found
+
+    def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) -> Any:
+        with registry.custom_objects(custom_objects):
+            return get(config)
+
+    a = f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
+    get.__doc__ = f"Make {a} of a name in any case, a class, a configuration; an object is returned as it is."
+    made = (
+        get,
+        with_argument(serialize, serialized or kind, f"Describe {a} as JSON values."),
+        with_argument(deserialize, deserialized, f"Make the {kind} that `serialize` described, or that has this name."),
+    )
+    for fn, name in zip(made, ("get", "serialize", "deserialize")):
+        fn.__module__, fn.__name__, fn.__qualname__ = f"lamina.{path}", name, name
+    return made

@@ -17,7 +17,7 @@ from jax.core import Tracer
 
 from lamina.core import dtypes, handover, scope, state
 from lamina.core.arrays import copied, value_of
-from lamina.core.effects import add_losses
+from lamina.core.effects import TRACES, add_losses, made_anew
 from lamina.core.state import StateScope
 from lamina.core.variable import Variable
 
@@ -169,7 +169,7 @@ class _Program:
         self._form = _Form(self._pure, (), (), jitted.options)
 
     def __call__(self, donated: dict[str, Any], kept: dict[str, Any]) -> Any:
-        for _ in range(5):
+        for _ in range(TRACES):
             form = self._form
             try:
                 out, losses = form(donated, kept)
@@ -180,11 +180,7 @@ class _Program:
                 continue
             add_losses((layer, loss) for i, loss in losses.items() if (layer := self._adders[int(i)]()) is not None)
             return out
-        paths = ", ".join(v.path for v in self._form.changing[-1:] or self._form.reading[-1:])
-        raise ValueError(
-            f"{self._jitted.who}: must not make variables anew each time it is traced, made {paths}; "
-            "make layers and variables outside, or once."
-        )
+        raise made_anew(self._jitted.who, self._form.changing[-1:] or self._form.reading[-1:])
 
     def _pure(self, form: _Form, changing: tuple, reading: tuple, donated: dict, kept: dict) -> tuple:
         found: dict[int, Variable] = {}

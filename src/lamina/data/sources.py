@@ -21,9 +21,8 @@ from lamina.data import streams
 from lamina.data.arrays import (
     ARRAYS,
     FLOATS,
-    PARTS,
     check_class_weight,
-    convert,
+    convert_parts,
     is_array,
     pack_x_y_sample_weight,
     row_count,
@@ -65,6 +64,13 @@ def _generator(seed: int, number: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=np.array([seed % 2**64, number], np.uint64)))
 
 
+def structure_of(batch: Any) -> Any:
+    """Shapes and dtypes of a batch, as a train step gets it."""
+    return tree_util.tree_map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, jax.dtypes.canonicalize_dtype(leaf.dtype)), batch
+    )
+
+
 class Source:
     """What the loop reads.
 
@@ -89,9 +95,7 @@ class Source:
     @property
     def structure(self) -> Any:
         """Shapes and dtypes of the first batch, as a train step gets it."""
-        return tree_util.tree_map(
-            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, jax.dtypes.canonicalize_dtype(leaf.dtype)), self.peek()
-        )
+        return structure_of(self.peek())
 
     def close(self) -> None:
         """Let go of iterators and worker processes."""
@@ -255,7 +259,7 @@ class StreamSource(Source):
                 f"(x, y, sample_weight), got {given}."
             )
         parts = batch if isinstance(batch, tuple) else (batch,)
-        parts = tuple(convert(part, name, who, ("float64",)) for name, part in zip(PARTS, parts))
+        parts = convert_parts(parts, who, ("float64",))
         row_count(parts, f"{who}: in a batch of {type_name(self.data)}")
         if self._class_weight is not None:
             x, y, sample_weight = unpack_x_y_sample_weight(parts)
@@ -412,7 +416,7 @@ def _array_parts(x: Any, y: Any, sample_weight: Any, class_weight: Any, who: str
         sparse = "; call .toarray() on a sparse matrix" if hasattr(x, "toarray") else ""
         raise ValueError(f"{who}: x must be {ARRAYS}; or {_STREAMS}, got {type_name(x)}{call}{sparse}.")
     seen: dict[int, Any] = {}
-    x, y, sample_weight = (convert(part, name, who, FLOATS, seen) for name, part in zip(PARTS, (x, y, sample_weight)))
+    x, y, sample_weight = convert_parts((x, y, sample_weight), who, FLOATS, seen)
     return x, y, weighted(y, sample_weight, class_weight, who)
 
 

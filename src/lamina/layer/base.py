@@ -18,16 +18,16 @@ import jax
 from jax import tree_util
 
 from lamina import constraints, initializers, regularizers
-from lamina.core import configurable, dtypes, errors, masking, policy, scope, tree
+from lamina.core import configurable, dtypes, errors, masking, policy, scope
 from lamina.core.state import StateScope
 from lamina.core.symbolic import Operation, any_symbolic, infer
 from lamina.core.transforms import remat_call
 from lamina.core.variable import Variable
 from lamina.layer.losses import AddedLosses
+from lamina.layer.masks import Masks
 from lamina.layer.parts import Before, Composite, look_again
 from lamina.layer.signature import (
     CallContext,
-    CallSignature,
     as_jax_array,
     as_shapes,
     broken_rule,
@@ -42,7 +42,7 @@ _counter = itertools.count(1)
 _one_builds = threading.RLock()  # many threads may call a new layer first
 
 
-class Layer(AddedLosses, Operation):
+class Layer(AddedLosses, Masks, Operation):
     """A computation with weights.
 
     Subclasses make weights in `build(input_shape)` with `add_weight` and compute in `call(inputs)`. A layer builds
@@ -57,7 +57,6 @@ class Layer(AddedLosses, Operation):
     """
 
     input_spec: Any = None  # what the layer asks of its inputs: InputSpecs in their structure
-    supports_masking: bool = False
     _building = False
     _not_parts = Composite._not_parts | {"_arguments", "_inbound_nodes", "_losses", "_build_shapes"}
 
@@ -263,21 +262,22 @@ class Layer(AddedLosses, Operation):
         elif not signature.takes_any:
             kwargs.pop("training", None)
         # 5. Masks that ride on the arrays go in by their names.
-        mask = self._take_masks(signature, arrays, args, kwargs)
+        met = outer.masks if outer is not None else set()
+        mask = self._take_masks(signature, arrays, args, kwargs, met)
         # 6. The computation, with the layer's name, dtype and training flag around it.
         if outer is None:
             self._forget_losses()
             look_again()
         try:
-            outputs = self._run(CallContext(training), args, kwargs)
+            outputs = self._run(CallContext(training, met), args, kwargs)
         except BaseException as error:
             self._leave(error, "call", before)
             raise
         # 7. What the outputs cost, and the mask they carry on.
         if self.activity_regularizer is not None:
             self._regularize(outputs)
-        if mask is not None:
-            self._pass_mask(args[0] if args else next(iter(arrays.values())), mask, outputs)
+        if mask is not None or self._makes_mask:
+            self._pass_mask(args[0] if args else next(iter(arrays.values()), None), mask, outputs, met)
         return outputs
 
     def _run(self, context: CallContext, args: tuple, kwargs: dict[str, Any]) -> Any:
@@ -324,11 +324,6 @@ class Layer(AddedLosses, Operation):
         inputs = {name: symbolic_inputs(shape, self.input_dtype) for name, shape in given.items()}
         return shape_of(self.compute_output_spec(**inputs))
 
-    def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
-        """The mask that the outputs carry on: the input's own, where they keep its axes."""
-        del inputs
-        return previous_mask
-
     def _check_constructed(self) -> None:
         if "_dtype_policy" not in self.__dict__:
             name = type(self).__name__
@@ -363,30 +358,6 @@ class Layer(AddedLosses, Operation):
         """The names of the layers around and of this one, whether or not it is being built or called."""
         around = scope.names.get()
         return around if around and around[-1] == self.name else (*around, self.name)
-
-    def _take_masks(self, signature: CallSignature, arrays: dict[str, Any], args: tuple, kwargs: dict) -> Any:
-        first = kwargs.get("mask")
-        for position, (name, value) in enumerate(arrays.items()):
-            mask = tree_util.tree_map(masking.get_mask, value)
-            if all(m is None for m in tree.flatten(mask)):
-                continue
-            target = signature.mask_name(position, name)
-            given_by_position = target in signature.names[: len(args)]
-            if target is not None and not given_by_position and kwargs.get(target) is None:
-                kwargs[target] = mask
-            if position == 0 and first is None:
-                first = mask
-        return first
-
-    def _pass_mask(self, inputs: Any, mask: Any, outputs: Any) -> None:
-        new = self.compute_mask(inputs, mask)
-        targets, masks = tree.flatten(outputs), tree.flatten(new)
-        if len(targets) != len(masks):
-            return
-        for target, one in zip(targets, masks):
-            fits = one is not None and hasattr(target, "shape") and target.shape[: one.ndim] == one.shape
-            if fits and masking.get_mask(target) is None:
-                masking.set_mask(target, one)
 
     # Flags, dtypes, losses --------------------------------------------------------------------------------------
 

@@ -114,9 +114,10 @@ def broken_rule(specs: Any, inputs: Any) -> str | None:
 
 
 class CallContext(NamedTuple):
-    """What the layers inside a call inherit from the call."""
+    """What the layers inside a call inherit from the call: its training flag, and the shapes of the masks it met."""
 
     training: bool | None
+    masks: set[tuple]
 
 
 class CallSignature:

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from lamina import activations, constraints, initializers, regularizers
 from lamina.core import checks
 from lamina.layer import InputSpec, Layer
+from lamina.layer.masks import check_broadcasts
 
 
 class Elementwise(Layer):
@@ -144,11 +145,13 @@ class Softmax(Elementwise):
     def __init__(self, axis: int | Sequence[int] = -1, **kwargs: Any):
         super().__init__(**kwargs)
         self.axis = axis
+        self._misses_mask = False  # along an axis of features a mask over time changes nothing
 
     def call(self, inputs: Any, mask: Any = None) -> Any:
         if mask is not None:
             if mask.ndim < inputs.ndim and mask.shape == inputs.shape[: mask.ndim]:  # one that rides on the inputs
                 mask = mask.reshape(mask.shape + (1,) * (inputs.ndim - mask.ndim))
+            check_broadcasts(self._who(), mask, inputs.shape)
             inputs = jnp.where(mask, inputs, jnp.finfo(inputs.dtype).min / 2)
         axis = tuple(self.axis) if isinstance(self.axis, (list, tuple)) else self.axis
         return jax.nn.softmax(inputs, axis=axis)

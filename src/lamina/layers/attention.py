@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from lamina import activations, constraints, initializers, regularizers
 from lamina.core import checks, masking
 from lamina.layer import InputSpec, Layer
+from lamina.layer.masks import check_broadcasts, check_mask, only_passes
 from lamina.layers.activation import Softmax
 from lamina.layers.regularization import Dropout
 
@@ -67,7 +68,6 @@ class EinsumDense(Layer):
         self.kernel_constraint = constraints.get(kernel_constraint)
         self.bias_constraint = constraints.get(bias_constraint)
         self.lora_rank = self.lora_alpha = self.gptq_unpacked_column_size = self.quantization_config = None
-        self.supports_masking = True
         source = self._terms()[0]
         rank = len(source.replace(".", ""))
         self.input_spec = InputSpec(min_ndim=rank) if "." in source else InputSpec(ndim=rank)
@@ -277,6 +277,7 @@ class MultiHeadAttention(Layer):
             name=name,
         )
         layer.build(tuple(shape))
+        layer.supports_masking = True
         return layer
 
     @property
@@ -335,6 +336,11 @@ class MultiHeadAttention(Layer):
         self, query: Any, value: Any, query_mask: Any, value_mask: Any, key_mask: Any, attention_mask: Any, causal: bool
     ) -> Any:
         """All masks as one that broadcasts to (batch, targets, sources)."""
+        for name, one, x in (("query", query_mask, query), ("value", value_mask, value), ("key", key_mask, value)):
+            if one is not None:
+                check_mask(self._who(), one, x, f"{name}_mask")
+        if attention_mask is not None and query.ndim == 3:
+            check_broadcasts(self._who(), attention_mask, (query.shape[1], value.shape[1]), "attention_mask")
         masks = [attention_mask if attention_mask is None else jnp.asarray(attention_mask).astype(bool)]
         masks.append(None if query_mask is None else query_mask.astype(bool)[:, :, None])
         masks.extend(None if m is None else m.astype(bool)[:, None, :] for m in (value_mask, key_mask))
@@ -375,10 +381,6 @@ class MultiHeadAttention(Layer):
         out = out.reshape(*out.shape[:-2], *places[0], out.shape[-1])
         back = [order.index(axis) for axis in range(rank + 1)]
         return out.transpose(back), weights.reshape(*weights.shape[:-2], *places[0], *places[1])
-
-    def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
-        """The mask of the query."""
-        return previous_mask
 
 
 class Attention(Layer):
@@ -441,6 +443,9 @@ class Attention(Layer):
         query, value = inputs[0], inputs[1]
         key = inputs[2] if len(inputs) > 2 else value
         query_mask, value_mask = (mask[0], mask[1]) if isinstance(mask, (list, tuple)) else (None, None)
+        for one, x in ((query_mask, query), (value_mask, value)):
+            if one is not None:
+                check_mask(self._who(), one, x)
         scores = self._scores(query, key)
         masks = [None if value_mask is None else value_mask.astype(bool)[..., None, :]]
         if use_causal_mask:
@@ -454,6 +459,7 @@ class Attention(Layer):
             outputs = outputs * query_mask[..., None].astype(outputs.dtype)
         return (outputs, weights) if return_attention_scores else outputs
 
+    @only_passes
     def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
         """The mask of the query."""
         return previous_mask[0] if isinstance(previous_mask, (list, tuple)) else previous_mask

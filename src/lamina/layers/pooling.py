@@ -8,6 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from lamina import ops
+from lamina.layer.masks import check_mask, only_passes
 from lamina.layers.spatial import Spatial
 
 
@@ -46,9 +47,6 @@ class Pooling(Spatial):
 
     def call(self, inputs: Any) -> Any:
         return type(self).reduce(inputs, self.pool_size, self.strides, self.padding, self.data_format)
-
-    def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
-        """None: a mask does not say which windows are whole."""
 
 
 class MaxPooling1D(Pooling):
@@ -120,9 +118,6 @@ class GlobalPooling(Spatial):
     def call(self, inputs: Any) -> Any:
         return type(self).reduce(inputs, axis=self._axes, keepdims=self.keepdims)
 
-    def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
-        """None: the time axis is gone."""
-
 
 class GlobalMaxPooling1D(GlobalPooling):
     """The largest value in time."""
@@ -146,16 +141,17 @@ class GlobalAveragePooling1D(GlobalPooling):
 
     rank, reduce = 1, staticmethod(jnp.mean)
 
-    def __init__(self, data_format: str | None = None, keepdims: bool = False, **kwargs: Any):
-        super().__init__(data_format, keepdims, **kwargs)
-        self.supports_masking = True
-
     def call(self, inputs: Any, mask: Any = None) -> Any:
         if mask is None:
             return super().call(inputs)
+        check_mask(self._who(), mask, jnp.moveaxis(inputs, self._axes[0], 1))
         steps = self._axes[0]
         weights = jnp.expand_dims(mask.astype(inputs.dtype), 3 - steps)
         return (inputs * weights).sum(steps, keepdims=self.keepdims) / weights.sum(steps, keepdims=self.keepdims)
+
+    @only_passes
+    def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
+        """None: the time axis is gone."""
 
 
 class GlobalAveragePooling2D(GlobalPooling):

@@ -10,6 +10,7 @@ import numpy as np
 from jax import tree_util
 
 from lamina.core import dtypes, policy, scope
+from lamina.core.arrays import value_of
 from lamina.core.budget import spend
 from lamina.core.configurable import Configurable
 from lamina.core.state import Meter, StateScope
@@ -147,7 +148,7 @@ class Metric(Meter, Configurable):
 
 def result_of(metric: Any) -> Any:
     """What `metric.result()` returns, as arrays: a user's metric may return one of its variables."""
-    return tree_util.tree_map(lambda x: x.value if isinstance(x, Variable) else x, metric.result())
+    return tree_util.tree_map(value_of, metric.result())
 
 
 def _leaves(value: Any) -> Iterator[Any]:

@@ -7,11 +7,12 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
-from lamina.core import configurable, tree
+from lamina.core import configurable, masking, tree
 from lamina.core.symbolic import KerasTensor, any_symbolic
 from lamina.layer import Layer
+from lamina.layer.masks import only_passes
 from lamina.layers.core import InputLayer
-from lamina.models.functional import Function, function_from_config, input_like
+from lamina.models.functional import OPS_PASS_MASKS, Function, function_from_config, input_like, warn_of_keras
 from lamina.models.summary import print_summary
 from lamina.saving import archive
 from lamina.training.trainer import Trainer
@@ -37,6 +38,8 @@ class Model(Trainer, Layer):
     _function: Function | None = None
     _with_added: Function | None = None  # the graph with the losses that were added to it ...
     _added: Sequence[KerasTensor] = ()  # ... which are these
+    supports_masking, _misses_mask = False, False  # the layers inside take masks and pass them on
+    ops_pass_masks = True  # whether elementwise ops in the graph do; they do not in one that Keras has written
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         return object.__new__(Functional if cls is Model and _is_graph(args, kwargs) else cls)
@@ -66,7 +69,7 @@ class Model(Trainer, Layer):
             function = Function(inputs, function.call(inputs), name=self.name)
         self._function = function
         self._graph_layers = function.layers
-        self.built = True
+        self.supports_masking = self.built = True
 
     def add_loss(self, loss: Any) -> None:
         """Add a scalar, or each of a list, to the loss: in `call`, or symbolic ones of a functional model's graph."""
@@ -153,23 +156,31 @@ class Model(Trainer, Layer):
         """Run the graph; a subclass without one defines its own."""
         if self._function is None:
             raise NotImplementedError(f"{self._who()}: a subclass of Model must define call, or be given a graph.")
+        if self.ops_pass_masks:
+            return self._run_graph(inputs, mask)
+        with masking.ops_pass(False):
+            return self._run_graph(inputs, mask)
+
+    def _run_graph(self, inputs: Any, mask: Any) -> Any:
         if self._with_added is None:
-            return self._function.call(inputs, mask)
+            return self._function.call(inputs, mask)  # type: ignore[union-attr]
         outputs, *added = self._with_added.call(inputs, mask)
         super().add_loss(added)
         return outputs
-
-    def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
-        known = None
-        if self._function is not None and type(self).call is Model.call and args:
-            known = self._function.known_outputs(args[0])
-        return super().compute_output_spec(*args, **kwargs) if known is None else known
 
     def _convert(self, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
         if self._function is not None and len(args) > 0:  # the graph casts its inputs itself, each to its own dtype
             return args, kwargs
         return super()._convert(args, kwargs)
 
+    def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
+        """The outputs of the graph, where it is called on what it was made for; else by abstract evaluation."""
+        runs_graph = self._function is not None and type(self).call is Model.call
+        if runs_graph and len(args) == 1 and self._function.is_declared_for(args[0]):  # type: ignore[union-attr]
+            return self._function.compute_output_spec(args[0])  # type: ignore[union-attr]
+        return super().compute_output_spec(*args, **kwargs)
+
+    @only_passes
     def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
         """None of its own for a graph: the layers inside have given the outputs theirs."""
         return None if self._function is not None else super().compute_mask(inputs, previous_mask)
@@ -192,6 +203,9 @@ class Model(Trainer, Layer):
         config = super().get_config()
         if self._function is not None and _arguments_are_graph(self):
             config = {**self._function.get_config(), "name": self.name, "trainable": self.trainable}
+            if self.ops_pass_masks:
+                config[OPS_PASS_MASKS] = True
+                warn_of_keras(self._function)
         if self._added:
             warnings.warn(
                 f"{self._who()}: losses that were added to the graph have no place in its configuration; "
@@ -206,6 +220,7 @@ class Model(Trainer, Layer):
         if isinstance(config, dict) and {"layers", "input_layers", "output_layers"} <= config.keys():
             inputs, outputs = function_from_config(config, custom_objects)
             model = cls(inputs, outputs, name=config.get("name"))
+            model.ops_pass_masks = OPS_PASS_MASKS in config
             if config.get("trainable") is False:
                 model.trainable = False
             return model

@@ -11,7 +11,7 @@ from lamina.core.symbolic import KerasTensor
 from lamina.layer import Layer
 from lamina.layer.parts import Before
 from lamina.layers.core import Input, InputLayer
-from lamina.models.functional import Function
+from lamina.models.functional import OPS_PASS_MASKS, Function
 from lamina.models.model import Model
 
 
@@ -26,6 +26,7 @@ class Sequential(Model):
         name: unique if not given.
     """
 
+    supports_masking = True
     _not_parts = Model._not_parts | {"_entry", "_tensors", "_whole"}
 
     def __init__(self, layers: Sequence[Any] | None = None, trainable: bool = True, name: str | None = None):
@@ -149,6 +150,7 @@ class Sequential(Model):
         config = {
             "name": self.name,
             "trainable": self.trainable,
+            **({OPS_PASS_MASKS: True} if self.ops_pass_masks else {}),
             "dtype": configurable.serialize(self.dtype_policy),
             "layers": [configurable.serialize(layer) for layer in layers],
         }
@@ -160,6 +162,7 @@ class Sequential(Model):
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Sequential:
         layers = [configurable.deserialize(form, custom_objects) for form in config["layers"]]
         model = cls(layers, name=config.get("name"))
+        model.ops_pass_masks = OPS_PASS_MASKS in config
         shape = config.get("build_input_shape")
         if not model.built and shape and isinstance(shape, (tuple, list)):
             model.build(tuple(shape))

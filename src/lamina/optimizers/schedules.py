@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
 
-from lamina.core import checks, configurable, dtypes, registry
+from lamina.core import checks, configurable, dtypes
 from lamina.core.configurable import Configurable
 from lamina.core.variable import Variable
 
@@ -247,12 +247,6 @@ class CosineDecayRestarts(LearningRateSchedule):
         return restarts, (periods - (1 - length) / (1 - growth)) / length
 
 
-def serialize(learning_rate_schedule: LearningRateSchedule) -> Any:
-    """A schedule as JSON values."""
-    return configurable.serialize(learning_rate_schedule)
-
-
-def deserialize(config: Mapping[str, Any], custom_objects: Mapping[str, Any] | None = None) -> Any:
-    """The schedule that `serialize` described."""
-    with registry.custom_objects(custom_objects):
-        return configurable.make("optimizers.schedules", config, "schedule")
+_, serialize, deserialize = configurable.namespace_functions(
+    "optimizers.schedules", "schedule", LearningRateSchedule, functions=False, serialized="learning_rate_schedule"
+)

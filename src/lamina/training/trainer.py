@@ -11,7 +11,6 @@ import jax
 import numpy as np
 from jax import tree_util
 
-from lamina import random as lamina_random
 from lamina.callbacks import CallbackList
 from lamina.callbacks.progress import is_interactive_logging_enabled
 from lamina.core import checks, dtypes, errors, tree
@@ -20,11 +19,13 @@ from lamina.core.runtime import keep_freed_memory
 from lamina.core.state import StateScope
 from lamina.core.symbolic import KerasTensor, infer
 from lamina.core.transforms import value_and_grad
-from lamina.data.sources import Source, make_source, train_validation_split, unpack_x_y_sample_weight
+from lamina.data.sources import Source, make_source, structure_of, train_validation_split, unpack_x_y_sample_weight
 from lamina.layer.parts import one_look
+from lamina.random import seeds
 from lamina.training import loop
 from lamina.training.compiled import CompiledModel
 from lamina.training.loop import Phase, Runner
+from lamina.training.objectives import examine, makes_masks
 from lamina.training.step import Feed, Launcher, Run
 
 
@@ -104,10 +105,11 @@ class Trainer(CompiledModel):
             minimum=self.steps_per_execution,
         )  # fmt: skip
 
-    def _make_ready(self, source: Any, train: bool) -> None:
-        """Build what is not built for the shapes of the data: layers, optimizer, metrics."""
+    def _make_ready(self, source: Any, train: bool, who: str = "") -> None:
+        """Build what is not built for the shapes of the data: layers, optimizer, metrics; `who` looks for mistakes."""
         layer: Any = self
-        batch = source.structure
+        first = source.peek()
+        batch = structure_of(first)
         x, y, _ = unpack_x_y_sample_weight(batch)
         symbols = tree_util.tree_map(_symbol, x)
         unbuilt = any(not each.built for each in layer._flatten_layers())
@@ -125,6 +127,11 @@ class Trainer(CompiledModel):
         ready = all(each.built for each in layer._flatten_layers(include_self=False))
         if train and self.optimizer is not None and not self.optimizer.built and ready:
             self.optimizer.build(layer.trainable_variables)
+        if who:
+            outputs = outputs if layer._function is None else layer._function.outputs_structure
+            steps = ("train_step", "test_step", "compute_loss")
+            own = any(getattr(type(self), name) is not getattr(Trainer, name) for name in steps)
+            examine(first, None if own else self._compiled_loss, outputs, who, makes_masks(layer._flatten_layers()))
 
     def _forget_targets(self) -> None:
         for resolved in (self._compiled_loss, self._compiled_metrics):
@@ -158,7 +165,7 @@ class Trainer(CompiledModel):
 
     def _order_seed(self, run: int) -> int:
         """The seed of the orders of rows in a run."""
-        base = lamina_random.global_seed()
+        base = seeds.global_seed()
         return (self._entropy if base is None else base) + max(0, run - 1)
 
     # fit, evaluate, predict ----------------------------------------------------------------------
@@ -214,7 +221,7 @@ class Trainer(CompiledModel):
         held_out = None
         if validation_data is not None:
             held_out = _held_out(validation_data, validation_batch_size or batch_size, validation_steps)
-        self._make_ready(source, train=True)
+        self._make_ready(source, train=True, who="fit")
         steps = source.steps or source.num_batches
         listeners = self._listeners(callbacks, verbose, epochs=epochs, steps=steps, history=True)
         self.stop_training = False
@@ -269,7 +276,7 @@ class Trainer(CompiledModel):
             raise TypeError(f"evaluate: must not be given unknown arguments, got {', '.join(kwargs)}.")
         self._require_compiled("evaluate")
         source = make_source(x, y, sample_weight, batch_size=batch_size, steps=steps, who="evaluate")
-        self._make_ready(source, train=False)
+        self._make_ready(source, train=False, who="evaluate")
         count = source.steps or source.num_batches
         listeners = self._listeners(callbacks, verbose, epochs=1, steps=count, history=False)
         self.stop_evaluating = False
@@ -352,7 +359,7 @@ class Trainer(CompiledModel):
             self.reset_metrics()
             logs = loop.eager_step(found, source.peek())
         else:
-            feed = Feed(source.peek(), None, 0, 1, size)
+            feed = Feed(tree_util.tree_map(lambda a: a[None], source.peek()), None, 0, 1)
             program = found.launcher.program(feed, 1)
             with found.launcher.interrupts, Run() as run:
                 kept = jax.device_get(found.launcher.launch(program, feed, run, reset=True))
