@@ -326,3 +326,14 @@ def test_serialized_objects_come_back():
 def test_module_objects_are_named_too():
     form = {"module": None, "class_name": "Scale", "config": {"factor": 4.0}, "registered_name": "Scale"}
     assert keras.saving.deserialize_keras_object(form, module_objects={"Scale": Scale}).factor == 4.0
+
+
+def test_files_of_layers_that_could_not_be_read_are_not_written(tmp_path):
+    class Wordy(Vocabulary):
+        def save_assets(self, dir_path):
+            with open(os.path.join(dir_path, "w" * 250), "w") as file:
+                file.write("word")
+
+    with pytest.raises(ValueError, match="may have 200 bytes"):
+        keras.Sequential([keras.Input((4,)), Wordy()]).save(tmp_path / "m.keras")
+    assert not list(tmp_path.iterdir())

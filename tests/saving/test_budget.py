@@ -366,3 +366,17 @@ def test_errors_are_printed_as_text(path):
         keras.models.load_model(path)
     assert str(caught.value).isprintable()
     assert len(str(caught.value)) < 5000
+
+
+@pytest.mark.parametrize(
+    "values",
+    [[1.0], [[1.0], [2.0, 3.0]], ["x"], {"a": 1}, 10**30, None],
+    ids=["flat", "ragged", "text", "dict", "big", "none"],
+)
+def test_constants_of_odd_values(path, values):
+    value = {"class_name": "__tensor__", "config": {"value": values, "dtype": "int32"}}
+    plant_call(path, "numpy", "Add", [INPUT, value])
+    try:
+        assert keras.models.load_model(path).output_shape == (None, 4)
+    except REFUSALS as error:
+        assert "m.keras" in str(error)

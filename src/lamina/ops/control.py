@@ -81,15 +81,19 @@ def is_tensor(x: Any) -> bool:
 @op
 def slice(inputs: Any, start_indices: Any, shape: Sequence[int]) -> Any:
     """The block of a shape that starts at some indices; -1 is all that remains along an axis."""
-    inputs = jnp.asarray(inputs)
+    inputs, start_indices = jnp.asarray(inputs), _starts(start_indices)
     sizes = [n - int(start) if size == -1 else size for n, start, size in zip(inputs.shape, start_indices, shape)]
-    return lax.dynamic_slice(inputs, tuple(start_indices), sizes)
+    return lax.dynamic_slice(inputs, start_indices, sizes)
 
 
 @op
 def slice_update(inputs: Any, start_indices: Any, updates: Any) -> Any:
     """`inputs` with `updates` written over the block that starts at some indices."""
-    return lax.dynamic_update_slice(jnp.asarray(inputs), jnp.asarray(updates), tuple(start_indices))
+    return lax.dynamic_update_slice(jnp.asarray(inputs), jnp.asarray(updates), _starts(start_indices))
+
+
+def _starts(indices: Any) -> tuple[Any, ...]:
+    return tuple(indices if isinstance(indices, (list, tuple)) else items(indices))
 
 
 @op

@@ -33,6 +33,7 @@ from lamina.saving.contents import (
     MOST_JSON,
     WEIGHTS,
     MissingFileError,
+    check_names,
     opened_parts,
     opened_weights,
     parsed,
@@ -139,7 +140,9 @@ def _write_assets(model: Any, folder: Path) -> list[Path]:
             own = folder / path
             own.mkdir(parents=True, exist_ok=True)
             part.save_assets(str(own))
-    return sorted(path for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else []
+    files = sorted(path for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else []
+    check_names([f"{ASSETS}/{path.relative_to(folder).as_posix()}" for path in files])  # as when they are read
+    return files
 
 
 def _may_write(who: str, path: str, overwrite: bool) -> bool:

@@ -20,7 +20,7 @@ from lamina.saving.hdf5 import Stored
 CONFIG, METADATA, WEIGHTS, ASSETS = "config.json", "metadata.json", "model.weights.h5", "assets"
 IN_MEMORY = 256 * MEBIBYTE  # larger parts of an archive go through a temporary file
 MOST_JSON = 64 * MEBIBYTE
-_MOST_MEMBERS, _LONGEST_NAME = 500, 200
+_MOST_MEMBERS, _LONGEST_NAME, _MOST_LEVELS = 500, 200, 128
 _AGAIN = "save or download it again"
 
 
@@ -102,10 +102,19 @@ def unzipped(file: BinaryIO, path: str) -> Iterator[dict[str, Any]]:
 
 
 def _check_members(members: list[zipfile.ZipInfo], size: int) -> None:
-    names = [member.filename for member in members]
+    check_names([member.filename for member in members])
+    unpacked = sum(member.file_size for member in members)
+    if unpacked > hdf5.most_unpacked(size):
+        most = hdf5.most_unpacked(size)
+        raise UnsafeFileError(f"it may unpack to {most:,} bytes, and claims {unpacked:,}; save it without packing.")
+
+
+def check_names(names: list[str]) -> None:
+    """What the members of an archive are called: files that every disk can hold, and nothing outside of it."""
+    known = set(names)
     if len(names) > _MOST_MEMBERS:
         raise UnsafeFileError(f"it may have {_MOST_MEMBERS} members, and has {len(names):,}; {_AGAIN}.")
-    if len(set(names)) != len(names):
+    if len(known) != len(names):
         raise UnsafeFileError(f"every name must stand in it once, and a name stands in it twice; {_AGAIN}.")
     for name in names:
         words = name.removesuffix("/").split("/")
@@ -113,14 +122,10 @@ def _check_members(members: list[zipfile.ZipInfo], size: int) -> None:
         if name not in (METADATA, CONFIG, WEIGHTS) and not (plain and name.startswith(f"{ASSETS}/")):
             allowed = f"{METADATA}, {CONFIG}, {WEIGHTS} and {ASSETS}/"
             raise UnsafeFileError(f"it may hold {allowed}, and holds {name!r}; take that out of it.")
-        if max(map(len, map(str.encode, words))) > _LONGEST_NAME or len(words) > _LONGEST_NAME // 4:
+        if max(map(len, map(str.encode, words))) > _LONGEST_NAME or len(words) > _MOST_LEVELS:
             raise UnsafeFileError(f"names in it may have {_LONGEST_NAME} bytes, and one is {name!r}; shorten it.")
-        if any("/".join(words[:i]) in names for i in range(1, len(words))):
+        if any("/".join(words[:i]) in known for i in range(1, len(words))):
             raise CorruptFileError(f"no file in it may lie in another one, and {name!r} does; {_AGAIN}.")
-    unpacked = sum(member.file_size for member in members)
-    if unpacked > hdf5.most_unpacked(size):
-        most = hdf5.most_unpacked(size)
-        raise UnsafeFileError(f"it may unpack to {most:,} bytes, and claims {unpacked:,}; save it without packing.")
 
 
 def size_of(files: Mapping[str, BinaryIO]) -> int:
