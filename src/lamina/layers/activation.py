@@ -8,8 +8,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from lamina import activations, constraints, initializers, regularizers
-from lamina.core import checks
+from lamina import activations, constraints, initializers, ops, regularizers
+from lamina.core import checks, dtypes
 from lamina.layer import InputSpec, Layer
 
 
@@ -149,6 +149,6 @@ class Softmax(Elementwise):
         if mask is not None:
             if mask.ndim < inputs.ndim and mask.shape == inputs.shape[: mask.ndim]:  # one that rides on the inputs
                 mask = mask.reshape(mask.shape + (1,) * (inputs.ndim - mask.ndim))
+            inputs = inputs.astype(dtypes.floating(inputs.dtype))
             inputs = jnp.where(mask, inputs, jnp.finfo(inputs.dtype).min / 2)
-        axis = tuple(self.axis) if isinstance(self.axis, (list, tuple)) else self.axis
-        return jax.nn.softmax(inputs, axis=axis)
+        return ops.softmax(inputs, axis=list(self.axis) if isinstance(self.axis, (list, tuple)) else self.axis)

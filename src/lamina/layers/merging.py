@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax.numpy as jnp
+from jax import lax
 
-from lamina.core import masking
+from lamina.core import dtypes, masking
 from lamina.layer import Layer
 
 
@@ -79,7 +80,9 @@ class Average(Merge):
     combine = staticmethod(jnp.add)
 
     def _merge(self, arrays: list[Any]) -> Any:
-        return super()._merge(arrays) / len(arrays)
+        dtype = jnp.result_type(*arrays)
+        mean = super()._merge([x.astype(dtypes.wide(dtype)) for x in arrays]) / len(arrays)
+        return mean.astype(dtypes.floating(dtype))
 
 
 class Maximum(Merge):
@@ -179,10 +182,7 @@ class Dot(Merge):
         x, y = inputs
         first, second = self._own_axes([x.shape, y.shape])
         if self.normalize:
-            x, y = (
-                a / jnp.sqrt(jnp.maximum((a * a).sum(axis, keepdims=True), 1e-12))
-                for a, axis in ((x, first), (y, second))
-            )
+            x, y = (_of_length_one(a, axis) for a, axis in ((x, first), (y, second)))
         x, y = jnp.moveaxis(x, first, -1), jnp.moveaxis(y, second, -1)
         rest_x, rest_y = x.shape[1:-1], y.shape[1:-1]
         flat = jnp.einsum(
@@ -192,6 +192,12 @@ class Dot(Merge):
 
     def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
         """None: the axes are others."""
+
+
+def _of_length_one(x: Any, axis: int) -> Any:
+    wide = x.astype(dtypes.wide(x.dtype))
+    wide = wide * lax.rsqrt(jnp.maximum((wide * wide).sum(axis, keepdims=True), 1e-12))
+    return wide.astype(dtypes.floating(x.dtype))
 
 
 def _merge(cls: type[Merge], inputs: Sequence[Any], *args: Any, **kwargs: Any) -> Any:

@@ -11,7 +11,7 @@ import numpy as np
 from jax import lax
 
 from lamina import constraints, initializers, ops, regularizers
-from lamina.core import checks
+from lamina.core import checks, dtypes
 from lamina.layer import InputSpec, Layer
 
 
@@ -80,6 +80,7 @@ class BatchNormalization(Layer):
         self.beta_constraint = constraints.get(beta_constraint)
         self.gamma_constraint = constraints.get(gamma_constraint)
         self.supports_masking = True
+        self.autocast = False  # statistics of what comes in, not of what is left of it in 16 bits
         self.moving_mean: Any = None
         self.moving_variance: Any = None
         self.moving_stddev: Any = None  # the last three are there with renorm only
@@ -123,8 +124,7 @@ class BatchNormalization(Layer):
             raise ValueError(
                 f"{self._who()}: mask must have the inputs' first axes, got {mask.shape} for {inputs.shape}."
             )
-        # Sums over many elements are kept in 32 bits.
-        x = inputs.astype(jnp.promote_types(inputs.dtype, "float32"))
+        x = inputs.astype(dtypes.wide(inputs.dtype))
         offset = None if self.beta is None else self.beta.value
         scale = None if self.gamma is None else self.gamma.value
         if training and self.trainable:
@@ -139,7 +139,7 @@ class BatchNormalization(Layer):
         outputs = ops.batch_normalization(
             x, mean, variance, axis=self.axis, offset=offset, scale=scale, epsilon=self.epsilon
         )
-        return outputs.astype(inputs.dtype)
+        return outputs.astype(self.compute_dtype)
 
     def _renormalized(self, mean: Any, variance: Any, scale: Any, offset: Any) -> tuple[Any, Any]:
         """Scale and offset that have the corrections r and d in them: `scale (r x + d) + offset`."""
@@ -235,6 +235,7 @@ class LayerNormalization(Layer):
         self.beta_constraint = constraints.get(beta_constraint)
         self.gamma_constraint = constraints.get(gamma_constraint)
         self.supports_masking = True
+        self.autocast = False
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         axes = [self.axis] if isinstance(self.axis, int) else self.axis
@@ -256,11 +257,12 @@ class LayerNormalization(Layer):
                 setattr(self, name, weight)
 
     def call(self, inputs: Any) -> Any:
-        return ops.layer_normalization(
-            inputs,
+        outputs = ops.layer_normalization(
+            inputs.astype(dtypes.wide(inputs.dtype)),
             gamma=None if self.gamma is None else self.gamma.value,
             beta=None if self.beta is None else self.beta.value,
             axis=self.axis,
             epsilon=self.epsilon,
             rms_scaling=self.rms_scaling,
         )
+        return outputs.astype(self.compute_dtype)

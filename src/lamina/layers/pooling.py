@@ -8,6 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from lamina import ops
+from lamina.core import dtypes
 from lamina.layers.spatial import Spatial
 
 
@@ -154,8 +155,9 @@ class GlobalAveragePooling1D(GlobalPooling):
         if mask is None:
             return super().call(inputs)
         steps = self._axes[0]
-        weights = jnp.expand_dims(mask.astype(inputs.dtype), 3 - steps)
-        return (inputs * weights).sum(steps, keepdims=self.keepdims) / weights.sum(steps, keepdims=self.keepdims)
+        weights = jnp.expand_dims(mask.astype(dtypes.wide(inputs.dtype)), 3 - steps)
+        total, count = (x.sum(steps, keepdims=self.keepdims) for x in (inputs * weights, weights))
+        return (total / count).astype(dtypes.floating(inputs.dtype))
 
 
 class GlobalAveragePooling2D(GlobalPooling):

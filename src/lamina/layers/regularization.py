@@ -185,6 +185,7 @@ class AlphaDropout(Dropout):
     LIMIT = -1.6732632423543772 * 1.0507009873554805  # SELU of minus infinity
 
     def disturb(self, inputs: Any, strength: float) -> Any:
+        inputs = inputs.astype(dtypes.floating(inputs.dtype))
         shape = [size if n is None else n for n, size in zip(self.noise_shape or inputs.shape, inputs.shape)]
         kept = random.uniform(shape, seed=self.seed_generator) >= strength
         scale = ((1 - strength) * (1 + strength * self.LIMIT**2)) ** -0.5

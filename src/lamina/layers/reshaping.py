@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from lamina import ops
 from lamina.core import checks, dtypes
 from lamina.layer import InputSpec, Layer
 from lamina.layers.spatial import Spatial
@@ -251,13 +252,7 @@ class UpSampling2D(UpSampling):
     """
 
     rank = 2
-    METHODS = {
-        "nearest": None,
-        "bilinear": "linear",
-        "bicubic": "cubic",
-        "lanczos3": "lanczos3",
-        "lanczos5": "lanczos5",
-    }
+    METHODS = ("nearest", "bilinear", "bicubic", "lanczos3", "lanczos5")
 
     def __init__(
         self, size: Any = (2, 2), data_format: str | None = None, interpolation: str = "nearest", **kwargs: Any
@@ -269,13 +264,10 @@ class UpSampling2D(UpSampling):
         self.interpolation = interpolation
 
     def call(self, inputs: Any) -> Any:
-        method = self.METHODS[self.interpolation]
-        if method is None:
+        if self.interpolation == "nearest":
             return super().call(inputs)
-        shape = list(inputs.shape)
-        for axis, times in zip(self._axes, self._each):
-            shape[axis] = shape[axis] * times
-        return jax.image.resize(inputs, shape, method)
+        size = [inputs.shape[axis] * times for axis, times in zip(self._axes, self._each)]
+        return ops.image.resize(inputs, size, self.interpolation, data_format=self.data_format)
 
 
 class UpSampling3D(UpSampling):

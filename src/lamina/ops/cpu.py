@@ -169,6 +169,8 @@ def _max_pool_jvp(sizes: tuple, steps: tuple, pads: tuple, primals: tuple, tange
 
 def lowest(dtype: Any) -> Any:
     """The value below all others of a dtype."""
+    if dtype == bool:
+        return np.asarray(False)
     floating = jnp.issubdtype(dtype, jnp.inexact)
     return np.asarray(-np.inf if floating else jnp.iinfo(dtype).min, dtype)
 
