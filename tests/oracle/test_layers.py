@@ -112,6 +112,48 @@ def test_symbolic_shapes(row):
     assert [(t.shape, t.dtype) for t in jax.tree.leaves(ours)] == [(t.shape, t.dtype) for t in jax.tree.leaves(outputs)]
 
 
+def takes_integers(row):
+    """Whether Keras does."""
+    return not row.below and "normalize" not in row.arguments and "recurrent_dropout" not in row.arguments
+
+
+@over([row for row in BESIDE if takes_integers(row)])
+def test_integers(row):
+    ours, theirs = pair(row)
+    whole = jax.tree.map(lambda x: jnp.arange(x.size, dtype="int32").reshape(x.shape) % 9, arrays(row))
+    ours, theirs = ours(*whole, **row.call), theirs(*whole, **row.call)
+    if row.layer == "LayerNormalization":  # Keras cuts off the fractions
+        assert ours.dtype == theirs.dtype
+    else:
+        assert_close(ours, theirs)
+
+
+def error(outputs, exact):
+    """The largest difference."""
+    pairs = zip(jax.tree.leaves(outputs), jax.tree.leaves(exact), strict=True)
+    return max(float(jnp.abs(x.astype("float32") - y).max()) for x, y in pairs)
+
+
+# Keras's scan carries one dtype only.
+ONLY_OURS = {"RNN(cell=[LSTMCell(units=3), GRUCell(units=2)], return_sequences=True, return_state=True)"}
+
+
+@over([row for row in BESIDE if not row.below])
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_half_precision_far_from_zero_is_as_exact_as_in_keras(row, policy):
+    draw = np.random.default_rng(3)
+    far = jax.tree.map(lambda x: jnp.asarray(1000 + draw.normal(size=x.shape), "float32"), row.data())
+    exact, errors = pair(row)[0](*far, **row.call), []
+    for library in (lamina.layers,) if str(row) in ONLY_OURS else (lamina.layers, keras.layers):
+        layer = row.make(library, name="it", dtype=policy)
+        layer(*arrays(row), **row.call)
+        layer.set_weights(pair(row)[0].get_weights())
+        errors.append(error(layer(*far, **row.call), exact))
+    largest = max(float(jnp.abs(x).max()) for x in jax.tree.leaves(exact))
+    few_units = 4 * float(jnp.finfo(policy.removeprefix("mixed_")).eps) * largest
+    assert errors[0] <= max([few_units, *errors[1:]])
+
+
 @every
 def test_initial_weights_follow_the_global_seed(row):
     keras.utils.set_random_seed(SEED)

@@ -131,6 +131,7 @@ class PReLU(Layer):
         self.input_spec = InputSpec(ndim=len(input_shape), axes=axes)
 
     def call(self, inputs: Any) -> Any:
+        inputs = inputs.astype(dtypes.floating(inputs.dtype))
         return jax.nn.relu(inputs) - self.alpha.value * jax.nn.relu(-inputs)
 
 

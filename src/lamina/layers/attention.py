@@ -11,10 +11,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from lamina import activations, constraints, initializers, regularizers
-from lamina.core import checks, masking
+from lamina import activations, constraints, initializers, ops, regularizers
+from lamina.core import checks, dtypes, masking
 from lamina.layer import InputSpec, Layer
-from lamina.layers.activation import Softmax
 from lamina.layers.regularization import Dropout
 
 
@@ -154,6 +153,29 @@ class EinsumDense(Layer):
         return self.activation(outputs)
 
 
+def _products(query: Any, key: Any) -> Any:
+    """`query key^T` in 32 bits at least: scores of 16 bits would not tell large ones apart."""
+    return jnp.matmul(query, key.swapaxes(-1, -2), preferred_element_type=dtypes.wide(query.dtype))
+
+
+def _softmax(scores: Any, mask: Any) -> Any:
+    """The softmax over the sources that the mask lets through; over all of them where it lets none."""
+    if mask is not None:
+        scores = jnp.where(mask, scores, float(jnp.finfo(scores.dtype).min) / 2)
+    return ops.softmax(scores)
+
+
+def _folded_mask(mask: Any, lead: tuple[Any, ...], targets: tuple[Any, ...], sources: tuple[Any, ...]) -> Any:
+    """A mask (batch, [free axes], [heads], *targets, *sources) as (batch and free axes, heads, targets, sources)."""
+    if mask.ndim > 3 and len(targets) > 1:
+        mask = mask.reshape(*mask.shape[: -2 * len(targets)], math.prod(targets), math.prod(sources))
+    ones = (1,) * (len(lead) + 3 - mask.ndim)  # one mask for all heads, and along the free axes
+    mask = mask.reshape(*mask.shape[:-2], *ones, *mask.shape[-2:])
+    if len(lead) > 1:
+        mask = jnp.broadcast_to(mask, (*lead, *mask.shape[-3:])).reshape(math.prod(lead), *mask.shape[-3:])
+    return mask
+
+
 class MultiHeadAttention(Layer):
     """`softmax(Q K^T / sqrt(key_dim)) V` for several heads, each with projections of its own.
 
@@ -168,7 +190,7 @@ class MultiHeadAttention(Layer):
         output_shape: the size of the output, that of the query if not given.
         attention_axes: the axes that are attended over; all but batch and features if not given.
         sliding_window: how far attention may reach to each side.
-        flash_attention: kept for Keras programs.
+        flash_attention: whether GPUs use cuDNN's kernel, which wants 16 bits.
         kernel_initializer, bias_initializer: what the weights start from.
         kernel_regularizer, bias_regularizer, activity_regularizer: added to the loss.
         kernel_constraint, bias_constraint: applied after each step.
@@ -212,7 +234,7 @@ class MultiHeadAttention(Layer):
         self.num_heads = checks.integer(who, "num_heads", num_heads)
         self.key_dim = checks.integer(who, "key_dim", key_dim)
         self.value_dim = self.key_dim if value_dim is None else checks.integer(who, "value_dim", value_dim)
-        self.sliding_window, self.flash_attention = sliding_window, None
+        self.sliding_window, self.flash_attention = sliding_window, flash_attention
         if sliding_window is not None:
             self.sliding_window = checks.integer(who, "sliding_window", sliding_window)
         self.dropout = checks.number(who, "dropout", dropout, 0, 1)
@@ -244,7 +266,6 @@ class MultiHeadAttention(Layer):
         )
         for name, shape, sizes in projections:
             setattr(self, f"_{name}_dense", self._projection(name, shape, 1, sizes))
-        self._softmax = Softmax(axis=-1, dtype=self.dtype_policy)
         self._dropout_layer = Dropout(self.dropout, seed=self.seed, dtype=self.dtype_policy)
         out = tuple(self.output_shape or query_shape[-1:])
         heads_shape = (*query_shape[:-1], *out_head)
@@ -325,7 +346,7 @@ class MultiHeadAttention(Layer):
         key = value if key is None else key
         mask = self._joined_mask(query, value, query_mask, value_mask, key_mask, attention_mask, use_causal_mask)
         heads = (self._query_dense(query), self._key_dense(key), self._value_dense(value))
-        outputs, scores = self._attend(*heads, mask, training)
+        outputs, scores = self._attend(*heads, mask, training, return_attention_scores)
         if self.use_gate:
             outputs = outputs * jax.nn.sigmoid(self._gate_dense(query))
         outputs = self._output_dense(outputs)
@@ -346,35 +367,36 @@ class MultiHeadAttention(Layer):
                 masks.append((abs(targets - sources) < self.sliding_window)[None])
         return masking.merge_masks(masks)
 
-    def _attend(self, query: Any, key: Any, value: Any, mask: Any, training: bool | None) -> tuple[Any, Any]:
-        """Outputs and weights of all heads, by batched matrix products: the heads go beside the batch."""
-        axes = self.attention_axes
-        rank = query.ndim - 1
-        free = [axis for axis in range(rank - 1) if axis not in axes]
-        order = (*free, rank - 1, *axes, rank)  # (batch and free axes, heads, places..., dim)
+    def _attend(
+        self, query: Any, key: Any, value: Any, mask: Any, training: bool | None, scores: bool
+    ) -> tuple[Any, Any]:
+        """Outputs of all heads, and their weights if these are wanted; axes without attention go beside the batch."""
+        rank, axes = query.ndim - 2, self.attention_axes
+        free = tuple(axis for axis in range(rank) if axis not in axes)
+        order = (*free, *axes, rank, rank + 1)
+        query, key, value = (x.transpose(order) for x in (query, key, value))
+        lead, targets, sources = query.shape[: len(free)], query.shape[len(free) : rank], key.shape[len(free) : rank]
+        shapes = ((math.prod(x.shape[: len(free)]), math.prod(x.shape[len(free) : rank])) for x in (query, key, value))
+        folded = [x.reshape(*shape, *x.shape[-2:]) for x, shape in zip((query, key, value), shapes)]
+        mask = None if mask is None else _folded_mask(mask, lead, targets, sources)
+        weights = None
+        if scores or (training and self.dropout):
+            outputs, weights = self._with_weights(*folded, mask, training)
+            weights = weights.reshape(*lead, weights.shape[1], *targets, *sources)
+        else:
+            outputs = ops.dot_product_attention(*folded, mask=mask, flash_attention=self.flash_attention)
+        outputs = outputs.reshape(*lead, *targets, *outputs.shape[-2:])
+        return outputs.transpose([order.index(axis) for axis in range(rank + 2)]), weights
 
-        def rows(x: Any) -> Any:
-            x = x.transpose(order)
-            lead = len(free) + 1
-            return x.reshape(*x.shape[:lead], math.prod(x.shape[lead:-1]), x.shape[-1])
-
-        places = [tuple(x.shape[axis] for axis in axes) for x in (query, key)]
-        q, k, v = (rows(query * jnp.asarray(1.0 / math.sqrt(self.key_dim), query.dtype)), rows(key), rows(value))
-        scores = q @ jnp.swapaxes(k, -1, -2)  # (..., heads, targets, sources)
-        if mask is not None:
-            mask = (
-                mask.reshape(*mask.shape[: mask.ndim - len(axes) * 2], scores.shape[-2], scores.shape[-1])
-                if (mask.ndim > 3 and len(axes) > 1)
-                else mask
-            )
-            while mask.ndim < scores.ndim:
-                mask = jnp.expand_dims(mask, axis=-3)
-        weights = self._softmax(scores, mask=mask)
-        dropped = self._dropout_layer(weights, training=training)
-        out = dropped @ v
-        out = out.reshape(*out.shape[:-2], *places[0], out.shape[-1])
-        back = [order.index(axis) for axis in range(rank + 1)]
-        return out.transpose(back), weights.reshape(*weights.shape[:-2], *places[0], *places[1])
+    def _with_weights(
+        self, query: Any, key: Any, value: Any, mask: Any, training: bool | None
+    ) -> tuple[Any, Any]:
+        """The outputs, and the weights (batch, heads, targets, sources) before some of them are dropped."""
+        query, key, value = (x.transpose(0, 2, 1, 3) for x in (query, key, value))
+        scores = _products(query, key) / math.sqrt(self.key_dim)
+        weights = _softmax(scores, mask).astype(self.compute_dtype)
+        outputs = self._dropout_layer(weights, training=training) @ value
+        return outputs.transpose(0, 2, 1, 3), weights
 
     def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
         """The mask of the query."""
@@ -424,7 +446,7 @@ class Attention(Layer):
 
     def _scores(self, query: Any, key: Any) -> Any:
         if self.score_mode == "dot":
-            scores = query @ jnp.swapaxes(key, -1, -2)
+            scores = _products(query, key)
             return scores if self.scale is None else scores * self.scale.value
         added = query[..., :, None, :] + key[..., None, :, :]
         added = added if self.scale is None else added * self.scale.value
@@ -438,21 +460,29 @@ class Attention(Layer):
         return_attention_scores: bool = False,
         use_causal_mask: bool = False,
     ) -> Any:
-        query, value = inputs[0], inputs[1]
-        key = inputs[2] if len(inputs) > 2 else value
+        query, value, *rest = (x.astype(dtypes.floating(x.dtype)) for x in inputs)
+        key = rest[0] if rest else value
         query_mask, value_mask = (mask[0], mask[1]) if isinstance(mask, (list, tuple)) else (None, None)
-        scores = self._scores(query, key)
         masks = [None if value_mask is None else value_mask.astype(bool)[..., None, :]]
         if use_causal_mask:
-            masks.append(jnp.tril(jnp.ones(scores.shape[-2:], bool))[None])
-        joined = masking.merge_masks(masks)
-        if joined is not None:
-            scores = jnp.where(joined, scores, scores - (6.5e4 if scores.dtype == jnp.float16 else 1e9))
-        weights = self._dropout_layer(jax.nn.softmax(scores, axis=-1), training=training)
-        outputs = weights @ value
+            masks.append(jnp.tril(jnp.ones((query.shape[-2], key.shape[-2]), bool))[None])
+        joined, weights = masking.merge_masks(masks), None
+        if return_attention_scores or (training and self.dropout) or query.ndim != 3 or not self._is_product:
+            weights = _softmax(self._scores(query, key), joined).astype(self.compute_dtype)
+            outputs = self._dropout_layer(weights, training=training) @ value
+        else:
+            query = query if self.scale is None else query * self.scale.value
+            heads = (x[:, :, None] for x in (query, key, value))  # one
+            mask = None if joined is None else joined[:, None]
+            outputs = ops.dot_product_attention(*heads, mask=mask, scale=1.0)[:, :, 0]
         if query_mask is not None:
             outputs = outputs * query_mask[..., None].astype(outputs.dtype)
         return (outputs, weights) if return_attention_scores else outputs
+
+    @property
+    def _is_product(self) -> bool:
+        """Whether the scores are products of queries and keys, which accelerators have a kernel for."""
+        return self.score_mode == "dot"
 
     def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
         """The mask of the query."""
@@ -473,6 +503,10 @@ class AdditiveAttention(Attention):
 
     def __init__(self, use_scale: bool = True, dropout: float = 0.0, **kwargs: Any):
         super().__init__(use_scale=use_scale, dropout=dropout, **kwargs)
+
+    @property
+    def _is_product(self) -> bool:
+        return False
 
     def build(self, input_shape: Any) -> None:
         super().build(input_shape)

@@ -573,7 +573,7 @@ def dot_product_attention(
         mask: where attention may go; broadcasts likewise.
         scale: 1 / sqrt(dim) if not given.
         is_causal: whether a place sees only itself and those before it.
-        flash_attention: whether cuDNN's kernel must be used (`True`) or must not (`False`).
+        flash_attention: whether GPUs use cuDNN's kernel, which wants 16 bits; CPUs have none.
         attn_logits_soft_cap: c in logits / (1 + |logits| / c).
     """
     query, key, value = (jnp.asarray(x) for x in (query, key, value))
@@ -596,19 +596,17 @@ def _attend(
     is_causal: bool, flash_attention: bool | None, soft_cap: float | None,
 ) -> Any:  # fmt: skip
     arrays = (query, key, value, bias, mask, scale)
-    on_cpu = functools.partial(cpu.attention, is_causal=is_causal, soft_cap=soft_cap)
+    plain = functools.partial(cpu.attention, is_causal=is_causal, soft_cap=soft_cap)
+    kernel = "cudnn" if flash_attention and jax.default_backend() != "cpu" else None
 
     def elsewhere(query: Any, key: Any, value: Any, bias: Any, mask: Any, scale: Any) -> Any:
-        kernel = "cudnn" if flash_attention else None
         return jnn.dot_product_attention(
             query, key, value, bias, mask, scale=scale, is_causal=is_causal, implementation=kernel
         )
 
-    if soft_cap is not None:
-        return on_cpu(*arrays)
-    if flash_attention:
-        return elsewhere(*arrays)
-    return lax.platform_dependent(*arrays, cpu=on_cpu, default=elsewhere)
+    if soft_cap is not None or key.shape != value.shape:  # which JAX's form does not take
+        return plain(*arrays)
+    return elsewhere(*arrays) if kernel else lax.platform_dependent(*arrays, cpu=plain, default=elsewhere)
 
 
 # Losses.
