@@ -198,7 +198,9 @@ def test_attention(heads, is_causal, bias, mask):
 
 @pytest.mark.parametrize("flash_attention", [None, True, False])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
-@pytest.mark.parametrize("is_causal, bias, mask", list(itertools.product((False, True), (None, "bias"), (None, "mask"))))
+@pytest.mark.parametrize(
+    "is_causal, bias, mask", list(itertools.product((False, True), (None, "bias"), (None, "mask")))
+)
 def test_attention_in_each_dtype_and_with_each_wish_for_a_kernel(dtype, flash_attention, is_causal, bias, mask):
     query, key, value = (array(2, n, 4, 8).astype(dtype) for n in (5, 6, 6))
     bias = array(1, 4, 5, 6) if bias else None

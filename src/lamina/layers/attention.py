@@ -1,156 +1,21 @@
-"""Attention, and the projection of arrays along named axes that it is made of."""
+"""Attention: of several heads with projections, and plain."""
 
 from __future__ import annotations
 
-import copy
 import math
 import string
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from lamina import activations, constraints, initializers, ops, regularizers
+from lamina import ops
 from lamina.core import checks, dtypes, masking
-from lamina.layer import InputSpec, Layer
+from lamina.layer import Layer
+from lamina.layers.projection import EinsumDense
 from lamina.layers.regularization import Dropout
-
-
-class EinsumDense(Layer):
-    """`activation(einsum(equation, x, kernel) + bias)`.
-
-    Args:
-        equation: such as `"ab,bc->ac"`; one `...` stands for axes that pass through.
-        output_shape: the sizes of the output's axes behind the batch axis (behind `...`); `None` takes the input's.
-        activation: a name or function; none if not given.
-        bias_axes: the letters of the output's axes along which the bias varies; no bias if not given.
-        kernel_initializer, bias_initializer: what the weights start from.
-        kernel_regularizer, bias_regularizer: added to the loss.
-        kernel_constraint, bias_constraint: applied after each step.
-        lora_rank, lora_alpha, gptq_unpacked_column_size, quantization_config: must be `None`.
-    """
-
-    _omit_none = frozenset({"lora_rank", "lora_alpha", "gptq_unpacked_column_size"})
-    _further = ("activity_regularizer",)
-
-    def __init__(
-        self,
-        equation: str,
-        output_shape: int | Sequence[int | None],
-        activation: str | Callable | None = None,
-        bias_axes: str | None = None,
-        kernel_initializer: Any = "glorot_uniform",
-        bias_initializer: Any = "zeros",
-        kernel_regularizer: Any = None,
-        bias_regularizer: Any = None,
-        kernel_constraint: Any = None,
-        bias_constraint: Any = None,
-        lora_rank: int | None = None,
-        lora_alpha: int | None = None,
-        gptq_unpacked_column_size: int | None = None,
-        quantization_config: Any = None,
-        **kwargs: Any,
-    ):
-        super().__init__(**kwargs)
-        if lora_rank is not None or quantization_config is not None:
-            raise NotImplementedError(f"{self._who()}: lora_rank and quantization_config are not there yet.")
-        self.equation = equation
-        self.output_shape: Any = (output_shape,) if isinstance(output_shape, int) else tuple(output_shape)
-        self.activation = activations.get(activation)
-        self.bias_axes = bias_axes
-        self.kernel_initializer = initializers.get(kernel_initializer)
-        self.bias_initializer = initializers.get(bias_initializer)
-        self.kernel_regularizer = regularizers.get(kernel_regularizer)
-        self.bias_regularizer = regularizers.get(bias_regularizer)
-        self.kernel_constraint = constraints.get(kernel_constraint)
-        self.bias_constraint = constraints.get(bias_constraint)
-        self.lora_rank = self.lora_alpha = self.gptq_unpacked_column_size = self.quantization_config = None
-        self.supports_masking = True
-        source = self._terms()[0]
-        rank = len(source.replace(".", ""))
-        self.input_spec = InputSpec(min_ndim=rank) if "." in source else InputSpec(ndim=rank)
-
-    def _terms(self) -> tuple[str, str, str]:
-        """The letters of the input, the kernel and the output; `.` is where the axes in between are."""
-        compact = self.equation.replace(" ", "").replace("...", ".")
-        left, arrow, out = compact.partition("->")
-        terms = left.split(",")
-        letters = set(left + out) - {",", "."}
-        if not arrow or len(terms) != 2 or "." in terms[1] or not letters <= set(string.ascii_letters):
-            raise ValueError(
-                f"{self._who()}: equation must be of the form 'ab,bc->ac' with '...' in input and output or nowhere, "
-                f"got {self.equation!r}."
-            )
-        return terms[0], terms[1], out
-
-    def _sizes(self, input_shape: tuple[int | None, ...]) -> dict[str, int | None]:
-        """The size of each letter."""
-        source, kernel, out = self._terms()
-        head, dots, tail = source.partition(".")
-        sizes = dict(zip(head, input_shape))
-        sizes.update(zip(reversed(tail), reversed(input_shape)))
-        wanted = self.output_shape
-        letters = out.partition(".")[2] if out.startswith(".") else out.replace(".", "")[1:]
-        if len(wanted) > len(letters) and dots:
-            wanted = wanted[-len(letters) :]  # sizes of the axes in between are the input's
-        if len(wanted) != len(letters):
-            raise ValueError(
-                f"{self._who()}: output_shape must have {len(letters)} sizes for {self.equation!r}, got {wanted}."
-            )
-        for letter, size in zip(letters, wanted):
-            if size is not None and sizes.get(letter) not in (None, size):
-                raise ValueError(
-                    f"{self._who()}: output_shape must keep the size {sizes[letter]} of axis {letter!r}, got {size}."
-                )
-            sizes[letter] = size if size is not None else sizes.get(letter)
-        unknown = [letter for letter in kernel if sizes.get(letter) is None]
-        if unknown:
-            raise ValueError(f"{self._who()}: the sizes of {', '.join(unknown)} must be known, got {input_shape}.")
-        return sizes
-
-    def _start(self, kernel: str, out: str) -> Any:
-        """The kernel's initializer; one that scales with inputs and outputs is told which axes these are."""
-        start = self.kernel_initializer
-        if not isinstance(start, initializers.VarianceScaling) or None not in (start.input_axes, start.output_axes):
-            return start
-        start = copy.copy(start)
-        start.input_axes = [i for i, letter in enumerate(kernel) if letter not in out]
-        start.output_axes = [i for i, letter in enumerate(kernel) if letter in out]
-        return start
-
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
-        sizes = self._sizes(tuple(input_shape))
-        _, kernel, out = self._terms()
-        self.kernel = self.add_weight(
-            name="kernel",
-            shape=[sizes[letter] for letter in kernel],  # type: ignore[misc]
-            initializer=self._start(kernel, out),
-            regularizer=self.kernel_regularizer,
-            constraint=self.kernel_constraint,
-        )
-        self.bias = None
-        if self.bias_axes is not None:
-            letters = out.replace(".", "")
-            if not set(self.bias_axes) <= set(letters):
-                raise ValueError(f"{self._who()}: bias_axes must be axes of the output, got {self.bias_axes!r}.")
-            first = min(map(letters.index, self.bias_axes))
-            # Behind the first of its axes the bias has all that follow, with size 1 where it is constant.
-            trailing = len(input_shape) - len(self._terms()[0].replace(".", "")) if out.endswith(".") else 0
-            shape = [sizes[c] if c in self.bias_axes else 1 for c in letters[first:]] + [1] * trailing
-            self.bias = self.add_weight(
-                name="bias",
-                shape=shape,  # type: ignore[arg-type]
-                initializer=self.bias_initializer,
-                regularizer=self.bias_regularizer,
-                constraint=self.bias_constraint,
-            )
-
-    def call(self, inputs: Any, training: bool | None = None) -> Any:
-        outputs = jnp.einsum(self.equation, inputs, self.kernel.value)
-        if self.bias is not None:
-            outputs = outputs + self.bias.value
-        return self.activation(outputs)
+from lamina.layers.weights import resolve_arguments, weight
 
 
 def _products(query: Any, key: Any) -> Any:
@@ -174,6 +39,12 @@ def _folded_mask(mask: Any, lead: tuple[Any, ...], targets: tuple[Any, ...], sou
     if len(lead) > 1:
         mask = jnp.broadcast_to(mask, (*lead, *mask.shape[-3:])).reshape(math.prod(lead), *mask.shape[-3:])
     return mask
+
+
+def _anew(initializer: Any) -> Any:
+    """Another initializer of the same configuration: each weight draws for itself."""
+    configured = hasattr(initializer, "get_config")
+    return type(initializer).from_config(initializer.get_config()) if configured else initializer
 
 
 class MultiHeadAttention(Layer):
@@ -242,12 +113,7 @@ class MultiHeadAttention(Layer):
         self.output_shape: Any = (output_shape,) if isinstance(output_shape, int) else output_shape
         axes = (attention_axes,) if isinstance(attention_axes, int) else attention_axes
         self.attention_axes: Any = axes and tuple(axes)
-        self.kernel_initializer = initializers.get(kernel_initializer)
-        self.bias_initializer = initializers.get(bias_initializer)
-        self.kernel_regularizer = regularizers.get(kernel_regularizer)
-        self.bias_regularizer = regularizers.get(bias_regularizer)
-        self.kernel_constraint = constraints.get(kernel_constraint)
-        self.bias_constraint = constraints.get(bias_constraint)
+        resolve_arguments(self)
         self.supports_masking = True
 
     def build(self, query_shape: Any, value_shape: Any, key_shape: Any = None) -> None:
@@ -277,23 +143,17 @@ class MultiHeadAttention(Layer):
         free, inner = letters[: len(shape) - contracted], letters[len(shape) - contracted : len(shape)]
         outer = letters[len(shape) : len(shape) + len(sizes)]
 
-        def fresh(initializer: Any) -> Any:  # each weight draws for itself
-            return (
-                type(initializer).from_config(initializer.get_config())
-                if hasattr(initializer, "get_config")
-                else initializer
-            )
-
+        own = {
+            f"{name}_{kind}": getattr(self, f"{name}_{kind}")
+            for name in ("kernel", "bias")
+            for kind in ("initializer", "regularizer", "constraint")
+        }
+        own |= {name: _anew(value) for name, value in own.items() if name.endswith("initializer")}
         layer = EinsumDense(
             f"{free}{inner},{inner}{outer}->{free}{outer}",
             output_shape=(*(None for _ in free[1:]), *sizes),
             bias_axes=outer if self.use_bias else None,
-            kernel_initializer=fresh(self.kernel_initializer),
-            bias_initializer=fresh(self.bias_initializer),
-            kernel_regularizer=self.kernel_regularizer,
-            bias_regularizer=self.bias_regularizer,
-            kernel_constraint=self.kernel_constraint,
-            bias_constraint=self.bias_constraint,
+            **own,
             dtype=self.dtype_policy,
             name=name,
         )
@@ -388,9 +248,7 @@ class MultiHeadAttention(Layer):
         outputs = outputs.reshape(*lead, *targets, *outputs.shape[-2:])
         return outputs.transpose([order.index(axis) for axis in range(rank + 2)]), weights
 
-    def _with_weights(
-        self, query: Any, key: Any, value: Any, mask: Any, training: bool | None
-    ) -> tuple[Any, Any]:
+    def _with_weights(self, query: Any, key: Any, value: Any, mask: Any, training: bool | None) -> tuple[Any, Any]:
         """The outputs, and the weights (batch, heads, targets, sources) before some of them are dropped."""
         query, key, value = (x.transpose(0, 2, 1, 3) for x in (query, key, value))
         scores = _products(query, key) / math.sqrt(self.key_dim)
@@ -440,9 +298,9 @@ class Attention(Layer):
             )
         self.scale = self.concat_score_weight = None
         if self.use_scale:
-            self.scale = self.add_weight(name="scale", shape=(), initializer="ones")
+            self.scale = weight(self, "scale", (), initializer="ones")
         if self.score_mode == "concat":
-            self.concat_score_weight = self.add_weight(name="concat_score_weight", shape=(), initializer="ones")
+            self.concat_score_weight = weight(self, "concat_score_weight", (), initializer="ones")
 
     def _scores(self, query: Any, key: Any) -> Any:
         if self.score_mode == "dot":
@@ -513,7 +371,7 @@ class AdditiveAttention(Attention):
         self.__dict__.pop("_weights", None)
         self.scale = None
         if self.use_scale:
-            self.scale = self.add_weight(name="scale", shape=(input_shape[0][-1],), initializer="glorot_uniform")
+            self.scale = weight(self, "scale", input_shape[0][-1:])
 
     def _scores(self, query: Any, key: Any) -> Any:
         added = jnp.tanh(query[..., :, None, :] + key[..., None, :, :])

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from lamina import ops
 from lamina.core import dtypes
+from lamina.core.configurable import variant
 from lamina.layers.spatial import Spatial
 
 
@@ -24,12 +25,11 @@ class Pooling(Spatial):
     Shapes: (batch, *spatial, channels) -> (batch, *fewer, channels).
     """
 
-    per_axis = frozenset({"pool_size"})
     reduce: Any = None
 
     def __init__(
         self,
-        pool_size: int | Sequence[int] = 2,
+        pool_size: int | Sequence[int],
         strides: int | Sequence[int] | None = None,
         padding: str = "valid",
         data_format: str | None = None,
@@ -52,52 +52,46 @@ class Pooling(Spatial):
         """None: a mask does not say which windows are whole."""
 
 
+@variant(defaults={"pool_size": 2})
 class MaxPooling1D(Pooling):
     """The largest value of each window in time."""
 
     rank, reduce = 1, staticmethod(ops.max_pool)
 
 
+@variant(defaults={"pool_size": (2, 2)})
 class MaxPooling2D(Pooling):
     """The largest value of each window of an image."""
 
     rank, reduce = 2, staticmethod(ops.max_pool)
 
 
-class AveragePooling(Pooling):
-    """The mean of each window; padding does not count.
+@variant(defaults={"pool_size": (2, 2, 2)})
+class MaxPooling3D(Pooling):
+    """The largest value of each window of a volume."""
 
-    Args:
-        pool_size: the size of a window: an integer, or one for each axis.
-        strides: from window to window, `pool_size` if not given.
-        padding: "valid" or "same".
-        data_format: where the channels are.
-    """
-
-    reduce = staticmethod(ops.average_pool)
-
-    def __init__(
-        self,
-        pool_size: int | Sequence[int],
-        strides: int | Sequence[int] | None = None,
-        padding: str = "valid",
-        data_format: str | None = None,
-        name: str | None = None,
-        **kwargs: Any,
-    ):
-        super().__init__(pool_size, strides, padding, data_format, name, **kwargs)
+    rank, reduce = 3, staticmethod(ops.max_pool)
 
 
-class AveragePooling1D(AveragePooling):
+@variant()
+class AveragePooling1D(Pooling):
     """The mean of each window in time; padding does not count."""
 
-    rank = 1
+    rank, reduce = 1, staticmethod(ops.average_pool)
 
 
-class AveragePooling2D(AveragePooling):
+@variant()
+class AveragePooling2D(Pooling):
     """The mean of each window of an image; padding does not count."""
 
-    rank = 2
+    rank, reduce = 2, staticmethod(ops.average_pool)
+
+
+@variant()
+class AveragePooling3D(Pooling):
+    """The mean of each window of a volume; padding does not count."""
+
+    rank, reduce = 3, staticmethod(ops.average_pool)
 
 
 class GlobalPooling(Spatial):
@@ -125,31 +119,48 @@ class GlobalPooling(Spatial):
         """None: the time axis is gone."""
 
 
+@variant()
 class GlobalMaxPooling1D(GlobalPooling):
     """The largest value in time."""
 
     rank, reduce = 1, staticmethod(jnp.max)
 
 
+@variant()
 class GlobalMaxPooling2D(GlobalPooling):
     """The largest value of an image."""
 
     rank, reduce = 2, staticmethod(jnp.max)
 
 
-class GlobalAveragePooling1D(GlobalPooling):
-    """The mean in time, of the times that the mask lets through if there is one.
+@variant()
+class GlobalMaxPooling3D(GlobalPooling):
+    """The largest value of a volume."""
 
-    Args:
-        data_format: where the channels are.
-        keepdims: whether the time axis stays, with size 1.
-    """
+    rank, reduce = 3, staticmethod(jnp.max)
+
+
+@variant()
+class GlobalAveragePooling2D(GlobalPooling):
+    """The mean of an image."""
+
+    rank, reduce = 2, staticmethod(jnp.mean)
+
+
+@variant()
+class GlobalAveragePooling3D(GlobalPooling):
+    """The mean of a volume."""
+
+    rank, reduce = 3, staticmethod(jnp.mean)
+
+
+@variant()
+class GlobalAveragePooling1D(GlobalPooling):
+    """The mean in time, of the times that the mask lets through if there is one."""
 
     rank, reduce = 1, staticmethod(jnp.mean)
 
-    def __init__(self, data_format: str | None = None, keepdims: bool = False, **kwargs: Any):
-        super().__init__(data_format, keepdims, **kwargs)
-        self.supports_masking = True
+    supports_masking = True
 
     def call(self, inputs: Any, mask: Any = None) -> Any:
         if mask is None:
@@ -158,36 +169,6 @@ class GlobalAveragePooling1D(GlobalPooling):
         weights = jnp.expand_dims(mask.astype(dtypes.wide(inputs.dtype)), 3 - steps)
         total, count = (x.sum(steps, keepdims=self.keepdims) for x in (inputs * weights, weights))
         return (total / count).astype(dtypes.floating(inputs.dtype))
-
-
-class GlobalAveragePooling2D(GlobalPooling):
-    """The mean of an image."""
-
-    rank, reduce = 2, staticmethod(jnp.mean)
-
-
-class MaxPooling3D(Pooling):
-    """The largest value of each window of a volume."""
-
-    rank, reduce = 3, staticmethod(ops.max_pool)
-
-
-class AveragePooling3D(AveragePooling):
-    """The mean of each window of a volume; padding does not count."""
-
-    rank = 3
-
-
-class GlobalMaxPooling3D(GlobalPooling):
-    """The largest value of a volume."""
-
-    rank, reduce = 3, staticmethod(jnp.max)
-
-
-class GlobalAveragePooling3D(GlobalPooling):
-    """The mean of a volume."""
-
-    rank, reduce = 3, staticmethod(jnp.mean)
 
 
 MaxPool1D, MaxPool2D, MaxPool3D = MaxPooling1D, MaxPooling2D, MaxPooling3D

@@ -12,12 +12,13 @@ import numpy as np
 from jax import tree_util
 
 from lamina.core import configurable, registry, scope
+from lamina.core.configurable import variant
 from lamina.core.state import StateScope
 from lamina.core.symbolic import KerasTensor, infer
 from lamina.core.variable import Variable
 from lamina.layer import InputSpec, Layer
 from lamina.layer.signature import signature_of
-from lamina.layers.cells import Cell, GRUCell, LSTMCell, SimpleRNNCell, Variant
+from lamina.layers.cells import Cell, GRUCell, LSTMCell, SimpleRNNCell
 from lamina.layers.scanning import scan_calls, zeros
 
 _FLAGS = ("return_sequences", "return_state", "go_backwards", "stateful", "unroll")
@@ -243,7 +244,7 @@ class RNN(Layer):
             return super().from_config(config)
 
 
-class Recurrent(Variant, RNN):
+class Recurrent(RNN):
     """`RNN` around a cell of the class `cell_class`, which is made here; the cell's arguments are attributes as well.
 
     Args:
@@ -335,6 +336,7 @@ def _arguments(cell_class: type[Cell]) -> tuple[str, ...]:
     return tuple(p.name for p in parameters if p.kind is not p.VAR_KEYWORD)
 
 
+@variant(without=["recurrent_activation", "unit_forget_bias", "reset_after", "use_cudnn"], last=["seed"])
 class SimpleRNN(Recurrent):
     """`h = activation(x W + h_before U + b)` at each time.
 
@@ -342,11 +344,10 @@ class SimpleRNN(Recurrent):
     """
 
     cell_class = SimpleRNNCell
-    absent = SimpleRNNCell.absent | {"use_cudnn"}
-    last = ("seed",)
     _omit_none = frozenset({"seed"})
 
 
+@variant(without=["reset_after"])
 class LSTM(Recurrent):
     """`c = f c_before + i activation(g)`, `h = o activation(c)` at each time, with the gates i, f, o and the candidate
     g from `x W + h_before U + b`.
@@ -355,9 +356,9 @@ class LSTM(Recurrent):
     """
 
     cell_class = LSTMCell
-    absent = LSTMCell.absent
 
 
+@variant(without=["unit_forget_bias"])
 class GRU(Recurrent):
     """`h = z h_before + (1 - z) activation(x W + r (h_before U))` at each time, with the gates z and r from
     `x W + h_before U + b`. Without `reset_after`, the candidate is `activation(x W + (r h_before) U)`.
@@ -366,4 +367,3 @@ class GRU(Recurrent):
     """
 
     cell_class = GRUCell
-    absent = GRUCell.absent

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from lamina import random, regularizers
 from lamina.core import checks, dtypes
+from lamina.core.configurable import variant
 from lamina.layer import InputSpec, Layer
 from lamina.layers.activation import Elementwise
 from lamina.random import SeedGenerator
@@ -66,42 +67,18 @@ class Dropout(Noise):
 
 
 class SpatialDropout(Dropout):
-    """Whole channels are dropped: the draws have size 1 along the spatial axes."""
-
-    rank = 1
-    rate: float
-
-    def __init__(self, rate: float, seed: int | None = None, name: str | None = None, dtype: Any = None, **kwargs: Any):
-        super().__init__(rate, seed=seed, name=name, dtype=dtype, **kwargs)
-        self.input_spec = InputSpec(ndim=self.rank + 2)
-
-    def get_config(self) -> dict[str, Any]:
-        # All that Keras takes.
-        return {"rate": self.rate, "seed": self.seed, "name": self.name, "dtype": self.dtype_policy.name}
-
-    def _noise_shape(self, inputs: Any) -> tuple[int, ...]:
-        return (inputs.shape[0], *(1 for _ in range(self.rank)), inputs.shape[-1])
-
-
-class SpatialDropout1D(SpatialDropout):
-    """Dropout of whole channels of sequences.
-
-    Shapes: (batch, time, channels) -> the same.
-    """
-
-
-class SpatialDropout2D(SpatialDropout):
-    """Dropout of whole channels of images.
+    """Dropout of whole channels: the draws have size 1 along the spatial axes.
 
     Args:
         rate: the share of channels that are dropped.
         data_format: where the channels are.
         seed: makes the draws repeatable.
 
-    Shapes: (batch, height, width, channels) -> the same.
+    Shapes: (batch, *spatial, channels) -> the same.
     """
 
-    rank = 2
+    rank = 1
+    rate: float
 
     def __init__(
         self,
@@ -114,22 +91,35 @@ class SpatialDropout2D(SpatialDropout):
     ):
         super().__init__(rate, seed=seed, name=name, dtype=dtype, **kwargs)
         self.data_format = dtypes.standardize_data_format(data_format, self._who())
+        self.input_spec = InputSpec(ndim=self.rank + 2)
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "data_format": self.data_format}
+        # All that Keras takes.
+        config = {"rate": self.rate, "seed": self.seed, "name": self.name, "dtype": self.dtype_policy.name}
+        return config if self.rank == 1 else {**config, "data_format": self.data_format}
 
     def _noise_shape(self, inputs: Any) -> tuple[int, ...]:
-        ones = tuple(1 for _ in range(self.rank))
+        spatial = (1,) * self.rank
         if self.data_format == "channels_first":
-            return (*inputs.shape[:2], *ones)
-        return (inputs.shape[0], *ones, inputs.shape[-1])
+            return (*inputs.shape[:2], *spatial)
+        return (inputs.shape[0], *spatial, inputs.shape[-1])
 
 
-class SpatialDropout3D(SpatialDropout2D):
-    """Dropout of whole channels of volumes.
+@variant(defaults={"data_format": "channels_last"}, without=["data_format"])
+class SpatialDropout1D(SpatialDropout):
+    """Dropout of whole channels of sequences."""
 
-    Shapes: (batch, depth, height, width, channels) -> the same.
-    """
+
+@variant()
+class SpatialDropout2D(SpatialDropout):
+    """Dropout of whole channels of images."""
+
+    rank = 2
+
+
+@variant()
+class SpatialDropout3D(SpatialDropout):
+    """Dropout of whole channels of volumes."""
 
     rank = 3
 

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from lamina import ops
 from lamina.core import checks, dtypes
+from lamina.core.configurable import variant
 from lamina.layer import InputSpec, Layer
 from lamina.layers.spatial import Spatial
 
@@ -128,8 +129,6 @@ class ZeroPadding(Resizing):
         data_format: where the channels are.
     """
 
-    per_axis = frozenset({"padding"})
-
     def __init__(self, padding: Any = 1, data_format: str | None = None, **kwargs: Any):
         super().__init__(**kwargs)
         self._set_layout(data_format)
@@ -142,25 +141,25 @@ class ZeroPadding(Resizing):
         return jnp.pad(inputs, widths)
 
 
+@variant()
 class ZeroPadding1D(ZeroPadding):
     """Zeros before and after in time."""
 
     rank = 1
 
 
+@variant(defaults={"padding": (1, 1)})
 class ZeroPadding2D(ZeroPadding):
     """Zeros around images."""
 
     rank = 2
 
 
+@variant(defaults={"padding": ((1, 1), (1, 1), (1, 1))})
 class ZeroPadding3D(ZeroPadding):
     """Zeros around volumes."""
 
     rank = 3
-
-    def __init__(self, padding: Any = ((1, 1), (1, 1), (1, 1)), data_format: str | None = None, **kwargs: Any):
-        super().__init__(padding, data_format, **kwargs)
 
 
 class Cropping(Resizing):
@@ -185,31 +184,25 @@ class Cropping(Resizing):
         return inputs
 
 
+@variant(defaults={"cropping": (1, 1), "data_format": "channels_last"}, without=["data_format"])
 class Cropping1D(Cropping):
     """Sequences without their ends."""
 
     rank = 1
 
-    def __init__(self, cropping: Any = (1, 1), **kwargs: Any):
-        super().__init__(cropping, "channels_last", **kwargs)
 
-
+@variant(defaults={"cropping": ((0, 0), (0, 0))})
 class Cropping2D(Cropping):
     """Images without their margins."""
 
     rank = 2
 
-    def __init__(self, cropping: Any = ((0, 0), (0, 0)), data_format: str | None = None, **kwargs: Any):
-        super().__init__(cropping, data_format, **kwargs)
 
-
+@variant(defaults={"cropping": ((1, 1), (1, 1), (1, 1))})
 class Cropping3D(Cropping):
     """Volumes without their margins."""
 
     rank = 3
-
-    def __init__(self, cropping: Any = ((1, 1), (1, 1), (1, 1)), data_format: str | None = None, **kwargs: Any):
-        super().__init__(cropping, data_format, **kwargs)
 
 
 class UpSampling(Resizing):
@@ -219,8 +212,6 @@ class UpSampling(Resizing):
         size: how often, for all axes or each.
         data_format: where the channels are.
     """
-
-    per_axis = frozenset({"size"})
 
     def __init__(self, size: Any = 2, data_format: str | None = None, **kwargs: Any):
         super().__init__(**kwargs)
@@ -233,13 +224,11 @@ class UpSampling(Resizing):
         return inputs
 
 
+@variant(defaults={"data_format": "channels_last"}, without=["data_format"])
 class UpSampling1D(UpSampling):
     """Each time step `size` times."""
 
     rank = 1
-
-    def __init__(self, size: int = 2, **kwargs: Any):
-        super().__init__(size, "channels_last", **kwargs)
 
 
 class UpSampling2D(UpSampling):
@@ -270,6 +259,7 @@ class UpSampling2D(UpSampling):
         return ops.image.resize(inputs, size, self.interpolation, data_format=self.data_format)
 
 
+@variant(defaults={"size": (2, 2, 2)})
 class UpSampling3D(UpSampling):
     """Volumes enlarged by whole factors."""
 

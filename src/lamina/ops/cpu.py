@@ -169,7 +169,7 @@ def _max_pool_jvp(sizes: tuple, steps: tuple, pads: tuple, primals: tuple, tange
 
 def lowest(dtype: Any) -> Any:
     """The value below all others of a dtype."""
-    if dtype == bool:
+    if dtype == np.bool_:
         return np.asarray(False)
     floating = jnp.issubdtype(dtype, jnp.inexact)
     return np.asarray(-np.inf if floating else jnp.iinfo(dtype).min, dtype)
@@ -186,7 +186,7 @@ def attention(
     source, shared = key.shape[1:3]
     dtype, wide = value.dtype, jnp.promote_types(query.dtype, jnp.float32)
     query, key, value = (x.astype(wide) for x in (query, key, value))
-    grouped = (query * scale).transpose(0, 2, 1, 3).reshape(batch, shared, -1, query.shape[-1])  # heads that share a key
+    grouped = (query * scale).transpose(0, 2, 1, 3).reshape(batch, shared, -1, query.shape[-1])  # heads of one key
     logits = (grouped @ key.transpose(0, 2, 3, 1)).reshape(batch, heads, time, source)
     if soft_cap is not None:
         logits = logits / (1 + jnp.abs(logits) / soft_cap)
