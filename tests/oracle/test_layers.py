@@ -37,8 +37,17 @@ def pair(row):
     ours, theirs = row.make(name="it"), row.make(keras.layers, name="it")
     for layer in (ours, theirs):
         layer(*arrays(row), **row.call)
-    ours.set_weights(theirs.get_weights())
+    draw = np.random.default_rng(5)
+    weights = [0.1 + np.abs(w) + 0.5 * draw.random(w.shape) if _is_spread(v) else w + 0.3 * draw.normal(size=w.shape)
+               for v, w in zip(theirs.weights, theirs.get_weights())]  # fmt: skip
+    for layer in (ours, theirs):
+        layer.set_weights([w.astype("float32") for w in weights])
     return ours, theirs
+
+
+def _is_spread(variable):
+    """Whether a weight must stay above 0: variances and standard deviations."""
+    return variable.name.endswith(("variance", "stddev"))
 
 
 def arrays(row):
@@ -49,7 +58,7 @@ def assert_close(ours, theirs, tolerance=1e-5):
     for mine, other in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
         other = np.asarray(other)
         assert str(mine.dtype) == str(other.dtype)
-        np.testing.assert_allclose(mine, other, rtol=tolerance, atol=tolerance * max(1.0, np.abs(other).max()))
+        np.testing.assert_allclose(mine, other, rtol=tolerance, atol=tolerance * np.abs(other).max(initial=0))
 
 
 def described(layer):
@@ -92,8 +101,8 @@ def test_outputs_and_gradients(row):
 
     def run(call):
         def loss(trainable, args):
-            outputs = jax.tree.leaves(call(trainable, args))
-            return sum((x**2).sum() for x in outputs), outputs
+            outputs, draw = jax.tree.leaves(call(trainable, args)), np.random.default_rng(7)
+            return sum((x * draw.normal(size=x.shape)).sum() for x in outputs), outputs
 
         wanted = (0,) if row.below else (0, 1)
         return jax.jit(jax.grad(loss, wanted, has_aux=True))([v.value for v in ours.trainable_variables], arrays(row))

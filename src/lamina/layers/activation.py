@@ -28,6 +28,8 @@ class Activation(Elementwise):
 
     Args:
         activation: a name or function.
+
+    Shapes: (batch, ...) -> the same.
     """
 
     def __init__(self, activation: str | Callable, **kwargs: Any):
@@ -45,6 +47,10 @@ class ReLU(Elementwise):
         max_value: the largest output, `None` for no limit.
         negative_slope: the slope below the threshold.
         threshold: where the function begins to rise.
+
+    Shapes: (batch, ...) -> the same.
+
+    Raises: ValueError if an argument is not a number of at least 0.
     """
 
     def __init__(
@@ -65,6 +71,10 @@ class LeakyReLU(Elementwise):
 
     Args:
         negative_slope: the slope below zero; `alpha` is its older name.
+
+    Shapes: (batch, ...) -> the same.
+
+    Raises: ValueError if an argument is not a number of at least 0.
     """
 
     def __init__(self, negative_slope: float = 0.3, **kwargs: Any):
@@ -84,6 +94,10 @@ class ELU(Elementwise):
 
     Args:
         alpha: the limit below zero, negated.
+
+    Shapes: (batch, ...) -> the same.
+
+    Raises: ValueError if an argument is not a number.
     """
 
     def __init__(self, alpha: float = 1.0, **kwargs: Any):
@@ -100,6 +114,8 @@ class PReLU(Layer):
     Args:
         alpha_initializer, alpha_regularizer, alpha_constraint: of the slopes.
         shared_axes: axes along which all elements have one slope.
+
+    Shapes: (batch, ...) -> the same; the slopes are (...), with size 1 on shared axes.
     """
 
     def __init__(
@@ -133,6 +149,8 @@ class Softmax(Elementwise):
 
     Args:
         axis: one axis or several.
+
+    Shapes: (batch, ...) -> the same.
     """
 
     def __init__(self, axis: int | Sequence[int] = -1, **kwargs: Any):

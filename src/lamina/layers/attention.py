@@ -70,6 +70,13 @@ class MultiHeadAttention(Layer):
         seed: of the dropout.
 
     Shapes: query (batch, targets, features), value and key (batch, sources, features) -> (batch, targets, features).
+
+    Raises: ValueError if a size is not a positive integer, or `dropout` not from 0 to 1.
+
+    >>> x = np.zeros((2, 5, 8), "float32")
+    >>> outputs, weights = layers.MultiHeadAttention(num_heads=2, key_dim=4)(x, x, return_attention_scores=True)
+    >>> outputs.shape, weights.shape
+    ((2, 5, 8), (2, 2, 5, 5))
     """
 
     _omit_none = frozenset({"flash_attention"})
@@ -236,15 +243,18 @@ class MultiHeadAttention(Layer):
         order = (*free, *axes, rank, rank + 1)
         query, key, value = (x.transpose(order) for x in (query, key, value))
         lead, targets, sources = query.shape[: len(free)], query.shape[len(free) : rank], key.shape[len(free) : rank]
-        shapes = ((math.prod(x.shape[: len(free)]), math.prod(x.shape[len(free) : rank])) for x in (query, key, value))
-        folded = [x.reshape(*shape, *x.shape[-2:]) for x, shape in zip((query, key, value), shapes)]
+
+        def fold(x: Any) -> Any:  # (batch and free axes, places, heads, dim)
+            return x.reshape(math.prod(lead), math.prod(x.shape[len(free) : rank]), *x.shape[rank:])
+
+        query, key, value = map(fold, (query, key, value))
         mask = None if mask is None else _folded_mask(mask, lead, targets, sources)
         weights = None
         if scores or (training and self.dropout):
-            outputs, weights = self._with_weights(*folded, mask, training)
+            outputs, weights = self._with_weights(query, key, value, mask, training)
             weights = weights.reshape(*lead, weights.shape[1], *targets, *sources)
         else:
-            outputs = ops.dot_product_attention(*folded, mask=mask, flash_attention=self.flash_attention)
+            outputs = ops.dot_product_attention(query, key, value, mask=mask, flash_attention=self.flash_attention)
         outputs = outputs.reshape(*lead, *targets, *outputs.shape[-2:])
         return outputs.transpose([order.index(axis) for axis in range(rank + 2)]), weights
 
@@ -273,6 +283,8 @@ class Attention(Layer):
         seed: of the dropout.
 
     Shapes: (batch, targets, dim), (batch, sources, dim) -> (batch, targets, dim).
+
+    Raises: ValueError if it is not called on 2 or 3 inputs.
     """
 
     def __init__(
@@ -284,8 +296,7 @@ class Attention(Layer):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        if score_mode not in ("dot", "concat"):
-            raise ValueError(f"{self._who()}: score_mode must be 'dot' or 'concat', got {score_mode!r}.")
+        checks.one_of(self._who(), "score_mode", score_mode, ("dot", "concat"))
         self.dropout = checks.number(self._who(), "dropout", dropout, 0, 1)
         self.use_scale, self.score_mode, self.seed = use_scale, score_mode, seed
         self._dropout_layer = Dropout(dropout, seed=seed, dtype=self.dtype_policy)
@@ -355,6 +366,8 @@ class AdditiveAttention(Attention):
     Args:
         use_scale: whether the sum is weighted by a trained vector.
         dropout: the share of attention weights that training drops.
+
+    Shapes: (batch, targets, dim), (batch, sources, dim) -> (batch, targets, dim).
     """
 
     _further = ("seed",)

@@ -38,8 +38,13 @@ class Cell(Layer):
         seed: of the dropout.
 
     Shapes: (batch, features), states of (batch, units) -> (batch, units) and states.
+
+    Raises: ValueError if `units` is not a positive integer, or a share not from 0 to 1.
     """
 
+    activation: Callable
+    recurrent_activation: Callable
+    bias_initializer: Callable
     gates = 1
     # Whether the dropout's seed is drawn before those of the initializers: it decides which weights
     # `set_random_seed` leads to.
@@ -93,9 +98,7 @@ class Cell(Layer):
         return self.bias_initializer
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        features, columns = input_shape[-1], self.gates * self.units
-        if features is None:
-            raise ValueError(f"{self._who()}: the size of the input's last axis must be known, got {input_shape}.")
+        features, columns = checks.known_size(self._who(), input_shape, -1), self.gates * self.units
         self.kernel = weight(self, "kernel", (features, columns))
         self.recurrent_kernel = weight(self, "recurrent_kernel", (self.units, columns), arguments="recurrent")
         self.bias = None

@@ -13,8 +13,6 @@ from lamina.layers.projection import Projection
 from lamina.layers.spatial import Spatial
 from lamina.layers.weights import resolve_arguments
 
-PADDINGS = ("valid", "same", "causal")
-
 
 class Convolution(Projection, Spatial):
     """`activation(conv(x, kernel) + bias)` over `rank` spatial axes.
@@ -33,6 +31,8 @@ class Convolution(Projection, Spatial):
 
     Shapes: (batch, *spatial, channels) -> (batch, *other spatial, filters), or channels before spatial with
     "channels_first"; the kernel is (*kernel_size, channels / groups, filters).
+
+    Raises: ValueError if arguments do not fit one another, or windows the input.
     """
 
     def __init__(
@@ -61,19 +61,17 @@ class Convolution(Projection, Spatial):
         self.kernel_size = self._sizes("kernel_size", kernel_size)
         self.strides = self._sizes("strides", strides)
         self.dilation_rate = self._sizes("dilation_rate", dilation_rate)
-        self.padding = str(padding).lower()
+        allowed = ("valid", "same", "causal") if self.rank == 1 else ("valid", "same")
+        self.padding = checks.one_of(self._who(), "padding", str(padding).lower(), allowed)
         self._set_layout(data_format)
         self.use_bias = use_bias
         resolve_arguments(self)
-        self._check_arguments(padding)
+        self._check_arguments()
 
-    def _check_arguments(self, padding: Any) -> None:
+    def _check_arguments(self) -> None:
         who = self._who()
         if self.filters % self.groups:
             raise ValueError(f"{who}: filters must be a multiple of groups={self.groups}, got {self.filters}.")
-        allowed = PADDINGS if self.rank == 1 else PADDINGS[:2]
-        if self.padding not in allowed:
-            raise ValueError(f"{who}: padding must be one of {', '.join(allowed)}, got {padding!r}.")
         if self.padding == "causal" and self.data_format != "channels_last":
             raise ValueError(f"{who}: data_format must be 'channels_last' with causal padding.")
         if max(self.strides) > 1 and max(self.dilation_rate) > 1:
@@ -83,9 +81,7 @@ class Convolution(Projection, Spatial):
             )
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        channels = input_shape[self._channel_axis]
-        if channels is None:
-            raise ValueError(f"{self._who()}: the number of channels must be known, got {input_shape}.")
+        channels = checks.known_size(self._who(), input_shape, self._channel_axis)
         if channels % self.groups:
             raise ValueError(
                 f"{self._who()}: the number of channels must be a multiple of groups={self.groups}, got {input_shape}."
@@ -130,6 +126,9 @@ class Conv2D(Convolution):
     """Convolution of images.
 
     Shapes: (batch, height, width, channels) -> (batch, other height, other width, filters).
+
+    >>> layers.Conv2D(8, 3, padding="same", strides=2)(np.zeros((1, 28, 28, 1), "float32")).shape
+    (1, 14, 14, 8)
     """
 
     rank = 2

@@ -16,7 +16,12 @@ from lamina.layers.weights import resolve_arguments, weight
 
 
 class InputLayer(Layer):
-    """The place where data enters a graph."""
+    """The place where data enters a graph.
+
+    Shapes: none -> (batch, *shape).
+
+    Raises: ValueError unless exactly one of `shape` and `batch_shape` is given.
+    """
 
     def __init__(
         self,
@@ -88,6 +93,12 @@ def Input(
         name: unique if not given; keys of data dicts are matched with it.
         tensor: a symbolic tensor to take shape and dtype from.
         optional: whether `None` may be passed.
+
+    Shapes: (batch, *shape), the batch of any size if `batch_size` is not given.
+
+    >>> x = layers.Input((28, 28, 1))
+    >>> x.shape, x.dtype
+    ((None, 28, 28, 1), 'float32')
     """
     layer = InputLayer(shape, batch_size, dtype, sparse, ragged, batch_shape, tensor, optional, name)
     return layer.output
@@ -105,6 +116,12 @@ class Embedding(Layer):
         lora_rank, lora_alpha, quantization_config: must be `None`.
 
     Shapes: (...) of integers -> (..., output_dim).
+
+    Raises: ValueError if a size is not a positive integer.
+
+    >>> table = layers.Embedding(3, 2, embeddings_initializer="ones")
+    >>> table(np.array([[0, 2, 1]])).shape
+    (1, 3, 2)
     """
 
     _omit_none = frozenset({"weights", "lora_rank", "lora_alpha"})
@@ -169,6 +186,10 @@ class Lambda(Layer):
         output_shape: kept for Keras programs; the shape is inferred.
         mask: a mask for the outputs, or a function of (inputs, mask).
         arguments: further keyword arguments of the function.
+
+    Shapes: whatever the function takes -> whatever it returns.
+
+    Raises: TypeError if `function` cannot be called.
     """
 
     def __init__(
@@ -228,7 +249,10 @@ class Masking(Layer):
 
 
 class Identity(Layer):
-    """The inputs."""
+    """The inputs.
+
+    Shapes: (batch, ...) -> the same.
+    """
 
     def __init__(self, **kwargs: Any):
         super().__init__(**kwargs)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from lamina.core import dtypes, masking
+from lamina.core.configurable import variant
 from lamina.layer import Layer
 
 
@@ -19,6 +20,8 @@ class Merge(Layer):
     Inputs of lower rank get axes behind the batch axis, and sizes of 1 are broadcast.
 
     Shapes: a list of (batch, ...) -> (batch, ...).
+
+    Raises: ValueError if the shapes do not broadcast.
     """
 
     combine: Callable[[Any, Any], Any]
@@ -62,18 +65,21 @@ class Merge(Layer):
         return masking.merge_masks(previous_mask if isinstance(previous_mask, (list, tuple)) else [previous_mask])
 
 
+@variant()
 class Add(Merge):
     """`x1 + x2 + ...`"""
 
     combine = staticmethod(jnp.add)
 
 
+@variant()
 class Multiply(Merge):
     """`x1 * x2 * ...`"""
 
     combine = staticmethod(jnp.multiply)
 
 
+@variant()
 class Average(Merge):
     """`(x1 + x2 + ...) / n`"""
 
@@ -85,20 +91,26 @@ class Average(Merge):
         return mean.astype(dtypes.floating(dtype))
 
 
+@variant()
 class Maximum(Merge):
     """`max(x1, x2, ...)`"""
 
     combine = staticmethod(jnp.maximum)
 
 
+@variant()
 class Minimum(Merge):
     """`min(x1, x2, ...)`"""
 
     combine = staticmethod(jnp.minimum)
 
 
+@variant()
 class Subtract(Merge):
-    """`x1 - x2`"""
+    """`x1 - x2`
+
+    Raises: ValueError if the inputs are not two, or do not broadcast.
+    """
 
     combine = staticmethod(jnp.subtract)
 
@@ -113,6 +125,10 @@ class Concatenate(Merge):
 
     Args:
         axis: the axis.
+
+    Shapes: a list of (batch, ...) -> (batch, ...), the sizes along the axis added up.
+
+    Raises: ValueError if other sizes than those along the axis differ.
     """
 
     def __init__(self, axis: int = -1, **kwargs: Any):
@@ -156,6 +172,8 @@ class Dot(Merge):
         normalize: whether the vectors are made of length 1 first: cosine similarities.
 
     Shapes: (batch, ..., n, ...) and (batch, ..., n, ...) -> (batch, rest of the first, rest of the second).
+
+    Raises: ValueError if the inputs are not two, or their axes differ in size.
     """
 
     def __init__(self, axes: int | Sequence[int], normalize: bool = False, **kwargs: Any):

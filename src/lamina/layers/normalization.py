@@ -62,6 +62,14 @@ class BatchNormalization(Normalization):
         synchronized: kept for Keras programs: under sharding a batch is one array anyway.
 
     Shapes: (batch, ..., channels) -> the same.
+
+    Raises: ValueError if the axis is not there or of unknown size, or a number out of its range.
+
+    >>> layer = layers.BatchNormalization(epsilon=0.0)
+    >>> layer(np.array([[1.0], [3.0]], "float32"), training=True).tolist()
+    [[-1.0], [1.0]]
+    >>> float(layer.moving_mean.value[0])  # 0.99 * 0 + 0.01 * 2
+    0.019999999552965164
     """
 
     def __init__(
@@ -94,6 +102,8 @@ class BatchNormalization(Normalization):
         self.renorm_clipping = {} if renorm and renorm_clipping is None else renorm_clipping
         _check_clipping(self._who(), self.renorm_clipping or {})
         self.renorm_momentum = float(checks.number(self._who(), "renorm_momentum", renorm_momentum, 0, 1))
+        self.moving_mean_initializer: Any
+        self.moving_variance_initializer: Any
         self.moving_mean: Any = None
         self.moving_variance: Any = None
         self.moving_stddev: Any = None  # the last three are there with renorm only
@@ -101,10 +111,7 @@ class BatchNormalization(Normalization):
         self.renorm_stddev: Any = None
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        rank = len(input_shape)
-        if not -rank <= self.axis < rank or input_shape[self.axis] is None:
-            raise ValueError(f"{self._who()}: axis {self.axis} must be an axis of known size, got {input_shape}.")
-        shape = (input_shape[self.axis],)
+        rank, shape = len(input_shape), (checks.known_size(self._who(), input_shape, self.axis),)
         self._make_scale_and_offset(shape)
         mean, variance = self.moving_mean_initializer, self.moving_variance_initializer
         averages = {"moving_mean": mean, "moving_variance": variance}
@@ -201,6 +208,8 @@ class LayerNormalization(Normalization):
         beta_constraint, gamma_constraint: applied after each step.
 
     Shapes: (batch, ..., features) -> the same.
+
+    Raises: ValueError if an axis is not there or of unknown size.
     """
 
     _further = ("rms_scaling",)
@@ -227,10 +236,7 @@ class LayerNormalization(Normalization):
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         axes = [self.axis] if isinstance(self.axis, int) else self.axis
-        rank = len(input_shape)
-        if any(not -rank <= axis < rank or input_shape[axis] is None for axis in axes):
-            raise ValueError(f"{self._who()}: axis {self.axis} must be of known size, got {input_shape}.")
-        self._make_scale_and_offset(tuple(input_shape[axis] for axis in axes))
+        self._make_scale_and_offset([checks.known_size(self._who(), input_shape, axis) for axis in axes])
 
     def call(self, inputs: Any) -> Any:
         x = inputs.astype(dtypes.wide(inputs.dtype))

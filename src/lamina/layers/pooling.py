@@ -8,7 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from lamina import ops
-from lamina.core import dtypes
+from lamina.core import checks, dtypes
 from lamina.core.configurable import variant
 from lamina.layers.spatial import Spatial
 
@@ -23,6 +23,8 @@ class Pooling(Spatial):
         data_format: where the channels are.
 
     Shapes: (batch, *spatial, channels) -> (batch, *fewer, channels).
+
+    Raises: ValueError if a size is not a positive integer.
     """
 
     reduce: Any = None
@@ -39,9 +41,7 @@ class Pooling(Spatial):
         super().__init__(name=name, **kwargs)
         self.pool_size = self._sizes("pool_size", pool_size)
         self.strides = self._sizes("strides", pool_size if strides is None else strides)
-        self.padding = str(padding).lower()
-        if self.padding not in ("valid", "same"):
-            raise ValueError(f"{self._who()}: padding must be 'valid' or 'same', got {padding!r}.")
+        self.padding = checks.one_of(self._who(), "padding", str(padding).lower(), ("valid", "same"))
         self._set_layout(data_format)
         self.built = True
 

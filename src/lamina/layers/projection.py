@@ -73,6 +73,14 @@ class Dense(Projection):
         lora_rank, lora_alpha, quantization_config: must be `None`.
 
     Shapes: (..., features) -> (..., units); the kernel is (features, units).
+
+    Raises: ValueError if `units` is not a positive integer, or the input's last axis has no known size.
+
+    >>> layer = layers.Dense(2, activation="relu", kernel_initializer="ones")
+    >>> layer(np.array([[1.0, 2.0, 3.0]], "float32")).tolist()
+    [[6.0, 6.0]]
+    >>> [v.shape for v in layer.weights]
+    [(3, 2), (2,)]
     """
 
     _omit_none = frozenset({"activity_regularizer", "lora_rank", "lora_alpha"})
@@ -104,9 +112,7 @@ class Dense(Projection):
         self.supports_masking = True
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        features = input_shape[-1]
-        if features is None:
-            raise ValueError(f"{self._who()}: the size of the input's last axis must be known, got {input_shape}.")
+        features = checks.known_size(self._who(), input_shape, -1)
         self._make_weights((features, self.units), (self.units,) if self.use_bias else None)
         self.input_spec = InputSpec(min_ndim=2, axes={-1: features})
 
@@ -126,6 +132,13 @@ class EinsumDense(Projection):
         kernel_regularizer, bias_regularizer: added to the loss.
         kernel_constraint, bias_constraint: applied after each step.
         lora_rank, lora_alpha, gptq_unpacked_column_size, quantization_config: must be `None`.
+
+    Shapes: those of the equation.
+
+    Raises: ValueError if the equation is of another form or does not fit the sizes.
+
+    >>> layers.EinsumDense("abc,cd->abd", output_shape=(None, 4), bias_axes="d")(np.zeros((2, 3, 5))).shape
+    (2, 3, 4)
     """
 
     _omit_none = frozenset({"lora_rank", "lora_alpha", "gptq_unpacked_column_size"})

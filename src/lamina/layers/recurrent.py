@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import tree_util
 
-from lamina.core import configurable, registry, scope
+from lamina.core import checks, configurable, registry, scope
 from lamina.core.configurable import variant
 from lamina.core.state import StateScope
 from lamina.core.symbolic import KerasTensor, infer
@@ -268,6 +268,8 @@ class Recurrent(RNN):
         use_cudnn: kept for Keras programs: one compiled scan serves all devices.
 
     Shapes: (batch, time, features) -> (batch, units), or (batch, time, units) with `return_sequences`.
+
+    Raises: ValueError if `units` is not a positive integer, or a share not from 0 to 1.
     """
 
     cell_class: type[Cell]
@@ -308,9 +310,7 @@ class Recurrent(RNN):
         cell = self.cell_class(**own, name=scope.snake_case(self.cell_class.__name__))
         own = {name: given[name] for name in _FLAGS}
         RNN.__init__(self, cell, activity_regularizer=activity_regularizer, **own, **kwargs)
-        if use_cudnn not in ("auto", True, False):
-            raise ValueError(f"{self._who()}: use_cudnn must be 'auto', True or False, got {use_cudnn!r}.")
-        self.use_cudnn = use_cudnn
+        self.use_cudnn = checks.one_of(self._who(), "use_cudnn", use_cudnn, ("auto", True, False))
         self.input_spec = InputSpec(ndim=3)
 
     def __getattr__(self, name: str) -> Any:
@@ -353,6 +353,10 @@ class LSTM(Recurrent):
     g from `x W + h_before U + b`.
 
     Hochreiter and Schmidhuber, 1997, https://doi.org/10.1162/neco.1997.9.8.1735
+
+    >>> x = np.zeros((2, 5, 3), "float32")
+    >>> layers.LSTM(4)(x).shape, layers.LSTM(4, return_sequences=True)(x).shape
+    ((2, 4), (2, 5, 4))
     """
 
     cell_class = LSTMCell

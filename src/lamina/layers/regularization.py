@@ -51,6 +51,16 @@ class Dropout(Noise):
         rate: the share of elements that are dropped.
         noise_shape: the shape of the draws, which are broadcast to the inputs; `None` for an axis of the inputs' size.
         seed: makes the draws repeatable.
+
+    Shapes: (batch, ...) -> the same.
+
+    Raises: ValueError if `rate` is not from 0 to 1.
+
+    >>> x = np.ones((1, 4), "float32")
+    >>> layers.Dropout(0.5)(x).tolist()  # nothing is dropped but in training
+    [[1.0, 1.0, 1.0, 1.0]]
+    >>> sorted(set(layers.Dropout(0.5, seed=1)(np.ones((100, 100), "float32"), training=True).ravel().tolist()))
+    [0.0, 2.0]
     """
 
     def __init__(
@@ -75,6 +85,8 @@ class SpatialDropout(Dropout):
         seed: makes the draws repeatable.
 
     Shapes: (batch, *spatial, channels) -> the same.
+
+    Raises: ValueError if `rate` is not from 0 to 1.
     """
 
     rank = 1
@@ -130,6 +142,10 @@ class GaussianNoise(Noise):
     Args:
         stddev: the standard deviation of the noise.
         seed: makes the draws repeatable.
+
+    Shapes: (batch, ...) -> the same.
+
+    Raises: ValueError if `stddev` is below 0.
     """
 
     strength, largest = "stddev", None
@@ -148,6 +164,10 @@ class GaussianDropout(Noise):
     Args:
         rate: as the rate of the dropout with noise as strong, below 1.
         seed: makes the draws repeatable.
+
+    Shapes: (batch, ...) -> the same.
+
+    Raises: ValueError if `rate` is not from 0 to below 1.
     """
 
     largest = BELOW_ONE
@@ -169,6 +189,10 @@ class AlphaDropout(Dropout):
         rate: the share of elements that are dropped, below 1.
         noise_shape: the shape of the draws, which are broadcast to the inputs.
         seed: makes the draws repeatable.
+
+    Shapes: (batch, ...) -> the same.
+
+    Raises: ValueError if `rate` is not from 0 to below 1.
     """
 
     largest = BELOW_ONE
@@ -188,6 +212,8 @@ class ActivityRegularization(Layer):
 
     Args:
         l1, l2: the factors.
+
+    Shapes: (batch, ...) -> the same.
     """
 
     def __init__(self, l1: float = 0.0, l2: float = 0.0, **kwargs: Any):

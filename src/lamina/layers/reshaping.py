@@ -50,6 +50,8 @@ class Reshape(Reshaping):
         target_shape: the shape without the batch axis; one size may be -1.
 
     Shapes: (batch, ...) -> (batch, *target_shape).
+
+    Raises: ValueError if the elements do not fit.
     """
 
     def __init__(self, target_shape: Sequence[int] | int, **kwargs: Any):
@@ -78,6 +80,10 @@ class Permute(Reshaping):
 
     Args:
         dims: the axes of the input, counted from 1, in the order of the output.
+
+    Shapes: (batch, ...) -> (batch, the axes in the order of `dims`).
+
+    Raises: ValueError if `dims` does not have each axis once.
     """
 
     def __init__(self, dims: Sequence[int], **kwargs: Any):
@@ -98,6 +104,8 @@ class RepeatVector(Reshaping):
         n: how often.
 
     Shapes: (batch, features) -> (batch, n, features).
+
+    Raises: ValueError if `n` is not an integer of at least 0.
     """
 
     def __init__(self, n: int, **kwargs: Any):
@@ -127,6 +135,10 @@ class ZeroPadding(Resizing):
     Args:
         padding: a number for all sides, one for each axis, or (before, after) for each axis.
         data_format: where the channels are.
+
+    Shapes: (batch, *spatial, channels) -> (batch, *other spatial, channels).
+
+    Raises: ValueError if a number is below 0.
     """
 
     def __init__(self, padding: Any = 1, data_format: str | None = None, **kwargs: Any):
@@ -168,6 +180,10 @@ class Cropping(Resizing):
     Args:
         cropping: a number for all sides, one for each axis, or (before, after) for each axis.
         data_format: where the channels are.
+
+    Shapes: (batch, *spatial, channels) -> (batch, *other spatial, channels).
+
+    Raises: ValueError if nothing would be left.
     """
 
     def __init__(self, cropping: Any, data_format: str | None = None, **kwargs: Any):
@@ -211,6 +227,10 @@ class UpSampling(Resizing):
     Args:
         size: how often, for all axes or each.
         data_format: where the channels are.
+
+    Shapes: (batch, *spatial, channels) -> (batch, *other spatial, channels).
+
+    Raises: ValueError if a factor is not a positive integer.
     """
 
     def __init__(self, size: Any = 2, data_format: str | None = None, **kwargs: Any):
@@ -238,6 +258,10 @@ class UpSampling2D(UpSampling):
         size: a factor, or (height, width).
         data_format: where the channels are.
         interpolation: "nearest" repeats; "bilinear", "bicubic", "lanczos3" and "lanczos5" interpolate.
+
+    Shapes: (batch, height, width, channels) -> (batch, more height, more width, channels).
+
+    Raises: ValueError if `interpolation` is another word.
     """
 
     rank = 2
@@ -247,10 +271,7 @@ class UpSampling2D(UpSampling):
         self, size: Any = (2, 2), data_format: str | None = None, interpolation: str = "nearest", **kwargs: Any
     ):
         super().__init__(size, data_format, **kwargs)
-        if interpolation not in self.METHODS:
-            names = ", ".join(self.METHODS)
-            raise ValueError(f"{self._who()}: interpolation must be one of {names}, got {interpolation!r}.")
-        self.interpolation = interpolation
+        self.interpolation = checks.one_of(self._who(), "interpolation", interpolation, self.METHODS)
 
     def call(self, inputs: Any) -> Any:
         if self.interpolation == "nearest":
