@@ -21,6 +21,7 @@ ROWS = {
     "evaluate": "evaluate",
     "predict": "predict, one sample",
     "call": "model(x), one sample",
+    "train_on_batch": "train_on_batch",
     "memory": "peak memory",
     "to_evaluation": "start to evaluation",
 }

@@ -45,6 +45,8 @@ def main() -> None:
     run.predict(sample), run.call(sample)
     result["predict"] = median(lambda: run.predict(sample), budget)
     result["call"] = median(lambda: run.call(sample), budget)
+    run.train_on_batch(), run.train_on_batch()
+    result["train_on_batch"] = median(run.train_on_batch, budget)
     unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss counts bytes there, kilobytes elsewhere
     result["memory"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
     print(json.dumps(result))
@@ -120,6 +122,9 @@ class KerasRun(Run):
     def call(self, x) -> None:
         self.library.ops.convert_to_numpy(self.model(x))
 
+    def train_on_batch(self) -> None:
+        self.model.train_on_batch(self.x[: self.workload.batch], self.y[: self.workload.batch])
+
 
 class TorchRun(Run):
     """Plain PyTorch, as one writes it by hand; the rows are tensors in memory, shuffled by index."""
@@ -187,6 +192,10 @@ class TorchRun(Run):
 
     def call(self, x) -> None:
         self.model(self.library.from_numpy(x)).detach().numpy()
+
+    def train_on_batch(self) -> None:
+        self.model.train()
+        self.step(self.inputs[: self.workload.batch], self.targets[: self.workload.batch])[1].item()
 
 
 if __name__ == "__main__":

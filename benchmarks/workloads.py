@@ -99,6 +99,30 @@ def mlp_twin(torch):
     return nn.Sequential(nn.Linear(784, 512), nn.ReLU(), nn.Linear(512, 10))
 
 
+# ---- towers of small layers: what a layer costs, to build, to compile, to look at -----------------------------------
+
+
+def tower(depth: int):
+    def model(k):
+        return k.Sequential([k.Input((32,)), *(k.layers.Dense(32, activation="relu") for _ in range(depth))])
+
+    return model
+
+
+def tower_twin(depth: int):
+    def model(torch):
+        nn = torch.nn
+        return nn.Sequential(*(part for _ in range(depth) for part in (nn.Linear(32, 32), nn.ReLU())))
+
+    return model
+
+
+def vectors(rng: np.random.Generator, rows: int) -> Arrays:
+    """Vectors of 32 numbers, to be given back."""
+    points = rng.random((rows, 32), dtype="float32")
+    return points, points
+
+
 # ---- small convolutional network ---------------------------------------------------------------------------
 
 
@@ -269,6 +293,14 @@ WORKLOADS = {
         "MLP 784-512-10 on {rows:,} rows, batch 128",
         mlp, mlp_twin, pictures(784), rows=60000, quick_rows=12000, batch=128, epochs=3,
     ),
+    **{
+        f"tower-{depth}": Workload(
+            f"{depth} Dense(32) on {{rows:,}} rows, batch 32",
+            tower(depth), tower_twin(depth), vectors, rows=320, quick_rows=64, batch=32, epochs=3,
+            loss="mean_squared_error", metrics=(),
+        )
+        for depth in (10, 100, 300)
+    },
     "convnet": Workload(
         "Convnet (Conv 32, Conv 64, dropout) on {rows:,} images of 28x28x1, batch 128",
         convnet, convnet_twin, pictures(28, 28, 1), rows=6000, quick_rows=1500, batch=128, epochs=4,

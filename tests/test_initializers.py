@@ -12,6 +12,7 @@ import pytest
 from lamina import initializers, random
 from lamina.core import configurable
 from lamina.core.variable import Variable
+from lamina.random import seeds
 
 
 class Row(NamedTuple):
@@ -157,7 +158,7 @@ def test_without_a_seed_one_object_repeats_itself_and_two_differ(row):
 def test_without_a_seed_the_global_one_governs(row):
     values = []
     for _ in range(2):
-        random.set_global_seed(3)
+        seeds.set_global_seed(3)
         values.append(row.make(seed=None)(row.shape))
     np.testing.assert_array_equal(*values)
 

@@ -1,6 +1,7 @@
 """lamina: deep learning with the Keras interface on JAX. `import lamina as keras` runs a Keras program."""
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 from lamina import (
@@ -23,6 +24,7 @@ from lamina import (
     tree,
     utils,
 )
+from lamina.core.absent import AbsentName, explain_absent_names
 from lamina.core.jit import jit
 from lamina.core.policy import DTypePolicy, FloatDTypePolicy
 from lamina.core.runtime import keep_compiled_programs
@@ -58,7 +60,7 @@ def version() -> str:
 def __getattr__(name: str) -> Any:
     if name in _LATER:
         return importlib.import_module(f"lamina.{name}")
-    raise AttributeError(f"module 'lamina' has no attribute {name!r}")
+    raise AbsentName("lamina", name)
 
 
 __all__ = [
@@ -109,3 +111,5 @@ __all__ = [
     "version",
     "vmap",
 ]
+
+explain_absent_names(sys.modules[__name__])

@@ -8,7 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax import nn as jnn
 
-from lamina.core import configurable, dtypes, registry
+from lamina.core import configurable, dtypes
 from lamina.core.symbolic import op
 from lamina.ops.binding import operand
 from lamina.ops.nn import (
@@ -90,18 +90,12 @@ def relu(x: Any, negative_slope: float = 0.0, max_value: float | None = None, th
     return jnp.minimum(jnp.where(x > threshold, x, below), jnp.inf if max_value is None else max_value).astype(x.dtype)
 
 
-def get(identifier: Any) -> Any:
-    """The activation function that a name, a function, a configuration or `None` (`linear`) means."""
-    return linear if identifier is None else configurable.make("activations", identifier, "activation")
+get, _, deserialize = configurable.namespace_functions(
+    "activations", "activation", special=lambda identifier: linear if identifier is None else None
+)
 
 
 def serialize(activation: Any) -> Any:
     """The name of an activation function of the library; the configuration of any other."""
     plain = configurable.plain(activation)
     return plain if isinstance(plain, (str, Mapping)) else configurable.serialize(activation)
-
-
-def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) -> Any:
-    """The activation function that `serialize` described."""
-    with registry.custom_objects(custom_objects):
-        return get(config)

@@ -15,7 +15,7 @@ from lamina.core.dtypes import is_float as is_float_dtype
 from lamina.core.dtypes import is_int as is_int_dtype
 from lamina.core.scope import get_uid, reset_names
 from lamina.core.symbolic import is_keras_tensor
-from lamina.random import reset_global_generator
+from lamina.random.seeds import reset_global_generator
 
 
 def clear_session(free_memory: bool = True) -> None:

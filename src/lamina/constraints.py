@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from numbers import Real
 from typing import Any
 
 import jax.numpy as jnp
 
-from lamina.core import configurable, dtypes, registry
+from lamina.core import configurable, dtypes
+from lamina.core.arrays import value_of
 from lamina.core.configurable import Configurable
-from lamina.core.variable import Variable
 
 
 class Constraint(Configurable):
@@ -24,7 +24,7 @@ class NonNeg(Constraint):
     """max(w, 0)."""
 
     def __call__(self, w: Any) -> Any:
-        return jnp.maximum(_array(w), 0)
+        return jnp.maximum(jnp.asarray(value_of(w)), 0)
 
 
 class _Norm(Constraint):
@@ -37,7 +37,7 @@ class _Norm(Constraint):
         raise NotImplementedError(f"{type(self).__name__}: a subclass must define wanted.")
 
     def __call__(self, w: Any) -> Any:
-        w = _array(w)
+        w = jnp.asarray(value_of(w))
         norms = jnp.sqrt(jnp.sum(jnp.square(w), axis=self.axis, keepdims=True))
         return w * (self.wanted(norms) / (dtypes.epsilon() + norms))
 
@@ -92,6 +92,9 @@ class MinMaxNorm(_Norm):
         max_value: the largest norm.
         rate: how much of the way to the bounds one step goes, from 0 to 1.
         axis: the axis or axes that the norm is taken over: those of the inputs of a unit.
+
+    Raises:
+        ValueError: unless `0 <= min_value <= max_value` and `0 <= rate <= 1`.
     """
 
     def __init__(
@@ -109,28 +112,10 @@ class MinMaxNorm(_Norm):
         return self.rate * jnp.clip(norms, self.min_value, self.max_value) + (1 - self.rate) * norms
 
 
-def _array(w: Any) -> Any:
-    return w.value if isinstance(w, Variable) else jnp.asarray(w)
-
-
 max_norm, min_max_norm, non_neg, unit_norm = MaxNorm, MinMaxNorm, NonNeg, UnitNorm
 
 
-def get(identifier: Any) -> Any:
-    """The constraint that a name, class, configuration or function means."""
-    return configurable.make("constraints", identifier, "constraint")
-
-
-def serialize(constraint: Any) -> Any:
-    """The constraint as JSON values."""
-    return configurable.serialize(constraint)
-
-
-def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) -> Any:
-    """The constraint that `serialize` described."""
-    with registry.custom_objects(custom_objects):
-        return get(config)
-
+get, serialize, deserialize = configurable.namespace_functions("constraints", "constraint", Constraint)
 
 __all__ = [
     "Constraint", "MaxNorm", "MinMaxNorm", "NonNeg", "UnitNorm", "deserialize", "get", "max_norm",

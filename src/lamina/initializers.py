@@ -15,8 +15,10 @@ import numpy as np
 from jax.core import Tracer
 
 from lamina import random
-from lamina.core import configurable, dtypes, registry
+from lamina.core import configurable, dtypes
+from lamina.core.arrays import send
 from lamina.core.configurable import Configurable
+from lamina.random import seeds
 
 _ALIASES = {"normal": "RandomNormal", "uniform": "RandomUniform", "one": "Ones", "zero": "Zeros"}
 _MODES = ("fan_in", "fan_out", "fan_avg")
@@ -41,6 +43,9 @@ class Constant(Initializer):
 
     Args:
         value: a number, or an array that broadcasts to the shapes asked for.
+
+    Raises:
+        ValueError: for what is not numbers.
     """
 
     def __init__(self, value: Any = 0.0):
@@ -51,7 +56,7 @@ class Constant(Initializer):
 
     def __call__(self, shape: Sequence[int], dtype: Any = None) -> Any:
         value = np.asarray(self.value).astype(dtypes.standardize_dtype(dtype))
-        return jax.device_put(np.broadcast_to(value, tuple(shape)))
+        return send(np.broadcast_to(value, tuple(shape)))
 
     def get_config(self) -> dict[str, Any]:
         return {"value": configurable.serialize(self.value)}
@@ -61,14 +66,14 @@ class Zeros(Initializer):
     """Arrays of zeros."""
 
     def __call__(self, shape: Sequence[int], dtype: Any = None) -> Any:
-        return jax.device_put(np.zeros(tuple(shape), dtypes.standardize_dtype(dtype)))
+        return send(np.zeros(tuple(shape), dtypes.standardize_dtype(dtype)))
 
 
 class Ones(Initializer):
     """Arrays of ones."""
 
     def __call__(self, shape: Sequence[int], dtype: Any = None) -> Any:
-        return jax.device_put(np.ones(tuple(shape), dtypes.standardize_dtype(dtype)))
+        return send(np.ones(tuple(shape), dtypes.standardize_dtype(dtype)))
 
 
 class Identity(Initializer):
@@ -85,7 +90,7 @@ class Identity(Initializer):
         if len(shape) != 2:
             raise ValueError(f"Identity: shape must have 2 axes, got {tuple(shape)}.")
         eye = self.gain * np.eye(shape[0], shape[1])
-        return jax.device_put(eye.astype(dtypes.standardize_dtype(dtype)))
+        return send(eye.astype(dtypes.standardize_dtype(dtype)))
 
 
 class RandomInitializer(Initializer):
@@ -102,7 +107,7 @@ class RandomInitializer(Initializer):
         if not isinstance(seed, (int, np.integer, random.SeedGenerator, type(None))):
             who = type(self).__name__
             raise ValueError(f"{who}: seed must be an integer, a SeedGenerator or None, got {seed!r}.")
-        self.seed = random.make_default_seed() if seed is None else seed
+        self.seed = seeds.make_default_seed() if seed is None else seed
 
     def _check_order(self, name: str, least: Any, value: Any) -> None:
         if not np.all(np.asarray(value) >= np.asarray(least)):
@@ -180,6 +185,9 @@ class VarianceScaling(RandomInitializer):
         seed: an integer, a `SeedGenerator` or `None`.
         input_axes, output_axes: axes of the shape whose sizes, multiplied, are the numbers of inputs and
             outputs; if not both given, the last two axes, with all axes before them as a receptive field.
+
+    Raises:
+        ValueError: for a scale that is not positive, and for a mode or distribution that is not known.
     """
 
     def __init__(
@@ -305,7 +313,7 @@ class Orthogonal(RandomInitializer):
         q, r = xp.linalg.qr(xp.asarray(sample))
         q = q * xp.where(xp.diagonal(r) < 0, -1, 1)
         q = q.T if rows < columns else q
-        return jax.device_put((self.gain * q.reshape(shape)).astype(dtype))
+        return send((self.gain * q.reshape(shape)).astype(dtype))
 
 
 class STFT(Initializer):
@@ -359,7 +367,7 @@ class STFT(Initializer):
                 raise ValueError(f"STFT: window must have shape {(frame,)}, got {window.shape}.")
             scale = {"density": np.sqrt(np.sum(window**2)), "spectrum": np.sum(np.abs(window)), None: 1.0}
             kernel = kernel * window.reshape(frame, 1, 1) / scale[self.scaling]
-        return jax.device_put(kernel.astype(dtypes.standardize_dtype(dtype)))
+        return send(kernel.astype(dtypes.standardize_dtype(dtype)))
 
 
 constant, zeros, ones, identity, stft, orthogonal = Constant, Zeros, Ones, Identity, STFT, Orthogonal
@@ -371,23 +379,13 @@ lecun_uniform, lecun_normal = LecunUniform, LecunNormal
 he_uniform, he_normal = HeUniform, HeNormal
 
 
-def get(identifier: Any) -> Any:
-    """The initializer that a name, class, configuration or function means; an array becomes a `Constant`."""
-    if isinstance(identifier, (np.ndarray, np.generic, jax.Array)):
-        return Constant(identifier)
-    return configurable.make("initializers", identifier, "initializer", _ALIASES)
+def _constant(identifier: Any) -> Any:
+    return Constant(identifier) if isinstance(identifier, (np.ndarray, np.generic, jax.Array)) else None
 
 
-def serialize(initializer: Any) -> Any:
-    """The initializer as JSON values."""
-    return configurable.serialize(initializer)
-
-
-def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) -> Any:
-    """The initializer that `serialize` described."""
-    with registry.custom_objects(custom_objects):
-        return get(config)
-
+get, serialize, deserialize = configurable.namespace_functions(
+    "initializers", "initializer", Initializer, aliases=_ALIASES, special=_constant
+)
 
 __all__ = [
     "STFT", "Constant", "GlorotNormal", "GlorotUniform", "HeNormal", "HeUniform", "Identity",

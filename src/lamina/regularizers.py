@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import jax.numpy as jnp
 
-from lamina.core import configurable, registry
+from lamina.core import configurable
+from lamina.core.arrays import value_of
 from lamina.core.configurable import Configurable
-from lamina.core.variable import Variable
 
 
 class Regularizer(Configurable):
@@ -39,7 +38,7 @@ class L1L2(Regularizer):
         self.l2 = self._factor("l2", 0.0 if l2 is None else l2)
 
     def __call__(self, x: Any) -> Any:
-        x = _array(x)
+        x = jnp.asarray(value_of(x))
         penalty = jnp.zeros((), x.dtype)
         if self.l1:
             penalty += jnp.asarray(self.l1, x.dtype) * jnp.sum(jnp.abs(x))
@@ -59,7 +58,7 @@ class L1(Regularizer):
         self.l1 = self._factor("l1", 0.01 if l1 is None else l1)
 
     def __call__(self, x: Any) -> Any:
-        x = _array(x)
+        x = jnp.asarray(value_of(x))
         return jnp.asarray(self.l1, x.dtype) * jnp.sum(jnp.abs(x))
 
 
@@ -74,7 +73,7 @@ class L2(Regularizer):
         self.l2 = self._factor("l2", 0.01 if l2 is None else l2)
 
     def __call__(self, x: Any) -> Any:
-        x = _array(x)
+        x = jnp.asarray(value_of(x))
         return jnp.asarray(self.l2, x.dtype) * jnp.sum(jnp.square(x))
 
 
@@ -84,6 +83,9 @@ class OrthogonalRegularizer(Regularizer):
     Args:
         factor: the factor.
         mode: `"rows"` or `"columns"`.
+
+    Raises:
+        ValueError: for a negative factor, another mode, and when called with what is no matrix.
     """
 
     def __init__(self, factor: float = 0.01, mode: str = "rows"):
@@ -93,7 +95,7 @@ class OrthogonalRegularizer(Regularizer):
         self.mode = mode
 
     def __call__(self, inputs: Any) -> Any:
-        x = _array(inputs)
+        x = jnp.asarray(value_of(inputs))
         if x.ndim != 2:
             raise ValueError(f"OrthogonalRegularizer: inputs must have 2 axes, got shape {x.shape}.")
         x = x if self.mode == "rows" else x.T
@@ -105,28 +107,10 @@ class OrthogonalRegularizer(Regularizer):
         return self.factor * 0.5 * jnp.sum(jnp.abs(cosines)) / pairs
 
 
-def _array(x: Any) -> Any:
-    return x.value if isinstance(x, Variable) else jnp.asarray(x)
-
-
 l1, l2, l1_l2, orthogonal_regularizer = L1, L2, L1L2, OrthogonalRegularizer
 
 
-def get(identifier: Any) -> Any:
-    """The regularizer that a name, class, configuration or function means."""
-    return configurable.make("regularizers", identifier, "regularizer")
-
-
-def serialize(regularizer: Any) -> Any:
-    """The regularizer as JSON values."""
-    return configurable.serialize(regularizer)
-
-
-def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) -> Any:
-    """The regularizer that `serialize` described."""
-    with registry.custom_objects(custom_objects):
-        return get(config)
-
+get, serialize, deserialize = configurable.namespace_functions("regularizers", "regularizer", Regularizer)
 
 __all__ = [
     "L1", "L1L2", "L2", "OrthogonalRegularizer", "Regularizer", "deserialize", "get", "l1", "l1_l2", "l2",

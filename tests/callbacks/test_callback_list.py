@@ -307,7 +307,7 @@ class Failing(Callback):
 def test_an_error_says_which_callback_it_comes_from(model, call, place):
     with pytest.raises(KeyError, match="lr") as caught:
         call(CallbackList([[Failing()]], model=model))
-    assert caught.value.__notes__ == [f"Raised by the callback Failing in {place}."]
+    assert caught.value.__notes__ == [f"in callback Failing, {place}"]
 
 
 COPIES = {"copy": copy.deepcopy, "pickle": lambda x: pickle.loads(pickle.dumps(x))}

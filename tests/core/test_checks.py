@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from lamina import layers
+from lamina.core.checks import shorten, some
 
 REFUSED = [
     ("Dense", {"units": 0}, "units"),
@@ -94,3 +95,10 @@ def test_integers_of_numpy_are_integers(layer, arguments):
     made = (getattr(layers, layer)(**each, name="stem") for each in (arguments, plain))
     ours, theirs = (str(each.get_config()) for each in made)
     assert ours == theirs
+
+
+def test_what_a_message_shows_is_bounded():
+    assert shorten({"a": np.ones((2, 3), "float32"), "b": [1, 2]}) == "{'a': float32(2, 3), 'b': [1, 2]}"
+    assert shorten(list(range(1000))) == "[0, 1, 2, 3, ...]"
+    assert len(shorten([["x" * 50] * 50] * 50)) <= 160
+    assert some([str(i) for i in range(9)], 3) == "0, 1, 2, ... and 6 more"

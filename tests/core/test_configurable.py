@@ -127,5 +127,115 @@ def test_an_identifier_must_be_a_name_or_an_object(given):
         layers.Dense(1, kernel_initializer=given)
 
 
+# namespace, what its objects are called in an error, one of them
+NAMESPACES = {
+    "losses": ("loss", lamina.losses.Huber(0.5)),
+    "metrics": ("metric", lamina.metrics.Precision()),
+    "optimizers": ("optimizer", lamina.optimizers.SGD(0.5)),
+    "optimizers.schedules": ("schedule", lamina.optimizers.schedules.CosineDecay(0.5, 10)),
+    "initializers": ("initializer", lamina.initializers.HeNormal(3)),
+    "regularizers": ("regularizer", lamina.regularizers.L2(0.5)),
+    "constraints": ("constraint", lamina.constraints.MaxNorm(3)),
+    "layers": ("layer", layers.Dense(3, name="d")),
+}
+
+
+def functions_of(path):
+    namespace = lamina
+    for part in path.split("."):
+        namespace = getattr(namespace, part)
+    return namespace.serialize, namespace.deserialize
+
+
+@pytest.mark.parametrize("path", NAMESPACES)
+def test_every_namespace_reads_what_it_writes(path):
+    (_, thing), (write, read) = NAMESPACES[path], functions_of(path)
+    assert read(write(thing)).get_config() == thing.get_config()
+
+
+@pytest.mark.parametrize("path", NAMESPACES)
+def test_every_namespace_reads_old_configurations(path):
+    """Without a module, and with the class's name in another case."""
+    (_, thing), (write, read) = NAMESPACES[path], functions_of(path)
+    old = {"class_name": type(thing).__name__.lower(), "config": write(thing)["config"]}
+    assert type(read(old)) is type(thing)
+
+
+@pytest.mark.parametrize("path", NAMESPACES)
+def test_every_namespace_refuses_things_of_another(path):
+    kind, read = NAMESPACES[path][0], functions_of(path)[1]
+    other = layers.Dropout(0.5) if path != "layers" else lamina.losses.Huber()
+    with pytest.raises(ValueError, match=f"{kind}: must be a name, .* got that of {type(other).__name__}"):
+        read(serialize(other))
+
+
+def test_the_functions_of_a_namespace_take_their_argument_by_name():
+    loss = lamina.losses.serialize(loss=lamina.losses.Huber())
+    assert isinstance(lamina.losses.deserialize(name=loss, custom_objects=None), lamina.losses.Huber)
+    assert lamina.losses.get.__module__ == "lamina.losses" and lamina.losses.get.__doc__
+
+
 def test_a_representation_names_the_layer():
     assert repr(layers.Dense(3, name="d")) == "<Dense name=d, built=False>"
+
+
+# Arguments that a constructor does not take
+
+
+class Strict(layers.Layer):
+    def __init__(self, units, *, kind="a"):
+        super().__init__()
+        self.units = units
+
+
+class PassesOn(Strict):
+    def __init__(self, extra, **kwargs):
+        super().__init__(**kwargs)
+
+
+class Careless(layers.Layer):
+    def __init__(self):
+        super().__init__()
+        len(5)
+
+
+class Own(lamina.optimizers.Adam):
+    pass
+
+
+def unknown(name, given, meant=None):
+    hint = f"; did you mean {meant}?" if meant else "."
+    return f"{name}: must not be given unknown arguments, got {given}{hint}"
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: layers.Dense(2, activations="relu"), unknown("Dense", "activations", "activation")),
+        (lambda: layers.Dense(2, nam=1, bias_init=2), unknown("Dense", "nam, bias_init", "name, bias_initializer")),
+        (lambda: layers.Dense(2, zzz=1), unknown("Dense", "zzz")),
+        (lambda: layers.Conv2D(2, 3, stride=1), unknown("Conv2D", "stride", "strides")),
+        (lambda: layers.Conv2D(2), "Conv2D: must be given kernel_size."),
+        (lambda: layers.GRU(2, unit_forget_bias=True), unknown("GRU", "unit_forget_bias")),
+        (lambda: layers.Dense(), "Dense: must be given units."),
+        (lambda: lamina.optimizers.Adam(lr=1), unknown("Adam", "lr", "learning_rate")),
+        (lambda: Own(learningrate=1), unknown("Own", "learningrate", "learning_rate")),
+        (lambda: lamina.losses.BinaryCrossentropy(logits=True), unknown("BinaryCrossentropy", "logits", "from_logits")),
+        (lambda: lamina.metrics.Mean(nome="x"), unknown("Mean", "nome", "name")),
+        (lambda: lamina.random.SeedGenerator(sead=1), unknown("SeedGenerator", "sead", "seed")),
+        (lambda: Strict(unit=1), unknown("Strict", "unit", "units")),
+        (lambda: Strict(1, 2, 3), "Strict: must be given at most 1 arguments without a name, got 3."),
+        (lambda: Strict(1, units=2), "Strict: got multiple values for argument 'units'."),
+        (lambda: PassesOn(1), "PassesOn: must be given units."),
+        (lambda: PassesOn(1, units=1, kimd="b"), unknown("PassesOn", "kimd", "kind")),
+        (lambda: Careless(), "object of type 'int' has no len()"),
+        (lambda: lamina.Sequential([], nme="x"), unknown("Sequential", "nme", "name")),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("kind", [TypeError, ValueError])
+def test_a_wrong_argument_names_the_class_and_the_nearest_one(make, message, kind):
+    if "len()" in message:
+        kind = TypeError  # not about the arguments: it stays Python's
+    with pytest.raises(kind) as error:
+        make()
+    assert str(error.value) == message

@@ -390,6 +390,14 @@ def test_cond_and_switch_in_graphs_are_saved(tmp_path):
         np.testing.assert_allclose(np.asarray(again(x)), np.asarray(model(x)), rtol=1e-6)
 
 
+def test_a_call_of_cond_that_a_file_holds_runs():
+    """Keras records the call itself where no branch uses a symbolic tensor."""
+    inputs = lamina.Input((2,))
+    call = ops.cond.from_config({"name": "choice"})
+    model = lamina.Model(inputs, call(ops.sum(inputs) > 0, lambda: jnp.ones(2), lambda: jnp.zeros(2)))
+    assert [np.asarray(model(np.full((1, 2), x)))[0] for x in (1.0, -1.0)] == [1, 0]
+
+
 def test_cond_in_a_graph_checks_its_branches():
     x = lamina.Input((3,))
     with pytest.raises(ValueError, match="cond: branches must return the same shapes and dtypes"):

@@ -92,3 +92,63 @@ def test_replaces_a_folder(tmp_path):
 def test_a_missing_folder_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="missing"), atomic_write(tmp_path / "missing" / "a.txt"):
         pass
+
+
+def killed_writer(path):
+    """A process that is killed while it writes."""
+    code = f"""
+        import os, signal
+        from lamina.core.files import atomic_write
+        with atomic_write({str(path)!r}) as temporary:
+            temporary.write_text("half")
+            os.kill(os.getpid(), signal.SIGKILL)
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=False)
+
+
+def test_what_a_killed_writer_left_is_removed_by_the_next(tmp_path):
+    killed_writer(tmp_path / "a.txt")
+    killed_writer(tmp_path / "b.txt")
+    assert len(names(tmp_path)) == 2
+    with atomic_write(tmp_path / "a.txt") as temporary:
+        temporary.write_text("new")
+    (left,) = (name for name in names(tmp_path) if name != "a.txt")
+    assert left.startswith(".b.txt.")
+
+
+def test_a_living_writer_is_left_alone(tmp_path):
+    path = tmp_path / "a.txt"
+    with atomic_write(path) as first:
+        first.write_text("first")
+        with atomic_write(path) as second:
+            second.write_text("second")
+        assert path.read_text() == "second"
+    assert path.read_text() == "first"
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_a_writer_on_another_host_is_left_alone(tmp_path, monkeypatch):
+    killed_writer(tmp_path / "a.txt")
+    monkeypatch.setattr("platform.node", lambda: "elsewhere")
+    with atomic_write(tmp_path / "a.txt") as temporary:
+        temporary.write_text("new")
+    assert len(names(tmp_path)) == 2
+
+
+def test_without_locks_nothing_is_removed(tmp_path, monkeypatch):
+    killed_writer(tmp_path / "a.txt")
+
+    def flock(handle, operation):
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    with atomic_write(tmp_path / "a.txt") as temporary:
+        temporary.write_text("new")
+    assert len(names(tmp_path)) == 2
+
+
+def test_the_longest_of_names(tmp_path):
+    path = tmp_path / ("é" * 125 + ".txt")
+    with atomic_write(path) as temporary:
+        temporary.write_text("new")
+    assert path.read_text() == "new"

@@ -68,6 +68,7 @@ def test_a_mask_rides_on_its_array_alone():
 def test_a_mask_dies_with_its_array():
     x = jnp.ones((2, 3)) * 5
     masking.set_mask(x, jnp.ones((2, 3), bool))
+    gc.collect()
     count = len(masking._masks)
     del x
     gc.collect()
@@ -77,6 +78,7 @@ def test_a_mask_dies_with_its_array():
 def test_an_array_may_die_after_the_module(monkeypatch):
     x = jnp.ones((2, 3)) * 7
     masking.set_mask(x, jnp.ones((2, 3), bool))
+    gc.collect()
     count = len(masking._masks)
     monkeypatch.setattr(masking, "_forget", None)  # as the interpreter leaves it at its end
     del x

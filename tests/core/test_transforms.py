@@ -6,19 +6,8 @@ import numpy as np
 import pytest
 
 import lamina
-from lamina.core.variable import Variable
 
 X = np.random.default_rng(0).normal(size=(5, 3)).astype("float32")
-
-
-@pytest.fixture
-def counter():
-    return Variable(0.0, trainable=False, name="counter")
-
-
-@pytest.fixture
-def weight():
-    return Variable(np.arange(3.0), name="weight")
 
 
 def test_value_and_grad_of_variables(weight, counter):
@@ -136,6 +125,30 @@ def test_functional_under_any_transform():
 
     gradients = jax.vmap(jax.grad(loss), in_axes=(None, 0))(state.trainable, X[:, None])
     assert gradients["dense/kernel" if "dense/kernel" in gradients else next(iter(gradients))].shape[0] == 5
+
+
+def test_functional_trains_an_ensemble():
+    """States side by side under vmap: each member moves as it would alone."""
+    model = stack()
+    fn, state = lamina.functional(model)
+    two = jax.tree.map(lambda a: jnp.stack([a, a + 1]), state)
+
+    def step(state, x):
+        def loss(trainable):
+            outputs, new = fn(state._replace(trainable=trainable), x, training=True)
+            return (outputs**2).sum(), new
+
+        gradients, new = jax.grad(loss, has_aux=True)(state.trainable)
+        return jax.tree.map(lambda w, g: w - 0.1 * g, state.trainable, gradients), new.non_trainable
+
+    before = model.get_weights()
+    together = jax.jit(jax.vmap(step, in_axes=(0, None)))(two, X)
+    for i in range(2):
+        alone = step(jax.tree.map(lambda a, i=i: a[i], two), X)
+        for a, b in zip(jax.tree.leaves(together), jax.tree.leaves(alone), strict=True):
+            np.testing.assert_allclose(np.asarray(a[i]), np.asarray(b), rtol=1e-4, atol=1e-5)
+    for a, b in zip(before, model.get_weights()):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_functional_checks_its_state():

@@ -207,8 +207,8 @@ def _merging() -> Iterator[Row]:
 
 def _convolution() -> Iterator[Row]:
     yield _sequence("Conv1D", {"filters": 3, "kernel_size": 2}, mask="ends")
-    yield _sequence("Conv1D", {"filters": 3, "kernel_size": 3, "padding": "same"}, mask="passes")
-    yield _sequence("Conv1D", {"filters": 3, "kernel_size": 3, "padding": "causal", "dilation_rate": 2}, mask="passes")
+    yield _sequence("Conv1D", {"filters": 3, "kernel_size": 3, "padding": "same"}, mask="ends")
+    yield _sequence("Conv1D", {"filters": 3, "kernel_size": 3, "padding": "causal", "dilation_rate": 2}, mask="ends")
     yield _sequence("Conv1D", {"filters": 3, "kernel_size": 3, "padding": "same", "strides": 2}, mask="ends")
     yield Row("Conv1D", {"filters": 3, "kernel_size": 2, **FIRST}, SEQUENCES, free=(2,), refused=(4, 6))
     yield _image("Conv2D", {"filters": 6, "kernel_size": 3, "activation": "relu"})
@@ -264,12 +264,10 @@ def _attention() -> Iterator[Row]:
         {"equation": "abc,cde->abde", "output_shape": (None, 2, 3), "bias_axes": "e", "activation": "relu"},
         SEQUENCES,
         free=(1,),
-        mask="passes",
+        mask="ends",
         refused=VECTORS,
     )
-    yield Row(
-        "EinsumDense", {"equation": "...x,xy->...y", "output_shape": 3, "bias_axes": "y"}, SEQUENCES, mask="passes"
-    )
+    yield Row("EinsumDense", {"equation": "...x,xy->...y", "output_shape": 3, "bias_axes": "y"}, SEQUENCES, mask="ends")
     attention = functools.partial(Row, "MultiHeadAttention", inputs=Each([SEQUENCES, SEQUENCES]), mask="passes")
     yield attention({"num_heads": 2, "key_dim": 3}, free=(1,))
     yield attention({"num_heads": 2, "key_dim": 3}, call={"use_causal_mask": True}, free=(1,))

@@ -1,5 +1,6 @@
 """What holds for every layer: one table of rows (`descriptors.py`), one test a law."""
 
+import contextlib
 import copy
 import functools
 import inspect
@@ -439,15 +440,35 @@ def test_gradients_are_finite(row):
 
 @over([row for row in ROWS if row.mask])
 def test_masks_pass_where_the_time_axis_is_kept_and_end_elsewhere(row):
-    args = arrays(row)
-    first = jax.tree.leaves(args)[0]
-    mask = jnp.arange(first.shape[1])[None, :] < jnp.arange(1, first.shape[0] + 1)[:, None]
-    masking.set_mask(first, mask)
-    after = masking.get_mask(jax.tree.leaves(built(row)(*args, **row.call))[0])
+    layer, args = built(row), arrays(row)
+    masks = []
+    for array in jax.tree.leaves(args):
+        masks.append(jnp.arange(array.shape[1])[None, :] < jnp.arange(1, array.shape[0] + 1)[:, None])
+        masking.set_mask(array, masks[-1])
+    told = (
+        contextlib.nullcontext() if layer.supports_masking else pytest.warns(UserWarning, match=f"{row.layer} .*mask")
+    )
+    with told:
+        after = masking.get_mask(jax.tree.leaves(layer(*args, **row.call))[0])
     if row.mask == "passes":
-        assert_equal(after, mask)
+        assert_equal(after, masks[0])
     else:
         assert after is None
+
+
+@over([row for row in ROWS if row.free and not row.call])
+def test_a_size_that_is_inferred_is_that_of_every_call(row):
+    layer = row.make()
+    inferred = [shape for shape, _ in shapes_of(layer(*row.symbolic(row.free)))]
+    for more in (0, 1, 4):
+
+        def longer(x, more=more):
+            widths = [(0, 1 if axis == 0 else more if axis in row.free else 0) for axis in range(x.ndim)]
+            return np.pad(x, widths)
+
+        real = shapes_of(layer(*jax.tree.map(longer, row.data())))
+        for declared, (shape, _) in zip(inferred, real, strict=True):
+            assert all(size in (None, known) for size, known in zip(declared, shape, strict=True))
 
 
 def pickled(layer):

@@ -195,6 +195,8 @@ def test_a_call_may_take_several_arrays_and_other_arguments():
 
 def test_masks_go_in_by_name_and_ride_on():
     class Look(layers.Layer):
+        supports_masking = True
+
         def call(self, query, value, query_mask=None, value_mask=None):
             self.seen = (query_mask, value_mask)
             return query
@@ -213,6 +215,8 @@ def test_masks_go_in_by_name_and_ride_on():
 
 def test_a_mask_that_is_given_wins():
     class Look(layers.Layer):
+        supports_masking = True
+
         def call(self, x, mask=None):
             return mask
 
@@ -310,7 +314,8 @@ def test_stateless_call_counts_its_values():
         (
             lambda: layers.Dense(2, name="d")(X[0]),
             ValueError,
-            'Dense "d": the input must have at least 2 axes, got shape (3,).',
+            'Dense "d": the input must have at least 2 axes, got shape (3,); '
+            "if that is one sample, add a batch axis: x[None].",
         ),
         (
             lambda: layers.Conv2D(2, 3, name="stem")(X),
@@ -323,7 +328,11 @@ def test_stateless_call_counts_its_values():
             'Dense "d": the size of the input\'s last axis must be known, got (None, None).',
         ),
         (lambda: layers.Layer(name="l")(X), NotImplementedError, 'Layer "l": a subclass must define call.'),
-        (lambda: layers.Layer(nmae="l"), ValueError, "Layer: must not be given unknown arguments, got nmae."),
+        (
+            lambda: layers.Layer(nmae="l"),
+            ValueError,
+            "Layer: must not be given unknown arguments, got nmae; did you mean name?",
+        ),
         (
             lambda: layers.Dense(2, name="d").count_params(),
             ValueError,

@@ -200,3 +200,31 @@ def test_a_class_beside_the_layers_may_hide_attributes():
         _not_parts = Holds._not_parts | {"value"}
 
     assert look(Hides(DENSE)).layers == [] and look(Holds(DENSE)).layers == [DENSE]
+
+
+def test_one_look_is_enough_until_a_layer_is_built_or_called(monkeypatch):
+    model = lamina.Sequential([lamina.Input((3,)), *(layers.Dense(3) for _ in range(5))])
+    seen, plain = [], parts.look
+    monkeypatch.setattr(parts, "look", lambda whole: seen.append(whole) or plain(whole))
+    with parts.one_look():
+        for _ in range(3):
+            assert len(model.variables) == 10 and model.metrics == [] and len(walk(model)) == 6
+        assert len(seen) == 6
+        model.add(layers.Dense(2))
+        assert len(model.variables) == 12
+        model(X)
+        model.layers[0].extra = layers.Dense(1)
+        model(X)
+        assert len(walk(model)) == 8
+    model.layers[0].extra = None
+    assert len(walk(model)) == 7
+
+
+def test_a_batch_at_a_time_looks_at_a_model_twice(monkeypatch):
+    model = lamina.Sequential([lamina.Input((3,)), *(layers.Dense(3) for _ in range(5))])
+    model.compile("sgd", "mse")
+    model.train_on_batch(X, X)
+    seen, plain = [], parts.look
+    monkeypatch.setattr(parts, "look", lambda whole: seen.append(whole) or plain(whole))
+    model.train_on_batch(X, X)
+    assert len(seen) <= 2 * 6

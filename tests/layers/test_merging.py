@@ -85,8 +85,8 @@ FIRST, SECOND = np.array([[1, 1, 0], [1, 0, 0]], bool), np.array([[1, 0, 1], [1,
 @pytest.mark.parametrize(
     ("layer", "expected"),
     [
-        (layers.Add(), FIRST & SECOND),
-        (layers.Concatenate(), FIRST & SECOND),
+        (layers.Add(), FIRST | SECOND),
+        (layers.Concatenate(), FIRST | SECOND),
         (layers.Concatenate(axis=1), np.concatenate([FIRST, SECOND], 1)),
         (layers.Dot(axes=2), None),
     ],
@@ -99,7 +99,8 @@ def test_masks_of_both_inputs(layer, expected):
 
 def test_an_input_without_a_mask_is_there_at_all_times():
     both = [with_mask(A, FIRST), jnp.asarray(B)]
-    np.testing.assert_array_equal(masking.get_mask(layers.Add()(both)), FIRST)
+    assert masking.get_mask(layers.Add()(both)) is None
+    assert masking.get_mask(layers.Concatenate()(both)).all()
     joined = masking.get_mask(layers.Concatenate(axis=1)(both))
     np.testing.assert_array_equal(joined, np.concatenate([FIRST, np.ones((2, 3), bool)], 1))
 

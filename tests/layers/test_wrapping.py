@@ -185,6 +185,8 @@ def test_the_mask_goes_on_behind_the_layer():
 
 def test_the_mask_of_a_time_goes_to_the_layer():
     class Masked(layers.Layer):
+        supports_masking = True
+
         def call(self, inputs, mask=None):
             return inputs if mask is None else inputs * ops.cast(ops.expand_dims(mask, -1), inputs.dtype)
 
@@ -193,8 +195,8 @@ def test_the_mask_of_a_time_goes_to_the_layer():
 
 @pytest.mark.parametrize(("call", "message"), [
     (lambda layer: layer(X[0]), "the input must have at least 3 axes"),
-    (lambda layer: layer(X, mask=MASK[:, :2]), "the mask must begin with the axes"),
-    (lambda layer: layer(X, mask=MASK[0]), "the mask must begin with the axes"),
+    (lambda layer: layer(X, mask=MASK[:, :2]), "mask must begin with the axes"),
+    (lambda layer: layer(X, mask=MASK[0]), "mask must begin with the axes"),
     (lambda _: layers.TimeDistributed("dense"), "TimeDistributed: layer must be a Layer, got 'dense'"),
 ])  # fmt: skip
 def test_errors_of_time_distributed(call, message):

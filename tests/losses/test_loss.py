@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lamina import losses
-from lamina.core.masking import get_mask
+from lamina.core.masking import get_mask, set_mask
 from lamina.core.variable import Variable
 
 Y = np.array([[0.0, 1.0], [0.0, 0.0]], "float32")
@@ -140,6 +140,37 @@ def test_an_unknown_reduction_is_refused():
 def test_weights_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match=r"MeanSquaredError .* losses of shape \(2,\), got \(3,\)\."):
         losses.MeanSquaredError()(Y, P, sample_weight=np.ones(3))
+
+
+@pytest.mark.parametrize("reduction", ["sum", "sum_over_batch_size", "mean_with_sample_weight"])
+def test_one_weight_a_sample_weighs_samples_whatever_the_sizes(reduction):
+    """Of as many times as samples NumPy's rules would weigh the times."""
+    y_true, y_pred = (np.random.default_rng(i).uniform(size=(3, 3, 2)).astype("float32") for i in (0, 1))
+    loss, weight = losses.MeanSquaredError(reduction=reduction), np.array([2.0, 0.0, 1.0], "float32")
+    beside = weight[:, None]  # the form that Keras takes
+    np.testing.assert_allclose(loss(y_true, y_pred, weight), loss(y_true, y_pred, beside), rtol=1e-6)
+
+
+def test_one_weight_a_sample_goes_with_a_mask_of_places():
+    y_true, y_pred = (jnp.asarray(np.random.default_rng(i).uniform(size=(3, 3, 2)), "float32") for i in (0, 1))
+    mask = np.array([[True, True, False], [True, False, False], [True, True, True]])
+    losses_of_places = losses.mean_squared_error(y_true, y_pred)
+    set_mask(y_pred, jnp.asarray(mask))
+    weight = np.array([2.0, 0.0, 1.0], "float32")
+    expected = np.sum(losses_of_places * mask * weight[:, None])
+    np.testing.assert_allclose(losses.MeanSquaredError(reduction="sum")(y_true, y_pred, weight), expected, rtol=1e-6)
+
+
+def test_weights_of_places_beside_losses_of_samples_are_refused():
+    with pytest.raises(ValueError, match=r"first axes of the losses of shape \(2,\), got \(2, 2\)"):
+        losses.MeanSquaredError()(Y, P, sample_weight=np.ones((2, 2)))
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_a_number_weighs_all_alike(size):
+    loss = losses.MeanSquaredError(reduction=None)
+    weighted = loss(np.zeros((size, 2)), np.ones((size, 2)), 0.5)
+    assert weighted.shape == (size,) and (weighted == 0.5).all()
 
 
 def test_one_hot_targets_of_a_sparse_loss_are_refused():

@@ -1,5 +1,8 @@
 """Laws that hold for every public loss."""
 
+import inspect
+import pickle
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -52,6 +55,26 @@ def test_config_round_trip_loses_nothing(cls):
     assert (twin.name, twin.reduction, twin.dtype) == ("other", "sum", "float16")
     assert twin.get_config() == loss.get_config()
     assert twin._fn_kwargs == loss._fn_kwargs
+
+
+@every_loss
+def test_a_pickled_loss_is_the_same(cls):
+    loss = cls(**NOT_DEFAULT.get(cls, {}))
+    twin = pickle.loads(pickle.dumps(loss))
+    assert twin.get_config() == loss.get_config()
+    np.testing.assert_array_equal(twin(targets(cls), SHARES), loss(targets(cls), SHARES))
+
+
+@every_loss
+def test_the_docstring_names_every_argument(cls):
+    arguments = cls.__doc__.partition("Args:")[2]
+    assert all(name in arguments for name in list(inspect.signature(cls).parameters))
+
+
+@every_loss
+def test_an_unknown_argument_is_refused_by_name(cls):
+    with pytest.raises(TypeError, match="reductoin"):
+        cls(reductoin="sum")
 
 
 @every_loss

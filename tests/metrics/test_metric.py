@@ -197,6 +197,49 @@ def test_shapes_are_checked_and_change_nothing(cls, arguments, shape, message):
     assert not any(np.asarray(v).any() for v in metric.variables)
 
 
+# what broadcasts in silence, or is looked at along a wrong axis
+UNLIKE = [
+    (metrics.F1Score, (3,), (3, 3)),
+    (metrics.FBetaScore, (3, 1), (3, 4)),
+    (metrics.R2Score, (3, 1), (3, 4)),
+    (metrics.R2Score, (4,), (4, 4)),
+    (metrics.Precision, (4,), (4, 4)),
+    (metrics.Recall, (4, 1), (4, 4)),
+    (metrics.AUC, (4,), (4, 4)),
+    (metrics.TruePositives, (1, 4), (4, 4)),
+    (metrics.CategoricalAccuracy, (4,), (4, 4)),
+    (metrics.TopKCategoricalAccuracy, (4, 1), (4, 6)),
+    (metrics.SparseCategoricalAccuracy, (4, 4), (4, 4)),
+    (metrics.SparseTopKCategoricalAccuracy, (4, 4), (4, 4)),
+]
+
+
+@pytest.mark.parametrize("cls, y_true, y_pred", UNLIKE)
+def test_targets_of_another_shape_are_refused_with_both_shapes(cls, y_true, y_pred):
+    with pytest.raises(ValueError, match=r"y_true must (have the shape of y_pred|hold integer classes)") as caught:
+        cls().update_state(np.ones(y_true), np.ones(y_pred))
+    assert str(y_true) in str(caught.value)
+
+
+@pytest.mark.parametrize("cls", [metrics.Precision, metrics.AUC, metrics.BinaryAccuracy, metrics.MeanSquaredError])
+def test_one_weight_a_sample_weighs_samples_whatever_the_sizes(cls):
+    """Of a square batch NumPy's rules would weigh the last axis."""
+    random = np.random.default_rng(0)
+    y_true, y_pred = random.integers(0, 2, (3, 3, 2)), random.uniform(size=(3, 3, 2)).astype("float32")
+    weighted, chosen = cls(), cls()
+    weighted.update_state(y_true, y_pred, sample_weight=np.array([1.0, 0.0, 0.0]))
+    chosen.update_state(y_true[:1], y_pred[:1])
+    np.testing.assert_allclose(weighted.result(), chosen.result(), rtol=1e-6)
+
+
+def test_one_weight_an_image_weighs_its_pixels():
+    labels = np.array([[0, 1, 1], [1, 1, 0]])
+    weighted, chosen = (metrics.MeanIoU(2) for _ in range(2))
+    weighted.update_state(labels, labels[::-1], sample_weight=np.array([1, 0]))
+    chosen.update_state(labels[:1], labels[1:])
+    assert weighted.result() == chosen.result()
+
+
 def test_fractions_as_weights_of_an_integer_count_are_reported():
     metric = metrics.MeanIoU(2)
     with pytest.warns(UserWarning, match="sample_weight is cut to integers"):

@@ -1,5 +1,7 @@
 """Laws that hold for every public metric."""
 
+import pickle
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -90,6 +92,16 @@ def test_config_round_trip_loses_nothing(cls):
     assert twin.name == "other"
     assert twin.get_config() == metric.get_config()
     np.testing.assert_array_equal(over_all_batches(twin), over_all_batches(metric))
+
+
+@every_metric
+def test_a_pickled_metric_goes_on_as_the_same(cls):
+    metric = make(cls, **NOT_DEFAULT.get(cls, {}))
+    metric.update_state(*batch(cls))
+    twin = pickle.loads(pickle.dumps(metric))
+    for each in (metric, twin):
+        each.update_state(*batch(cls, 1))
+    np.testing.assert_array_equal(twin.result(), metric.result())
 
 
 @every_metric

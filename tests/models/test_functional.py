@@ -3,6 +3,7 @@
 import copy
 import json
 import re
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -42,6 +43,90 @@ def test_inputs_in_a_list_may_be_given_by_name():
     a, b = lamina.Input((3,), name="a"), lamina.Input((3,), name="b")
     model = lamina.Model([a, b], a - b)
     np.testing.assert_allclose(np.asarray(model({"b": X, "a": 3 * X})), 2 * X, rtol=1e-6)
+
+
+# Which input is which
+
+
+class Offer(NamedTuple):
+    price: Any
+    cost: Any
+
+
+def gain(wrap):
+    price, cost = lamina.Input((3,), name="p"), lamina.Input((3,), name="c")
+    return lamina.Model(wrap(price, cost), price - cost)
+
+
+PRICE, COST = 3 * X, X
+BY_KEY = lambda price, cost: {"price": price, "cost": cost}  # noqa: E731
+WRAPS = {
+    "dict": BY_KEY,
+    "nested dict": lambda price, cost: {"here": {"price": price, "cost": cost}},
+    "dict in a list": lambda price, cost: [{"price": price, "cost": cost}],
+    "list": lambda price, cost: [price, cost],
+    "named tuple": Offer,
+    "dict of lists": lambda price, cost: {"b": [price], "a": [cost]},
+}
+
+
+@pytest.mark.parametrize("kind", WRAPS)
+def test_inputs_go_where_their_structure_says(kind):
+    np.testing.assert_allclose(gain(WRAPS[kind])(WRAPS[kind](PRICE, COST)), 2 * X, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("kind", "given"),
+    [
+        ("list", {"c": COST, "p": PRICE}),
+        ("list", (PRICE, COST)),
+        ("list", Offer(PRICE, COST)),
+        ("dict", Offer(price=PRICE, cost=COST)),
+        ("dict", {"cost": COST, "more": X, "price": PRICE}),
+        ("named tuple", {"cost": COST, "price": PRICE}),
+        ("named tuple", {"c": COST, "p": PRICE}),
+        ("named tuple", [PRICE, COST]),
+        ("nested dict", {"here": Offer(PRICE, COST)}),
+    ],
+)
+def test_other_structures_go_by_name_or_by_place(kind, given):
+    np.testing.assert_allclose(gain(WRAPS[kind])(given), 2 * X, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("kind", "given"),
+    [
+        ("dict", [PRICE, COST]),
+        ("dict", (PRICE, COST)),
+        ("nested dict", {"here": [PRICE, COST]}),
+        ("dict in a list", [[PRICE, COST]]),
+        ("dict in a list", [PRICE, COST]),
+    ],
+)
+def test_a_list_for_a_dict_is_an_error(kind, given):
+    message = r"must be a dict with the keys \['cost', 'price'\], got a (list|tuple), whose order does not say"
+    with pytest.raises(ValueError, match=message):
+        gain(WRAPS[kind])(given)
+
+
+@pytest.mark.parametrize("use", [
+    lambda model, x: model.predict(x, verbose=0),
+    lambda model, x: model.fit(x, X, verbose=0),
+    lambda model, x: model.evaluate(x, X, verbose=0),
+])  # fmt: skip
+def test_training_and_prediction_refuse_a_list_for_a_dict(use):
+    model = gain(BY_KEY)
+    model.compile("sgd", "mse")
+    use(model, {"cost": COST, "price": PRICE})
+    with pytest.raises(ValueError, match="must be a dict with the keys"):
+        use(model, [PRICE, COST])
+
+
+def test_one_input_needs_no_key():
+    inputs = lamina.Input((3,), name="x")
+    model = lamina.Model({"only": inputs}, inputs * 2)
+    for given in (X, [X], {"only": X}):
+        np.testing.assert_allclose(model(given), 2 * X)
 
 
 def test_integers_are_cast_to_the_dtype_of_the_input():
@@ -265,6 +350,14 @@ def test_a_configuration_with_a_gap_is_refused():
     config["layers"] = [form for form in config["layers"] if form["name"] != "y"]
     with pytest.raises(ValueError, match='Functional "chain": the saved graph has a cycle or a gap at z'):
         lamina.Model.from_config(config)
+
+
+def test_one_sample_without_a_batch_axis_gets_the_remedy():
+    raises(
+        'Functional "chain": input "in" must have shape (None, 3), got (3,); if that is one sample, add a batch axis: '
+        "x[None].",
+        lambda: chain()(np.zeros(3)),
+    )
 
 
 @pytest.mark.parametrize("given", [np.zeros((4, 2)), np.zeros((4, 3, 2)), np.zeros(4)])

@@ -75,11 +75,11 @@ def test_a_schedule_is_not_an_optimizer():
 
 
 WRONG = [
-    (lambda: schedules.CosineDecay(1.0, 0), "CosineDecay: decay_steps must be above 0, got 0"),
-    (lambda: schedules.CosineDecayRestarts(1.0, -1), "first_decay_steps must be above 0, got -1"),
-    (lambda: schedules.ExponentialDecay(1.0, 0, 0.5), "ExponentialDecay: decay_steps must be above 0"),
-    (lambda: schedules.InverseTimeDecay(1.0, 0, 0.5), "InverseTimeDecay: decay_steps must be above 0"),
-    (lambda: schedules.PolynomialDecay(1.0, 0), "PolynomialDecay: decay_steps must be above 0"),
+    (lambda: schedules.CosineDecay(1.0, 0), "CosineDecay: decay_steps must be a number above 0, got 0"),
+    (lambda: schedules.CosineDecayRestarts(1.0, -1), "first_decay_steps must be a number above 0, got -1"),
+    (lambda: schedules.ExponentialDecay(1.0, 0, 0.5), "ExponentialDecay: decay_steps must be a number above 0"),
+    (lambda: schedules.InverseTimeDecay(1.0, 0, 0.5), "InverseTimeDecay: decay_steps must be a number above 0"),
+    (lambda: schedules.PolynomialDecay(1.0, 0), "PolynomialDecay: decay_steps must be a number above 0"),
     (lambda: schedules.PiecewiseConstantDecay([1], [1.0]), "must be one more than boundaries, got 1 values and 1"),
 ]
 

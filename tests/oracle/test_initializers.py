@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from lamina import initializers, random
+from lamina.random import seeds
 
 SHAPES = ((6, 5), (3, 3, 4, 8), (7,), ())
 SCALED = ("GlorotUniform", "GlorotNormal", "LecunUniform", "LecunNormal", "HeUniform", "HeNormal")
@@ -123,6 +124,6 @@ def test_seed_of_the_program_gives_a_layer_the_weights_of_keras():
     keras.utils.set_random_seed(0)
     layer = keras.layers.Dense(3)
     layer.build((None, 4))
-    random.set_global_seed(0)
+    seeds.set_global_seed(0)
     kernel = initializers.get("glorot_uniform")((4, 3))
     np.testing.assert_array_equal(kernel, layer.kernel)

@@ -238,7 +238,7 @@ def layer_configs(path) -> list[Any]:
 
     def plain(value: Any) -> Any:
         if isinstance(value, dict):
-            left_out = ("shared_object_id", "build_config", "compile_config", "training")
+            left_out = ("shared_object_id", "build_config", "compile_config", "training", "ops_pass_masks")
             return {key: plain(item) for key, item in value.items() if key not in left_out and item is not None}
         if isinstance(value, list):
             return [plain(item) for item in value]

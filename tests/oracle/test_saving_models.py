@@ -206,4 +206,5 @@ def test_files_of_weights(source, target, limit, tmp_path):
     twin.load_weights(path)
     for theirs, ours in zip(model.get_weights(), twin.get_weights(), strict=True):
         np.testing.assert_array_equal(ours, theirs)
-    assert len(list(tmp_path.iterdir())) == (1 if limit is None else 3)
+    # Our shards have other names at each writing; an empty one has the name that Keras asks for first.
+    assert len(list(tmp_path.iterdir())) == (1 if limit is None else 3 if source is keras else 4)

@@ -13,7 +13,7 @@ from keras.src.trainers.data_adapters import get_data_adapter
 from keras.src.trainers.data_adapters.array_slicing import train_validation_split as keras_split
 from keras.utils import PyDataset as KerasPyDataset
 
-from lamina.training import data
+from lamina.data import sources as data
 
 X = np.random.default_rng(0).normal(size=(10, 3))
 LABELS = np.array([0, 2, 1, 1, 0, 2, 2, 1, 0, 5])

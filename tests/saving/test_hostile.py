@@ -1,7 +1,5 @@
 """Files that are damaged, or made to do harm: a clear error, nothing run, nothing allocated, nothing changed."""
 
-import io
-import json
 import os
 import subprocess
 import sys
@@ -17,6 +15,7 @@ import lamina as keras
 from lamina import layers
 from lamina.core.variable import Variable
 from lamina.saving.hdf5 import Stored
+from tests.saving.damage import edit_config, edit_weights, parts, rewrite
 
 X = np.ones((2, 4), "float32")
 
@@ -30,32 +29,6 @@ def path(tmp_path):
     path = tmp_path / "m.keras"
     make().save(path)
     return path
-
-
-def parts(path):
-    with zipfile.ZipFile(path) as archive:
-        return {name: archive.read(name) for name in archive.namelist()}
-
-
-def rewrite(path, members, compression=zipfile.ZIP_STORED):
-    with zipfile.ZipFile(path, "w", compression) as archive:
-        for name, content in members.items():
-            archive.writestr(name, content)
-
-
-def edit_config(path, change):
-    members = parts(path)
-    config = json.loads(members["config.json"])
-    change(config)
-    rewrite(path, members | {"config.json": json.dumps(config)})
-
-
-def edit_weights(path, change):
-    members = parts(path)
-    buffer = io.BytesIO(members["model.weights.h5"])
-    with h5py.File(buffer, "a") as file:
-        change(file)
-    rewrite(path, members | {"model.weights.h5": buffer.getvalue()})
 
 
 def refuses(path, reason):

@@ -1,5 +1,6 @@
 """Weights go to the variables that they belong to: all of them, or none."""
 
+import contextlib
 import json
 import warnings
 
@@ -9,6 +10,7 @@ import pytest
 
 import lamina as keras
 from lamina import layers
+from lamina.core import files
 from lamina.saving import weights
 
 X = np.ones((2, 4), "float32")
@@ -81,9 +83,9 @@ def test_unbuilt_model(tmp_path, path):
 def test_names_of_files(tmp_path):
     with pytest.raises(ValueError, match=r"must end in \.weights\.h5"):
         make().save_weights(tmp_path / "m.h5")
-    (tmp_path / "m.h5").write_bytes(b"")
-    with pytest.raises(ValueError, match=r"must end in \.weights\.h5, \.weights\.json or \.keras"):
-        make().load_weights(tmp_path / "m.h5")
+    (tmp_path / "m.npz").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"must end in \.weights\.h5, \.weights\.json, \.keras or \.h5"):
+        make().load_weights(tmp_path / "m.npz")
     with pytest.raises(FileNotFoundError, match="must be there"):
         make().load_weights(tmp_path / "m.weights.h5")
     with pytest.raises(ValueError, match="got by_name"):
@@ -258,31 +260,101 @@ def test_properties_that_are_not_ready_do_not_matter():
 # Shards ----------------------------------------------------------------------------------------------------------
 
 
+def shards(folder):
+    """The files that hold arrays, in order; the one that Keras asks for holds none."""
+    return sorted(folder.glob("m_*-*.weights.h5"))
+
+
+def write_shards(folder, model=None):
+    folder.mkdir(exist_ok=True)
+    model = model or make()
+    model.save_weights(folder / "m.weights.json", max_shard_size=50 / 2**30)
+    return model
+
+
 def test_shards_are_small_and_come_back(tmp_path):
-    model, twin = make(), make()
-    model.save_weights(tmp_path / "m.weights.json", max_shard_size=50 / 2**30)
-    assert len(list(tmp_path.glob("m_0000?.weights.h5"))) == 2
+    model, twin = write_shards(tmp_path), make()
+    assert len(shards(tmp_path)) == 2
     twin.load_weights(tmp_path / "m.weights.json")
     same(values(twin), values(model))
 
 
 def test_shard_of_another_writing(tmp_path):
-    for folder in ("a", "b"):
-        (tmp_path / folder).mkdir()
-        make().save_weights(tmp_path / folder / "m.weights.json", max_shard_size=50 / 2**30)
-    (tmp_path / "a" / "m_00001.weights.h5").replace(tmp_path / "b" / "m_00001.weights.h5")
-    with pytest.raises(ValueError, match="same writing"):
+    write_shards(tmp_path / "a")
+    write_shards(tmp_path / "b")
+    shards(tmp_path / "a")[1].replace(shards(tmp_path / "b")[1])
+    with pytest.raises(keras.saving.CorruptFileError, match="same writing"):
         make().load_weights(tmp_path / "b" / "m.weights.json")
 
 
 def test_shard_that_misses(tmp_path):
-    make().save_weights(tmp_path / "m.weights.json", max_shard_size=50 / 2**30)
-    (tmp_path / "m_00001.weights.h5").unlink()
+    write_shards(tmp_path)
+    shards(tmp_path)[1].unlink()
     with pytest.raises(FileNotFoundError, match="m_00001"):
         make().load_weights(tmp_path / "m.weights.json")
 
 
-@pytest.mark.parametrize("name", ["../m.weights.h5", "/etc/m.weights.h5", 7, None])
+def test_shards_of_the_last_writing_go_with_the_next(tmp_path):
+    write_shards(tmp_path)
+    (tmp_path / "m_copy.weights.h5").write_bytes(b"of somebody else")
+    before = shards(tmp_path)
+    write_shards(tmp_path)
+    assert not any(path.exists() for path in before)
+    assert len(list(tmp_path.iterdir())) == 5  # two shards, the index, the file for Keras, and the other one
+
+
+def test_shards_as_keras_names_them_go_with_the_next_writing(tmp_path):
+    write_shards(tmp_path)
+    index = tmp_path / "m.weights.json"
+    for i, path in enumerate(shards(tmp_path)):
+        path.replace(tmp_path / f"m_{i:05}.weights.h5")
+        index.write_text(index.read_text().replace(path.name, f"m_{i:05}.weights.h5"))
+    make().load_weights(index)
+    model, twin = write_shards(tmp_path), make()
+    assert not (tmp_path / "m_00001.weights.h5").exists()
+    twin.load_weights(index)
+    same(values(twin), values(model))
+
+
+@pytest.mark.parametrize("renames", range(5))
+def test_killed_between_the_renames_leaves_one_writing(tmp_path, renames, monkeypatch):
+    """Whatever rename is the last: the old weights, or the new ones."""
+    model = write_shards(tmp_path)
+    made, put = [], files.put
+
+    class Killed(BaseException):
+        """As SIGKILL, but that the folder of the writer goes."""
+
+    def dying(new, target):
+        if len(made) == renames:
+            raise Killed
+        made.append(target)
+        put(new, target)
+
+    monkeypatch.setattr(files, "put", dying)
+    new, twin = make(), make()
+    with contextlib.suppress(Killed):
+        write_shards(tmp_path, new)
+    twin.load_weights(tmp_path / "m.weights.json")
+    same(values(twin), values(new if renames >= 3 else model))
+    monkeypatch.undo()
+    write_shards(tmp_path)
+    assert len(list(tmp_path.iterdir())) == 4  # what the killed one left is gone
+
+
+def test_shards_of_a_living_writer_stay(tmp_path):
+    write_shards(tmp_path)
+    index = tmp_path / "m.weights.json"
+    with files.workplace(index) as (folder, _):
+        shard = tmp_path / f"m_00000-{files.mark_of(folder)}.weights.h5"
+        shard.write_bytes(b"of a writer that has not named it yet")
+        write_shards(tmp_path)
+        assert shard.exists()
+    write_shards(tmp_path)
+    assert not shard.exists()
+
+
+@pytest.mark.parametrize("name", ["../m.weights.h5", "/etc/m.weights.h5", 7, None, {}, ["m.h5"], "m" * 300 + ".h5"])
 def test_shards_lie_beside_their_index(tmp_path, name):
     (tmp_path / "m.weights.json").write_text(json.dumps({"weight_map": {"/vars": [name]}}))
     with pytest.raises(ValueError, match="in the same folder"):

@@ -29,7 +29,7 @@ class Stateful(Plain):
         return {"loss": self.compute_loss(y=y, y_pred=self(x, training=False))}
 
     def predict_step(self, data):
-        return self(data[0]) * 2
+        return self(lamina.utils.unpack_x_y_sample_weight(data)[0]) * 2
 
 
 class Explicit(Plain):
@@ -52,7 +52,7 @@ class Explicit(Plain):
         return {"loss": lamina.ops.mean((y - y_pred) ** 2)}, state
 
     def predict_step(self, state, data):
-        outputs, non_trainable = self.stateless_call(*state, data[0])
+        outputs, non_trainable = self.stateless_call(*state, lamina.utils.unpack_x_y_sample_weight(data)[0])
         return outputs * 2, non_trainable
 
 
@@ -178,3 +178,16 @@ def test_gradients_may_be_accumulated_by_hand():
     plain.fit(X[:20], Y[:20], batch_size=10, verbose=0, shuffle=False)
     for a, b in zip(model.dense.get_weights(), plain.get_weights()):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_a_step_that_makes_variables_anew_each_time_is_refused():
+    class Local(lamina.Model):
+        def train_step(self, data):
+            mean = lamina.metrics.Mean()
+            mean.update_state(data)
+            return {"mean": mean.result()}
+
+    model = Local()
+    model.compile()
+    with pytest.raises(ValueError, match=r"Local.train_step: must not make variables anew each time it is traced"):
+        model.fit(np.ones((4, 1)), verbose=0)

@@ -400,7 +400,7 @@ def _run(callback: Any, hook: str, *arguments: Any) -> None:
         getattr(callback, hook)(*arguments)
     except Exception as error:
         place = "".join(f" of {'epoch' if 'epoch' in hook else 'batch'} {index}" for index in arguments[:-1])
-        error.add_note(f"Raised by the callback {type(callback).__name__} in {hook}{place}.")
+        error.add_note(f"in callback {type(callback).__name__}, {hook}{place}")
         raise
 
 

@@ -20,7 +20,7 @@ class ModelCheckpoint(MonitorCallback):
     """Saves the model, or its weights, after each epoch or some number of batches.
 
     Args:
-        filepath: where to; ends in `.keras` or `.h5`, with `save_weights_only` in `.weights.h5`. May hold
+        filepath: where to; ends in `.keras`, with `save_weights_only` in `.weights.h5`. May hold
             fields: `{epoch:02d}` and `{batch}`, counted from 1, and names in the logs, as `{val_loss:.2f}`.
         monitor: name of the value in the logs that tells which model is best.
         verbose: 1 prints a line for each file.
@@ -51,9 +51,11 @@ class ModelCheckpoint(MonitorCallback):
         self.filepath = checks.path("ModelCheckpoint", "filepath", filepath)
         if initial_value_threshold is not None:
             checks.number("ModelCheckpoint", "initial_value_threshold", initial_value_threshold)
-        endings = (".weights.h5",) if save_weights_only else (".keras", ".h5")
-        rule = f"with save_weights_only={save_weights_only}, filepath must end in {' or '.join(endings)}"
-        require(self.filepath.endswith(endings), self, rule, self.filepath)
+        ending = ".weights.h5" if save_weights_only else ".keras"
+        rule = f"with save_weights_only={save_weights_only}, filepath must end in {ending}"
+        if not save_weights_only and self.filepath.endswith((".h5", ".hdf5")):  # of Keras 2: read, and not written
+            rule += " (save_weights_only=True writes .weights.h5)"
+        require(self.filepath.endswith(ending), self, rule, self.filepath)
         _check_fields(self, self.filepath)
         rule = "Unrecognized save_freq: it must be 'epoch' or a positive integer"
         require(save_freq == "epoch" or checks.is_integer(save_freq), self, rule, save_freq)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import os
+import reprlib
 from collections.abc import Iterable
 from numbers import Real
 from typing import Any
@@ -23,12 +25,18 @@ def integer(who: str, name: str, value: Any, least: int = 1) -> int:
     return int(value)
 
 
+def some(items: list[str], most: int = 6) -> str:
+    """The items of a list in words, at most so many of them."""
+    return ", ".join([*items[:most], *([f"... and {len(items) - most} more"] if len(items) > most else [])])
+
+
 def number(who: str, name: str, value: Any, low: float | None = None, high: float | None = None) -> Any:
-    """`value`, a number from `low` to `high`."""
+    """`value`, a number from `low` to `high`, where these are given."""
     valid = isinstance(value, Real) and not isinstance(value, bool)
     exact: Any = value
     if not valid or not (low is None or exact >= low) or not (high is None or exact <= high):
-        rule = "a number" if low is None else f"a number of at least {low}" if high is None else f"from {low} to {high}"
+        ends = f"a number of at least {low}" if high is None else f"a number of at most {high}"
+        rule = "a number" if low is high is None else f"from {low} to {high}" if None not in (low, high) else ends
         raise ValueError(f"{who}: {name} must be {rule}, got {value!r}.")
     return value
 
@@ -49,6 +57,20 @@ def known_size(who: str, shape: Any, axis: int) -> int:
     return shape[axis]
 
 
+def positive(who: str, name: str, value: Any) -> Any:
+    """`value`, a number above 0."""
+    if not isinstance(value, Real) or isinstance(value, bool) or not float(value) > 0:
+        raise ValueError(f"{who}: {name} must be a number above 0, got {value!r}.")
+    return value
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that `name` is like, or has the initials of: `lr` stands for `learning_rate`."""
+    names = list(known)
+    initials = [each for each in names if "".join(word[:1] for word in each.split("_")) == name]
+    return next(iter([*initials, *difflib.get_close_matches(name, names, 1)]), None)
+
+
 def path(who: str, name: str, value: Any) -> str:
     """`value`, a string or a path, as a string."""
     if not isinstance(value, (str, os.PathLike)):
@@ -61,3 +83,26 @@ def integers(value: Any) -> Any:
     if isinstance(value, (int, np.integer)):
         return int(value)
     return tuple(integers(v) if isinstance(v, (int, np.integer, list, tuple, np.ndarray)) else v for v in value)
+
+
+class _Short(reprlib.Repr):
+    """A `repr` of the first items, with dtype and shape in place of an array."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel, self.maxlist, self.maxtuple, self.maxdict, self.maxstring, self.maxother = 3, 4, 4, 4, 80, 80
+
+    def repr1(self, x: Any, level: int) -> str:
+        shape, dtype = getattr(x, "shape", None), getattr(x, "dtype", None)
+        if isinstance(shape, tuple) and dtype is not None:
+            return f"{getattr(dtype, 'name', dtype)}{shape}"
+        return super().repr1(x, level)
+
+
+_short = _Short()
+
+
+def shorten(value: Any, length: int = 160) -> str:
+    """What a message says of a value of any size: dtype and shape of arrays, the first items of containers."""
+    text = _short.repr(value)
+    return text if len(text) <= length else f"{text[: length - 4]} ..."

@@ -10,14 +10,17 @@ import functools
 import inspect
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from types import FunctionType
 from typing import Any, TypeVar
 
 import jax
 import numpy as np
 
-from lamina.core import registry
+from lamina.core import checks, registry
+from lamina.core.budget import CorruptFileError, UnsafeFileError, spend
+from lamina.core.checks import shorten
+from lamina.core.functions import with_argument
 from lamina.core.scope import Scope
 
 C = TypeVar("C", bound="Configurable")
@@ -77,7 +80,13 @@ def _recording(cls: type, init: Callable) -> Callable:
     @functools.wraps(init)
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
         self.__dict__.setdefault("_arguments", {})[cls] = (args, kwargs)
-        init(self, *args, **kwargs)
+        try:
+            init(self, *args, **kwargs)
+        except TypeError as error:
+            better = _in_our_words(type(self), error)
+            if better is None:
+                raise
+            raise better from None
 
     return __init__
 
@@ -111,25 +120,20 @@ def variant(
 
 
 def _with_signature(init: Callable, defaults: Mapping[str, Any], lacking: frozenset[str], last: tuple) -> Callable:
-    signature = inspect.signature(init)
-    *named, extra = [
-        p.replace(default=defaults.get(p.name, p.default))
-        for p in signature.parameters.values()
-        if p.name not in lacking
+    old = inspect.signature(init)
+    kept = [
+        p.replace(default=defaults.get(p.name, p.default)) for p in old.parameters.values() if p.name not in lacking
     ]
-    named.sort(key=lambda p: p.name in last)  # stable: all else stays in order
-    signature = signature.replace(parameters=[*named, extra])
+    kept.sort(key=lambda p: (p.kind, p.name in last))  # stable: all else stays in order
+    signature = old.replace(parameters=kept)
+    extra = next((p.name for p in kept if p.kind is p.VAR_KEYWORD), "")
 
     @functools.wraps(init)
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
-        try:
-            given = signature.bind(self, *args, **kwargs).arguments
-        except TypeError as error:
-            raise TypeError(f"{type(self).__name__}: {error}.") from None
-        more = given.pop(extra.name, {})
+        given = bound(type(self), signature, (self, *args), kwargs)
+        more = given.pop(extra, {})
         if lacking & more.keys():
-            odd = ", ".join(sorted(lacking & more.keys()))
-            raise ValueError(f"{type(self).__name__}: must not be given unknown arguments, got {odd}.")
+            raise unknown_arguments(type(self), sorted(lacking & more.keys()))
         init(**{**defaults, **given}, **more)
 
     setattr(__init__, "__signature__", signature)  # noqa: B010
@@ -144,6 +148,53 @@ def _complete_docstring(cls: type, lacking: frozenset[str]) -> None:
         lines = sections["Args"].splitlines()
         sections["Args"] = "\n".join(line for line in lines if line.strip().partition(":")[0] not in lacking)
     cls.__doc__ = "\n\n".join([_SECTIONS.sub("", own).rstrip(), *sections.values()]) + "\n"
+
+
+class ArgumentError(TypeError, ValueError):
+    """What a constructor was given and does not take, or takes and was not given."""
+
+
+def unknown_arguments(cls: type, names: Collection[str]) -> ArgumentError:
+    """The error that a class does not take the arguments `names`, with the nearest ones that it takes."""
+    takes = [name for name in _all_parameters(cls) if name not in names]
+    near = [match for match in (checks.nearest(name, takes) for name in names) if match]
+    hint = f"; did you mean {', '.join(near)}?" if near else "."
+    return ArgumentError(f"{cls.__name__}: must not be given unknown arguments, got {', '.join(names)}{hint}")
+
+
+def bound(cls: type, signature: inspect.Signature, args: tuple, kwargs: dict[str, Any]) -> dict[str, Any]:
+    """The arguments by name, where a constructor's real signature is not the one that Python knows."""
+    try:
+        return signature.bind(*args, **kwargs).arguments
+    except TypeError as error:
+        raise ArgumentError(f"{cls.__name__}: {error}.") from None
+
+
+def _in_our_words(cls: type, error: TypeError) -> ArgumentError | None:
+    """Python's error about the arguments of a constructor of `cls`, in terms of what the program wrote."""
+    owner, _, problem = str(error).partition(".__init__() ")
+    if owner not in {each.__qualname__ for each in cls.__mro__} or isinstance(error, ArgumentError):
+        return None
+    names = re.findall(r"'(\w+)'", problem)
+    if problem.startswith("got an unexpected"):
+        return unknown_arguments(cls, names)
+    if problem.startswith("missing"):
+        return ArgumentError(f"{cls.__name__}: must be given {' and '.join(names)}.")
+    if problem.startswith("takes"):
+        most, given = (int(number) - 1 for number in re.findall(r"\d+", problem)[-2:])
+        return ArgumentError(f"{cls.__name__}: must be given at most {most} arguments without a name, got {given}.")
+    return ArgumentError(f"{cls.__name__}: {problem}.")
+
+
+def _all_parameters(cls: type) -> list[str]:
+    """The arguments of the constructor, and of those above that get what is left over."""
+    names: list[str] = []
+    for each in cls.__mro__:
+        if "__init__" in each.__dict__ and issubclass(each, Configurable):
+            names += [name for name, p in _parameters(each).items() if p.kind in _NAMED]
+            if not _takes_any_keyword(each):
+                break
+    return names
 
 
 @functools.cache
@@ -301,14 +352,23 @@ def _deserialize_value(kind: str, config: Any, custom_objects: Mapping[str, Any]
     if kind == "__slice__":
         return slice(*(deserialize(config[k]) for k in ("start", "stop", "step")))
     if kind in ("__numpy__", "__tensor__"):
-        array = np.array(config["value"], dtype=jax.numpy.dtype(config["dtype"]))
-        return array if kind == "__numpy__" else jax.numpy.asarray(array)
+        array = _array(config["value"], config["dtype"])
+        return array if kind == "__numpy__" else jax.device_put(array)
     if kind == "__lambda__":
-        raise ValueError(
+        raise UnsafeFileError(
             "deserialize: the file holds a lambda as byte code, and code from files is never run; "
             "define the function in your program and pass it through custom_objects."
         )
     raise ValueError(f"deserialize: class_name must be a known one, got {kind!r}.")
+
+
+def _array(value: Any, name: Any) -> np.ndarray:
+    """The array of a nested list. NumPy allocates what a dtype asks for, so that is asked first."""
+    dtype = jax.numpy.dtype(name)
+    if dtype.kind not in "biufcUSV" or dtype.names or (dtype.kind == "V" and not hasattr(jax.numpy, dtype.name)):
+        raise CorruptFileError(f"deserialize: an array must be of numbers or strings, got dtype {name!r}.")
+    spend(f"An array in {dtype.name}", np.shape(np.array(value, object)), max(dtype.itemsize, 8))
+    return np.array(value, dtype)
 
 
 def resolve(config: Mapping[str, Any]) -> Any:
@@ -349,18 +409,75 @@ def _deserialize_object(config: Mapping, name: str, inner: Any) -> Any:
     return obj
 
 
-def make(path: str, identifier: Any, kind: str, aliases: Mapping[str, str] | None = None) -> Any:
+def make(
+    path: str, identifier: Any, kind: str, base: Any = None, functions: bool = True, aliases: Mapping[str, str] = {}
+) -> Any:
     """What every `get` does: `None`, an object or function as it is, a class, a configuration, or a name."""
     if identifier is None:
         return None
+    made = identifier
     if isinstance(identifier, Mapping):
-        if identifier.get("module") is None and "class_name" in identifier:
-            identifier = {"module": f"keras.{path}", **{k: v for k, v in identifier.items() if k != "module"}}
-        return deserialize(identifier)
-    if isinstance(identifier, str):
-        identifier = registry.find(path, identifier, kind, aliases=aliases)
-    if isinstance(identifier, type):
-        return identifier()
-    if callable(identifier):
-        return identifier
-    raise ValueError(f"{kind}: must be a name, an object, a function or a configuration, got {identifier!r}.")
+        made = deserialize(_spelt(path, identifier) if "class_name" in identifier else identifier)
+    elif isinstance(identifier, str):
+        made = registry.find(path, identifier, kind, aliases=aliases)
+    made = made() if isinstance(made, type) else made
+    right = base is None or isinstance(made, base) or (functions and not isinstance(made, Configurable))
+    if not right or (not callable(made) and functions):
+        known = f"a name, an object{', a function' if functions else ''} or a configuration"
+        other = f"that of {type(made).__name__}" if isinstance(identifier, Mapping) else shorten(identifier)
+        raise ValueError(f"{kind}: must be {known}, got {other}.")
+    return made
+
+
+def _spelt(path: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration with its module, and its class's name as the namespace spells it: old ones lack these."""
+    module, name = config.get("module") or f"keras.{path}", config["class_name"]
+    if module == f"keras.{path}" and isinstance(name, str) and registry.get_registered_object(name) is None:
+        public = registry.namespace(path)
+        spelt = sorted(n for n in registry.public_names(public) if n.lower() == name.lower())
+        classes = [n for n in spelt if isinstance(getattr(public, n), type)]
+        name = name if name in classes else next(iter(classes), name)
+    return {**config, "module": module, "class_name": name}
+
+
+def namespace_functions(
+    path: str,
+    kind: str,
+    base: Any = None,
+    *,
+    functions: bool = True,
+    aliases: Mapping[str, str] = {},
+    special: Callable[[Any], Any] = lambda identifier: None,
+    serialized: str = "",
+    deserialized: str = "config",
+) -> tuple[Callable[[Any], Any], Callable[..., Any], Callable[..., Any]]:
+    """`get`, `serialize` and `deserialize` of a public namespace.
+
+    Args:
+        path: of the namespace, such as "losses".
+        kind: what one of its objects is called.
+        base: the class of its objects.
+        functions: whether functions may stand for objects.
+        aliases: further names, in lower case without underscores, and the public names that they mean.
+        special: what `get` asks first; `None` is no answer.
+        serialized, deserialized: what the two others call their argument; `kind` and "config" if not given.
+    """
+
+    def get(identifier: Any) -> Any:
+        found = special(identifier)
+        return make(path, identifier, kind, base, functions, aliases) if found is None else found
+
+    def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) -> Any:
+        with registry.custom_objects(custom_objects):
+            return get(config)
+
+    a = f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
+    get.__doc__ = f"Make {a} of a name in any case, a class, a configuration; an object is returned as it is."
+    made = (
+        get,
+        with_argument(serialize, serialized or kind, f"Describe {a} as JSON values."),
+        with_argument(deserialize, deserialized, f"Make the {kind} that `serialize` described, or that has this name."),
+    )
+    for fn, name in zip(made, ("get", "serialize", "deserialize")):
+        fn.__module__, fn.__name__, fn.__qualname__ = f"lamina.{path}", name, name
+    return made

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -14,6 +14,16 @@ from lamina.core import scope, state
 from lamina.core.arrays import value_of
 from lamina.core.state import StateScope
 from lamina.core.variable import Variable
+
+TRACES = 5  # after so many a function has met all of its variables, or makes new ones each time
+
+
+def made_anew(who: str, variables: Sequence[Variable]) -> ValueError:
+    """The error for a function of which no trace is the last."""
+    made = ", ".join(v.path for v in variables[-1:])
+    return ValueError(
+        f"{who}: must not make variables anew each time it is traced, made {made}; make them outside, or once."
+    )
 
 
 class Effects:
@@ -103,4 +113,4 @@ def add_losses(losses: Iterable[tuple[Any, Any]]) -> None:
         if outer is not None:
             outer.losses.append((layer, loss))
         elif scope.call.get() is not None:
-            layer.add_loss(loss)
+            layer.record_losses([loss])

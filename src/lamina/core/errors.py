@@ -42,10 +42,29 @@ def entry(fn: F) -> F:
         try:
             return fn(*args, **kwargs)
         except Exception as error:
+            explain(error)
             shorten(error)
             raise
 
     return wrapper  # type: ignore[return-value]
+
+
+_TRACED = (
+    jax.errors.TracerArrayConversionError,
+    jax.errors.TracerBoolConversionError,
+    jax.errors.ConcretizationTypeError,
+)
+
+
+def explain(error: BaseException) -> None:
+    """Note the remedy where code asked a traced array for its values, as NumPy and TensorFlow do."""
+    if isinstance(error, _TRACED) or "Traced<" in str(error) or "Tracer" in str(error):
+        note = (
+            "NumPy, TensorFlow and `if` need values, which arrays inside compiled code do not have yet: use lamina.ops "
+            "(ops.where, ops.cond), or compile(run_eagerly=True)."
+        )
+        if note not in getattr(error, "__notes__", ()):
+            error.add_note(note)
 
 
 def shorten(error: BaseException) -> None:

@@ -1,14 +1,24 @@
-"""Files that are whole or not there: written beside the target, flushed to the disk, and renamed."""
+"""Files that are whole or not there: written in a folder beside the target, flushed to the disk, and renamed."""
 
 from __future__ import annotations
 
+import ctypes
+import hashlib
 import os
+import platform
 import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+try:
+    import fcntl
+except ImportError:  # Windows: what a killed program leaves there stays
+    fcntl = None
+
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
 
 @contextmanager
@@ -18,28 +28,114 @@ def atomic_write(path: Any) -> Iterator[Path]:
     Until then an old file at `path` stays as it is. On an error, Ctrl-C included, the temporary file is removed.
     A folder may be written as well: the block makes `temporary` a folder.
     """
+    with workplace(path) as (folder, target):
+        temporary = folder / target.name
+        yield temporary
+        put(temporary, target)
+
+
+@contextmanager
+def workplace(path: Any) -> Iterator[tuple[Path, Path]]:
+    """(a folder to write in, beside the file that `path` stands for; that file). It is removed at the end.
+
+    A killed program leaves its folder behind. The next one that writes to the same name removes it: the folder is
+    locked for as long as its writer lives. Those of other hosts, whose locks may not be seen here, are left alone.
+    """
     target = Path(os.path.realpath(path))  # through a link, to the file that it stands for
     if not target.parent.is_dir():
         raise FileNotFoundError(f'The folder "{target.parent}" must exist, so that "{target.name}" can be written.')
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+    for left in leftovers(target):
+        if left.name.startswith(_prefix(target, _host())):
+            _remove_if_left(left)
+    folder, lock = _claimed(target)
     try:
-        yield temporary
-        if target.is_file():
-            shutil.copymode(target, temporary)
-        for file in [temporary, *temporary.rglob("*")]:
-            _to_disk(file)
-        if temporary.is_dir() and target.is_dir():
-            _swap_folders(temporary, target)
-        else:
-            os.replace(temporary, target)
-    except BaseException:
-        _remove(temporary)
-        raise
+        yield folder, target
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        if lock is not None:
+            os.close(lock)
+
+
+def put(new: Path, target: Path) -> None:
+    """Flush a written file or folder to the disk and give it the name `target`, whose old content it replaces."""
+    if target.is_file():
+        shutil.copymode(target, new)
+    for each in [new, *new.rglob("*")]:
+        _to_disk(each)
+    if new.is_dir() and target.is_dir():
+        _swap_folders(new, target)
+    else:
+        os.replace(new, target)
     _to_disk(target.parent)
 
 
+def leftovers(target: Path) -> list[Path]:
+    """The folders of writers to `target`, on any host, that work or were killed."""
+    prefix = _prefix(target)
+    return [p for p in target.parent.iterdir() if p.name.startswith(prefix) and p.suffix == ".tmp" and p.is_dir()]
+
+
+def mark_of(folder: Path) -> str:
+    """What tells one writing from all others: 16 digits in the name of its folder."""
+    return folder.stem.rpartition("-")[2]
+
+
+def _prefix(target: Path, host: str = "") -> str:
+    short = os.fsdecode(os.fsencode(target.name)[:120])  # names of files have at most 255 bytes
+    return f".{short}.writing-{host}"
+
+
+def _host() -> str:
+    known = Path("/etc/machine-id")
+    identity = known.read_bytes() if known.is_file() else b""
+    return hashlib.blake2b(platform.node().encode() + identity, digest_size=4).hexdigest()
+
+
+def _claimed(target: Path) -> tuple[Path, int | None]:
+    """A new folder, locked where the file system has locks."""
+    while True:
+        folder = target.with_name(f"{_prefix(target, _host())}-{secrets.token_hex(8)}.tmp")
+        folder.mkdir()
+        try:
+            lock = _locked(folder)
+        except (BlockingIOError, FileNotFoundError):  # another one took it for left behind before it was locked
+            continue
+        if folder.is_dir():
+            return folder, lock
+        if lock is not None:
+            os.close(lock)
+
+
+def _locked(folder: Path) -> int | None:
+    """The handle of a lock on the folder, `None` where there are none; `BlockingIOError` if its writer lives."""
+    if fcntl is None:
+        return None
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(handle)
+        if isinstance(error, BlockingIOError):
+            raise
+        return None
+    return handle
+
+
+def _remove_if_left(folder: Path) -> None:
+    try:
+        lock = _locked(folder)
+    except OSError:
+        return
+    if lock is not None:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
+
+
 def _swap_folders(new: Path, old: Path) -> None:
-    """A folder is not replaced in one step: for a moment the old one has another name."""
+    """In one step where the system can; elsewhere the old one has another name for a moment."""
+    exchange = getattr(ctypes.CDLL(None), "renameat2", None) if os.name == "posix" else None
+    if exchange and exchange(_AT_FDCWD, os.fsencode(new), _AT_FDCWD, os.fsencode(old), _RENAME_EXCHANGE) == 0:
+        return
     aside = old.with_name(f".{old.name}.{secrets.token_hex(4)}.old")
     os.rename(old, aside)
     try:
@@ -58,10 +154,3 @@ def _to_disk(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)

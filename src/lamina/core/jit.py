@@ -7,7 +7,7 @@ import inspect
 import threading
 import types
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -16,8 +16,8 @@ from jax import tree_util
 from jax.core import Tracer
 
 from lamina.core import dtypes, handover, scope, state
-from lamina.core.arrays import value_of
-from lamina.core.effects import add_losses
+from lamina.core.arrays import copied, value_of
+from lamina.core.effects import TRACES, add_losses, made_anew
 from lamina.core.state import StateScope
 from lamina.core.variable import Variable
 
@@ -169,7 +169,7 @@ class _Program:
         self._form = _Form(self._pure, (), (), jitted.options)
 
     def __call__(self, donated: dict[str, Any], kept: dict[str, Any]) -> Any:
-        for _ in range(5):
+        for _ in range(TRACES):
             form = self._form
             try:
                 out, losses = form(donated, kept)
@@ -180,11 +180,7 @@ class _Program:
                 continue
             add_losses((layer, loss) for i, loss in losses.items() if (layer := self._adders[int(i)]()) is not None)
             return out
-        paths = ", ".join(v.path for v in self._form.changing[-1:] or self._form.reading[-1:])
-        raise ValueError(
-            f"{self._jitted.who}: must not make variables anew each time it is traced, made {paths}; "
-            "make layers and variables outside, or once."
-        )
+        raise made_anew(self._jitted.who, self._form.changing[-1:] or self._form.reading[-1:])
 
     def _pure(self, form: _Form, changing: tuple, reading: tuple, donated: dict, kept: dict) -> tuple:
         found: dict[int, Variable] = {}
@@ -214,6 +210,7 @@ class _Form:
     def __init__(self, pure: Callable, changing: Iterable[Variable], reading: Iterable[Variable], options: dict):
         self.changing, self.reading = tuple(changing), tuple(reading)
         self._pure, self._options = pure, options
+        self.gives = 0 in options["donate_argnums"]
         self._compiled = jax.jit(functools.partial(pure, self), **options)
 
     def with_more(self, found: list[Variable], written: list[Variable]) -> _Form:
@@ -224,26 +221,25 @@ class _Form:
         return _Form(self._pure, changing.values(), reading, self._options)
 
     def __call__(self, donated: dict[str, Any], kept: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        def run(arrays: Sequence[Any]) -> tuple[list[Any], Any, dict[str, Any]]:
+            split = len(self.changing)
+            return self._compiled(tuple(arrays[:split]), tuple(arrays[split:]), donated, kept)
+
+        variables = (*self.changing, *self.reading)
         if state.current.get() is not None:  # inside another transform
-            values, out, losses = self._compiled(
-                tuple([v.current for v in self.changing]), tuple([v.current for v in self.reading]), donated, kept
-            )
+            values, out, losses = run([v.current for v in variables])
             self._put(values)
-        elif 0 in self._options["donate_argnums"]:
+        elif self.gives:
+            # In a plain transform of JAX the new values will be refused: the old ones must stay.
+            traced = any(isinstance(x, Tracer) for x in tree_util.tree_leaves((donated, kept)))
+            give = _copy if traced else Variable.give
             with handover.exchange():
-                values, out, losses = self._compiled(
-                    tuple([v.give() for v in self.changing]), tuple([v.stored for v in self.reading]), donated, kept
-                )
+                values, out, losses = run([*map(give, self.changing), *(v.stored for v in self.reading)])
                 self._put(values)
         else:
-            split = len(self.changing)
-            values, out, losses = handover.call(
-                lambda arrays: self._compiled(arrays[:split], arrays[split:], donated, kept),
-                (*self.changing, *self.reading),
-            )
-            if self.changing:
-                with handover.exchange():
-                    self._put(values)
+            values, out, losses = handover.call(run, variables)
+            with handover.exchange():
+                self._put(values)
         return out, losses
 
     def _put(self, values: list[Any]) -> None:
@@ -253,6 +249,10 @@ class _Form:
                 variable.assign(value)
             else:
                 variable.take(value)
+
+
+def _copy(variable: Variable) -> Any:
+    return copied(variable.stored)
 
 
 def _in_own_memory(outputs: Any, inputs: Any) -> Any:

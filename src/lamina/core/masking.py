@@ -6,9 +6,36 @@ import functools
 import operator
 import weakref
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
+
+from lamina.core.scope import Scope
 
 _masks: dict[int, tuple[weakref.ref, Any]] = {}
+
+# Whether elementwise ops pass masks on. They do here, not in Keras, and a graph from its files keeps to that.
+ops_pass: Scope[bool] = Scope("ops_pass", True)
+
+
+class Watch(NamedTuple):
+    """What becomes of masks while a graph is looked at: the ops that passed one on, and the layers that used one."""
+
+    ops: list[str]
+    users: list[str]
+
+
+watched: Scope[Watch | None] = Scope("watched", None)
+
+
+def note_use(user: str) -> None:
+    """Tell who looks at the graph that `user` gets a mask."""
+    seen = watched.get()
+    if seen is not None:
+        seen.users.append(user)
+
+
+def any_masks() -> bool:
+    """Whether a mask rides on any array at all."""
+    return bool(_masks)
 
 
 def get_mask(x: Any) -> Any:
@@ -40,10 +67,13 @@ def merge_masks(masks: Iterable[Any]) -> Any:
     return functools.reduce(operator.and_, found) if found else None
 
 
-def pass_on(inputs: Iterable[Any], output: Any) -> None:
-    """Give `output` the merged mask of `inputs` where it has the axes that the mask speaks of."""
-    if not _masks:
+def pass_on(name: str, inputs: Iterable[Any], output: Any) -> None:
+    """Give `output`, of the op of this name, the merged mask of `inputs` where it has the axes that the mask is of."""
+    if not _masks or not ops_pass.get():
         return
     mask = merge_masks(get_mask(x) for x in inputs)
     if mask is not None and getattr(output, "shape", ())[: mask.ndim] == mask.shape:
         set_mask(output, mask)
+        seen = watched.get()
+        if seen is not None:
+            seen.ops.append(name)

@@ -83,7 +83,7 @@ def get_registered_object(name: str, custom_objects: Any = None, module_objects:
 
 def namespace(path: str) -> ModuleType:
     """The public module `lamina.path`."""
-    return importlib.import_module(f"lamina.{path}")
+    return importlib.import_module(f"lamina.{path}".rstrip("."))
 
 
 def public_names(module: ModuleType) -> Iterator[str]:
@@ -135,7 +135,7 @@ def public_path(obj: Any) -> tuple[str, str] | None:
     home = obj.__module__.split(".")[1]
     own = [path for path in NAMESPACES if home in path.split(".")]
     for path in [*own, "", *(p for p in NAMESPACES if p not in own)]:
-        module = importlib.import_module(f"lamina.{path}".rstrip("."))
+        module = namespace(path)
         if getattr(module, name, None) is obj:
             return f"keras.{path}".rstrip("."), name
     return None
@@ -160,7 +160,7 @@ def resolve(module: str, name: str, registered_name: str | None, *, function: bo
         return None
     paths = FUNCTION_NAMESPACES if function else ("", *NAMESPACES)
     for candidate in [path] if path in paths else paths:
-        owner = importlib.import_module(f"lamina.{candidate}".rstrip("."))
+        owner = namespace(candidate)
         found = getattr(owner, name, None) if name in set(public_names(owner)) - _NOT_NAMED else None
         if found is not None and callable(found) and isinstance(found, type) != function:
             return found

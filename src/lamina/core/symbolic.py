@@ -9,20 +9,18 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import export, tree_util
+from jax import tree_util
 
 from lamina.core import dtypes, errors, masking, op_names, scope
 from lamina.core.configurable import Configurable, deserialize
+from lamina.core.sizes import outputs_for
 from lamina.core.state import StateScope
 from lamina.core.variable import Variable
-
-# Two sizes for an unknown axis, where a function branches on sizes and the symbol will not do.
-_PROBES = (120, 240)
 
 
 class Origin(NamedTuple):
@@ -240,11 +238,11 @@ def any_symbolic(structure: Any) -> bool:
 def infer(fn: Callable, args: tuple = (), kwargs: dict[str, Any] | None = None) -> Any:
     """The outputs of `fn` as symbolic tensors, by abstract evaluation; what it assigns to variables is dropped.
 
-    Unknown sizes are symbols, one for each axis position. Where the body needs numbers, two concrete sizes are tried,
-    and an axis is unknown if it differs.
+    Unknown sizes at one place of the shapes are the same, and those of different places are not.
     """
     leaves, treedef = tree_util.tree_flatten((args, kwargs or {}))
     places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, KerasTensor)]
+    axes = sorted({axis for i in places for axis, size in enumerate(leaves[i].shape) if size is None})
 
     def run(*tensors: Any) -> Any:
         filled = list(leaves)
@@ -253,32 +251,11 @@ def infer(fn: Callable, args: tuple = (), kwargs: dict[str, Any] | None = None) 
         run_args, run_kwargs = treedef.unflatten(filled)
         return fn(*run_args, **run_kwargs)
 
-    def evaluate(size: Callable[[int], Any]) -> Any:
-        structs = []
-        for place in places:
-            tensor = leaves[place]
-            shape = tuple(size(axis) if d is None else d for axis, d in enumerate(tensor.shape))
-            structs.append(jax.ShapeDtypeStruct(shape, tensor.dtype))
-        return jax.eval_shape(run, *structs)
+    def structs(sizes: Sequence[Any]) -> list[Any]:
+        shapes = [tuple(sizes[i] if d is None else d for i, d in enumerate(leaves[place].shape)) for place in places]
+        return [jax.ShapeDtypeStruct(shape, leaves[place].dtype) for shape, place in zip(shapes, places)]
 
-    if all(None not in leaves[place].shape for place in places):
-        return tree_util.tree_map(_symbolic_like, evaluate(lambda axis: axis))
-    try:
-        return tree_util.tree_map(_symbolic_like, evaluate(_axis_symbols().__getitem__))
-    except Exception:  # sizes that a symbol cannot stand for; a real mistake is raised again below
-        first, second = (evaluate(lambda _, n=n: n) for n in _PROBES)
-        return tree_util.tree_map(_symbolic_like, first, second)
-
-
-@functools.cache
-def _axis_symbols() -> tuple[Any, ...]:
-    return tuple(export.symbolic_shape(", ".join(f"axis{i}" for i in range(10))))
-
-
-def _symbolic_like(first: Any, second: Any = None) -> KerasTensor:
-    other = first.shape if second is None else second.shape
-    shape = (d if isinstance(d, int) and d == e else None for d, e in zip(first.shape, other))
-    return KerasTensor(shape, first.dtype.name)
+    return outputs_for(run, structs, axes, KerasTensor)
 
 
 class OpCall(Operation):
@@ -346,19 +323,22 @@ def call_class(op: Callable) -> type[OpCall]:
     return type(op_names.class_name(op), (OpCall,), {"op": staticmethod(op), "__module__": op.__module__})
 
 
-def op(fn: Callable | None = None, *, elementwise: bool = False) -> Any:
+def op(fn: Callable | None = None, *, elementwise: bool = False, in_graph: Callable | None = None) -> Any:
     """Make an op of a function on arrays: it takes variables, symbolic tensors (a node is recorded), and keyword names.
 
     Args:
         fn: the function; its name and signature become the op's.
         elementwise: the output lies on the same axes as the inputs, so their masks ride on.
+        in_graph: what is called in place of recording a node, where other ops make up for this one.
     """
     if fn is None:
-        return functools.partial(op, elementwise=elementwise)
+        return functools.partial(op, elementwise=elementwise, in_graph=in_graph)
 
     @functools.wraps(fn)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         kinds = _kinds(args) | _kinds(kwargs.values())
+        if kinds & _SYMBOLIC and in_graph is not None:
+            return in_graph(*args, **kwargs)
         if kinds & _SYMBOLIC:
             return call_class(wrapper)().symbolic_call(*args, **kwargs)
         if kinds & _VARIABLE:
@@ -367,7 +347,7 @@ def op(fn: Callable | None = None, *, elementwise: bool = False) -> Any:
             args, kwargs = _by_position(positional, args, kwargs)
         out = fn(*args, **kwargs)
         if elementwise:
-            masking.pass_on((*args, *kwargs.values()), out)
+            masking.pass_on(fn.__name__, (*args, *kwargs.values()), out)
         return out
 
     positional = _positional_only(fn)

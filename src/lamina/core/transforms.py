@@ -187,6 +187,21 @@ def _has_one(mapped: Callable, pure: Callable, index: int) -> bool:
     return True
 
 
+def remat_call(fn: Callable, args: tuple, kwargs: dict[str, Any]) -> Any:
+    """`fn(*args, **kwargs)`, in which all but the arrays is fixed, computed again in the backward pass."""
+    leaves, treedef = tree_util.tree_flatten((args, kwargs))
+    places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, jax.Array)]
+
+    def run(*arrays: Any) -> Any:
+        filled = list(leaves)
+        for place, array in zip(places, arrays):
+            filled[place] = array
+        run_args, run_kwargs = treedef.unflatten(filled)
+        return fn(*run_args, **run_kwargs)
+
+    return remat(run)(*(leaves[i] for i in places))
+
+
 # Branches -----------------------------------------------------------------------------------------------------------
 
 

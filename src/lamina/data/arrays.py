@@ -12,7 +12,10 @@ import numpy as np
 from jax import tree_util
 
 from lamina.core import dtypes, tree
+from lamina.core.arrays import value_of
+from lamina.core.checks import shorten, some
 from lamina.core.variable import Variable
+from lamina.data import checking
 
 PARTS = ("x", "y", "sample_weight")
 FLOATS = (*dtypes.FLOATS, "float8_e4m3fn", "float8_e5m2")
@@ -62,7 +65,7 @@ def _framework(value: Any) -> str:
 def _as_array(value: Any, path: str, who: str) -> Any:
     """A NumPy or JAX array of what `value` holds."""
     if isinstance(value, (Variable, jax.Array)):
-        return value.value if isinstance(value, Variable) else value
+        return value_of(value)
     framework = _framework(value)
     if framework == "torch" and hasattr(value, "detach"):
         value = value.detach().cpu()
@@ -94,7 +97,7 @@ def _from_pandas(value: Any) -> np.ndarray:
 
 def type_name(value: Any) -> str:
     """Package and class of `value`, for messages."""
-    return f"{_framework(value)}.{type(value).__name__}"
+    return "None" if value is None else f"{_framework(value)}.{type(value).__name__}"
 
 
 def _checked(array: Any, path: str, who: str, cast: tuple[str, ...]) -> Any:
@@ -107,6 +110,10 @@ def _checked(array: Any, path: str, who: str, cast: tuple[str, ...]) -> Any:
         )
     if array.ndim == 0:
         raise ValueError(f"{who}: {path} must have a first axis of rows, got a single number; batch the data first.")
+    if array.dtype.kind in "iu" and isinstance(array, np.ndarray):
+        narrow = jax.dtypes.canonicalize_dtype(array.dtype)
+        if narrow != array.dtype:
+            checking.check_range(array, narrow, path, who)
     if name in cast and name != dtypes.floatx():
         return array.astype(jnp.dtype(dtypes.floatx()))
     if isinstance(array, np.ndarray) and not array.dtype.isnative:
@@ -129,6 +136,25 @@ def convert(structure: Any, name: str, who: str, cast: tuple[str, ...], seen: di
     return treedef.unflatten(leaves)
 
 
+def convert_parts(
+    parts: Iterable[Any], who: str, cast: tuple[str, ...], seen: dict[int, Any] | None = None
+) -> tuple[Any, ...]:
+    """x, y and the weights as arrays; a number as a weight is one for every row."""
+    x, *others = parts
+    arrays = [convert(x, PARTS[0], who, cast, seen)]
+    for name, part in zip(PARTS[1:], others):
+        if name == "sample_weight" and arrays[0] is not None:
+            part = tree_util.tree_map(lambda w: _for_rows(w, arrays[0]), part, is_leaf=_is_leaf)
+        arrays.append(convert(part, name, who, cast, seen))
+    return tuple(arrays)
+
+
+def _for_rows(weight: Any, x: Any) -> Any:
+    if not isinstance(weight, _NUMBERS) and getattr(weight, "shape", None) != ():
+        return weight
+    return np.full(len(tree_util.tree_leaves(x)[0]), float(weight), dtypes.floatx())
+
+
 def row_count(parts: Iterable[Any], who: str) -> int:
     """The number of rows that all arrays have."""
     parts = tuple(parts)
@@ -137,13 +163,21 @@ def row_count(parts: Iterable[Any], who: str) -> int:
         return sizes.pop()
     if not sizes:
         raise ValueError(f"{who}: x must hold at least one array, got none.")
-    given = ", ".join(
-        f"{name}{tree_util.keystr(keys)} {leaf.shape[0]}"
-        for name, part in zip(PARTS, parts)
-        for keys, leaf in tree_util.tree_flatten_with_path(part)[0]
-    )
+    named = [(name, part) for name, part in zip(PARTS, parts) if part is not None]
+    leaves = [(name, tree_util.tree_flatten_with_path(part)[0]) for name, part in named]
+    given = [
+        some([f"{name}{tree_util.keystr(keys)} {leaf.shape[0]}" for keys, leaf in found]) for name, found in leaves
+    ]
     rule = "all arrays must have the same number of rows" if len(sizes) > 1 else "the data must not be empty"
-    raise ValueError(f"{who}: {rule}, got {given}.")
+    remedies = [f"; np.stack({name}) makes one array of a list of rows" for name, part in named if are_rows(part)]
+    raise ValueError(f"{who}: {rule}, got {', '.join(given)}{''.join(remedies)}.")
+
+
+def are_rows(structure: Any) -> bool:
+    """Whether this looks like the rows of one array in a list: vectors of one length."""
+    if not isinstance(structure, (list, tuple)) or len(structure) < 2:
+        return False
+    return len({np.shape(leaf) for leaf in structure}) == 1 and np.ndim(structure[0]) == 1
 
 
 def _class_weights(y: Any, class_weight: Mapping[Any, float], who: str) -> np.ndarray:
@@ -163,7 +197,7 @@ def check_class_weight(class_weight: Any, who: str) -> None:
     if class_weight is None:
         return
     if not isinstance(class_weight, Mapping) or not all(isinstance(k, _NUMBERS) for k in class_weight):
-        raise ValueError(f"{who}: class_weight must be a dict of class number to weight, got {class_weight!r}.")
+        raise ValueError(f"{who}: class_weight must be a dict of class number to weight, got {shorten(class_weight)}.")
 
 
 def weighted(y: Any, sample_weight: Any, class_weight: Mapping[Any, float] | None, who: str) -> Any:
@@ -186,9 +220,9 @@ def weighted(y: Any, sample_weight: Any, class_weight: Mapping[Any, float] | Non
                 f"{sample_weight.shape}; give one for each output, in the structure of y."
             )
         return tree.map_structure(lambda _: sample_weight, y)
-    one, other = tree_util.tree_structure(y), tree_util.tree_structure(sample_weight)
-    if one != other:
-        raise ValueError(f"{who}: sample_weight must have the structure of y, {one}, got {other}.")
+    if tree_util.tree_structure(y) != tree_util.tree_structure(sample_weight):
+        given = f"{shorten(y)}, got {shorten(sample_weight)}"
+        raise ValueError(f"{who}: sample_weight must have the structure of y, {given}.")
     return sample_weight
 
 
@@ -208,7 +242,7 @@ def train_validation_split(arrays: Any, validation_split: float, who: str = "fit
                 "give validation_data instead."
             )
     seen: dict[int, Any] = {}
-    arrays = tuple(convert(part, name, who, FLOATS, seen) for name, part in zip(PARTS, arrays))
+    arrays = convert_parts(arrays, who, FLOATS, seen)
     size = row_count(arrays, who)
     at = math.floor(size * (1.0 - validation_split))
     if at in (0, size):

@@ -16,14 +16,13 @@ import jax
 import numpy as np
 from jax import tree_util
 
-from lamina.core import checks
+from lamina.core import checks, errors
 from lamina.data import streams
 from lamina.data.arrays import (
     ARRAYS,
     FLOATS,
-    PARTS,
     check_class_weight,
-    convert,
+    convert_parts,
     is_array,
     pack_x_y_sample_weight,
     row_count,
@@ -65,6 +64,13 @@ def _generator(seed: int, number: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=np.array([seed % 2**64, number], np.uint64)))
 
 
+def structure_of(batch: Any) -> Any:
+    """Shapes and dtypes of a batch, as a train step gets it."""
+    return tree_util.tree_map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, jax.dtypes.canonicalize_dtype(leaf.dtype)), batch
+    )
+
+
 class Source:
     """What the loop reads.
 
@@ -89,9 +95,7 @@ class Source:
     @property
     def structure(self) -> Any:
         """Shapes and dtypes of the first batch, as a train step gets it."""
-        return tree_util.tree_map(
-            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, jax.dtypes.canonicalize_dtype(leaf.dtype)), self.peek()
-        )
+        return structure_of(self.peek())
 
     def close(self) -> None:
         """Let go of iterators and worker processes."""
@@ -227,7 +231,18 @@ class StreamSource(Source):
 
     def _open(self) -> Iterator[Any]:
         numpy_iterator = getattr(self.data, "as_numpy_iterator", None)
-        return map(self._batch, iter(self.data) if numpy_iterator is None else numpy_iterator())
+        return self._checked(iter(self.data) if numpy_iterator is None else numpy_iterator())
+
+    def _checked(self, batches: Iterator[Any]) -> Iterator[Any]:
+        """The batches as a train step gets them; an error on the way says at which it came up."""
+        number = 0
+        try:
+            for batch in batches:
+                yield self._batch(batch)
+                number += 1
+        except Exception as error:
+            errors.note(error, f"in the data for {self._who}, {type_name(self.data)}, batch {number}")
+            raise
 
     def _batch(self, batch: Any) -> Any:
         """The batch as a train step gets it, checked."""
@@ -244,7 +259,7 @@ class StreamSource(Source):
                 f"(x, y, sample_weight), got {given}."
             )
         parts = batch if isinstance(batch, tuple) else (batch,)
-        parts = tuple(convert(part, name, who, ("float64",)) for name, part in zip(PARTS, parts))
+        parts = convert_parts(parts, who, ("float64",))
         row_count(parts, f"{who}: in a batch of {type_name(self.data)}")
         if self._class_weight is not None:
             x, y, sample_weight = unpack_x_y_sample_weight(parts)
@@ -270,9 +285,9 @@ class PyDatasetSource(StreamSource):
         indices = self._indices(epoch)
         count = 0
         try:
-            for raw in self._read(indices):
+            for batch in self._checked(self._read(indices)):
                 count += 1
-                yield self._batch(raw)
+                yield batch
         finally:  # a consumer that counts may close this right after the last batch
             if isinstance(indices, Sized) and count == len(indices):
                 self.data.on_epoch_end()
@@ -401,7 +416,7 @@ def _array_parts(x: Any, y: Any, sample_weight: Any, class_weight: Any, who: str
         sparse = "; call .toarray() on a sparse matrix" if hasattr(x, "toarray") else ""
         raise ValueError(f"{who}: x must be {ARRAYS}; or {_STREAMS}, got {type_name(x)}{call}{sparse}.")
     seen: dict[int, Any] = {}
-    x, y, sample_weight = (convert(part, name, who, FLOATS, seen) for name, part in zip(PARTS, (x, y, sample_weight)))
+    x, y, sample_weight = convert_parts((x, y, sample_weight), who, FLOATS, seen)
     return x, y, weighted(y, sample_weight, class_weight, who)
 
 
@@ -409,8 +424,9 @@ def _batch_size(size: int, batch_size: int | None, steps: int | None, who: str) 
     chosen = batch_size or (math.ceil(size / steps) if steps else 32)
     batches = math.ceil(size / chosen)
     if steps is not None and steps > (batches if batch_size else size):
-        raise ValueError(
-            f"{who}: steps must be at most the number of batches, {batches} of {chosen} rows, got {steps}; "
-            "leave the steps out to take all."
+        warnings.warn(
+            f"{who}: the data hold {batches} batches of {chosen} rows, and an epoch takes these, got steps={steps}; "
+            "leave the steps out to take all.",
+            stacklevel=4,
         )
     return chosen

@@ -1,4 +1,4 @@
-"""Windows: memory for a fixed number of batches, which a launch reads by row number.
+"""Windows: memory for a fixed number of batches, which a launch reads by their number.
 
 Their size depends on the batch alone, so a compiled program serves data of every length. They are aligned, so a CPU
 reads them in place, and what is not filled is never touched.
@@ -25,11 +25,10 @@ _ALIGNMENT = 64
 
 
 class Window(NamedTuple):
-    """`count` batches of `size` rows, at the beginning of every array in `data`."""
+    """`count` batches, at the beginning of every array in `data`, (batches, rows, ...)."""
 
     data: Any
     count: int
-    size: int
 
 
 def _room(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
@@ -76,16 +75,17 @@ def of_arrays(source: ArraySource, epoch: int) -> Iterator[Window]:
     full, rest = divmod(source.rows(epoch), size)
 
     def window(first: int, count: int, size: int, capacity: int) -> Window:
-        begin, end = first, first + count * size
-        rooms = [_room((capacity * size, *host.shape[1:]), dtype) for host, dtype in zip(hosts, dtypes)]
+        rows = slice(first, first + count * size)
+        rooms = [_room((capacity, size, *host.shape[1:]), dtype) for host, dtype in zip(hosts, dtypes)]
         for room, host in zip(rooms, hosts):
+            filled = room[:count].reshape(count * size, *host.shape[1:])  # the same memory
             if order is None:
-                room[: end - begin] = host[begin:end]
+                filled[:] = host[rows]
             elif room.dtype != host.dtype:
-                room[: end - begin] = host[order[begin:end]]
+                filled[:] = host[order[rows]]
             else:
-                np.take(host, order[begin:end], axis=0, out=room[: end - begin], mode="clip")
-        return Window(tree_util.tree_map(rooms.__getitem__, numbers), count, size)
+                np.take(host, order[rows], axis=0, out=filled, mode="clip")
+        return Window(tree_util.tree_map(rooms.__getitem__, numbers), count)
 
     def windows() -> Iterator[Window]:
         for done in range(0, full, capacity):
@@ -100,23 +100,21 @@ class _Filling:
     """A window that a stream writes into."""
 
     def __init__(self, leaves: list[np.ndarray], treedef: Any, kind: Any):
-        self.kind, self.size = kind, leaves[0].shape[0]
+        self.kind = kind
         self.capacity = capacity_for(sum(leaf.nbytes for leaf in leaves))
         self.count = 0
         self._treedef = treedef
         self._rooms = [
-            _room((self.capacity * leaf.shape[0], *leaf.shape[1:]), jax.dtypes.canonicalize_dtype(leaf.dtype))
-            for leaf in leaves
+            _room((self.capacity, *leaf.shape), jax.dtypes.canonicalize_dtype(leaf.dtype)) for leaf in leaves
         ]
 
     def add(self, leaves: list[np.ndarray]) -> None:
-        begin = self.count * self.size
         for room, leaf in zip(self._rooms, leaves):
-            room[begin : begin + self.size] = leaf
+            room[self.count] = leaf
         self.count += 1
 
     def taken(self) -> Window:
-        return Window(self._treedef.unflatten(self._rooms), self.count, self.size)
+        return Window(self._treedef.unflatten(self._rooms), self.count)
 
 
 def of_stream(batches: Iterable[Any]) -> Iterator[Window]:

@@ -18,20 +18,21 @@ import jax
 from jax import tree_util
 
 from lamina import constraints, initializers, regularizers
-from lamina.core import configurable, dtypes, errors, masking, policy, scope, tree
+from lamina.core import configurable, dtypes, errors, masking, policy, scope
 from lamina.core.state import StateScope
 from lamina.core.symbolic import Operation, any_symbolic, infer
-from lamina.core.transforms import remat
+from lamina.core.transforms import remat_call
 from lamina.core.variable import Variable
 from lamina.layer.losses import AddedLosses
-from lamina.layer.parts import Before, Composite
+from lamina.layer.masks import Masks
+from lamina.layer.parts import Before, Composite, look_again
 from lamina.layer.signature import (
     CallContext,
-    CallSignature,
     as_jax_array,
     as_shapes,
     broken_rule,
     build_with,
+    plain_signature,
     shape_of,
     signature_of,
     symbolic_inputs,
@@ -41,7 +42,7 @@ _counter = itertools.count(1)
 _one_builds = threading.RLock()  # many threads may call a new layer first
 
 
-class Layer(AddedLosses, Operation):
+class Layer(AddedLosses, Masks, Operation):
     """A computation with weights.
 
     Subclasses make weights in `build(input_shape)` with `add_weight` and compute in `call(inputs)`. A layer builds
@@ -56,7 +57,6 @@ class Layer(AddedLosses, Operation):
     """
 
     input_spec: Any = None  # what the layer asks of its inputs: InputSpecs in their structure
-    supports_masking: bool = False
     _building = False
     _not_parts = Composite._not_parts | {"_arguments", "_inbound_nodes", "_losses", "_build_shapes"}
 
@@ -80,7 +80,7 @@ class Layer(AddedLosses, Operation):
         input_dim = kwargs.pop("input_dim", None)
         self._input_shape_arg = kwargs.pop("input_shape", None if input_dim is None else (input_dim,))
         if kwargs:
-            raise ValueError(f"{type(self).__name__}: must not be given unknown arguments, got {', '.join(kwargs)}.")
+            raise configurable.unknown_arguments(type(self), kwargs)
         self.activity_regularizer = regularizers.get(activity_regularizer)
         self.autocast = autocast
         self.built = False
@@ -262,20 +262,22 @@ class Layer(AddedLosses, Operation):
         elif not signature.takes_any:
             kwargs.pop("training", None)
         # 5. Masks that ride on the arrays go in by their names.
-        mask = self._take_masks(signature, arrays, args, kwargs)
+        met = outer.masks if outer is not None else set()
+        mask = self._take_masks(signature, arrays, args, kwargs, met)
         # 6. The computation, with the layer's name, dtype and training flag around it.
         if outer is None:
             self._forget_losses()
+            look_again()
         try:
-            outputs = self._run(CallContext(training), args, kwargs)
+            outputs = self._run(CallContext(training, met), args, kwargs)
         except BaseException as error:
             self._leave(error, "call", before)
             raise
         # 7. What the outputs cost, and the mask they carry on.
         if self.activity_regularizer is not None:
             self._regularize(outputs)
-        if mask is not None:
-            self._pass_mask(args[0] if args else next(iter(arrays.values())), mask, outputs)
+        if mask is not None or self._makes_mask:
+            self._pass_mask(args[0] if args else next(iter(arrays.values()), None), mask, outputs, met)
         return outputs
 
     def _run(self, context: CallContext, args: tuple, kwargs: dict[str, Any]) -> Any:
@@ -286,19 +288,8 @@ class Layer(AddedLosses, Operation):
 
     def rematerialized_call(self, layer_call: Callable, *args: Any, **kwargs: Any) -> Any:
         """`layer_call`, its inside computed again in the backward pass rather than kept."""
-        leaves, treedef = tree_util.tree_flatten((args, kwargs))
-        places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, jax.Array)]
+        return remat_call(layer_call, args, kwargs)
 
-        def run(*arrays: Any) -> Any:
-            filled = list(leaves)
-            for place, array in zip(places, arrays):
-                filled[place] = array
-            run_args, run_kwargs = treedef.unflatten(filled)
-            return layer_call(*run_args, **run_kwargs)
-
-        return remat(run)(*(leaves[i] for i in places))
-
-    @errors.entry
     def symbolic_call(self, *args: Any, **kwargs: Any) -> Any:
         arrays = signature_of(type(self)).arrays(args, kwargs)
         if self.input_spec is not None:
@@ -306,18 +297,16 @@ class Layer(AddedLosses, Operation):
         before = None if self.built else self._build_once(arrays)
         try:
             return super().symbolic_call(*args, **kwargs)
-        except BaseException:
-            if before is not None:
-                before.restore()
+        except BaseException as error:
+            self._leave(error, "call", before)
             raise
 
     def _leave(self, error: BaseException, phase: str, before: Before | None) -> None:
         """Make good what an error on its way out has left behind, and note where it comes from."""
         if before is not None:
             before.restore()
-        if isinstance(error, Exception):
-            errors.note(error, f'in layer "{"/".join(self._inside())}" ({type(self).__name__}), {phase}')
-            errors.shorten(error)
+        errors.note(error, f'in layer "{"/".join(self._inside())}" ({type(self).__name__}), {phase}')
+        errors.shorten(error)
 
     def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
         """The outputs' shapes and dtypes as symbolic tensors, by abstract evaluation."""
@@ -334,11 +323,6 @@ class Layer(AddedLosses, Operation):
         given = {**dict(zip(names, args)), **{k.removesuffix("_shape"): v for k, v in kwargs.items()}}
         inputs = {name: symbolic_inputs(shape, self.input_dtype) for name, shape in given.items()}
         return shape_of(self.compute_output_spec(**inputs))
-
-    def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
-        """The mask that the outputs carry on: the input's own, where they keep its axes."""
-        del inputs
-        return previous_mask
 
     def _check_constructed(self) -> None:
         if "_dtype_policy" not in self.__dict__:
@@ -374,30 +358,6 @@ class Layer(AddedLosses, Operation):
         """The names of the layers around and of this one, whether or not it is being built or called."""
         around = scope.names.get()
         return around if around and around[-1] == self.name else (*around, self.name)
-
-    def _take_masks(self, signature: CallSignature, arrays: dict[str, Any], args: tuple, kwargs: dict) -> Any:
-        first = kwargs.get("mask")
-        for position, (name, value) in enumerate(arrays.items()):
-            mask = tree_util.tree_map(masking.get_mask, value)
-            if all(m is None for m in tree.flatten(mask)):
-                continue
-            target = signature.mask_name(position, name)
-            given_by_position = target in signature.names[: len(args)]
-            if target is not None and not given_by_position and kwargs.get(target) is None:
-                kwargs[target] = mask
-            if position == 0 and first is None:
-                first = mask
-        return first
-
-    def _pass_mask(self, inputs: Any, mask: Any, outputs: Any) -> None:
-        new = self.compute_mask(inputs, mask)
-        targets, masks = tree.flatten(outputs), tree.flatten(new)
-        if len(targets) != len(masks):
-            return
-        for target, one in zip(targets, masks):
-            fits = one is not None and hasattr(target, "shape") and target.shape[: one.ndim] == one.shape
-            if fits and masking.get_mask(target) is None:
-                masking.set_mask(target, one)
 
     # Flags, dtypes, losses --------------------------------------------------------------------------------------
 
@@ -500,8 +460,9 @@ def _guarded_build(build: Callable) -> Callable:
             raise
         self._building = False
         self.built = True
+        look_again()
         if self._build_shapes is None:
-            names = list(inspect.signature(build).parameters)[1:]
+            names = list(plain_signature(build).parameters)[1:]
             given = {**dict(zip(names, args)), **kwargs}
             self._build_shapes = {name.removesuffix("_shape"): shape for name, shape in given.items()}
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from jax import tree_util
 
-from lamina.core import state
+from lamina.core import scope, state
 from lamina.layer.parts import Composite, walk
 
 
@@ -22,11 +23,20 @@ class AddedLosses(Composite):
     activity_regularizer: Any
 
     def add_loss(self, loss: Any) -> None:
-        """Add a scalar, or each of a list, to the loss that training minimises."""
+        """Add a scalar, or each of a list, to the loss that training minimises: in `call`, where data pass by."""
         losses = loss if isinstance(loss, (list, tuple)) else [loss]
         for value in losses:
             if np.ndim(value) != 0:
                 raise ValueError(f"{self._who()}: add_loss must get scalars, got shape {np.shape(value)}.")
+        if state.current.get() is None and scope.call.get() is None:
+            raise ValueError(
+                f"{self._who()}: add_loss must be called inside call, or on a functional model with a symbolic scalar, "
+                "got a value that the next call would drop; give a penalty on weights as a regularizer."
+            )
+        self.record_losses(losses)
+
+    def record_losses(self, losses: Sequence[Any]) -> None:
+        """Hold what was added until the next call; an open scope holds it for the layer."""
         current = state.current.get()
         if current is not None:
             current.losses.extend((self, value) for value in losses)
@@ -48,7 +58,7 @@ class AddedLosses(Composite):
     def _regularize(self, outputs: Any) -> None:
         for output in tree_util.tree_leaves(outputs):
             rows = output.shape[0] if output.ndim else 1
-            self.add_loss(self.activity_regularizer(output) / rows)
+            self.record_losses([self.activity_regularizer(output) / rows])
 
     @property
     def losses(self) -> list[Any]:

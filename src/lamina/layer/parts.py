@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from lamina.core import scope
+from lamina.core.scope import Scope
 from lamina.core.state import Meter
 from lamina.core.variable import Variable
 from lamina.random import SeedGenerator
@@ -44,6 +47,7 @@ class _Kinds(dict[type, int]):
 
 
 _kinds = _Kinds()
+_known: Scope[dict[int, list] | None] = Scope("known_parts", None)
 _layouts: dict[tuple, list[str]] = {}  # class, names and classes of attributes -> the names worth a look
 
 
@@ -90,15 +94,9 @@ class Composite:
     def _collect(self, seeds: bool = True) -> list[tuple[Variable, bool]]:
         """(variable, whether training changes it) of the layer and all below, each once, in Keras's order."""
         found: dict[int, tuple[Variable, bool]] = {}
-        visited: set[int] = set()
-        waiting: list[tuple[Any, bool]] = [(self, True)]
-        while waiting:
-            layer, trainable = waiting.pop()
-            if id(layer) in visited:
-                continue
-            visited.add(id(layer))
-            trainable = trainable and layer.trainable
-            parts = look(layer)
+        inherited: dict[int, bool] = {}
+        for layer, parts in _looks(self):
+            trainable = inherited.get(id(layer), True) and layer.trainable
             later = []
             for variable in parts.variables:
                 if variable.trainable:
@@ -109,8 +107,8 @@ class Composite:
                 later += [*[seed.state for seed in parts.seeds], *layer._carried()]
             for variable in later:
                 found.setdefault(id(variable), (variable, False))
-            if parts.layers:
-                waiting += [(child, trainable) for child in reversed(parts.layers)]
+            for child in parts.layers:
+                inherited[id(child)] = trainable
         return list(found.values())
 
     @property
@@ -203,6 +201,9 @@ def walk(layer: Composite) -> list[Any]:
 
 def _looks(layer: Composite) -> list[tuple[Any, Parts]]:
     """(layer, its parts) of the layer and those below it, each once, parents first."""
+    known = _known.get() if scope.call.get() is None else None  # code inside calls may change layers
+    if known is not None and id(layer) in known:
+        return known[id(layer)]
     found: dict[int, tuple[Any, Parts]] = {}
     waiting: list[Any] = [layer]
     while waiting:
@@ -212,7 +213,27 @@ def _looks(layer: Composite) -> list[tuple[Any, Parts]]:
             found[id(each)] = each, parts
             if parts.layers:
                 waiting += reversed(parts.layers)
-    return list(found.values())
+    result = list(found.values())
+    if known is not None:
+        known[id(layer)] = result
+    return result
+
+
+@contextmanager
+def one_look() -> Iterator[None]:
+    """One look at a model is enough for all that is asked of it inside, up to the next build or call of a layer.
+
+    For code that asks much and runs none of the program's, which may change layers.
+    """
+    with _known({}):
+        yield
+
+
+def look_again() -> None:
+    """Layers may have changed: inside `one_look`, what was seen does not count any longer."""
+    known = _known.get()
+    if known:
+        known.clear()
 
 
 def look(whole: Composite) -> Parts:
@@ -322,6 +343,7 @@ class Before:
 
     def restore(self) -> None:
         """Bring attributes, and what lists, sets and dicts in them held, back."""
+        look_again()
         for container, content in self._containers:
             if [*map(id, _content(container))] != [*map(id, content)]:
                 container.clear()

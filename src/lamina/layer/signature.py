@@ -16,6 +16,8 @@ from lamina.core import dtypes, tree
 from lamina.core.symbolic import KerasTensor
 from lamina.core.variable import Variable
 
+ADD_BATCH_AXIS = "; if that is one sample, add a batch axis: x[None]"
+
 
 class InputSpec:
     """What a layer asks of one input: rank, sizes of some axes, dtype.
@@ -105,14 +107,17 @@ def broken_rule(specs: Any, inputs: Any) -> str | None:
             continue
         rule = "must be an array" if x is None else spec.violation(x)
         if rule is not None:
-            return f"the input {rule}, got {None if x is None else f'shape {shape_of(x)}'}"
+            short = x is not None and len(x.shape) + 1 in (spec.ndim, spec.min_ndim)
+            given = None if x is None else f"shape {shape_of(x)}"
+            return f"the input {rule}, got {given}{ADD_BATCH_AXIS if short else ''}"
     return None
 
 
 class CallContext(NamedTuple):
-    """What the layers inside a call inherit from the call."""
+    """What the layers inside a call inherit from the call: its training flag, and the shapes of the masks it met."""
 
     training: bool | None
+    masks: set[tuple]
 
 
 class CallSignature:
@@ -166,7 +171,7 @@ def shape_of(structure: Any) -> Any:
 
 def build_with(build: Callable, shapes: dict[str, Any], who: Callable[[], str]) -> dict[str, Any]:
     """Call a layer's `build` with the shapes that it takes, by name or in their order, and return these."""
-    signature = inspect.signature(build)
+    signature = _signature(build)
     names = [n for n in signature.parameters if n not in ("args", "kwargs")]
     by_name = {n.removesuffix("_shape"): n for n in names if n.removesuffix("_shape") in shapes}
     if len(names) == 1:
@@ -183,6 +188,18 @@ def build_with(build: Callable, shapes: dict[str, Any], who: Callable[[], str]) 
             raise ValueError(f"{who()}: build takes {wanted}; the call gave arrays for {given}.") from None
         build(*shapes.values())
     return shapes
+
+
+def _signature(build: Callable) -> inspect.Signature:
+    """That of a method without `self`, which takes long to find out."""
+    function = getattr(build, "__func__", None)
+    if function is None:
+        return inspect.signature(build)
+    signature = plain_signature(function)
+    return signature.replace(parameters=list(signature.parameters.values())[1:])
+
+
+plain_signature = functools.cache(inspect.signature)
 
 
 def is_shape(x: Any) -> bool:

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from lamina import activations, ops
 from lamina.core import checks, dtypes
 from lamina.layer import InputSpec, Layer
+from lamina.layer.masks import check_broadcasts
 from lamina.layers.weights import resolve_arguments, weight
 
 
@@ -156,11 +157,13 @@ class Softmax(Elementwise):
     def __init__(self, axis: int | Sequence[int] = -1, **kwargs: Any):
         super().__init__(**kwargs)
         self.axis = axis
+        self._misses_mask = False  # along an axis of features a mask over time changes nothing
 
     def call(self, inputs: Any, mask: Any = None) -> Any:
         if mask is not None:
             if mask.ndim < inputs.ndim and mask.shape == inputs.shape[: mask.ndim]:  # one that rides on the inputs
                 mask = mask.reshape(mask.shape + (1,) * (inputs.ndim - mask.ndim))
             inputs = inputs.astype(dtypes.floating(inputs.dtype))
+            check_broadcasts(self._who(), mask, inputs.shape)
             inputs = jnp.where(mask, inputs, jnp.finfo(inputs.dtype).min / 2)
         return ops.softmax(inputs, axis=list(self.axis) if isinstance(self.axis, (list, tuple)) else self.axis)

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from lamina import ops
 from lamina.core import checks, dtypes, masking
 from lamina.layer import Layer
+from lamina.layer.masks import check_broadcasts, check_mask, only_passes
 from lamina.layers.projection import EinsumDense
 from lamina.layers.regularization import Dropout
 from lamina.layers.weights import resolve_arguments, weight
@@ -165,6 +166,7 @@ class MultiHeadAttention(Layer):
             name=name,
         )
         layer.build(tuple(shape))
+        layer.supports_masking = True
         return layer
 
     @property
@@ -223,6 +225,11 @@ class MultiHeadAttention(Layer):
         self, query: Any, value: Any, query_mask: Any, value_mask: Any, key_mask: Any, attention_mask: Any, causal: bool
     ) -> Any:
         """All masks as one that broadcasts to (batch, targets, sources)."""
+        for name, one, x in (("query", query_mask, query), ("value", value_mask, value), ("key", key_mask, value)):
+            if one is not None:
+                check_mask(self._who(), one, x, f"{name}_mask")
+        if attention_mask is not None and query.ndim == 3:
+            check_broadcasts(self._who(), attention_mask, (query.shape[1], value.shape[1]), "attention_mask")
         masks = [attention_mask if attention_mask is None else jnp.asarray(attention_mask).astype(bool)]
         masks.append(None if query_mask is None else query_mask.astype(bool)[:, :, None])
         masks.extend(None if m is None else m.astype(bool)[:, None, :] for m in (value_mask, key_mask))
@@ -265,10 +272,6 @@ class MultiHeadAttention(Layer):
         weights = _softmax(scores, mask).astype(self.compute_dtype)
         outputs = self._dropout_layer(weights, training=training) @ value
         return outputs.transpose(0, 2, 1, 3), weights
-
-    def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
-        """The mask of the query."""
-        return previous_mask
 
 
 class Attention(Layer):
@@ -332,6 +335,9 @@ class Attention(Layer):
         query, value, *rest = (x.astype(dtypes.floating(x.dtype)) for x in inputs)
         key = rest[0] if rest else value
         query_mask, value_mask = (mask[0], mask[1]) if isinstance(mask, (list, tuple)) else (None, None)
+        for one, x in ((query_mask, query), (value_mask, value)):
+            if one is not None:
+                check_mask(self._who(), one, x)
         masks = [None if value_mask is None else value_mask.astype(bool)[..., None, :]]
         if use_causal_mask:
             masks.append(jnp.tril(jnp.ones((query.shape[-2], key.shape[-2]), bool))[None])
@@ -353,6 +359,7 @@ class Attention(Layer):
         """Whether the scores are products of queries and keys, which accelerators have a kernel for."""
         return self.score_mode == "dot"
 
+    @only_passes
     def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
         """The mask of the query."""
         return previous_mask[0] if isinstance(previous_mask, (list, tuple)) else previous_mask

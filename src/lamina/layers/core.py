@@ -8,7 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from lamina.core import checks, configurable, dtypes, masking
+from lamina.core import checks, configurable, dtypes
 from lamina.core.symbolic import KerasTensor, Node
 from lamina.layer import Layer
 from lamina.layers.projection import check_kernel_kind
@@ -165,10 +165,7 @@ class Embedding(Layer):
 
     def call(self, inputs: Any) -> Any:
         indices = inputs if jnp.issubdtype(inputs.dtype, jnp.integer) else inputs.astype("int32")
-        outputs = jnp.take(self.embeddings.value, indices, axis=0)
-        if self.mask_zero:
-            masking.set_mask(outputs, inputs != 0)
-        return outputs.astype(self.compute_dtype)
+        return jnp.take(self.embeddings.value, indices, axis=0).astype(self.compute_dtype)
 
     def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
         """`inputs != 0` with `mask_zero`, else none."""
@@ -207,6 +204,7 @@ class Lambda(Layer):
         code = getattr(function, "__code__", None)
         names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount] if code else ()
         self._accepts = frozenset(names) & {"mask", "training"}
+        self.supports_masking, self._misses_mask = mask is not None, "mask" in self._accepts
 
     def call(self, inputs: Any, mask: Any = None, training: bool | None = None) -> Any:
         given = {"mask": mask, "training": training}
@@ -238,10 +236,7 @@ class Masking(Layer):
         self.built = True
 
     def call(self, inputs: Any) -> Any:
-        mask = self.compute_mask(inputs)
-        outputs = inputs * mask[..., None].astype(inputs.dtype)
-        masking.set_mask(outputs, mask)
-        return outputs
+        return jnp.where(self.compute_mask(inputs)[..., None], inputs, 0)
 
     def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
         """True where some feature differs from `mask_value`."""

@@ -9,9 +9,10 @@ from typing import Any
 import jax.numpy as jnp
 from jax import lax
 
-from lamina.core import dtypes, masking
+from lamina.core import dtypes, tree
 from lamina.core.configurable import variant
 from lamina.layer import Layer
+from lamina.layer.masks import only_passes
 
 
 class Merge(Layer):
@@ -60,9 +61,11 @@ class Merge(Layer):
     def _merge(self, arrays: list[Any]) -> Any:
         return functools.reduce(type(self).combine, arrays)
 
+    @only_passes
     def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
-        """True where all masks are."""
-        return masking.merge_masks(previous_mask if isinstance(previous_mask, (list, tuple)) else [previous_mask])
+        """True where one of the masks is; an input without one is true everywhere."""
+        masks = tree.flatten(previous_mask)
+        return None if any(mask is None for mask in masks) else functools.reduce(jnp.logical_or, masks)
 
 
 @variant()
@@ -152,16 +155,15 @@ class Concatenate(Merge):
     def call(self, inputs: Any) -> Any:
         return jnp.concatenate(list(inputs), axis=self.axis)
 
+    @only_passes
     def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
-        """The masks behind one another where the axis is theirs, else true where all are."""
-        masks = list(previous_mask)
+        """The masks behind one another where the axis is theirs, else true where one is."""
+        masks = tree.flatten(previous_mask)
         if all(mask is None for mask in masks):
             return None
-        axis = self.axis % inputs[0].ndim
-        if axis >= next(m for m in masks if m is not None).ndim:
-            return masking.merge_masks(masks)
-        full = [jnp.ones(x.shape[: axis + 1], bool) if m is None else m for x, m in zip(inputs, masks)]
-        return jnp.concatenate(full, axis=axis)
+        axis, rank = self.axis % inputs[0].ndim, next(m.ndim for m in masks if m is not None)
+        masks = [jnp.ones(x.shape[:rank], bool) if m is None else m for x, m in zip(inputs, masks)]
+        return jnp.concatenate(masks, axis) if axis < rank else functools.reduce(jnp.logical_or, masks)
 
 
 class Dot(Merge):
@@ -182,7 +184,6 @@ class Dot(Merge):
         if not valid:
             raise ValueError(f"{self._who()}: axes must be an integer or two, got {axes!r}.")
         self.axes, self.normalize = axes, normalize
-        self.supports_masking = True
 
     def _own_axes(self, shapes: Sequence[Any]) -> tuple[int, int]:
         first, second = (self.axes, self.axes) if isinstance(self.axes, int) else self.axes
@@ -208,6 +209,7 @@ class Dot(Merge):
         )
         return flat.reshape(x.shape[0], *((*rest_x, *rest_y) or (1,)))
 
+    @only_passes
     def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
         """None: the axes are others."""
 

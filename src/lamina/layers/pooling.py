@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from lamina import ops
 from lamina.core import checks, dtypes
 from lamina.core.configurable import variant
+from lamina.layer.masks import check_mask, only_passes
 from lamina.layers.spatial import Spatial
 
 
@@ -115,9 +116,6 @@ class GlobalPooling(Spatial):
     def call(self, inputs: Any) -> Any:
         return type(self).reduce(inputs, axis=self._axes, keepdims=self.keepdims)
 
-    def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
-        """None: the time axis is gone."""
-
 
 @variant()
 class GlobalMaxPooling1D(GlobalPooling):
@@ -160,15 +158,18 @@ class GlobalAveragePooling1D(GlobalPooling):
 
     rank, reduce = 1, staticmethod(jnp.mean)
 
-    supports_masking = True
-
     def call(self, inputs: Any, mask: Any = None) -> Any:
         if mask is None:
             return super().call(inputs)
+        check_mask(self._who(), mask, jnp.moveaxis(inputs, self._axes[0], 1))
         steps = self._axes[0]
         weights = jnp.expand_dims(mask.astype(dtypes.wide(inputs.dtype)), 3 - steps)
         total, count = (x.sum(steps, keepdims=self.keepdims) for x in (inputs * weights, weights))
         return (total / count).astype(dtypes.floating(inputs.dtype))
+
+    @only_passes
+    def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
+        """None: the time axis is gone."""
 
 
 MaxPool1D, MaxPool2D, MaxPool3D = MaxPooling1D, MaxPooling2D, MaxPooling3D

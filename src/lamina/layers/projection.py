@@ -169,7 +169,6 @@ class EinsumDense(Projection):
         self.bias_axes = bias_axes
         resolve_arguments(self)
         self.lora_rank = self.lora_alpha = self.gptq_unpacked_column_size = self.quantization_config = None
-        self.supports_masking = True
         source = self._terms()[0]
         rank = len(source.replace(".", ""))
         self.input_spec = InputSpec(min_ndim=rank) if "." in source else InputSpec(ndim=rank)

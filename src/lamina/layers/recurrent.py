@@ -17,6 +17,7 @@ from lamina.core.state import StateScope
 from lamina.core.symbolic import KerasTensor, infer
 from lamina.core.variable import Variable
 from lamina.layer import InputSpec, Layer
+from lamina.layer.masks import check_mask, only_passes
 from lamina.layer.signature import signature_of
 from lamina.layers.cells import Cell, GRUCell, LSTMCell, SimpleRNNCell
 from lamina.layers.scanning import scan_calls, zeros
@@ -189,6 +190,7 @@ class RNN(Layer):
         states = self._first_states(sequences, initial_state)
         mask = next((m for m in tree_util.tree_leaves(mask)), None)
         if mask is not None:
+            check_mask(self._who(), mask, sequences)
             mask = mask.astype(bool).any(axis=-1) if mask.ndim == 3 else mask.astype(bool)  # (batch, time)
         if self.go_backwards:
             sequences = jnp.flip(sequences, axis=1)
@@ -233,6 +235,7 @@ class RNN(Layer):
 
         return scan_calls(call, inputs, states, mask, **options)
 
+    @only_passes
     def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
         """The mask itself for outputs at all times, none for the last one and for states."""
         mask = next((m for m in tree_util.tree_leaves(previous_mask)), None) if self.return_sequences else None

@@ -16,14 +16,7 @@ from lamina.layer import InputSpec, Layer
 from lamina.layers.spatial import Spatial
 
 
-class Reshaping(Layer):
-    """Base of the layers that give the output other axes than the input: masks end here."""
-
-    def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
-        """None: the axes are others."""
-
-
-class Flatten(Reshaping):
+class Flatten(Layer):
     """All axes but the first as one.
 
     Args:
@@ -43,7 +36,7 @@ class Flatten(Reshaping):
         return inputs.reshape(inputs.shape[0], math.prod(inputs.shape[1:]))
 
 
-class Reshape(Reshaping):
+class Reshape(Layer):
     """The elements of each sample in another shape.
 
     Args:
@@ -75,7 +68,7 @@ class Reshape(Reshaping):
         return inputs.reshape(inputs.shape[0], *self.target_shape)
 
 
-class Permute(Reshaping):
+class Permute(Layer):
     """The axes of each sample in another order.
 
     Args:
@@ -97,7 +90,7 @@ class Permute(Reshaping):
         return jnp.transpose(inputs, (0, *self.dims))
 
 
-class RepeatVector(Reshaping):
+class RepeatVector(Layer):
     """Each vector `n` times along a new time axis.
 
     Args:
@@ -117,7 +110,7 @@ class RepeatVector(Reshaping):
         return jnp.broadcast_to(inputs[:, None], (inputs.shape[0], self.n, inputs.shape[1]))
 
 
-class Resizing(Spatial, Reshaping):
+class Resizing(Spatial):
     """Base of padding, cropping and upsampling.
 
     Shapes: (batch, *spatial, channels) -> (batch, *other spatial, channels).

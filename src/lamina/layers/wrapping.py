@@ -10,7 +10,9 @@ import jax.numpy as jnp
 from jax import tree_util
 
 from lamina.core import checks, configurable, registry
+from lamina.core.budget import CALL, spend
 from lamina.layer import Layer, Wrapper
+from lamina.layer.masks import check_mask, only_passes
 from lamina.layer.parts import walk
 from lamina.layer.signature import is_shape, signature_of
 
@@ -111,6 +113,7 @@ class Bidirectional(Layer):
         known = signature_of(type(layer)).all
         return layer(sequences, **{name: value for name, value in given.items() if name in known and value is not None})
 
+    @only_passes
     def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
         """The mask itself for outputs at all times, none for the last ones and for states."""
         mask = next(iter(tree_util.tree_leaves(previous_mask)), None) if self.return_sequences else None
@@ -176,6 +179,7 @@ class TimeDistributed(Wrapper):
     def __init__(self, layer: Layer, **kwargs: Any):
         super().__init__(layer, **kwargs)
         self.supports_masking = True
+        self._misses_mask = False  # each time is a sample to the layer
 
     def _shape_at_once(self, shape: Any) -> tuple[int | None, ...]:
         if not is_shape(shape) or len(shape) < 3:
@@ -190,9 +194,10 @@ class TimeDistributed(Wrapper):
         given = {"training": training, "mask": mask}
         known = signature_of(type(self.layer)).all
         given = {name: value for name, value in given.items() if name in known and value is not None}
-        if mask is not None:
-            self._check_mask(mask, inputs)
+        for one, x in zip(tree_util.tree_leaves(mask), tree_util.tree_leaves(inputs)):
+            check_mask(self._who(), one, x)
         if self._changes(training) and isinstance(time, int):
+            spend(f"{self._who()}: a step for each time", time, work=CALL)
             at = [tree_util.tree_map(lambda x, i=i: x[:, i], (inputs, given.get("mask"))) for i in range(time)]
             steps = [self.layer(x, **(given if m is None else {**given, "mask": m})) for x, m in at]
             return tree_util.tree_map(lambda *parts: jnp.stack(parts, axis=1), *steps)
@@ -204,15 +209,6 @@ class TimeDistributed(Wrapper):
             given["mask"] = tree_util.tree_map(merge, mask)
         outputs = self.layer(tree_util.tree_map(merge, inputs), **given)
         return tree_util.tree_map(lambda y: y.reshape(batch, time, *y.shape[1:]), outputs)
-
-    def _check_mask(self, mask: Any, inputs: Any) -> None:
-        for m, x in zip(tree_util.tree_leaves(mask), tree_util.tree_leaves(inputs)):
-            known = [(a, b) for a, b in zip(m.shape[:2], x.shape) if isinstance(a, int) and isinstance(b, int)]
-            if m.ndim < 2 or any(a != b for a, b in known):
-                raise ValueError(
-                    f"{self._who()}: the mask must begin with the axes (batch, time) of the input of shape {x.shape}, "
-                    f"got shape {m.shape}."
-                )
 
     def _changes(self, training: bool | None) -> bool:
         """Whether a call leaves more behind than seeds: statistics in training, or states."""

@@ -1,10 +1,6 @@
 """Losses: what training makes small."""
 
-from collections.abc import Mapping as _Mapping
-from typing import Any as _Any
-
-from lamina.core import configurable
-from lamina.core import registry as _registry
+from lamina.core import configurable as _configurable
 from lamina.losses.classes import (
     BinaryCrossentropy,
     BinaryFocalCrossentropy,
@@ -76,17 +72,6 @@ _ALIASES = {
 }
 
 
-def get(identifier: _Any) -> _Any:
-    """A loss from a name, a class or a configuration; a snake-case name means the function."""
-    return configurable.make("losses", identifier, "loss", _ALIASES)
-
-
-def serialize(loss: _Any) -> _Any:
-    """The loss as JSON values."""
-    return configurable.serialize(loss)
-
-
-def deserialize(name: _Any, custom_objects: _Mapping[str, _Any] | None = None) -> _Any:
-    """The loss that `serialize` described, or that has this name."""
-    with _registry.custom_objects(custom_objects):
-        return get(name)
+get, serialize, deserialize = _configurable.namespace_functions(
+    "losses", "loss", Loss, aliases=_ALIASES, deserialized="name"
+)

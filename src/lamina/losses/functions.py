@@ -15,7 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from lamina.core import dtypes, masking
-from lamina.losses.loss import align, as_array
+from lamina.losses.weighting import align, as_array, check_same_shape
+from lamina.ops import crossentropy
 
 
 def on_arrays(fn: Callable) -> Callable:
@@ -69,7 +70,12 @@ def mean_squared_logarithmic_error(y_true: Any, y_pred: Any) -> Any:
 
 @on_arrays
 def huber(y_true: Any, y_pred: Any, delta: float = 1.0) -> Any:
-    """`mean(e² / 2 if e ≤ delta else delta · e - delta² / 2)` over the last axis, `e = |y_true - y_pred|`."""
+    """`mean(e² / 2 if e ≤ delta else delta · e - delta² / 2)` over the last axis, `e = |y_true - y_pred|`.
+
+    Args:
+        y_true, y_pred: arrays of one shape.
+        delta: the error from which on the loss grows in proportion.
+    """
     error = jnp.abs(y_pred - y_true)
     return jnp.mean(jnp.where(error <= delta, 0.5 * jnp.square(error), delta * error - 0.5 * delta**2), -1)
 
@@ -83,7 +89,12 @@ def log_cosh(y_true: Any, y_pred: Any) -> Any:
 
 @on_arrays
 def cosine_similarity(y_true: Any, y_pred: Any, axis: int = -1) -> Any:
-    """`-sum(y_true · y_pred) / (‖y_true‖ ‖y_pred‖)` over `axis`: -1 for the same direction."""
+    """`-sum(y_true · y_pred) / (‖y_true‖ ‖y_pred‖)` over `axis`: -1 for the same direction.
+
+    Args:
+        y_true, y_pred: arrays of one shape.
+        axis: along which the vectors lie.
+    """
     return -jnp.sum(normalized(y_true, axis) * normalized(y_pred, axis), axis)
 
 
@@ -119,7 +130,8 @@ def binary_crossentropy(
         label_smoothing: how much of each target is moved to the middle, 0.5.
         axis: the axis that is averaged.
     """
-    return jnp.mean(_binary_crossentropies(_smooth(y_true, label_smoothing, 2), y_pred, from_logits), axis)
+    check_same_shape("binary_crossentropy", y_true, y_pred)
+    return jnp.mean(crossentropy.binary_crossentropy(_smooth(y_true, label_smoothing, 2), y_pred, from_logits), axis)
 
 
 @on_arrays
@@ -135,30 +147,23 @@ def binary_focal_crossentropy(
 ) -> Any:
     """`mean((1 - p_t)^gamma · binary crossentropy)`, `p_t` the probability given to the target.
 
+    Lin et al. 2017, Focal Loss for Dense Object Detection, https://arxiv.org/abs/1708.02002
+
     Args:
-        y_true, y_pred, from_logits, label_smoothing, axis: see `binary_crossentropy`.
+        y_true, y_pred: see `binary_crossentropy`.
         apply_class_balancing: weigh class 1 with `alpha` and class 0 with `1 - alpha`.
         alpha: the weight of class 1.
         gamma: how little the easy samples count.
-
-    Lin et al. 2017, Focal Loss for Dense Object Detection, https://arxiv.org/abs/1708.02002
+        from_logits, label_smoothing, axis: see `binary_crossentropy`.
     """
+    check_same_shape("binary_focal_crossentropy", y_true, y_pred)
     y_true = _smooth(y_true, label_smoothing, 2)
     y_pred = jax.nn.sigmoid(y_pred) if from_logits else y_pred
     of_target = y_true * y_pred + (1 - y_true) * (1 - y_pred)
-    losses = jnp.power(1.0 - of_target, gamma) * _binary_crossentropies(y_true, y_pred, False)
+    losses = jnp.power(1.0 - of_target, gamma) * crossentropy.binary_crossentropy(y_true, y_pred)
     if apply_class_balancing:
         losses = losses * (y_true * alpha + (1 - y_true) * (1 - alpha))
     return jnp.mean(losses, axis)
-
-
-def _binary_crossentropies(y_true: Any, y_pred: Any, from_logits: bool) -> Any:
-    _check_same_shape("binary_crossentropy", y_true, y_pred)
-    if from_logits:
-        yes, no = jax.nn.log_sigmoid(y_pred), jax.nn.log_sigmoid(-y_pred)
-    else:
-        yes, no = jnp.log(_clip(y_pred)), jnp.log(1.0 - _clip(y_pred))
-    return -(y_true * yes + (1.0 - y_true) * no)
 
 
 @on_arrays
@@ -175,11 +180,7 @@ def categorical_crossentropy(
         axis: the axis of the classes.
     """
     _check_classes("categorical_crossentropy", y_true, y_pred, axis)
-    y_true = _smooth(y_true, label_smoothing)
-    if not from_logits:
-        return -jnp.sum(y_true * jnp.log(_probabilities(y_pred, axis)), axis)
-    shifted, log_total = _shifted(y_pred, axis)
-    return log_total * jnp.sum(y_true, axis) - jnp.sum(y_true * shifted, axis)
+    return crossentropy.categorical_crossentropy(_smooth(y_true, label_smoothing), y_pred, from_logits, axis)
 
 
 @on_arrays
@@ -194,15 +195,16 @@ def categorical_focal_crossentropy(
 ) -> Any:
     """`-sum(alpha · (1 - p)^gamma · y_true · log(p))` over the axis of the classes.
 
+    Lin et al. 2017, Focal Loss for Dense Object Detection, https://arxiv.org/abs/1708.02002
+
     Args:
-        y_true, y_pred, from_logits, label_smoothing, axis: see `categorical_crossentropy`.
+        y_true, y_pred: see `categorical_crossentropy`.
         alpha: a weight, or one for each class.
         gamma: how little the easy samples count.
-
-    Lin et al. 2017, Focal Loss for Dense Object Detection, https://arxiv.org/abs/1708.02002
+        from_logits, label_smoothing, axis: see `categorical_crossentropy`.
     """
     _check_classes("categorical_focal_crossentropy", y_true, y_pred, axis)
-    p = _probabilities(jax.nn.softmax(y_pred, axis) if from_logits else y_pred, axis)
+    p = crossentropy.clipped_shares(jax.nn.softmax(y_pred, axis) if from_logits else y_pred, axis)
     weight = jnp.power(1.0 - p, gamma) * jnp.asarray(alpha)
     return -jnp.sum(weight * _smooth(y_true, label_smoothing) * jnp.log(p), axis)
 
@@ -221,9 +223,7 @@ def sparse_categorical_crossentropy(
     """
     y_pred = as_array(y_pred)
     classes = _class_indices("sparse_categorical_crossentropy", y_true, y_pred, axis)
-    known = (classes >= 0) & (classes < y_pred.shape[axis])
-    losses = _crossentropies_at(_widened(y_pred), classes, from_logits, axis)
-    losses = _like(y_pred, jnp.where(known, losses, 0))
+    losses = _like(y_pred, crossentropy.sparse_categorical_crossentropy(classes, _widened(y_pred), from_logits, axis))
     if ignore_class is not None:
         valid = classes != ignore_class
         losses = jnp.where(valid, losses, 0)
@@ -231,40 +231,20 @@ def sparse_categorical_crossentropy(
     return losses
 
 
-def _crossentropies_at(y_pred: Any, classes: Any, from_logits: bool, axis: int) -> Any:
-    """`-log(p[classes])`, where no array but `y_pred` has an axis of the classes: there may be many."""
-    if not from_logits:
-        return -jnp.log(_clip(_at_class(y_pred, classes, axis) / jnp.sum(y_pred, axis)))
-    shifted, log_total = _shifted(y_pred, axis)
-    return log_total - _at_class(shifted, classes, axis)
-
-
 def categorical_generalized_cross_entropy(y_true: Any, y_pred: Any, q: float) -> Any:
     """`(1 - p[y_true]^q) / q`, with `y_true` integer classes: less moved by wrong labels than crossentropy.
 
     Zhang, Sabuncu 2018, Generalized Cross Entropy Loss for Training Deep Neural Networks with Noisy Labels,
     https://arxiv.org/abs/1805.07836
+
+    Args:
+        y_true: integer classes.
+        y_pred: probabilities `p`, the classes along the last axis.
+        q: between 0 (crossentropy) and 1 (the mean absolute error).
     """
     y_pred = as_array(y_pred)
     classes = _class_indices("categorical_generalized_cross_entropy", y_true, y_pred, -1)
-    return (1 - jnp.power(_at_class(y_pred, classes, -1), q)) / q
-
-
-def _clip(p: Any) -> Any:
-    return jnp.clip(p, dtypes.epsilon(), 1.0 - dtypes.epsilon())
-
-
-def _probabilities(y_pred: Any, axis: int) -> Any:
-    return _clip(y_pred / jnp.sum(y_pred, axis, keepdims=True))
-
-
-def _shifted(logits: Any, axis: int) -> tuple[Any, Any]:
-    """`x, log(sum(exp(x)))`, `x` the logits minus the highest: `log(softmax)` is the first minus the second.
-
-    Apart they give losses in fewer passes over the classes than `log_softmax`, of which there may be many.
-    """
-    x = logits - jax.lax.stop_gradient(jnp.max(logits, axis, keepdims=True))
-    return x, jnp.log(jnp.sum(jnp.exp(x), axis))
+    return (1 - jnp.power(crossentropy.at_class(y_pred, classes, -1), q)) / q
 
 
 def _smooth(y_true: Any, amount: float, classes: int | None = None) -> Any:
@@ -284,18 +264,6 @@ def _class_indices(who: str, y_true: Any, y_pred: Any, axis: int) -> Any:
     return y_true.astype("int32")
 
 
-def _at_class(values: Any, classes: Any, axis: int) -> Any:
-    """`values[class]` along `axis`: a comparison and a sum, which XLA fuses with what is around it."""
-    axis %= values.ndim
-    index = jax.lax.broadcasted_iota("int32", values.shape, axis)
-    return jnp.sum(jnp.where(index == jnp.expand_dims(classes, axis), values, 0), axis)
-
-
-def _check_same_shape(who: str, y_true: Any, y_pred: Any) -> None:
-    if y_true.shape != y_pred.shape:
-        raise ValueError(f"{who}: y_true must have the shape of y_pred {y_pred.shape}, got {y_true.shape}.")
-
-
 def _check_classes(who: str, y_true: Any, y_pred: Any, axis: int) -> None:
     if isinstance(axis, bool):
         raise ValueError(f"{who}: axis must be an integer, got {axis}.")
@@ -306,7 +274,7 @@ def _check_classes(who: str, y_true: Any, y_pred: Any, axis: int) -> None:
             SyntaxWarning,
             stacklevel=4,
         )
-    _check_same_shape(who, y_true, y_pred)
+    check_same_shape(who, y_true, y_pred)
 
 
 def _signs(y_true: Any) -> Any:
@@ -335,16 +303,27 @@ def categorical_hinge(y_true: Any, y_pred: Any) -> Any:
 
 @on_arrays
 def dice(y_true: Any, y_pred: Any, axis: Any = None) -> Any:
-    """`1 - 2 sum(y_true · y_pred) / (sum(y_true) + sum(y_pred))` over `axis`, all axes if `None`."""
+    """`1 - 2 sum(y_true · y_pred) / (sum(y_true) + sum(y_pred))` over `axis`.
+
+    Args:
+        y_true, y_pred: targets and predictions between 0 and 1.
+        axis: an axis, several, or `None`: all, the batch too.
+    """
     both = jnp.sum(y_true * y_pred, axis)
     return 1 - 2.0 * both / (jnp.sum(y_true, axis) + jnp.sum(y_pred, axis) + dtypes.epsilon())
 
 
 @on_arrays
 def tversky(y_true: Any, y_pred: Any, alpha: float = 0.5, beta: float = 0.5, axis: Any = None) -> Any:
-    """`1 - both / (both + alpha · missed + beta · invented)`, sums over `axis`, all axes if `None`.
+    """`1 - both / (both + alpha · missed + beta · invented)`, sums over `axis`.
 
     Salehi et al. 2017, Tversky loss function for image segmentation, https://arxiv.org/abs/1706.05721
+
+    Args:
+        y_true, y_pred: targets and predictions between 0 and 1.
+        alpha: the weight of what was missed.
+        beta: the weight of what was invented.
+        axis: an axis, several, or `None`: all, the batch too.
     """
     both = jnp.sum(y_true * y_pred, axis)
     missed, invented = jnp.sum(y_true * (1 - y_pred), axis), jnp.sum((1 - y_true) * y_pred, axis)
@@ -362,6 +341,8 @@ def circle(
 ) -> Any:
     """`softplus(logsumexp(losses of pairs of one class) + logsumexp(losses of the other pairs))`.
 
+    Sun et al. 2020, Circle Loss, https://arxiv.org/abs/2002.10857
+
     Args:
         y_true: integer classes `(batch,)`.
         y_pred: unit vectors `(batch, features)`.
@@ -369,8 +350,6 @@ def circle(
         remove_diagonal: leave out the pair of a sample with itself.
         gamma: the scale of the similarities.
         margin: how far from perfect a pair may be.
-
-    Sun et al. 2020, Circle Loss, https://arxiv.org/abs/2002.10857
     """
     y_pred, labels = as_array(y_pred), as_array(y_true, "int32").reshape(-1, 1)
     others = labels if ref_labels is None else as_array(ref_labels, "int32").reshape(-1, 1)

@@ -6,13 +6,9 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-
-from lamina.core import configurable, dtypes, masking, policy, scope, tree
+from lamina.core import configurable, dtypes, functions, masking, policy, scope, tree
 from lamina.core.configurable import Configurable
-from lamina.core.variable import Variable
+from lamina.losses.weighting import align, as_array, reduce_weighted
 
 REDUCTIONS = ("sum_over_batch_size", "sum", "mean", "mean_with_sample_weight", "none", None)
 
@@ -28,7 +24,11 @@ class Loss(Configurable):
 
     Shapes:
         `y_true`, `y_pred`: arrays `(batch, ...)` or structures of them, as `call` takes them;
-        `sample_weight`: what broadcasts to the losses; result: `()`, or the losses if they are not reduced.
+        `sample_weight`: a number, or the first axes of the losses, such as `(batch,)`; result: `()`, or the losses if
+        they are not reduced.
+
+    Raises:
+        ValueError: for a reduction that is not known, and when called with weights that do not fit.
     """
 
     _omit_none = frozenset({"dtype"})
@@ -91,6 +91,26 @@ class LossFunctionWrapper(Loss):
         return self.fn(*aligned, **self._fn_kwargs)
 
 
+class LossOf(LossFunctionWrapper):
+    """Base of the losses named by a function: `class Huber(LossOf, fn=huber, name="huber_loss"): ...`.
+
+    The class statement makes the constructor and the docstring from those of `fn`. `order` is the order of the
+    arguments, `*` those of `fn` behind `(y_true, y_pred)`; further keywords are other defaults than those of `fn`.
+    """
+
+    def __init_subclass__(
+        cls, fn: Callable | None = None, order: str = "* reduction name dtype", **defaults: Any
+    ) -> None:
+        if fn is not None:
+            base = {"reduction": "sum_over_batch_size", "name": getattr(fn, "__name__", None), "dtype": None}
+            cls.__init__ = functions.constructor(cls, fn, order, base | defaults)
+            cls.__doc__ = functions.documentation(cls, fn, "", "reduction, name, dtype: see `Loss`.")
+        super().__init_subclass__()
+
+    def __init__(self, *args: Any, **kwargs: Any):  # of subclasses without `fn`, which give it here
+        super().__init__(*args, **kwargs)
+
+
 def argument_or_none(obj: Configurable, owner: type, name: str, value: Any) -> Any:
     """What a configuration holds of an argument.
 
@@ -115,77 +135,6 @@ def _arrays(structure: Any, dtype: Any) -> Any:
     if _is_literal(structure):
         return as_array(structure, dtype)
     return tree.map_structure(lambda x: as_array(x, dtype), structure)
-
-
-def as_array(x: Any, dtype: Any = None) -> jax.Array:
-    """`x` (an array, a variable, numbers) as an array, of `dtype` if that is given."""
-    return jnp.asarray(x.value if isinstance(x, Variable) else x, dtype)
-
-
-def align(first: Any, second: Any, expand_vectors: bool = True) -> tuple[Any, Any]:
-    """The two arrays with as many axes, where they differ by one last axis of size 1.
-
-    `(batch,)` beside `(batch, 1)` becomes `(batch, 1)` unless `expand_vectors` is false; else that axis goes.
-    """
-    if second.ndim > first.ndim:
-        return align(second, first, expand_vectors)[::-1]
-    if first.ndim == second.ndim + 1 and first.shape[-1] == 1:
-        if second.ndim == 1 and expand_vectors:
-            return first, second[:, None]
-        return first[..., 0], second
-    return first, second
-
-
-def mask_weights(sample_weight: Any, mask: Any, dtype: Any, reduction: str | None) -> Any:
-    """Sample weights that are 0 where `mask` is false.
-
-    Where a reduction divides by the number of losses, those that are left weigh more: it becomes their mean.
-    """
-    if mask is None:
-        return sample_weight
-    weight = as_array(mask, dtype)
-    if reduction in ("mean", "sum_over_batch_size"):
-        weight = weight * divide_no_nan(jnp.asarray(weight.size, dtype), jnp.sum(weight))
-    if sample_weight is None:
-        return weight
-    weight, sample_weight = align(weight, as_array(sample_weight, dtype))
-    return sample_weight * weight
-
-
-def reduce_weighted(
-    values: Any,
-    sample_weight: Any = None,
-    mask: Any = None,
-    reduction: str | None = "sum_over_batch_size",
-    dtype: Any = None,
-    who: str = "loss",
-) -> Any:
-    """`values · sample_weight`, 0 where `mask` is false, reduced as `Loss` says."""
-    values = as_array(values, dtype)
-    weight = None if sample_weight is None else as_array(sample_weight, values.dtype)
-    try:
-        weight = mask_weights(weight, mask, values.dtype, reduction)
-        if weight is not None:
-            values, weight = align(values, weight)
-            values = values * weight
-    except TypeError:
-        given = " and ".join(str(np.shape(x)) for x in (sample_weight, mask) if x is not None)
-        rule = f"sample_weight and mask must broadcast to the losses of shape {values.shape}"
-        raise ValueError(f"{who}: {rule}, got {given}.") from None
-    if reduction in ("none", None) or values.ndim == 0:
-        return values
-    total = jnp.sum(values)
-    if reduction == "sum":
-        return total
-    if reduction == "mean_with_sample_weight" and weight is not None:
-        return divide_no_nan(total, jnp.sum(weight))
-    return divide_no_nan(total, jnp.asarray(values.size, total.dtype))
-
-
-def divide_no_nan(x: Any, y: Any) -> Any:
-    """`x / y`, and 0 where `y` is 0."""
-    zero = y == 0
-    return jnp.where(zero, 0, x / jnp.where(zero, 1, y))
 
 
 def target_kind(y_true: Any, y_pred: Any) -> str:

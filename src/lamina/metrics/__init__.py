@@ -1,11 +1,9 @@
 """Metrics: what training shows."""
 
-from collections.abc import Mapping as _Mapping
 from typing import Any as _Any
 
 from lamina import losses as _losses
-from lamina.core import configurable
-from lamina.core import registry as _registry
+from lamina.core import configurable as _configurable
 from lamina.losses.functions import (
     binary_crossentropy,
     binary_focal_crossentropy,
@@ -113,26 +111,13 @@ _ACCURACIES = {
 }
 
 
-def get(identifier: _Any) -> _Any:
-    """A metric from a name, a class or a configuration."""
-    return configurable.make("metrics", identifier, "metric", _ALIASES)
+get, serialize, deserialize = _configurable.namespace_functions("metrics", "metric", Metric, aliases=_ALIASES)
 
 
 def direction_of(name: str) -> str | None:
     """Which results are better of the metric or loss of this name: `"max"`, `"min"`, or `None` if there is none."""
     metric = globals().get(_ALIASES.get(name.replace("_", "").lower(), ""))
     return getattr(metric, "direction", None) or ("min" if name in _losses.__all__ else None)
-
-
-def serialize(metric: _Any) -> _Any:
-    """The metric as JSON values."""
-    return configurable.serialize(metric)
-
-
-def deserialize(config: _Any, custom_objects: _Mapping[str, _Any] | None = None) -> _Any:
-    """The metric that `serialize` described, or that has this name."""
-    with _registry.custom_objects(custom_objects):
-        return get(config)
 
 
 def resolve_accuracy(y_true: _Any, y_pred: _Any) -> type[MeanMetricWrapper]:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lamina.core import dtypes
-from lamina.losses.loss import as_array, divide_no_nan
+from lamina.losses.weighting import as_array, divide_no_nan
 from lamina.metrics.confusion import ConfusionMetric, aligned, confusion_counts, even_thresholds
 
 Text = str | None
@@ -37,6 +37,9 @@ class AUC(ConfusionMetric):
     Shapes:
         y_true, y_pred: `(batch, ...)`, `(batch, labels)` with `multi_label`; sample_weight: `(batch,)`;
         result: `()`.
+
+    Raises:
+        ValueError: for arguments out of these ranges, and for targets and predictions of other shapes.
     """
 
     direction = "max"
@@ -82,7 +85,7 @@ class AUC(ConfusionMetric):
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         if self.from_logits:
             y_pred = jax.nn.sigmoid(as_array(y_pred))
-        y_true, y_pred, weight = aligned(y_true, y_pred, sample_weight)
+        y_true, y_pred, weight = aligned(self._who, y_true, y_pred, sample_weight)
         weight = jnp.broadcast_to(weight, y_pred.shape)
         if not self.multi_label:
             if self.label_weights is not None:

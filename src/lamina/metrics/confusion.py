@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from lamina.core import dtypes
-from lamina.losses.loss import align, as_array, divide_no_nan
+from lamina.core.budget import spend
+from lamina.losses.weighting import align, as_array, beside, check_same_shape, divide_no_nan
 from lamina.metrics.metric import Metric
 
 Text = str | None
@@ -39,6 +40,9 @@ class ConfusionMetric(Metric):
 
     Shapes:
         y_true, y_pred: `(batch, ...)`, all entries counted alike; sample_weight: `(batch,)` or like y_pred.
+
+    Raises:
+        ValueError: for targets and predictions of other shapes.
     """
 
     _kept: Mapping[str, str] = {cell: cell for cell in CELLS}  # variable -> what it counts
@@ -65,7 +69,7 @@ class ConfusionMetric(Metric):
             getattr(self, variable).assign_add(counts[cell])
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
-        y_true, y_pred, weight = aligned(y_true, y_pred, sample_weight)
+        y_true, y_pred, weight = aligned(self._who, y_true, y_pred, sample_weight)
         if self.top_k is not None:
             y_pred = _only_top(y_pred, self.top_k)
         if self.class_id is not None:
@@ -87,12 +91,13 @@ class ConfusionMetric(Metric):
         return recorded if name == "thresholds" else super()._argument(owner, name, recorded)
 
 
-def aligned(y_true: Any, y_pred: Any, sample_weight: Any) -> tuple[Any, Any, Any]:
+def aligned(who: str, y_true: Any, y_pred: Any, sample_weight: Any) -> tuple[Any, Any, Any]:
     """Targets, predictions and weights as float arrays of as many axes."""
     y_pred, y_true = align(as_array(y_pred, dtypes.floatx()), as_array(y_true, dtypes.floatx()))
+    check_same_shape(who, y_true, y_pred)
     weight = as_array(1 if sample_weight is None else sample_weight, dtypes.floatx())
-    _, weight = align(y_true, weight[..., None], expand_vectors=False)
-    return y_true, y_pred, weight
+    weight, _ = align(weight, y_true, expand_vectors=False)
+    return y_true, y_pred, beside(weight, y_true)
 
 
 def confusion_counts(y_true: Any, y_pred: Any, weight: Any, thresholds: Sequence[float]) -> dict[str, Any]:
@@ -137,6 +142,7 @@ def _only_top(y_pred: Any, k: int) -> Any:
 
 def even_thresholds(number: int) -> list[float]:
     """`number` thresholds from 0 to 1; for one, 0.5."""
+    spend("A list of thresholds", number, nbytes=40, work=1)
     return [0.5] if number == 1 else [0.0, *((i + 1) / (number - 1) for i in range(number - 2)), 1.0]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from lamina.core import dtypes
-from lamina.losses.loss import as_array
+from lamina.losses.weighting import as_array, beside, check_same_shape
 from lamina.metrics.metric import Metric
 
 Text = str | None
@@ -25,6 +25,9 @@ class FBetaScore(Metric):
 
     Shapes:
         y_true, y_pred: `(batch, classes)`; sample_weight: `(batch,)`; result: `()`, `(classes,)` with `None`.
+
+    Raises:
+        ValueError: for arguments out of these ranges, and for targets and predictions of other shapes.
     """
 
     direction = "max"
@@ -61,13 +64,14 @@ class FBetaScore(Metric):
         y_true, y_pred = as_array(y_true, self.dtype), as_array(y_pred, self.dtype)
         if not self._built:
             self._build(y_pred.shape)
+        check_same_shape(self._who, y_true, y_pred, "; for integer classes give one-hot targets")
         if self.threshold is None:
             highest = jnp.max(y_pred, -1, keepdims=True)
             chosen = (y_pred >= highest) & (jnp.abs(y_pred) > 1e-9)
         else:
             chosen = y_pred > self.threshold
         chosen = chosen.astype(self.dtype)
-        weight = as_array(1 if sample_weight is None else sample_weight, self.dtype)[..., None]
+        weight = beside(as_array(1 if sample_weight is None else sample_weight, self.dtype), y_pred)
         axis = None if self.average == "micro" else 0
         batch = (chosen * y_true, chosen * (1 - y_true), (1 - chosen) * y_true, y_true)
         for name, values in zip(self._counts, batch):

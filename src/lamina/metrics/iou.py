@@ -9,7 +9,8 @@ from typing import Any
 import jax.numpy as jnp
 
 from lamina.core import dtypes
-from lamina.losses.loss import as_array
+from lamina.core.budget import spend
+from lamina.losses.weighting import as_array, beside
 from lamina.metrics.metric import Metric
 
 Text = str | None
@@ -28,7 +29,11 @@ class IoU(Metric):
         axis: the axis of the classes, where there is one.
 
     Shapes:
-        y_true, y_pred: `(batch, ...)`, with `axis` where there are scores; sample_weight: `(batch, ...)`.
+        y_true, y_pred: `(batch, ...)`, with `axis` where there are scores; sample_weight: `(batch,)` or
+        `(batch, ...)`.
+
+    Raises:
+        ValueError: for `target_class_ids` out of range, and for targets of more or fewer places than predictions.
     """
 
     direction = "max"
@@ -57,22 +62,30 @@ class IoU(Metric):
         y_true, y_pred = as_array(y_true), as_array(y_pred)
         y_true = y_true if self.sparse_y_true else jnp.argmax(y_true, self.axis)
         y_pred = y_pred if self.sparse_y_pred else jnp.argmax(y_pred, self.axis)
+        weight = self._weight(sample_weight, y_true)
         y_true, y_pred = y_true.astype("int32").ravel(), y_pred.astype("int32").ravel()
+        if y_true.shape != y_pred.shape:
+            raise ValueError(
+                f"{self._who}: y_true must have as many places as y_pred, {y_pred.size}, got {y_true.size}."
+            )
         known = (y_true >= 0) & (y_true < self.num_classes) & (y_pred >= 0) & (y_pred < self.num_classes)
         if self.ignore_class is not None:
             known &= y_true != self.ignore_class
-        weight = jnp.where(known, self._weight(sample_weight), 0)
+        weight = jnp.where(known, weight, 0)
         place = jnp.where(known, y_true, 0), jnp.where(known, y_pred, 0)
         self.total_cm.assign(self.total_cm.value.at[place].add(weight))
 
-    def _weight(self, sample_weight: Any) -> Any:
+    def _weight(self, sample_weight: Any, y_true: Any) -> Any:
         if sample_weight is None:
             return jnp.ones((), self.dtype)
         weight = as_array(sample_weight)
         if dtypes.is_float(weight.dtype) and not dtypes.is_float(self.dtype):
             what = f"sample_weight is cut to integers, as dtype is {self.dtype}"
             warnings.warn(f"{self._who}: {what}; pass dtype='float32' to keep fractions.", stacklevel=3)
-        return weight.astype(self.dtype).ravel() if weight.ndim else weight.astype(self.dtype)
+        weight = weight.astype(self.dtype)
+        if weight.size == y_true.size:
+            return weight.ravel()
+        return jnp.broadcast_to(beside(weight, y_true), y_true.shape).ravel()
 
     def result(self) -> Any:
         matrix, targets = self.total_cm.value, jnp.asarray(self.target_class_ids)
@@ -116,6 +129,7 @@ class MeanIoU(IoU):
         sparse_y_pred: bool = True,
         axis: int = -1,
     ):
+        spend("MeanIoU: a list", num_classes, nbytes=40, work=1)
         targets = range(num_classes)
         super().__init__(num_classes, targets, name, dtype, ignore_class, sparse_y_true, sparse_y_pred, axis)
 

@@ -10,6 +10,8 @@ import numpy as np
 from jax import tree_util
 
 from lamina.core import dtypes, policy, scope
+from lamina.core.arrays import value_of
+from lamina.core.budget import spend
 from lamina.core.configurable import Configurable
 from lamina.core.state import Meter, StateScope
 from lamina.core.variable import Variable
@@ -53,6 +55,7 @@ class Metric(Meter, Configurable):
             raise RuntimeError(f"{type(self).__name__}: {rule}.")
         start: Any = "zeros" if initializer is None else initializer
         if isinstance(start, str) and start == "zeros":  # from NumPy, as XLA would compile for each shape
+            spend(f"{type(self).__name__}: a state", shape, nbytes=8)
             start = np.zeros(tuple(shape), jnp.dtype(dtypes.standardize_dtype(dtype)))
         with scope.name_scope(self.name.replace("/", ">")):
             variable = Variable(
@@ -145,7 +148,7 @@ class Metric(Meter, Configurable):
 
 def result_of(metric: Any) -> Any:
     """What `metric.result()` returns, as arrays: a user's metric may return one of its variables."""
-    return tree_util.tree_map(lambda x: x.value if isinstance(x, Variable) else x, metric.result())
+    return tree_util.tree_map(value_of, metric.result())
 
 
 def _leaves(value: Any) -> Iterator[Any]:

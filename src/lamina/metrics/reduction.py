@@ -8,8 +8,8 @@ from typing import Any
 import jax.numpy as jnp
 
 from lamina import losses
-from lamina.core import masking
-from lamina.losses.loss import align, as_array, divide_no_nan, mask_weights
+from lamina.core import functions, masking
+from lamina.losses.weighting import align, as_array, divide_no_nan, mask_weights
 from lamina.metrics.metric import Metric
 
 _LOSSES = [getattr(losses, name) for name in losses.__all__]
@@ -78,6 +78,26 @@ class MeanMetricWrapper(Mean):
         mask = masking.get_mask(y_pred)
         values = self._fn(y_true, y_pred, **self._fn_kwargs)
         super().update_state(values, mask_weights(sample_weight, mask, self.dtype, "sum"))
+
+
+class MeanOf(MeanMetricWrapper):
+    """Base of the means named by a function: `class LogCoshError(MeanOf, fn=log_cosh, name="logcosh"): ...`.
+
+    The class statement makes the constructor and the docstring from those of `fn`. `order` is the order of the
+    arguments, `*` those of `fn` behind `(y_true, y_pred)`; further keywords are other defaults than those of `fn`.
+    """
+
+    def __init_subclass__(cls, fn: Callable | None = None, order: str = "name dtype *", **defaults: Any) -> None:
+        if fn is not None:
+            defaults = {"name": getattr(fn, "__name__", None), "dtype": None} | defaults
+            cls.__init__ = functions.constructor(cls, fn, order, defaults)
+            cls.__doc__ = functions.documentation(cls, fn, "Mean of ", "name, dtype: see `Metric`.")
+            if cls.direction is None and any(fn is loss for loss in _LOSSES):
+                cls.direction = "min"
+        super().__init_subclass__()
+
+    def __init__(self, *args: Any, **kwargs: Any):  # of subclasses without `fn`, which give it here
+        super().__init__(*args, **kwargs)
 
 
 def by_sample(values: Any, sample_weight: Any, reduce: Callable, dtype: Any) -> tuple[Any, Any]:

@@ -11,20 +11,14 @@ from jax.core import Tracer
 from lamina import losses
 from lamina.core import dtypes
 from lamina.losses.functions import normalized, on_arrays
-from lamina.losses.loss import align, as_array
+from lamina.losses.weighting import align, as_array, beside, check_same_shape
 from lamina.metrics.metric import Metric
-from lamina.metrics.reduction import Mean, MeanMetricWrapper
+from lamina.metrics.reduction import Mean, MeanOf
 
 Text = str | None
 
 
-class MeanSquaredError(MeanMetricWrapper):
-    """Mean of `mean_squared_error`."""
-
-    direction = "min"
-
-    def __init__(self, name: Text = "mean_squared_error", dtype: Any = None):
-        super().__init__(losses.mean_squared_error, name, dtype)
+class MeanSquaredError(MeanOf, fn=losses.mean_squared_error): ...
 
 
 class RootMeanSquaredError(Mean):
@@ -47,51 +41,37 @@ class RootMeanSquaredError(Mean):
         return jnp.sqrt(super().result())
 
 
-class MeanAbsoluteError(MeanMetricWrapper):
-    """Mean of `mean_absolute_error`."""
-
-    direction = "min"
-
-    def __init__(self, name: Text = "mean_absolute_error", dtype: Any = None):
-        super().__init__(losses.mean_absolute_error, name, dtype)
+class MeanAbsoluteError(MeanOf, fn=losses.mean_absolute_error): ...
 
 
-class MeanAbsolutePercentageError(MeanMetricWrapper):
-    """Mean of `mean_absolute_percentage_error`."""
-
-    direction = "min"
-
-    def __init__(self, name: Text = "mean_absolute_percentage_error", dtype: Any = None):
-        super().__init__(losses.mean_absolute_percentage_error, name, dtype)
+class MeanAbsolutePercentageError(MeanOf, fn=losses.mean_absolute_percentage_error): ...
 
 
-class MeanSquaredLogarithmicError(MeanMetricWrapper):
-    """Mean of `mean_squared_logarithmic_error`."""
-
-    direction = "min"
-
-    def __init__(self, name: Text = "mean_squared_logarithmic_error", dtype: Any = None):
-        super().__init__(losses.mean_squared_logarithmic_error, name, dtype)
+class MeanSquaredLogarithmicError(MeanOf, fn=losses.mean_squared_logarithmic_error): ...
 
 
-class LogCoshError(MeanMetricWrapper):
-    """Mean of `log_cosh`."""
-
-    direction = "min"
-
-    def __init__(self, name: Text = "logcosh", dtype: Any = None):
-        super().__init__(losses.log_cosh, name, dtype)
+class LogCoshError(MeanOf, fn=losses.log_cosh, name="logcosh"): ...
 
 
 @on_arrays
 def cosine_similarity(y_true: Any, y_pred: Any, axis: int = -1) -> Any:
-    """`sum(y_true · y_pred) / (‖y_true‖ ‖y_pred‖)` over `axis`: 1 for the same direction, unlike the loss."""
+    """`sum(y_true · y_pred) / (‖y_true‖ ‖y_pred‖)` over `axis`: 1 for the same direction, unlike the loss.
+
+    Args:
+        y_true, y_pred: arrays of one shape.
+        axis: along which the vectors lie.
+    """
     return jnp.sum(normalized(y_true, axis) * normalized(y_pred, axis), axis)
 
 
 @on_arrays
 def pearson_correlation(y_true: Any, y_pred: Any, axis: int = -1) -> Any:
-    """`cov(y_true, y_pred) / (std(y_true) · std(y_pred))` over `axis`."""
+    """`cov(y_true, y_pred) / (std(y_true) · std(y_pred))` over `axis`.
+
+    Args:
+        y_true, y_pred: arrays of one shape.
+        axis: along which the vectors lie.
+    """
 
     def standard(y: Any) -> Any:
         y = y - jnp.mean(y, axis, keepdims=True)
@@ -105,6 +85,10 @@ def concordance_correlation(y_true: Any, y_pred: Any, axis: int = -1) -> Any:
     """`2 cov / (var(y_true) + var(y_pred) + (mean(y_true) - mean(y_pred))²)` over `axis`.
 
     Lin 1989, A concordance correlation coefficient to evaluate reproducibility, https://doi.org/10.2307/2532051
+
+    Args:
+        y_true, y_pred: arrays of one shape.
+        axis: along which the vectors lie.
     """
     true_mean, pred_mean = (jnp.mean(y, axis, keepdims=True) for y in (y_true, y_pred))
     covariance = (y_true - pred_mean) * (y_pred - pred_mean)  # the shift of y_true's mean cancels in the sum
@@ -113,32 +97,17 @@ def concordance_correlation(y_true: Any, y_pred: Any, axis: int = -1) -> Any:
     return jnp.mean(2 * covariance / (spread + dtypes.epsilon()), axis)
 
 
-class CosineSimilarity(MeanMetricWrapper):
-    """Mean of the cosine of the angle between `y_true` and `y_pred`: 1 for the same direction."""
-
+class CosineSimilarity(MeanOf, fn=cosine_similarity):
     direction = "max"
     _omit_none = frozenset({"axis"})
 
-    def __init__(self, name: Text = "cosine_similarity", dtype: Any = None, axis: int = -1):
-        super().__init__(cosine_similarity, name, dtype, axis=axis)
 
-
-class PearsonCorrelation(MeanMetricWrapper):
-    """Mean of `pearson_correlation`."""
-
+class PearsonCorrelation(MeanOf, fn=pearson_correlation):
     direction = "max"
 
-    def __init__(self, name: Text = "pearson_correlation", dtype: Any = None, axis: int = -1):
-        super().__init__(pearson_correlation, name, dtype, axis=axis)
 
-
-class ConcordanceCorrelation(MeanMetricWrapper):
-    """Mean of `concordance_correlation`."""
-
+class ConcordanceCorrelation(MeanOf, fn=concordance_correlation):
     direction = "max"
-
-    def __init__(self, name: Text = "concordance_correlation", dtype: Any = None, axis: int = -1):
-        super().__init__(concordance_correlation, name, dtype, axis=axis)
 
 
 class R2Score(Metric):
@@ -151,6 +120,9 @@ class R2Score(Metric):
 
     Shapes:
         y_true, y_pred: `(batch, outputs)`; sample_weight: `(batch,)`; result: `()`, `(outputs,)` with `None`.
+
+    Raises:
+        ValueError: for arguments out of these ranges, and for targets and predictions of other shapes.
     """
 
     direction = "max"
@@ -185,8 +157,9 @@ class R2Score(Metric):
         y_true, y_pred = align(as_array(y_true, self.dtype), as_array(y_pred, self.dtype))
         if not self._built:
             self._build(y_pred.shape)
-        weight = as_array(1 if sample_weight is None else sample_weight, self.dtype)
-        weight = jnp.broadcast_to(weight[:, None] if weight.ndim == 1 else weight, y_true.shape)
+        check_same_shape(self._who, y_true, y_pred)
+        weight = beside(as_array(1 if sample_weight is None else sample_weight, self.dtype), y_true)
+        weight = jnp.broadcast_to(weight, y_true.shape)
         self.sum.assign_add(jnp.sum(y_true * weight, 0))
         self.squared_sum.assign_add(jnp.sum(jnp.square(y_true) * weight, 0))
         self.total_mse.assign_add(jnp.sum(jnp.square(y_true - y_pred) * weight, 0))

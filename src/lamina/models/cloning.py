@@ -48,6 +48,7 @@ def clone_model(
         twin = Sequential(
             [*entry, *(copy(layer) for layer in model.layers)], trainable=model.trainable, name=model.name
         )
+        twin.ops_pass_masks = model.ops_pass_masks
         if graph_of(model) is not None and not twin.built:
             twin.build(graph_of(model).inputs[0].shape)
         return twin
@@ -81,6 +82,7 @@ def _clone_graph(model: Model, function: Function, input_tensors: Any, copy: Cal
     inputs = tree.pack_sequence_as(function.inputs_structure, starts)
     outputs = tree.map_structure(lambda t: values[id(t)], function.outputs_structure)
     twin = Model(inputs, outputs, name=model.name)
+    twin.ops_pass_masks = model.ops_pass_masks
     if not model.trainable:
         twin.trainable = False
     return twin

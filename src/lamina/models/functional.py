@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,9 +13,18 @@ import numpy as np
 from jax import tree_util
 
 from lamina.core import configurable, masking, scope, tree
-from lamina.core.symbolic import KerasTensor, Node, Operation, calls_of, node_of
+from lamina.core.budget import CALL, CorruptFileError, UnsafeFileError, spend
+from lamina.core.checks import shorten, some
+from lamina.core.state import StateScope
+from lamina.core.symbolic import KerasTensor, Node, OpCall, Operation, any_symbolic, calls_of, infer, node_of
+from lamina.data.arrays import are_rows
 from lamina.layer import Layer
+from lamina.layer.masks import check_mask
+from lamina.layer.signature import ADD_BATCH_AXIS, CallContext
 from lamina.layers.core import Input, InputLayer
+
+# In the configuration of a graph: that its ops pass masks on. Keras writes no such key, and does not heed it.
+OPS_PASS_MASKS = "ops_pass_masks"
 
 
 class Function(Operation):
@@ -27,6 +38,7 @@ class Function(Operation):
 
     def __init__(self, inputs: Any, outputs: Any, name: str | None = None):
         super().__init__(name)
+        self._is_looked_at = False
         for kind, structure in (("inputs", inputs), ("outputs", outputs)):
             wrong = [type(t).__name__ for t in tree.flatten(structure) if not isinstance(t, KerasTensor)]
             if wrong or not tree.flatten(structure):
@@ -54,37 +66,57 @@ class Function(Operation):
         """Run every node in order."""
         arrays = self._arranged(inputs)
         if mask is not None:
-            for array, one in zip(arrays, tree.flatten(mask)):
+            for tensor, array, one in zip(self.inputs, arrays, tree.flatten(mask)):
+                if one is not None and array.ndim > 1:
+                    check_mask(self._who(), one, array, f'the mask of "{tensor.name}"')
                 masking.set_mask(array, one)
         values = {id(t): x for t, x in zip(self.inputs, arrays)}
+        spend(f"{self._who()}: a run", len(self.nodes), work=CALL)
         for node in self.nodes:
             if all(id(t) in values for t in node.outputs):
                 continue  # an input
             args, kwargs = tree_util.tree_map(lambda t: _filled(t, values), (node.args, node.kwargs))
-            outputs = node.operation(*args, **kwargs)
-            values.update((id(t), x) for t, x in zip(node.outputs, tree_util.tree_leaves(outputs)))
+            outputs = tree_util.tree_leaves(node.operation(*args, **kwargs))
+            values.update((id(t), outputs[t.origin.tensor_index]) for t in node.outputs)  # type: ignore[union-attr]
         return tree.map_structure(lambda t: values[id(t)], self.outputs_structure)
 
     def _arranged(self, inputs: Any) -> list[Any]:
         """The given arrays in the order of the graph's inputs, each checked, cast and of the right rank."""
-        wanted = self.inputs_structure
+        arrays = self._matched(self.inputs_structure, inputs)
         names = [t.name for t in self.inputs]
-        if isinstance(inputs, dict):
-            keys = sorted(wanted) if isinstance(wanted, dict) else names
-            missing = [key for key in keys if key not in inputs]
-            if missing:
-                raise ValueError(
-                    f"{self._who()}: the inputs must have the keys {keys}, got {sorted(inputs)}; "
-                    f"{missing[0]!r} is missing."
-                )
-            arrays = [x for key in keys for x in tree.flatten(inputs[key])]
-        else:
-            arrays = tree.flatten(inputs)
         if len(arrays) != len(self.inputs):
+            hint = "; np.stack makes one array of a list of rows" if are_rows(inputs) else ""
             raise ValueError(
-                f"{self._who()}: must get {len(self.inputs)} inputs ({', '.join(names)}), got {len(arrays)}."
+                f"{self._who()}: must get {len(self.inputs)} inputs ({some(names)}), got {len(arrays)}{hint}."
             )
         return [self._fitted(t, x) for t, x in zip(self.inputs, arrays)]
+
+    def _matched(self, wanted: Any, given: Any) -> list[Any]:
+        """The leaves of `given` in the order of those of `wanted`: by key where either is a dict, else by place."""
+        if isinstance(wanted, dict):
+            fields = given._asdict() if hasattr(given, "_asdict") else given
+            if len(tree.flatten(wanted)) > 1 or isinstance(given, dict):
+                return self._by_key([(key, wanted[key]) for key in sorted(wanted)], fields)
+        elif isinstance(given, dict):
+            own = wanted._asdict() if hasattr(wanted, "_asdict") else {}
+            named = own if own.keys() & given.keys() else {t.name: t for t in tree.flatten(wanted)}
+            return self._by_key(list(named.items()), given)
+        elif isinstance(wanted, (list, tuple)) and isinstance(given, (list, tuple)):
+            if len(wanted) == len(given):
+                return [x for part, own in zip(wanted, given) for x in self._matched(part, own)]
+            if any(isinstance(part, dict) for part in wanted):
+                return self._matched(next(part for part in wanted if isinstance(part, dict)), given)
+        return tree.flatten(given)
+
+    def _by_key(self, wanted: list[tuple[Any, Any]], given: Any) -> list[Any]:
+        keys = [key for key, _ in wanted]
+        rule = f"{self._who()}: the inputs must be a dict with the keys {shorten(keys)}"
+        if not isinstance(given, dict):
+            raise ValueError(f"{rule}, got a {type(given).__name__}, whose order does not say which is which.")
+        missing = [key for key in keys if key not in given]
+        if missing:
+            raise ValueError(f"{rule}, got {shorten(sorted(given))}; {missing[0]!r} is missing.")
+        return [x for key, part in wanted for x in self._matched(part, given[key])]
 
     def _fitted(self, tensor: KerasTensor, x: Any) -> Any:
         if x is None:
@@ -92,21 +124,22 @@ class Function(Operation):
             if getattr(operation, "optional", False):
                 return None
             raise ValueError(f'{self._who()}: input "{tensor.name}" must be an array, got None.')
+        mask = masking.get_mask(x)
         if not isinstance(x, (jax.Array, KerasTensor)):
             x = jnp.asarray(np.asarray(x))
         if not isinstance(x, KerasTensor) and x.dtype != tensor.dtype:
-            cast = x.astype(tensor.dtype)
-            masking.set_mask(cast, masking.get_mask(x))
-            x = cast
+            x = x.astype(tensor.dtype)
         shape, rank = tensor.shape, len(tensor.shape)
         if x.ndim == rank + 1 and x.shape[-1] == 1:
             x = x[..., 0]
         elif x.ndim == rank - 1 and rank > 0 and shape[-1] == 1:
             x = x[..., None]
-        fits = x.ndim == rank and all(a == b for a, b in zip(x.shape, shape) if isinstance(a, int) and b is not None)
-        if not fits:
+        if not _fits(x, shape):
             given = tuple(d if isinstance(d, int) else None for d in x.shape)
-            raise ValueError(f'{self._who()}: input "{tensor.name}" must have shape {shape}, got {given}.')
+            hint = ADD_BATCH_AXIS if shape and _fits(x, shape[1:]) else ""
+            raise ValueError(f'{self._who()}: input "{tensor.name}" must have shape {shape}, got {given}{hint}.')
+        if mask is not None:
+            masking.set_mask(x, mask)
         return x
 
     def _who(self) -> str:
@@ -114,7 +147,14 @@ class Function(Operation):
         path = around if around and around[-1] == self.name else (*around, self.name)
         return f'Functional "{"/".join(path)}"'
 
-    def compute_output_spec(self, inputs: Any) -> Any:
+    def is_declared_for(self, inputs: Any) -> bool:
+        """Whether inputs of these shapes give outputs of the shapes that the graph was made with."""
+        given = self._matched(self.inputs_structure, inputs)
+        return [getattr(x, "shape", None) for x in given] == [t.shape for t in self.inputs]
+
+    def compute_output_spec(self, inputs: Any, mask: Any = None) -> Any:
+        if not self.is_declared_for(inputs):
+            return super().compute_output_spec(inputs, mask)
         return tree.map_structure(lambda t: KerasTensor(t.shape, t.dtype), self.outputs_structure)
 
     def get_config(self) -> dict[str, Any]:
@@ -154,12 +194,48 @@ class Function(Operation):
         }
 
 
+def warn_of_keras(graph: Function) -> None:
+    """Warn, once, if a layer or output of the graph has a mask that it would not have in Keras, where ops pass none."""
+    if graph._is_looked_at or not any(isinstance(o, OpCall) for o in graph.operations):
+        return
+    graph._is_looked_at = True
+
+    def watch(ops_pass: bool) -> masking.Watch:
+        seen = masking.Watch([], [])
+
+        def run(inputs: Any) -> None:
+            seen.ops.clear()
+            seen.users.clear()
+            outputs = tree.flatten(graph.call(inputs))
+            seen.users.extend(f"output {i}" for i, x in enumerate(outputs) if masking.get_mask(x) is not None)
+
+        with StateScope(), scope.call(CallContext(False, set())), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with masking.watched(seen), masking.ops_pass(ops_pass):
+                infer(run, (graph.inputs_structure,))
+        return seen
+
+    here = watch(True)
+    if here.ops and here.users != watch(False).users:
+        warnings.warn(
+            f"{graph._who()}: Keras will not pass masks on through {', '.join(dict.fromkeys(here.ops))}, so this model "
+            "computes something else there. Use layers such as layers.Add in place of ops and operators between a mask "
+            "and the layer that uses it.",
+            stacklevel=3,
+        )
+
+
 def graph_of(model: Any) -> Any:
     """The graph that a model runs, `None` for one that has a `call` of its own.
 
     Not an attribute: a program's model may keep its data in a `graph`.
     """
     return getattr(model, "_function", None)
+
+
+def _fits(x: Any, shape: tuple[int | None, ...]) -> bool:
+    known = [(a, b) for a, b in zip(x.shape, shape) if isinstance(a, int) and b is not None]
+    return x.ndim == len(shape) and all(a == b for a, b in known)
 
 
 def input_like(tensor: KerasTensor) -> Any:
@@ -253,42 +329,66 @@ def _check_names(name: str, operations: list[Operation]) -> None:
         seen.add(operation.name)
 
 
+Place = tuple[str, int]  # a call in a saved graph: the name of its layer, and which of the layer's calls it is
+
+
 def function_from_config(config: dict[str, Any], custom_objects: Any = None) -> tuple[Any, Any]:
     """The symbolic inputs and outputs of a saved graph; its layers are made anew."""
+    who = f'Functional "{config.get("name")}"'
     forms = {form["name"]: form for form in config["layers"]}
+    if len(forms) != len(config["layers"]):
+        raise CorruptFileError(f"{who}: names of layers must be unique.")
     operations = {name: _operation_from(form, custom_objects) for name, form in forms.items()}
-    made: dict[tuple[str, int], list[Any]] = {}
+    made: dict[Place, list[Any]] = {}  # what the calls gave
+    calls: dict[Place, Any] = {}
     for name, operation in operations.items():
         operation.name = name
         if isinstance(operation, InputLayer):
             made[name, 0] = list(calls_of(operation)[0].outputs)
+        else:
+            calls.update(((name, i), call) for i, call in enumerate(forms[name].get("inbound_nodes") or []))
 
     def tensor(history: Any) -> Any:
         name, index, position = history[0], history[1], history[2]
         return made[name, index][position]
 
-    waiting = [(n, i, call) for n, form in forms.items() for i, call in enumerate(form.get("inbound_nodes") or [])]
-    done = {name: 0 for name in forms}
-    while waiting:
-        later = []
-        for name, index, call in waiting:
-            ready = done[name] == index and all((h[0], h[1]) in made for h in _histories(call))
-            if not ready:
-                later.append((name, index, call))
-                continue
-            args, kwargs = _restored(call, tensor, custom_objects)
-            outputs = _call_saved(operations[name], args, kwargs, call)
-            made[name, index] = tree_util.tree_leaves(outputs)
-            done[name] += 1
-        if len(later) == len(waiting):
-            odd = ", ".join(sorted({n for n, _, _ in later}))
-            raise ValueError(f'Functional "{config.get("name")}": the saved graph has a cycle or a gap at {odd}.')
-        waiting = later
+    for place in _in_order(calls, made):
+        args, kwargs = _restored(calls[place], tensor, custom_objects)
+        if not any_symbolic((args, kwargs)):  # opening a file computes nothing
+            raise UnsafeFileError(
+                f'{who}: calls must take an output of another layer, and one of "{place[0]}" does not.'
+            )
+        made[place] = tree_util.tree_leaves(_call_saved(operations[place[0]], args, kwargs, calls[place]))
+    if not made.keys() >= calls.keys():
+        odd = ", ".join(sorted({name for name, _ in calls.keys() - made.keys()}))
+        raise CorruptFileError(f"{who}: the saved graph has a cycle or a gap at {odd}.")
     return _ends(config["input_layers"], tensor), _ends(config["output_layers"], tensor)
 
 
+def _in_order(calls: dict[Place, Any], made: dict[Place, Any]) -> Iterator[Place]:
+    """The calls, each behind those that it takes outputs of, and behind the one before it of its layer."""
+    missing: dict[Place, set[Place]] = {}
+    awaited: dict[Place, list[Place]] = {}
+    for (name, index), call in calls.items():
+        needed = {(h[0], h[1]) for h in _histories(call)} | ({(name, index - 1)} if index else set())
+        missing[name, index] = needed - made.keys()
+        for each in missing[name, index]:
+            awaited.setdefault(each, []).append((name, index))
+    ready = deque(place for place, needed in missing.items() if not needed)
+    while ready:
+        place = ready.popleft()
+        yield place
+        for each in awaited.get(place, ()):
+            missing[each].discard(place)
+            if not missing[each]:
+                ready.append(each)
+
+
 def _operation_from(form: dict[str, Any], custom_objects: Any) -> Any:
-    return configurable.deserialize({k: v for k, v in form.items() if k != "inbound_nodes"}, custom_objects)
+    operation = configurable.deserialize({k: v for k, v in form.items() if k != "inbound_nodes"}, custom_objects)
+    if not isinstance(operation, Operation):
+        raise CorruptFileError(f'"{form["name"]}" must be a layer or an op, got {type(operation).__name__}.')
+    return operation
 
 
 def _call_saved(operation: Any, args: list, kwargs: dict, call: Any) -> Any:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
-from lamina.core import configurable, tree
-from lamina.core.symbolic import KerasTensor
+from lamina.core import configurable, masking, tree
+from lamina.core.symbolic import KerasTensor, any_symbolic
 from lamina.layer import Layer
+from lamina.layer.masks import only_passes
 from lamina.layers.core import InputLayer
-from lamina.models.functional import Function, function_from_config, input_like
+from lamina.models.functional import OPS_PASS_MASKS, Function, function_from_config, input_like, warn_of_keras
 from lamina.models.summary import print_summary
 from lamina.saving import archive
 from lamina.training.trainer import Trainer
@@ -32,8 +34,12 @@ class Model(Trainer, Layer):
         trainable: whether training changes the weights.
     """
 
-    _not_parts = Layer._not_parts | Trainer._not_parts | {"_function"}
+    _not_parts = Layer._not_parts | Trainer._not_parts | {"_function", "_with_added", "_added"}
     _function: Function | None = None
+    _with_added: Function | None = None  # the graph with the losses that were added to it ...
+    _added: Sequence[KerasTensor] = ()  # ... which are these
+    supports_masking, _misses_mask = False, False  # the layers inside take masks and pass them on
+    ops_pass_masks = True  # whether elementwise ops in the graph do; they do not in one that Keras has written
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         return object.__new__(Functional if cls is Model and _is_graph(args, kwargs) else cls)
@@ -63,7 +69,23 @@ class Model(Trainer, Layer):
             function = Function(inputs, function.call(inputs), name=self.name)
         self._function = function
         self._graph_layers = function.layers
-        self.built = True
+        self.supports_masking = self.built = True
+
+    def add_loss(self, loss: Any) -> None:
+        """Add a scalar, or each of a list, to the loss: in `call`, or symbolic ones of a functional model's graph."""
+        if not any_symbolic(loss):
+            super().add_loss(loss)
+            return
+        added = tree.flatten(loss)
+        if self._function is None or any(not isinstance(t, KerasTensor) or t.shape for t in added):
+            raise ValueError(
+                f"{self._who()}: add_loss must get symbolic scalars of a functional model, got {loss}; "
+                "take a mean or a sum first."
+            )
+        declared = self._function.outputs_structure
+        whole = Function(self._function.inputs_structure, [declared, *self._added, *added], name=self.name)
+        self._added = [*self._added, *added]
+        self._with_added, self._graph_layers = whole, whole.layers
 
     # What a graph knows ------------------------------------------------------------------------------------------
 
@@ -134,13 +156,31 @@ class Model(Trainer, Layer):
         """Run the graph; a subclass without one defines its own."""
         if self._function is None:
             raise NotImplementedError(f"{self._who()}: a subclass of Model must define call, or be given a graph.")
-        return self._function.call(inputs, mask)
+        if self.ops_pass_masks:
+            return self._run_graph(inputs, mask)
+        with masking.ops_pass(False):
+            return self._run_graph(inputs, mask)
+
+    def _run_graph(self, inputs: Any, mask: Any) -> Any:
+        if self._with_added is None:
+            return self._function.call(inputs, mask)  # type: ignore[union-attr]
+        outputs, *added = self._with_added.call(inputs, mask)
+        super().add_loss(added)
+        return outputs
 
     def _convert(self, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
         if self._function is not None and len(args) > 0:  # the graph casts its inputs itself, each to its own dtype
             return args, kwargs
         return super()._convert(args, kwargs)
 
+    def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
+        """The outputs of the graph, where it is called on what it was made for; else by abstract evaluation."""
+        runs_graph = self._function is not None and type(self).call is Model.call
+        if runs_graph and len(args) == 1 and self._function.is_declared_for(args[0]):  # type: ignore[union-attr]
+            return self._function.compute_output_spec(args[0])  # type: ignore[union-attr]
+        return super().compute_output_spec(*args, **kwargs)
+
+    @only_passes
     def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
         """None of its own for a graph: the layers inside have given the outputs theirs."""
         return None if self._function is not None else super().compute_mask(inputs, previous_mask)
@@ -163,6 +203,15 @@ class Model(Trainer, Layer):
         config = super().get_config()
         if self._function is not None and _arguments_are_graph(self):
             config = {**self._function.get_config(), "name": self.name, "trainable": self.trainable}
+            if self.ops_pass_masks:
+                config[OPS_PASS_MASKS] = True
+                warn_of_keras(self._function)
+        if self._added:
+            warnings.warn(
+                f"{self._who()}: losses that were added to the graph have no place in its configuration; "
+                "add them again to a model that is made of it.",
+                stacklevel=2,
+            )
         return config
 
     @classmethod
@@ -171,6 +220,7 @@ class Model(Trainer, Layer):
         if isinstance(config, dict) and {"layers", "input_layers", "output_layers"} <= config.keys():
             inputs, outputs = function_from_config(config, custom_objects)
             model = cls(inputs, outputs, name=config.get("name"))
+            model.ops_pass_masks = OPS_PASS_MASKS in config
             if config.get("trainable") is False:
                 model.trainable = False
             return model

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any
 
 from lamina.core import configurable
@@ -10,7 +11,7 @@ from lamina.core.symbolic import KerasTensor
 from lamina.layer import Layer
 from lamina.layer.parts import Before
 from lamina.layers.core import Input, InputLayer
-from lamina.models.functional import Function
+from lamina.models.functional import OPS_PASS_MASKS, Function
 from lamina.models.model import Model
 
 
@@ -25,6 +26,7 @@ class Sequential(Model):
         name: unique if not given.
     """
 
+    supports_masking = True
     _not_parts = Model._not_parts | {"_entry", "_tensors", "_whole"}
 
     def __init__(self, layers: Sequence[Any] | None = None, trainable: bool = True, name: str | None = None):
@@ -61,7 +63,7 @@ class Sequential(Model):
             layer = layer.origin[0]
         if not isinstance(layer, Layer):
             raise TypeError(f'Sequential "{self.name}": layers must be layers or Input, got {layer!r}.')
-        if any(layer.name == other.name for other in self._stack):
+        if layer.name in map(attrgetter("name"), self._stack):
             raise ValueError(f'Sequential "{self.name}": names of layers must be unique, got "{layer.name}" twice.')
         if isinstance(layer, InputLayer):
             if self._stack or self._entry is not None:
@@ -86,22 +88,23 @@ class Sequential(Model):
         if not rebuild:
             self._tensors = []
         elif self._tensors or self._entry is not None:
-            with self._naming():
-                self._grow(self._tensors or [self._entry.output])  # type: ignore[union-attr]
+            tensors = self._tensors or [self._entry.output]  # type: ignore[union-attr]
+            before = [Before(layer) for layer in self._stack[len(tensors) - 1 :]]
+            try:
+                with self._naming():
+                    self._grow(tensors)
+            except BaseException:
+                for each in before:
+                    each.restore()
+                raise
         self.built, self._whole = len(self._tensors) == len(self._stack) + 1 > 1, None
         self._forget_programs()
 
     def _grow(self, tensors: list[KerasTensor]) -> None:
-        """Call the layers that have no output among the tensors yet: all of them or, on an error, none."""
-        tensors, new = list(tensors), self._stack[len(tensors) - 1 :]
-        before = [Before(layer) for layer in new]
-        try:
-            for layer in new:
-                tensors.append(layer(tensors[-1]))
-        except BaseException:
-            for each in before:
-                each.restore()
-            raise
+        """Call the layers that have no output among the tensors yet."""
+        tensors = list(tensors)
+        for layer in self._stack[len(tensors) - 1 :]:
+            tensors.append(layer(tensors[-1]))
         self._tensors = tensors
 
     def build(self, input_shape: Any = None) -> None:
@@ -147,6 +150,7 @@ class Sequential(Model):
         config = {
             "name": self.name,
             "trainable": self.trainable,
+            **({OPS_PASS_MASKS: True} if self.ops_pass_masks else {}),
             "dtype": configurable.serialize(self.dtype_policy),
             "layers": [configurable.serialize(layer) for layer in layers],
         }
@@ -158,6 +162,7 @@ class Sequential(Model):
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Sequential:
         layers = [configurable.deserialize(form, custom_objects) for form in config["layers"]]
         model = cls(layers, name=config.get("name"))
+        model.ops_pass_masks = OPS_PASS_MASKS in config
         shape = config.get("build_input_shape")
         if not model.built and shape and isinstance(shape, (tuple, list)):
             model.build(tuple(shape))

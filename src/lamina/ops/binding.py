@@ -8,6 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from lamina.core import dtypes
+from lamina.core.budget import CALL, spend
 from lamina.core.symbolic import op
 
 
@@ -19,6 +20,20 @@ def operand(x: Any) -> Any:
 def axes(axis: Any) -> Any:
     """`axis` as JAX wants it; several arrive as a list from a file."""
     return tuple(axis) if isinstance(axis, list) else axis
+
+
+def parts(indices_or_sections: Any) -> Any:
+    """Where an array is cut, or in how many parts, which a file that asks for them must be worth."""
+    if isinstance(indices_or_sections, int):
+        spend("split: a list of parts", indices_or_sections, work=CALL)
+    return axes(indices_or_sections)
+
+
+def items(xs: Any) -> list[Any]:
+    """The arrays in a list, or those that lie along the first axis of an array."""
+    if not isinstance(xs, (list, tuple)):
+        spend("An array, taken apart along an axis", xs.shape[0], work=CALL)
+    return [jnp.asarray(x) for x in xs]
 
 
 def dtype_name(dtype: Any) -> str | None:
@@ -111,7 +126,7 @@ def sections(fn: Callable, name: str | None = None) -> Any:
     """`fn(x, indices_or_sections)`: a list of parts along the function's own axis."""
 
     def call(x: Any, indices_or_sections: Any) -> list[Any]:
-        return fn(operand(x), axes(indices_or_sections))
+        return fn(operand(x), parts(indices_or_sections))
 
     return op(_named(call, fn, name))
 
@@ -120,7 +135,7 @@ def stacking(fn: Callable, name: str | None = None) -> Any:
     """`fn(xs)`: arrays put together along the function's own axis."""
 
     def call(xs: Any) -> Any:
-        return fn([jnp.asarray(x) for x in xs])
+        return fn(items(xs))
 
     return op(_named(call, fn, name))
 

@@ -14,10 +14,10 @@ import numpy as np
 from jax import lax, tree_util
 
 from lamina.core import dtypes, transforms
-from lamina.core.arrays import value_of
-from lamina.core.symbolic import KerasTensor, any_symbolic, op
+from lamina.core.budget import CALL, spend
+from lamina.core.symbolic import KerasTensor, op
 from lamina.core.variable import Variable
-from lamina.ops.binding import dtype_name, operand
+from lamina.ops.binding import dtype_name, items, operand
 from lamina.ops.numpy import where
 
 
@@ -96,7 +96,7 @@ def slice_update(inputs: Any, start_indices: Any, updates: Any) -> Any:
 def scatter(indices: Any, values: Any, shape: Sequence[int]) -> Any:
     """Zeros of a shape, with `values` added at the index vectors along the last axis of `indices`."""
     indices, values = jnp.asarray(indices), jnp.asarray(values)
-    return jnp.zeros(shape, values.dtype).at[tuple(jnp.moveaxis(indices, -1, 0))].add(values)
+    return jnp.zeros(shape, values.dtype).at[tuple(items(jnp.moveaxis(indices, -1, 0)))].add(values)
 
 
 _SCATTERS = {None: "set", "add": "add", "max": "max", "min": "min", "mul": "multiply"}
@@ -108,7 +108,7 @@ def scatter_update(inputs: Any, indices: Any, updates: Any, reduction: str | Non
     reduction = reduction.lower() if isinstance(reduction, str) else reduction
     if reduction not in _SCATTERS:
         raise ValueError(f"scatter_update: reduction must be None, 'add', 'max', 'min' or 'mul', got {reduction!r}.")
-    places = jnp.asarray(inputs).at[tuple(jnp.asarray(indices).T)]
+    places = jnp.asarray(inputs).at[tuple(items(jnp.asarray(indices).T))]
     return getattr(places, _SCATTERS[reduction])(operand(updates))
 
 
@@ -116,7 +116,10 @@ def scatter_update(inputs: Any, indices: Any, updates: Any, reduction: str | Non
 def unstack(x: Any, num: int | None = None, axis: int = 0) -> list[Any]:
     """The parts of `x` along an axis, without that axis."""
     x = jnp.asarray(x)
-    return [lax.index_in_dim(x, i, axis, keepdims=False) for i in range(x.shape[axis] if num is None else num)]
+    count = x.shape[axis] if num is None else num
+    if isinstance(count, int):
+        spend("unstack: a list of parts", count, work=CALL)
+    return [lax.index_in_dim(x, i, axis, keepdims=False) for i in range(count)]
 
 
 @op(elementwise=True)
@@ -128,21 +131,27 @@ def stop_gradient(variable: Any) -> Any:
 # Control flow. The functions may read and write variables: layers in training, metrics, random draws.
 
 
+def _cond_in_graph(pred: Any, true_fn: Callable, false_fn: Callable) -> Any:
+    return _chosen("cond", [pred], [true_fn(), false_fn()])
+
+
+@op(in_graph=_cond_in_graph)
 def cond(pred: Any, true_fn: Callable, false_fn: Callable) -> Any:
     """`true_fn()` if `pred` holds, else `false_fn()`. In a graph both are computed, and one is chosen."""
     if isinstance(pred, bool):
         return true_fn() if pred else false_fn()
-    if any_symbolic(pred):
-        return _chosen("cond", [pred], [true_fn(), false_fn()])
     return transforms.cond(pred, true_fn, false_fn)
 
 
+def _switch_in_graph(index: Any, branches: Sequence[Callable], *operands: Any) -> Any:
+    conditions = [index <= i for i in range(len(branches) - 1)]
+    return _chosen("switch", conditions, [branch(*operands) for branch in branches])
+
+
+@op(in_graph=_switch_in_graph)
 def switch(index: Any, branches: Sequence[Callable], *operands: Any) -> Any:
     """`branches[index](*operands)`, the index moved into range. In a graph all are computed, and one is chosen."""
-    if any_symbolic((index, operands)):
-        outputs = [branch(*operands) for branch in branches]
-        return _chosen("switch", [index <= i for i in range(len(branches) - 1)], outputs)
-    return transforms.switch(index, branches, *tree_util.tree_map(value_of, operands))
+    return transforms.switch(index, branches, *operands)
 
 
 def _chosen(who: str, conditions: list[Any], outputs: list[Any]) -> Any:

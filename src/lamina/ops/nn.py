@@ -1,4 +1,4 @@
-"""`keras.ops.nn`: activations, convolutions, pooling, normalization, attention and crossentropies."""
+"""`keras.ops.nn`: activations, convolutions, pooling, normalization, attention and losses."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ from jax import nn as jnn
 from lamina.core import dtypes
 from lamina.core.dtypes import standardize_data_format
 from lamina.core.symbolic import op
-from lamina.ops import cpu, ctc
+from lamina.ops import cpu, crossentropy, ctc
 from lamina.ops.binding import axes, operand, unary
 from lamina.ops.windows import Window, count, each, layout, padding_name, window_of
 
+binary_crossentropy = crossentropy.binary_crossentropy
+categorical_crossentropy = crossentropy.categorical_crossentropy
 ctc_decode = ctc.ctc_decode
 ctc_loss = ctc.ctc_loss
 hard_sigmoid = unary(jnn.hard_sigmoid)
@@ -28,6 +30,7 @@ hard_tanh = unary(jnn.hard_tanh)
 log_sigmoid = unary(jnn.log_sigmoid)
 relu = unary(jnn.relu)
 relu6 = unary(jnn.relu6)
+sparse_categorical_crossentropy = crossentropy.sparse_categorical_crossentropy
 selu = unary(jnn.selu)
 sigmoid = unary(jnn.sigmoid)
 silu = unary(jnn.silu, "silu")
@@ -609,58 +612,10 @@ def _attend(
     return elsewhere(*arrays) if kernel else lax.platform_dependent(*arrays, cpu=plain, default=elsewhere)
 
 
-# Losses.
-
-
-def _same_shape(who: str, target: Any, output: Any) -> None:
-    if target.shape != output.shape:
-        raise ValueError(f"{who}: target and output must have one shape, got {target.shape} and {output.shape}.")
-
-
-def _log_probabilities(output: Any, from_logits: bool, axis: int) -> Any:
-    if from_logits:
-        return jnn.log_softmax(output, axis=axis)
-    output = output / jnp.sum(output, axis, keepdims=True)
-    return jnp.log(jnp.clip(output, dtypes.epsilon(), 1 - dtypes.epsilon()))
-
-
-@op
-def categorical_crossentropy(target: Any, output: Any, from_logits: bool = False, axis: int = -1) -> Any:
-    """-sum(target log(output)) over an axis."""
-    target, output = jnp.asarray(target), jnp.asarray(output)
-    _same_shape("categorical_crossentropy", target, output)
-    return -jnp.sum(target * _log_probabilities(output, from_logits, axis), axis=axis)
-
-
-@op
-def sparse_categorical_crossentropy(target: Any, output: Any, from_logits: bool = False, axis: int = -1) -> Any:
-    """-log(output[target]) along an axis, for integers `target`."""
-    target, output = jnp.asarray(target, "int32"), jnp.asarray(output)
-    if target.ndim == output.ndim and target.shape[-1] == 1:
-        target = target[..., 0]
-    if target.shape != output.shape[:-1]:
-        raise ValueError(
-            "sparse_categorical_crossentropy: target must have the shape of output without its last axis, "
-            f"got {target.shape} and {output.shape}."
-        )
-    hot = jnn.one_hot(target, output.shape[axis], axis=axis)
-    return -jnp.sum(hot * _log_probabilities(output, from_logits, axis), axis=axis)
-
-
-@op
-def binary_crossentropy(target: Any, output: Any, from_logits: bool = False) -> Any:
-    """-target log(output) - (1 - target) log(1 - output), element by element."""
-    target, output = jnp.asarray(target), jnp.asarray(output)
-    _same_shape("binary_crossentropy", target, output)
-    if from_logits:
-        return -target * jnn.log_sigmoid(output) - (1 - target) * jnn.log_sigmoid(-output)
-    output = jnp.clip(output, dtypes.epsilon(), 1 - dtypes.epsilon())
-    return -(target * jnp.log(output) + (1 - target) * jnp.log(1 - output))
-
-
 @op
 def psnr(x1: Any, x2: Any, max_val: float) -> Any:
     """The ratio of peak signal to noise in decibels: 20 log10(max_val) - 10 log10(mean((x1 - x2)^2))."""
     x1, x2 = _with_fractions(x1), _with_fractions(x2)
-    _same_shape("psnr", x1, x2)
+    if x1.shape != x2.shape:
+        raise ValueError(f"psnr: x1 and x2 must have one shape, got {x1.shape} and {x2.shape}.")
     return 20 * jnp.log10(jnp.asarray(max_val, x2.dtype)) - 10 * jnp.log10(jnp.mean(jnp.square(x1 - x2)))

@@ -10,6 +10,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from lamina.core import dtypes
+from lamina.core.budget import CALL, spend
 from lamina.core.symbolic import KerasTensor, op
 from lamina.ops.binding import (
     accumulation,
@@ -17,7 +18,9 @@ from lamina.ops.binding import (
     binary,
     bitwise,
     dtype_name,
+    items,
     operand,
+    parts,
     product,
     quantiles,
     reduction,
@@ -225,7 +228,7 @@ def array(x: Any, dtype: Any = None) -> Any:
 @op
 def array_split(x: Any, indices_or_sections: Any, axis: int = 0) -> list[Any]:
     """Parts of `x` along an axis; their sizes may differ by one."""
-    return jnp.array_split(operand(x), axes(indices_or_sections), axis=axis)
+    return jnp.array_split(operand(x), parts(indices_or_sections), axis=axis)
 
 
 @op
@@ -263,7 +266,7 @@ def clip(x: Any, x_min: Any, x_max: Any) -> Any:
 @op
 def concatenate(xs: Sequence[Any], axis: int = 0) -> Any:
     """Arrays joined along an axis that they have."""
-    return jnp.concatenate([jnp.asarray(x) for x in xs], axis=axis)
+    return jnp.concatenate(items(xs), axis=axis)
 
 
 @op
@@ -311,6 +314,7 @@ def diagonal(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
 @op
 def diff(a: Any, n: int = 1, axis: int = -1) -> Any:
     """The `n`-th differences along an axis."""
+    spend("diff: a number of rounds", n, work=CALL)
     return jnp.diff(operand(a), n=n, axis=axis)
 
 
@@ -477,7 +481,7 @@ def matmul(x1: Any, x2: Any) -> Any:
 @op
 def meshgrid(*x: Any, indexing: str = "xy") -> list[Any]:
     """The coordinates of all points of a grid."""
-    return jnp.meshgrid(*(jnp.asarray(a) for a in x), indexing=indexing)
+    return jnp.meshgrid(*items(x), indexing=indexing)
 
 
 @op
@@ -586,7 +590,7 @@ def searchsorted(sorted_sequence: Any, values: Any, side: str = "left") -> Any:
 @op
 def select(condlist: Sequence[Any], choicelist: Sequence[Any], default: Any = 0) -> Any:
     """At each place the choice of the first condition that holds there."""
-    return jnp.select(list(condlist), list(choicelist), default=default)
+    return jnp.select(items(condlist), items(choicelist), default=default)
 
 
 @op
@@ -610,7 +614,7 @@ def sort(x: Any, axis: int | None = -1) -> Any:
 @op
 def split(x: Any, indices_or_sections: Any, axis: int = 0) -> list[Any]:
     """Parts of `x` along an axis: so many equal ones, or cut at the given places."""
-    return jnp.split(operand(x), axes(indices_or_sections), axis=axis)
+    return jnp.split(operand(x), parts(indices_or_sections), axis=axis)
 
 
 @op
@@ -622,7 +626,7 @@ def squeeze(x: Any, axis: Any = None) -> Any:
 @op
 def stack(x: Sequence[Any], axis: int = 0) -> Any:
     """Arrays of one shape along a new axis."""
-    return jnp.stack([jnp.asarray(a) for a in x], axis=axis)
+    return jnp.stack(items(x), axis=axis)
 
 
 @op

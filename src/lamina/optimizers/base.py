@@ -50,7 +50,7 @@ class BaseOptimizer(Configurable):
         if kwargs.pop("decay", None):
             warnings.warn(f"{who}: decay has no effect; use a schedule as learning_rate.", stacklevel=3)
         if kwargs:
-            raise ValueError(f"{who}: arguments must be known ones, got {', '.join(kwargs)}.")
+            raise configurable.unknown_arguments(type(self), kwargs)
         self.name = name or scope.unique_name(scope.snake_case(who))
         self.weight_decay = weight_decay
         self.clipnorm, self.clipvalue, self.global_clipnorm = clipnorm, clipvalue, global_clipnorm
@@ -286,19 +286,21 @@ class CommonDecay(Common, total=False):
     weight_decay: float | None
 
 
-def with_common(init: Callable[P, None]) -> Callable[P, None]:
-    """Put the common arguments, in their order, behind those of a constructor that ends in `**common`.
+def with_common(init: Callable[P, None], behind: str | None = None) -> Callable[P, None]:
+    """Put the common arguments, in their order, behind one or all of a constructor that ends in `**common`.
 
     So they may be passed by position too, and show in the signature. The constructor's own are checked.
     """
     own = [p for p in inspect.signature(init).parameters.values() if p.kind is not p.VAR_KEYWORD]
     known = {"learning_rate", *(p.name for p in own)}
     common = [p for p in inspect.signature(BaseOptimizer).parameters.values() if p.name not in known]
-    signature = inspect.Signature([*own, *common])
+    at = next((i for i, p in enumerate(own, 1) if p.name == behind), len(own))
+    order = [*own[:at], *common, *own[at:]]
+    signature = inspect.Signature(sorted(order, key=lambda p: p.kind is p.VAR_KEYWORD))
 
     @functools.wraps(init)
     def __init__(*args: P.args, **kwargs: P.kwargs) -> None:
-        arguments = signature.bind(*args, **kwargs).arguments
+        arguments = configurable.bound(type(args[0]), signature, args, kwargs)
         unknown = arguments.pop("kwargs", {})
         check(type(args[0]).__name__, {p.name: arguments.get(p.name) for p in own})
         init(**arguments, **unknown)  # type: ignore[call-arg]

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Unpack
 
 import jax.numpy as jnp
 
 from lamina.core.variable import Variable
 from lamina.optimizers.adam import toward
-from lamina.optimizers.arguments import check
-from lamina.optimizers.base import LearningRate
+from lamina.optimizers.base import Common, LearningRate, with_common
 from lamina.optimizers.optimizer import Optimizer, Slots
 
 
@@ -34,12 +34,12 @@ class Muon(Optimizer):
         ns_steps: the number of Newton-Schulz steps.
         nesterov: whether to look ahead.
         rms_rate: scale = rms_rate * sqrt(longer side), the size of an update; `None`: 1.
-        clipnorm, clipvalue, global_clipnorm, use_ema, ema_momentum, ema_overwrite_frequency,
-            loss_scale_factor, gradient_accumulation_steps, name: see `Optimizer`.
+        common: see `Optimizer`.
     """
 
     slot_groups = ({"momentum": 0.0, "velocity": 0.0},)
 
+    @functools.partial(with_common, behind="weight_decay")
     def __init__(
         self,
         learning_rate: LearningRate = 0.001,
@@ -48,15 +48,6 @@ class Muon(Optimizer):
         adam_weight_decay: float | None = 0.004,
         epsilon: float = 1e-7,
         weight_decay: float | None = 0.004,
-        clipnorm: float | None = None,
-        clipvalue: float | None = None,
-        global_clipnorm: float | None = None,
-        use_ema: bool = False,
-        ema_momentum: float = 0.99,
-        ema_overwrite_frequency: int | None = None,
-        loss_scale_factor: float | None = None,
-        gradient_accumulation_steps: int | None = None,
-        name: str | None = None,
         exclude_layers: Sequence[str] | None = None,
         exclude_embeddings: bool = True,
         muon_a: float = 3.4445,
@@ -67,18 +58,14 @@ class Muon(Optimizer):
         ns_steps: int = 5,
         nesterov: bool = True,
         rms_rate: float | None = 0.2,
-        **kwargs: Any,
+        **common: Unpack[Common],
     ):
-        super().__init__(
-            learning_rate, weight_decay, clipnorm, clipvalue, global_clipnorm, use_ema, ema_momentum,
-            ema_overwrite_frequency, loss_scale_factor, gradient_accumulation_steps, name, **kwargs,
-        )  # fmt: skip
+        super().__init__(learning_rate, weight_decay, **common)
         self.adam_beta_1, self.adam_beta_2, self.epsilon = adam_beta_1, adam_beta_2, epsilon
         self.adam_weight_decay, self.adam_lr_ratio = adam_weight_decay, adam_lr_ratio
         self.exclude_layers, self.exclude_embeddings = list(exclude_layers or []), exclude_embeddings
         self.muon_a, self.muon_b, self.muon_c = muon_a, muon_b, muon_c
         self.momentum, self.nesterov, self.ns_steps, self.rms_rate = momentum, nesterov, ns_steps, rms_rate
-        check(type(self).__name__, vars(self))
 
     def _is_adams(self, variable: Variable) -> bool:
         embedding = self.exclude_embeddings and "embedding" in variable.path.lower()

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
 
-from lamina.core import configurable, dtypes, registry
+from lamina.core import checks, configurable, dtypes
 from lamina.core.configurable import Configurable
 from lamina.core.variable import Variable
 
@@ -31,11 +31,6 @@ class LearningRateSchedule(Configurable):
     def __call__(self, step: Any) -> Any:
         raise NotImplementedError(f"{type(self).__name__}: must override __call__(step), has none.")
 
-    def _check_positive(self, argument: str) -> None:
-        value = getattr(self, argument)
-        if not value > 0:
-            raise ValueError(f"{type(self).__name__}: {argument} must be above 0, got {value!r}.")
-
 
 def _array(step: Any) -> Any:
     return jnp.asarray(step.value if isinstance(step, Variable) else step)
@@ -48,19 +43,26 @@ def _float(step: Any) -> Any:
 class _PeriodicDecay(LearningRateSchedule):
     """What falls by the same rule every `decay_steps` steps."""
 
-    def __init__(self, initial_learning_rate: float, decay_steps: float, decay_rate: float, staircase: bool, name: str):
+    def __init__(
+        self,
+        initial_learning_rate: float,
+        decay_steps: float,
+        decay_rate: float,
+        staircase: bool = False,
+        name: str = "",
+    ):
         self.initial_learning_rate = initial_learning_rate
-        self.decay_steps = decay_steps
+        self.decay_steps = checks.positive(type(self).__name__, "decay_steps", decay_steps)
         self.decay_rate = decay_rate
         self.staircase = staircase
         self.name = name
-        self._check_positive("decay_steps")
 
     def _periods(self, step: Any) -> Any:
         periods = _float(step) / self.decay_steps
         return jnp.floor(periods) if self.staircase else periods
 
 
+@configurable.variant(defaults={"name": "ExponentialDecay"})
 class ExponentialDecay(_PeriodicDecay):
     """initial_learning_rate * decay_rate ** (step / decay_steps).
 
@@ -72,20 +74,11 @@ class ExponentialDecay(_PeriodicDecay):
         name: a name.
     """
 
-    def __init__(
-        self,
-        initial_learning_rate: float,
-        decay_steps: float,
-        decay_rate: float,
-        staircase: bool = False,
-        name: str = "ExponentialDecay",
-    ):
-        super().__init__(initial_learning_rate, decay_steps, decay_rate, staircase, name)
-
     def __call__(self, step: Any) -> Any:
         return self.initial_learning_rate * jnp.power(self.decay_rate, self._periods(step))
 
 
+@configurable.variant(defaults={"name": "InverseTimeDecay"})
 class InverseTimeDecay(_PeriodicDecay):
     """initial_learning_rate / (1 + decay_rate * step / decay_steps).
 
@@ -96,16 +89,6 @@ class InverseTimeDecay(_PeriodicDecay):
         staircase: whether `step / decay_steps` is rounded down to an integer.
         name: a name.
     """
-
-    def __init__(
-        self,
-        initial_learning_rate: float,
-        decay_steps: float,
-        decay_rate: float,
-        staircase: bool = False,
-        name: str = "InverseTimeDecay",
-    ):
-        super().__init__(initial_learning_rate, decay_steps, decay_rate, staircase, name)
 
     def __call__(self, step: Any) -> Any:
         return self.initial_learning_rate / (1 + self.decay_rate * self._periods(step))
@@ -158,12 +141,11 @@ class PolynomialDecay(LearningRateSchedule):
         name: str = "PolynomialDecay",
     ):
         self.initial_learning_rate = initial_learning_rate
-        self.decay_steps = decay_steps
+        self.decay_steps = checks.positive(type(self).__name__, "decay_steps", decay_steps)
         self.end_learning_rate = end_learning_rate
         self.power = power
         self.cycle = cycle
         self.name = name
-        self._check_positive("decay_steps")
 
     def __call__(self, step: Any) -> Any:
         step = _float(step)
@@ -198,12 +180,11 @@ class CosineDecay(LearningRateSchedule):
         warmup_steps: float = 0,
     ):
         self.initial_learning_rate = initial_learning_rate
-        self.decay_steps = decay_steps
+        self.decay_steps = checks.positive(type(self).__name__, "decay_steps", decay_steps)
         self.alpha = alpha
         self.name = name
         self.warmup_target = warmup_target
         self.warmup_steps = warmup_steps
-        self._check_positive("decay_steps")
 
     def __call__(self, step: Any) -> Any:
         step, start = _float(step), self.initial_learning_rate
@@ -242,12 +223,11 @@ class CosineDecayRestarts(LearningRateSchedule):
         name: str = "SGDRDecay",
     ):
         self.initial_learning_rate = initial_learning_rate
-        self.first_decay_steps = first_decay_steps
+        self.first_decay_steps = checks.positive(type(self).__name__, "first_decay_steps", first_decay_steps)
         self.t_mul = t_mul
         self.m_mul = m_mul
         self.alpha = alpha
         self.name = name
-        self._check_positive("first_decay_steps")
 
     def __call__(self, step: Any) -> Any:
         restarts, done = self._position(_float(step) / self.first_decay_steps)
@@ -265,12 +245,6 @@ class CosineDecayRestarts(LearningRateSchedule):
         return restarts, (periods - (1 - length) / (1 - growth)) / length
 
 
-def serialize(learning_rate_schedule: LearningRateSchedule) -> Any:
-    """A schedule as JSON values."""
-    return configurable.serialize(learning_rate_schedule)
-
-
-def deserialize(config: Mapping[str, Any], custom_objects: Mapping[str, Any] | None = None) -> Any:
-    """The schedule that `serialize` described."""
-    with registry.custom_objects(custom_objects):
-        return configurable.make("optimizers.schedules", config, "schedule")
+_, serialize, deserialize = configurable.namespace_functions(
+    "optimizers.schedules", "schedule", LearningRateSchedule, functions=False, serialized="learning_rate_schedule"
+)

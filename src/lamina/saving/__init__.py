@@ -1,5 +1,6 @@
 """`keras.saving`: models and weights as files, and the names that files may use."""
 
+from lamina.core.budget import CorruptFileError, UnsafeFileError
 from lamina.core.configurable import serialize as serialize_keras_object
 from lamina.core.registry import (
     CustomObjectScope,
@@ -14,7 +15,9 @@ from lamina.saving.inspect import inspect
 custom_object_scope = CustomObjectScope
 
 __all__ = [
+    "CorruptFileError",
     "CustomObjectScope",
+    "UnsafeFileError",
     "custom_object_scope",
     "deserialize_keras_object",
     "get_custom_objects",

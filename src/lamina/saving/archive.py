@@ -9,46 +9,43 @@ from __future__ import annotations
 
 import datetime
 import json
-import math
 import os
 import shutil
 import sys
 import tempfile
 import warnings
 import zipfile
-from collections.abc import Collection, Mapping
-from contextlib import ExitStack
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-
-from lamina.core import configurable, dtypes, registry, scope
+from lamina.core import configurable, registry
+from lamina.core.budget import MEBIBYTE, blamed_on
 from lamina.core.files import atomic_write
 from lamina.core.later import Later
-from lamina.core.variable import Variable
-from lamina.saving import weights
+from lamina.saving import hdf5, legacy, sharded, weights
 from lamina.saving.contents import (
     ASSETS,
     CONFIG,
     IN_MEMORY,
     METADATA,
+    MOST_JSON,
     WEIGHTS,
     MissingFileError,
     opened_parts,
     opened_weights,
     parsed,
-    stored_weights,
+    plain_size,
+    size_of,
     unzipped,
 )
+from lamina.saving.loading import Loading, made_of
 
 if TYPE_CHECKING:
     import h5py
 else:
     h5py = Later("h5py")
-from lamina.saving.hdf5 import MEBIBYTE
 
 KERAS_VERSION = "3.15.1"  # whose format this is
 
@@ -118,10 +115,13 @@ def _write_folder(model: Any, folder: Path, skip: Collection[Any]) -> None:
 def _described(model: Any) -> dict[str, str]:
     """The two texts of an archive by name."""
     now = datetime.datetime.now().strftime("%Y-%m-%d@%H:%M:%S")
-    return {
-        METADATA: json.dumps({"keras_version": KERAS_VERSION, "date_saved": now}),
-        CONFIG: json.dumps(configurable.serialize_model(model)),
-    }
+    config = json.dumps(configurable.serialize_model(model))
+    if len(config) > MOST_JSON:  # which is refused when it is read
+        raise ValueError(
+            f"save_model: the configuration must have at most {MOST_JSON:,} characters, got {len(config):,}; "
+            "keep large constants in weights of a layer."
+        )
+    return {METADATA: json.dumps({"keras_version": KERAS_VERSION, "date_saved": now}), CONFIG: config}
 
 
 def _write_hdf5(model: Any, target: Any, skip: Collection[Any]) -> None:
@@ -164,9 +164,11 @@ def load_model(filepath: Any, custom_objects: Any = None, compile: bool = True, 
     path = os.fspath(filepath)
     if not os.path.exists(path):
         raise MissingFileError(f'load_model: "{path}" must be there, and is not.')
+    if path.endswith(legacy.ENDINGS) and not path.endswith(".weights.h5"):
+        return legacy.load_model(path, custom_objects, compile)
     if not path.endswith(".keras") and not os.path.isfile(os.path.join(path, CONFIG)):
         raise ValueError(
-            "load_model: filepath must be a .keras file, or a folder that save_model wrote with zipped=False "
+            "load_model: filepath must be a .keras or .h5 file, or a folder that save_model wrote with zipped=False "
             f"(load_weights reads .weights.h5 into a model), got {path!r}."
         )
     with opened_parts(path) as files:
@@ -180,64 +182,19 @@ def read_archive(file: BinaryIO, custom_objects: Any = None, compile: bool = Tru
 
 
 def _read_model(files: Mapping[str, Any], path: str, custom_objects: Any, compile: bool) -> Any:
-    config = parsed(files, CONFIG, path)
-    if not compile:
-        config.pop("compile_config", None)
     with opened_weights(files, path) as arrays:
-        file = Loading(path, sum(array.nbytes for array in arrays.values()))
-        try:
-            with registry.custom_objects(custom_objects):
-                _check_names(config)
-                with configurable.sharing({}), scope.loading(file):
-                    model = configurable.deserialize(config)
-        except Exception as error:
-            kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
-            raise ValueError(f'load_model: "{path}", {CONFIG}: {kind}{error}') from error
-        if not hasattr(model, "load_own_variables"):
-            raise ValueError(f'load_model: "{path}", {CONFIG}: must describe a model, got {type(model).__name__}.')
-        weights.load(model, arrays, path, fresh=True)
-    file.draw_initial_values()
-    _read_assets(model, files)
+        file = Loading(size_of(files) + sum(array.nbytes for array in arrays.values()))
+        config = parsed(files, CONFIG, path, file)
+        if not compile:
+            config.pop("compile_config", None)
+        model = made_of(config, file, f'"{path}", {CONFIG}', custom_objects)
+        with blamed_on(f'"{path}", {WEIGHTS}'):
+            weights.load(model, arrays, path, fresh=True)
+    with blamed_on(f'"{path}", {CONFIG}'):
+        file.draw_initial_values()
+    with blamed_on(f'"{path}", {ASSETS}'):
+        _read_assets(model, files)
     return model
-
-
-def unknown_names(config: Any) -> list[str]:
-    """What a configuration names and neither the library nor the program has, lambdas included."""
-    unknown: dict[str, None] = {}
-    waiting = [config]
-    while waiting:
-        form = waiting.pop()
-        if isinstance(form, dict) and isinstance(form.get("class_name"), str) and "config" in form:
-            name = form["class_name"]
-            if name.startswith("__"):
-                unknown |= {"a lambda": None} if name == "__lambda__" else {}
-                continue
-            found = configurable.resolve(form)
-            if found is None:
-                plain = form["config"] if name == "function" else name
-                module = str(form.get("module"))
-                public = f"{module}.{plain}" if module.startswith("keras.") else plain
-                unknown[str(form.get("registered_name") or public)] = None
-            if found is None or not getattr(found, "__module__", "").startswith("lamina."):
-                form = {key: form.get(key) for key in ("build_config", "compile_config")}  # the rest is its own affair
-        if isinstance(form, (dict, list)):
-            waiting.extend(reversed(list(form.values()) if isinstance(form, dict) else form))
-    return list(unknown)
-
-
-def _check_names(config: dict[str, Any]) -> None:
-    unknown = unknown_names(config)
-    if "a lambda" in unknown:
-        raise ValueError(
-            "it holds a lambda as code, and code from files is never run, whatever safe_mode says; save the model with "
-            "a function (def) that is decorated with @lamina.saving.register_keras_serializable()."
-        )
-    if unknown:
-        raise ValueError(
-            f"it names {', '.join(unknown)}, which must be public names of lamina or registered ones; pass "
-            "custom_objects={name: class} or decorate them with "
-            "@lamina.saving.register_keras_serializable()."
-        )
 
 
 def deserialize_keras_object(config: Any, custom_objects: Any = None, safe_mode: bool = True, **kwargs: Any) -> Any:
@@ -274,49 +231,6 @@ def _read_assets(model: Any, files: Mapping[str, Any]) -> None:
                 part.load_assets(os.path.join(folder, path))
 
 
-class Loading:
-    """While a model is made from a file, its variables must fit what the file holds, and get no initial values yet.
-
-    Args:
-        path: the file.
-        size: the bytes of its arrays.
-    """
-
-    def __init__(self, path: str, size: int):
-        self._path = path
-        # An optimizer that was not used yet makes its slots only now: up to five for each weight.
-        self._left = 8 * size + 64 * MEBIBYTE
-        self._waiting: list[tuple[Variable, Any, Any]] = []
-
-    def admit(self, variable: Variable, initializer: Any, shape: Any, dtype: Any) -> Any:
-        """Count the variable in; what is returned makes its first value, zeros unless it is an array."""
-        if callable(initializer) or isinstance(initializer, str):
-            sizes = tuple(shape or ())
-            if any(not isinstance(d, (int, np.integer)) or d < 0 for d in sizes):
-                return initializer  # which is an error of the variable
-            name = dtypes.standardize_dtype(dtype)
-            self._take(variable, sizes, math.prod(map(int, sizes)) * jnp.dtype(name).itemsize)
-            zeros = jax.device_put(np.zeros(sizes, jnp.dtype(name)))
-            self._waiting.append((variable, zeros, initializer))
-            return lambda *_, **__: zeros
-        self._take(variable, np.shape(initializer), int(getattr(initializer, "nbytes", 0)))
-        return initializer
-
-    def _take(self, variable: Variable, shape: tuple[int, ...], size: int) -> None:
-        if size > self._left:
-            raise ValueError(
-                f'Variable "{variable.path}": a variable of shape {tuple(shape)} takes {size:,} bytes, more than the '
-                f"arrays in the file account for."
-            )
-        self._left -= size
-
-    def draw_initial_values(self) -> None:
-        """Give the variables that the file has no array for the values that they start with, such as new seeds."""
-        for variable, zeros, initializer in self._waiting:
-            if variable.stored is zeros:
-                variable.take(Variable(initializer, variable.shape, variable.dtype, name="initial").give())
-
-
 # Weights ---------------------------------------------------------------------------------------------------------
 
 
@@ -348,36 +262,10 @@ def save_weights(
     if not _may_write("save_weights", path, overwrite):
         return
     if max_shard_size is not None:
-        _write_shards(model, Path(path), max_shard_size * 2**30, skip)
+        sharded.write_shards(model, path, max_shard_size * 2**30, skip)
         return
     with atomic_write(path) as temporary:
         _write_hdf5(model, temporary, skip)
-
-
-def _write_shards(model: Any, path: Path, limit: float, skip: Collection[Any]) -> None:
-    """The files are renamed when all of them are whole. A mark tells files of one writing from those of another."""
-    mark = os.urandom(8).hex()
-    base = path.name.removesuffix(".weights.json")
-
-    def name(number: int) -> str:
-        return f"{base}_{number:05}.weights.h5"
-
-    with ExitStack() as stack:
-
-        def open_file(number: int) -> h5py.File:
-            file = h5py.File(stack.enter_context(atomic_write(path.with_name(name(number)))), "w")
-            file.attrs["written"] = mark
-            return file
-
-        index = stack.enter_context(atomic_write(path))
-        sink = weights.Sink(open_file, limit)
-        try:
-            weights.save(model, sink, skip)
-        finally:
-            sink.close()
-        places = {f"/{group}": [name(number) for number in numbers] for group, numbers in sink.places.items()}
-        described = {"metadata": {"total_size": sink.total, "written": mark}, "weight_map": places}
-        index.write_text(json.dumps(described, indent=4), encoding="utf-8")
 
 
 def load_weights(model: Any, filepath: Any, skip_mismatch: bool = False, **kwargs: Any) -> None:
@@ -395,5 +283,26 @@ def load_weights(model: Any, filepath: Any, skip_mismatch: bool = False, **kwarg
     if not model.built:
         raise ValueError(f'load_weights: "{model.name}" must be built; call it on data or call build().')
     path = os.fspath(filepath)
+    old = path.endswith(legacy.ENDINGS) and os.path.exists(path)
+    if old and legacy.load_weights(model, path, skip_mismatch, skip):
+        return
     with stored_weights(path) as arrays:
         weights.load(model, arrays, path, skip_mismatch=skip_mismatch, skip=skip)
+
+
+@contextmanager
+def stored_weights(path: str) -> Iterator[dict[str, hdf5.Stored]]:
+    """The arrays in a file of weights of any kind."""
+    if not os.path.exists(path):
+        raise MissingFileError(f'load_weights: "{path}" must be there, and is not.')
+    if path.endswith(".weights.json"):
+        with sharded.opened_shards(Path(path)) as arrays:
+            yield arrays
+    elif path.endswith(".keras"):
+        with opened_parts(path) as files, opened_weights(files, path) as arrays:
+            yield arrays
+    elif path.endswith(legacy.ENDINGS):
+        with hdf5.opened(path, path, plain_size(path)) as arrays:
+            yield arrays
+    else:
+        raise ValueError(f"load_weights: filepath must end in .weights.h5, .weights.json, .keras or .h5, got {path!r}.")

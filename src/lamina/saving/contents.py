@@ -1,4 +1,4 @@
-"""The parts of the files that hold models, each checked before it is given out: archives, folders, texts, shards."""
+"""The parts of the files that hold models, each checked before it is given out: archives, folders, texts."""
 
 from __future__ import annotations
 
@@ -6,37 +6,74 @@ import io
 import json
 import os
 import shutil
+import stat
 import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from typing import Any, BinaryIO
 
+from lamina.core.budget import MEBIBYTE, Budget, CorruptFileError, UnsafeFileError, blamed_on
 from lamina.saving import hdf5
-from lamina.saving.hdf5 import MEBIBYTE, Stored
+from lamina.saving.hdf5 import Stored
 
 CONFIG, METADATA, WEIGHTS, ASSETS = "config.json", "metadata.json", "model.weights.h5", "assets"
 IN_MEMORY = 256 * MEBIBYTE  # larger parts of an archive go through a temporary file
-_MOST_JSON = 256 * MEBIBYTE
+MOST_JSON = 64 * MEBIBYTE
+_MOST_MEMBERS, _LONGEST_NAME = 500, 200
+_AGAIN = "save or download it again"
 
 
 class MissingFileError(FileNotFoundError, ValueError):
     """There is no such file. Programs for Keras expect a `ValueError`."""
 
 
+def opened_plain(path: str, follow: bool = True) -> BinaryIO:
+    """An ordinary file, open. Others (pipes, devices) would be waited for; links in folders lead to other files."""
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    try:
+        handle = os.open(path, flags | (0 if follow else getattr(os, "O_NOFOLLOW", 0)))
+    except FileNotFoundError:
+        raise MissingFileError(f'"{path}" must be there, and is not.') from None
+    except OSError as error:
+        if follow or not os.path.islink(path):
+            raise
+        raise UnsafeFileError("must be a file of its own, not a link; put the file itself there.", path) from error
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise UnsafeFileError("must be an ordinary file, not a pipe, a device or a folder.", f'"{path}"')
+    return os.fdopen(handle, "rb")
+
+
 @contextmanager
 def opened_parts(path: str) -> Iterator[dict[str, BinaryIO]]:
     """The parts of a `.keras` file or folder by name, each checked for its size."""
     if os.path.isdir(path):
+        names = [name for name in (METADATA, CONFIG, WEIGHTS) if os.path.lexists(os.path.join(path, name))]
+        names += _asset_names(path)
         with ExitStack() as stack:
-            names = [name for name in (METADATA, CONFIG, WEIGHTS) if os.path.isfile(os.path.join(path, name))]
-            assets = [each for each in Path(path, ASSETS).rglob("*") if each.is_file() and not each.is_symlink()]
-            names += [each.relative_to(path).as_posix() for each in assets]
-            yield {name: stack.enter_context(open(os.path.join(path, name), "rb")) for name in names}
+            files: dict[str, BinaryIO] = {}
+            for name in names:
+                inner = os.path.join(path, *name.split("/"))
+                files[name] = stack.enter_context(opened_plain(inner, follow=False))
+            yield files
         return
-    with open(path, "rb") as file, unzipped(file, path) as files:
+    with opened_plain(path) as file, unzipped(file, path) as files:
         yield files
+
+
+def _asset_names(path: str) -> list[str]:
+    """The files of layers in a folder, which must not lie elsewhere."""
+    found: list[str] = []
+    root = os.path.join(path, ASSETS)
+    for folder, folders, names in os.walk(root):
+        links = [each for each in (folder, *(os.path.join(folder, n) for n in folders)) if os.path.islink(each)]
+        if links:
+            raise UnsafeFileError("must be a folder of its own, not a link; put the files themselves there.", links[0])
+        found += [os.path.relpath(os.path.join(folder, name), path).replace(os.sep, "/") for name in names]
+        if len(found) > _MOST_MEMBERS:
+            raise UnsafeFileError(f"must hold at most {_MOST_MEMBERS} files of layers.", f'"{root}"')
+    return sorted(found)
 
 
 @contextmanager
@@ -45,55 +82,83 @@ def unzipped(file: BinaryIO, path: str) -> Iterator[dict[str, Any]]:
     size = file.seek(0, io.SEEK_END)
     with ExitStack() as stack:
         files: dict[str, Any] = {}
-        try:
-            archive = stack.enter_context(zipfile.ZipFile(file))
-            members = archive.infolist()
-            _check_members(members, size)
-            for member in members:
-                if not member.is_dir():
-                    spool: Any = stack.enter_context(tempfile.SpooledTemporaryFile(max_size=IN_MEMORY))
-                    with archive.open(member) as packed:
-                        shutil.copyfileobj(packed, spool, MEBIBYTE)
-                    spool.seek(0)
-                    files[member.filename] = spool
-        except (zipfile.BadZipFile, NotImplementedError, EOFError, RuntimeError, ValueError, OSError) as error:
-            raise ValueError(f'"{path}": must be a whole .keras file: {error}.') from error
-        except Exception as error:  # zlib's, lzma's, ...
-            raise ValueError(f'"{path}": must be a whole .keras file: {type(error).__name__}: {error}.') from error
+        with blamed_on(f'"{path}"'):
+            try:
+                archive = stack.enter_context(zipfile.ZipFile(file))
+                members = archive.infolist()
+                _check_members(members, size)
+                for member in members:
+                    if not member.is_dir():
+                        spool: Any = stack.enter_context(tempfile.SpooledTemporaryFile(max_size=IN_MEMORY))
+                        with archive.open(member) as packed:
+                            shutil.copyfileobj(packed, spool, MEBIBYTE)
+                        spool.seek(0)
+                        files[member.filename] = spool
+            except UnsafeFileError:
+                raise
+            except Exception as error:  # zipfile's, zlib's, lzma's, ...
+                raise CorruptFileError(f"must be a whole .keras file: {error}; {_AGAIN}.") from error
         yield files
 
 
 def _check_members(members: list[zipfile.ZipInfo], size: int) -> None:
     names = [member.filename for member in members]
+    if len(names) > _MOST_MEMBERS:
+        raise UnsafeFileError(f"it may have {_MOST_MEMBERS} members, and has {len(names):,}; {_AGAIN}.")
     if len(set(names)) != len(names):
-        raise ValueError("a name stands in it twice")
+        raise UnsafeFileError(f"every name must stand in it once, and a name stands in it twice; {_AGAIN}.")
     for name in names:
-        plain = not ({"", ".", ".."} & set(name.removesuffix("/").split("/")) or set(name) & set("\\:\0"))
+        words = name.removesuffix("/").split("/")
+        plain = not ({"", ".", ".."} & set(words) or set(name) & set("\\:\0")) and name.isprintable()
         if name not in (METADATA, CONFIG, WEIGHTS) and not (plain and name.startswith(f"{ASSETS}/")):
-            raise ValueError(f"it may hold {METADATA}, {CONFIG}, {WEIGHTS} and {ASSETS}/, and holds {name!r}")
+            allowed = f"{METADATA}, {CONFIG}, {WEIGHTS} and {ASSETS}/"
+            raise UnsafeFileError(f"it may hold {allowed}, and holds {name!r}; take that out of it.")
+        if max(map(len, map(str.encode, words))) > _LONGEST_NAME or len(words) > _LONGEST_NAME // 4:
+            raise UnsafeFileError(f"names in it may have {_LONGEST_NAME} bytes, and one is {name!r}; shorten it.")
+        if any("/".join(words[:i]) in names for i in range(1, len(words))):
+            raise CorruptFileError(f"no file in it may lie in another one, and {name!r} does; {_AGAIN}.")
     unpacked = sum(member.file_size for member in members)
     if unpacked > hdf5.most_unpacked(size):
-        raise ValueError(f"it may unpack to {hdf5.most_unpacked(size):,} bytes, and claims {unpacked:,}")
+        most = hdf5.most_unpacked(size)
+        raise UnsafeFileError(f"it may unpack to {most:,} bytes, and claims {unpacked:,}; save it without packing.")
 
 
-def parsed(files: Mapping[str, BinaryIO], name: str, path: str) -> dict[str, Any]:
-    """A text of the archive, which must be a JSON object of known size."""
+def size_of(files: Mapping[str, BinaryIO]) -> int:
+    """The bytes of all parts together."""
+    sizes = [file.seek(0, io.SEEK_END) for file in files.values()]
+    for file in files.values():
+        file.seek(0)
+    return sum(sizes)
+
+
+def parsed(files: Mapping[str, BinaryIO], name: str, path: str, budget: Budget) -> dict[str, Any]:
+    """A text of the archive, which must be a JSON object that the budget allows."""
     if name not in files:
-        raise ValueError(f'"{path}": must hold {name}, and holds {", ".join(files) or "nothing"}.')
-    return parsed_json(files[name], f'"{path}", {name}')
+        holds = ", ".join(files) or "nothing"
+        raise CorruptFileError(f"must hold {name}, and holds {holds}; {_AGAIN}.", f'"{path}"')
+    return parsed_json(files[name], f'"{path}", {name}', budget)
 
 
-def parsed_json(file: BinaryIO, who: str) -> dict[str, Any]:
+def parsed_json(file: BinaryIO, place: str, budget: Budget) -> dict[str, Any]:
     """The JSON object in a file."""
-    text = file.read(_MOST_JSON + 1)
-    if len(text) > _MOST_JSON:
-        raise ValueError(f"{who}: must have at most {_MOST_JSON:,} bytes.")
+    text = file.read(MOST_JSON + 1)
+    with blamed_on(place):
+        return json_object(text, budget)
+
+
+def json_object(text: bytes, budget: Budget) -> dict[str, Any]:
+    """The JSON object that a text describes, once the budget allows what it takes in memory."""
+    if len(text) > MOST_JSON:
+        raise UnsafeFileError(f"must have at most {MOST_JSON:,} bytes; keep large constants in weights.")
+    # What CPython takes for a list, a dict, an item of either, and the characters.
+    taken = 64 * text.count(b"[") + 240 * text.count(b"{") + 40 * text.count(b",") + 2 * len(text)
+    budget.spend("JSON of so many values", taken)
     try:
         value = json.loads(text.decode("utf-8"))
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{who}: must be JSON, a few hundred levels deep at most: {error}.") from error
+        raise CorruptFileError(f"must be JSON, a few hundred levels deep at most: {error}; {_AGAIN}.") from error
     if not isinstance(value, dict):
-        raise ValueError(f"{who}: must be a JSON object, got {type(value).__name__}.")
+        raise CorruptFileError(f"must be a JSON object, got {type(value).__name__}; {_AGAIN}.")
     return value
 
 
@@ -101,50 +166,15 @@ def parsed_json(file: BinaryIO, who: str) -> dict[str, Any]:
 def opened_weights(files: Mapping[str, Any], path: str) -> Iterator[dict[str, Stored]]:
     """The arrays in the weights of an archive."""
     if WEIGHTS not in files:
-        raise ValueError(f'"{path}": must hold {WEIGHTS}, and holds {", ".join(files) or "nothing"}.')
+        holds = ", ".join(files) or "nothing"
+        raise CorruptFileError(f"must hold {WEIGHTS}, and holds {holds}; {_AGAIN}.", f'"{path}"')
     file = files[WEIGHTS]
     size = file.seek(0, io.SEEK_END)
     with hdf5.opened(file, f"{path}, {WEIGHTS}", size) as arrays:
         yield arrays
 
 
-@contextmanager
-def stored_weights(path: str) -> Iterator[dict[str, Stored]]:
-    """The arrays in a file of weights of any kind."""
-    if not os.path.exists(path):
-        raise MissingFileError(f'load_weights: "{path}" must be there, and is not.')
-    if path.endswith(".weights.json"):
-        with _shards(Path(path)) as arrays:
-            yield arrays
-    elif path.endswith(".keras"):
-        with opened_parts(path) as files, opened_weights(files, path) as arrays:
-            yield arrays
-    elif path.endswith(".weights.h5"):
-        with hdf5.opened(path, path, os.path.getsize(path)) as arrays:
-            yield arrays
-    else:
-        raise ValueError(f"load_weights: filepath must end in .weights.h5, .weights.json or .keras, got {path!r}.")
-
-
-@contextmanager
-def _shards(path: Path) -> Iterator[dict[str, Stored]]:
-    with open(path, "rb") as file:
-        index = parsed_json(file, f'"{path}"')
-    places, metadata = index.get("weight_map"), index.get("metadata")
-    mark = metadata.get("written") if isinstance(metadata, dict) else None
-    lists = [v if isinstance(v, list) else [v] for v in places.values()] if isinstance(places, dict) else [[None]]
-    names = sorted({name for each in lists for name in each}, key=str)
-    if any(not isinstance(name, str) or os.path.basename(name) != name or not name.endswith(".h5") for name in names):
-        raise ValueError(f'"{path}": weight_map must name files in the same folder, got {names}.')
-    with ExitStack() as stack:
-        arrays: dict[str, Stored] = {}
-        for name in names:
-            shard = path.with_name(str(name))
-            if not shard.is_file():
-                raise MissingFileError(f'"{path}": its shard "{name}" must lie beside it.')
-            found = stack.enter_context(hdf5.opened(str(shard), str(shard), shard.stat().st_size, mark))
-            double = next((each for each in found if each in arrays), None)
-            if double is not None:
-                raise ValueError(f'"{shard}": {double} must stand in one shard only.')
-            arrays |= found
-        yield arrays
+def plain_size(path: str) -> int:
+    """The bytes of an ordinary file."""
+    with opened_plain(path) as file:
+        return os.fstat(file.fileno()).st_size

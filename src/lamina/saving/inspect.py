@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import math
 import os
 from collections import Counter
@@ -9,14 +10,16 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lamina.core import op_names, scope
+from lamina.core.budget import Budget, blamed_on, printable
 from lamina.core.later import Later
-from lamina.saving import archive, contents
+from lamina.saving import archive, contents, loading
 
 if TYPE_CHECKING:
     import rich.console
     import rich.table
+    import rich.text
 else:
-    rich = Later("rich.console", "rich.table")
+    rich = Later("rich.console", "rich.table", "rich.text")
 
 
 class Row(NamedTuple):
@@ -52,9 +55,9 @@ class Inspection:
         self.keras_version = str(metadata.get("keras_version", ""))
         self.date_saved = str(metadata.get("date_saved", ""))
         self.class_name = None if config is None else str(config.get("class_name"))
-        self.unknown = [] if config is None else archive.unknown_names(config)
+        self.unknown = [] if config is None else loading.unknown_names(config)
         self.optimizer = _optimizer(config)
-        self._nbytes = nbytes
+        self._nbytes, self._paths = nbytes, sorted(arrays)
         self.rows = list(_rows(self, config) if config is not None else _groups(self))
 
     @property
@@ -69,21 +72,26 @@ class Inspection:
 
     def below(self, group: str) -> dict[str, tuple[tuple[int, ...], str]]:
         """The arrays that lie under a path."""
-        return {path: array for path, array in self.arrays.items() if path.startswith(f"{group}/")}
+        first, behind = (bisect.bisect_left(self._paths, group + end) for end in ("/", "0"))  # "0" comes next to "/"
+        return {path: self.arrays[path] for path in self._paths[first:behind]}
 
     def size(self, arrays: Mapping[str, Any]) -> int:
         """The bytes of some of the arrays."""
         return sum(self._nbytes[path] for path in arrays)
 
     def __str__(self) -> str:
-        table = rich.table.Table(title=f"{os.path.basename(self.path)}", title_justify="left")
+        def plain(text: str) -> rich.text.Text:  # what a file says is neither markup nor a message to the terminal
+            return rich.text.Text(printable(text))
+
+        table = rich.table.Table(title=plain(os.path.basename(self.path)), title_justify="left")
         for column in ("Part", "Class", "Arrays"):
             table.add_column(column, overflow="fold")
         table.add_column("Bytes", justify="right")
         for row in self.rows:
             shapes = ", ".join(f"{shape} {dtype}" for shape, dtype in list(row.arrays.values())[:4])
             more = f", {len(row.arrays) - 4} more" if len(row.arrays) > 4 else ""
-            table.add_row("  " * row.depth + row.name, row.class_name, shapes + more, f"{row.nbytes:,}")
+            cells = ("  " * row.depth + row.name, row.class_name, shapes + more, f"{row.nbytes:,}")
+            table.add_row(*map(plain, cells))
         console = rich.console.Console(width=100, highlight=False)
         with console.capture() as captured:
             console.print(table)
@@ -95,7 +103,7 @@ class Inspection:
             "Optimizer": self.optimizer,
             "Needs custom_objects": ", ".join(self.unknown),
         }
-        return captured.get() + "\n".join(f"{name}: {fact}" for name, fact in facts.items() if fact)
+        return captured.get() + "\n".join(f"{name}: {printable(fact)}" for name, fact in facts.items() if fact)
 
     __repr__ = __str__
 
@@ -108,14 +116,15 @@ def inspect(path: Any) -> Inspection:
     """
     path = os.fspath(path)
     if not path.endswith(".keras") and not os.path.isdir(path):
-        with contents.stored_weights(path) as stored:
+        with archive.stored_weights(path) as stored:
             return Inspection(path, {}, None, *_described(stored))
     if not os.path.exists(path):
         raise contents.MissingFileError(f'inspect: "{path}" must be there, and is not.')
-    with contents.opened_parts(path) as files:
-        config = contents.parsed(files, contents.CONFIG, path)
-        metadata = contents.parsed(files, contents.METADATA, path) if contents.METADATA in files else {}
-        with contents.opened_weights(files, path) as stored:
+    with contents.opened_parts(path) as files, contents.opened_weights(files, path) as stored:
+        budget = Budget(contents.size_of(files))
+        config = contents.parsed(files, contents.CONFIG, path, budget)
+        metadata = contents.parsed(files, contents.METADATA, path, budget) if contents.METADATA in files else {}
+        with blamed_on(f'"{path}", {contents.CONFIG}'):
             return Inspection(path, metadata, config, *_described(stored))
 
 
@@ -127,7 +136,8 @@ def _described(stored: Mapping[str, Any]) -> tuple[dict[str, tuple[tuple[int, ..
 def _optimizer(config: Any) -> str | None:
     compiled = config.get("compile_config") if config is not None else None
     optimizer = compiled.get("optimizer") if isinstance(compiled, dict) else None
-    return str(optimizer.get("class_name")) if isinstance(optimizer, dict) else optimizer
+    optimizer = optimizer.get("class_name") if isinstance(optimizer, dict) else optimizer
+    return None if optimizer is None else str(optimizer)
 
 
 def _name(form: Mapping[str, Any]) -> str:
@@ -165,7 +175,7 @@ def _layers(config: Mapping[str, Any]) -> list[dict[str, Any]] | None:
 
 def _groups(file: Inspection) -> Iterator[Row]:
     """The groups that hold arrays, where no architecture tells more."""
-    groups = {path.rpartition("/vars/")[0] if "/vars/" in path else "" for path in file.arrays}
-    for group in sorted(groups):
-        arrays = file.below(f"{group}/vars" if group else "vars")
-        yield Row(0, group or "(the model)", "", arrays, file.size(arrays))
+    for group in sorted({path.rpartition("/")[0] for path in file.arrays}):
+        arrays = file.below(group)
+        name = "(the model)" if group == "vars" else group.removesuffix("/vars")
+        yield Row(0, name, "", arrays, file.size(arrays))

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lamina.core import scope
+from lamina.core.budget import CorruptFileError, FileError
 from lamina.core.configurable import Configurable
 from lamina.core.state import StateScope
 from lamina.core.variable import Variable
@@ -219,7 +220,14 @@ class ReadStore(Mapping[str, np.ndarray]):
         self._own = {str(i): variable for i, variable in enumerate(own or ())}
 
     def __getitem__(self, key: str) -> np.ndarray:
-        stored, variable = self._arrays[key], self._own.get(key)
+        stored, variable = self._arrays.get(key), self._own.get(key)
+        if stored is None:
+            if variable is None:
+                raise KeyError(key)
+            raise CorruptFileError(
+                f"{_who(self._part)}: its arrays must be named 0, 1, ... in the order of its variables, and {key!r} is "
+                f"not among {_some(list(self._arrays)) or 'none'}; save the weights again."
+            )
         if variable is not None:
             if stored.shape != variable.shape:
                 raise ValueError(
@@ -232,6 +240,9 @@ class ReadStore(Mapping[str, np.ndarray]):
                     f"got {stored.dtype.name}."
                 )
         return stored.read()
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._arrays
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._arrays)
@@ -282,15 +293,26 @@ def load(
                 elif skip_mismatch:
                     warnings.warn(f'load_weights "{file}": {failure} Its other variables stay too.', stacklevel=4)
                 else:
-                    raise ValueError(f'"{file}": {failure}') from failure
+                    raise _refusal(failure, file, fresh)
     surplus = [path for group in left.values() for path in (s.path for s in group.values()) if not _extra(path)]
     if surplus:
-        text = f'"{file}": every array must have a variable in {_who(model)}, and {_some(surplus)} have none'
+        text = f"every array must have a variable in {_who(model)}, and {_some(surplus)} have none"
         if not skip_mismatch:
-            raise ValueError(f"{text}; skip_mismatch=True leaves them out.")
-        warnings.warn(f"{text}.", stacklevel=4)
+            raise _refusal(ValueError(f"{text}; skip_mismatch=True leaves them out."), file, fresh)
+        warnings.warn(f'load_weights "{file}": {text}.', stacklevel=4)
     for variable in state.written:
         variable.assign(state.read(variable))
+
+
+def _refusal(failure: Exception, file: str, fresh: bool) -> Exception:
+    """Of a file whose parts do not fit each other, or of one that does not fit a program's model."""
+    if isinstance(failure, FileError):
+        return type(failure)(failure.rule, f'"{file}"')
+    if fresh:
+        return CorruptFileError(str(failure), f'"{file}"')
+    error = ValueError(f'"{file}": {failure}')
+    error.__cause__ = failure
+    return error
 
 
 def _extra(path: str) -> bool:

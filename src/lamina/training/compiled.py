@@ -9,7 +9,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from lamina import losses, metrics, optimizers
-from lamina.core import checks, configurable, tree
+from lamina.core import checks, configurable, errors, tree
 from lamina.core.state import StateScope
 from lamina.core.variable import Variable
 from lamina.metrics.metric import result_of
@@ -39,6 +39,7 @@ class CompiledModel:
 
     # compile -------------------------------------------------------------------------------------
 
+    @errors.entry
     def compile(
         self,
         optimizer: Any = "rmsprop",

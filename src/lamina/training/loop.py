@@ -80,33 +80,39 @@ class Resident:
 
     def __init__(self, source: ArraySource):
         self.source = source
-        self._rows = _rounded(source.size)  # so that a program serves data of nearly every length
+        self._size = source.batch_size
+        # Rounded, so that a program serves data of nearly every length.
+        self._rows, self._batches = _rounded(source.size), _rounded(source.num_batches)
         sent: dict[int, Any] = {}  # an array that is input and target too is sent once
-        self.data = tree_util.tree_map(lambda a: sent.setdefault(id(a), jax.device_put(self._filled(a))), source.arrays)
-
-    def _filled(self, array: Any) -> np.ndarray:
-        host = np.asarray(array)
-        return np.concatenate([host, np.zeros((self._rows - len(host), *host.shape[1:]), host.dtype)])
+        self.data = tree_util.tree_map(
+            lambda a: sent.setdefault(id(a), jax.device_put(_filled(a, self._rows))), source.arrays
+        )
 
     def ahead(self) -> list[Feed]:
         """A feed of each kind of an epoch, full batches first."""
-        full, rest = divmod(self.source.rows(0), self.source.batch_size)
-        order = None if self.source.order(0) is None else jax.ShapeDtypeStruct((self._rows,), np.int32)
-        sizes = [size for size, there in ((self.source.batch_size, full), (rest, rest)) if there]
-        return [Feed(self.data, order, 0, 1, size) for size in sizes]
+        full, rest = divmod(self.source.rows(0), self._size)
+        shapes = [(self._batches, self._size)] * bool(full) + [(1, rest)] * bool(rest)
+        return [Feed(self.data, jax.ShapeDtypeStruct(shape, np.int32), 0, 1) for shape in shapes]
 
     def feeds(self, epoch: int, pace: Pace) -> Iterator[Feed]:
-        size, order = self.source.batch_size, self.source.order(epoch)
-        full, rest = divmod(self.source.rows(epoch), size)
-        order = order if order is None else jax.device_put(self._filled(order))
-        done = 0
+        order = self.source.order(epoch)
+        rows = np.arange(self.source.size, dtype=np.int32) if order is None else order
+        full, rest = divmod(self.source.rows(epoch), self._size)
+        batches = rows[: full * self._size].reshape(full, self._size)
+        order, done = jax.device_put(_filled(batches, self._batches)), 0
         while done < full:
             count = min(pace.steps(), full - done)
             done += count
             waits = not (done == full and rest and pace.free)
-            yield Feed(self.data, order, (done - count) * size, count, size, waits)
+            yield Feed(self.data, order, done - count, count, waits)
         if rest:
-            yield Feed(self.data, order, full * size, 1, rest)
+            yield Feed(self.data, rows[None, full * self._size : full * self._size + rest], 0, 1)
+
+
+def _filled(array: Any, length: int) -> np.ndarray:
+    """The array with zeros behind it."""
+    host = np.asarray(array)
+    return np.concatenate([host, np.zeros((length - len(host), *host.shape[1:]), host.dtype)])
 
 
 def _rounded(size: int) -> int:
@@ -129,7 +135,7 @@ class Windowed:
         full, rest = divmod(self.source.rows(0), size)
         kinds = [(size, windows.array_capacity(self.source))] if full else []
         kinds += [(rest, 1)] if rest else []
-        return [Feed(_structs(arrays, capacity * size), None, 0, 1, size) for size, capacity in kinds]
+        return [Feed(_structs(arrays, capacity, size), None, 0, 1) for size, capacity in kinds]
 
     def feeds(self, epoch: int, pace: Pace) -> Iterator[Feed]:
         if isinstance(self.source, ArraySource):
@@ -144,13 +150,13 @@ class Windowed:
                 count = min(pace.steps(), window.count - done)
                 done, total = done + count, total + count
                 waits = not (total == full and rest and pace.free)
-                yield Feed(data, None, (done - count) * window.size, count, window.size, waits)
+                yield Feed(data, None, done - count, count, waits)
 
 
-def _structs(arrays: Any, rows: int) -> Any:
-    """What tells a compiler of arrays like these with so many rows."""
+def _structs(arrays: Any, batches: int, size: int) -> Any:
+    """What tells a compiler of batches of arrays like these."""
     return tree_util.tree_map(
-        lambda a: jax.ShapeDtypeStruct((rows, *a.shape[1:]), jax.dtypes.canonicalize_dtype(a.dtype)), arrays
+        lambda a: jax.ShapeDtypeStruct((batches, size, *a.shape[1:]), jax.dtypes.canonicalize_dtype(a.dtype)), arrays
     )
 
 

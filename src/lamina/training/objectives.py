@@ -7,13 +7,16 @@ place that turns these into a list with an entry for each output.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from lamina import losses, metrics
-from lamina.core import tree
+from lamina.core import errors, tree
+from lamina.core.checks import shorten
+from lamina.data.arrays import unpack_x_y_sample_weight
+from lamina.data.checking import Target, check_target, check_values
 from lamina.losses.loss import LossFunctionWrapper, target_kind
 from lamina.metrics import Mean, MeanMetricWrapper, Metric
 
@@ -53,7 +56,7 @@ def along(value: Any, names: Sequence[str], what: str, y_pred: Any, *, spread: b
         return [value] * count
     raise ValueError(
         f"{what}: must be a list or dict for {count} outputs ({', '.join(names)}), "
-        f"got {'one array' if hasattr(value, 'shape') else repr(value)}."
+        f"got {'one array' if hasattr(value, 'shape') else shorten(value)}."
     )
 
 
@@ -101,14 +104,8 @@ class CompiledLoss:
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         self.build(y_true, y_pred)
-        assert self._entries is not None
-        flat = tree.flatten(y_pred)
-        targets = targets_along(y_true, y_pred, self.names)
-        weights = along(sample_weight, self.names, "sample_weight", y_pred, spread=True)
         total, trackers = None, iter(self.metrics)
-        for (loss, scale), target, output, weight, name in zip(self._entries, targets, flat, weights, self.names):
-            if loss is None:
-                continue
+        for name, loss, scale, target, output, weight in self.by_output(y_true, y_pred, sample_weight):
             _check_target(name, target, output)
             value = _value(loss, name, target, output, weight)
             if self.metrics:
@@ -116,6 +113,68 @@ class CompiledLoss:
             value = value if scale is None else value * scale
             total = value if total is None else total + value
         return total
+
+    def by_output(self, y_true: Any, y_pred: Any, sample_weight: Any) -> Iterator[tuple]:
+        """`(name, loss, its weight, target, output, sample weight)` of each output that has a loss."""
+        targets = targets_along(y_true, y_pred, self.names)
+        weights = along(sample_weight, self.names, "sample_weight", y_pred, spread=True)
+        for name, entry, *given in zip(self.names, self._entries or (), targets, tree.flatten(y_pred), weights):
+            if entry[0] is not None:
+                yield name, *entry, *given
+
+
+# What targets the library's losses take; of others nothing is known.
+_KINDS = {
+    "values": "mean_squared_error mean_absolute_error mean_absolute_percentage_error mean_squared_logarithmic_error "
+    "huber log_cosh poisson cosine_similarity",
+    "binary": "binary_crossentropy binary_focal_crossentropy",
+    "one_hot": "categorical_crossentropy categorical_focal_crossentropy",
+    "classes": "sparse_categorical_crossentropy",
+    "signs": "hinge squared_hinge",
+    "shares": "kl_divergence dice tversky",
+}
+_KIND_OF = {getattr(losses, name): kind for kind, names in _KINDS.items() for name in names.split()}
+
+
+def examine(batch: Any, loss: CompiledLoss | None, outputs: Any, who: str, masked: bool = False) -> None:
+    """Look once, on the host, for mistakes in the first batch of a run; see `data/checking.py`.
+
+    Args:
+        batch: what a train step gets.
+        loss: the losses, if the targets go to them and they are resolved.
+        outputs: the symbolic outputs of the model, if they are known.
+        who: the method that was called.
+        masked: whether layers make masks.
+    """
+    x, y, sample_weight = unpack_x_y_sample_weight(batch)
+    for part, value in (("x", x), ("y", y), ("sample_weight", sample_weight)):
+        check_values(value, part, who)
+    if loss is None or outputs is None or y is None or not loss.names:
+        return
+    for name, one, _, target, output, weight in loss.by_output(y, outputs, sample_weight):
+        fn = getattr(one, "fn", one)
+        if fn in _KIND_OF and hasattr(target, "shape"):
+            what = f"y of output {name!r}" if len(loss.names) > 1 else "y"
+            weight = None if weight is None else np.asarray(weight)
+            logits, axis = getattr(one, "from_logits", False), getattr(one, "axis", -1)
+            ignored, activation = getattr(one, "ignore_class", None), activation_of(output)
+            found = (fn.__name__, _KIND_OF[fn], output.shape, axis, logits, ignored, activation, weight, masked)
+            check_target(Target(np.asarray(target), what, *found), who)
+
+
+def makes_masks(layers: Iterable[Any]) -> bool:
+    """Whether one of the layers hides places behind a mask."""
+    return any(getattr(each, "mask_zero", type(each).__name__ == "Masking") for each in layers)
+
+
+def activation_of(tensor: Any) -> str | None:
+    """The name of the activation that a symbolic tensor comes from, `None` if that cannot be told."""
+    layer: Any = tensor.origin.operation if getattr(tensor, "origin", None) is not None else None
+    if type(layer).__name__ == "TimeDistributed":
+        layer = layer.layer
+    if not type(layer).__module__.startswith("lamina.layers"):
+        return None
+    return getattr(getattr(layer, "activation", None), "__name__", type(layer).__name__.lower())
 
 
 def loss_tracker(name: str) -> Mean:
@@ -128,7 +187,10 @@ def loss_tracker(name: str) -> Mean:
 def _value(loss: Any, name: str, target: Any, output: Any, weight: Any) -> Any:
     try:
         return loss(target, output, weight)
-    except (TypeError, ValueError) as error:
+    except Exception as error:
+        errors.note(error, f'in loss "{loss.name}" of output "{name}"')
+        if not isinstance(error, (TypeError, ValueError)):
+            raise
         shapes = {"y": np.shape(target), "y_pred": np.shape(output)}
         if weight is None and shapes["y"] == shapes["y_pred"]:
             raise
@@ -246,7 +308,11 @@ class CompiledMetrics:
         weights = along(sample_weight, self.names, "sample_weight", y_pred, spread=True)
         for i, metric, use_weight in self._entries or ():
             if targets[i] is not None:
-                metric.update_state(targets[i], flat[i], **({"sample_weight": weights[i]} if use_weight else {}))
+                try:
+                    metric.update_state(targets[i], flat[i], **({"sample_weight": weights[i]} if use_weight else {}))
+                except Exception as error:
+                    errors.note(error, f'in metric "{metric.name}" of output "{self.names[i]}"')
+                    raise
 
     def reset_state(self) -> None:
         for metric in self.metrics:

@@ -23,6 +23,7 @@ from jax import lax, tree_util
 
 from lamina.core import handover
 from lamina.core.arrays import copied, value_of
+from lamina.core.effects import TRACES, made_anew
 from lamina.core.runtime import in_background, keep_freed_memory
 from lamina.core.state import StateScope
 from lamina.core.variable import Variable
@@ -39,16 +40,16 @@ class FoundVariables(Exception):
 
 
 class Feed(NamedTuple):
-    """A range of batches on the device: `count` batches of `size` rows from row `first` on.
+    """A range of batches: `count` of them, from batch `first` on.
 
-    `waits` is false where the next range follows at once, so that nobody need look at what came out.
+    The arrays of `data` are (batches, rows, ...), or (rows, ...) where `order`, (batches, rows of a batch), says which
+    rows make a batch. `waits` is false where the next range follows at once, so that nobody need look at what came out.
     """
 
     data: Any
     order: Any
     first: int
     count: int
-    size: int
     waits: bool = True
 
 
@@ -103,28 +104,27 @@ def pure_step(
     return step
 
 
-def rows_of(data: Any, order: Any, first: Any, size: int) -> Any:
-    """`size` rows of every array from row `first` on, in the given order of rows."""
+def batch_of(data: Any, order: Any, number: Any) -> Any:
+    """One batch of a feed's data."""
     if order is None:
-        return tree_util.tree_map(lambda a: lax.dynamic_slice_in_dim(a, first, size), data)
-    rows = lax.dynamic_slice_in_dim(order, first, size)
+        return tree_util.tree_map(lambda a: lax.dynamic_index_in_dim(a, number, keepdims=False), data)
+    rows = lax.dynamic_index_in_dim(order, number, keepdims=False)
     return tree_util.tree_map(lambda a: a.at[rows].get(mode="promise_in_bounds"), data)
 
 
 def many_steps(step: Callable, fresh: Callable) -> Any:
     """`step` over a range of batches, to be compiled.
 
-    `run(given, seen, data, order, first, count, reset, size=, capacity=)` runs `count` steps on batches of `size` rows
-    from row `first` on, from the values that `fresh` makes if `reset`, and keeps the logs of the last `capacity` steps.
-    Where loops slow a step down it runs one, whatever `count` is: what comes out tells.
+    `run(given, seen, data, order, first, count, reset, capacity=)` runs `count` steps from batch `first` on, from the
+    values that `fresh` makes if `reset`, and keeps the logs of the last `capacity` steps. Where loops slow a step down
+    it runs one, whatever `count` is: what comes out tells.
     """
 
     def loop(
-        values: tuple, seen: tuple, data: Any, order: Any, first: Any, count: Any, reset: Any, *, size: int,
-        capacity: int,
-    ) -> OneStep | ManySteps:  # fmt: skip
+        values: tuple, seen: tuple, data: Any, order: Any, first: Any, count: Any, reset: Any, *, capacity: int
+    ) -> OneStep | ManySteps:
         values = tuple(v if f is v else jnp.where(reset, f, v) for f, v in zip(fresh(values), values))
-        batch = rows_of(data, order, first, size)
+        batch = batch_of(data, order, first)
         one = jax.jit(step, inline=True)  # traced here, and found again by the calls below
         traced = one.trace(values, seen, batch)
         if jax.default_backend() == "cpu" and "conv_general_dilated" in primitives(traced.jaxpr.jaxpr):
@@ -134,13 +134,13 @@ def many_steps(step: Callable, fresh: Callable) -> Any:
 
         def body(i: Any, carry: tuple) -> tuple:
             values, history = carry
-            values, logs = one(values, seen, rows_of(data, order, first + i * size, size))
+            values, logs = one(values, seen, batch_of(data, order, first + i))
             return values, {k: history[k].at[i % capacity].set(logs[k]) for k in logs}
 
         history = {k: jnp.zeros((capacity, *s.shape), s.dtype) for k, s in traced.out_info[1].items()}
         return ManySteps(*lax.fori_loop(0, count, body, (values, history)))
 
-    return jax.jit(loop, donate_argnums=0, static_argnames=("size", "capacity"))
+    return jax.jit(loop, donate_argnums=0, static_argnames="capacity")
 
 
 def primitives(jaxpr: Any) -> set[str]:
@@ -305,7 +305,7 @@ class Launcher:
         kept: list[dict[str, Any]] = []
         done = 0
         while done < feed.count:
-            where = (feed.first + done * feed.size, feed.count - done, reset and done == 0)
+            where = (feed.first + done, feed.count - done, reset and done == 0)
             with self.interrupts.held():
                 out = self._exchange(program, (feed.data, feed.order, *where), run)
             kept = [*kept, out.logs][-capacity:]
@@ -315,25 +315,29 @@ class Launcher:
     def program(self, feed: Feed, capacity: int, background: bool = False) -> Program:
         """The compiled program for such a feed; traced here and now, and compiled, if asked, while others go on."""
         with self._lock:
-            while True:
+            found = None
+            for _ in range(TRACES):
                 if self._key is None:
                     self.refresh()
                 loop = self._loops[self._key]
-                key = (self._key, _settings(), feed.size, capacity, feed.order is None, _shapes(feed.data))
+                key = (self._key, _settings(), capacity, _shapes((feed.data, feed.order)))
                 if key in self._programs:
                     return self._programs[key]
                 try:
                     traced = loop.trace(
                         _structs(self._given), _structs(self._seen), feed.data, feed.order, 0, 1, False,
-                        size=feed.size, capacity=capacity,
+                        capacity=capacity,
                     )  # fmt: skip
-                except FoundVariables as found:
-                    self._extra.extend(found.missing)
-                    self._assigned.update(id(v) for v in found.assigned)
+                except FoundVariables as error:
+                    found = error.missing or error.assigned
+                    self._extra.extend(error.missing)
+                    self._assigned.update(id(v) for v in error.assigned)
                     self.refresh()
                     continue
-                self._programs[key] = Program(traced, background, partial(loop, size=feed.size, capacity=capacity))
+                self._programs[key] = Program(traced, background, partial(loop, capacity=capacity))
                 return self._programs[key]
+            self._extra.clear()
+            raise made_anew(getattr(self._method, "__qualname__", "step"), found or [])
 
     def _exchange(self, program: Program, arguments: tuple, run: Run) -> OneStep | ManySteps:
         """Give the arrays, call, and take the new ones in."""

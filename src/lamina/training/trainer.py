@@ -11,19 +11,21 @@ import jax
 import numpy as np
 from jax import tree_util
 
-from lamina import random as lamina_random
 from lamina.callbacks import CallbackList
 from lamina.callbacks.progress import is_interactive_logging_enabled
-from lamina.core import checks, dtypes, tree
+from lamina.core import checks, dtypes, errors, tree
 from lamina.core.jit import jit
 from lamina.core.runtime import keep_freed_memory
 from lamina.core.state import StateScope
 from lamina.core.symbolic import KerasTensor, infer
 from lamina.core.transforms import value_and_grad
-from lamina.data.sources import make_source, train_validation_split, unpack_x_y_sample_weight
+from lamina.data.sources import Source, make_source, structure_of, train_validation_split, unpack_x_y_sample_weight
+from lamina.layer.parts import one_look
+from lamina.random import seeds
 from lamina.training import loop
 from lamina.training.compiled import CompiledModel
 from lamina.training.loop import Phase, Runner
+from lamina.training.objectives import examine, makes_masks
 from lamina.training.step import Feed, Launcher, Run
 
 
@@ -40,7 +42,7 @@ class Trainer(CompiledModel):
     def __init__(self) -> None:
         super().__init__()
         self._launchers: dict[str, Launcher] = {}
-        self._predict: Callable | None = None
+        self._predict: Any = None
         self._runs, self._entropy = 0, int.from_bytes(os.urandom(4), "little")
 
     def _forget_programs(self) -> None:
@@ -103,17 +105,20 @@ class Trainer(CompiledModel):
             minimum=self.steps_per_execution,
         )  # fmt: skip
 
-    def _make_ready(self, source: Any, train: bool) -> None:
-        """Build what is not built for the shapes of the data: layers, optimizer, metrics."""
+    def _make_ready(self, source: Any, train: bool, who: str = "") -> None:
+        """Build what is not built for the shapes of the data: layers, optimizer, metrics; `who` looks for mistakes."""
         layer: Any = self
-        batch = source.structure
+        first = source.peek()
+        batch = structure_of(first)
         x, y, _ = unpack_x_y_sample_weight(batch)
         symbols = tree_util.tree_map(_symbol, x)
         unbuilt = any(not each.built for each in layer._flatten_layers())
         if not any(launcher.proven for launcher in self._launchers.values()):
             self._forget_targets()  # those of a call that failed may have been of other shapes
         needs_shapes = self._compiled_metrics is not None and not self._compiled_metrics.built
-        outputs = self._abstract_outputs(symbols, unbuilt) if unbuilt or needs_shapes else None
+        outputs = None
+        if unbuilt or needs_shapes:
+            outputs = self._first_outputs(source) if self.run_eagerly else self._abstract_outputs(symbols, unbuilt)
         if outputs is not None and y is not None and self._compiled_metrics is not None:
             targets = tree_util.tree_map(_symbol, y)
             if self._compiled_loss is not None:
@@ -122,11 +127,23 @@ class Trainer(CompiledModel):
         ready = all(each.built for each in layer._flatten_layers(include_self=False))
         if train and self.optimizer is not None and not self.optimizer.built and ready:
             self.optimizer.build(layer.trainable_variables)
+        if who:
+            outputs = outputs if layer._function is None else layer._function.outputs_structure
+            steps = ("train_step", "test_step", "compute_loss")
+            own = any(getattr(type(self), name) is not getattr(Trainer, name) for name in steps)
+            examine(first, None if own else self._compiled_loss, outputs, who, makes_masks(layer._flatten_layers()))
 
     def _forget_targets(self) -> None:
         for resolved in (self._compiled_loss, self._compiled_metrics):
             if resolved is not None:
                 resolved.forget()
+
+    def _first_outputs(self, source: Source) -> Any:
+        """The outputs for the first batch, computed, as code that is run eagerly may ask for values."""
+        x, _, _ = unpack_x_y_sample_weight(source.peek())
+        with StateScope():
+            outputs = self._call_model(x, training=False)
+        return tree_util.tree_map(_symbol, outputs)
 
     def _abstract_outputs(self, symbols: Any, unbuilt: bool) -> Any:
         """The symbolic outputs for symbolic inputs; layers that are not built build themselves on the way.
@@ -148,11 +165,12 @@ class Trainer(CompiledModel):
 
     def _order_seed(self, run: int) -> int:
         """The seed of the orders of rows in a run."""
-        base = lamina_random.global_seed()
+        base = seeds.global_seed()
         return (self._entropy if base is None else base) + max(0, run - 1)
 
     # fit, evaluate, predict ----------------------------------------------------------------------
 
+    @errors.entry
     def fit(
         self,
         x: Any = None,
@@ -203,7 +221,7 @@ class Trainer(CompiledModel):
         held_out = None
         if validation_data is not None:
             held_out = _held_out(validation_data, validation_batch_size or batch_size, validation_steps)
-        self._make_ready(source, train=True)
+        self._make_ready(source, train=True, who="fit")
         steps = source.steps or source.num_batches
         listeners = self._listeners(callbacks, verbose, epochs=epochs, steps=steps, history=True)
         self.stop_training = False
@@ -240,6 +258,7 @@ class Trainer(CompiledModel):
         runner.callbacks.on_test_end(found)
         return {f"val_{name}": value for name, value in found.items()}
 
+    @errors.entry
     def evaluate(
         self,
         x: Any = None,
@@ -257,7 +276,7 @@ class Trainer(CompiledModel):
             raise TypeError(f"evaluate: must not be given unknown arguments, got {', '.join(kwargs)}.")
         self._require_compiled("evaluate")
         source = make_source(x, y, sample_weight, batch_size=batch_size, steps=steps, who="evaluate")
-        self._make_ready(source, train=False)
+        self._make_ready(source, train=False, who="evaluate")
         count = source.steps or source.num_batches
         listeners = self._listeners(callbacks, verbose, epochs=1, steps=count, history=False)
         self.stop_evaluating = False
@@ -270,6 +289,7 @@ class Trainer(CompiledModel):
         listeners.on_test_end(logs)
         return logs if return_dict else self._as_list(logs)
 
+    @errors.entry
     def predict(
         self,
         x: Any,
@@ -281,7 +301,7 @@ class Trainer(CompiledModel):
         """The outputs for all of x as NumPy arrays."""
         self._check_constructed()  # type: ignore[attr-defined]
         if verbose == 0 and callbacks is None and steps is None and _is_small(x, batch_size):
-            return tree_util.tree_map(np.asarray, self._predict_function()((_floats(x),)))
+            return tree_util.tree_map(np.asarray, self._predict_function()(_floats(x)))
         source = make_source(x, batch_size=batch_size, steps=steps, who="predict")
         count = source.steps or source.num_batches
         listeners = self._listeners(callbacks, verbose, epochs=1, steps=count, history=False)
@@ -307,16 +327,19 @@ class Trainer(CompiledModel):
 
     # One batch at a time -------------------------------------------------------------------------
 
+    @errors.entry
     def train_on_batch(
         self, x: Any, y: Any = None, sample_weight: Any = None, class_weight: Any = None, return_dict: bool = False
     ) -> Any:
         """One training step; loss and metrics of this batch alone."""
         return self._on_batch("train", x, y, sample_weight, class_weight, return_dict)
 
+    @errors.entry
     def test_on_batch(self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False) -> Any:
         """Loss and metrics of one batch alone."""
         return self._on_batch("test", x, y, sample_weight, None, return_dict)
 
+    @errors.entry
     def predict_on_batch(self, x: Any) -> Any:
         """The outputs for one batch as NumPy arrays."""
         source = make_source(x, batch_size=loop.rows_in(x), who="predict_on_batch")
@@ -327,14 +350,16 @@ class Trainer(CompiledModel):
         self._require_compiled(who)
         size = loop.rows_in(x)
         source = make_source(x, y, sample_weight, batch_size=size, class_weight=class_weight, who=who)
-        self._make_ready(source, train=phase == "train")
-        found = self._phase(phase)
+        with one_look():
+            self._make_ready(source, train=phase == "train")
+            found = self._phase(phase)
+            if found.launcher is not None:
+                found.launcher.refresh()
         if found.launcher is None:
             self.reset_metrics()
             logs = loop.eager_step(found, source.peek())
         else:
-            feed = Feed(source.peek(), None, 0, 1, size)
-            found.launcher.refresh()
+            feed = Feed(tree_util.tree_map(lambda a: a[None], source.peek()), None, 0, 1)
             program = found.launcher.program(feed, 1)
             with found.launcher.interrupts, Run() as run:
                 kept = jax.device_get(found.launcher.launch(program, feed, run, reset=True))

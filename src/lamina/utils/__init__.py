@@ -21,7 +21,7 @@ from lamina.core.symbolic import is_keras_tensor
 from lamina.data.sources import pack_x_y_sample_weight, unpack_x_y_sample_weight
 from lamina.data.streams import PyDataset
 from lamina.data.streams import PyDataset as Sequence
-from lamina.random import set_global_seed as set_random_seed
+from lamina.random.seeds import set_global_seed as set_random_seed
 from lamina.saving import deserialize_keras_object
 from lamina.utils.arrays import normalize, pad_sequences, to_categorical
 

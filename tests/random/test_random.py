@@ -12,8 +12,9 @@ from lamina import random
 from lamina.core import configurable
 from lamina.core.jit import jit
 from lamina.core.state import StateScope
+from lamina.random import seeds, threefry
 
-CHUNK = random._CHUNK
+CHUNK = threefry.CHUNK
 SHAPES = ((), (0,), (1,), (3, 5), (CHUNK - 1,), (CHUNK,), (CHUNK + 1,), (3, CHUNK // 2, 2))
 SEEDS = (0, 1337, 2**32 - 1)
 # NumPy's logarithm and XLA's differ in the last bit; the most in 4 million normal samples was 3.
@@ -99,7 +100,7 @@ def test_eager_samples_compile_nothing(draw, caplog, no_jax_random):
 
 
 def test_sample_inside_a_trace_is_drawn_by_jax(monkeypatch):
-    monkeypatch.setattr(random, "_draw", lambda *_: pytest.fail("a constant in the trace"))
+    monkeypatch.setattr(threefry, "draw", lambda *_: pytest.fail("a constant in the trace"))
     assert jax.jit(lambda: random.normal((3,), seed=1))().shape == (3,)
 
 
@@ -157,8 +158,8 @@ def test_array_parameters():
 
 
 def test_large_arrays_are_drawn_by_jax(monkeypatch):
-    monkeypatch.setattr(random, "_LIMIT", 10)
-    monkeypatch.setattr(random, "_draw", lambda *_: pytest.fail("drawn by NumPy"))
+    monkeypatch.setattr(threefry, "LIMIT", 10)
+    monkeypatch.setattr(threefry, "draw", lambda *_: pytest.fail("drawn by NumPy"))
     np.testing.assert_array_equal(random.uniform((11,), seed=1), jax.random.uniform(key_of(1), (11,)))
 
 
@@ -240,7 +241,7 @@ def test_copied_generator_goes_its_own_way():
 
 @pytest.mark.parametrize("seed", [-1, 2**32, 1.5, "7"])
 def test_bad_seed_is_refused(seed):
-    for use in (random.SeedGenerator, lambda s: random.normal((2,), seed=s), random.set_global_seed):
+    for use in (random.SeedGenerator, lambda s: random.normal((2,), seed=s), seeds.set_global_seed):
         with pytest.raises(ValueError, match="seed must be an integer from 0"):
             use(seed)
 
@@ -252,14 +253,14 @@ def test_unknown_argument_is_refused():
 
 def test_global_seed_governs_what_is_drawn_without_one():
     def draw():
-        random.set_global_seed(11)
+        seeds.set_global_seed(11)
         generated = random.normal((3,)), random.uniform((3,)), random.SeedGenerator().next()
         return *generated, np.random.rand(3), python_random.random()
 
     first, second = draw(), draw()
     assert all(np.array_equal(a, b) for a, b in zip(first, second))
     assert not np.array_equal(random.normal((3,)), first[0])
-    assert random.global_seed() == 11
+    assert seeds.global_seed() == 11
 
 
 def test_global_generator_under_jit_gives_new_numbers_each_time():
@@ -270,7 +271,7 @@ def test_global_generator_under_jit_gives_new_numbers_each_time():
 def test_seed_may_be_a_key():
     key = jnp.array([3, 4], jnp.uint32)
     np.testing.assert_array_equal(random.uniform((3,), seed=key), jax.random.uniform(key, (3,)))
-    np.testing.assert_array_equal(random.draw_seed(np.asarray(key)), key)
+    np.testing.assert_array_equal(seeds.draw_seed(np.asarray(key)), key)
 
 
 def test_batch_of_keys_is_refused_and_mapped():
@@ -282,11 +283,11 @@ def test_batch_of_keys_is_refused_and_mapped():
 
 
 def test_reset_makes_a_new_global_generator():
-    random.set_global_seed(11)
-    first = random.global_seed_generator()
-    assert random.global_seed_generator() is first
-    random.reset_global_generator()
-    assert random.global_seed_generator() is not first
+    seeds.set_global_seed(11)
+    first = seeds.global_seed_generator()
+    assert seeds.global_seed_generator() is first
+    seeds.reset_global_generator()
+    assert seeds.global_seed_generator() is not first
 
 
 @pytest.mark.parametrize("rate", [-0.1, 1.5])

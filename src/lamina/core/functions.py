@@ -1,0 +1,69 @@
+"""What is made of functions: classes that wrap one, and the same function with another name for its argument."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+
+def constructor(cls: type, fn: Callable, order: str, defaults: Mapping[str, Any]) -> Callable:
+    """The `__init__` of a class that wraps `fn`: it gives `fn`, and its arguments by name, to the class above.
+
+    Args:
+        cls: the class.
+        fn: the function of `(y_true, y_pred, ...)`.
+        order: the names of the arguments in their order; `*` stands for those of `fn` behind the first two.
+        defaults: of arguments that `fn` does not have, and where they are other than those of `fn`.
+    """
+    own = {p.name: p for p in list(inspect.signature(fn).parameters.values())[2:]}
+    every = own | {name: own.get(name, _argument(name)).replace(default=value) for name, value in defaults.items()}
+    names = [name for part in order.split() for name in (own if part == "*" else [part])]
+    signature = inspect.Signature([every[name] for name in names])
+
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+        try:
+            given = signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"{type(self).__name__}: {error}; the arguments are {signature}.") from None
+        given.apply_defaults()
+        above: Any = super(cls, self)
+        above.__init__(fn, **given.arguments)
+
+    made: Any = __init__
+    made.__signature__ = inspect.Signature([_argument("self"), *signature.parameters.values()])
+    made.__qualname__, made.__module__ = f"{cls.__qualname__}.__init__", cls.__module__
+    return made
+
+
+def _argument(name: str) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+def documentation(cls: type, fn: Callable, before: str, further: str) -> str:
+    """The docstring of a class that wraps `fn`: that of `fn` on the arguments of the constructor, and what is further.
+
+    Args:
+        cls: the class, with its constructor.
+        fn: the function; `Args:` stands last in its docstring, a line each.
+        before: what the first line begins with.
+        further: a line on the other arguments.
+    """
+    text, _, arguments = inspect.cleandoc(fn.__doc__ or "").partition("\nArgs:\n")
+    names = inspect.signature(cls.__init__).parameters
+    own = [
+        line for line in arguments.splitlines() if not {*line.partition(":")[0].strip().split(", ")}.isdisjoint(names)
+    ]
+    return "\n".join([f"{before}{text.rstrip()}", "", "Args:", *own, f"    {further}", ""])
+
+
+def with_argument(fn: Callable, name: str, doc: str) -> Callable:
+    """`fn` with its first argument under another name."""
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return fn(kwargs.pop(name), *args, **kwargs) if name in kwargs else fn(*args, **kwargs)
+
+    first, *others = inspect.signature(fn).parameters.values()
+    made: Any = call
+    made.__signature__, made.__doc__ = inspect.Signature([first.replace(name=name), *others]), doc
+    return made

@@ -1,0 +1,100 @@
+"""Sample weights and masks: what losses and metrics multiply their values by, and how these become one number."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lamina.core.arrays import value_of
+
+
+def as_array(x: Any, dtype: Any = None) -> jax.Array:
+    """`x` (an array, a variable, numbers) as an array, of `dtype` if that is given."""
+    return jnp.asarray(value_of(x), dtype)
+
+
+def divide_no_nan(x: Any, y: Any) -> Any:
+    """`x / y`, and 0 where `y` is 0."""
+    zero = y == 0
+    return jnp.where(zero, 0, x / jnp.where(zero, 1, y))
+
+
+def align(first: Any, second: Any, expand_vectors: bool = True) -> tuple[Any, Any]:
+    """The two arrays with as many axes, where they differ by one last axis of size 1.
+
+    `(batch,)` beside `(batch, 1)` becomes `(batch, 1)` unless `expand_vectors` is false; else that axis goes.
+    """
+    if second.ndim > first.ndim:
+        return align(second, first, expand_vectors)[::-1]
+    if first.ndim == second.ndim + 1 and first.shape[-1] == 1:
+        if second.ndim == 1 and expand_vectors:
+            return first, second[:, None]
+        return first[..., 0], second
+    return first, second
+
+
+def check_same_shape(who: str, y_true: Any, y_pred: Any, remedy: str = "") -> None:
+    """Raise unless targets and predictions have one shape: others would broadcast, to numbers that mean nothing."""
+    if y_true.shape != y_pred.shape:
+        raise ValueError(f"{who}: y_true must have the shape of y_pred {y_pred.shape}, got {y_true.shape}{remedy}.")
+
+
+def beside(weight: Any, values: Any) -> Any:
+    """A weight with as many axes as the values: its own are the first, `(batch,)` beside `(batch, time)`."""
+    return weight.reshape(*weight.shape, *[1] * (values.ndim - weight.ndim)) if weight.ndim else weight
+
+
+def mask_weights(sample_weight: Any, mask: Any, dtype: Any, reduction: str | None) -> Any:
+    """Sample weights that are 0 where `mask` is false.
+
+    Where a reduction divides by the number of losses, those that are left weigh more: it becomes their mean.
+    """
+    if mask is None:
+        return sample_weight
+    weight = as_array(mask, dtype)
+    if reduction in ("mean", "sum_over_batch_size"):
+        weight = weight * divide_no_nan(jnp.asarray(weight.size, dtype), jnp.sum(weight))
+    if sample_weight is None:
+        return weight
+    weight, sample_weight = align(weight, as_array(sample_weight, dtype))
+    return beside(sample_weight, weight) * beside(weight, sample_weight)
+
+
+def _weighted(values: Any, weight: Any) -> Any:
+    if weight.ndim == 0:
+        return values * weight
+    values, weight = align(values, weight)
+    if weight.ndim > values.ndim > 0:
+        raise TypeError("a weight has more axes than the values")
+    return values * beside(weight, values)
+
+
+def reduce_weighted(
+    values: Any,
+    sample_weight: Any = None,
+    mask: Any = None,
+    reduction: str | None = "sum_over_batch_size",
+    dtype: Any = None,
+    who: str = "loss",
+) -> Any:
+    """`values · sample_weight`, 0 where `mask` is false, reduced as `Loss` says."""
+    values = as_array(values, dtype)
+    weight = None if sample_weight is None else as_array(sample_weight, values.dtype)
+    try:
+        weight = mask_weights(weight, mask, values.dtype, reduction)
+        values = values if weight is None else _weighted(values, weight)
+    except TypeError:
+        given = " and ".join(str(np.shape(x)) for x in (sample_weight, mask) if x is not None)
+        rule = f"sample_weight and mask must have the first axes of the losses of shape {values.shape}"
+        raise ValueError(f"{who}: {rule}, got {given}.") from None
+    if reduction in ("none", None) or values.ndim == 0:
+        return values
+    total = jnp.sum(values)
+    if reduction == "sum":
+        return total
+    if reduction == "mean_with_sample_weight" and weight is not None:
+        return divide_no_nan(total, jnp.sum(weight))
+    return divide_no_nan(total, jnp.asarray(values.size, total.dtype))

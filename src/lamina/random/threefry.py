@@ -1,0 +1,138 @@
+"""NumPy's samples: the numbers of `jax.random` for each key, with nothing to compile.
+
+`jax.random` compiles each shape anew, 30 to 160 ms a time. Its generator counts: element i is a hash of the
+key and i. So what initial weights need (uniform and normal samples, float32, outside a trace) is hashed here
+by NumPy, at about 100 million elements a second.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from numbers import Real
+from typing import Any
+
+import jax
+import numpy as np
+from jax.core import Tracer
+
+from lamina.core.arrays import send
+
+# A sample is made chunk by chunk, so that what is worked on stays in the caches. An array
+# beyond the limit takes longer than compiling `jax.random` for it, which has all cores or the accelerator.
+CHUNK = 1 << 16
+LIMIT = 1 << 24
+
+_ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
+_32_BITS = 0xFFFFFFFF
+
+# Where erf⁻¹ is evaluated for a normal sample, and what the sample is clipped to: (low, high, bound).
+_ZERO, _ONE, _TWO = np.float32(0), np.float32(1), np.float32(2)
+WHOLE = (np.nextafter(-_ONE, _ZERO), _ONE, np.float32(np.inf))
+TRUNCATED = (-math.erf(math.sqrt(2)), math.erf(math.sqrt(2)), np.nextafter(_TWO, _ZERO))
+
+
+def can_draw(key: Any, shape: tuple[int, ...], dtype: Any, *parameters: Any) -> bool:
+    """Whether NumPy may make the sample: it gives the numbers of JAX's default generator, as values."""
+    settings: Any = jax.config
+    return (
+        dtype == np.float32
+        and not isinstance(jax.device_put(key), Tracer)  # which it becomes inside a trace, if it was none
+        and (key.shape, key.dtype) == ((2,), np.uint32)
+        and settings.jax_default_prng_impl == "threefry2x32"
+        and settings.jax_threefry_partitionable
+        and all(isinstance(p, Real) for p in parameters)
+        and math.prod(shape) <= LIMIT
+    )
+
+
+def draw(key: Any, shape: tuple[int, ...], transform: Callable[[np.ndarray], np.ndarray]) -> jax.Array:
+    """`transform` of uniform samples on [0, 1), the same as those of `jax.random.uniform(key, shape)`."""
+    first, second = (int(word) for word in np.asarray(key))
+    size = math.prod(shape)
+    out = np.empty(size, np.float32)
+    for start in range(0, size, CHUNK):
+        stop = min(start + CHUNK, size)
+        out[start:stop] = transform(_unit(_threefry(first, second, start, stop)))
+    return send(out.reshape(shape))
+
+
+def _threefry(first: int, second: int, start: int, stop: int) -> np.ndarray:
+    """The hashes of the numbers from `start` to `stop`: 20 rounds of Threefry-2x32, its two words XORed.
+
+    Salmon et al. 2011, Parallel random numbers: as easy as 1, 2, 3, https://doi.org/10.1145/2063384.2063405
+    """
+    keys = (first, second, first ^ second ^ 0x1BD11BDA)
+    x = np.full(stop - start, first, np.uint32)  # the high word of the counter is 0 below the limit
+    y = np.arange(start, stop, dtype=np.uint32)
+    y += np.uint32(second)
+    high_bits = np.empty_like(y)
+    for group in range(5):
+        for rotation in _ROTATIONS[group % 2]:
+            x += y
+            np.right_shift(y, 32 - rotation, out=high_bits)
+            y <<= rotation
+            y |= high_bits
+            y ^= x
+        x += np.uint32(keys[(group + 1) % 3])
+        y += np.uint32((keys[(group + 2) % 3] + group + 1) & _32_BITS)
+    x ^= y
+    return x
+
+
+def _unit(bits: np.ndarray) -> np.ndarray:
+    """Floats on [0, 1): 23 bits as the mantissa of a number from 1 to 2, less 1."""
+    bits >>= 9
+    bits |= 0x3F800000
+    floats = bits.view(np.float32)
+    floats -= 1
+    return floats
+
+
+def stretch(unit: np.ndarray, low: Any, high: Any) -> np.ndarray:
+    """low + unit · (high - low), rounded once, as XLA's fused multiply-add does it."""
+    low = np.float32(low)
+    wide = unit.astype(np.float64)
+    wide *= np.float32(high) - low
+    wide += low
+    floats = wide.astype(np.float32)
+    return np.maximum(floats, low, out=floats)
+
+
+def normal(unit: np.ndarray, low: Any, high: Any, bound: np.float32, mean: Any, stddev: Any) -> np.ndarray:
+    """√2 · erf⁻¹(low + unit · (high - low)), clipped, times `stddev`, plus `mean`."""
+    sample = _erf_inv(stretch(unit, low, high))
+    sample *= np.float32(math.sqrt(2))
+    np.clip(sample, -bound, bound, out=sample)
+    sample *= np.float32(stddev)
+    sample += np.float32(mean)
+    return sample
+
+
+# M. Giles 2010, Approximating the erfinv function: single precision, highest power first. XLA uses it too.
+_CENTRE = (
+    2.81022636e-08, 3.43273939e-07, -3.5233877e-06, -4.39150654e-06, 0.00021858087, -0.00125372503,
+    -0.00417768164, 0.246640727, 1.50140941,
+)  # fmt: skip
+_TAIL = (
+    -0.000200214257, 0.000100950558, 0.00134934322, -0.00367342844, 0.00573950773, -0.0076224613,
+    0.00943887047, 1.00167406, 2.83297682,
+)  # fmt: skip
+
+
+def _erf_inv(x: np.ndarray) -> np.ndarray:
+    """erf⁻¹(x), where |x| < 1."""
+    w = -np.log1p(-x * x)
+    tail = np.flatnonzero(w >= 5)
+    value = _polynomial(_CENTRE, w - np.float32(2.5))
+    value[tail] = _polynomial(_TAIL, np.sqrt(w[tail]) - np.float32(3))
+    value *= x
+    return value
+
+
+def _polynomial(coefficients: Sequence[float], x: np.ndarray) -> np.ndarray:
+    value = np.full_like(x, coefficients[0])
+    for coefficient in coefficients[1:]:
+        value *= x
+        value += np.float32(coefficient)
+    return value

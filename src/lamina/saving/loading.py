@@ -1,0 +1,100 @@
+"""Models made of what a file says: names that are known, and variables that the file accounts for."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lamina.core import configurable, dtypes, registry, scope
+from lamina.core.budget import CALL, Budget, CorruptFileError, UnsafeFileError, blamed_on
+from lamina.core.variable import Variable
+
+
+class Loading(Budget):
+    """While a model is made from a file, its variables must fit what the file holds, and get no initial values yet.
+
+    Args:
+        size: the bytes of the file, unpacked.
+    """
+
+    def __init__(self, size: int):
+        super().__init__(size)
+        self._waiting: list[tuple[Variable, Any, Any]] = []
+
+    def admit(self, variable: Variable, initializer: Any, shape: Any, dtype: Any) -> Any:
+        """Count the variable in; what is returned makes its first value, zeros unless it is an array."""
+        if callable(initializer) or isinstance(initializer, str):
+            sizes = tuple(shape or ())
+            if any(not isinstance(d, (int, np.integer)) or d < 0 for d in sizes):
+                return initializer  # which is an error of the variable
+            name = dtypes.standardize_dtype(dtype)
+            self._take(variable, sizes, math.prod(map(int, sizes)) * jnp.dtype(name).itemsize)
+            zeros = jax.device_put(np.zeros(sizes, jnp.dtype(name)))
+            self._waiting.append((variable, zeros, initializer))
+            return lambda *_, **__: zeros
+        self._take(variable, np.shape(initializer), int(getattr(initializer, "nbytes", 0)))
+        return initializer
+
+    def _take(self, variable: Variable, shape: tuple[int, ...], size: int) -> None:
+        self.spend(f'Variable "{variable.path}": a variable of shape {tuple(shape)}', size, CALL)
+
+    def draw_initial_values(self) -> None:
+        """Give the variables that the file has no array for the values that they start with, such as new seeds."""
+        for variable, zeros, initializer in self._waiting:
+            if variable.stored is zeros:
+                variable.take(Variable(initializer, variable.shape, variable.dtype, name="initial").give())
+
+
+def made_of(config: dict[str, Any], file: Loading, place: str, custom_objects: Any) -> Any:
+    """The model that the configuration in a file describes, its variables zeros that the budget of the file allows."""
+    with blamed_on(place, "save it again, or make the model in your program and call load_weights"):
+        with registry.custom_objects(custom_objects):
+            _check_names(config)
+            with configurable.sharing({}), scope.loading(file):
+                model = configurable.deserialize(config)
+        if not hasattr(model, "load_own_variables") or not hasattr(model, "compile"):
+            raise CorruptFileError(f"must describe a model, got {type(model).__name__}; save a model.")
+    return model
+
+
+def unknown_names(config: Any) -> list[str]:
+    """What a configuration names and neither the library nor the program has, lambdas included."""
+    unknown: dict[str, None] = {}
+    waiting = [config]
+    while waiting:
+        form = waiting.pop()
+        if isinstance(form, dict) and isinstance(form.get("class_name"), str) and "config" in form:
+            name = form["class_name"]
+            if name.startswith("__"):
+                unknown |= {"a lambda": None} if name == "__lambda__" else {}
+                continue
+            found = configurable.resolve(form)
+            if found is None:
+                plain = form["config"] if name == "function" else name
+                module = str(form.get("module"))
+                public = f"{module}.{plain}" if module.startswith("keras.") else plain
+                unknown[str(form.get("registered_name") or public)] = None
+            if found is None or not getattr(found, "__module__", "").startswith("lamina."):
+                form = {key: form.get(key) for key in ("build_config", "compile_config")}  # the rest is its own affair
+        if isinstance(form, (dict, list)):
+            waiting.extend(reversed(list(form.values()) if isinstance(form, dict) else form))
+    return list(unknown)
+
+
+def _check_names(config: dict[str, Any]) -> None:
+    unknown = unknown_names(config)
+    if "a lambda" in unknown:
+        raise UnsafeFileError(
+            "it holds a lambda as code, and code from files is never run, whatever safe_mode says; save the model with "
+            "a function (def) that is decorated with @lamina.saving.register_keras_serializable()."
+        )
+    if unknown:
+        raise UnsafeFileError(
+            f"it names {', '.join(unknown)}, which must be public names of lamina or registered ones; pass "
+            "custom_objects={name: class} or decorate them with "
+            "@lamina.saving.register_keras_serializable()."
+        )
