@@ -8,7 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax import nn as jnn
 
-from lamina.core import configurable
+from lamina.core import configurable, dtypes
 from lamina.core.symbolic import op
 from lamina.ops.binding import operand
 from lamina.ops.nn import (
@@ -85,6 +85,7 @@ def relu(x: Any, negative_slope: float = 0.0, max_value: float | None = None, th
     if negative_slope == 0 and max_value is None and threshold == 0:
         return jnn.relu(operand(x))
     x = jnp.asarray(x)
+    x = x.astype(dtypes.floating(x.dtype))
     below = negative_slope * (x - threshold) if negative_slope else jnp.zeros_like(x)
     return jnp.minimum(jnp.where(x > threshold, x, below), jnp.inf if max_value is None else max_value).astype(x.dtype)
 

@@ -67,7 +67,7 @@ def assert_equal(ours, theirs):
 def assert_close(ours, theirs, tolerance=1e-5):
     for mine, other in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
         mine, other = np.asarray(mine, "float32"), np.asarray(other, "float32")
-        np.testing.assert_allclose(mine, other, rtol=tolerance, atol=tolerance * max(1.0, np.abs(other).max()))
+        np.testing.assert_allclose(mine, other, rtol=tolerance, atol=tolerance * np.abs(other).max(initial=0))
 
 
 def shapes_of(structure):
@@ -397,13 +397,40 @@ def test_half_precision_comes_near_the_full_one(row, policy, tolerance):
     assert_close(result, outputs(row), tolerance)
 
 
+TAKES_ARRAYS = [row for row in ROWS if not row.below]
+
+
+@over([row for row in TAKES_ARRAYS if row.layer != "Lambda"])  # whose function computes as it likes
+@pytest.mark.parametrize("dtype", ["int32", "uint8"])
+def test_fractions_of_integers_are_those_of_the_same_floats(row, dtype):
+    draw = np.random.default_rng(5)
+    whole = jax.tree.map(lambda x: draw.integers(0, 256, x.shape).astype(dtype), row.data())
+    ours = built(row)(*whole, **row.call)
+    theirs = built(row)(*jax.tree.map(lambda x: x.astype("float32"), whole), **row.call)
+    for mine, other in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+        if jnp.issubdtype(mine.dtype, jnp.floating):
+            assert_close(mine, other)
+
+
+@over([row for row in TAKES_ARRAYS if row.noisy or row.layer == "BatchNormalization"])
+def test_training_on_integers_is_training_on_the_same_floats(row):
+    whole = jax.tree.map(lambda x: np.arange(x.size, dtype="uint8").reshape(x.shape), row.data())
+    one, other = row.make(), row.make()
+    call(row, one), call(row, other)
+    other.set_weights(one.get_weights())
+    floats = jax.tree.map(lambda x: x.astype("float32"), whole)
+    assert_close(one(*whole, **row.call, training=True), other(*floats, **row.call, training=True))
+    assert_close(one.get_weights(), other.get_weights())
+
+
 @every
 def test_gradients_are_finite(row):
     fn, state = lamina.functional(built(row))
 
     def loss(trainable, args):
         result, _ = fn(state._replace(trainable=trainable), *args, **row.call)
-        return sum((x**2).sum() for x in jax.tree.leaves(result))
+        draw = np.random.default_rng(7)
+        return sum((x * draw.normal(size=x.shape)).sum() for x in jax.tree.leaves(result))
 
     wanted = (0,) if row.below else (0, 1)
     gradients = jax.jit(jax.grad(loss, wanted))(state.trainable, arrays(row))

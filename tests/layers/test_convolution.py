@@ -70,7 +70,7 @@ def test_groups_do_not_see_each_other():
         ({"kernel_size": 3}, (1, 2, 5, 1), "must be at least as large as the kernel"),
         ({"kernel_size": 2, "dilation_rate": 4}, (1, 4, 9, 1), "must be at least as large as the kernel"),
         ({"kernel_size": 2, "groups": 2}, (1, 4, 4, 3), "must be a multiple of groups=2"),
-        ({"kernel_size": 2}, (1, 4, 4, None), "the number of channels must be known"),
+        ({"kernel_size": 2}, (1, 4, 4, None), "axis -1 must be an axis of known size"),
     ],
     ids=str,
 )

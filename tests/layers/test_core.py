@@ -17,7 +17,7 @@ def test_dense_multiplies_adds_and_activates():
 
 
 def test_dense_needs_to_know_the_features():
-    with pytest.raises(ValueError, match='Dense "stem": the size of the input\'s last axis must be known'):
+    with pytest.raises(ValueError, match='Dense "stem": axis -1 must be an axis of known size'):
         layers.Dense(3, name="stem")(lamina.KerasTensor((None, None)))
 
 

@@ -372,10 +372,10 @@ def test_arguments_of_the_cell_are_attributes():
 
 @pytest.mark.parametrize(("make", "message"), [
     (lambda: layers.LSTM(0), 'LSTMCell "lstm_cell": units must be a positive integer, got 0.'),
-    (lambda: layers.GRUCell(2, dropout=1.5), "dropout must be a number from 0 to 1, got 1.5"),
+    (lambda: layers.GRUCell(2, dropout=1.5), "dropout must be from 0 to 1, got 1.5"),
     (lambda: layers.GRU(3, unit_forget_bias=True), "GRU: must not be given unknown arguments, got unit_forget_bias."),
     (lambda: layers.LSTM(3, colour=1), "must not be given unknown arguments, got colour"),
-    (lambda: layers.LSTM(3, use_cudnn="yes"), "use_cudnn must be 'auto', True or False, got 'yes'"),
+    (lambda: layers.LSTM(3, use_cudnn="yes"), "use_cudnn must be one of 'auto', True, False, got 'yes'"),
     (lambda: layers.RNN(layers.Dense(2)), "a cell must have call and state_size, got <Dense"),
     (lambda: layers.LSTM(3)(X[0]), "the input must have 3 axes, got shape"),
     (lambda: layers.LSTM(3, stateful=True)(lamina.Input((4, 2))), "the batch size must be known with stateful=True"),

@@ -196,6 +196,30 @@ def test_attention(heads, is_causal, bias, mask):
     assert_same(plain, fast, (query, key, value))
 
 
+@pytest.mark.parametrize("flash_attention", [None, True, False])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize(
+    "is_causal, bias, mask", list(itertools.product((False, True), (None, "bias"), (None, "mask")))
+)
+def test_attention_in_each_dtype_and_with_each_wish_for_a_kernel(dtype, flash_attention, is_causal, bias, mask):
+    query, key, value = (array(2, n, 4, 8).astype(dtype) for n in (5, 6, 6))
+    bias = array(1, 4, 5, 6) if bias else None
+    mask = jnp.asarray(RANDOM.random((2, 1, 5, 6)) < 0.7).at[..., 0].set(True) if mask else None
+    wide = (x.astype("float32") for x in (query, key, value))
+    exact = jax.nn.dot_product_attention(*wide, bias, mask, is_causal=is_causal)
+    out = ops.dot_product_attention(query, key, value, bias, mask, is_causal=is_causal, flash_attention=flash_attention)
+    assert out.dtype == dtype
+    few_units = 4 * float(jnp.finfo(dtype).eps)
+    np.testing.assert_allclose(out.astype("float32"), exact, rtol=few_units, atol=few_units)
+
+
+def test_values_may_have_another_size_than_keys():
+    query, value = array(2, 5, 4, 3), array(2, 5, 4, 7)
+    weights = jax.nn.softmax(jnp.einsum("btnh,bsnh->bnts", query, query) / 3**0.5)
+    out = ops.dot_product_attention(query, query, value)
+    np.testing.assert_allclose(out, jnp.einsum("bnts,bsnh->btnh", weights, value), rtol=1e-4, atol=1e-5)
+
+
 def test_attention_where_nothing_may_be_seen_is_the_mean():
     value = array(1, 3, 2, 4)
     out = ops.dot_product_attention(value, value, value, mask=jnp.zeros((1, 1, 3, 3), bool))

@@ -75,6 +75,8 @@ def test_dtype_of_one_argument_is_that_of_keras(name, dtype):
         theirs = row.call(keras.ops, jnp.asarray)
     except Exception:
         pytest.skip("Keras takes no such dtype")
+    if dtype == "uint8" and name in ("softmax", "log_softmax"):  # Keras's differences wrap around there
+        theirs = getattr(keras.ops, name)(DTYPES[dtype].astype("float32"))
     for a, b in zip(jax.tree.leaves(theirs), jax.tree.leaves(row.call(ops, np.asarray)), strict=True):
         same(a, b, 2e-2 if "float" in dtype else 2e-5)
 

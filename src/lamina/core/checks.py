@@ -41,6 +41,22 @@ def number(who: str, name: str, value: Any, low: float | None = None, high: floa
     return value
 
 
+def one_of(who: str, name: str, value: Any, choices: Iterable[Any]) -> Any:
+    """`value`, one of the choices."""
+    choices = tuple(choices)
+    if value not in choices:
+        rule = " or ".join(map(repr, choices)) if len(choices) < 3 else f"one of {', '.join(map(repr, choices))}"
+        raise ValueError(f"{who}: {name} must be {rule}, got {value!r}.")
+    return value
+
+
+def known_size(who: str, shape: Any, axis: int) -> int:
+    """The size of an axis of the input, which must be there and not open."""
+    if not -len(shape) <= axis < len(shape) or shape[axis] is None:
+        raise ValueError(f"{who}: axis {axis} must be an axis of known size, got {shape}.")
+    return shape[axis]
+
+
 def positive(who: str, name: str, value: Any) -> Any:
     """`value`, a number above 0."""
     if not isinstance(value, Real) or isinstance(value, bool) or not float(value) > 0:

@@ -10,9 +10,9 @@ import functools
 import inspect
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from types import FunctionType
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -24,7 +24,7 @@ from lamina.core.functions import with_argument
 from lamina.core.scope import Scope
 
 C = TypeVar("C", bound="Configurable")
-P = ParamSpec("P")
+_SECTIONS = re.compile(r"^(?:Args|Shapes|Raises):.*(?:\n(?![A-Z>]).*)*", re.MULTILINE)
 _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 # While a whole model is written or read: id -> (number, object) of what is written, number -> object of what is read.
@@ -91,18 +91,63 @@ def _recording(cls: type, init: Callable) -> Callable:
     return __init__
 
 
-def variant(init: Callable[P, None], **defaults: Any) -> Callable[P, None]:
-    """A constructor with other defaults."""
-    signature = inspect.signature(init)
-    changed = [p.replace(default=defaults.get(p.name, p.default)) for p in signature.parameters.values()]
+def own_arguments(obj: Configurable) -> dict[str, Any]:
+    """What the constructors of the library's own classes were given: where one calls another, the inner one's say."""
+    recorded = obj.__dict__.get("_arguments", {}).items()
+    bound = (bound_arguments(cls, *given) for cls, given in recorded if cls.__module__.startswith("lamina."))
+    return {name: value for arguments in bound for name, value in arguments.items()}
+
+
+def variant(
+    defaults: Mapping[str, Any] | None = None, without: Iterable[str] = (), last: Iterable[str] = ()
+) -> Callable[[type[C]], type[C]]:
+    """A decorator of classes whose constructor is that of the class above but for its signature.
+
+    Args:
+        defaults: other defaults by name.
+        without: the arguments that the variant lacks; they have their defaults, or those given here.
+        last: the arguments that stand behind all others.
+    """
+    lacking = frozenset(without)
+
+    def decorate(cls: type[C]) -> type[C]:
+        init: Any = cls.__init__
+        cls.__init__ = _recording(cls, _with_signature(init, defaults or {}, lacking, tuple(last)))
+        _complete_docstring(cls, lacking)
+        return cls
+
+    return decorate
+
+
+def _with_signature(init: Callable, defaults: Mapping[str, Any], lacking: frozenset[str], last: tuple) -> Callable:
+    old = inspect.signature(init)
+    kept = [
+        p.replace(default=defaults.get(p.name, p.default)) for p in old.parameters.values() if p.name not in lacking
+    ]
+    kept.sort(key=lambda p: (p.kind, p.name in last))  # stable: all else stays in order
+    signature = old.replace(parameters=kept)
+    extra = next((p.name for p in kept if p.kind is p.VAR_KEYWORD), "")
 
     @functools.wraps(init)
-    def __init__(*args: P.args, **kwargs: P.kwargs) -> None:
-        arguments = signature.bind(*args, **kwargs).arguments
-        init(**{**defaults, **arguments})  # type: ignore[call-arg]
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+        given = bound(type(self), signature, (self, *args), kwargs)
+        more = given.pop(extra, {})
+        if lacking & more.keys():
+            raise unknown_arguments(type(self), sorted(lacking & more.keys()))
+        init(**{**defaults, **given}, **more)
 
-    __init__.__signature__ = signature.replace(parameters=changed)  # type: ignore[attr-defined]
+    setattr(__init__, "__signature__", signature)  # noqa: B010
     return __init__
+
+
+def _complete_docstring(cls: type, lacking: frozenset[str]) -> None:
+    """Give a variant's docstring what the class above says of arguments and shapes, if it says nothing of its own."""
+    own, above = (inspect.cleandoc(each.__doc__ or "") for each in cls.__mro__[:2])
+    sections = {text.partition(":")[0]: text.rstrip() for doc in (above, own) for text in _SECTIONS.findall(doc)}
+    if "Args" in sections and "Args:" not in own:
+        lines = sections["Args"].splitlines()
+        sections["Args"] = "\n".join(line for line in lines if line.strip().partition(":")[0] not in lacking)
+    cls.__doc__ = "\n\n".join([_SECTIONS.sub("", own).rstrip(), *sections.values()]) + "\n"
 
 
 class ArgumentError(TypeError, ValueError):

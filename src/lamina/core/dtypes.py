@@ -83,6 +83,16 @@ def is_int(dtype: Any) -> bool:
     return standardize_dtype(dtype) in INTEGERS
 
 
+def wide(dtype: Any) -> Any:
+    """The dtype that sums and statistics are kept in: a float or complex one of at least 32 bits a number."""
+    return jnp.promote_types(dtype, jnp.float32)
+
+
+def floating(dtype: Any) -> Any:
+    """The dtype itself if it has fractions, else the default float: what means of its values have."""
+    return dtype if jnp.issubdtype(dtype, jnp.inexact) else jnp.dtype(floatx())
+
+
 def result_type(*dtypes: Any) -> str:
     """The dtype that arrays of these dtypes have together; `None` stands for the default float."""
     if not dtypes:

@@ -3,9 +3,9 @@
 from lamina.core import configurable as _configurable
 from lamina.layer import InputSpec, Layer, Wrapper
 from lamina.layers.activation import ELU, Activation, LeakyReLU, PReLU, ReLU, Softmax
-from lamina.layers.attention import AdditiveAttention, Attention, EinsumDense, MultiHeadAttention
+from lamina.layers.attention import AdditiveAttention, Attention, MultiHeadAttention
 from lamina.layers.convolution import Conv1D, Conv2D, Conv3D, Convolution1D, Convolution2D, Convolution3D
-from lamina.layers.core import Dense, Embedding, Identity, Input, InputLayer, Lambda, Masking
+from lamina.layers.core import Embedding, Identity, Input, InputLayer, Lambda, Masking
 from lamina.layers.merging import (
     Add,
     Average,
@@ -51,6 +51,7 @@ from lamina.layers.pooling import (
     MaxPooling2D,
     MaxPooling3D,
 )
+from lamina.layers.projection import Dense, EinsumDense
 from lamina.layers.recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, SimpleRNN, SimpleRNNCell, StackedRNNCells
 from lamina.layers.regularization import (
     ActivityRegularization,

@@ -8,10 +8,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from lamina import activations, constraints, initializers, regularizers
-from lamina.core import checks
+from lamina import activations, ops
+from lamina.core import checks, dtypes
 from lamina.layer import InputSpec, Layer
 from lamina.layer.masks import check_broadcasts
+from lamina.layers.weights import resolve_arguments, weight
 
 
 class Elementwise(Layer):
@@ -28,6 +29,8 @@ class Activation(Elementwise):
 
     Args:
         activation: a name or function.
+
+    Shapes: (batch, ...) -> the same.
     """
 
     def __init__(self, activation: str | Callable, **kwargs: Any):
@@ -45,6 +48,10 @@ class ReLU(Elementwise):
         max_value: the largest output, `None` for no limit.
         negative_slope: the slope below the threshold.
         threshold: where the function begins to rise.
+
+    Shapes: (batch, ...) -> the same.
+
+    Raises: ValueError if an argument is not a number of at least 0.
     """
 
     def __init__(
@@ -65,6 +72,10 @@ class LeakyReLU(Elementwise):
 
     Args:
         negative_slope: the slope below zero; `alpha` is its older name.
+
+    Shapes: (batch, ...) -> the same.
+
+    Raises: ValueError if an argument is not a number of at least 0.
     """
 
     def __init__(self, negative_slope: float = 0.3, **kwargs: Any):
@@ -84,6 +95,10 @@ class ELU(Elementwise):
 
     Args:
         alpha: the limit below zero, negated.
+
+    Shapes: (batch, ...) -> the same.
+
+    Raises: ValueError if an argument is not a number.
     """
 
     def __init__(self, alpha: float = 1.0, **kwargs: Any):
@@ -100,6 +115,8 @@ class PReLU(Layer):
     Args:
         alpha_initializer, alpha_regularizer, alpha_constraint: of the slopes.
         shared_axes: axes along which all elements have one slope.
+
+    Shapes: (batch, ...) -> the same; the slopes are (...), with size 1 on shared axes.
     """
 
     def __init__(
@@ -111,9 +128,7 @@ class PReLU(Layer):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        self.alpha_initializer = initializers.get(alpha_initializer)
-        self.alpha_regularizer = regularizers.get(alpha_regularizer)
-        self.alpha_constraint = constraints.get(alpha_constraint)
+        resolve_arguments(self)
         self.shared_axes = [shared_axes] if isinstance(shared_axes, int) else shared_axes and list(shared_axes)
         self.supports_masking = True
 
@@ -121,17 +136,12 @@ class PReLU(Layer):
         shape = list(input_shape[1:])
         for axis in self.shared_axes or ():
             shape[axis - 1] = 1
-        self.alpha = self.add_weight(
-            name="alpha",
-            shape=shape,  # type: ignore[arg-type]
-            initializer=self.alpha_initializer,
-            regularizer=self.alpha_regularizer,
-            constraint=self.alpha_constraint,
-        )
+        self.alpha = weight(self, "alpha", shape)
         axes = {i: size for i, size in enumerate(input_shape) if i and i not in (self.shared_axes or ())}
         self.input_spec = InputSpec(ndim=len(input_shape), axes=axes)
 
     def call(self, inputs: Any) -> Any:
+        inputs = inputs.astype(dtypes.floating(inputs.dtype))
         return jax.nn.relu(inputs) - self.alpha.value * jax.nn.relu(-inputs)
 
 
@@ -140,6 +150,8 @@ class Softmax(Elementwise):
 
     Args:
         axis: one axis or several.
+
+    Shapes: (batch, ...) -> the same.
     """
 
     def __init__(self, axis: int | Sequence[int] = -1, **kwargs: Any):
@@ -151,7 +163,7 @@ class Softmax(Elementwise):
         if mask is not None:
             if mask.ndim < inputs.ndim and mask.shape == inputs.shape[: mask.ndim]:  # one that rides on the inputs
                 mask = mask.reshape(mask.shape + (1,) * (inputs.ndim - mask.ndim))
+            inputs = inputs.astype(dtypes.floating(inputs.dtype))
             check_broadcasts(self._who(), mask, inputs.shape)
             inputs = jnp.where(mask, inputs, jnp.finfo(inputs.dtype).min / 2)
-        axis = tuple(self.axis) if isinstance(self.axis, (list, tuple)) else self.axis
-        return jax.nn.softmax(inputs, axis=axis)
+        return ops.softmax(inputs, axis=list(self.axis) if isinstance(self.axis, (list, tuple)) else self.axis)

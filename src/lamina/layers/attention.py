@@ -1,157 +1,51 @@
-"""Attention, and the projection of arrays along named axes that it is made of."""
+"""Attention: of several heads with projections, and plain."""
 
 from __future__ import annotations
 
-import copy
 import math
 import string
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from lamina import activations, constraints, initializers, regularizers
-from lamina.core import checks, masking
-from lamina.layer import InputSpec, Layer
+from lamina import ops
+from lamina.core import checks, dtypes, masking
+from lamina.layer import Layer
 from lamina.layer.masks import check_broadcasts, check_mask, only_passes
-from lamina.layers.activation import Softmax
+from lamina.layers.projection import EinsumDense
 from lamina.layers.regularization import Dropout
+from lamina.layers.weights import resolve_arguments, weight
 
 
-class EinsumDense(Layer):
-    """`activation(einsum(equation, x, kernel) + bias)`.
+def _products(query: Any, key: Any) -> Any:
+    """`query key^T` in 32 bits at least: scores of 16 bits would not tell large ones apart."""
+    return jnp.matmul(query, key.swapaxes(-1, -2), preferred_element_type=dtypes.wide(query.dtype))
 
-    Args:
-        equation: such as `"ab,bc->ac"`; one `...` stands for axes that pass through.
-        output_shape: the sizes of the output's axes behind the batch axis (behind `...`); `None` takes the input's.
-        activation: a name or function; none if not given.
-        bias_axes: the letters of the output's axes along which the bias varies; no bias if not given.
-        kernel_initializer, bias_initializer: what the weights start from.
-        kernel_regularizer, bias_regularizer: added to the loss.
-        kernel_constraint, bias_constraint: applied after each step.
-        lora_rank, lora_alpha, gptq_unpacked_column_size, quantization_config: must be `None`.
-    """
 
-    _omit_none = frozenset({"lora_rank", "lora_alpha", "gptq_unpacked_column_size"})
-    _further = ("activity_regularizer",)
+def _softmax(scores: Any, mask: Any) -> Any:
+    """The softmax over the sources that the mask lets through; over all of them where it lets none."""
+    if mask is not None:
+        scores = jnp.where(mask, scores, float(jnp.finfo(scores.dtype).min) / 2)
+    return ops.softmax(scores)
 
-    def __init__(
-        self,
-        equation: str,
-        output_shape: int | Sequence[int | None],
-        activation: str | Callable | None = None,
-        bias_axes: str | None = None,
-        kernel_initializer: Any = "glorot_uniform",
-        bias_initializer: Any = "zeros",
-        kernel_regularizer: Any = None,
-        bias_regularizer: Any = None,
-        kernel_constraint: Any = None,
-        bias_constraint: Any = None,
-        lora_rank: int | None = None,
-        lora_alpha: int | None = None,
-        gptq_unpacked_column_size: int | None = None,
-        quantization_config: Any = None,
-        **kwargs: Any,
-    ):
-        super().__init__(**kwargs)
-        if lora_rank is not None or quantization_config is not None:
-            raise NotImplementedError(f"{self._who()}: lora_rank and quantization_config are not there yet.")
-        self.equation = equation
-        self.output_shape: Any = (output_shape,) if isinstance(output_shape, int) else tuple(output_shape)
-        self.activation = activations.get(activation)
-        self.bias_axes = bias_axes
-        self.kernel_initializer = initializers.get(kernel_initializer)
-        self.bias_initializer = initializers.get(bias_initializer)
-        self.kernel_regularizer = regularizers.get(kernel_regularizer)
-        self.bias_regularizer = regularizers.get(bias_regularizer)
-        self.kernel_constraint = constraints.get(kernel_constraint)
-        self.bias_constraint = constraints.get(bias_constraint)
-        self.lora_rank = self.lora_alpha = self.gptq_unpacked_column_size = self.quantization_config = None
-        source = self._terms()[0]
-        rank = len(source.replace(".", ""))
-        self.input_spec = InputSpec(min_ndim=rank) if "." in source else InputSpec(ndim=rank)
 
-    def _terms(self) -> tuple[str, str, str]:
-        """The letters of the input, the kernel and the output; `.` is where the axes in between are."""
-        compact = self.equation.replace(" ", "").replace("...", ".")
-        left, arrow, out = compact.partition("->")
-        terms = left.split(",")
-        letters = set(left + out) - {",", "."}
-        if not arrow or len(terms) != 2 or "." in terms[1] or not letters <= set(string.ascii_letters):
-            raise ValueError(
-                f"{self._who()}: equation must be of the form 'ab,bc->ac' with '...' in input and output or nowhere, "
-                f"got {self.equation!r}."
-            )
-        return terms[0], terms[1], out
+def _folded_mask(mask: Any, lead: tuple[Any, ...], targets: tuple[Any, ...], sources: tuple[Any, ...]) -> Any:
+    """A mask (batch, [free axes], [heads], *targets, *sources) as (batch and free axes, heads, targets, sources)."""
+    if mask.ndim > 3 and len(targets) > 1:
+        mask = mask.reshape(*mask.shape[: -2 * len(targets)], math.prod(targets), math.prod(sources))
+    ones = (1,) * (len(lead) + 3 - mask.ndim)  # one mask for all heads, and along the free axes
+    mask = mask.reshape(*mask.shape[:-2], *ones, *mask.shape[-2:])
+    if len(lead) > 1:
+        mask = jnp.broadcast_to(mask, (*lead, *mask.shape[-3:])).reshape(math.prod(lead), *mask.shape[-3:])
+    return mask
 
-    def _sizes(self, input_shape: tuple[int | None, ...]) -> dict[str, int | None]:
-        """The size of each letter."""
-        source, kernel, out = self._terms()
-        head, dots, tail = source.partition(".")
-        sizes = dict(zip(head, input_shape))
-        sizes.update(zip(reversed(tail), reversed(input_shape)))
-        wanted = self.output_shape
-        letters = out.partition(".")[2] if out.startswith(".") else out.replace(".", "")[1:]
-        if len(wanted) > len(letters) and dots:
-            wanted = wanted[-len(letters) :]  # sizes of the axes in between are the input's
-        if len(wanted) != len(letters):
-            raise ValueError(
-                f"{self._who()}: output_shape must have {len(letters)} sizes for {self.equation!r}, got {wanted}."
-            )
-        for letter, size in zip(letters, wanted):
-            if size is not None and sizes.get(letter) not in (None, size):
-                raise ValueError(
-                    f"{self._who()}: output_shape must keep the size {sizes[letter]} of axis {letter!r}, got {size}."
-                )
-            sizes[letter] = size if size is not None else sizes.get(letter)
-        unknown = [letter for letter in kernel if sizes.get(letter) is None]
-        if unknown:
-            raise ValueError(f"{self._who()}: the sizes of {', '.join(unknown)} must be known, got {input_shape}.")
-        return sizes
 
-    def _start(self, kernel: str, out: str) -> Any:
-        """The kernel's initializer; one that scales with inputs and outputs is told which axes these are."""
-        start = self.kernel_initializer
-        if not isinstance(start, initializers.VarianceScaling) or None not in (start.input_axes, start.output_axes):
-            return start
-        start = copy.copy(start)
-        start.input_axes = [i for i, letter in enumerate(kernel) if letter not in out]
-        start.output_axes = [i for i, letter in enumerate(kernel) if letter in out]
-        return start
-
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
-        sizes = self._sizes(tuple(input_shape))
-        _, kernel, out = self._terms()
-        self.kernel = self.add_weight(
-            name="kernel",
-            shape=[sizes[letter] for letter in kernel],  # type: ignore[misc]
-            initializer=self._start(kernel, out),
-            regularizer=self.kernel_regularizer,
-            constraint=self.kernel_constraint,
-        )
-        self.bias = None
-        if self.bias_axes is not None:
-            letters = out.replace(".", "")
-            if not set(self.bias_axes) <= set(letters):
-                raise ValueError(f"{self._who()}: bias_axes must be axes of the output, got {self.bias_axes!r}.")
-            first = min(map(letters.index, self.bias_axes))
-            # Behind the first of its axes the bias has all that follow, with size 1 where it is constant.
-            trailing = len(input_shape) - len(self._terms()[0].replace(".", "")) if out.endswith(".") else 0
-            shape = [sizes[c] if c in self.bias_axes else 1 for c in letters[first:]] + [1] * trailing
-            self.bias = self.add_weight(
-                name="bias",
-                shape=shape,  # type: ignore[arg-type]
-                initializer=self.bias_initializer,
-                regularizer=self.bias_regularizer,
-                constraint=self.bias_constraint,
-            )
-
-    def call(self, inputs: Any, training: bool | None = None) -> Any:
-        outputs = jnp.einsum(self.equation, inputs, self.kernel.value)
-        if self.bias is not None:
-            outputs = outputs + self.bias.value
-        return self.activation(outputs)
+def _anew(initializer: Any) -> Any:
+    """Another initializer of the same configuration: each weight draws for itself."""
+    configured = hasattr(initializer, "get_config")
+    return type(initializer).from_config(initializer.get_config()) if configured else initializer
 
 
 class MultiHeadAttention(Layer):
@@ -168,7 +62,7 @@ class MultiHeadAttention(Layer):
         output_shape: the size of the output, that of the query if not given.
         attention_axes: the axes that are attended over; all but batch and features if not given.
         sliding_window: how far attention may reach to each side.
-        flash_attention: kept for Keras programs.
+        flash_attention: whether GPUs use cuDNN's kernel, which wants 16 bits.
         kernel_initializer, bias_initializer: what the weights start from.
         kernel_regularizer, bias_regularizer, activity_regularizer: added to the loss.
         kernel_constraint, bias_constraint: applied after each step.
@@ -177,6 +71,13 @@ class MultiHeadAttention(Layer):
         seed: of the dropout.
 
     Shapes: query (batch, targets, features), value and key (batch, sources, features) -> (batch, targets, features).
+
+    Raises: ValueError if a size is not a positive integer, or `dropout` not from 0 to 1.
+
+    >>> x = np.zeros((2, 5, 8), "float32")
+    >>> outputs, weights = layers.MultiHeadAttention(num_heads=2, key_dim=4)(x, x, return_attention_scores=True)
+    >>> outputs.shape, weights.shape
+    ((2, 5, 8), (2, 2, 5, 5))
     """
 
     _omit_none = frozenset({"flash_attention"})
@@ -212,7 +113,7 @@ class MultiHeadAttention(Layer):
         self.num_heads = checks.integer(who, "num_heads", num_heads)
         self.key_dim = checks.integer(who, "key_dim", key_dim)
         self.value_dim = self.key_dim if value_dim is None else checks.integer(who, "value_dim", value_dim)
-        self.sliding_window, self.flash_attention = sliding_window, None
+        self.sliding_window, self.flash_attention = sliding_window, flash_attention
         if sliding_window is not None:
             self.sliding_window = checks.integer(who, "sliding_window", sliding_window)
         self.dropout = checks.number(who, "dropout", dropout, 0, 1)
@@ -220,12 +121,7 @@ class MultiHeadAttention(Layer):
         self.output_shape: Any = (output_shape,) if isinstance(output_shape, int) else output_shape
         axes = (attention_axes,) if isinstance(attention_axes, int) else attention_axes
         self.attention_axes: Any = axes and tuple(axes)
-        self.kernel_initializer = initializers.get(kernel_initializer)
-        self.bias_initializer = initializers.get(bias_initializer)
-        self.kernel_regularizer = regularizers.get(kernel_regularizer)
-        self.bias_regularizer = regularizers.get(bias_regularizer)
-        self.kernel_constraint = constraints.get(kernel_constraint)
-        self.bias_constraint = constraints.get(bias_constraint)
+        resolve_arguments(self)
         self.supports_masking = True
 
     def build(self, query_shape: Any, value_shape: Any, key_shape: Any = None) -> None:
@@ -244,7 +140,6 @@ class MultiHeadAttention(Layer):
         )
         for name, shape, sizes in projections:
             setattr(self, f"_{name}_dense", self._projection(name, shape, 1, sizes))
-        self._softmax = Softmax(axis=-1, dtype=self.dtype_policy)
         self._dropout_layer = Dropout(self.dropout, seed=self.seed, dtype=self.dtype_policy)
         out = tuple(self.output_shape or query_shape[-1:])
         heads_shape = (*query_shape[:-1], *out_head)
@@ -256,23 +151,17 @@ class MultiHeadAttention(Layer):
         free, inner = letters[: len(shape) - contracted], letters[len(shape) - contracted : len(shape)]
         outer = letters[len(shape) : len(shape) + len(sizes)]
 
-        def fresh(initializer: Any) -> Any:  # each weight draws for itself
-            return (
-                type(initializer).from_config(initializer.get_config())
-                if hasattr(initializer, "get_config")
-                else initializer
-            )
-
+        own = {
+            f"{name}_{kind}": getattr(self, f"{name}_{kind}")
+            for name in ("kernel", "bias")
+            for kind in ("initializer", "regularizer", "constraint")
+        }
+        own |= {name: _anew(value) for name, value in own.items() if name.endswith("initializer")}
         layer = EinsumDense(
             f"{free}{inner},{inner}{outer}->{free}{outer}",
             output_shape=(*(None for _ in free[1:]), *sizes),
             bias_axes=outer if self.use_bias else None,
-            kernel_initializer=fresh(self.kernel_initializer),
-            bias_initializer=fresh(self.bias_initializer),
-            kernel_regularizer=self.kernel_regularizer,
-            bias_regularizer=self.bias_regularizer,
-            kernel_constraint=self.kernel_constraint,
-            bias_constraint=self.bias_constraint,
+            **own,
             dtype=self.dtype_policy,
             name=name,
         )
@@ -326,7 +215,7 @@ class MultiHeadAttention(Layer):
         key = value if key is None else key
         mask = self._joined_mask(query, value, query_mask, value_mask, key_mask, attention_mask, use_causal_mask)
         heads = (self._query_dense(query), self._key_dense(key), self._value_dense(value))
-        outputs, scores = self._attend(*heads, mask, training)
+        outputs, scores = self._attend(*heads, mask, training, return_attention_scores)
         if self.use_gate:
             outputs = outputs * jax.nn.sigmoid(self._gate_dense(query))
         outputs = self._output_dense(outputs)
@@ -352,35 +241,37 @@ class MultiHeadAttention(Layer):
                 masks.append((abs(targets - sources) < self.sliding_window)[None])
         return masking.merge_masks(masks)
 
-    def _attend(self, query: Any, key: Any, value: Any, mask: Any, training: bool | None) -> tuple[Any, Any]:
-        """Outputs and weights of all heads, by batched matrix products: the heads go beside the batch."""
-        axes = self.attention_axes
-        rank = query.ndim - 1
-        free = [axis for axis in range(rank - 1) if axis not in axes]
-        order = (*free, rank - 1, *axes, rank)  # (batch and free axes, heads, places..., dim)
+    def _attend(
+        self, query: Any, key: Any, value: Any, mask: Any, training: bool | None, scores: bool
+    ) -> tuple[Any, Any]:
+        """Outputs of all heads, and their weights if these are wanted; axes without attention go beside the batch."""
+        rank, axes = query.ndim - 2, self.attention_axes
+        free = tuple(axis for axis in range(rank) if axis not in axes)
+        order = (*free, *axes, rank, rank + 1)
+        query, key, value = (x.transpose(order) for x in (query, key, value))
+        lead, targets, sources = query.shape[: len(free)], query.shape[len(free) : rank], key.shape[len(free) : rank]
 
-        def rows(x: Any) -> Any:
-            x = x.transpose(order)
-            lead = len(free) + 1
-            return x.reshape(*x.shape[:lead], math.prod(x.shape[lead:-1]), x.shape[-1])
+        def fold(x: Any) -> Any:  # (batch and free axes, places, heads, dim)
+            return x.reshape(math.prod(lead), math.prod(x.shape[len(free) : rank]), *x.shape[rank:])
 
-        places = [tuple(x.shape[axis] for axis in axes) for x in (query, key)]
-        q, k, v = (rows(query * jnp.asarray(1.0 / math.sqrt(self.key_dim), query.dtype)), rows(key), rows(value))
-        scores = q @ jnp.swapaxes(k, -1, -2)  # (..., heads, targets, sources)
-        if mask is not None:
-            mask = (
-                mask.reshape(*mask.shape[: mask.ndim - len(axes) * 2], scores.shape[-2], scores.shape[-1])
-                if (mask.ndim > 3 and len(axes) > 1)
-                else mask
-            )
-            while mask.ndim < scores.ndim:
-                mask = jnp.expand_dims(mask, axis=-3)
-        weights = self._softmax(scores, mask=mask)
-        dropped = self._dropout_layer(weights, training=training)
-        out = dropped @ v
-        out = out.reshape(*out.shape[:-2], *places[0], out.shape[-1])
-        back = [order.index(axis) for axis in range(rank + 1)]
-        return out.transpose(back), weights.reshape(*weights.shape[:-2], *places[0], *places[1])
+        query, key, value = map(fold, (query, key, value))
+        mask = None if mask is None else _folded_mask(mask, lead, targets, sources)
+        weights = None
+        if scores or (training and self.dropout):
+            outputs, weights = self._with_weights(query, key, value, mask, training)
+            weights = weights.reshape(*lead, weights.shape[1], *targets, *sources)
+        else:
+            outputs = ops.dot_product_attention(query, key, value, mask=mask, flash_attention=self.flash_attention)
+        outputs = outputs.reshape(*lead, *targets, *outputs.shape[-2:])
+        return outputs.transpose([order.index(axis) for axis in range(rank + 2)]), weights
+
+    def _with_weights(self, query: Any, key: Any, value: Any, mask: Any, training: bool | None) -> tuple[Any, Any]:
+        """The outputs, and the weights (batch, heads, targets, sources) before some of them are dropped."""
+        query, key, value = (x.transpose(0, 2, 1, 3) for x in (query, key, value))
+        scores = _products(query, key) / math.sqrt(self.key_dim)
+        weights = _softmax(scores, mask).astype(self.compute_dtype)
+        outputs = self._dropout_layer(weights, training=training) @ value
+        return outputs.transpose(0, 2, 1, 3), weights
 
 
 class Attention(Layer):
@@ -395,6 +286,8 @@ class Attention(Layer):
         seed: of the dropout.
 
     Shapes: (batch, targets, dim), (batch, sources, dim) -> (batch, targets, dim).
+
+    Raises: ValueError if it is not called on 2 or 3 inputs.
     """
 
     def __init__(
@@ -406,8 +299,7 @@ class Attention(Layer):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        if score_mode not in ("dot", "concat"):
-            raise ValueError(f"{self._who()}: score_mode must be 'dot' or 'concat', got {score_mode!r}.")
+        checks.one_of(self._who(), "score_mode", score_mode, ("dot", "concat"))
         self.dropout = checks.number(self._who(), "dropout", dropout, 0, 1)
         self.use_scale, self.score_mode, self.seed = use_scale, score_mode, seed
         self._dropout_layer = Dropout(dropout, seed=seed, dtype=self.dtype_policy)
@@ -420,13 +312,13 @@ class Attention(Layer):
             )
         self.scale = self.concat_score_weight = None
         if self.use_scale:
-            self.scale = self.add_weight(name="scale", shape=(), initializer="ones")
+            self.scale = weight(self, "scale", (), initializer="ones")
         if self.score_mode == "concat":
-            self.concat_score_weight = self.add_weight(name="concat_score_weight", shape=(), initializer="ones")
+            self.concat_score_weight = weight(self, "concat_score_weight", (), initializer="ones")
 
     def _scores(self, query: Any, key: Any) -> Any:
         if self.score_mode == "dot":
-            scores = query @ jnp.swapaxes(key, -1, -2)
+            scores = _products(query, key)
             return scores if self.scale is None else scores * self.scale.value
         added = query[..., :, None, :] + key[..., None, :, :]
         added = added if self.scale is None else added * self.scale.value
@@ -440,24 +332,32 @@ class Attention(Layer):
         return_attention_scores: bool = False,
         use_causal_mask: bool = False,
     ) -> Any:
-        query, value = inputs[0], inputs[1]
-        key = inputs[2] if len(inputs) > 2 else value
+        query, value, *rest = (x.astype(dtypes.floating(x.dtype)) for x in inputs)
+        key = rest[0] if rest else value
         query_mask, value_mask = (mask[0], mask[1]) if isinstance(mask, (list, tuple)) else (None, None)
         for one, x in ((query_mask, query), (value_mask, value)):
             if one is not None:
                 check_mask(self._who(), one, x)
-        scores = self._scores(query, key)
         masks = [None if value_mask is None else value_mask.astype(bool)[..., None, :]]
         if use_causal_mask:
-            masks.append(jnp.tril(jnp.ones(scores.shape[-2:], bool))[None])
-        joined = masking.merge_masks(masks)
-        if joined is not None:
-            scores = jnp.where(joined, scores, scores - (6.5e4 if scores.dtype == jnp.float16 else 1e9))
-        weights = self._dropout_layer(jax.nn.softmax(scores, axis=-1), training=training)
-        outputs = weights @ value
+            masks.append(jnp.tril(jnp.ones((query.shape[-2], key.shape[-2]), bool))[None])
+        joined, weights = masking.merge_masks(masks), None
+        if return_attention_scores or (training and self.dropout) or query.ndim != 3 or not self._is_product:
+            weights = _softmax(self._scores(query, key), joined).astype(self.compute_dtype)
+            outputs = self._dropout_layer(weights, training=training) @ value
+        else:
+            query = query if self.scale is None else query * self.scale.value
+            heads = (x[:, :, None] for x in (query, key, value))  # one
+            mask = None if joined is None else joined[:, None]
+            outputs = ops.dot_product_attention(*heads, mask=mask, scale=1.0)[:, :, 0]
         if query_mask is not None:
             outputs = outputs * query_mask[..., None].astype(outputs.dtype)
         return (outputs, weights) if return_attention_scores else outputs
+
+    @property
+    def _is_product(self) -> bool:
+        """Whether the scores are products of queries and keys, which accelerators have a kernel for."""
+        return self.score_mode == "dot"
 
     @only_passes
     def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
@@ -473,6 +373,8 @@ class AdditiveAttention(Attention):
     Args:
         use_scale: whether the sum is weighted by a trained vector.
         dropout: the share of attention weights that training drops.
+
+    Shapes: (batch, targets, dim), (batch, sources, dim) -> (batch, targets, dim).
     """
 
     _further = ("seed",)
@@ -480,12 +382,16 @@ class AdditiveAttention(Attention):
     def __init__(self, use_scale: bool = True, dropout: float = 0.0, **kwargs: Any):
         super().__init__(use_scale=use_scale, dropout=dropout, **kwargs)
 
+    @property
+    def _is_product(self) -> bool:
+        return False
+
     def build(self, input_shape: Any) -> None:
         super().build(input_shape)
         self.__dict__.pop("_weights", None)
         self.scale = None
         if self.use_scale:
-            self.scale = self.add_weight(name="scale", shape=(input_shape[0][-1],), initializer="glorot_uniform")
+            self.scale = weight(self, "scale", input_shape[0][-1:])
 
     def _scores(self, query: Any, key: Any) -> Any:
         added = jnp.tanh(query[..., :, None, :] + key[..., None, :, :])

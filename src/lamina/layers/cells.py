@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,47 +9,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax import tree_util
 
-from lamina import activations, constraints, initializers, random, regularizers
-from lamina.core import configurable, scope
+from lamina import random
+from lamina.core import checks, scope
+from lamina.core.configurable import variant
 from lamina.layer import Layer
 from lamina.layers.scanning import Rule, add, compiled_scan, product, scan, zeros
+from lamina.layers.weights import resolve_arguments, weight
 from lamina.random import SeedGenerator
 
 
-class Variant:
-    """A class of which each variant has some of the arguments of the one `__init__`.
-
-    A subclass names those that it lacks in `absent`, and in `last` those that stand behind the others.
-    """
-
-    absent: frozenset[str] = frozenset()
-    last: tuple[str, ...] = ()
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        if "absent" in cls.__dict__ and "__init__" not in cls.__dict__:
-            cls.__init__ = _with_some(cls.__init__, cls.absent, cls.last)  # type: ignore[method-assign]
-        super().__init_subclass__(**kwargs)
-
-
-def _with_some(init: Callable, absent: frozenset[str], last: tuple[str, ...]) -> Any:
-    signature = inspect.signature(init)
-    *named, extra = [p for p in signature.parameters.values() if p.name not in absent]
-    named.sort(key=lambda p: p.name in last)  # stable: all else stays in order
-    signature = signature.replace(parameters=[*named, extra])
-
-    @functools.wraps(init)
-    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
-        given = configurable.bound(type(self), signature, (self, *args), kwargs).arguments
-        more = given.pop(extra.name, {})
-        if absent & more.keys():
-            raise configurable.unknown_arguments(type(self), sorted(absent & more.keys()))
-        init(**given, **more)
-
-    setattr(__init__, "__signature__", signature)  # noqa: B010
-    return __init__
-
-
-class Cell(Variant, Layer):
+class Cell(Layer):
     """One step of a recurrent layer: `call(inputs, states)` returns the output and the new states.
 
     A subclass says how many gates and states it has, and what a step does with them in `join` and `gates_of`.
@@ -71,8 +38,13 @@ class Cell(Variant, Layer):
         seed: of the dropout.
 
     Shapes: (batch, features), states of (batch, units) -> (batch, units) and states.
+
+    Raises: ValueError if `units` is not a positive integer, or a share not from 0 to 1.
     """
 
+    activation: Callable
+    recurrent_activation: Callable
+    bias_initializer: Callable
     gates = 1
     # Whether the dropout's seed is drawn before those of the initializers: it decides which weights
     # `set_random_seed` leads to.
@@ -102,26 +74,13 @@ class Cell(Variant, Layer):
     ):
         implementation = kwargs.pop("implementation", 2)
         super().__init__(**kwargs)
-        if not isinstance(units, (int, np.integer)) or units <= 0:
-            raise ValueError(f"{self._who()}: units must be a positive integer, got {units!r}.")
-        for name, rate in (("dropout", dropout), ("recurrent_dropout", recurrent_dropout)):
-            if not isinstance(rate, (int, float)) or not 0 <= rate <= 1:
-                raise ValueError(f"{self._who()}: {name} must be a number from 0 to 1, got {rate!r}.")
-        self.units = self.output_size = int(units)
+        who = self._who()
+        self.units = self.output_size = checks.integer(who, "units", units)
+        self.dropout = float(checks.number(who, "dropout", dropout, 0, 1))
+        self.recurrent_dropout = float(checks.number(who, "recurrent_dropout", recurrent_dropout, 0, 1))
         generator = SeedGenerator(seed) if self.draws_seed_first else None
-        self.activation = activations.get(activation)
-        self.recurrent_activation = activations.get(recurrent_activation)
+        resolve_arguments(self)
         self.use_bias, self.unit_forget_bias, self.reset_after = use_bias, unit_forget_bias, reset_after
-        self.kernel_initializer = initializers.get(kernel_initializer)
-        self.recurrent_initializer = initializers.get(recurrent_initializer)
-        self.bias_initializer = initializers.get(bias_initializer)
-        self.kernel_regularizer = regularizers.get(kernel_regularizer)
-        self.recurrent_regularizer = regularizers.get(recurrent_regularizer)
-        self.bias_regularizer = regularizers.get(bias_regularizer)
-        self.kernel_constraint = constraints.get(kernel_constraint)
-        self.recurrent_constraint = constraints.get(recurrent_constraint)
-        self.bias_constraint = constraints.get(bias_constraint)
-        self.dropout, self.recurrent_dropout = float(dropout), float(recurrent_dropout)
         self.implementation = 1 if recurrent_dropout else implementation  # with 1, each gate has a mask of its own
         self.seed = seed
         self.seed_generator = generator or SeedGenerator(seed)
@@ -139,32 +98,12 @@ class Cell(Variant, Layer):
         return self.bias_initializer
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        features, columns = input_shape[-1], self.gates * self.units
-        if features is None:
-            raise ValueError(f"{self._who()}: the size of the input's last axis must be known, got {input_shape}.")
-        self.kernel = self.add_weight(
-            name="kernel",
-            shape=(features, columns),
-            initializer=self.kernel_initializer,
-            regularizer=self.kernel_regularizer,
-            constraint=self.kernel_constraint,
-        )
-        self.recurrent_kernel = self.add_weight(
-            name="recurrent_kernel",
-            shape=(self.units, columns),
-            initializer=self.recurrent_initializer,
-            regularizer=self.recurrent_regularizer,
-            constraint=self.recurrent_constraint,
-        )
+        features, columns = checks.known_size(self._who(), input_shape, -1), self.gates * self.units
+        self.kernel = weight(self, "kernel", (features, columns))
+        self.recurrent_kernel = weight(self, "recurrent_kernel", (self.units, columns), arguments="recurrent")
         self.bias = None
         if self.use_bias:
-            self.bias = self.add_weight(
-                name="bias",
-                shape=self._bias_shape(),
-                initializer=self._bias_start,
-                regularizer=self.bias_regularizer,
-                constraint=self.bias_constraint,
-            )
+            self.bias = weight(self, "bias", self._bias_shape(), initializer=self._bias_start)
 
     def get_initial_state(self, batch_size: int | None = None) -> list[Any]:
         """Zeros for each state."""
@@ -225,13 +164,13 @@ class Cell(Variant, Layer):
         return outputs, treedef.unflatten(leaves)
 
 
+@variant(without=["recurrent_activation", "unit_forget_bias", "reset_after"])
 class SimpleRNNCell(Cell):
     """`h' = activation(x W + h U + b)`.
 
     Elman, 1990, https://doi.org/10.1016/0364-0213(90)90002-E
     """
 
-    absent = frozenset({"recurrent_activation", "unit_forget_bias", "reset_after"})
     draws_seed_first = True
 
     @staticmethod
@@ -239,6 +178,7 @@ class SimpleRNNCell(Cell):
         return [rule.activation(joined)]
 
 
+@variant(without=["reset_after"])
 class LSTMCell(Cell):
     """`c' = f c + i activation(g)`, `h' = o activation(c')`, with gates i, f, o and candidate g from `x W + h U + b`.
 
@@ -246,7 +186,6 @@ class LSTMCell(Cell):
     """
 
     gates = 4
-    absent = frozenset({"reset_after"})
 
     @property
     def state_size(self) -> list[int]:
@@ -269,6 +208,7 @@ class LSTMCell(Cell):
         return [gate(o) * rule.activation(c), c]
 
 
+@variant(without=["unit_forget_bias"])
 class GRUCell(Cell):
     """`h' = z h + (1 - z) activation(x W + r (h U))`, with the gates z and r from `x W + h U + b`.
 
@@ -278,7 +218,6 @@ class GRUCell(Cell):
     """
 
     gates = 3
-    absent = frozenset({"unit_forget_bias"})
 
     def _bias_shape(self) -> tuple[int, ...]:
         return (2, 3 * self.units) if self.reset_after else (3 * self.units,)

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from lamina import activations, constraints, initializers, ops, regularizers
+from lamina import ops
 from lamina.core import checks
+from lamina.core.configurable import variant
 from lamina.layer import InputSpec
+from lamina.layers.projection import Projection
 from lamina.layers.spatial import Spatial
+from lamina.layers.weights import resolve_arguments
 
-PADDINGS = ("valid", "same", "causal")
 
-
-class Convolution(Spatial):
+class Convolution(Projection, Spatial):
     """`activation(conv(x, kernel) + bias)` over `rank` spatial axes.
 
     Args:
@@ -30,9 +31,9 @@ class Convolution(Spatial):
 
     Shapes: (batch, *spatial, channels) -> (batch, *other spatial, filters), or channels before spatial with
     "channels_first"; the kernel is (*kernel_size, channels / groups, filters).
-    """
 
-    per_axis = frozenset({"strides", "dilation_rate"})
+    Raises: ValueError if arguments do not fit one another, or windows the input.
+    """
 
     def __init__(
         self,
@@ -60,25 +61,17 @@ class Convolution(Spatial):
         self.kernel_size = self._sizes("kernel_size", kernel_size)
         self.strides = self._sizes("strides", strides)
         self.dilation_rate = self._sizes("dilation_rate", dilation_rate)
-        self.padding = str(padding).lower()
+        allowed = ("valid", "same", "causal") if self.rank == 1 else ("valid", "same")
+        self.padding = checks.one_of(self._who(), "padding", str(padding).lower(), allowed)
         self._set_layout(data_format)
-        self.activation = activations.get(activation)
         self.use_bias = use_bias
-        self.kernel_initializer = initializers.get(kernel_initializer)
-        self.bias_initializer = initializers.get(bias_initializer)
-        self.kernel_regularizer = regularizers.get(kernel_regularizer)
-        self.bias_regularizer = regularizers.get(bias_regularizer)
-        self.kernel_constraint = constraints.get(kernel_constraint)
-        self.bias_constraint = constraints.get(bias_constraint)
-        self._check_arguments(padding)
+        resolve_arguments(self)
+        self._check_arguments()
 
-    def _check_arguments(self, padding: Any) -> None:
+    def _check_arguments(self) -> None:
         who = self._who()
         if self.filters % self.groups:
             raise ValueError(f"{who}: filters must be a multiple of groups={self.groups}, got {self.filters}.")
-        allowed = PADDINGS if self.rank == 1 else PADDINGS[:2]
-        if self.padding not in allowed:
-            raise ValueError(f"{who}: padding must be one of {', '.join(allowed)}, got {padding!r}.")
         if self.padding == "causal" and self.data_format != "channels_last":
             raise ValueError(f"{who}: data_format must be 'channels_last' with causal padding.")
         if max(self.strides) > 1 and max(self.dilation_rate) > 1:
@@ -88,29 +81,13 @@ class Convolution(Spatial):
             )
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        channels = input_shape[self._channel_axis]
-        if channels is None:
-            raise ValueError(f"{self._who()}: the number of channels must be known, got {input_shape}.")
+        channels = checks.known_size(self._who(), input_shape, self._channel_axis)
         if channels % self.groups:
             raise ValueError(
                 f"{self._who()}: the number of channels must be a multiple of groups={self.groups}, got {input_shape}."
             )
-        self.kernel = self.add_weight(
-            name="kernel",
-            shape=(*self.kernel_size, channels // self.groups, self.filters),
-            initializer=self.kernel_initializer,
-            regularizer=self.kernel_regularizer,
-            constraint=self.kernel_constraint,
-        )
-        self.bias = None
-        if self.use_bias:
-            self.bias = self.add_weight(
-                name="bias",
-                shape=(self.filters,),
-                initializer=self.bias_initializer,
-                regularizer=self.bias_regularizer,
-                constraint=self.bias_constraint,
-            )
+        kernel_shape = (*self.kernel_size, channels // self.groups, self.filters)
+        self._make_weights(kernel_shape, (self.filters,) if self.use_bias else None)
         self.input_spec = InputSpec(min_ndim=self.rank + 2, axes={self._channel_axis: channels})
         self._check_output_size(input_shape)
 
@@ -123,25 +100,18 @@ class Convolution(Spatial):
                     f"got shape {input_shape}."
                 )
 
-    def call(self, inputs: Any) -> Any:
+    def _product(self, inputs: Any, kernel: Any) -> Any:
         padding = self.padding
         if padding == "causal":
             left = self.dilation_rate[0] * (self.kernel_size[0] - 1)
             inputs, padding = ops.pad(inputs, ((0, 0), (left, 0), (0, 0))), "valid"
-        outputs = ops.conv(
-            inputs,
-            self.kernel.value,
-            strides=self.strides,
-            padding=padding,
-            data_format=self.data_format,
-            dilation_rate=self.dilation_rate,
-        )
-        if self.bias is not None:
-            bias = self.bias.value
-            outputs = outputs + (bias if self._channel_axis == -1 else bias.reshape(-1, *(1,) * self.rank))
-        return self.activation(outputs)
+        return ops.conv(inputs, kernel, self.strides, padding, self.data_format, self.dilation_rate)
+
+    def _spread_bias(self, bias: Any) -> Any:
+        return bias if self._channel_axis == -1 else bias.reshape(-1, *(1,) * self.rank)
 
 
+@variant()
 class Conv1D(Convolution):
     """Convolution of sequences.
 
@@ -151,15 +121,20 @@ class Conv1D(Convolution):
     rank = 1
 
 
+@variant(defaults={"strides": (1, 1), "dilation_rate": (1, 1)})
 class Conv2D(Convolution):
     """Convolution of images.
 
     Shapes: (batch, height, width, channels) -> (batch, other height, other width, filters).
+
+    >>> layers.Conv2D(8, 3, padding="same", strides=2)(np.zeros((1, 28, 28, 1), "float32")).shape
+    (1, 14, 14, 8)
     """
 
     rank = 2
 
 
+@variant(defaults={"strides": (1, 1, 1), "dilation_rate": (1, 1, 1)})
 class Conv3D(Convolution):
     """Convolution of volumes.
 

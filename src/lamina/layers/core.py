@@ -1,4 +1,4 @@
-"""The plain ones: Input, Dense, Embedding, Lambda, Masking, Identity."""
+"""The plain ones: Input, Embedding, Lambda, Masking, Identity."""
 
 from __future__ import annotations
 
@@ -8,14 +8,20 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from lamina import activations, constraints, initializers, ops, regularizers
 from lamina.core import checks, configurable, dtypes
 from lamina.core.symbolic import KerasTensor, Node
-from lamina.layer import InputSpec, Layer
+from lamina.layer import Layer
+from lamina.layers.projection import check_kernel_kind
+from lamina.layers.weights import resolve_arguments, weight
 
 
 class InputLayer(Layer):
-    """The place where data enters a graph."""
+    """The place where data enters a graph.
+
+    Shapes: none -> (batch, *shape).
+
+    Raises: ValueError unless exactly one of `shape` and `batch_shape` is given.
+    """
 
     def __init__(
         self,
@@ -87,88 +93,15 @@ def Input(
         name: unique if not given; keys of data dicts are matched with it.
         tensor: a symbolic tensor to take shape and dtype from.
         optional: whether `None` may be passed.
+
+    Shapes: (batch, *shape), the batch of any size if `batch_size` is not given.
+
+    >>> x = layers.Input((28, 28, 1))
+    >>> x.shape, x.dtype
+    ((None, 28, 28, 1), 'float32')
     """
     layer = InputLayer(shape, batch_size, dtype, sparse, ragged, batch_shape, tensor, optional, name)
     return layer.output
-
-
-class Dense(Layer):
-    """`activation(x @ kernel + bias)` over the last axis.
-
-    Args:
-        units: the size of the output's last axis.
-        activation: a name or function; none if not given.
-        use_bias: whether a bias is added.
-        kernel_initializer, bias_initializer: what the weights start from.
-        kernel_regularizer, bias_regularizer, activity_regularizer: added to the loss.
-        kernel_constraint, bias_constraint: applied after each step.
-        lora_rank, lora_alpha, quantization_config: must be `None`.
-
-    Shapes: (..., features) -> (..., units); the kernel is (features, units).
-    """
-
-    _omit_none = frozenset({"activity_regularizer", "lora_rank", "lora_alpha"})
-
-    def __init__(
-        self,
-        units: int,
-        activation: str | Callable | None = None,
-        use_bias: bool = True,
-        kernel_initializer: Any = "glorot_uniform",
-        bias_initializer: Any = "zeros",
-        kernel_regularizer: Any = None,
-        bias_regularizer: Any = None,
-        activity_regularizer: Any = None,
-        kernel_constraint: Any = None,
-        bias_constraint: Any = None,
-        lora_rank: int | None = None,
-        lora_alpha: int | None = None,
-        quantization_config: Any = None,
-        **kwargs: Any,
-    ):
-        super().__init__(activity_regularizer=activity_regularizer, **kwargs)
-        self.units = checks.integer(self._who(), "units", units)
-        if lora_rank is not None or quantization_config is not None:
-            raise NotImplementedError(f"{self._who()}: lora_rank and quantization_config are not there yet.")
-        self.activation = activations.get(activation)
-        self.use_bias = use_bias
-        self.kernel_initializer = initializers.get(kernel_initializer)
-        self.bias_initializer = initializers.get(bias_initializer)
-        self.kernel_regularizer = regularizers.get(kernel_regularizer)
-        self.bias_regularizer = regularizers.get(bias_regularizer)
-        self.kernel_constraint = constraints.get(kernel_constraint)
-        self.bias_constraint = constraints.get(bias_constraint)
-        self.lora_rank, self.lora_alpha, self.quantization_config = None, lora_alpha, None
-        self.input_spec = InputSpec(min_ndim=2)
-        self.supports_masking = True
-
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
-        features = input_shape[-1]
-        if features is None:
-            raise ValueError(f"{self._who()}: the size of the input's last axis must be known, got {input_shape}.")
-        self.kernel = self.add_weight(
-            name="kernel",
-            shape=(features, self.units),
-            initializer=self.kernel_initializer,
-            regularizer=self.kernel_regularizer,
-            constraint=self.kernel_constraint,
-        )
-        self.bias = None
-        if self.use_bias:
-            self.bias = self.add_weight(
-                name="bias",
-                shape=(self.units,),
-                initializer=self.bias_initializer,
-                regularizer=self.bias_regularizer,
-                constraint=self.bias_constraint,
-            )
-        self.input_spec = InputSpec(min_ndim=2, axes={-1: features})
-
-    def call(self, inputs: Any, training: bool | None = None) -> Any:
-        outputs = ops.matmul(inputs, self.kernel.value)
-        if self.bias is not None:
-            outputs = outputs + self.bias.value
-        return self.activation(outputs)
 
 
 class Embedding(Layer):
@@ -183,6 +116,12 @@ class Embedding(Layer):
         lora_rank, lora_alpha, quantization_config: must be `None`.
 
     Shapes: (...) of integers -> (..., output_dim).
+
+    Raises: ValueError if a size is not a positive integer.
+
+    >>> table = layers.Embedding(3, 2, embeddings_initializer="ones")
+    >>> table(np.array([[0, 2, 1]])).shape
+    (1, 3, 2)
     """
 
     _omit_none = frozenset({"weights", "lora_rank", "lora_alpha"})
@@ -205,11 +144,8 @@ class Embedding(Layer):
         super().__init__(**kwargs)
         self.input_dim = checks.integer(self._who(), "input_dim", input_dim)
         self.output_dim = checks.integer(self._who(), "output_dim", output_dim)
-        if lora_rank is not None or quantization_config is not None:
-            raise NotImplementedError(f"{self._who()}: lora_rank and quantization_config are not there yet.")
-        self.embeddings_initializer = initializers.get(embeddings_initializer)
-        self.embeddings_regularizer = regularizers.get(embeddings_regularizer)
-        self.embeddings_constraint = constraints.get(embeddings_constraint)
+        check_kernel_kind(self._who(), lora_rank, quantization_config)
+        resolve_arguments(self)
         self.mask_zero = mask_zero
         self.lora_rank, self.lora_alpha, self.quantization_config = None, lora_alpha, None
         self.supports_masking = mask_zero
@@ -225,13 +161,7 @@ class Embedding(Layer):
     def build(self, input_shape: Any = None) -> None:
         if self.built:
             return
-        self.embeddings = self.add_weight(
-            name="embeddings",
-            shape=(self.input_dim, self.output_dim),
-            initializer=self.embeddings_initializer,
-            regularizer=self.embeddings_regularizer,
-            constraint=self.embeddings_constraint,
-        )
+        self.embeddings = weight(self, "embeddings", (self.input_dim, self.output_dim))
 
     def call(self, inputs: Any) -> Any:
         indices = inputs if jnp.issubdtype(inputs.dtype, jnp.integer) else inputs.astype("int32")
@@ -253,6 +183,10 @@ class Lambda(Layer):
         output_shape: kept for Keras programs; the shape is inferred.
         mask: a mask for the outputs, or a function of (inputs, mask).
         arguments: further keyword arguments of the function.
+
+    Shapes: whatever the function takes -> whatever it returns.
+
+    Raises: TypeError if `function` cannot be called.
     """
 
     def __init__(
@@ -310,7 +244,10 @@ class Masking(Layer):
 
 
 class Identity(Layer):
-    """The inputs."""
+    """The inputs.
+
+    Shapes: (batch, ...) -> the same.
+    """
 
     def __init__(self, **kwargs: Any):
         super().__init__(**kwargs)

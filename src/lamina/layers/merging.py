@@ -7,8 +7,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax.numpy as jnp
+from jax import lax
 
-from lamina.core import tree
+from lamina.core import dtypes, tree
+from lamina.core.configurable import variant
 from lamina.layer import Layer
 from lamina.layer.masks import only_passes
 
@@ -19,6 +21,8 @@ class Merge(Layer):
     Inputs of lower rank get axes behind the batch axis, and sizes of 1 are broadcast.
 
     Shapes: a list of (batch, ...) -> (batch, ...).
+
+    Raises: ValueError if the shapes do not broadcast.
     """
 
     combine: Callable[[Any, Any], Any]
@@ -64,41 +68,52 @@ class Merge(Layer):
         return None if any(mask is None for mask in masks) else functools.reduce(jnp.logical_or, masks)
 
 
+@variant()
 class Add(Merge):
     """`x1 + x2 + ...`"""
 
     combine = staticmethod(jnp.add)
 
 
+@variant()
 class Multiply(Merge):
     """`x1 * x2 * ...`"""
 
     combine = staticmethod(jnp.multiply)
 
 
+@variant()
 class Average(Merge):
     """`(x1 + x2 + ...) / n`"""
 
     combine = staticmethod(jnp.add)
 
     def _merge(self, arrays: list[Any]) -> Any:
-        return super()._merge(arrays) / len(arrays)
+        dtype = jnp.result_type(*arrays)
+        mean = super()._merge([x.astype(dtypes.wide(dtype)) for x in arrays]) / len(arrays)
+        return mean.astype(dtypes.floating(dtype))
 
 
+@variant()
 class Maximum(Merge):
     """`max(x1, x2, ...)`"""
 
     combine = staticmethod(jnp.maximum)
 
 
+@variant()
 class Minimum(Merge):
     """`min(x1, x2, ...)`"""
 
     combine = staticmethod(jnp.minimum)
 
 
+@variant()
 class Subtract(Merge):
-    """`x1 - x2`"""
+    """`x1 - x2`
+
+    Raises: ValueError if the inputs are not two, or do not broadcast.
+    """
 
     combine = staticmethod(jnp.subtract)
 
@@ -113,6 +128,10 @@ class Concatenate(Merge):
 
     Args:
         axis: the axis.
+
+    Shapes: a list of (batch, ...) -> (batch, ...), the sizes along the axis added up.
+
+    Raises: ValueError if other sizes than those along the axis differ.
     """
 
     def __init__(self, axis: int = -1, **kwargs: Any):
@@ -155,6 +174,8 @@ class Dot(Merge):
         normalize: whether the vectors are made of length 1 first: cosine similarities.
 
     Shapes: (batch, ..., n, ...) and (batch, ..., n, ...) -> (batch, rest of the first, rest of the second).
+
+    Raises: ValueError if the inputs are not two, or their axes differ in size.
     """
 
     def __init__(self, axes: int | Sequence[int], normalize: bool = False, **kwargs: Any):
@@ -180,10 +201,7 @@ class Dot(Merge):
         x, y = inputs
         first, second = self._own_axes([x.shape, y.shape])
         if self.normalize:
-            x, y = (
-                a / jnp.sqrt(jnp.maximum((a * a).sum(axis, keepdims=True), 1e-12))
-                for a, axis in ((x, first), (y, second))
-            )
+            x, y = (_of_length_one(a, axis) for a, axis in ((x, first), (y, second)))
         x, y = jnp.moveaxis(x, first, -1), jnp.moveaxis(y, second, -1)
         rest_x, rest_y = x.shape[1:-1], y.shape[1:-1]
         flat = jnp.einsum(
@@ -194,6 +212,12 @@ class Dot(Merge):
     @only_passes
     def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
         """None: the axes are others."""
+
+
+def _of_length_one(x: Any, axis: int) -> Any:
+    wide = x.astype(dtypes.wide(x.dtype))
+    wide = wide * lax.rsqrt(jnp.maximum((wide * wide).sum(axis, keepdims=True), 1e-12))
+    return wide.astype(dtypes.floating(x.dtype))
 
 
 def _merge(cls: type[Merge], inputs: Sequence[Any], *args: Any, **kwargs: Any) -> Any:

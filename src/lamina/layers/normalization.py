@@ -10,12 +10,35 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from lamina import constraints, initializers, ops, regularizers
-from lamina.core import checks
+from lamina import ops
+from lamina.core import checks, dtypes
 from lamina.layer import InputSpec, Layer
+from lamina.layers.weights import resolve_arguments, weight
 
 
-class BatchNormalization(Layer):
+class Normalization(Layer):
+    """Base of the layers that bring their inputs to mean 0 and variance 1, then to a trained scale and offset."""
+
+    center: bool
+    scale: bool
+    gamma: Any = None
+    beta: Any = None
+
+    def __init__(self, **kwargs: Any):
+        super().__init__(**kwargs)
+        resolve_arguments(self)
+        self.supports_masking = True
+        self.autocast = False  # statistics of what comes in, not of what is left of it in 16 bits
+
+    def _make_scale_and_offset(self, shape: Sequence[Any]) -> None:
+        self.gamma = weight(self, "gamma", shape, autocast=False) if self.scale else None
+        self.beta = weight(self, "beta", shape, autocast=False) if self.center else None
+
+    def _scale_and_offset(self) -> tuple[Any, Any]:
+        return tuple(None if v is None else v.value for v in (self.gamma, self.beta))  # type: ignore[return-value]
+
+
+class BatchNormalization(Normalization):
     """`gamma * (x - mean) / sqrt(variance + epsilon) + beta`, for each element of an axis.
 
     In training mean and variance are those of the batch, and moving averages of them are kept; otherwise, and when the
@@ -39,6 +62,14 @@ class BatchNormalization(Layer):
         synchronized: kept for Keras programs: under sharding a batch is one array anyway.
 
     Shapes: (batch, ..., channels) -> the same.
+
+    Raises: ValueError if the axis is not there or of unknown size, or a number out of its range.
+
+    >>> layer = layers.BatchNormalization(epsilon=0.0)
+    >>> layer(np.array([[1.0], [3.0]], "float32"), training=True).tolist()
+    [[-1.0], [1.0]]
+    >>> float(layer.moving_mean.value[0])  # 0.99 * 0 + 0.01 * 2
+    0.019999999552965164
     """
 
     def __init__(
@@ -71,15 +102,8 @@ class BatchNormalization(Layer):
         self.renorm_clipping = {} if renorm and renorm_clipping is None else renorm_clipping
         _check_clipping(self._who(), self.renorm_clipping or {})
         self.renorm_momentum = float(checks.number(self._who(), "renorm_momentum", renorm_momentum, 0, 1))
-        self.beta_initializer = initializers.get(beta_initializer)
-        self.gamma_initializer = initializers.get(gamma_initializer)
-        self.moving_mean_initializer = initializers.get(moving_mean_initializer)
-        self.moving_variance_initializer = initializers.get(moving_variance_initializer)
-        self.beta_regularizer = regularizers.get(beta_regularizer)
-        self.gamma_regularizer = regularizers.get(gamma_regularizer)
-        self.beta_constraint = constraints.get(beta_constraint)
-        self.gamma_constraint = constraints.get(gamma_constraint)
-        self.supports_masking = True
+        self.moving_mean_initializer: Any
+        self.moving_variance_initializer: Any
         self.moving_mean: Any = None
         self.moving_variance: Any = None
         self.moving_stddev: Any = None  # the last three are there with renorm only
@@ -87,35 +111,16 @@ class BatchNormalization(Layer):
         self.renorm_stddev: Any = None
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        rank = len(input_shape)
-        if not -rank <= self.axis < rank or input_shape[self.axis] is None:
-            raise ValueError(f"{self._who()}: axis {self.axis} must be an axis of known size, got {input_shape}.")
-        shape = (input_shape[self.axis],)
-        self.gamma = self.beta = None
-        for name, wanted in (("gamma", self.scale), ("beta", self.center)):
-            if wanted:
-                weight = self.add_weight(
-                    name=name,
-                    shape=shape,  # type: ignore[arg-type]
-                    initializer=getattr(self, f"{name}_initializer"),
-                    regularizer=getattr(self, f"{name}_regularizer"),
-                    constraint=getattr(self, f"{name}_constraint"),
-                )
-                setattr(self, name, weight)
+        rank, shape = len(input_shape), (checks.known_size(self._who(), input_shape, self.axis),)
+        self._make_scale_and_offset(shape)
         mean, variance = self.moving_mean_initializer, self.moving_variance_initializer
         averages = {"moving_mean": mean, "moving_variance": variance}
         if self.renorm:
             stddev = _root_of(variance)
             averages |= {"moving_stddev": stddev, "renorm_mean": mean, "renorm_stddev": stddev}
         for name, initializer in averages.items():
-            weight = self.add_weight(
-                name=name,
-                shape=shape,  # type: ignore[arg-type]
-                initializer=initializer,
-                trainable=False,
-                autocast=False,
-            )
-            setattr(self, name, weight)
+            new = weight(self, name, shape, initializer=initializer, trainable=False, autocast=False)
+            setattr(self, name, new)
         self.input_spec = InputSpec(ndim=rank, axes={self.axis: input_shape[self.axis]})
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
@@ -123,10 +128,8 @@ class BatchNormalization(Layer):
             raise ValueError(
                 f"{self._who()}: mask must have the inputs' first axes, got {mask.shape} for {inputs.shape}."
             )
-        # Sums over many elements are kept in 32 bits.
-        x = inputs.astype(jnp.promote_types(inputs.dtype, "float32"))
-        offset = None if self.beta is None else self.beta.value
-        scale = None if self.gamma is None else self.gamma.value
+        x = inputs.astype(dtypes.wide(inputs.dtype))
+        scale, offset = self._scale_and_offset()
         if training and self.trainable:
             mean, variance = self._batch_statistics(x, mask)
             if self.renorm:
@@ -139,7 +142,7 @@ class BatchNormalization(Layer):
         outputs = ops.batch_normalization(
             x, mean, variance, axis=self.axis, offset=offset, scale=scale, epsilon=self.epsilon
         )
-        return outputs.astype(inputs.dtype)
+        return outputs.astype(self.compute_dtype)
 
     def _renormalized(self, mean: Any, variance: Any, scale: Any, offset: Any) -> tuple[Any, Any]:
         """Scale and offset that have the corrections r and d in them: `scale (r x + d) + offset`."""
@@ -191,7 +194,7 @@ def _check_clipping(who: str, bounds: dict[str, float]) -> None:
         )
 
 
-class LayerNormalization(Layer):
+class LayerNormalization(Normalization):
     """`gamma * (x - mean) / sqrt(variance + epsilon) + beta` of each sample, mean and variance over some axes.
 
     Ba et al., 2016, https://arxiv.org/abs/1607.06450
@@ -205,6 +208,8 @@ class LayerNormalization(Layer):
         beta_constraint, gamma_constraint: applied after each step.
 
     Shapes: (batch, ..., features) -> the same.
+
+    Raises: ValueError if an axis is not there or of unknown size.
     """
 
     _further = ("rms_scaling",)
@@ -228,39 +233,13 @@ class LayerNormalization(Layer):
         self.axis = axis if isinstance(axis, int) else list(axis)
         self.epsilon = checks.number(self._who(), "epsilon", epsilon, 0)
         self.center, self.scale = center, scale
-        self.beta_initializer = initializers.get(beta_initializer)
-        self.gamma_initializer = initializers.get(gamma_initializer)
-        self.beta_regularizer = regularizers.get(beta_regularizer)
-        self.gamma_regularizer = regularizers.get(gamma_regularizer)
-        self.beta_constraint = constraints.get(beta_constraint)
-        self.gamma_constraint = constraints.get(gamma_constraint)
-        self.supports_masking = True
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         axes = [self.axis] if isinstance(self.axis, int) else self.axis
-        rank = len(input_shape)
-        if any(not -rank <= axis < rank or input_shape[axis] is None for axis in axes):
-            raise ValueError(f"{self._who()}: axis {self.axis} must be of known size, got {input_shape}.")
-        shape = tuple(input_shape[axis] for axis in axes)
-        self.gamma = self.beta = None
-        for name, wanted in (("gamma", self.scale), ("beta", self.center)):
-            if wanted:
-                weight = self.add_weight(
-                    name=name,
-                    shape=shape,  # type: ignore[arg-type]
-                    initializer=getattr(self, f"{name}_initializer"),
-                    regularizer=getattr(self, f"{name}_regularizer"),
-                    constraint=getattr(self, f"{name}_constraint"),
-                    autocast=False,
-                )
-                setattr(self, name, weight)
+        self._make_scale_and_offset([checks.known_size(self._who(), input_shape, axis) for axis in axes])
 
     def call(self, inputs: Any) -> Any:
-        return ops.layer_normalization(
-            inputs,
-            gamma=None if self.gamma is None else self.gamma.value,
-            beta=None if self.beta is None else self.beta.value,
-            axis=self.axis,
-            epsilon=self.epsilon,
-            rms_scaling=self.rms_scaling,
-        )
+        x = inputs.astype(dtypes.wide(inputs.dtype))
+        options = {"axis": self.axis, "epsilon": self.epsilon, "rms_scaling": self.rms_scaling}
+        outputs = ops.layer_normalization(x, *self._scale_and_offset(), **options)
+        return outputs.astype(self.compute_dtype)

@@ -8,6 +8,8 @@ from typing import Any
 import jax.numpy as jnp
 
 from lamina import ops
+from lamina.core import checks, dtypes
+from lamina.core.configurable import variant
 from lamina.layer.masks import check_mask, only_passes
 from lamina.layers.spatial import Spatial
 
@@ -22,56 +24,11 @@ class Pooling(Spatial):
         data_format: where the channels are.
 
     Shapes: (batch, *spatial, channels) -> (batch, *fewer, channels).
+
+    Raises: ValueError if a size is not a positive integer.
     """
 
-    per_axis = frozenset({"pool_size"})
     reduce: Any = None
-
-    def __init__(
-        self,
-        pool_size: int | Sequence[int] = 2,
-        strides: int | Sequence[int] | None = None,
-        padding: str = "valid",
-        data_format: str | None = None,
-        name: str | None = None,
-        **kwargs: Any,
-    ):
-        super().__init__(name=name, **kwargs)
-        self.pool_size = self._sizes("pool_size", pool_size)
-        self.strides = self._sizes("strides", pool_size if strides is None else strides)
-        self.padding = str(padding).lower()
-        if self.padding not in ("valid", "same"):
-            raise ValueError(f"{self._who()}: padding must be 'valid' or 'same', got {padding!r}.")
-        self._set_layout(data_format)
-        self.built = True
-
-    def call(self, inputs: Any) -> Any:
-        return type(self).reduce(inputs, self.pool_size, self.strides, self.padding, self.data_format)
-
-
-class MaxPooling1D(Pooling):
-    """The largest value of each window in time."""
-
-    rank, reduce = 1, staticmethod(ops.max_pool)
-
-
-class MaxPooling2D(Pooling):
-    """The largest value of each window of an image."""
-
-    rank, reduce = 2, staticmethod(ops.max_pool)
-
-
-class AveragePooling(Pooling):
-    """The mean of each window; padding does not count.
-
-    Args:
-        pool_size: the size of a window: an integer, or one for each axis.
-        strides: from window to window, `pool_size` if not given.
-        padding: "valid" or "same".
-        data_format: where the channels are.
-    """
-
-    reduce = staticmethod(ops.average_pool)
 
     def __init__(
         self,
@@ -82,19 +39,60 @@ class AveragePooling(Pooling):
         name: str | None = None,
         **kwargs: Any,
     ):
-        super().__init__(pool_size, strides, padding, data_format, name, **kwargs)
+        super().__init__(name=name, **kwargs)
+        self.pool_size = self._sizes("pool_size", pool_size)
+        self.strides = self._sizes("strides", pool_size if strides is None else strides)
+        self.padding = checks.one_of(self._who(), "padding", str(padding).lower(), ("valid", "same"))
+        self._set_layout(data_format)
+        self.built = True
+
+    def call(self, inputs: Any) -> Any:
+        return type(self).reduce(inputs, self.pool_size, self.strides, self.padding, self.data_format)
+
+    def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
+        """None: a mask does not say which windows are whole."""
 
 
-class AveragePooling1D(AveragePooling):
+@variant(defaults={"pool_size": 2})
+class MaxPooling1D(Pooling):
+    """The largest value of each window in time."""
+
+    rank, reduce = 1, staticmethod(ops.max_pool)
+
+
+@variant(defaults={"pool_size": (2, 2)})
+class MaxPooling2D(Pooling):
+    """The largest value of each window of an image."""
+
+    rank, reduce = 2, staticmethod(ops.max_pool)
+
+
+@variant(defaults={"pool_size": (2, 2, 2)})
+class MaxPooling3D(Pooling):
+    """The largest value of each window of a volume."""
+
+    rank, reduce = 3, staticmethod(ops.max_pool)
+
+
+@variant()
+class AveragePooling1D(Pooling):
     """The mean of each window in time; padding does not count."""
 
-    rank = 1
+    rank, reduce = 1, staticmethod(ops.average_pool)
 
 
-class AveragePooling2D(AveragePooling):
+@variant()
+class AveragePooling2D(Pooling):
     """The mean of each window of an image; padding does not count."""
 
-    rank = 2
+    rank, reduce = 2, staticmethod(ops.average_pool)
+
+
+@variant()
+class AveragePooling3D(Pooling):
+    """The mean of each window of a volume; padding does not count."""
+
+    rank, reduce = 3, staticmethod(ops.average_pool)
 
 
 class GlobalPooling(Spatial):
@@ -119,25 +117,44 @@ class GlobalPooling(Spatial):
         return type(self).reduce(inputs, axis=self._axes, keepdims=self.keepdims)
 
 
+@variant()
 class GlobalMaxPooling1D(GlobalPooling):
     """The largest value in time."""
 
     rank, reduce = 1, staticmethod(jnp.max)
 
 
+@variant()
 class GlobalMaxPooling2D(GlobalPooling):
     """The largest value of an image."""
 
     rank, reduce = 2, staticmethod(jnp.max)
 
 
-class GlobalAveragePooling1D(GlobalPooling):
-    """The mean in time, of the times that the mask lets through if there is one.
+@variant()
+class GlobalMaxPooling3D(GlobalPooling):
+    """The largest value of a volume."""
 
-    Args:
-        data_format: where the channels are.
-        keepdims: whether the time axis stays, with size 1.
-    """
+    rank, reduce = 3, staticmethod(jnp.max)
+
+
+@variant()
+class GlobalAveragePooling2D(GlobalPooling):
+    """The mean of an image."""
+
+    rank, reduce = 2, staticmethod(jnp.mean)
+
+
+@variant()
+class GlobalAveragePooling3D(GlobalPooling):
+    """The mean of a volume."""
+
+    rank, reduce = 3, staticmethod(jnp.mean)
+
+
+@variant()
+class GlobalAveragePooling1D(GlobalPooling):
+    """The mean in time, of the times that the mask lets through if there is one."""
 
     rank, reduce = 1, staticmethod(jnp.mean)
 
@@ -146,42 +163,13 @@ class GlobalAveragePooling1D(GlobalPooling):
             return super().call(inputs)
         check_mask(self._who(), mask, jnp.moveaxis(inputs, self._axes[0], 1))
         steps = self._axes[0]
-        weights = jnp.expand_dims(mask.astype(inputs.dtype), 3 - steps)
-        return (inputs * weights).sum(steps, keepdims=self.keepdims) / weights.sum(steps, keepdims=self.keepdims)
+        weights = jnp.expand_dims(mask.astype(dtypes.wide(inputs.dtype)), 3 - steps)
+        total, count = (x.sum(steps, keepdims=self.keepdims) for x in (inputs * weights, weights))
+        return (total / count).astype(dtypes.floating(inputs.dtype))
 
     @only_passes
     def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
         """None: the time axis is gone."""
-
-
-class GlobalAveragePooling2D(GlobalPooling):
-    """The mean of an image."""
-
-    rank, reduce = 2, staticmethod(jnp.mean)
-
-
-class MaxPooling3D(Pooling):
-    """The largest value of each window of a volume."""
-
-    rank, reduce = 3, staticmethod(ops.max_pool)
-
-
-class AveragePooling3D(AveragePooling):
-    """The mean of each window of a volume; padding does not count."""
-
-    rank = 3
-
-
-class GlobalMaxPooling3D(GlobalPooling):
-    """The largest value of a volume."""
-
-    rank, reduce = 3, staticmethod(jnp.max)
-
-
-class GlobalAveragePooling3D(GlobalPooling):
-    """The mean of a volume."""
-
-    rank, reduce = 3, staticmethod(jnp.mean)
 
 
 MaxPool1D, MaxPool2D, MaxPool3D = MaxPooling1D, MaxPooling2D, MaxPooling3D

@@ -11,14 +11,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax import tree_util
 
-from lamina.core import configurable, registry, scope
+from lamina.core import checks, configurable, registry, scope
+from lamina.core.configurable import variant
 from lamina.core.state import StateScope
 from lamina.core.symbolic import KerasTensor, infer
 from lamina.core.variable import Variable
 from lamina.layer import InputSpec, Layer
 from lamina.layer.masks import check_mask, only_passes
 from lamina.layer.signature import signature_of
-from lamina.layers.cells import Cell, GRUCell, LSTMCell, SimpleRNNCell, Variant
+from lamina.layers.cells import Cell, GRUCell, LSTMCell, SimpleRNNCell
 from lamina.layers.scanning import scan_calls, zeros
 
 _FLAGS = ("return_sequences", "return_state", "go_backwards", "stateful", "unroll")
@@ -246,7 +247,7 @@ class RNN(Layer):
             return super().from_config(config)
 
 
-class Recurrent(Variant, RNN):
+class Recurrent(RNN):
     """`RNN` around a cell of the class `cell_class`, which is made here; the cell's arguments are attributes as well.
 
     Args:
@@ -270,6 +271,8 @@ class Recurrent(Variant, RNN):
         use_cudnn: kept for Keras programs: one compiled scan serves all devices.
 
     Shapes: (batch, time, features) -> (batch, units), or (batch, time, units) with `return_sequences`.
+
+    Raises: ValueError if `units` is not a positive integer, or a share not from 0 to 1.
     """
 
     cell_class: type[Cell]
@@ -310,9 +313,7 @@ class Recurrent(Variant, RNN):
         cell = self.cell_class(**own, name=scope.snake_case(self.cell_class.__name__))
         own = {name: given[name] for name in _FLAGS}
         RNN.__init__(self, cell, activity_regularizer=activity_regularizer, **own, **kwargs)
-        if use_cudnn not in ("auto", True, False):
-            raise ValueError(f"{self._who()}: use_cudnn must be 'auto', True or False, got {use_cudnn!r}.")
-        self.use_cudnn = use_cudnn
+        self.use_cudnn = checks.one_of(self._who(), "use_cudnn", use_cudnn, ("auto", True, False))
         self.input_spec = InputSpec(ndim=3)
 
     def __getattr__(self, name: str) -> Any:
@@ -338,6 +339,7 @@ def _arguments(cell_class: type[Cell]) -> tuple[str, ...]:
     return tuple(p.name for p in parameters if p.kind is not p.VAR_KEYWORD)
 
 
+@variant(without=["recurrent_activation", "unit_forget_bias", "reset_after", "use_cudnn"], last=["seed"])
 class SimpleRNN(Recurrent):
     """`h = activation(x W + h_before U + b)` at each time.
 
@@ -345,22 +347,25 @@ class SimpleRNN(Recurrent):
     """
 
     cell_class = SimpleRNNCell
-    absent = SimpleRNNCell.absent | {"use_cudnn"}
-    last = ("seed",)
     _omit_none = frozenset({"seed"})
 
 
+@variant(without=["reset_after"])
 class LSTM(Recurrent):
     """`c = f c_before + i activation(g)`, `h = o activation(c)` at each time, with the gates i, f, o and the candidate
     g from `x W + h_before U + b`.
 
     Hochreiter and Schmidhuber, 1997, https://doi.org/10.1162/neco.1997.9.8.1735
+
+    >>> x = np.zeros((2, 5, 3), "float32")
+    >>> layers.LSTM(4)(x).shape, layers.LSTM(4, return_sequences=True)(x).shape
+    ((2, 4), (2, 5, 4))
     """
 
     cell_class = LSTMCell
-    absent = LSTMCell.absent
 
 
+@variant(without=["unit_forget_bias"])
 class GRU(Recurrent):
     """`h = z h_before + (1 - z) activation(x W + r (h_before U))` at each time, with the gates z and r from
     `x W + h_before U + b`. Without `reset_after`, the candidate is `activation(x W + (r h_before) U)`.
@@ -369,4 +374,3 @@ class GRU(Recurrent):
     """
 
     cell_class = GRUCell
-    absent = GRUCell.absent

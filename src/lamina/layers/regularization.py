@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from lamina import random, regularizers
 from lamina.core import checks, dtypes
+from lamina.core.configurable import variant
 from lamina.layer import InputSpec, Layer
 from lamina.layers.activation import Elementwise
 from lamina.random import SeedGenerator
@@ -50,6 +51,16 @@ class Dropout(Noise):
         rate: the share of elements that are dropped.
         noise_shape: the shape of the draws, which are broadcast to the inputs; `None` for an axis of the inputs' size.
         seed: makes the draws repeatable.
+
+    Shapes: (batch, ...) -> the same.
+
+    Raises: ValueError if `rate` is not from 0 to 1.
+
+    >>> x = np.ones((1, 4), "float32")
+    >>> layers.Dropout(0.5)(x).tolist()  # nothing is dropped but in training
+    [[1.0, 1.0, 1.0, 1.0]]
+    >>> sorted(set(layers.Dropout(0.5, seed=1)(np.ones((100, 100), "float32"), training=True).ravel().tolist()))
+    [0.0, 2.0]
     """
 
     def __init__(
@@ -66,42 +77,20 @@ class Dropout(Noise):
 
 
 class SpatialDropout(Dropout):
-    """Whole channels are dropped: the draws have size 1 along the spatial axes."""
-
-    rank = 1
-    rate: float
-
-    def __init__(self, rate: float, seed: int | None = None, name: str | None = None, dtype: Any = None, **kwargs: Any):
-        super().__init__(rate, seed=seed, name=name, dtype=dtype, **kwargs)
-        self.input_spec = InputSpec(ndim=self.rank + 2)
-
-    def get_config(self) -> dict[str, Any]:
-        # All that Keras takes.
-        return {"rate": self.rate, "seed": self.seed, "name": self.name, "dtype": self.dtype_policy.name}
-
-    def _noise_shape(self, inputs: Any) -> tuple[int, ...]:
-        return (inputs.shape[0], *(1 for _ in range(self.rank)), inputs.shape[-1])
-
-
-class SpatialDropout1D(SpatialDropout):
-    """Dropout of whole channels of sequences.
-
-    Shapes: (batch, time, channels) -> the same.
-    """
-
-
-class SpatialDropout2D(SpatialDropout):
-    """Dropout of whole channels of images.
+    """Dropout of whole channels: the draws have size 1 along the spatial axes.
 
     Args:
         rate: the share of channels that are dropped.
         data_format: where the channels are.
         seed: makes the draws repeatable.
 
-    Shapes: (batch, height, width, channels) -> the same.
+    Shapes: (batch, *spatial, channels) -> the same.
+
+    Raises: ValueError if `rate` is not from 0 to 1.
     """
 
-    rank = 2
+    rank = 1
+    rate: float
 
     def __init__(
         self,
@@ -114,22 +103,35 @@ class SpatialDropout2D(SpatialDropout):
     ):
         super().__init__(rate, seed=seed, name=name, dtype=dtype, **kwargs)
         self.data_format = dtypes.standardize_data_format(data_format, self._who())
+        self.input_spec = InputSpec(ndim=self.rank + 2)
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "data_format": self.data_format}
+        # All that Keras takes.
+        config = {"rate": self.rate, "seed": self.seed, "name": self.name, "dtype": self.dtype_policy.name}
+        return config if self.rank == 1 else {**config, "data_format": self.data_format}
 
     def _noise_shape(self, inputs: Any) -> tuple[int, ...]:
-        ones = tuple(1 for _ in range(self.rank))
+        spatial = (1,) * self.rank
         if self.data_format == "channels_first":
-            return (*inputs.shape[:2], *ones)
-        return (inputs.shape[0], *ones, inputs.shape[-1])
+            return (*inputs.shape[:2], *spatial)
+        return (inputs.shape[0], *spatial, inputs.shape[-1])
 
 
-class SpatialDropout3D(SpatialDropout2D):
-    """Dropout of whole channels of volumes.
+@variant(defaults={"data_format": "channels_last"}, without=["data_format"])
+class SpatialDropout1D(SpatialDropout):
+    """Dropout of whole channels of sequences."""
 
-    Shapes: (batch, depth, height, width, channels) -> the same.
-    """
+
+@variant()
+class SpatialDropout2D(SpatialDropout):
+    """Dropout of whole channels of images."""
+
+    rank = 2
+
+
+@variant()
+class SpatialDropout3D(SpatialDropout):
+    """Dropout of whole channels of volumes."""
 
     rank = 3
 
@@ -140,6 +142,10 @@ class GaussianNoise(Noise):
     Args:
         stddev: the standard deviation of the noise.
         seed: makes the draws repeatable.
+
+    Shapes: (batch, ...) -> the same.
+
+    Raises: ValueError if `stddev` is below 0.
     """
 
     strength, largest = "stddev", None
@@ -158,6 +164,10 @@ class GaussianDropout(Noise):
     Args:
         rate: as the rate of the dropout with noise as strong, below 1.
         seed: makes the draws repeatable.
+
+    Shapes: (batch, ...) -> the same.
+
+    Raises: ValueError if `rate` is not from 0 to below 1.
     """
 
     largest = BELOW_ONE
@@ -179,12 +189,17 @@ class AlphaDropout(Dropout):
         rate: the share of elements that are dropped, below 1.
         noise_shape: the shape of the draws, which are broadcast to the inputs.
         seed: makes the draws repeatable.
+
+    Shapes: (batch, ...) -> the same.
+
+    Raises: ValueError if `rate` is not from 0 to below 1.
     """
 
     largest = BELOW_ONE
     LIMIT = -1.6732632423543772 * 1.0507009873554805  # SELU of minus infinity
 
     def disturb(self, inputs: Any, strength: float) -> Any:
+        inputs = inputs.astype(dtypes.floating(inputs.dtype))
         shape = [size if n is None else n for n, size in zip(self.noise_shape or inputs.shape, inputs.shape)]
         kept = random.uniform(shape, seed=self.seed_generator) >= strength
         scale = ((1 - strength) * (1 + strength * self.LIMIT**2)) ** -0.5
@@ -197,6 +212,8 @@ class ActivityRegularization(Layer):
 
     Args:
         l1, l2: the factors.
+
+    Shapes: (batch, ...) -> the same.
     """
 
     def __init__(self, l1: float = 0.0, l2: float = 0.0, **kwargs: Any):

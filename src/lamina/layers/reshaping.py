@@ -9,7 +9,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from lamina import ops
 from lamina.core import checks, dtypes
+from lamina.core.configurable import variant
 from lamina.layer import InputSpec, Layer
 from lamina.layers.spatial import Spatial
 
@@ -41,6 +43,8 @@ class Reshape(Layer):
         target_shape: the shape without the batch axis; one size may be -1.
 
     Shapes: (batch, ...) -> (batch, *target_shape).
+
+    Raises: ValueError if the elements do not fit.
     """
 
     def __init__(self, target_shape: Sequence[int] | int, **kwargs: Any):
@@ -69,6 +73,10 @@ class Permute(Layer):
 
     Args:
         dims: the axes of the input, counted from 1, in the order of the output.
+
+    Shapes: (batch, ...) -> (batch, the axes in the order of `dims`).
+
+    Raises: ValueError if `dims` does not have each axis once.
     """
 
     def __init__(self, dims: Sequence[int], **kwargs: Any):
@@ -89,6 +97,8 @@ class RepeatVector(Layer):
         n: how often.
 
     Shapes: (batch, features) -> (batch, n, features).
+
+    Raises: ValueError if `n` is not an integer of at least 0.
     """
 
     def __init__(self, n: int, **kwargs: Any):
@@ -118,9 +128,11 @@ class ZeroPadding(Resizing):
     Args:
         padding: a number for all sides, one for each axis, or (before, after) for each axis.
         data_format: where the channels are.
-    """
 
-    per_axis = frozenset({"padding"})
+    Shapes: (batch, *spatial, channels) -> (batch, *other spatial, channels).
+
+    Raises: ValueError if a number is below 0.
+    """
 
     def __init__(self, padding: Any = 1, data_format: str | None = None, **kwargs: Any):
         super().__init__(**kwargs)
@@ -134,25 +146,25 @@ class ZeroPadding(Resizing):
         return jnp.pad(inputs, widths)
 
 
+@variant()
 class ZeroPadding1D(ZeroPadding):
     """Zeros before and after in time."""
 
     rank = 1
 
 
+@variant(defaults={"padding": (1, 1)})
 class ZeroPadding2D(ZeroPadding):
     """Zeros around images."""
 
     rank = 2
 
 
+@variant(defaults={"padding": ((1, 1), (1, 1), (1, 1))})
 class ZeroPadding3D(ZeroPadding):
     """Zeros around volumes."""
 
     rank = 3
-
-    def __init__(self, padding: Any = ((1, 1), (1, 1), (1, 1)), data_format: str | None = None, **kwargs: Any):
-        super().__init__(padding, data_format, **kwargs)
 
 
 class Cropping(Resizing):
@@ -161,6 +173,10 @@ class Cropping(Resizing):
     Args:
         cropping: a number for all sides, one for each axis, or (before, after) for each axis.
         data_format: where the channels are.
+
+    Shapes: (batch, *spatial, channels) -> (batch, *other spatial, channels).
+
+    Raises: ValueError if nothing would be left.
     """
 
     def __init__(self, cropping: Any, data_format: str | None = None, **kwargs: Any):
@@ -177,31 +193,25 @@ class Cropping(Resizing):
         return inputs
 
 
+@variant(defaults={"cropping": (1, 1), "data_format": "channels_last"}, without=["data_format"])
 class Cropping1D(Cropping):
     """Sequences without their ends."""
 
     rank = 1
 
-    def __init__(self, cropping: Any = (1, 1), **kwargs: Any):
-        super().__init__(cropping, "channels_last", **kwargs)
 
-
+@variant(defaults={"cropping": ((0, 0), (0, 0))})
 class Cropping2D(Cropping):
     """Images without their margins."""
 
     rank = 2
 
-    def __init__(self, cropping: Any = ((0, 0), (0, 0)), data_format: str | None = None, **kwargs: Any):
-        super().__init__(cropping, data_format, **kwargs)
 
-
+@variant(defaults={"cropping": ((1, 1), (1, 1), (1, 1))})
 class Cropping3D(Cropping):
     """Volumes without their margins."""
 
     rank = 3
-
-    def __init__(self, cropping: Any = ((1, 1), (1, 1), (1, 1)), data_format: str | None = None, **kwargs: Any):
-        super().__init__(cropping, data_format, **kwargs)
 
 
 class UpSampling(Resizing):
@@ -210,9 +220,11 @@ class UpSampling(Resizing):
     Args:
         size: how often, for all axes or each.
         data_format: where the channels are.
-    """
 
-    per_axis = frozenset({"size"})
+    Shapes: (batch, *spatial, channels) -> (batch, *other spatial, channels).
+
+    Raises: ValueError if a factor is not a positive integer.
+    """
 
     def __init__(self, size: Any = 2, data_format: str | None = None, **kwargs: Any):
         super().__init__(**kwargs)
@@ -225,13 +237,11 @@ class UpSampling(Resizing):
         return inputs
 
 
+@variant(defaults={"data_format": "channels_last"}, without=["data_format"])
 class UpSampling1D(UpSampling):
     """Each time step `size` times."""
 
     rank = 1
-
-    def __init__(self, size: int = 2, **kwargs: Any):
-        super().__init__(size, "channels_last", **kwargs)
 
 
 class UpSampling2D(UpSampling):
@@ -241,36 +251,29 @@ class UpSampling2D(UpSampling):
         size: a factor, or (height, width).
         data_format: where the channels are.
         interpolation: "nearest" repeats; "bilinear", "bicubic", "lanczos3" and "lanczos5" interpolate.
+
+    Shapes: (batch, height, width, channels) -> (batch, more height, more width, channels).
+
+    Raises: ValueError if `interpolation` is another word.
     """
 
     rank = 2
-    METHODS = {
-        "nearest": None,
-        "bilinear": "linear",
-        "bicubic": "cubic",
-        "lanczos3": "lanczos3",
-        "lanczos5": "lanczos5",
-    }
+    METHODS = ("nearest", "bilinear", "bicubic", "lanczos3", "lanczos5")
 
     def __init__(
         self, size: Any = (2, 2), data_format: str | None = None, interpolation: str = "nearest", **kwargs: Any
     ):
         super().__init__(size, data_format, **kwargs)
-        if interpolation not in self.METHODS:
-            names = ", ".join(self.METHODS)
-            raise ValueError(f"{self._who()}: interpolation must be one of {names}, got {interpolation!r}.")
-        self.interpolation = interpolation
+        self.interpolation = checks.one_of(self._who(), "interpolation", interpolation, self.METHODS)
 
     def call(self, inputs: Any) -> Any:
-        method = self.METHODS[self.interpolation]
-        if method is None:
+        if self.interpolation == "nearest":
             return super().call(inputs)
-        shape = list(inputs.shape)
-        for axis, times in zip(self._axes, self._each):
-            shape[axis] = shape[axis] * times
-        return jax.image.resize(inputs, shape, method)
+        size = [inputs.shape[axis] * times for axis, times in zip(self._axes, self._each)]
+        return ops.image.resize(inputs, size, self.interpolation, data_format=self.data_format)
 
 
+@variant(defaults={"size": (2, 2, 2)})
 class UpSampling3D(UpSampling):
     """Volumes enlarged by whole factors."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,18 +14,6 @@ class Spatial(Layer):
 
     rank = 0
     data_format: str
-    # Arguments that are one integer, or one for each axis: in the signature of a rank above 1 the default is a tuple.
-    per_axis: frozenset[str] = frozenset()
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        if cls.rank > 1 and "__init__" not in cls.__dict__:
-            signature = inspect.signature(cls.__init__)
-            parameters = [
-                p.replace(default=(p.default,) * cls.rank) if p.name in cls.per_axis and p.default is not p.empty else p
-                for p in list(signature.parameters.values())[1:]
-            ]
-            cls.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
 
     def _set_layout(self, data_format: str | None) -> None:
         self.data_format = dtypes.standardize_data_format(data_format, self._who())

@@ -9,7 +9,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax import tree_util
 
-from lamina.core import configurable, registry
+from lamina.core import checks, configurable, registry
 from lamina.core.budget import CALL, spend
 from lamina.layer import Layer, Wrapper
 from lamina.layer.masks import check_mask, only_passes
@@ -53,9 +53,7 @@ class Bidirectional(Layer):
             if not isinstance(each, Layer) and (name == "layer" or each is not None):
                 raise ValueError(f"Bidirectional: {name} must be a Layer, got {each!r}.")
         super().__init__(**kwargs)
-        if merge_mode not in _MERGES:
-            modes = ", ".join(map(repr, _MERGES))
-            raise ValueError(f"{self._who()}: merge_mode must be one of {modes}, got {merge_mode!r}.")
+        checks.one_of(self._who(), "merge_mode", merge_mode, _MERGES)
         self.forward_layer: Any = _like(layer, "forward_")
         self.backward_layer: Any = backward_layer or _like(layer, "backward_", go_backwards=True)
         self._check_directions()

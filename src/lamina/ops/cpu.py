@@ -169,6 +169,8 @@ def _max_pool_jvp(sizes: tuple, steps: tuple, pads: tuple, primals: tuple, tange
 
 def lowest(dtype: Any) -> Any:
     """The value below all others of a dtype."""
+    if dtype == np.bool_:
+        return np.asarray(False)
     floating = jnp.issubdtype(dtype, jnp.inexact)
     return np.asarray(-np.inf if floating else jnp.iinfo(dtype).min, dtype)
 
@@ -176,13 +178,16 @@ def lowest(dtype: Any) -> Any:
 def attention(
     query: Any, key: Any, value: Any, bias: Any, mask: Any, scale: float, is_causal: bool, soft_cap: float | None
 ) -> Any:
-    """softmax(scale query key^T + bias) value with the heads as a batch; sums are divided last, being fewer."""
+    """softmax(scale query key^T + bias) value with the heads as a batch; sums are divided last, being fewer.
+
+    All of it in 32 bits at least: products of 16-bit arrays are no faster on CPUs, and their gradients are slower.
+    """
     batch, time, heads, _ = query.shape
     source, shared = key.shape[1:3]
-    wide = jnp.promote_types(query.dtype, jnp.float32)
-    product = functools.partial(jnp.matmul, preferred_element_type=wide)
-    grouped = query.transpose(0, 2, 1, 3).reshape(batch, shared, -1, query.shape[-1])  # heads that share a key
-    logits = product(grouped, key.transpose(0, 2, 3, 1)).reshape(batch, heads, time, source) * scale
+    dtype, wide = value.dtype, jnp.promote_types(query.dtype, jnp.float32)
+    query, key, value = (x.astype(wide) for x in (query, key, value))
+    grouped = (query * scale).transpose(0, 2, 1, 3).reshape(batch, shared, -1, query.shape[-1])  # heads of one key
+    logits = (grouped @ key.transpose(0, 2, 3, 1)).reshape(batch, heads, time, source)
     if soft_cap is not None:
         logits = logits / (1 + jnp.abs(logits) / soft_cap)
     if bias is not None:
@@ -194,6 +199,6 @@ def attention(
         logits = jnp.where(mask, logits, -0.7 * float(jnp.finfo(wide).max))
     weights = jnp.exp(logits - lax.stop_gradient(logits.max(-1, keepdims=True)))
     total = weights.sum(-1, keepdims=True)  # (batch, heads, time, 1)
-    weights = weights.astype(value.dtype).reshape(batch, shared, -1, source)
-    out = product(weights, value.transpose(0, 2, 1, 3)).reshape(batch, heads, time, -1) / total
-    return out.transpose(0, 2, 1, 3).astype(value.dtype)
+    weights = weights.reshape(batch, shared, -1, source)
+    out = (weights @ value.transpose(0, 2, 1, 3)).reshape(batch, heads, time, -1) / total
+    return out.transpose(0, 2, 1, 3).astype(dtype)

@@ -41,6 +41,12 @@ sparse_sigmoid = unary(jnn.sparse_sigmoid)
 swish = silu
 
 
+def _with_fractions(x: Any) -> Any:
+    """`x` as floats, if it is integers: differences of unsigned ones would wrap around."""
+    x = jnp.asarray(x)
+    return x.astype(dtypes.floating(x.dtype))
+
+
 @op(elementwise=True)
 def celu(x: Any, alpha: float = 1.0) -> Any:
     """x if x > 0, else alpha (e^(x/alpha) - 1)."""
@@ -81,7 +87,7 @@ def leaky_relu(x: Any, negative_slope: float = 0.2) -> Any:
 @op(elementwise=True)
 def log_softmax(x: Any, axis: Any = -1) -> Any:
     """x - log(sum(e^x))."""
-    return jnn.log_softmax(operand(x), axis=axes(axis))
+    return jnn.log_softmax(_with_fractions(x), axis=axes(axis))
 
 
 @op(elementwise=True)
@@ -94,7 +100,7 @@ def soft_shrink(x: Any, threshold: float = 0.5) -> Any:
 @op(elementwise=True)
 def softmax(x: Any, axis: Any = -1) -> Any:
     """e^x / sum(e^x)."""
-    return jnn.softmax(operand(x), axis=axes(axis))
+    return jnn.softmax(_with_fractions(x), axis=axes(axis))
 
 
 @op(elementwise=True)
@@ -320,14 +326,13 @@ def average_pool(
     def total(x: Any) -> Any:
         return lax.reduce_window(x, np.zeros((), x.dtype), lax.add, window, step, padding)
 
-    if padding == "VALID":
-        return total(inputs) / count(window)
-    # The counts are the same along axes that are not pooled.
-    ones = jnp.ones([d if w > 1 else 1 for d, w in zip(inputs.shape, window)], inputs.dtype)
-    return total(inputs) / total(ones)
+    points: Any = count(window)
+    if padding == "SAME":  # the counts are the same along axes that are not pooled
+        points = total(jnp.ones([d if w > 1 else 1 for d, w in zip(inputs.shape, window)], "float32"))
+    return (total(_wide(inputs)) / points).astype(dtypes.floating(inputs.dtype))
 
 
-def _adaptive_pool(inputs: Any, output_size: Any, data_format: str | None, reduce: Callable, fill: float) -> Any:
+def _adaptive_pool(inputs: Any, output_size: Any, data_format: str | None, reduce: Callable, fill: Any) -> Any:
     """Pool axis by axis: output i of n gets the inputs from floor(i d / n) to below ceil((i + 1) d / n)."""
     inputs = jnp.asarray(inputs)
     rank = inputs.ndim - 2
@@ -341,24 +346,28 @@ def _adaptive_pool(inputs: Any, output_size: Any, data_format: str | None, reduc
         windows = jnp.take(inputs, np.minimum(index, size - 1), axis=axis)
         mask = inside.reshape(*inside.shape, *[1] * (inputs.ndim - axis - 1))
         count = counts.reshape(n, *[1] * (inputs.ndim - axis - 1))
-        inputs = reduce(jnp.where(mask, windows, fill), axis + 1, count).astype(inputs.dtype)
+        inputs = reduce(jnp.where(mask, windows, fill), axis + 1, count)
     return inputs
 
 
 @op
 def adaptive_average_pool(inputs: Any, output_size: Any, data_format: str | None = None) -> Any:
     """The means of as many windows, nearly equal, as the output is to have places."""
+    inputs = jnp.asarray(inputs)
 
     def mean(windows: Any, axis: int, count: Any) -> Any:
         return windows.sum(axis) / count
 
-    return _adaptive_pool(inputs, output_size, data_format, mean, 0.0)
+    means = _adaptive_pool(_wide(inputs), output_size, data_format, mean, 0.0)
+    return means.astype(dtypes.floating(inputs.dtype))
 
 
 @op
 def adaptive_max_pool(inputs: Any, output_size: Any, data_format: str | None = None) -> Any:
     """The maxima of as many windows, nearly equal, as the output is to have places."""
-    return _adaptive_pool(inputs, output_size, data_format, lambda windows, axis, _: windows.max(axis), -jnp.inf)
+    inputs = jnp.asarray(inputs)
+    lowest = cpu.lowest(inputs.dtype)
+    return _adaptive_pool(inputs, output_size, data_format, lambda windows, axis, _: windows.max(axis), lowest)
 
 
 # Blocks of images.
@@ -452,7 +461,7 @@ def polar(abs_: Any, angle: Any) -> Any:
 
 def _wide(x: Any) -> Any:
     """`x` in at least 32 bits, for sums of squares."""
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    return x.astype(dtypes.wide(x.dtype))
 
 
 @op
@@ -510,9 +519,9 @@ def layer_normalization(
     factor = lax.rsqrt(variance + epsilon)
     factor = factor if gamma is None else factor * along(gamma)
     if rms_scaling:  # an older mistake of Keras that its files may ask for: divided, not centred
-        return (wide * factor).astype(x.dtype)
+        return (wide * factor).astype(dtypes.floating(x.dtype))
     shift = -mean * factor
-    return (wide * factor + (shift if beta is None else shift + along(beta))).astype(x.dtype)
+    return (wide * factor + (shift if beta is None else shift + along(beta))).astype(dtypes.floating(x.dtype))
 
 
 @op(elementwise=True)
@@ -523,7 +532,7 @@ def rms_normalization(x: Any, scale: Any = None, axis: Any = -1, epsilon: float 
     epsilon = dtypes.epsilon() if epsilon is None else epsilon
     square = jnp.mean(jnp.square(wide), axis=axes(axis), keepdims=True)
     normal = wide * lax.rsqrt(square + epsilon)
-    return (normal if scale is None else normal * jnp.asarray(scale, wide.dtype)).astype(x.dtype)
+    return (normal if scale is None else normal * jnp.asarray(scale, wide.dtype)).astype(dtypes.floating(x.dtype))
 
 
 @op(elementwise=True)
@@ -532,11 +541,14 @@ def normalize(x: Any, axis: Any = -1, order: int = 2, epsilon: float | None = No
     if not isinstance(order, int) or order < 1:
         raise ValueError(f"normalize: order must be a positive integer, got {order!r}.")
     x = jnp.atleast_1d(jnp.asarray(x))
+    wide = _wide(x)
     epsilon = dtypes.epsilon() if epsilon is None else epsilon
     if order == 2:
-        square = jnp.sum(jnp.square(x), axis=axes(axis), keepdims=True)
-        return x * jnp.minimum(lax.rsqrt(square), 1 / epsilon)
-    return x / jnp.maximum(jnp.linalg.norm(x, ord=order, axis=axes(axis), keepdims=True), epsilon)
+        square = jnp.sum(jnp.square(wide), axis=axes(axis), keepdims=True)
+        normal = wide * jnp.minimum(lax.rsqrt(square), 1 / epsilon)
+    else:
+        normal = wide / jnp.maximum(jnp.linalg.norm(wide, ord=order, axis=axes(axis), keepdims=True), epsilon)
+    return normal.astype(dtypes.floating(x.dtype))
 
 
 # Attention.
@@ -564,7 +576,7 @@ def dot_product_attention(
         mask: where attention may go; broadcasts likewise.
         scale: 1 / sqrt(dim) if not given.
         is_causal: whether a place sees only itself and those before it.
-        flash_attention: whether cuDNN's kernel must be used (`True`) or must not (`False`).
+        flash_attention: whether GPUs use cuDNN's kernel, which wants 16 bits; CPUs have none.
         attn_logits_soft_cap: c in logits / (1 + |logits| / c).
     """
     query, key, value = (jnp.asarray(x) for x in (query, key, value))
@@ -587,25 +599,23 @@ def _attend(
     is_causal: bool, flash_attention: bool | None, soft_cap: float | None,
 ) -> Any:  # fmt: skip
     arrays = (query, key, value, bias, mask, scale)
-    on_cpu = functools.partial(cpu.attention, is_causal=is_causal, soft_cap=soft_cap)
+    plain = functools.partial(cpu.attention, is_causal=is_causal, soft_cap=soft_cap)
+    kernel = "cudnn" if flash_attention and jax.default_backend() != "cpu" else None
 
     def elsewhere(query: Any, key: Any, value: Any, bias: Any, mask: Any, scale: Any) -> Any:
-        kernel = "cudnn" if flash_attention else None
         return jnn.dot_product_attention(
             query, key, value, bias, mask, scale=scale, is_causal=is_causal, implementation=kernel
         )
 
-    if soft_cap is not None:
-        return on_cpu(*arrays)
-    if flash_attention:
-        return elsewhere(*arrays)
-    return lax.platform_dependent(*arrays, cpu=on_cpu, default=elsewhere)
+    if soft_cap is not None or key.shape != value.shape:  # which JAX's form does not take
+        return plain(*arrays)
+    return elsewhere(*arrays) if kernel else lax.platform_dependent(*arrays, cpu=plain, default=elsewhere)
 
 
 @op
 def psnr(x1: Any, x2: Any, max_val: float) -> Any:
     """The ratio of peak signal to noise in decibels: 20 log10(max_val) - 10 log10(mean((x1 - x2)^2))."""
-    x1, x2 = jnp.asarray(x1), jnp.asarray(x2)
+    x1, x2 = _with_fractions(x1), _with_fractions(x2)
     if x1.shape != x2.shape:
         raise ValueError(f"psnr: x1 and x2 must have one shape, got {x1.shape} and {x2.shape}.")
     return 20 * jnp.log10(jnp.asarray(max_val, x2.dtype)) - 10 * jnp.log10(jnp.mean(jnp.square(x1 - x2)))

@@ -62,6 +62,7 @@ class _PeriodicDecay(LearningRateSchedule):
         return jnp.floor(periods) if self.staircase else periods
 
 
+@configurable.variant(defaults={"name": "ExponentialDecay"})
 class ExponentialDecay(_PeriodicDecay):
     """initial_learning_rate * decay_rate ** (step / decay_steps).
 
@@ -73,12 +74,11 @@ class ExponentialDecay(_PeriodicDecay):
         name: a name.
     """
 
-    __init__ = configurable.variant(_PeriodicDecay.__init__, name="ExponentialDecay")
-
     def __call__(self, step: Any) -> Any:
         return self.initial_learning_rate * jnp.power(self.decay_rate, self._periods(step))
 
 
+@configurable.variant(defaults={"name": "InverseTimeDecay"})
 class InverseTimeDecay(_PeriodicDecay):
     """initial_learning_rate / (1 + decay_rate * step / decay_steps).
 
@@ -89,8 +89,6 @@ class InverseTimeDecay(_PeriodicDecay):
         staircase: whether `step / decay_steps` is rounded down to an integer.
         name: a name.
     """
-
-    __init__ = configurable.variant(_PeriodicDecay.__init__, name="InverseTimeDecay")
 
     def __call__(self, step: Any) -> Any:
         return self.initial_learning_rate / (1 + self.decay_rate * self._periods(step))

@@ -1,0 +1,239 @@
+"""Projections: `activation(product(x, kernel) + bias)`, of which a layer says what the product is."""
+
+from __future__ import annotations
+
+import copy
+import string
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+
+from lamina import initializers, ops
+from lamina.core import checks
+from lamina.layer import InputSpec, Layer
+from lamina.layers.weights import resolve_arguments, weight
+
+
+class Projection(Layer):
+    """`activation(product(x, kernel) + bias)`.
+
+    A subclass makes its weights by `_make_weights` and defines `_product(inputs, kernel)`, linear in both. Whatever
+    kind of kernel there is to be (of low rank beside a frozen one, or of integers with a scale), it is made in
+    `_make_kernel` and used in `_projected`; no layer asks which it is.
+    """
+
+    activation: Callable
+    kernel_initializer: Any
+    kernel: Any
+    bias: Any = None
+
+    def _make_weights(self, kernel_shape: Sequence[Any], bias_shape: Sequence[Any] | None, **options: Any) -> None:
+        """Make the kernel, with options of `add_weight`, and the bias if it has a shape."""
+        self._make_kernel(kernel_shape, **options)
+        self.bias = None if bias_shape is None else weight(self, "bias", bias_shape)
+
+    def _make_kernel(self, shape: Sequence[Any], **options: Any) -> None:
+        self.kernel = weight(self, "kernel", shape, **options)
+
+    def _product(self, inputs: Any, kernel: Any) -> Any:
+        raise NotImplementedError
+
+    def _projected(self, inputs: Any) -> Any:
+        """The product of the inputs and the kernel, of whatever kind it is."""
+        return self._product(inputs, self.kernel.value)
+
+    def _spread_bias(self, bias: Any) -> Any:
+        """The bias so that it broadcasts to the outputs."""
+        return bias
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        outputs = self._projected(inputs)
+        if self.bias is not None:
+            outputs = outputs + self._spread_bias(self.bias.value)
+        return self.activation(outputs)
+
+
+def check_kernel_kind(who: str, lora_rank: Any, quantization_config: Any) -> None:
+    """Kernels are plain for now."""
+    if lora_rank is not None or quantization_config is not None:
+        raise NotImplementedError(f"{who}: lora_rank and quantization_config are not there yet.")
+
+
+class Dense(Projection):
+    """`activation(x @ kernel + bias)` over the last axis.
+
+    Args:
+        units: the size of the output's last axis.
+        activation: a name or function; none if not given.
+        use_bias: whether a bias is added.
+        kernel_initializer, bias_initializer: what the weights start from.
+        kernel_regularizer, bias_regularizer, activity_regularizer: added to the loss.
+        kernel_constraint, bias_constraint: applied after each step.
+        lora_rank, lora_alpha, quantization_config: must be `None`.
+
+    Shapes: (..., features) -> (..., units); the kernel is (features, units).
+
+    Raises: ValueError if `units` is not a positive integer, or the input's last axis has no known size.
+
+    >>> layer = layers.Dense(2, activation="relu", kernel_initializer="ones")
+    >>> layer(np.array([[1.0, 2.0, 3.0]], "float32")).tolist()
+    [[6.0, 6.0]]
+    >>> [v.shape for v in layer.weights]
+    [(3, 2), (2,)]
+    """
+
+    _omit_none = frozenset({"activity_regularizer", "lora_rank", "lora_alpha"})
+
+    def __init__(
+        self,
+        units: int,
+        activation: str | Callable | None = None,
+        use_bias: bool = True,
+        kernel_initializer: Any = "glorot_uniform",
+        bias_initializer: Any = "zeros",
+        kernel_regularizer: Any = None,
+        bias_regularizer: Any = None,
+        activity_regularizer: Any = None,
+        kernel_constraint: Any = None,
+        bias_constraint: Any = None,
+        lora_rank: int | None = None,
+        lora_alpha: int | None = None,
+        quantization_config: Any = None,
+        **kwargs: Any,
+    ):
+        super().__init__(activity_regularizer=activity_regularizer, **kwargs)
+        check_kernel_kind(self._who(), lora_rank, quantization_config)
+        self.units = checks.integer(self._who(), "units", units)
+        resolve_arguments(self)
+        self.use_bias = use_bias
+        self.lora_rank, self.lora_alpha, self.quantization_config = None, lora_alpha, None
+        self.input_spec = InputSpec(min_ndim=2)
+        self.supports_masking = True
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        features = checks.known_size(self._who(), input_shape, -1)
+        self._make_weights((features, self.units), (self.units,) if self.use_bias else None)
+        self.input_spec = InputSpec(min_ndim=2, axes={-1: features})
+
+    def _product(self, inputs: Any, kernel: Any) -> Any:
+        return ops.matmul(inputs, kernel)
+
+
+class EinsumDense(Projection):
+    """`activation(einsum(equation, x, kernel) + bias)`.
+
+    Args:
+        equation: such as `"ab,bc->ac"`; one `...` stands for axes that pass through.
+        output_shape: the sizes of the output's axes behind the batch axis (behind `...`); `None` takes the input's.
+        activation: a name or function; none if not given.
+        bias_axes: the letters of the output's axes along which the bias varies; no bias if not given.
+        kernel_initializer, bias_initializer: what the weights start from.
+        kernel_regularizer, bias_regularizer: added to the loss.
+        kernel_constraint, bias_constraint: applied after each step.
+        lora_rank, lora_alpha, gptq_unpacked_column_size, quantization_config: must be `None`.
+
+    Shapes: those of the equation.
+
+    Raises: ValueError if the equation is of another form or does not fit the sizes.
+
+    >>> layers.EinsumDense("abc,cd->abd", output_shape=(None, 4), bias_axes="d")(np.zeros((2, 3, 5))).shape
+    (2, 3, 4)
+    """
+
+    _omit_none = frozenset({"lora_rank", "lora_alpha", "gptq_unpacked_column_size"})
+    _further = ("activity_regularizer",)
+
+    def __init__(
+        self,
+        equation: str,
+        output_shape: int | Sequence[int | None],
+        activation: str | Callable | None = None,
+        bias_axes: str | None = None,
+        kernel_initializer: Any = "glorot_uniform",
+        bias_initializer: Any = "zeros",
+        kernel_regularizer: Any = None,
+        bias_regularizer: Any = None,
+        kernel_constraint: Any = None,
+        bias_constraint: Any = None,
+        lora_rank: int | None = None,
+        lora_alpha: int | None = None,
+        gptq_unpacked_column_size: int | None = None,
+        quantization_config: Any = None,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        check_kernel_kind(self._who(), lora_rank, quantization_config)
+        self.equation = equation
+        self.output_shape: Any = (output_shape,) if isinstance(output_shape, int) else tuple(output_shape)
+        self.bias_axes = bias_axes
+        resolve_arguments(self)
+        self.lora_rank = self.lora_alpha = self.gptq_unpacked_column_size = self.quantization_config = None
+        source = self._terms()[0]
+        rank = len(source.replace(".", ""))
+        self.input_spec = InputSpec(min_ndim=rank) if "." in source else InputSpec(ndim=rank)
+
+    def _terms(self) -> tuple[str, str, str]:
+        """The letters of the input, the kernel and the output; `.` is where the axes in between are."""
+        compact = self.equation.replace(" ", "").replace("...", ".")
+        left, arrow, out = compact.partition("->")
+        terms = left.split(",")
+        letters = set(left + out) - {",", "."}
+        if not arrow or len(terms) != 2 or "." in terms[1] or not letters <= set(string.ascii_letters):
+            raise ValueError(
+                f"{self._who()}: equation must be of the form 'ab,bc->ac' with '...' in input and output or nowhere, "
+                f"got {self.equation!r}."
+            )
+        return terms[0], terms[1], out
+
+    def _sizes(self, input_shape: tuple[int | None, ...]) -> dict[str, int | None]:
+        """The size of each letter."""
+        source, kernel, out = self._terms()
+        head, dots, tail = source.partition(".")
+        sizes = dict(zip(head, input_shape))
+        sizes.update(zip(reversed(tail), reversed(input_shape)))
+        wanted = self.output_shape
+        letters = out.partition(".")[2] if out.startswith(".") else out.replace(".", "")[1:]
+        if len(wanted) > len(letters) and dots:
+            wanted = wanted[-len(letters) :]  # sizes of the axes in between are the input's
+        if len(wanted) != len(letters):
+            raise ValueError(
+                f"{self._who()}: output_shape must have {len(letters)} sizes for {self.equation!r}, got {wanted}."
+            )
+        for letter, size in zip(letters, wanted):
+            if size is not None and sizes.get(letter) not in (None, size):
+                raise ValueError(
+                    f"{self._who()}: output_shape must keep the size {sizes[letter]} of axis {letter!r}, got {size}."
+                )
+            sizes[letter] = size if size is not None else sizes.get(letter)
+        unknown = [letter for letter in kernel if sizes.get(letter) is None]
+        if unknown:
+            raise ValueError(f"{self._who()}: the sizes of {', '.join(unknown)} must be known, got {input_shape}.")
+        return sizes
+
+    def _start(self, kernel: str, out: str) -> Any:
+        """The kernel's initializer; one that scales with inputs and outputs is told which axes these are."""
+        start = self.kernel_initializer
+        if not isinstance(start, initializers.VarianceScaling) or None not in (start.input_axes, start.output_axes):
+            return start
+        start = copy.copy(start)
+        start.input_axes = [i for i, letter in enumerate(kernel) if letter not in out]
+        start.output_axes = [i for i, letter in enumerate(kernel) if letter in out]
+        return start
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        sizes = self._sizes(tuple(input_shape))
+        source, kernel, out = self._terms()
+        shape = None
+        if self.bias_axes is not None:
+            letters = out.replace(".", "")
+            if not set(self.bias_axes) <= set(letters):
+                raise ValueError(f"{self._who()}: bias_axes must be axes of the output, got {self.bias_axes!r}.")
+            first = min(map(letters.index, self.bias_axes))
+            # Behind the first of its axes the bias has all that follow, with size 1 where it is constant.
+            trailing = len(input_shape) - len(source.replace(".", "")) if out.endswith(".") else 0
+            shape = [sizes[c] if c in self.bias_axes else 1 for c in letters[first:]] + [1] * trailing
+        self._make_weights([sizes[letter] for letter in kernel], shape, initializer=self._start(kernel, out))
+
+    def _product(self, inputs: Any, kernel: Any) -> Any:
+        return jnp.einsum(self.equation, inputs, kernel)
