@@ -130,7 +130,7 @@ def _with_signature(init: Callable, defaults: Mapping[str, Any], lacking: frozen
 
     @functools.wraps(init)
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
-        given = bound(type(self), signature, (self, *args), kwargs)
+        given = bound(type(self), signature, (self, *args), kwargs).arguments
         more = given.pop(extra, {})
         if lacking & more.keys():
             raise unknown_arguments(type(self), sorted(lacking & more.keys()))
