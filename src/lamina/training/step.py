@@ -231,13 +231,15 @@ class Run:
         return self
 
     def __exit__(self, *error: Any) -> None:
-        for key in self.arrays:  # which keep the last values
-            if _running.get(key) is self:
-                del _running[key]
+        with handover.still:
+            for key in self.arrays:  # which keep the last values
+                _running[key].discard(self)
+                if not _running[key]:
+                    del _running[key]
         self.arrays = {}
 
 
-_running: dict[int, Run] = {}  # id of a metric's variable -> the run in the middle of which it is
+_running: dict[int, set[Run]] = {}  # id of a metric's variable -> the runs in the middle of which it is
 
 
 class Launcher:
@@ -360,7 +362,7 @@ class Launcher:
         key = id(variable)
         if key in run.arrays and run.arrays[key] is not variable.stored:  # another run came between
             return copied(run.arrays[key])
-        other = key in _running and _running[key] is not run
+        other = bool(_running.get(key, set()) - {run})
         return copied(variable.stored) if careful or other else variable.give()
 
     def _take(self, values: tuple, run: Run) -> None:
@@ -368,7 +370,7 @@ class Launcher:
             variable.take(value)
             if id(variable) in self._metrics:
                 run.arrays[id(variable)] = value
-                _running.setdefault(id(variable), run)
+                _running.setdefault(id(variable), set()).add(run)
 
 
 def checks_values() -> bool:
