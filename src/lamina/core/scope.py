@@ -37,6 +37,7 @@ autocast: Scope[str | None] = Scope("autocast", None)  # dtype that float variab
 call: Scope[Any] = Scope("call", None)  # the outermost layer call: its training flag
 remat: Scope[Any] = Scope("remat", None)  # the rematerialization mode that layers built now get
 lanes: Scope[tuple[Any, ...]] = Scope("lanes", ())  # the names of the axes that vmap runs over
+rows: Scope[Any] = Scope("rows", None)  # how many rows of a batch count; the others fill it up
 loading: Scope[Any] = Scope("loading", None)  # a file being read: admits variables, their initial values wait
 
 _uids: Counter[str] = Counter()

@@ -352,6 +352,7 @@ def op(fn: Callable | None = None, *, elementwise: bool = False, in_graph: Calla
 
     positional = _positional_only(fn)
     setattr(wrapper, "is_op", True)  # noqa: B010
+    setattr(wrapper, "elementwise", elementwise)  # noqa: B010
     setattr(wrapper, "from_config", lambda config: call_class(wrapper).from_config(config))  # noqa: B010
     return wrapper
 

@@ -31,6 +31,13 @@ class Window(NamedTuple):
     count: int
 
 
+class Filled(NamedTuple):
+    """Batches of which the first `counted` rows count; the others fill them up."""
+
+    data: Any
+    counted: Any
+
+
 def _room(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     """Memory of a shape, not touched yet, that begins where a device may read it in place."""
     dtype = np.dtype(dtype)
@@ -66,16 +73,24 @@ def array_capacity(source: ArraySource) -> int:
     return capacity_for(row_bytes * source.batch_size)
 
 
-def of_arrays(source: ArraySource, epoch: int) -> Iterator[Window]:
-    """The windows of an epoch over arrays: full batches first, the short one in a window of its own."""
+def of_arrays(source: ArraySource, epoch: int, fills: bool = False) -> Iterator[Window]:
+    """The windows of an epoch over arrays.
+
+    A short last batch has a window of its own behind the others, or, if `fills`, its first row again in place of those
+    that it lacks; then windows are `Filled`.
+    """
     arrays, numbers = _distinct(source.arrays)
     hosts = [np.asarray(leaf) for leaf in arrays]
     dtypes = [jax.dtypes.canonicalize_dtype(host.dtype) for host in hosts]
-    order, size, capacity = source.order(epoch), source.batch_size, array_capacity(source)
-    full, rest = divmod(source.rows(epoch), size)
+    order, size, capacity, total = source.order(epoch), source.batch_size, array_capacity(source), source.rows(epoch)
+    full, rest = divmod(total, size)
+    batches = full + (1 if fills and rest else 0)
 
     def window(first: int, count: int, size: int, capacity: int) -> Window:
-        rows = slice(first, first + count * size)
+        rows: Any = slice(first, first + count * size)
+        if rows.stop > total:
+            rows = np.arange(rows.start, rows.stop)
+            rows[rows >= total] = total - rest
         rooms = [_room((capacity, size, *host.shape[1:]), dtype) for host, dtype in zip(hosts, dtypes)]
         for room, host in zip(rooms, hosts):
             filled = room[:count].reshape(count * size, *host.shape[1:])  # the same memory
@@ -85,12 +100,16 @@ def of_arrays(source: ArraySource, epoch: int) -> Iterator[Window]:
                 filled[:] = host[order[rows]]
             else:
                 np.take(host, order[rows], axis=0, out=filled, mode="clip")
-        return Window(tree_util.tree_map(rooms.__getitem__, numbers), count)
+        data = tree_util.tree_map(rooms.__getitem__, numbers)
+        return Window(Filled(data, counted(first, capacity)) if fills else data, count)
+
+    def counted(first: int, capacity: int) -> np.ndarray:
+        return np.clip(total - first - size * np.arange(capacity, dtype=np.int32), 0, size, dtype=np.int32)
 
     def windows() -> Iterator[Window]:
-        for done in range(0, full, capacity):
-            yield window(done * size, min(capacity, full - done), size, capacity)
-        if rest:
+        for done in range(0, batches, capacity):
+            yield window(done * size, min(capacity, batches - done), size, capacity)
+        if batches == full and rest:
             yield window(full * size, 1, rest, 1)
 
     return prefetch(windows(), 1) if full > capacity else windows()

@@ -15,6 +15,7 @@ from lamina.layers.core import InputLayer
 from lamina.models.functional import OPS_PASS_MASKS, Function, function_from_config, input_like, warn_of_keras
 from lamina.models.summary import print_summary
 from lamina.saving import archive
+from lamina.training import rows
 from lamina.training.trainer import Trainer
 
 
@@ -60,6 +61,12 @@ class Model(Trainer):
         super().__init__(**kwargs)
         if graph:
             self._set_graph(graph["inputs"], graph["outputs"])
+
+    def _rows_stay_apart(self, trains: bool) -> bool:
+        own_steps = type(self).__module__.startswith("lamina.")  # and so no steps of the program's
+        return (
+            own_steps and not self._added and rows.stay_apart(self, self._compiled_loss, self._compiled_metrics, trains)
+        )
 
     def _declared_outputs(self) -> Any:
         return None if self._function is None else self._function.outputs_structure

@@ -39,6 +39,7 @@ class Phase:
         stopped: whether the run shall end.
         launcher: runs the step, `None` to run it through Python.
         minimum: the least number of steps in a launch.
+        fills: whether rows that do not count may fill a short batch up, see `rows.stay_apart`.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Phase:
     stopped: Callable[[], bool]
     launcher: Launcher | None = None
     minimum: int = 1
+    fills: bool = False
 
 
 class Pace:
@@ -124,8 +126,9 @@ def _rounded(size: int) -> int:
 class Windowed:
     """Batches in windows: of arrays in the host's memory, or of a stream."""
 
-    def __init__(self, source: Source):
+    def __init__(self, source: Source, fills: bool = False):
         self.source = source
+        self.fills = fills and isinstance(source, ArraySource) and source.rows(0) >= source.batch_size
 
     def ahead(self) -> list[Feed]:
         """A feed of each kind of an epoch, full batches first, where that is known."""
@@ -133,14 +136,18 @@ class Windowed:
             return []
         arrays, size = self.source.arrays, self.source.batch_size
         full, rest = divmod(self.source.rows(0), size)
-        kinds = [(size, windows.array_capacity(self.source))] if full else []
+        capacity = windows.array_capacity(self.source)
+        if self.fills:
+            counted = jax.ShapeDtypeStruct((capacity,), np.int32)
+            return [Feed(windows.Filled(_structs(arrays, capacity, size), counted), None, 0, 1)]
+        kinds = [(size, capacity)] if full else []
         kinds += [(rest, 1)] if rest else []
         return [Feed(_structs(arrays, capacity, size), None, 0, 1) for size, capacity in kinds]
 
     def feeds(self, epoch: int, pace: Pace) -> Iterator[Feed]:
         if isinstance(self.source, ArraySource):
-            found = windows.of_arrays(self.source, epoch)
-            full, rest = divmod(self.source.rows(epoch), self.source.batch_size)
+            found = windows.of_arrays(self.source, epoch, self.fills)
+            full, rest = (0, 0) if self.fills else divmod(self.source.rows(epoch), self.source.batch_size)
         else:
             found, full, rest = windows.of_stream(self.source.epoch(epoch)), 0, 0
         total, in_place = 0, jax.default_backend() == "cpu"  # which reads the windows where they are
@@ -160,12 +167,12 @@ def _structs(arrays: Any, batches: int, size: int) -> Any:
     )
 
 
-def reader(source: Source) -> Resident | Windowed:
+def reader(source: Source, fills: bool = False) -> Resident | Windowed:
     """The way to read a source: from the device, if that has memory of its own and all of it fits."""
     stats = jax.devices()[0].memory_stats() if jax.default_backend() != "cpu" else None
     if stats and isinstance(source, ArraySource) and source.nbytes <= stats.get("bytes_limit", 0) // 2:
         return Resident(source)
-    return Windowed(source)
+    return Windowed(source, fills)
 
 
 def run_epoch(
@@ -227,7 +234,7 @@ class Runner:
         self._begun = False
         if phase.launcher is not None:
             phase.launcher.refresh()
-            self._data = reader(source)
+            self._data = reader(source, phase.fills)
             self._pace = Pace(phase, phase.launcher, callbacks)
             # Training compiles for full batches itself, right away; evaluation comes later and leaves both to others.
             kinds = self._data.ahead()

@@ -10,10 +10,11 @@ import inspect
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from lamina import losses, metrics
-from lamina.core import errors, tree
+from lamina.core import errors, masking, scope, tree
 from lamina.core.checks import shorten
 from lamina.data.arrays import unpack_x_y_sample_weight
 from lamina.data.checking import Target, check_target, check_values
@@ -83,6 +84,11 @@ class CompiledLoss:
         self.names: list[str] = []
         self.metrics: list[Mean] = []  # the loss of each output, where there are several
 
+    @property
+    def losses(self) -> list[Any]:
+        """The losses of the outputs, `None` where an output has none."""
+        return [loss for loss, _ in self._entries or ()]
+
     def forget(self) -> None:
         """Resolve the losses anew when they are next needed."""
         self._entries, self.metrics = None, []
@@ -109,7 +115,7 @@ class CompiledLoss:
             _check_target(name, target, output)
             value = _value(loss, name, target, output, weight)
             if self.metrics:
-                next(trackers).update_state(value, sample_weight=_rows(output))
+                next(trackers).update_state(value, sample_weight=rows_in(output))
             value = value if scale is None else value * scale
             total = value if total is None else total + value
         return total
@@ -236,8 +242,25 @@ def _check_target(name: str, target: Any, output: Any) -> None:
             raise ValueError(f'loss: y for output "{name}" must have {shape[0]} rows, got {rows[0]}.')
 
 
-def _rows(output: Any) -> int:
-    return output.shape[0] if output.ndim else 1
+def rows_in(batch: Any) -> Any:
+    """How many rows of a batch count, by the first array in it."""
+    leaf = next((leaf for leaf in tree.flatten(batch) if leaf is not None), None)
+    if leaf is None or not leaf.ndim:
+        return 1
+    counted = scope.rows.get()
+    return leaf.shape[0] if counted is None else counted
+
+
+def only_counted(outputs: Any) -> Any:
+    """The outputs, with a mask on them where rows only fill the batch up: losses and metrics heed it."""
+    counted = scope.rows.get()
+    if counted is None:
+        return outputs
+    for leaf in tree.flatten(outputs):
+        counts = jnp.arange(leaf.shape[0]) < counted  # (batch,)
+        mask = masking.get_mask(leaf)
+        masking.set_mask(leaf, counts if mask is None else mask & counts.reshape(-1, *[1] * (mask.ndim - 1)))
+    return outputs
 
 
 def _unused(name: str, taken: Sequence[str]) -> str:

@@ -21,12 +21,13 @@ import jax
 import jax.numpy as jnp
 from jax import lax, tree_util
 
-from lamina.core import handover
+from lamina.core import handover, scope
 from lamina.core.arrays import copied, value_of
 from lamina.core.effects import TRACES, made_anew
 from lamina.core.runtime import in_background, keep_freed_memory
 from lamina.core.state import StateScope
 from lamina.core.variable import Variable
+from lamina.data.windows import Filled
 from lamina.layer.parts import one_look
 
 KEPT_STATES = 4  # sets of variables for which a launcher keeps programs: freezing and unfreezing compiles once
@@ -93,6 +94,9 @@ def pure_step(
                     for variable, was, value in zip(group, old, new):
                         if value is not was:
                             variable.assign(value)
+            elif isinstance(batch, Filled):
+                with scope.rows(batch.counted):
+                    logs = method(batch.data)
             else:
                 logs = method(batch)
             logs = {name: jnp.asarray(value_of(value)) for name, value in (logs or {}).items()}

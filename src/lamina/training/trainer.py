@@ -13,7 +13,7 @@ from jax import tree_util
 
 from lamina.callbacks import CallbackList
 from lamina.callbacks.progress import is_interactive_logging_enabled
-from lamina.core import checks, dtypes, errors, tree
+from lamina.core import checks, dtypes, errors
 from lamina.core.jit import jit
 from lamina.core.runtime import keep_freed_memory
 from lamina.core.state import StateScope
@@ -25,7 +25,7 @@ from lamina.random import seeds
 from lamina.training import loop
 from lamina.training.compiled import CompiledModel
 from lamina.training.loop import Phase, Runner
-from lamina.training.objectives import examine, makes_masks
+from lamina.training.objectives import examine, makes_masks, only_counted, rows_in
 from lamina.training.step import Feed, Launcher, Run
 
 _OWN_LOSSES = ("train_step", "test_step", "compute_loss")  # a model that overrides one may use its targets in any way
@@ -70,10 +70,10 @@ class Trainer(CompiledModel):
         if variables and self.optimizer is None:
             raise ValueError(f"{self._who()}: compile must be given an optimizer to train with, got None.")
         (_, (loss, y_pred)), gradients = value_and_grad(forward, variables, has_aux=True)()
-        self._loss_tracker.update_state(loss, sample_weight=_batch_rows(x))
+        self._loss_tracker.update_state(loss, sample_weight=rows_in(x))
         if variables:
             self.optimizer.apply(gradients, variables)
-        return self.compute_metrics(x, y, y_pred, sample_weight)
+        return self.compute_metrics(x, y, only_counted(y_pred), sample_weight)
 
     def test_step(self, data: Any) -> Any:
         """Loss and metrics of a batch, without training."""
@@ -81,7 +81,7 @@ class Trainer(CompiledModel):
         y_pred = self._call_model(x, training=False)
         loss = self._loss_of(x, y, y_pred, sample_weight, training=False)
         if loss is not None:
-            self._loss_tracker.update_state(loss, sample_weight=_batch_rows(x))
+            self._loss_tracker.update_state(loss, sample_weight=rows_in(x))
         return self.compute_metrics(x, y, y_pred, sample_weight)
 
     def predict_step(self, data: Any) -> Any:
@@ -90,7 +90,7 @@ class Trainer(CompiledModel):
         return self._call_model(x, training=False)
 
     def _call_model(self, x: Any, training: bool) -> Any:
-        return self(x, training=training)
+        return only_counted(self(x, training=training))
 
     def _scaled(self, loss: Any) -> Any:
         return self.optimizer.scale_loss(loss) if hasattr(self.optimizer, "scale_loss") else loss
@@ -105,8 +105,12 @@ class Trainer(CompiledModel):
             name, method, groups, self.reset_metrics,
             stopped=lambda: bool(self.stop_training if trains else self.stop_evaluating),
             launcher=None if self.run_eagerly else self._launchers[name],
-            minimum=self.steps_per_execution,
+            minimum=self.steps_per_execution, fills=self._rows_stay_apart(trains),
         )  # fmt: skip
+
+    def _rows_stay_apart(self, trains: bool) -> bool:
+        """Whether a short batch may be filled up: not where code of the program's own sees the batch."""
+        return False
 
     @one_look()
     def _make_ready(self, source: Source, train: bool) -> Any:
@@ -435,11 +439,6 @@ def _floats(x: Any) -> Any:
 
 def _symbol(spec: Any) -> KerasTensor:
     return KerasTensor((None, *spec.shape[1:]) if spec.shape else (), spec.dtype.name)
-
-
-def _batch_rows(x: Any) -> int:
-    leaf = next((leaf for leaf in tree.flatten(x) if leaf is not None), None)
-    return leaf.shape[0] if leaf is not None and leaf.ndim else 1
 
 
 def _check_epochs(epochs: Any, initial_epoch: Any, validation_freq: Any) -> None:

@@ -1,0 +1,149 @@
+"""Short batches that are filled up: the results are those of the short batch, and nothing is compiled for its size."""
+
+import numpy as np
+import pytest
+
+import lamina
+from lamina import layers, losses, metrics, ops
+from lamina.training import rows
+from tests.training.test_launches import compilations
+
+RNG = np.random.default_rng(0)
+VECTORS, WORDS = RNG.normal(size=(53, 6)).astype("float32"), RNG.integers(0, 9, (53, 7))
+IMAGES = RNG.normal(size=(53, 6, 6, 2)).astype("float32")
+CLASSES, TAGS = RNG.integers(0, 3, 53), RNG.integers(0, 3, (53, 7))
+PROBABILITIES = {"activation": "softmax"}
+
+
+def dense():
+    return [layers.Input((6,)), layers.Dense(8, activation="relu"), layers.Dense(3, **PROBABILITIES)]
+
+
+def convolution():
+    inner = [layers.Conv2D(4, 3), layers.LayerNormalization(), layers.MaxPooling2D(), layers.Flatten()]
+    return [layers.Input((6, 6, 2)), *inner, layers.Dense(3, **PROBABILITIES)]
+
+
+def recurrent(sequences):
+    words = [layers.Input((7,), dtype="int32"), layers.Embedding(9, 4, mask_zero=True)]
+    return [*words, layers.LSTM(5, return_sequences=sequences), layers.Dense(3, **PROBABILITIES)]
+
+
+CASES = {
+    "dense": (dense, VECTORS, CLASSES),
+    "convolution": (convolution, IMAGES, CLASSES),
+    "recurrent": (lambda: recurrent(False), WORDS, CLASSES),
+    "tagger": (lambda: recurrent(True), WORDS, TAGS),
+}
+
+
+def pair(make, **options):
+    """Two equal models, the second of which never fills a batch up."""
+    found = []
+    for _ in range(2):
+        lamina.utils.set_random_seed(0)
+        model = lamina.Sequential(make())
+        given = {"loss": "sparse_categorical_crossentropy", "metrics": ["accuracy"], **options}
+        model.compile(given.pop("optimizer", "adam"), **given)
+        found.append(model)
+    found[1]._rows_stay_apart = lambda trains: False
+    return found
+
+
+@pytest.mark.parametrize("weights", [None, "samples"])
+@pytest.mark.parametrize("reduction", ["sum_over_batch_size", "sum", "mean_with_sample_weight"])
+@pytest.mark.parametrize("case", CASES)
+def test_a_batch_that_is_filled_up_counts_as_the_short_one(case, reduction, weights):
+    make, x, y = CASES[case]
+    loss = losses.SparseCategoricalCrossentropy(reduction=reduction)
+    filled, plain = pair(make, loss=loss, weighted_metrics=["accuracy"])
+    options = {"batch_size": 16, "verbose": 0}
+    if weights:
+        options["sample_weight"] = RNG.random(len(x)).astype("float32")
+    histories = []
+    for model in (filled, plain):
+        lamina.utils.set_random_seed(1)
+        histories.append(model.fit(x, y, epochs=2, validation_data=(x[:19], y[:19]), **options).history)
+    assert filled._phase("train").fills and not plain._phase("train").fills
+    for name, values in histories[0].items():
+        np.testing.assert_allclose(values, histories[1][name], rtol=1e-5)
+    for a, b in zip(filled.get_weights(), plain.get_weights()):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(filled.evaluate(x, y, **options), plain.evaluate(x, y, **options), rtol=1e-5)
+
+
+def test_no_number_of_rows_compiles_anything():
+    model, _ = pair(dense)
+    options = {"batch_size": 16, "verbose": 0}
+    model.fit(VECTORS[:20], CLASSES[:20], validation_data=(VECTORS[:17], CLASSES[:17]), **options)
+    with compilations() as found:
+        for count in (16, 18, 31, 32, 50):
+            model.fit(VECTORS[:count], CLASSES[:count], validation_data=(VECTORS[:24], CLASSES[:24]), **options)
+            model.evaluate(VECTORS[:count], CLASSES[:count], **options)
+    assert found == []
+
+
+class Own(layers.Layer):
+    def call(self, x):
+        return x - ops.mean(x, axis=0)
+
+
+class OwnLoss(losses.Loss):
+    def call(self, y_true, y_pred):
+        return ops.mean(ops.square(y_pred))
+
+
+def own_metric(y_true, y_pred):
+    return ops.mean(y_pred)
+
+
+@pytest.mark.parametrize(
+    ("layer", "options", "in_training", "outside"),
+    [
+        (layers.Dropout(0.5), {}, False, True),
+        (layers.Dropout(0.0), {}, True, True),
+        (layers.BatchNormalization(), {}, False, True),
+        (layers.GaussianNoise(0.1), {}, False, True),
+        (Own(), {}, False, False),
+        (layers.Lambda(lambda x: x), {}, False, False),
+        (layers.LayerNormalization(axis=0), {}, False, False),
+        (layers.Dense(8, activity_regularizer="l2"), {}, False, False),
+        (layers.EinsumDense("ab,bc->ac", 8), {}, True, True),
+        (layers.Identity(), {"loss": OwnLoss()}, False, False),
+        (layers.Identity(), {"loss": lambda a, b: ops.mean(b)}, False, False),
+        (layers.Identity(), {"metrics": [own_metric]}, False, False),
+        (layers.Identity(), {"metrics": [metrics.AUC()]}, False, False),
+        (layers.Identity(), {"weighted_metrics": ["accuracy"]}, True, True),
+    ],
+)
+def test_only_rows_that_never_meet_are_filled_up(layer, options, in_training, outside):
+    model, _ = pair(lambda: [*dense()[:2], layer, layers.Dense(3, **PROBABILITIES)], **options)
+    model.evaluate(VECTORS, CLASSES % 2 if "AUC" in str(options) else CLASSES, verbose=0)
+    assert (model._rows_stay_apart(True), model._rows_stay_apart(False)) == (in_training, outside)
+
+
+def test_a_graph_is_filled_up_where_its_ops_are_elementwise():
+    for act, apart in ((lambda h: h + 1, True), (lambda h: h - ops.mean(h, axis=0, keepdims=True), False)):
+        inputs = layers.Input((6,))
+        model = lamina.Model(inputs, layers.Dense(1)(act(layers.Dense(4)(inputs))))
+        model.compile(loss="mse")
+        model.evaluate(VECTORS, VECTORS[:, :1], verbose=0)
+        assert model._rows_stay_apart(True) is apart
+
+
+def test_a_subclass_sees_the_short_batch():
+    class Net(lamina.Sequential):
+        def train_step(self, data):
+            sizes.append(data[0].shape[0])
+            return super().train_step(data)
+
+    sizes = []
+    model = Net(dense())
+    model.compile(loss="sparse_categorical_crossentropy")
+    model.fit(VECTORS, CLASSES, batch_size=16, verbose=0)
+    assert set(sizes) == {16, 53 % 16}
+
+
+def test_each_name_is_a_layer():
+    names = (rows._APART | rows._APART_OUTSIDE_TRAINING) - {"Functional", "Sequential"}
+    assert [name for name in names if not hasattr(layers, name)] == []
