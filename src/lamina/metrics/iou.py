@@ -104,6 +104,9 @@ class BinaryIoU(IoU):
         target_class_ids: the classes that are averaged.
         threshold: predictions of at least this are class 1.
         name, dtype: see `IoU`.
+
+    Raises:
+        ValueError: an argument is outside its domain.
     """
 
     def __init__(
@@ -117,7 +120,11 @@ class BinaryIoU(IoU):
 
 
 class MeanIoU(IoU):
-    """Intersection over union, averaged over all classes; arguments as in `IoU`."""
+    """Intersection over union, averaged over all classes; arguments as in `IoU`.
+
+    Raises:
+        ValueError: an argument is outside its domain.
+    """
 
     def __init__(
         self,
@@ -135,7 +142,11 @@ class MeanIoU(IoU):
 
 
 class OneHotIoU(IoU):
-    """Intersection over union where targets are one-hot; arguments as in `IoU`."""
+    """Intersection over union where targets are one-hot; arguments as in `IoU`.
+
+    Raises:
+        ValueError: an argument is outside its domain.
+    """
 
     def __init__(
         self,
@@ -151,7 +162,11 @@ class OneHotIoU(IoU):
 
 
 class OneHotMeanIoU(MeanIoU):
-    """Intersection over union where targets are one-hot, averaged over all classes; arguments as in `IoU`."""
+    """Intersection over union where targets are one-hot, averaged over all classes; arguments as in `IoU`.
+
+    Raises:
+        ValueError: an argument is outside its domain.
+    """
 
     def __init__(
         self,

@@ -32,6 +32,9 @@ class OptaxOptimizer(Optimizer):
     Args:
         transformation: such as `optax.adamw(1e-3)`.
         name: after the class if not given.
+
+    Raises:
+        TypeError: an argument is outside its domain.
     """
 
     def __init__(self, transformation: Any, name: str | None = None):
