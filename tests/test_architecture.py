@@ -262,8 +262,11 @@ def test_the_reading_order_names_all_that_a_fit_passes_through():
     assert met - set(reading_order()[0]) == set()
 
 
-def test_every_file_that_the_page_names_exists():
-    named = set(re.findall(r"`([\w/]+\.py)`", ARCHITECTURE))
+@pytest.mark.parametrize(
+    "page", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda page: page.name
+)
+def test_every_file_that_a_page_names_exists(page):
+    named = set(re.findall(r"`([\w/]+\.py)`", page.read_text()))
     assert {name for name in named if not (SOURCE / name).exists() and not (ROOT / name).exists()} == set()
 
 
