@@ -100,8 +100,7 @@ class RandomInitializer(Initializer):
         seed: an integer, a `SeedGenerator` (each call then gives other values), or `None`: a seed from
             Python's `random`, which `set_random_seed` governs.
 
-    Raises:
-        ValueError: an argument is outside its domain.
+    Raises: ValueError if an argument is outside its domain.
     """
 
     def __init__(self, seed: Any = None):
@@ -129,8 +128,7 @@ class RandomNormal(RandomInitializer):
         stddev: its standard deviation.
         seed: an integer, a `SeedGenerator` or `None`.
 
-    Raises:
-        ValueError: an argument is outside its domain.
+    Raises: ValueError if an argument is outside its domain.
     """
 
     def __init__(self, mean: float = 0.0, stddev: float = 0.05, seed: Any = None):
@@ -151,8 +149,7 @@ class TruncatedNormal(RandomInitializer):
         stddev: its standard deviation, before it is truncated.
         seed: an integer, a `SeedGenerator` or `None`.
 
-    Raises:
-        ValueError: an argument is outside its domain.
+    Raises: ValueError if an argument is outside its domain.
     """
 
     def __init__(self, mean: float = 0.0, stddev: float = 0.05, seed: Any = None):
@@ -173,8 +170,7 @@ class RandomUniform(RandomInitializer):
         maxval: the end of the range.
         seed: an integer, a `SeedGenerator` or `None`.
 
-    Raises:
-        ValueError: an argument is outside its domain.
+    Raises: ValueError if an argument is outside its domain.
     """
 
     def __init__(self, minval: float = -0.05, maxval: float = 0.05, seed: Any = None):
@@ -253,8 +249,7 @@ class _Scaled(VarianceScaling):
 class GlorotUniform(_Scaled):
     """Uniform, variance 2 / (inputs + outputs) (Glorot and Bengio 2010, https://proceedings.mlr.press/v9/glorot10a).
 
-    Raises:
-        ValueError: an argument is outside its domain.
+    Raises: ValueError if an argument is outside its domain.
     """
 
     variant = (1.0, "fan_avg", "uniform")
@@ -263,8 +258,7 @@ class GlorotUniform(_Scaled):
 class GlorotNormal(_Scaled):
     """Truncated normal, variance 2 / (inputs + outputs) (Glorot and Bengio 2010).
 
-    Raises:
-        ValueError: an argument is outside its domain.
+    Raises: ValueError if an argument is outside its domain.
     """
 
     variant = (1.0, "fan_avg", "truncated_normal")
@@ -273,8 +267,7 @@ class GlorotNormal(_Scaled):
 class LecunUniform(_Scaled):
     """Uniform, variance 1 / inputs (LeCun et al. 1998, Efficient BackProp).
 
-    Raises:
-        ValueError: an argument is outside its domain.
+    Raises: ValueError if an argument is outside its domain.
     """
 
     variant = (1.0, "fan_in", "uniform")
@@ -283,8 +276,7 @@ class LecunUniform(_Scaled):
 class LecunNormal(_Scaled):
     """Truncated normal, variance 1 / inputs (LeCun et al. 1998, Efficient BackProp).
 
-    Raises:
-        ValueError: an argument is outside its domain.
+    Raises: ValueError if an argument is outside its domain.
     """
 
     variant = (1.0, "fan_in", "truncated_normal")
@@ -293,8 +285,7 @@ class LecunNormal(_Scaled):
 class HeUniform(_Scaled):
     """Uniform, variance 2 / inputs (He et al. 2015, https://arxiv.org/abs/1502.01852).
 
-    Raises:
-        ValueError: an argument is outside its domain.
+    Raises: ValueError if an argument is outside its domain.
     """
 
     variant = (2.0, "fan_in", "uniform")
@@ -303,8 +294,7 @@ class HeUniform(_Scaled):
 class HeNormal(_Scaled):
     """Truncated normal, variance 2 / inputs (He et al. 2015, https://arxiv.org/abs/1502.01852).
 
-    Raises:
-        ValueError: an argument is outside its domain.
+    Raises: ValueError if an argument is outside its domain.
     """
 
     variant = (2.0, "fan_in", "truncated_normal")
@@ -333,8 +323,7 @@ class Orthogonal(RandomInitializer):
         gain: the factor.
         seed: an integer, a `SeedGenerator` or `None`.
 
-    Raises:
-        ValueError: an argument is outside its domain.
+    Raises: ValueError if an argument is outside its domain.
     """
 
     def __init__(self, gain: float = 1.0, seed: Any = None):
@@ -367,8 +356,7 @@ class STFT(Initializer):
             (`"spectrum"`), or not at all (`None`).
         periodic: whether a named window is periodic rather than symmetric.
 
-    Raises:
-        ValueError: an argument is outside its domain.
+    Raises: ValueError if an argument is outside its domain.
     """
 
     def __init__(

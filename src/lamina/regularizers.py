@@ -32,8 +32,7 @@ class L1L2(Regularizer):
         l1: factor of the absolute values.
         l2: factor of the squares.
 
-    Raises:
-        ValueError: an argument is outside its domain.
+    Raises: ValueError if an argument is outside its domain.
     """
 
     def __init__(self, l1: float = 0.0, l2: float = 0.0):
@@ -56,8 +55,7 @@ class L1(Regularizer):
     Args:
         l1: the factor.
 
-    Raises:
-        ValueError: an argument is outside its domain.
+    Raises: ValueError if an argument is outside its domain.
     """
 
     def __init__(self, l1: float = 0.01):
@@ -74,8 +72,7 @@ class L2(Regularizer):
     Args:
         l2: the factor.
 
-    Raises:
-        ValueError: an argument is outside its domain.
+    Raises: ValueError if an argument is outside its domain.
     """
 
     def __init__(self, l2: float = 0.01):

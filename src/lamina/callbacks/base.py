@@ -247,8 +247,7 @@ class CallbackList(Callback):
         model: given to all.
         params: given to all: `verbose`, `epochs`, `steps`.
 
-    Raises:
-        ValueError: an argument is outside its domain.
+    Raises: ValueError if an argument is outside its domain.
     """
 
     def __init__(

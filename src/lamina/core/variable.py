@@ -33,8 +33,7 @@ class Variable(Cell):
         aggregation, synchronization, layout: kept for Keras programs; one JAX array needs none of them.
         name: unique if not given.
 
-    Raises:
-        ValueError: an argument is outside its domain.
+    Raises: ValueError if an argument is outside its domain.
 
     >>> count = lamina.Variable(0, dtype="int32", name="count")
     >>> before = count.value

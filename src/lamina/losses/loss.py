@@ -67,8 +67,7 @@ class Loss(Configurable):
 
 _FURTHER = """reduction, name, dtype: see `Loss`.
 
-Raises:
-    ValueError: an argument is outside its domain."""
+Raises: ValueError if an argument is outside its domain."""
 
 
 class LossFunctionWrapper(Loss):

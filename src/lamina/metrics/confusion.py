@@ -185,8 +185,7 @@ class TruePositives(_Count):
         thresholds: one or several between 0 and 1, above which a prediction is positive; 0.5 if not given.
         name, dtype: see `Metric`.
 
-    Raises:
-        ValueError: an argument is outside its domain.
+    Raises: ValueError if an argument is outside its domain.
     """
 
     direction = "max"
@@ -196,8 +195,7 @@ class TruePositives(_Count):
 class TrueNegatives(_Count):
     """The number of negative samples that were predicted to be negative; arguments as in `TruePositives`.
 
-    Raises:
-        ValueError: an argument is outside its domain.
+    Raises: ValueError if an argument is outside its domain.
     """
 
     direction = "max"
@@ -207,8 +205,7 @@ class TrueNegatives(_Count):
 class FalsePositives(_Count):
     """The number of negative samples that were predicted to be positive; arguments as in `TruePositives`.
 
-    Raises:
-        ValueError: an argument is outside its domain.
+    Raises: ValueError if an argument is outside its domain.
     """
 
     direction = "min"
@@ -218,8 +215,7 @@ class FalsePositives(_Count):
 class FalseNegatives(_Count):
     """The number of positive samples that were predicted to be negative; arguments as in `TruePositives`.
 
-    Raises:
-        ValueError: an argument is outside its domain.
+    Raises: ValueError if an argument is outside its domain.
     """
 
     direction = "min"
@@ -254,8 +250,7 @@ class Precision(_Rate):
         class_id: only this class counts.
         name, dtype: see `Metric`.
 
-    Raises:
-        ValueError: an argument is outside its domain.
+    Raises: ValueError if an argument is outside its domain.
     """
 
     _kept = {cell: cell for cell in RATES["precision"]}
@@ -268,8 +263,7 @@ class Recall(_Rate):
         thresholds, top_k, class_id: see `Precision`.
         name, dtype: see `Metric`.
 
-    Raises:
-        ValueError: an argument is outside its domain.
+    Raises: ValueError if an argument is outside its domain.
     """
 
     _kept = {cell: cell for cell in RATES["recall"]}
@@ -305,8 +299,7 @@ class SensitivityAtSpecificity(_BestAtRate):
         class_id: only this class counts.
         name, dtype: see `Metric`.
 
-    Raises:
-        ValueError: an argument is outside its domain.
+    Raises: ValueError if an argument is outside its domain.
     """
 
     _rates = ("specificity", "sensitivity")
@@ -325,8 +318,7 @@ class SensitivityAtSpecificity(_BestAtRate):
 class SpecificityAtSensitivity(_BestAtRate):
     """The highest specificity where sensitivity is at least `sensitivity`; see `SensitivityAtSpecificity`.
 
-    Raises:
-        ValueError: an argument is outside its domain.
+    Raises: ValueError if an argument is outside its domain.
     """
 
     _rates = ("sensitivity", "specificity")
@@ -345,8 +337,7 @@ class SpecificityAtSensitivity(_BestAtRate):
 class PrecisionAtRecall(_BestAtRate):
     """The highest precision where the recall is at least `recall`; see `SensitivityAtSpecificity`.
 
-    Raises:
-        ValueError: an argument is outside its domain.
+    Raises: ValueError if an argument is outside its domain.
     """
 
     _rates = ("recall", "precision")
@@ -365,8 +356,7 @@ class PrecisionAtRecall(_BestAtRate):
 class RecallAtPrecision(_BestAtRate):
     """The highest recall where the precision is at least `precision`; see `SensitivityAtSpecificity`.
 
-    Raises:
-        ValueError: an argument is outside its domain.
+    Raises: ValueError if an argument is outside its domain.
     """
 
     _rates = ("precision", "recall")

@@ -96,8 +96,7 @@ class F1Score(FBetaScore):
         average, threshold: see `FBetaScore`.
         name, dtype: see `Metric`.
 
-    Raises:
-        ValueError: an argument is outside its domain.
+    Raises: ValueError if an argument is outside its domain.
     """
 
     def __init__(

@@ -105,8 +105,7 @@ class BinaryIoU(IoU):
         threshold: predictions of at least this are class 1.
         name, dtype: see `IoU`.
 
-    Raises:
-        ValueError: an argument is outside its domain.
+    Raises: ValueError if an argument is outside its domain.
     """
 
     def __init__(
@@ -122,8 +121,7 @@ class BinaryIoU(IoU):
 class MeanIoU(IoU):
     """Intersection over union, averaged over all classes; arguments as in `IoU`.
 
-    Raises:
-        ValueError: an argument is outside its domain.
+    Raises: ValueError if an argument is outside its domain.
     """
 
     def __init__(
@@ -144,8 +142,7 @@ class MeanIoU(IoU):
 class OneHotIoU(IoU):
     """Intersection over union where targets are one-hot; arguments as in `IoU`.
 
-    Raises:
-        ValueError: an argument is outside its domain.
+    Raises: ValueError if an argument is outside its domain.
     """
 
     def __init__(
@@ -164,8 +161,7 @@ class OneHotIoU(IoU):
 class OneHotMeanIoU(MeanIoU):
     """Intersection over union where targets are one-hot, averaged over all classes; arguments as in `IoU`.
 
-    Raises:
-        ValueError: an argument is outside its domain.
+    Raises: ValueError if an argument is outside its domain.
     """
 
     def __init__(

@@ -50,8 +50,7 @@ class Adam(_Moments):
         amsgrad: whether to divide by the largest mean of squares so far.
         common: see `Optimizer`.
 
-    Raises:
-        ValueError: an argument is outside its domain.
+    Raises: ValueError if an argument is outside its domain.
 
     >>> w = lamina.Variable([1.0, 2.0])
     >>> lamina.optimizers.Adam(0.5).apply([np.array([3.0, -0.1], "float32")], [w])
@@ -96,8 +95,7 @@ class AdamW(Adam):
         beta_1, beta_2, epsilon, amsgrad: see `Adam`.
         common: see `Optimizer`.
 
-    Raises:
-        ValueError: an argument is outside its domain.
+    Raises: ValueError if an argument is outside its domain.
     """
 
     @with_common
@@ -128,8 +126,7 @@ class Adamax(_Moments):
         epsilon: keeps the division finite.
         common: see `Optimizer`.
 
-    Raises:
-        ValueError: an argument is outside its domain.
+    Raises: ValueError if an argument is outside its domain.
     """
 
     slot_groups = ({"momentum": 0.0, "norm": 0.0},)
@@ -152,8 +149,7 @@ class Nadam(_Moments):
         learning_rate, beta_1, beta_2, epsilon: see `Adam`.
         common: see `Optimizer`.
 
-    Raises:
-        ValueError: an argument is outside its domain.
+    Raises: ValueError if an argument is outside its domain.
     """
 
     slot_groups = ({"momentum": 0.0, "velocity": 0.0},)
@@ -196,8 +192,7 @@ class Lamb(_Moments):
         learning_rate, beta_1, beta_2, epsilon: see `Adam`.
         common: see `Optimizer`.
 
-    Raises:
-        ValueError: an argument is outside its domain.
+    Raises: ValueError if an argument is outside its domain.
     """
 
     slot_groups = ({"momentum": 0.0, "velocity": 0.0},)
@@ -230,8 +225,7 @@ class ScheduleFreeAdamW(_Moments):
         warmup_steps: over how many steps the rate rises linearly.
         common: see `Optimizer`.
 
-    Raises:
-        ValueError: an argument is outside its domain.
+    Raises: ValueError if an argument is outside its domain.
     """
 
     slot_groups = ({"momentum": "value", "velocity": 0.0},)

@@ -25,8 +25,7 @@ class RMSprop(Optimizer):
         centered: whether to divide by the variance of the gradient rather than the mean of its square.
         common: see `Optimizer`.
 
-    Raises:
-        ValueError: an argument is outside its domain.
+    Raises: ValueError if an argument is outside its domain.
     """
 
     @with_common
@@ -71,8 +70,7 @@ class Adagrad(Optimizer):
         epsilon: keeps the division finite.
         common: see `Optimizer`.
 
-    Raises:
-        ValueError: an argument is outside its domain.
+    Raises: ValueError if an argument is outside its domain.
     """
 
     @with_common
@@ -104,8 +102,7 @@ class Adadelta(Optimizer):
         epsilon: keeps the division finite.
         common: see `Optimizer`.
 
-    Raises:
-        ValueError: an argument is outside its domain.
+    Raises: ValueError if an argument is outside its domain.
     """
 
     slot_groups = ({"accumulated_grad": 0.0, "accumulated_delta_var": 0.0},)
@@ -145,8 +142,7 @@ class Ftrl(Optimizer):
         beta: the paper's beta, added to the square root of the sum.
         common: see `Optimizer`.
 
-    Raises:
-        ValueError: an argument is outside its domain.
+    Raises: ValueError if an argument is outside its domain.
     """
 
     @with_common
@@ -194,8 +190,7 @@ class Adafactor(Optimizer):
         relative_step: kept for Keras programs; the rate is at most 1 / sqrt(step) in any case, as in Keras.
         common: see `Optimizer`.
 
-    Raises:
-        ValueError: an argument is outside its domain.
+    Raises: ValueError if an argument is outside its domain.
     """
 
     slot_groups = ({"row": 0.0, "column": 0.0, "velocity": 0.0},)

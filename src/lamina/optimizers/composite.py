@@ -30,8 +30,7 @@ class LossScaleOptimizer(Optimizer):
         dynamic_growth_steps: see above.
         name: after the class if not given.
 
-    Raises:
-        ValueError: an argument is outside its domain.
+    Raises: ValueError if an argument is outside its domain.
     """
 
     def __init__(
@@ -113,8 +112,7 @@ class OptimizerMap(Configurable, MutableMapping[str, Optimizer]):
         default_optimizer: for variables whose whole path no pattern matches.
         optimizer_map: pattern -> optimizer.
 
-    Raises:
-        ValueError: an argument is outside its domain.
+    Raises: ValueError if an argument is outside its domain.
     """
 
     def __init__(self, default_optimizer: Optimizer, optimizer_map: dict[str, Optimizer] | None = None):
@@ -168,8 +166,7 @@ class MultiOptimizer(Optimizer):
         loss_scale_factor: see `Optimizer`; for all of them.
         name: after the class if not given.
 
-    Raises:
-        TypeError: an argument is outside its domain.
+    Raises: TypeError if an argument is outside its domain.
     """
 
     def __init__(self, optimizer_map: Any, loss_scale_factor: float | None = None, name: str | None = None):

@@ -19,8 +19,7 @@ class SGD(Optimizer):
         nesterov: whether to look ahead: value += momentum * v - learning_rate * gradient.
         common: see `Optimizer`.
 
-    Raises:
-        ValueError: an argument is outside its domain.
+    Raises: ValueError if an argument is outside its domain.
     """
 
     @with_common
@@ -56,8 +55,7 @@ class Lion(Optimizer):
         beta_2: the decay of the mean.
         common: see `Optimizer`.
 
-    Raises:
-        ValueError: an argument is outside its domain.
+    Raises: ValueError if an argument is outside its domain.
     """
 
     slot_groups = ({"momentum": 0.0},)

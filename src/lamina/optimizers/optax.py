@@ -33,8 +33,7 @@ class OptaxOptimizer(Optimizer):
         transformation: such as `optax.adamw(1e-3)`.
         name: after the class if not given.
 
-    Raises:
-        TypeError: an argument is outside its domain.
+    Raises: TypeError if an argument is outside its domain.
     """
 
     def __init__(self, transformation: Any, name: str | None = None):

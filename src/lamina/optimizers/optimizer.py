@@ -65,8 +65,7 @@ class Optimizer(BaseOptimizer):
             and averages count updates, where Keras lets both go on at every call.
         name: after the class if not given.
 
-    Raises:
-        ValueError: an argument is outside its domain.
+    Raises: ValueError if an argument is outside its domain.
     """
 
     # Groups of slots, name -> initial value ("value": the weight's own). Variables are made group after

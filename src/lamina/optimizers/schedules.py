@@ -73,8 +73,7 @@ class ExponentialDecay(_PeriodicDecay):
         staircase: whether the exponent is rounded down to an integer.
         name: a name.
 
-    Raises:
-        ValueError: an argument is outside its domain.
+    Raises: ValueError if an argument is outside its domain.
     """
 
     def __call__(self, step: Any) -> Any:
@@ -92,8 +91,7 @@ class InverseTimeDecay(_PeriodicDecay):
         staircase: whether `step / decay_steps` is rounded down to an integer.
         name: a name.
 
-    Raises:
-        ValueError: an argument is outside its domain.
+    Raises: ValueError if an argument is outside its domain.
     """
 
     def __call__(self, step: Any) -> Any:
@@ -108,8 +106,7 @@ class PiecewiseConstantDecay(LearningRateSchedule):
         values: rates, one more than boundaries.
         name: a name.
 
-    Raises:
-        ValueError: an argument is outside its domain.
+    Raises: ValueError if an argument is outside its domain.
     """
 
     def __init__(self, boundaries: Sequence[float], values: Sequence[float], name: str = "PiecewiseConstant"):
@@ -139,8 +136,7 @@ class PolynomialDecay(LearningRateSchedule):
         cycle: whether to go on behind `decay_steps`, from a higher rate, down to the next multiple of it.
         name: a name.
 
-    Raises:
-        ValueError: an argument is outside its domain.
+    Raises: ValueError if an argument is outside its domain.
     """
 
     def __init__(
@@ -181,8 +177,7 @@ class CosineDecay(LearningRateSchedule):
         warmup_target: the rate at the end of the warm-up; without it there is none.
         warmup_steps: how long the warm-up takes.
 
-    Raises:
-        ValueError: an argument is outside its domain.
+    Raises: ValueError if an argument is outside its domain.
     """
 
     def __init__(
@@ -227,8 +222,7 @@ class CosineDecayRestarts(LearningRateSchedule):
         alpha: the last rate of a period, as a fraction of `initial_learning_rate`.
         name: a name.
 
-    Raises:
-        ValueError: an argument is outside its domain.
+    Raises: ValueError if an argument is outside its domain.
     """
 
     def __init__(
