@@ -58,6 +58,8 @@ class UnitNorm(_Norm):
 
     Args:
         axis: the axis or axes that the norm is taken over: those of the inputs of a unit.
+
+    Raises: ValueError if an argument is outside its domain.
     """
 
     def __init__(self, axis: int | Sequence[int] = 0):
@@ -73,6 +75,8 @@ class MaxNorm(_Norm):
     Args:
         max_value: the largest norm.
         axis: the axis or axes that the norm is taken over: those of the inputs of a unit.
+
+    Raises: ValueError if an argument is outside its domain.
     """
 
     def __init__(self, max_value: float = 2, axis: int | Sequence[int] = 0):

@@ -99,6 +99,8 @@ class RandomInitializer(Initializer):
     Args:
         seed: an integer, a `SeedGenerator` (each call then gives other values), or `None`: a seed from
             Python's `random`, which `set_random_seed` governs.
+
+    Raises: ValueError if an argument is outside its domain.
     """
 
     def __init__(self, seed: Any = None):
@@ -125,6 +127,8 @@ class RandomNormal(RandomInitializer):
         mean: of the distribution.
         stddev: its standard deviation.
         seed: an integer, a `SeedGenerator` or `None`.
+
+    Raises: ValueError if an argument is outside its domain.
     """
 
     def __init__(self, mean: float = 0.0, stddev: float = 0.05, seed: Any = None):
@@ -144,6 +148,8 @@ class TruncatedNormal(RandomInitializer):
         mean: of the normal distribution.
         stddev: its standard deviation, before it is truncated.
         seed: an integer, a `SeedGenerator` or `None`.
+
+    Raises: ValueError if an argument is outside its domain.
     """
 
     def __init__(self, mean: float = 0.0, stddev: float = 0.05, seed: Any = None):
@@ -163,6 +169,8 @@ class RandomUniform(RandomInitializer):
         minval: the smallest value.
         maxval: the end of the range.
         seed: an integer, a `SeedGenerator` or `None`.
+
+    Raises: ValueError if an argument is outside its domain.
     """
 
     def __init__(self, minval: float = -0.05, maxval: float = 0.05, seed: Any = None):
@@ -239,37 +247,55 @@ class _Scaled(VarianceScaling):
 
 
 class GlorotUniform(_Scaled):
-    """Uniform, variance 2 / (inputs + outputs) (Glorot and Bengio 2010, https://proceedings.mlr.press/v9/glorot10a)."""
+    """Uniform, variance 2 / (inputs + outputs) (Glorot and Bengio 2010, https://proceedings.mlr.press/v9/glorot10a).
+
+    Raises: ValueError if an argument is outside its domain.
+    """
 
     variant = (1.0, "fan_avg", "uniform")
 
 
 class GlorotNormal(_Scaled):
-    """Truncated normal, variance 2 / (inputs + outputs) (Glorot and Bengio 2010)."""
+    """Truncated normal, variance 2 / (inputs + outputs) (Glorot and Bengio 2010).
+
+    Raises: ValueError if an argument is outside its domain.
+    """
 
     variant = (1.0, "fan_avg", "truncated_normal")
 
 
 class LecunUniform(_Scaled):
-    """Uniform, variance 1 / inputs (LeCun et al. 1998, Efficient BackProp)."""
+    """Uniform, variance 1 / inputs (LeCun et al. 1998, Efficient BackProp).
+
+    Raises: ValueError if an argument is outside its domain.
+    """
 
     variant = (1.0, "fan_in", "uniform")
 
 
 class LecunNormal(_Scaled):
-    """Truncated normal, variance 1 / inputs (LeCun et al. 1998, Efficient BackProp)."""
+    """Truncated normal, variance 1 / inputs (LeCun et al. 1998, Efficient BackProp).
+
+    Raises: ValueError if an argument is outside its domain.
+    """
 
     variant = (1.0, "fan_in", "truncated_normal")
 
 
 class HeUniform(_Scaled):
-    """Uniform, variance 2 / inputs (He et al. 2015, https://arxiv.org/abs/1502.01852)."""
+    """Uniform, variance 2 / inputs (He et al. 2015, https://arxiv.org/abs/1502.01852).
+
+    Raises: ValueError if an argument is outside its domain.
+    """
 
     variant = (2.0, "fan_in", "uniform")
 
 
 class HeNormal(_Scaled):
-    """Truncated normal, variance 2 / inputs (He et al. 2015, https://arxiv.org/abs/1502.01852)."""
+    """Truncated normal, variance 2 / inputs (He et al. 2015, https://arxiv.org/abs/1502.01852).
+
+    Raises: ValueError if an argument is outside its domain.
+    """
 
     variant = (2.0, "fan_in", "truncated_normal")
 
@@ -296,6 +322,8 @@ class Orthogonal(RandomInitializer):
     Args:
         gain: the factor.
         seed: an integer, a `SeedGenerator` or `None`.
+
+    Raises: ValueError if an argument is outside its domain.
     """
 
     def __init__(self, gain: float = 1.0, seed: Any = None):
@@ -327,6 +355,8 @@ class STFT(Initializer):
         scaling: divide by the root of the window's summed squares (`"density"`), by its sum
             (`"spectrum"`), or not at all (`None`).
         periodic: whether a named window is periodic rather than symmetric.
+
+    Raises: ValueError if an argument is outside its domain.
     """
 
     def __init__(

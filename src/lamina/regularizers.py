@@ -31,6 +31,8 @@ class L1L2(Regularizer):
     Args:
         l1: factor of the absolute values.
         l2: factor of the squares.
+
+    Raises: ValueError if an argument is outside its domain.
     """
 
     def __init__(self, l1: float = 0.0, l2: float = 0.0):
@@ -52,6 +54,8 @@ class L1(Regularizer):
 
     Args:
         l1: the factor.
+
+    Raises: ValueError if an argument is outside its domain.
     """
 
     def __init__(self, l1: float = 0.01):
@@ -67,6 +71,8 @@ class L2(Regularizer):
 
     Args:
         l2: the factor.
+
+    Raises: ValueError if an argument is outside its domain.
     """
 
     def __init__(self, l2: float = 0.01):

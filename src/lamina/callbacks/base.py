@@ -246,6 +246,8 @@ class CallbackList(Callback):
         add_progbar: whether to add a `ProgbarLogger` if there is none.
         model: given to all.
         params: given to all: `verbose`, `epochs`, `steps`.
+
+    Raises: ValueError if an argument is outside its domain.
     """
 
     def __init__(

@@ -32,6 +32,13 @@ class EarlyStopping(MonitorCallback):
 
     Raises:
         ValueError: a number is not one, or below 0.
+
+    >>> model = lamina.Sequential([layers.Dense(1)])
+    >>> model.compile(lamina.optimizers.SGD(0.0), "mse")
+    >>> stop = lamina.callbacks.EarlyStopping("loss", patience=2)
+    >>> history = model.fit(np.ones((4, 2)), np.ones((4, 1)), epochs=9, verbose=0, callbacks=[stop])
+    >>> len(history.epoch)
+    3
     """
 
     state_fields = ("wait", "stopped_epoch", "best", "best_epoch", "best_weights")

@@ -48,6 +48,11 @@ def jit(
         donate_state: whether new values take the memory of the variables, as in `fit`: a loop of one's own then holds
             its weights once. Arrays that a program got from the variables stay as they are.
         options: of `jax.jit`; shardings excepted, which arrays bring with them.
+
+    >>> count = lamina.Variable(0.0)
+    >>> step = lamina.jit(lambda x: count.assign_add(x))
+    >>> step(2.0), step(3.0), float(count)
+    (Array(2., dtype=float32), Array(5., dtype=float32), 5.0)
     """
     if fn is None:
         return functools.partial(

@@ -34,6 +34,15 @@ def functional(layer: Any) -> tuple[Callable[..., tuple[Any, State]], State]:
     """A layer as a pure function: `fn, state`, where `fn(state, *args, **kwargs) -> outputs, new_state`.
 
     `layer` must be built; its own variables stay as they are.
+
+    >>> layer = layers.Dense(1, kernel_initializer="ones", name="line")
+    >>> layer.build((None, 2))
+    >>> fn, state = lamina.functional(layer)
+    >>> sorted(state.trainable)
+    ['line/bias', 'line/kernel']
+    >>> outputs, state = fn(state, np.array([[1.0, 2.0]]))
+    >>> outputs.tolist()
+    [[3.0]]
     """
     if not getattr(layer, "built", True):
         raise ValueError(f'functional: layer "{layer.name}" must be built first; call it on data or call build().')
@@ -87,6 +96,11 @@ def value_and_grad(fn: Callable, variables: Any = None, *, has_aux: bool = False
     Returns:
         A function of `fn`'s arguments that returns `value, gradients` (or `(value, aux), gradients`), the gradients
         in the order of the variables.
+
+    >>> w = lamina.Variable([1.0, 2.0])
+    >>> value, (gradient,) = lamina.value_and_grad(lambda: (w.value**2).sum(), [w])()
+    >>> float(value), gradient.tolist()
+    (5.0, [2.0, 4.0])
     """
     if not callable(fn) or variables is None:
         raise TypeError(

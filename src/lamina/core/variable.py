@@ -32,6 +32,13 @@ class Variable(Cell):
         autocast: whether layers that compute in another float dtype see it in that dtype.
         aggregation, synchronization, layout: kept for Keras programs; one JAX array needs none of them.
         name: unique if not given.
+
+    Raises: ValueError if an argument is outside its domain.
+
+    >>> count = lamina.Variable(0, dtype="int32", name="count")
+    >>> before = count.value
+    >>> count.assign_add(2) + 1, before  # what was read stays as it was
+    (Array(3, dtype=int32), Array(0, dtype=int32))
     """
 
     __array_priority__ = 100  # NumPy's arrays leave `array * variable` to the variable
@@ -73,7 +80,7 @@ class Variable(Cell):
         self.autocast = bool(autocast)
         self.aggregation = aggregation
         self.synchronization = synchronization
-        self._layout = layout
+        self.layout = layout
         file = scope.loading.get()
         if file is not None:
             initializer = file.admit(self, initializer, shape, dtype)

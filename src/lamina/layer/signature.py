@@ -30,6 +30,8 @@ class InputSpec:
         allow_last_axis_squeeze: whether a last axis of size 1 may be missing or be too many.
         name: the key of the input in a dict of inputs.
         optional: whether `None` is allowed.
+
+    Raises: ValueError if an argument is outside its domain.
     """
 
     def __init__(

@@ -13,6 +13,8 @@ class Wrapper(Layer):
 
     Args:
         layer: the layer inside.
+
+    Raises: ValueError if `layer` is not a layer.
     """
 
     def __init__(self, layer: Layer, **kwargs: Any):

@@ -375,6 +375,8 @@ class AdditiveAttention(Attention):
         dropout: the share of attention weights that training drops.
 
     Shapes: (batch, targets, dim), (batch, sources, dim) -> (batch, targets, dim).
+
+    Raises: ValueError if an argument is outside its domain.
     """
 
     _further = ("seed",)

@@ -69,6 +69,8 @@ class StackedRNNCells(Layer):
         cells: the cells, from the lowest to the highest.
 
     Shapes: (batch, features), a list with the states of each cell -> (batch, units of the last), the new states.
+
+    Raises: ValueError if one of `cells` is no cell.
     """
 
     def __init__(self, cells: Sequence[Any], **kwargs: Any):
@@ -125,6 +127,8 @@ class RNN(Layer):
         zero_output_for_mask: whether masked outputs are 0; else they repeat the output before.
 
     Shapes: (batch, time, features) -> (batch, units), or (batch, time, units) with `return_sequences`.
+
+    Raises: ValueError if `cell` is no cell.
     """
 
     _not_parts = Layer._not_parts | {"states"}  # not among the weights, and not in files

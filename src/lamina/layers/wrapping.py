@@ -13,7 +13,7 @@ from lamina.core import checks, configurable, registry
 from lamina.core.budget import CALL, spend
 from lamina.layer import Layer, Wrapper
 from lamina.layer.masks import check_mask, only_passes
-from lamina.layer.parts import walk
+from lamina.layer.parts import look, walk
 from lamina.layer.signature import is_shape, signature_of
 
 _MERGES: dict[str | None, Callable[[Any, Any], Any]] = {
@@ -39,6 +39,8 @@ class Bidirectional(Layer):
 
     Shapes: (batch, time, features) -> (batch, 2 units) with "concat", (batch, units) otherwise; with
     `return_sequences` also the time axis.
+
+    Raises: ValueError if an argument is outside its domain.
     """
 
     def __init__(
@@ -174,6 +176,8 @@ class TimeDistributed(Wrapper):
         layer: the layer.
 
     Shapes: (batch, time, ...) -> (batch, time, *what the layer makes of the rest).
+
+    Raises: ValueError if `layer` is not a layer.
     """
 
     def __init__(self, layer: Layer, **kwargs: Any):
@@ -213,7 +217,7 @@ class TimeDistributed(Wrapper):
     def _changes(self, training: bool | None) -> bool:
         """Whether a call leaves more behind than seeds: statistics in training, or states."""
         for layer in walk(self.layer):
-            statistics = training and layer.trainable and any(not v.trainable for v in layer._own_variables())
+            statistics = training and layer.trainable and any(not v.trainable for v in look(layer).variables)
             if statistics or getattr(layer, "stateful", False):
                 return True
         return False

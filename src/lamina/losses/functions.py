@@ -214,6 +214,10 @@ def sparse_categorical_crossentropy(
 ) -> Any:
     """`-log(p[y_true])`, `p` along the axis of the classes.
 
+    >>> loss = lamina.losses.SparseCategoricalCrossentropy(from_logits=True)
+    >>> round(float(loss([0, 1], [[2.0, 2.0], [9.0, 9.0]])), 4)  # log(2)
+    0.6931
+
     Args:
         y_true: integer classes, of the shape of `y_pred` without the axis of the classes (or with 1 there).
         y_pred: probabilities `p`; they are divided by their sum.

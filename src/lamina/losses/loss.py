@@ -65,6 +65,11 @@ class Loss(Configurable):
         return argument_or_none(self, owner, name, super()._argument(owner, name, recorded))
 
 
+_FURTHER = """reduction, name, dtype: see `Loss`.
+
+Raises: ValueError if an argument is outside its domain."""
+
+
 class LossFunctionWrapper(Loss):
     """The loss of a function: `reduce(fn(y_true, y_pred, **kwargs) · sample_weight)`.
 
@@ -104,7 +109,7 @@ class LossOf(LossFunctionWrapper):
         if fn is not None:
             base = {"reduction": "sum_over_batch_size", "name": getattr(fn, "__name__", None), "dtype": None}
             cls.__init__ = functions.constructor(cls, fn, order, base | defaults)
-            cls.__doc__ = functions.documentation(cls, fn, "", "reduction, name, dtype: see `Loss`.")
+            cls.__doc__ = functions.documentation(cls, fn, "", _FURTHER)
         super().__init_subclass__()
 
     def __init__(self, *args: Any, **kwargs: Any):  # of subclasses without `fn`, which give it here

@@ -12,7 +12,13 @@ from lamina.metrics.reduction import MeanOf
 
 
 def accuracy(y_true: Any, y_pred: Any) -> Any:
-    """1 where `y_true = y_pred`, else 0."""
+    """1 where `y_true = y_pred`, else 0.
+
+    >>> metric = lamina.metrics.Accuracy()
+    >>> metric.update_state([1, 2, 3, 4], [1, 2, 3, 0])
+    >>> float(metric.result())
+    0.75
+    """
     y_pred = as_array(y_pred)
     y_true, y_pred = align(as_array(y_true, y_pred.dtype), y_pred)
     return _ones_where(y_true == y_pred)

@@ -184,6 +184,8 @@ class TruePositives(_Count):
     Args:
         thresholds: one or several between 0 and 1, above which a prediction is positive; 0.5 if not given.
         name, dtype: see `Metric`.
+
+    Raises: ValueError if an argument is outside its domain.
     """
 
     direction = "max"
@@ -191,21 +193,30 @@ class TruePositives(_Count):
 
 
 class TrueNegatives(_Count):
-    """The number of negative samples that were predicted to be negative; arguments as in `TruePositives`."""
+    """The number of negative samples that were predicted to be negative; arguments as in `TruePositives`.
+
+    Raises: ValueError if an argument is outside its domain.
+    """
 
     direction = "max"
     _kept = {"accumulator": "true_negatives"}
 
 
 class FalsePositives(_Count):
-    """The number of negative samples that were predicted to be positive; arguments as in `TruePositives`."""
+    """The number of negative samples that were predicted to be positive; arguments as in `TruePositives`.
+
+    Raises: ValueError if an argument is outside its domain.
+    """
 
     direction = "min"
     _kept = {"accumulator": "false_positives"}
 
 
 class FalseNegatives(_Count):
-    """The number of positive samples that were predicted to be negative; arguments as in `TruePositives`."""
+    """The number of positive samples that were predicted to be negative; arguments as in `TruePositives`.
+
+    Raises: ValueError if an argument is outside its domain.
+    """
 
     direction = "min"
     _kept = {"accumulator": "false_negatives"}
@@ -238,6 +249,8 @@ class Precision(_Rate):
         top_k: the `top_k` highest predictions of each sample are the positive ones.
         class_id: only this class counts.
         name, dtype: see `Metric`.
+
+    Raises: ValueError if an argument is outside its domain.
     """
 
     _kept = {cell: cell for cell in RATES["precision"]}
@@ -249,6 +262,8 @@ class Recall(_Rate):
     Args:
         thresholds, top_k, class_id: see `Precision`.
         name, dtype: see `Metric`.
+
+    Raises: ValueError if an argument is outside its domain.
     """
 
     _kept = {cell: cell for cell in RATES["recall"]}
@@ -283,6 +298,8 @@ class SensitivityAtSpecificity(_BestAtRate):
         num_thresholds: how many thresholds from 0 to 1 are tried.
         class_id: only this class counts.
         name, dtype: see `Metric`.
+
+    Raises: ValueError if an argument is outside its domain.
     """
 
     _rates = ("specificity", "sensitivity")
@@ -299,7 +316,10 @@ class SensitivityAtSpecificity(_BestAtRate):
 
 
 class SpecificityAtSensitivity(_BestAtRate):
-    """The highest specificity where sensitivity is at least `sensitivity`; see `SensitivityAtSpecificity`."""
+    """The highest specificity where sensitivity is at least `sensitivity`; see `SensitivityAtSpecificity`.
+
+    Raises: ValueError if an argument is outside its domain.
+    """
 
     _rates = ("sensitivity", "specificity")
 
@@ -315,7 +335,10 @@ class SpecificityAtSensitivity(_BestAtRate):
 
 
 class PrecisionAtRecall(_BestAtRate):
-    """The highest precision where the recall is at least `recall`; see `SensitivityAtSpecificity`."""
+    """The highest precision where the recall is at least `recall`; see `SensitivityAtSpecificity`.
+
+    Raises: ValueError if an argument is outside its domain.
+    """
 
     _rates = ("recall", "precision")
 
@@ -331,7 +354,10 @@ class PrecisionAtRecall(_BestAtRate):
 
 
 class RecallAtPrecision(_BestAtRate):
-    """The highest recall where the precision is at least `precision`; see `SensitivityAtSpecificity`."""
+    """The highest recall where the precision is at least `precision`; see `SensitivityAtSpecificity`.
+
+    Raises: ValueError if an argument is outside its domain.
+    """
 
     _rates = ("precision", "recall")
 

@@ -95,6 +95,8 @@ class F1Score(FBetaScore):
     Args:
         average, threshold: see `FBetaScore`.
         name, dtype: see `Metric`.
+
+    Raises: ValueError if an argument is outside its domain.
     """
 
     def __init__(

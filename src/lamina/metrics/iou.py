@@ -104,6 +104,8 @@ class BinaryIoU(IoU):
         target_class_ids: the classes that are averaged.
         threshold: predictions of at least this are class 1.
         name, dtype: see `IoU`.
+
+    Raises: ValueError if an argument is outside its domain.
     """
 
     def __init__(
@@ -117,7 +119,10 @@ class BinaryIoU(IoU):
 
 
 class MeanIoU(IoU):
-    """Intersection over union, averaged over all classes; arguments as in `IoU`."""
+    """Intersection over union, averaged over all classes; arguments as in `IoU`.
+
+    Raises: ValueError if an argument is outside its domain.
+    """
 
     def __init__(
         self,
@@ -135,7 +140,10 @@ class MeanIoU(IoU):
 
 
 class OneHotIoU(IoU):
-    """Intersection over union where targets are one-hot; arguments as in `IoU`."""
+    """Intersection over union where targets are one-hot; arguments as in `IoU`.
+
+    Raises: ValueError if an argument is outside its domain.
+    """
 
     def __init__(
         self,
@@ -151,7 +159,10 @@ class OneHotIoU(IoU):
 
 
 class OneHotMeanIoU(MeanIoU):
-    """Intersection over union where targets are one-hot, averaged over all classes; arguments as in `IoU`."""
+    """Intersection over union where targets are one-hot, averaged over all classes; arguments as in `IoU`.
+
+    Raises: ValueError if an argument is outside its domain.
+    """
 
     def __init__(
         self,

@@ -33,6 +33,11 @@ class Model(Trainer):
         inputs, outputs: symbolic tensors, alone or in lists, tuples and dicts.
         name: unique if not given.
         trainable: whether training changes the weights.
+
+    >>> x = lamina.Input((3,))
+    >>> model = lamina.Model(x, layers.Dense(1, kernel_initializer="ones")(x) + 1.0)
+    >>> model.predict(np.ones((2, 3)), verbose=0).tolist()
+    [[4.0], [4.0]]
     """
 
     _not_parts = Trainer._not_parts | {"_function", "_with_added", "_added"}

@@ -24,6 +24,10 @@ class Sequential(Model):
         layers: the layers, first to last.
         trainable: whether training changes the weights.
         name: unique if not given.
+
+    >>> model = lamina.Sequential([lamina.Input((3,)), layers.Dense(4), layers.Dense(1)])
+    >>> model(np.ones((2, 3))).shape, model.count_params()
+    ((2, 1), 21)
     """
 
     supports_masking = True

@@ -470,7 +470,11 @@ def logspace(
 
 @op
 def matmul(x1: Any, x2: Any) -> Any:
-    """The matrix product over the last two axes."""
+    """The matrix product over the last two axes.
+
+    >>> lamina.ops.matmul(np.eye(2), [[1.0, 2.0], [3.0, 4.0]]).tolist()
+    [[1.0, 2.0], [3.0, 4.0]]
+    """
     x1, x2 = jnp.asarray(x1), jnp.asarray(x2)
     product = functools.partial(jnp.matmul, preferred_element_type=_accumulator(x1, x2))
     if x1.ndim > 2 == x2.ndim:  # as a product of two matrices: the gradient by the second is several times faster

@@ -49,6 +49,13 @@ class Adam(_Moments):
         epsilon: keeps the division finite (the paper's "epsilon hat").
         amsgrad: whether to divide by the largest mean of squares so far.
         common: see `Optimizer`.
+
+    Raises: ValueError if an argument is outside its domain.
+
+    >>> w = lamina.Variable([1.0, 2.0])
+    >>> lamina.optimizers.Adam(0.5).apply([np.array([3.0, -0.1], "float32")], [w])
+    >>> w.numpy().round(3).tolist()  # the first step is as long as the rate, whatever the gradient
+    [0.5, 2.5]
     """
 
     @with_common
@@ -87,6 +94,8 @@ class AdamW(Adam):
         weight_decay: see `Optimizer`; must be given.
         beta_1, beta_2, epsilon, amsgrad: see `Adam`.
         common: see `Optimizer`.
+
+    Raises: ValueError if an argument is outside its domain.
     """
 
     @with_common
@@ -116,6 +125,8 @@ class Adamax(_Moments):
         beta_2: the decay of the maximum.
         epsilon: keeps the division finite.
         common: see `Optimizer`.
+
+    Raises: ValueError if an argument is outside its domain.
     """
 
     slot_groups = ({"momentum": 0.0, "norm": 0.0},)
@@ -137,6 +148,8 @@ class Nadam(_Moments):
     Args:
         learning_rate, beta_1, beta_2, epsilon: see `Adam`.
         common: see `Optimizer`.
+
+    Raises: ValueError if an argument is outside its domain.
     """
 
     slot_groups = ({"momentum": 0.0, "velocity": 0.0},)
@@ -178,6 +191,8 @@ class Lamb(_Moments):
     Args:
         learning_rate, beta_1, beta_2, epsilon: see `Adam`.
         common: see `Optimizer`.
+
+    Raises: ValueError if an argument is outside its domain.
     """
 
     slot_groups = ({"momentum": 0.0, "velocity": 0.0},)
@@ -209,6 +224,8 @@ class ScheduleFreeAdamW(_Moments):
         epsilon: keeps the division finite.
         warmup_steps: over how many steps the rate rises linearly.
         common: see `Optimizer`.
+
+    Raises: ValueError if an argument is outside its domain.
     """
 
     slot_groups = ({"momentum": "value", "velocity": 0.0},)

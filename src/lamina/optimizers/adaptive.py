@@ -24,6 +24,8 @@ class RMSprop(Optimizer):
         epsilon: keeps the division finite.
         centered: whether to divide by the variance of the gradient rather than the mean of its square.
         common: see `Optimizer`.
+
+    Raises: ValueError if an argument is outside its domain.
     """
 
     @with_common
@@ -67,6 +69,8 @@ class Adagrad(Optimizer):
         initial_accumulator_value: what the sum starts from, at least 0.
         epsilon: keeps the division finite.
         common: see `Optimizer`.
+
+    Raises: ValueError if an argument is outside its domain.
     """
 
     @with_common
@@ -97,6 +101,8 @@ class Adadelta(Optimizer):
         rho: the decay of the means of squares.
         epsilon: keeps the division finite.
         common: see `Optimizer`.
+
+    Raises: ValueError if an argument is outside its domain.
     """
 
     slot_groups = ({"accumulated_grad": 0.0, "accumulated_delta_var": 0.0},)
@@ -135,6 +141,8 @@ class Ftrl(Optimizer):
         l2_shrinkage_regularization_strength: an L2 penalty on the loss itself, at least 0.
         beta: the paper's beta, added to the square root of the sum.
         common: see `Optimizer`.
+
+    Raises: ValueError if an argument is outside its domain.
     """
 
     @with_common
@@ -181,6 +189,8 @@ class Adafactor(Optimizer):
         clip_threshold: the largest root mean square of an update.
         relative_step: kept for Keras programs; the rate is at most 1 / sqrt(step) in any case, as in Keras.
         common: see `Optimizer`.
+
+    Raises: ValueError if an argument is outside its domain.
     """
 
     slot_groups = ({"row": 0.0, "column": 0.0, "velocity": 0.0},)

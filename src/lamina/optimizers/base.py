@@ -127,7 +127,7 @@ class BaseOptimizer(Configurable):
             reference_variable.shape,
             initializer,
             reference_variable.dtype,
-            layout=reference_variable._layout,
+            layout=reference_variable.layout,
             name=f"{path}_{name or 'var'}",
         )
 

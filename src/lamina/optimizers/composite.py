@@ -29,6 +29,8 @@ class LossScaleOptimizer(Optimizer):
         initial_scale: the first scale.
         dynamic_growth_steps: see above.
         name: after the class if not given.
+
+    Raises: ValueError if an argument is outside its domain.
     """
 
     def __init__(
@@ -109,6 +111,8 @@ class OptimizerMap(Configurable, MutableMapping[str, Optimizer]):
     Args:
         default_optimizer: for variables whose whole path no pattern matches.
         optimizer_map: pattern -> optimizer.
+
+    Raises: ValueError if an argument is outside its domain.
     """
 
     def __init__(self, default_optimizer: Optimizer, optimizer_map: dict[str, Optimizer] | None = None):
@@ -161,6 +165,8 @@ class MultiOptimizer(Optimizer):
         optimizer_map: an `OptimizerMap`, or a function from a variable to its optimizer.
         loss_scale_factor: see `Optimizer`; for all of them.
         name: after the class if not given.
+
+    Raises: TypeError if an argument is outside its domain.
     """
 
     def __init__(self, optimizer_map: Any, loss_scale_factor: float | None = None, name: str | None = None):

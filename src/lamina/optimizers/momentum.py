@@ -18,6 +18,8 @@ class SGD(Optimizer):
         momentum: the share of the last update that is kept, in [0, 1].
         nesterov: whether to look ahead: value += momentum * v - learning_rate * gradient.
         common: see `Optimizer`.
+
+    Raises: ValueError if an argument is outside its domain.
     """
 
     @with_common
@@ -52,6 +54,8 @@ class Lion(Optimizer):
         beta_1: the share of the mean in the update, in (0, 1].
         beta_2: the decay of the mean.
         common: see `Optimizer`.
+
+    Raises: ValueError if an argument is outside its domain.
     """
 
     slot_groups = ({"momentum": 0.0},)

@@ -35,6 +35,8 @@ class Muon(Optimizer):
         nesterov: whether to look ahead.
         rms_rate: scale = rms_rate * sqrt(longer side), the size of an update; `None`: 1.
         common: see `Optimizer`.
+
+    Raises: ValueError if an argument is outside its domain.
     """
 
     slot_groups = ({"momentum": 0.0, "velocity": 0.0},)

@@ -72,6 +72,8 @@ class ExponentialDecay(_PeriodicDecay):
         decay_rate: the factor.
         staircase: whether the exponent is rounded down to an integer.
         name: a name.
+
+    Raises: ValueError if an argument is outside its domain.
     """
 
     def __call__(self, step: Any) -> Any:
@@ -88,6 +90,8 @@ class InverseTimeDecay(_PeriodicDecay):
         decay_rate: the growth of the divisor in `decay_steps` steps.
         staircase: whether `step / decay_steps` is rounded down to an integer.
         name: a name.
+
+    Raises: ValueError if an argument is outside its domain.
     """
 
     def __call__(self, step: Any) -> Any:
@@ -101,6 +105,8 @@ class PiecewiseConstantDecay(LearningRateSchedule):
         boundaries: steps, increasing; a boundary is the last step of its value.
         values: rates, one more than boundaries.
         name: a name.
+
+    Raises: ValueError if an argument is outside its domain.
     """
 
     def __init__(self, boundaries: Sequence[float], values: Sequence[float], name: str = "PiecewiseConstant"):
@@ -129,6 +135,8 @@ class PolynomialDecay(LearningRateSchedule):
         power: the exponent; 1 is a straight line.
         cycle: whether to go on behind `decay_steps`, from a higher rate, down to the next multiple of it.
         name: a name.
+
+    Raises: ValueError if an argument is outside its domain.
     """
 
     def __init__(
@@ -168,6 +176,8 @@ class CosineDecay(LearningRateSchedule):
         name: a name.
         warmup_target: the rate at the end of the warm-up; without it there is none.
         warmup_steps: how long the warm-up takes.
+
+    Raises: ValueError if an argument is outside its domain.
     """
 
     def __init__(
@@ -211,6 +221,8 @@ class CosineDecayRestarts(LearningRateSchedule):
         m_mul: the starting rate of each period, as a fraction of that of the one before.
         alpha: the last rate of a period, as a fraction of `initial_learning_rate`.
         name: a name.
+
+    Raises: ValueError if an argument is outside its domain.
     """
 
     def __init__(

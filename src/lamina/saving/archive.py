@@ -162,6 +162,14 @@ def load_model(filepath: Any, custom_objects: Any = None, compile: bool = True, 
         custom_objects: classes and functions of your own that the file may name, `{name: object}`.
         compile: whether to compile the model as it was.
         safe_mode: kept for Keras programs. Code in files is never run, whatever it says.
+
+    >>> import os, tempfile
+    >>> model = lamina.Sequential([lamina.Input((2,)), layers.Dense(1)])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     lamina.saving.save_model(model, os.path.join(folder, "line.keras"))
+    ...     again = lamina.saving.load_model(os.path.join(folder, "line.keras"))
+    >>> all((a == b).all() for a, b in zip(model.get_weights(), again.get_weights()))
+    True
     """
     del safe_mode
     path = os.fspath(filepath)

@@ -215,6 +215,12 @@ class Trainer(CompiledModel):
             steps_per_epoch: batches of an epoch.
             validation_steps, validation_batch_size: the same for validation.
             validation_freq: validate after every so many epochs, or after those in a list.
+
+        >>> model = lamina.Sequential([layers.Dense(1)])
+        >>> model.compile("sgd", "mse")
+        >>> history = model.fit(np.ones((8, 2)), np.ones((8, 1)), batch_size=4, epochs=3, verbose=0)
+        >>> len(history.history["loss"]), int(model.optimizer.iterations)
+        (3, 6)
         """
         self._require_compiled("fit")
         _check_epochs(epochs, initial_epoch, validation_freq)
