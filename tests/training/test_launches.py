@@ -230,18 +230,29 @@ def test_settings_are_part_of_what_is_compiled():
     assert len(layer.seen) == first
 
 
+ENDS = """
+    import atexit, threading
+    from lamina.core import runtime
+    atexit.register(print, "said goodbye")
+    runtime.in_background({work})
+    {end}
+"""
+
+
+def ending(tmp_path, **parts):
+    script = tmp_path / "ends.py"
+    script.write_text(textwrap.dedent(ENDS).format(**parts))
+    return subprocess.run([sys.executable, str(script)], timeout=60, capture_output=True, text=True)
+
+
 def test_a_program_that_fails_does_not_wait_for_a_compilation(tmp_path):
-    script = tmp_path / "fails.py"
-    script.write_text(
-        textwrap.dedent("""
-            import sys, threading
-            from lamina.core import runtime
-            never = threading.Event()
-            runtime.in_background(never.wait)
-            sys.exit(3)
-        """)
-    )
-    assert subprocess.run([sys.executable, str(script)], timeout=60).returncode == 3
+    run = ending(tmp_path, work="threading.Event().wait", end="raise KeyError('on purpose')")
+    assert (run.returncode, run.stdout) == (1, "said goodbye\n") and "on purpose" in run.stderr
+
+
+def test_a_program_that_ends_well_lets_a_compilation_finish(tmp_path):
+    run = ending(tmp_path, work="lambda: print('compiled')", end="raise SystemExit(3)")
+    assert (run.returncode, sorted(run.stdout.splitlines())) == (3, ["compiled", "said goodbye"])
 
 
 # What is compiled

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import functools
 import hashlib
 import os
 import platform
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -17,6 +19,7 @@ import jax
 
 SHORTEST = 0.02  # seconds of compilation that are worth a file
 KEPT_SHARE = 8  # freed memory that is kept: at most one part in so many of the machine's
+_BACKGROUND = "lamina-compile"  # the name of threads that compile
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's mallopt
 
 
@@ -41,7 +44,7 @@ def keep_compiled_programs() -> None:
 
 
 def in_background(work: Callable[[], Any]) -> Future:
-    """The result of `work`, to come from a thread that does not hold up the end of the program."""
+    """The result of `work`, to come from a thread that does not hold up the end of a program that failed."""
     future: Future = Future()
 
     def run() -> None:
@@ -50,8 +53,26 @@ def in_background(work: Callable[[], Any]) -> Future:
         except BaseException as error:
             future.set_exception(error)
 
-    threading.Thread(target=run, name="lamina-compile", daemon=True).start()
+    thread = threading.Thread(target=run, name=_BACKGROUND, daemon=True)
+    thread.start()
     return future
+
+
+def _leave() -> None:
+    """At the end: compilers cannot be stopped, and Python must not end around one. An error does not wait for it."""
+    compiling = [thread for thread in threading.enumerate() if thread.name == _BACKGROUND]
+    failed = hasattr(sys, "last_value") and not hasattr(sys, "ps1")  # an error that nobody caught, in a script
+    if compiling and failed:
+        atexit.unregister(_leave)
+        atexit._run_exitfuncs()  # those of the program, and all others
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(1)  # as Python would
+    for thread in compiling:
+        thread.join()
+
+
+atexit.register(_leave)
 
 
 @functools.cache
