@@ -231,7 +231,7 @@ def test_settings_are_part_of_what_is_compiled():
 
 
 ENDS = """
-    import atexit, threading
+    import atexit, sys, threading
     from lamina.core import runtime
     atexit.register(print, "said goodbye")
     runtime.in_background({work})
@@ -251,7 +251,7 @@ def test_a_program_that_fails_does_not_wait_for_a_compilation(tmp_path):
 
 
 def test_a_program_that_ends_well_lets_a_compilation_finish(tmp_path):
-    run = ending(tmp_path, work="lambda: print('compiled')", end="raise SystemExit(3)")
+    run = ending(tmp_path, work="lambda: sys.stdout.write('compiled' + chr(10))", end="raise SystemExit(3)")
     assert (run.returncode, sorted(run.stdout.splitlines())) == (3, ["compiled", "said goodbye"])
 
 

@@ -62,17 +62,19 @@ def _leave() -> None:
     """At the end: compilers cannot be stopped, and Python must not end around one. An error does not wait for it."""
     compiling = [thread for thread in threading.enumerate() if thread.name == _BACKGROUND]
     failed = hasattr(sys, "last_value") and not hasattr(sys, "ps1")  # an error that nobody caught, in a script
-    if compiling and failed:
-        atexit.unregister(_leave)
-        atexit._run_exitfuncs()  # those of the program, and all others
+    if compiling and failed:  # the steps that Python would take, but for that
+        for thread in threading.enumerate():
+            if not thread.daemon and thread is not threading.current_thread():
+                thread.join()
+        atexit._run_exitfuncs()
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(1)  # as Python would
+        os._exit(1)
     for thread in compiling:
         thread.join()
 
 
-atexit.register(_leave)
+getattr(threading, "_register_atexit")(_leave)  # noqa: B009 -- before all that atexit holds
 
 
 @functools.cache

@@ -74,6 +74,11 @@ class MeanMetricWrapper(Mean):
         if self.direction is None and (isinstance(fn, losses.Loss) or any(fn is loss for loss in _LOSSES)):
             self.direction = "min"
 
+    @property
+    def fn(self) -> Callable:
+        """The function of which this is the mean."""
+        return self._fn
+
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         mask = masking.get_mask(y_pred)
         values = self._fn(y_true, y_pred, **self._fn_kwargs)

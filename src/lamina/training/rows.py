@@ -63,7 +63,7 @@ def _layer_keeps_apart(layer: Any, trains: bool) -> bool:
 
 
 def _heeds_masks(one: Any, kind: type) -> bool:
-    fn = getattr(one, "fn", None) or getattr(one, "_fn", None)
+    fn = getattr(one, "fn", None)
     return (
         isinstance(one, kind)
         and _is_own(one)
