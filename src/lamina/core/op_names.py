@@ -28,7 +28,7 @@ _MODULES = {
 _WORDS = {
     "allclose": "AllClose", "cdist": "CDist", "isin": "IsIn", "normalization": "Norm", "searchsorted": "SearchSorted",
     **{word: word.upper() for word in (
-        "ctc", "fft", "fft2", "hsv", "ifft2", "irfft", "istft", "jvp", "psnr", "rfft", "rgb", "rms", "ssim", "stft",
+        "ctc", "fft", "fft2", "hsv", "ifft2", "irfft", "istft", "psnr", "rfft", "rgb", "rms", "ssim", "stft",
         "svd",
     )},
 }  # fmt: skip
@@ -64,7 +64,6 @@ _CALLED_ON = frozenset(
         "end_points",
         "f",
         "false_fn",
-        "fun",
         "gamma",
         "image1",
         "image2",
@@ -86,7 +85,6 @@ _CALLED_ON = frozenset(
         "pointwise_kernel",
         "pred",
         "predictions",
-        "primals",
         "q",
         "query",
         "scale",
@@ -98,7 +96,6 @@ _CALLED_ON = frozenset(
         "start_points",
         "step",
         "stop",
-        "tangents",
         "target",
         "target_length",
         "targets",

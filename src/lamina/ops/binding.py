@@ -1,7 +1,10 @@
-"""Functions of jax.numpy under Keras's signatures, by kind: `sin = unary(jnp.sin)`, `sum = reduction(jnp.sum)`."""
+"""Functions of jax.numpy under Keras's signatures: `diag = bound(jnp.diag, "x k=0")`, and kinds that share one."""
 
 from __future__ import annotations
 
+import ast
+import functools
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -41,108 +44,72 @@ def dtype_name(dtype: Any) -> str | None:
     return None if dtype is None else dtypes.standardize_dtype(dtype)
 
 
-def unary(fn: Callable, name: str | None = None) -> Any:
-    """`fn(x)`, element by element."""
-
-    def call(x: Any) -> Any:
-        return fn(operand(x))
-
-    return op(_named(call, fn, name), elementwise=True)
+# How arguments are taken, by name; all others as `axes` does.
+_ARRAYS = ("x", "x1", "x2", "y", "q", "array", "bins", "fill_value", "indices", "repeats", "start", "stop", "weights")
+_TAKEN: dict[str, Callable] = {
+    **dict.fromkeys(_ARRAYS, operand), "dtype": dtype_name, "indices_or_sections": parts, "xs": items,
+}  # fmt: skip
 
 
-def binary(fn: Callable, name: str | None = None) -> Any:
-    """`fn(x1, x2)`, element by element."""
+def bound(
+    fn: Callable, signature: str, doc: str = "", *, name: str = "", elementwise: bool = False, **taken: Callable
+) -> Any:
+    """`fn` as an op under Keras's signature: `fn(*those without a default, **those with one)`.
 
-    def call(x1: Any, x2: Any) -> Any:
-        return fn(operand(x1), operand(x2))
+    Args:
+        fn: a function of JAX.
+        signature: the arguments and their defaults, as `"x axis=None"`.
+        doc: what is computed.
+        name: the op's, that of `fn` if not given.
+        elementwise: the output lies on the same axes as the inputs.
+        taken: how an argument is taken, where it is not as all of its name.
+    """
+    words = [word.partition("=") for word in signature.split()]
+    kind, empty = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.empty
+    arguments = [(word, ast.literal_eval(text) if text else empty) for word, _, text in words]
+    known = inspect.Signature([inspect.Parameter(word, kind, default=default) for word, default in arguments])
+    takes = [taken.get(word) or _TAKEN.get(word, axes) for word, _ in arguments]
+    needed = sum(default is empty for _, default in arguments)
+    optional = [word for word, _ in arguments[needed:]]
 
-    return op(_named(call, fn, name), elementwise=True)
+    def complete(args: tuple, kwargs: dict[str, Any]) -> list[Any]:
+        left = dict(kwargs)
+        given = [*args, *(left.pop(word, default) for word, default in arguments[len(args) :])]
+        if left or len(given) > len(takes) or any(value is empty for value in given):
+            told = "".join(f", {word}" for word in kwargs)
+            raise TypeError(f"{call.__name__}: must be called as {call.__name__}{known}, got {len(args)} values{told}.")
+        return given
 
+    def call(*args: Any, **kwargs: Any) -> Any:
+        given = args if len(args) == len(takes) and not kwargs else complete(args, kwargs)
+        values = [take(value) for take, value in zip(takes, given)]
+        return fn(*values[:needed], **dict(zip(optional, values[needed:])))
 
-def bitwise(fn: Callable, name: str | None = None) -> Any:
-    """`fn(x, y)`, element by element."""
-
-    def call(x: Any, y: Any) -> Any:
-        return fn(operand(x), operand(y))
-
-    return op(_named(call, fn, name), elementwise=True)
-
-
-def product(fn: Callable, name: str | None = None) -> Any:
-    """`fn(x1, x2)`, which combines the axes of both."""
-
-    def call(x1: Any, x2: Any) -> Any:
-        return fn(operand(x1), operand(x2))
-
-    return op(_named(call, fn, name))
-
-
-def reduction(fn: Callable, name: str | None = None) -> Any:
-    """`fn(x, axis, keepdims)`, over all axes or those given."""
-
-    def call(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
-        return fn(operand(x), axis=axes(axis), keepdims=keepdims)
-
-    return op(_named(call, fn, name))
-
-
-def reduction_from(fn: Callable, name: str | None = None) -> Any:
-    """`fn(x, axis, keepdims, initial)`: a reduction that may start from a value."""
-
-    def call(x: Any, axis: Any = None, keepdims: bool = False, initial: Any = None) -> Any:
-        return fn(operand(x), axis=axes(axis), keepdims=keepdims, initial=initial)
-
-    return op(_named(call, fn, name))
-
-
-def accumulation(fn: Callable, name: str | None = None) -> Any:
-    """`fn(x, axis, dtype)`: running results along an axis."""
-
-    def call(x: Any, axis: int | None = None, dtype: Any = None) -> Any:
-        return fn(operand(x), axis=axis, dtype=dtype_name(dtype))
-
-    return op(_named(call, fn, name))
-
-
-def quantiles(fn: Callable, name: str | None = None) -> Any:
-    """`fn(x, q, axis, method, keepdims)`."""
-
-    def call(x: Any, q: Any, axis: Any = None, method: str = "linear", keepdims: bool = False) -> Any:
-        return fn(jnp.asarray(x), jnp.asarray(q), axis=axes(axis), method=method, keepdims=keepdims)
-
-    return op(_named(call, fn, name))
-
-
-def windowing(fn: Callable, name: str | None = None) -> Any:
-    """`fn(x)`: a window of `x` points, in the default float dtype."""
-
-    def call(x: Any) -> Any:
-        return fn(int(x)).astype(dtypes.floatx())
-
-    return op(_named(call, fn, name))
-
-
-def sections(fn: Callable, name: str | None = None) -> Any:
-    """`fn(x, indices_or_sections)`: a list of parts along the function's own axis."""
-
-    def call(x: Any, indices_or_sections: Any) -> list[Any]:
-        return fn(operand(x), parts(indices_or_sections))
-
-    return op(_named(call, fn, name))
-
-
-def stacking(fn: Callable, name: str | None = None) -> Any:
-    """`fn(xs)`: arrays put together along the function's own axis."""
-
-    def call(xs: Any) -> Any:
-        return fn(items(xs))
-
-    return op(_named(call, fn, name))
-
-
-def _named(call: Callable, fn: Callable, name: str | None) -> Callable:
-    origin = fn.__name__
-    call.__name__ = call.__qualname__ = name or origin
+    setattr(call, "__signature__", known)  # noqa: B010
+    call.__name__ = call.__qualname__ = name or fn.__name__
     call.__module__ = "lamina.ops"
-    call.__doc__ = f"`{origin}` of JAX, under Keras's signature."
-    return call
+    call.__doc__ = doc or f"`{fn.__name__}` of JAX, under Keras's signature."
+    return op(call, elementwise=elementwise)
+
+
+def _kind(signature: str, elementwise: bool = False, **taken: Any) -> Callable:
+    """What makes ops of one signature: `sum = reduction(jnp.sum)`."""
+    return lambda fn, name="": bound(fn, signature, name=name, elementwise=elementwise, **taken)
+
+
+unary = _kind("x", elementwise=True)
+binary = _kind("x1 x2", elementwise=True)
+bitwise = _kind("x y", elementwise=True)
+product = _kind("x1 x2")
+reduction = _kind("x axis=None keepdims=False")
+reduction_from = _kind("x axis=None keepdims=False initial=None")
+accumulation = _kind("x axis=None dtype=None")
+quantiles = _kind("x q axis=None method='linear' keepdims=False", x=jnp.asarray, q=jnp.asarray)
+sections = _kind("x indices_or_sections")
+stacking = _kind("xs")
+creation = functools.partial(bound, dtype=dtypes.standardize_dtype)
+
+
+def windowing(fn: Callable) -> Any:
+    """`fn(x)`: a window of `x` points, in the default float dtype."""
+    return bound(lambda x: fn(x).astype(dtypes.floatx()), "x", name=fn.__name__, x=int)

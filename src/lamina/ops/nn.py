@@ -16,7 +16,7 @@ from lamina.core import dtypes
 from lamina.core.dtypes import standardize_data_format
 from lamina.core.symbolic import op
 from lamina.ops import cpu, crossentropy, ctc
-from lamina.ops.binding import axes, operand, unary
+from lamina.ops.binding import axes, bound, operand, unary
 from lamina.ops.windows import Window, count, each, layout, padding_name, window_of
 
 binary_crossentropy = crossentropy.binary_crossentropy
@@ -39,30 +39,19 @@ softsign = unary(jnn.soft_sign, "softsign")
 sparse_plus = unary(jnn.sparse_plus)
 sparse_sigmoid = unary(jnn.sparse_sigmoid)
 swish = silu
+celu = bound(jnn.celu, "x alpha=1.0", "x if x > 0, else alpha (e^(x/alpha) - 1).", elementwise=True)
+elu = bound(jnn.elu, "x alpha=1.0", "x if x > 0, else alpha (e^x - 1).", elementwise=True)
+gelu = bound(
+    jnn.gelu, "x approximate=True", "x P(Z <= x) for a standard normal Z, by tanh if `approximate`.", elementwise=True
+)
+leaky_relu = bound(jnn.leaky_relu, "x negative_slope=0.2", "x if x > 0, else negative_slope x.", elementwise=True)
+squareplus = bound(jnn.squareplus, "x b=4", "(x + sqrt(x^2 + b)) / 2.", elementwise=True)
 
 
 def _with_fractions(x: Any) -> Any:
     """`x` as floats, if it is integers: differences of unsigned ones would wrap around."""
     x = jnp.asarray(x)
     return x.astype(dtypes.floating(x.dtype))
-
-
-@op(elementwise=True)
-def celu(x: Any, alpha: float = 1.0) -> Any:
-    """x if x > 0, else alpha (e^(x/alpha) - 1)."""
-    return jnn.celu(operand(x), alpha=alpha)
-
-
-@op(elementwise=True)
-def elu(x: Any, alpha: float = 1.0) -> Any:
-    """x if x > 0, else alpha (e^x - 1)."""
-    return jnn.elu(operand(x), alpha=alpha)
-
-
-@op(elementwise=True)
-def gelu(x: Any, approximate: bool = True) -> Any:
-    """x P(Z <= x) for a standard normal Z, by tanh if `approximate`."""
-    return jnn.gelu(operand(x), approximate)
 
 
 @op
@@ -76,12 +65,6 @@ def hard_shrink(x: Any, threshold: float = 0.5) -> Any:
     """x where |x| > threshold, else 0."""
     x = jnp.asarray(x)
     return jnp.where(jnp.abs(x) > threshold, x, 0.0)
-
-
-@op(elementwise=True)
-def leaky_relu(x: Any, negative_slope: float = 0.2) -> Any:
-    """x if x > 0, else negative_slope x."""
-    return jnn.leaky_relu(operand(x), negative_slope=negative_slope)
 
 
 @op(elementwise=True)
@@ -117,12 +100,6 @@ def sparsemax(x: Any, axis: int = -1) -> Any:
     total = jnp.sum(jnp.where(support, sums, 0), axis=-1, keepdims=True)
     tau = (total - 1) / jnp.sum(support, axis=-1, keepdims=True)
     return jnp.moveaxis(jnp.maximum(x - tau, 0), -1, axis)
-
-
-@op(elementwise=True)
-def squareplus(x: Any, b: float = 4) -> Any:
-    """(x + sqrt(x^2 + b)) / 2."""
-    return jnn.squareplus(operand(x), b=b)
 
 
 @op(elementwise=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import builtins
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
@@ -17,10 +17,11 @@ from lamina.ops.binding import (
     axes,
     binary,
     bitwise,
+    bound,
+    creation,
     dtype_name,
     items,
     operand,
-    parts,
     product,
     quantiles,
     reduction,
@@ -186,23 +187,113 @@ blackman = windowing(jnp.blackman)
 hamming = windowing(jnp.hamming)
 hanning = windowing(jnp.hanning)
 
-
-@op
-def allclose(x1: Any, x2: Any, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False) -> Any:
-    """Whether |x1 - x2| <= atol + rtol |x2| everywhere."""
-    return jnp.allclose(operand(x1), operand(x2), rtol, atol, equal_nan)
-
-
-@op
-def append(x1: Any, x2: Any, axis: int | None = None) -> Any:
-    """`x1` and `x2` joined along an axis, or flat."""
-    return jnp.append(operand(x1), operand(x2), axis=axis)
-
-
-@op
-def arange(start: Any, stop: Any = None, step: Any = None, dtype: Any = None) -> Any:
-    """start, start + step, ... below stop."""
-    return jnp.arange(start, stop, step, dtype=dtype_name(dtype))
+# With arguments of their own.
+allclose = bound(
+    jnp.allclose, "x1 x2 rtol=1e-05 atol=1e-08 equal_nan=False", "Whether |x1 - x2| <= atol + rtol |x2| everywhere."
+)
+append = bound(jnp.append, "x1 x2 axis=None", "`x1` and `x2` joined along an axis, or flat.")
+arange = bound(jnp.arange, "start stop=None step=None dtype=None", "start, start + step, ... below stop.")
+array_split = bound(
+    jnp.array_split, "x indices_or_sections axis=0", "Parts of `x` along an axis; their sizes may differ by one."
+)
+average = bound(jnp.average, "x axis=None weights=None", "sum(x w) / sum(w).")
+broadcast_to = bound(jnp.broadcast_to, "x shape", "`x` repeated to a shape.")
+concatenate = bound(jnp.concatenate, "xs axis=0", "Arrays joined along an axis that they have.")
+corrcoef = bound(jnp.corrcoef, "x", "The correlation of each row with each.")
+correlate = bound(jnp.correlate, "x1 x2 mode='valid'", "c_k = sum_n x1_(n+k) conj(x2_n).")
+cross = bound(
+    jnp.cross, "x1 x2 axisa=-1 axisb=-1 axisc=-1 axis=None", "The vector product of 2 or 3 components along an axis."
+)
+diag = bound(jnp.diag, "x k=0", "The `k`-th diagonal of a matrix, or a matrix that has `x` there.")
+diagflat = bound(jnp.diagflat, "x k=0", "A matrix with the values of `x` on its `k`-th diagonal.")
+diagonal = bound(jnp.diagonal, "x offset=0 axis1=0 axis2=1", "The diagonal of two axes, as a last axis.")
+empty = creation(jnp.empty, "shape dtype=None", "An array of any values (zeros here).")
+empty_like = bound(jnp.empty_like, "x dtype=None", "An array of any values (zeros here) in the shape of `x`.")
+expand_dims = bound(jnp.expand_dims, "x axis", "`x` with new axes of size 1.")
+eye = creation(jnp.eye, "N M=None k=0 dtype=None", "An (N, M) matrix with ones on its `k`-th diagonal.")
+flip = bound(jnp.flip, "x axis=None", "`x` in reverse order along axes.")
+fliplr = bound(jnp.fliplr, "x", "`x` in reverse order along its second axis.")
+flipud = bound(jnp.flipud, "x", "`x` in reverse order along its first axis.")
+full = creation(jnp.full, "shape fill_value dtype=None", "An array that has one value everywhere.")
+full_like = bound(jnp.full_like, "x fill_value dtype=None", "One value everywhere, in the shape of `x`.")
+geomspace = bound(
+    jnp.geomspace,
+    "start stop num=50 endpoint=True dtype=None axis=0",
+    "`num` numbers from start to stop, each a constant times the one before.",
+)
+histogram = bound(jnp.histogram, "x bins=10 range=None", "How many values fall into each bin, and the bins' edges.")
+identity = creation(jnp.identity, "n dtype=None", "The (n, n) unit matrix.")
+isclose = bound(
+    jnp.isclose, "x1 x2 rtol=1e-05 atol=1e-08 equal_nan=False", "|x1 - x2| <= atol + rtol |x2|.", elementwise=True
+)
+isin = bound(jnp.isin, "x1 x2 assume_unique=False invert=False", "Whether each value of `x1` is among those of `x2`.")
+linspace = bound(
+    jnp.linspace,
+    "start stop num=50 endpoint=True retstep=False dtype=None axis=0",
+    "`num` numbers at equal distances from start to stop, and the distance if `retstep`.",
+)
+logspace = bound(
+    jnp.logspace,
+    "start stop num=50 endpoint=True base=10 dtype=None axis=0",
+    "base^x for `num` numbers x at equal distances from start to stop.",
+)
+moveaxis = bound(jnp.moveaxis, "x source destination", "`x` with some axes in other places.")
+nan_to_num = bound(
+    jnp.nan_to_num,
+    "x nan=0.0 posinf=None neginf=None",
+    "`x` with numbers in place of NaN and infinities.",
+    elementwise=True,
+)
+nonzero = bound(jnp.nonzero, "x", "The indices of values other than zero, axis by axis.")
+ones = creation(jnp.ones, "shape dtype=None", "An array of ones.")
+ones_like = bound(jnp.ones_like, "x dtype=None", "Ones in the shape of `x`.")
+prod = bound(jnp.prod, "x axis=None keepdims=False dtype=None", "The product over axes.")
+ravel = bound(jnp.ravel, "x", "`x` as one axis.")
+repeat = bound(jnp.repeat, "x repeats axis=None", "Each part of `x` along an axis several times.")
+reshape = bound(jnp.reshape, "x newshape", "The same values in another shape; one size may be -1.")
+roll = bound(jnp.roll, "x shift axis=None", "`x` shifted along axes; what leaves at the end comes back at the start.")
+rot90 = bound(jnp.rot90, "array k=1 axes=(0,1)", "`array` turned `k` times by a quarter in the plane of two axes.")
+select = bound(
+    jnp.select,
+    "condlist choicelist default=0",
+    "At each place the choice of the first condition that holds there.",
+    condlist=items,
+    choicelist=items,
+)
+size = bound(jnp.size, "x", "The number of values.")
+sort = bound(jnp.sort, "x axis=-1", "`x` in ascending order along an axis.")
+split = bound(
+    jnp.split,
+    "x indices_or_sections axis=0",
+    "Parts of `x` along an axis: so many equal ones, or cut at the given places.",
+)
+squeeze = bound(jnp.squeeze, "x axis=None", "`x` without axes of size 1.")
+stack = bound(jnp.stack, "x axis=0", "Arrays of one shape along a new axis.", x=items)
+swapaxes = bound(jnp.swapaxes, "x axis1 axis2", "`x` with two axes exchanged.")
+take = bound(jnp.take, "x indices axis=None", "The parts of `x` at indices along an axis; `NaN` outside.")
+take_along_axis = bound(
+    jnp.take_along_axis,
+    "x indices axis=None",
+    "The values of `x` at indices that are given for each line along an axis.",
+)
+tensordot = bound(
+    jnp.tensordot,
+    "x1 x2 axes=2",
+    "Sums of products over the last axes of `x1` and the first of `x2`, or over the pairs given.",
+)
+tile = bound(jnp.tile, "x repeats", "`x` put beside itself along each axis.", repeats=axes)
+trace = bound(jnp.trace, "x offset=0 axis1=0 axis2=1", "The sum of the diagonal of two axes.")
+transpose = bound(jnp.transpose, "x axes=None", "`x` with its axes in the given order, or in reverse.")
+trapezoid = bound(jnp.trapezoid, "y x=None dx=1.0 axis=-1", "The integral of y(x) by trapezoids.")
+tri = creation(jnp.tri, "N M=None k=0 dtype=None", "An (N, M) matrix with ones on and below its `k`-th diagonal.")
+tril = bound(jnp.tril, "x k=0", "`x` with zeros above the `k`-th diagonal.")
+triu = bound(jnp.triu, "x k=0", "`x` with zeros below the `k`-th diagonal.")
+unravel_index = bound(
+    jnp.unravel_index, "indices shape", "The places that flat indices mean in an array of a shape, axis by axis."
+)
+vander = bound(jnp.vander, "x N=None increasing=False", "A matrix whose columns are powers of `x`.")
+zeros = creation(jnp.zeros, "shape dtype=None", "An array of zeros.")
+zeros_like = bound(jnp.zeros_like, "x dtype=None", "Zeros in the shape of `x`.")
 
 
 @op
@@ -226,18 +317,6 @@ def array(x: Any, dtype: Any = None) -> Any:
 
 
 @op
-def array_split(x: Any, indices_or_sections: Any, axis: int = 0) -> list[Any]:
-    """Parts of `x` along an axis; their sizes may differ by one."""
-    return jnp.array_split(operand(x), parts(indices_or_sections), axis=axis)
-
-
-@op
-def average(x: Any, axis: Any = None, weights: Any = None) -> Any:
-    """sum(x w) / sum(w)."""
-    return jnp.average(operand(x), axis=axes(axis), weights=operand(weights))
-
-
-@op
 def bincount(x: Any, weights: Any = None, minlength: int = 0, sparse: bool = False) -> Any:
     """How often each integer 0, 1, ... occurs in each row of `x`, or the sum of its weights."""
     if sparse:
@@ -250,12 +329,6 @@ def bincount(x: Any, weights: Any = None, minlength: int = 0, sparse: bool = Fal
     return jnp.stack([jnp.bincount(row, weights=w, length=length) for row, w in zip(x, columns)])
 
 
-@op
-def broadcast_to(x: Any, shape: Sequence[int]) -> Any:
-    """`x` repeated to a shape."""
-    return jnp.broadcast_to(operand(x), shape)
-
-
 @op(elementwise=True)
 def clip(x: Any, x_min: Any, x_max: Any) -> Any:
     """min(max(x, x_min), x_max)."""
@@ -264,51 +337,9 @@ def clip(x: Any, x_min: Any, x_max: Any) -> Any:
 
 
 @op
-def concatenate(xs: Sequence[Any], axis: int = 0) -> Any:
-    """Arrays joined along an axis that they have."""
-    return jnp.concatenate(items(xs), axis=axis)
-
-
-@op
-def corrcoef(x: Any) -> Any:
-    """The correlation of each row with each."""
-    return jnp.corrcoef(jnp.asarray(x))
-
-
-@op
-def correlate(x1: Any, x2: Any, mode: str = "valid") -> Any:
-    """c_k = sum_n x1_(n+k) conj(x2_n)."""
-    return jnp.correlate(operand(x1), operand(x2), mode)
-
-
-@op
 def count_nonzero(x: Any, axis: Any = None) -> Any:
     """The number of values other than zero."""
     return jnp.count_nonzero(operand(x), axis=axes(axis)).astype("int32")
-
-
-@op
-def cross(x1: Any, x2: Any, axisa: int = -1, axisb: int = -1, axisc: int = -1, axis: int | None = None) -> Any:
-    """The vector product of 2 or 3 components along an axis."""
-    return jnp.cross(operand(x1), operand(x2), axisa=axisa, axisb=axisb, axisc=axisc, axis=axis)
-
-
-@op
-def diag(x: Any, k: int = 0) -> Any:
-    """The `k`-th diagonal of a matrix, or a matrix that has `x` there."""
-    return jnp.diag(operand(x), k=k)
-
-
-@op
-def diagflat(x: Any, k: int = 0) -> Any:
-    """A matrix with the values of `x` on its `k`-th diagonal."""
-    return jnp.diagflat(operand(x), k=k)
-
-
-@op
-def diagonal(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
-    """The diagonal of two axes, as a last axis."""
-    return jnp.diagonal(operand(x), offset=offset, axis1=axis1, axis2=axis2)
 
 
 @op
@@ -344,93 +375,9 @@ def _accumulator(*arrays: Any) -> str | None:
 
 
 @op
-def empty(shape: Any, dtype: Any = None) -> Any:
-    """An array of any values (zeros here)."""
-    return jnp.empty(shape, dtype=dtypes.standardize_dtype(dtype))
-
-
-@op
-def empty_like(x: Any, dtype: Any = None) -> Any:
-    """An array of any values (zeros here) in the shape of `x`."""
-    return jnp.empty_like(operand(x), dtype=dtype_name(dtype))
-
-
-@op
-def expand_dims(x: Any, axis: Any) -> Any:
-    """`x` with new axes of size 1."""
-    return jnp.expand_dims(operand(x), axes(axis))
-
-
-@op
-def eye(N: int, M: int | None = None, k: int = 0, dtype: Any = None) -> Any:
-    """An (N, M) matrix with ones on its `k`-th diagonal."""
-    return jnp.eye(N, M, k, dtype=dtypes.standardize_dtype(dtype))
-
-
-@op
-def flip(x: Any, axis: Any = None) -> Any:
-    """`x` in reverse order along axes."""
-    return jnp.flip(operand(x), axis=axes(axis))
-
-
-@op
-def fliplr(x: Any) -> Any:
-    """`x` in reverse order along its second axis."""
-    return jnp.fliplr(operand(x))
-
-
-@op
-def flipud(x: Any) -> Any:
-    """`x` in reverse order along its first axis."""
-    return jnp.flipud(operand(x))
-
-
-@op
-def full(shape: Any, fill_value: Any, dtype: Any = None) -> Any:
-    """An array that has one value everywhere."""
-    return jnp.full(shape, operand(fill_value), dtype=dtypes.standardize_dtype(dtype))
-
-
-@op
-def full_like(x: Any, fill_value: Any, dtype: Any = None) -> Any:
-    """One value everywhere, in the shape of `x`."""
-    return jnp.full_like(operand(x), operand(fill_value), dtype=dtype_name(dtype))
-
-
-@op
-def geomspace(start: Any, stop: Any, num: int = 50, endpoint: bool = True, dtype: Any = None, axis: int = 0) -> Any:
-    """`num` numbers from start to stop, each a constant times the one before."""
-    return jnp.geomspace(operand(start), operand(stop), num=num, endpoint=endpoint, dtype=dtype_name(dtype), axis=axis)
-
-
-@op
 def get_item(x: Any, key: Any) -> Any:
     """`x[key]`."""
     return x[tuple(key) if isinstance(key, list) else key]  # files keep a tuple as a list
-
-
-@op
-def histogram(x: Any, bins: Any = 10, range: Any = None) -> tuple[Any, Any]:
-    """How many values fall into each bin, and the bins' edges."""
-    return jnp.histogram(operand(x), bins=operand(bins), range=range)
-
-
-@op
-def identity(n: int, dtype: Any = None) -> Any:
-    """The (n, n) unit matrix."""
-    return jnp.identity(n, dtype=dtypes.standardize_dtype(dtype))
-
-
-@op(elementwise=True)
-def isclose(x1: Any, x2: Any, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False) -> Any:
-    """|x1 - x2| <= atol + rtol |x2|."""
-    return jnp.isclose(operand(x1), operand(x2), rtol, atol, equal_nan)
-
-
-@op
-def isin(x1: Any, x2: Any, assume_unique: bool = False, invert: bool = False) -> Any:
-    """Whether each value of `x1` is among those of `x2`."""
-    return jnp.isin(operand(x1), operand(x2), assume_unique=assume_unique, invert=invert)
 
 
 @op
@@ -446,26 +393,6 @@ def ldexp(x1: Any, x2: Any) -> Any:
     if not jnp.issubdtype(x2.dtype, jnp.integer):
         raise TypeError(f"ldexp: x2 must be integers, got dtype {x2.dtype.name}.")
     return jnp.ldexp(x1, x2)
-
-
-@op
-def linspace(
-    start: Any, stop: Any, num: int = 50, endpoint: bool = True, retstep: bool = False, dtype: Any = None, axis: int = 0
-) -> Any:
-    """`num` numbers at equal distances from start to stop, and the distance if `retstep`."""
-    return jnp.linspace(
-        operand(start), operand(stop), num, endpoint=endpoint, retstep=retstep, dtype=dtype_name(dtype), axis=axis
-    )
-
-
-@op
-def logspace(
-    start: Any, stop: Any, num: int = 50, endpoint: bool = True, base: Any = 10, dtype: Any = None, axis: int = 0
-) -> Any:
-    """base^x for `num` numbers x at equal distances from start to stop."""
-    return jnp.logspace(
-        operand(start), operand(stop), num=num, endpoint=endpoint, base=base, dtype=dtype_name(dtype), axis=axis
-    )
 
 
 @op
@@ -488,39 +415,9 @@ def meshgrid(*x: Any, indexing: str = "xy") -> list[Any]:
     return jnp.meshgrid(*items(x), indexing=indexing)
 
 
-@op
-def moveaxis(x: Any, source: Any, destination: Any) -> Any:
-    """`x` with some axes in other places."""
-    return jnp.moveaxis(operand(x), axes(source), axes(destination))
-
-
-@op(elementwise=True)
-def nan_to_num(x: Any, nan: float = 0.0, posinf: float | None = None, neginf: float | None = None) -> Any:
-    """`x` with numbers in place of NaN and infinities."""
-    return jnp.nan_to_num(operand(x), nan=nan, posinf=posinf, neginf=neginf)
-
-
 def ndim(x: Any) -> int:
     """The number of axes."""
     return x.ndim if isinstance(x, KerasTensor) else jnp.ndim(operand(x))
-
-
-@op
-def nonzero(x: Any) -> tuple[Any, ...]:
-    """The indices of values other than zero, axis by axis."""
-    return jnp.nonzero(operand(x))
-
-
-@op
-def ones(shape: Any, dtype: Any = None) -> Any:
-    """An array of ones."""
-    return jnp.ones(shape, dtype=dtypes.standardize_dtype(dtype))
-
-
-@op
-def ones_like(x: Any, dtype: Any = None) -> Any:
-    """Ones in the shape of `x`."""
-    return jnp.ones_like(operand(x), dtype=dtype_name(dtype))
 
 
 @op
@@ -531,42 +428,6 @@ def pad(x: Any, pad_width: Any, mode: str = "constant", constant_values: Any = N
     if mode != "constant":
         raise ValueError(f"pad: constant_values must be left out unless mode is 'constant', got mode={mode!r}.")
     return jnp.pad(operand(x), pad_width, mode=mode, constant_values=constant_values)
-
-
-@op
-def prod(x: Any, axis: Any = None, keepdims: bool = False, dtype: Any = None) -> Any:
-    """The product over axes."""
-    return jnp.prod(operand(x), axis=axes(axis), keepdims=keepdims, dtype=dtype_name(dtype))
-
-
-@op
-def ravel(x: Any) -> Any:
-    """`x` as one axis."""
-    return jnp.ravel(operand(x))
-
-
-@op
-def repeat(x: Any, repeats: Any, axis: int | None = None) -> Any:
-    """Each part of `x` along an axis several times."""
-    return jnp.repeat(operand(x), operand(repeats), axis=axis)
-
-
-@op
-def reshape(x: Any, newshape: Any) -> Any:
-    """The same values in another shape; one size may be -1."""
-    return jnp.reshape(operand(x), newshape)
-
-
-@op
-def roll(x: Any, shift: Any, axis: Any = None) -> Any:
-    """`x` shifted along axes; what leaves at the end comes back at the start."""
-    return jnp.roll(operand(x), axes(shift), axis=axes(axis))
-
-
-@op
-def rot90(array: Any, k: int = 1, axes: Sequence[int] = (0, 1)) -> Any:
-    """`array` turned `k` times by a quarter in the plane of two axes."""
-    return jnp.rot90(operand(array), k=k, axes=(axes[0], axes[1]))
 
 
 @op(elementwise=True)
@@ -592,111 +453,9 @@ def searchsorted(sorted_sequence: Any, values: Any, side: str = "left") -> Any:
 
 
 @op
-def select(condlist: Sequence[Any], choicelist: Sequence[Any], default: Any = 0) -> Any:
-    """At each place the choice of the first condition that holds there."""
-    return jnp.select(items(condlist), items(choicelist), default=default)
-
-
-@op
-def size(x: Any) -> Any:
-    """The number of values."""
-    return jnp.size(operand(x))
-
-
-@op
 def slogdet(x: Any) -> tuple[Any, Any]:
     """The sign of the determinant and the logarithm of its size."""
     return tuple(jnp.linalg.slogdet(operand(x)))
-
-
-@op
-def sort(x: Any, axis: int | None = -1) -> Any:
-    """`x` in ascending order along an axis."""
-    return jnp.sort(operand(x), axis=axis)
-
-
-@op
-def split(x: Any, indices_or_sections: Any, axis: int = 0) -> list[Any]:
-    """Parts of `x` along an axis: so many equal ones, or cut at the given places."""
-    return jnp.split(operand(x), parts(indices_or_sections), axis=axis)
-
-
-@op
-def squeeze(x: Any, axis: Any = None) -> Any:
-    """`x` without axes of size 1."""
-    return jnp.squeeze(operand(x), axis=axes(axis))
-
-
-@op
-def stack(x: Sequence[Any], axis: int = 0) -> Any:
-    """Arrays of one shape along a new axis."""
-    return jnp.stack(items(x), axis=axis)
-
-
-@op
-def swapaxes(x: Any, axis1: int, axis2: int) -> Any:
-    """`x` with two axes exchanged."""
-    return jnp.swapaxes(operand(x), axis1, axis2)
-
-
-@op
-def take(x: Any, indices: Any, axis: int | None = None) -> Any:
-    """The parts of `x` at indices along an axis; `NaN` outside."""
-    return jnp.take(operand(x), operand(indices), axis=axis)
-
-
-@op
-def take_along_axis(x: Any, indices: Any, axis: int | None = None) -> Any:
-    """The values of `x` at indices that are given for each line along an axis."""
-    return jnp.take_along_axis(operand(x), operand(indices), axis=axis)
-
-
-@op
-def tensordot(x1: Any, x2: Any, axes: Any = 2) -> Any:
-    """Sums of products over the last axes of `x1` and the first of `x2`, or over the pairs given."""
-    return jnp.tensordot(operand(x1), operand(x2), axes=axes)
-
-
-@op
-def tile(x: Any, repeats: Any) -> Any:
-    """`x` put beside itself along each axis."""
-    return jnp.tile(operand(x), axes(repeats))
-
-
-@op
-def trace(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
-    """The sum of the diagonal of two axes."""
-    return jnp.trace(operand(x), offset=offset, axis1=axis1, axis2=axis2)
-
-
-@op
-def transpose(x: Any, axes: Any = None) -> Any:
-    """`x` with its axes in the given order, or in reverse."""
-    return jnp.transpose(operand(x), axes)
-
-
-@op
-def trapezoid(y: Any, x: Any = None, dx: Any = 1.0, axis: int = -1) -> Any:
-    """The integral of y(x) by trapezoids."""
-    return jnp.trapezoid(operand(y), operand(x), dx=dx, axis=axis)
-
-
-@op
-def tri(N: int, M: int | None = None, k: int = 0, dtype: Any = None) -> Any:
-    """An (N, M) matrix with ones on and below its `k`-th diagonal."""
-    return jnp.tri(N, M, k, dtype=dtypes.standardize_dtype(dtype))
-
-
-@op
-def tril(x: Any, k: int = 0) -> Any:
-    """`x` with zeros above the `k`-th diagonal."""
-    return jnp.tril(operand(x), k=k)
-
-
-@op
-def triu(x: Any, k: int = 0) -> Any:
-    """`x` with zeros below the `k`-th diagonal."""
-    return jnp.triu(operand(x), k=k)
 
 
 @op
@@ -724,18 +483,6 @@ def unique(
     )
 
 
-@op
-def unravel_index(indices: Any, shape: Sequence[int]) -> tuple[Any, ...]:
-    """The places that flat indices mean in an array of a shape, axis by axis."""
-    return jnp.unravel_index(operand(indices), tuple(shape))
-
-
-@op
-def vander(x: Any, N: int | None = None, increasing: bool = False) -> Any:
-    """A matrix whose columns are powers of `x`."""
-    return jnp.vander(operand(x), N=N, increasing=increasing)
-
-
 def vectorize(pyfunc: Callable, *, excluded: Any = None, signature: str | None = None) -> Callable:
     """A function of arrays that applies `pyfunc` to their elements."""
     return op(jnp.vectorize(pyfunc, excluded=excluded or set(), signature=signature))
@@ -751,15 +498,3 @@ def view(x: Any, dtype: Any = None) -> Any:
 def where(condition: Any, x1: Any = None, x2: Any = None) -> Any:
     """`x1` where the condition holds and `x2` elsewhere; without them, the indices where it holds."""
     return jnp.where(operand(condition), operand(x1), operand(x2))
-
-
-@op
-def zeros(shape: Any, dtype: Any = None) -> Any:
-    """An array of zeros."""
-    return jnp.zeros(shape, dtype=dtypes.standardize_dtype(dtype))
-
-
-@op
-def zeros_like(x: Any, dtype: Any = None) -> Any:
-    """Zeros in the shape of `x`."""
-    return jnp.zeros_like(operand(x), dtype=dtype_name(dtype))
