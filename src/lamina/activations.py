@@ -10,7 +10,7 @@ from jax import nn as jnn
 
 from lamina.core import configurable, dtypes
 from lamina.core.symbolic import op
-from lamina.ops.binding import operand
+from lamina.ops.binding import bound, operand
 from lamina.ops.nn import (
     celu,
     elu,
@@ -49,27 +49,21 @@ __all__ = [
 ]  # fmt: skip
 
 
+gelu = bound(
+    jnn.gelu, "x approximate=False", "x P(Z <= x) for a standard normal Z, by tanh if `approximate`.", elementwise=True
+)
+mish = bound(jnn.mish, "x", "x tanh(softplus(x)).", elementwise=True)
+
+
 @op(elementwise=True)
 def exponential(x: Any) -> Any:
     """e^x."""
     return jnp.exp(operand(x))
 
 
-@op(elementwise=True)
-def gelu(x: Any, approximate: bool = False) -> Any:
-    """x P(Z <= x) for a standard normal Z, by tanh if `approximate`."""
-    return jnn.gelu(operand(x), approximate)
-
-
 def linear(x: Any) -> Any:
     """x."""
     return x
-
-
-@op(elementwise=True)
-def mish(x: Any) -> Any:
-    """x tanh(softplus(x))."""
-    return jnn.mish(operand(x))
 
 
 @op(elementwise=True)

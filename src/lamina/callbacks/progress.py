@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from lamina.core import checks
+
 _logger = logging.getLogger("lamina")
 _settings = {"interactive": True}
 QUIET_SECONDS = 10.0  # between two lines of a run whose output is no screen
@@ -185,11 +187,9 @@ class Progbar:
                 "Progbar: stateful_metrics and stateless_metrics must not be given both, "
                 f"got {stateful_metrics!r} and {stateless_metrics!r}."
             )
-        if verbose not in (0, 1, 2):
-            raise ValueError(f"Progbar: verbose must be 0, 1 or 2, got {verbose!r}.")
         self.target = target
         self.width = width
-        self.verbose = verbose
+        self.verbose = checks.one_of("Progbar", "verbose", verbose, (0, 1, 2))
         self.interval = interval
         self.unit_name = unit_name
         self.stateful_metrics = set(stateful_metrics or ()) if stateless_metrics is None else None

@@ -7,6 +7,8 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from lamina.core import checks
+
 FLOATS = ("float16", "float32", "float64", "bfloat16")
 INTEGERS = ("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64", "int4", "uint4")
 ALLOWED = (*FLOATS, *INTEGERS, "bool", "complex64", "complex128", "float8_e4m3fn", "float8_e5m2", "string")
@@ -22,9 +24,7 @@ def floatx() -> str:
 
 def set_floatx(value: str) -> None:
     """Set the default float dtype."""
-    if value not in FLOATS:
-        raise ValueError(f"set_floatx: value must be one of {', '.join(FLOATS)}, got {value!r}.")
-    _settings["floatx"] = value
+    _settings["floatx"] = checks.one_of("set_floatx", "value", value, FLOATS)
 
 
 def epsilon() -> float:

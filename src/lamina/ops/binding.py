@@ -25,6 +25,12 @@ def axes(axis: Any) -> Any:
     return tuple(axis) if isinstance(axis, list) else axis
 
 
+def fractions(x: Any) -> Any:
+    """`x` as floats, if it is integers: differences of unsigned ones would wrap around."""
+    x = jnp.asarray(x)
+    return x.astype(dtypes.floating(x.dtype))
+
+
 def parts(indices_or_sections: Any) -> Any:
     """Where an array is cut, or in how many parts, which a file that asks for them must be worth."""
     if isinstance(indices_or_sections, int):
@@ -94,7 +100,7 @@ def bound(
 
 def _kind(signature: str, elementwise: bool = False, **taken: Any) -> Callable:
     """What makes ops of one signature: `sum = reduction(jnp.sum)`."""
-    return lambda fn, name="": bound(fn, signature, name=name, elementwise=elementwise, **taken)
+    return lambda fn, name="", **more: bound(fn, signature, name=name, elementwise=elementwise, **taken, **more)
 
 
 unary = _kind("x", elementwise=True)

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax, tree_util
 
-from lamina.core import dtypes, transforms
+from lamina.core import checks, dtypes, transforms
 from lamina.core.budget import CALL, spend
 from lamina.core.symbolic import KerasTensor, op
 from lamina.core.variable import Variable
@@ -110,8 +110,7 @@ _SCATTERS = {None: "set", "add": "add", "max": "max", "min": "min", "mul": "mult
 def scatter_update(inputs: Any, indices: Any, updates: Any, reduction: str | None = None) -> Any:
     """`inputs` with `updates` written (or added, ...) at the index vectors that are the rows of `indices`."""
     reduction = reduction.lower() if isinstance(reduction, str) else reduction
-    if reduction not in _SCATTERS:
-        raise ValueError(f"scatter_update: reduction must be None, 'add', 'max', 'min' or 'mul', got {reduction!r}.")
+    checks.one_of("scatter_update", "reduction", reduction, _SCATTERS)
     places = jnp.asarray(inputs).at[tuple(items(jnp.asarray(indices).T))]
     return getattr(places, _SCATTERS[reduction])(operand(updates))
 

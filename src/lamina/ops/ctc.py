@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax import nn as jnn
 
+from lamina.core import checks
 from lamina.core.symbolic import op
 
 # The logarithm of a probability of none: finite, for the gradient's sake.
@@ -81,10 +82,8 @@ def ctc_decode(
     """
     inputs, lengths = jnp.asarray(inputs), jnp.asarray(sequence_lengths, "int32")
     inputs = inputs.astype(jnp.promote_types(inputs.dtype, jnp.float32))
-    if strategy == "greedy":
+    if checks.one_of("ctc_decode", "strategy", strategy, ("greedy", "beam_search")) == "greedy":
         return _greedy(inputs, lengths, merge_repeated, mask_index)
-    if strategy != "beam_search":
-        raise ValueError(f"ctc_decode: strategy must be 'greedy' or 'beam_search', got {strategy!r}.")
     search = functools.partial(_beam_search, width=beam_width, blank=mask_index)
     paths, scores = jax.vmap(search)(jnn.log_softmax(inputs), lengths)
     return jnp.moveaxis(paths[:, :top_paths], 1, 0), scores[:, :top_paths]

@@ -12,6 +12,7 @@ from jax import lax
 from jax.scipy import ndimage
 
 from lamina import random
+from lamina.core import checks
 from lamina.core.dtypes import standardize_data_format
 from lamina.core.symbolic import op
 from lamina.ops import control, cpu, nn
@@ -21,11 +22,6 @@ _RESIZES = ("bilinear", "nearest", "lanczos3", "lanczos5", "bicubic")
 _SCALINGS = ("linear", "bilinear", "trilinear", "cubic", "bicubic", "tricubic", "lanczos3", "lanczos5")
 _ORDERS = {"nearest": 0, "bilinear": 1}
 _FILLS = ("constant", "nearest", "wrap", "mirror", "reflect")
-
-
-def _one_of(who: str, argument: str, value: Any, allowed: Any) -> None:
-    if value not in allowed:
-        raise ValueError(f"{who}: {argument} must be one of {', '.join(map(str, allowed))}, got {value!r}.")
 
 
 def _images(who: str, images: Any, ranks: tuple[int, ...] = (3, 4)) -> Any:
@@ -117,8 +113,8 @@ def resize(
         data_format: where the channels are.
     """
     images, (h, w, _) = _images("resize", images), _axes(data_format)
-    _one_of("resize", "interpolation", interpolation, _RESIZES)
-    _one_of("resize", "fill_mode", fill_mode, ("constant",))
+    checks.one_of("resize", "interpolation", interpolation, _RESIZES)
+    checks.one_of("resize", "fill_mode", fill_mode, ("constant",))
     if len(size) != 2 or min(size) <= 0:
         raise ValueError(f"resize: size must be a height and a width above 0, got {size}.")
     if crop_to_aspect_ratio and pad_to_aspect_ratio:
@@ -176,8 +172,8 @@ def affine_transform(
         fill_value: the constant.
         data_format: where the channels are.
     """
-    _one_of("affine_transform", "interpolation", interpolation, _ORDERS)
-    _one_of("affine_transform", "fill_mode", fill_mode, _FILLS)
+    checks.one_of("affine_transform", "interpolation", interpolation, _ORDERS)
+    checks.one_of("affine_transform", "fill_mode", fill_mode, _FILLS)
     transform = jnp.asarray(transform)
     if transform.ndim not in (1, 2) or transform.shape[-1] != 8:
         raise ValueError(f"affine_transform: transform must have shape (8,) or (batch, 8), got {transform.shape}.")
@@ -206,7 +202,7 @@ def perspective_transform(
         fill_value: what lies outside.
         data_format: where the channels are.
     """
-    _one_of("perspective_transform", "interpolation", interpolation, _ORDERS)
+    checks.one_of("perspective_transform", "interpolation", interpolation, _ORDERS)
     start, end = (jnp.asarray(points, "float32") for points in (start_points, end_points))
     if start.shape != end.shape or start.shape[-2:] != (4, 2) or start.ndim not in (2, 3):
         raise ValueError(
@@ -257,8 +253,8 @@ def elastic_transform(
         seed: `None`, an integer or a `SeedGenerator`.
         data_format: where the channels are.
     """
-    _one_of("elastic_transform", "interpolation", interpolation, _ORDERS)
-    _one_of("elastic_transform", "fill_mode", fill_mode, _FILLS)
+    checks.one_of("elastic_transform", "interpolation", interpolation, _ORDERS)
+    checks.one_of("elastic_transform", "fill_mode", fill_mode, _FILLS)
 
     def warp(batch: Any) -> Any:
         # Keras draws both components with one key, so they are one: places move along the diagonal.
@@ -283,8 +279,8 @@ def map_coordinates(inputs: Any, coordinates: Any, order: int, fill_mode: str = 
         fill_value: the constant.
     """
     inputs, coordinates = jnp.asarray(inputs), jnp.asarray(coordinates)
-    _one_of("map_coordinates", "fill_mode", fill_mode, _FILLS)
-    _one_of("map_coordinates", "order", order, (0, 1))
+    checks.one_of("map_coordinates", "fill_mode", fill_mode, _FILLS)
+    checks.one_of("map_coordinates", "order", order, (0, 1))
     if coordinates.ndim < 2 or coordinates.shape[0] != inputs.ndim:
         raise ValueError(
             f"map_coordinates: coordinates must have shape ({inputs.ndim}, ...) for inputs of shape {inputs.shape}, "
@@ -314,7 +310,7 @@ def scale_and_translate(
         method: `"linear"`, `"cubic"`, `"lanczos3"`, `"lanczos5"`, and `"bilinear"`, ... for the same.
         antialias: whether to smooth what is made smaller.
     """
-    _one_of("scale_and_translate", "method", method, _SCALINGS)
+    checks.one_of("scale_and_translate", "method", method, _SCALINGS)
     images, scale, translation = (jnp.asarray(a) for a in (images, scale, translation))
     return jax.image.scale_and_translate(images, output_shape, spatial_dims, scale, translation, method, antialias)
 

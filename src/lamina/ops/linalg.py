@@ -10,9 +10,9 @@ import jax.numpy as jnp
 from jax.core import Tracer
 from jax.scipy import linalg as scipy_linalg
 
-from lamina.core import dtypes
+from lamina.core import checks
 from lamina.core.symbolic import op
-from lamina.ops.binding import axes
+from lamina.ops.binding import bound, fractions
 
 
 def _matrix(x: Any, who: str, square: bool = False) -> Any:
@@ -92,12 +92,12 @@ def matrix_rank(x: Any, tol: float | None = None) -> Any:
     return jnp.linalg.matrix_rank(_matrix(x, "matrix_rank"), tol).astype("int32")
 
 
-@op
-def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Any:
-    """The norm of vectors or matrices along one or two axes."""
-    x = jnp.asarray(x)
-    x = x if jnp.issubdtype(x.dtype, jnp.inexact) else x.astype(dtypes.floatx())
-    return jnp.linalg.norm(x, ord=ord, axis=axes(axis), keepdims=keepdims)
+norm = bound(
+    jnp.linalg.norm,
+    "x ord=None axis=None keepdims=False",
+    "The norm of vectors or matrices along one or two axes.",
+    x=fractions,
+)
 
 
 @op
@@ -109,8 +109,7 @@ def pinv(x: Any, rcond: float | None = None) -> Any:
 @op
 def qr(x: Any, mode: str = "reduced") -> tuple[Any, ...]:
     """Orthogonal columns Q and an upper triangle R with x = Q R."""
-    if mode not in ("reduced", "complete"):
-        raise ValueError(f"qr: mode must be 'reduced' or 'complete', got {mode!r}.")
+    checks.one_of("qr", "mode", mode, ("reduced", "complete"))
     return tuple(jnp.linalg.qr(_matrix(x, "qr"), mode=mode))
 
 

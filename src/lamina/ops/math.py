@@ -11,8 +11,9 @@ import numpy as np
 from jax import lax
 from jax.scipy import special
 
+from lamina.core import checks
 from lamina.core.symbolic import op
-from lamina.ops.binding import operand, reduction, unary
+from lamina.ops.binding import bound, operand, reduction, unary
 
 erf = unary(special.erf)
 erfc = unary(special.erfc)
@@ -45,10 +46,7 @@ segment_prod = _segments(jax.ops.segment_prod, "segment_prod")
 segment_sum = _segments(jax.ops.segment_sum, "segment_sum")
 
 
-@op(elementwise=True)
-def rsqrt(x: Any) -> Any:
-    """1 / sqrt(x)."""
-    return lax.rsqrt(jnp.asarray(x))
+rsqrt = bound(lax.rsqrt, "x", "1 / sqrt(x).", elementwise=True, x=jnp.asarray)
 
 
 @op
@@ -118,22 +116,15 @@ def _pair(z: Any) -> tuple[Any, Any]:
     return jnp.real(z), jnp.imag(z)
 
 
-@op
-def fft(x: Any) -> tuple[Any, Any]:
-    """The discrete Fourier transform along the last axis."""
-    return _pair(jnp.fft.fft(_complex(x, "fft")))
+def _transform(fn: Callable, doc: str) -> Any:
+    """`fn` of JAX on pairs."""
+    name = fn.__name__
+    return bound(lambda z: _pair(fn(z)), "x", doc, name=name, x=lambda x: _complex(x, name))
 
 
-@op
-def fft2(x: Any) -> tuple[Any, Any]:
-    """The discrete Fourier transform along the last two axes."""
-    return _pair(jnp.fft.fft2(_complex(x, "fft2")))
-
-
-@op
-def ifft2(x: Any) -> tuple[Any, Any]:
-    """The inverse of `fft2`."""
-    return _pair(jnp.fft.ifft2(_complex(x, "ifft2")))
+fft = _transform(jnp.fft.fft, "The discrete Fourier transform along the last axis.")
+fft2 = _transform(jnp.fft.fft2, "The discrete Fourier transform along the last two axes.")
+ifft2 = _transform(jnp.fft.ifft2, "The inverse of `fft2`.")
 
 
 @op
@@ -178,11 +169,6 @@ def _window(window: Any, length: int, fft_length: int, dtype: Any, who: str) -> 
     return values if window is None else jnp.pad(values, (before, fft_length - length - before))
 
 
-def _check_stride(stride: int, who: str) -> None:
-    if not isinstance(stride, int) or stride <= 0:
-        raise ValueError(f"{who}: sequence_stride must be a positive integer, got {stride!r}.")
-
-
 @op
 def stft(
     x: Any, sequence_length: int, sequence_stride: int, fft_length: int, window: Any = "hann", center: bool = True
@@ -197,7 +183,7 @@ def stft(
         window: `"hann"`, `"hamming"`, the window's values, or `None`.
         center: whether the first window's middle is the signal's first value; the signal is mirrored at its ends.
     """
-    _check_stride(sequence_stride, "stft")
+    checks.integer("stft", "sequence_stride", sequence_stride)
     x = jnp.asarray(x)
     if x.dtype not in (jnp.float32, jnp.float64):
         raise TypeError(f"stft: x must be float32 or float64, got {x.dtype.name}.")
@@ -219,7 +205,7 @@ def istft(
     center: bool = True,
 ) -> Any:
     """The signal whose `stft` is `x`: windows are added where they overlap and divided by the squared weights."""
-    _check_stride(sequence_stride, "istft")
+    checks.integer("istft", "sequence_stride", sequence_stride)
     frames = jnp.fft.irfft(_complex(x, "istft"), n=fft_length)
     weights = _window(window, sequence_length, fft_length, frames.dtype, "istft")
     total = fft_length + sequence_stride * (frames.shape[-2] - 1)

@@ -12,11 +12,11 @@ import numpy as np
 from jax import lax
 from jax import nn as jnn
 
-from lamina.core import dtypes
+from lamina.core import checks, dtypes
 from lamina.core.dtypes import standardize_data_format
 from lamina.core.symbolic import op
 from lamina.ops import cpu, crossentropy, ctc
-from lamina.ops.binding import axes, bound, operand, unary
+from lamina.ops.binding import axes, bound, fractions, operand, unary
 from lamina.ops.windows import Window, count, each, layout, padding_name, window_of
 
 binary_crossentropy = crossentropy.binary_crossentropy
@@ -45,19 +45,10 @@ gelu = bound(
     jnn.gelu, "x approximate=True", "x P(Z <= x) for a standard normal Z, by tanh if `approximate`.", elementwise=True
 )
 leaky_relu = bound(jnn.leaky_relu, "x negative_slope=0.2", "x if x > 0, else negative_slope x.", elementwise=True)
+glu = bound(jnn.glu, "x axis=-1", "a sigmoid(b) for the halves a, b of `x` along an axis.", x=jnp.asarray)
+log_softmax = bound(jnn.log_softmax, "x axis=-1", "x - log(sum(e^x)).", elementwise=True, x=fractions)
+softmax = bound(jnn.softmax, "x axis=-1", "e^x / sum(e^x).", elementwise=True, x=fractions)
 squareplus = bound(jnn.squareplus, "x b=4", "(x + sqrt(x^2 + b)) / 2.", elementwise=True)
-
-
-def _with_fractions(x: Any) -> Any:
-    """`x` as floats, if it is integers: differences of unsigned ones would wrap around."""
-    x = jnp.asarray(x)
-    return x.astype(dtypes.floating(x.dtype))
-
-
-@op
-def glu(x: Any, axis: int = -1) -> Any:
-    """a sigmoid(b) for the halves a, b of `x` along an axis."""
-    return jnn.glu(jnp.asarray(x), axis=axis)
 
 
 @op(elementwise=True)
@@ -68,22 +59,10 @@ def hard_shrink(x: Any, threshold: float = 0.5) -> Any:
 
 
 @op(elementwise=True)
-def log_softmax(x: Any, axis: Any = -1) -> Any:
-    """x - log(sum(e^x))."""
-    return jnn.log_softmax(_with_fractions(x), axis=axes(axis))
-
-
-@op(elementwise=True)
 def soft_shrink(x: Any, threshold: float = 0.5) -> Any:
     """`x` moved towards 0 by threshold, and 0 nearer to it than that."""
     x = jnp.asarray(x)
     return jnp.where(x > threshold, x - threshold, jnp.where(x < -threshold, x + threshold, 0.0))
-
-
-@op(elementwise=True)
-def softmax(x: Any, axis: Any = -1) -> Any:
-    """e^x / sum(e^x)."""
-    return jnn.softmax(_with_fractions(x), axis=axes(axis))
 
 
 @op(elementwise=True)
@@ -378,7 +357,7 @@ def fold(x: Any, output_size: Any, kernel_size: Any, dilation: Any = 1, padding:
 @op
 def depth_to_space(x: Any, block_size: int, data_format: str | None = "channels_last") -> Any:
     """Groups of block_size^2 channels become blocks of that many places: channels / b^2, height b, width b."""
-    x, b = jnp.asarray(x), _block(block_size, "depth_to_space")
+    x, b = jnp.asarray(x), checks.integer("depth_to_space", "block_size", block_size, 2)
     if standardize_data_format(data_format) == "channels_last":
         n, h, w, c = x.shape
         return x.reshape(n, h, w, b, b, c // b**2).transpose(0, 1, 3, 2, 4, 5).reshape(n, h * b, w * b, c // b**2)
@@ -389,18 +368,12 @@ def depth_to_space(x: Any, block_size: int, data_format: str | None = "channels_
 @op
 def space_to_depth(x: Any, block_size: int, data_format: str | None = "channels_last") -> Any:
     """Blocks of block_size^2 places become that many groups of channels: channels b^2, height / b, width / b."""
-    x, b = jnp.asarray(x), _block(block_size, "space_to_depth")
+    x, b = jnp.asarray(x), checks.integer("space_to_depth", "block_size", block_size, 2)
     if standardize_data_format(data_format) == "channels_last":
         n, h, w, c = x.shape
         return x.reshape(n, h // b, b, w // b, b, c).transpose(0, 1, 3, 2, 4, 5).reshape(n, h // b, w // b, c * b**2)
     n, c, h, w = x.shape
     return x.reshape(n, c, h // b, b, w // b, b).transpose(0, 1, 3, 5, 2, 4).reshape(n, c * b**2, h // b, w // b)
-
-
-def _block(size: int, who: str) -> int:
-    if size < 2:
-        raise ValueError(f"{who}: block_size must be at least 2, got {size}.")
-    return size
 
 
 # Encodings.
@@ -515,8 +488,7 @@ def rms_normalization(x: Any, scale: Any = None, axis: Any = -1, epsilon: float 
 @op(elementwise=True)
 def normalize(x: Any, axis: Any = -1, order: int = 2, epsilon: float | None = None) -> Any:
     """x / max(|x|, epsilon) with the norm of an order over axes."""
-    if not isinstance(order, int) or order < 1:
-        raise ValueError(f"normalize: order must be a positive integer, got {order!r}.")
+    checks.integer("normalize", "order", order)
     x = jnp.atleast_1d(jnp.asarray(x))
     wide = _wide(x)
     epsilon = dtypes.epsilon() if epsilon is None else epsilon
@@ -592,7 +564,7 @@ def _attend(
 @op
 def psnr(x1: Any, x2: Any, max_val: float) -> Any:
     """The ratio of peak signal to noise in decibels: 20 log10(max_val) - 10 log10(mean((x1 - x2)^2))."""
-    x1, x2 = _with_fractions(x1), _with_fractions(x2)
+    x1, x2 = fractions(x1), fractions(x2)
     if x1.shape != x2.shape:
         raise ValueError(f"psnr: x1 and x2 must have one shape, got {x1.shape} and {x2.shape}.")
     return 20 * jnp.log10(jnp.asarray(max_val, x2.dtype)) - 10 * jnp.log10(jnp.mean(jnp.square(x1 - x2)))

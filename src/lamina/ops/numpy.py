@@ -20,6 +20,7 @@ from lamina.ops.binding import (
     bound,
     creation,
     dtype_name,
+    fractions,
     items,
     operand,
     product,
@@ -32,22 +33,10 @@ from lamina.ops.binding import (
     windowing,
 )
 
-
-def _in_floats(fn: Callable) -> Callable:
-    """`fn` with integers made floats first, where jax.numpy would leave them integers."""
-
-    def call(x: Any) -> Any:
-        x = jnp.asarray(x)
-        return fn(x if jnp.issubdtype(x.dtype, jnp.inexact) else x.astype(dtypes.floatx()))
-
-    call.__name__ = fn.__name__
-    return call
-
-
 # Element by element, of one argument.
 absolute = unary(jnp.absolute, "absolute")
 abs = unary(jnp.absolute, "abs")
-angle = unary(_in_floats(jnp.angle))
+angle = unary(jnp.angle, x=fractions)
 arccos = unary(jnp.arccos, "arccos")
 arccosh = unary(jnp.arccosh, "arccosh")
 arcsin = unary(jnp.arcsin, "arcsin")
@@ -57,7 +46,7 @@ arctanh = unary(jnp.arctanh, "arctanh")
 bitwise_invert = unary(jnp.bitwise_not, "bitwise_invert")
 bitwise_not = unary(jnp.bitwise_not, "bitwise_not")
 cbrt = unary(jnp.cbrt)
-ceil = unary(_in_floats(jnp.ceil))
+ceil = unary(jnp.ceil, x=fractions)
 conj = unary(jnp.conjugate, "conj")
 conjugate = unary(jnp.conjugate, "conjugate")
 copy = unary(jnp.copy)
@@ -68,7 +57,7 @@ exp = unary(jnp.exp)
 exp2 = unary(jnp.exp2)
 expm1 = unary(jnp.expm1)
 fabs = unary(jnp.fabs)
-floor = unary(_in_floats(jnp.floor))
+floor = unary(jnp.floor, x=fractions)
 i0 = unary(jnp.i0)
 imag = unary(jnp.imag)
 isfinite = unary(jnp.isfinite)

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from jax import lax
 
+from lamina.core import checks
+
 
 class Window(NamedTuple):
     """How the window of a convolution moves, axis by axis."""
@@ -42,9 +44,7 @@ def count(sizes: Sequence[int]) -> int:
 
 
 def padding_name(padding: str, who: str) -> str:
-    if str(padding).lower() not in ("valid", "same"):
-        raise ValueError(f"{who}: padding must be 'valid' or 'same', got {padding!r}.")
-    return padding.upper()
+    return checks.one_of(who, "padding", str(padding).lower(), ("valid", "same")).upper()
 
 
 def window_of(

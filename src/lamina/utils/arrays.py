@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lamina.core import checks
+
 
 def to_categorical(x: Any, num_classes: int | None = None) -> Any:
     """One-hot rows for integer labels: `out[..., c] = 1` where `x == c`.
@@ -36,8 +38,7 @@ def normalize(x: Any, axis: int = -1, order: int = 2) -> Any:
         axis: the axis of the vectors.
         order: of the norm, 2 for the Euclidean one.
     """
-    if not isinstance(order, int) or order < 1:
-        raise ValueError(f"normalize: order must be a positive integer, got {order!r}.")
+    checks.integer("normalize", "order", order)
     array = jnp if isinstance(x, jax.Array) else np
     norm = array.atleast_1d(array.linalg.norm(x, order, axis))
     norm = array.where(norm == 0, 1, norm)
@@ -62,8 +63,7 @@ def pad_sequences(
         value: what to fill with.
     """
     for name, side in (("padding", padding), ("truncating", truncating)):
-        if side not in ("pre", "post"):
-            raise ValueError(f"pad_sequences: {name} must be 'pre' or 'post', got {side!r}.")
+        checks.one_of("pad_sequences", name, side, ("pre", "post"))
     for i, sequence in enumerate(sequences):
         if not hasattr(sequence, "__len__"):
             raise ValueError(f"pad_sequences: sequences[{i}] must be a sequence, got {sequence!r}.")
