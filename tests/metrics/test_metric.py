@@ -164,13 +164,13 @@ BAD = [
     (lambda: metrics.AUC(summation_method="sum"), "summation_method must be one of"),
     (lambda: metrics.AUC(num_thresholds=1), "num_thresholds must be at least 2"),
     (lambda: metrics.AUC(num_labels=3), "num_labels must be given with multi_label=True only"),
-    (lambda: metrics.RecallAtPrecision(2.0), "precision must be between 0 and 1"),
-    (lambda: metrics.PrecisionAtRecall(0.5, num_thresholds=0), "num_thresholds must be at least 1"),
+    (lambda: metrics.RecallAtPrecision(2.0), "precision must be from 0 to 1"),
+    (lambda: metrics.PrecisionAtRecall(0.5, num_thresholds=0), "num_thresholds must be a positive integer"),
     (lambda: metrics.FBetaScore(beta=2), "beta must be a float above 0"),
     (lambda: metrics.F1Score(average="all"), "average must be"),
     (lambda: metrics.F1Score(threshold=0.0), "threshold must be None or a float"),
     (lambda: metrics.R2Score(class_aggregation="mean"), "class_aggregation must be"),
-    (lambda: metrics.R2Score(num_regressors=-1), "num_regressors must be at least 0"),
+    (lambda: metrics.R2Score(num_regressors=-1), "num_regressors must be a number of at least 0"),
     (lambda: metrics.IoU(2, [2]), "target_class_ids must be less than num_classes 2"),
 ]
 

@@ -57,13 +57,16 @@ def documentation(cls: type, fn: Callable, before: str, further: str) -> str:
     return "\n".join([f"{before}{text.rstrip()}", "", "Args:", *own, f"    {further}", ""])
 
 
-def with_argument(fn: Callable, name: str, doc: str) -> Callable:
-    """`fn` with its first argument under another name."""
+def with_argument(fn: Callable, name: str, doc: str, place: int = 0) -> Callable:
+    """`fn` with its argument at a place, the first if not given, under another name."""
+    parameters = list(inspect.signature(fn).parameters.values())
+    parameters[place] = parameters[place].replace(name=name)
+    signature = inspect.Signature(parameters)
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        return fn(kwargs.pop(name), *args, **kwargs) if name in kwargs else fn(*args, **kwargs)
+        given = signature.bind(*args, **kwargs)
+        return fn(*given.args, **given.kwargs)
 
-    first, *others = inspect.signature(fn).parameters.values()
     made: Any = call
-    made.__signature__, made.__doc__ = inspect.Signature([first.replace(name=name), *others]), doc
+    made.__signature__, made.__doc__ = signature, doc
     return made

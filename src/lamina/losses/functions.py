@@ -12,10 +12,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from lamina.core import dtypes, masking
-from lamina.losses.weighting import align, as_array, check_same_shape
+from lamina.losses.weighting import align, as_array, check_same_shape, class_indices
 from lamina.ops import crossentropy
 
 
@@ -226,7 +225,7 @@ def sparse_categorical_crossentropy(
         axis: the axis of the classes.
     """
     y_pred = as_array(y_pred)
-    classes = _class_indices("sparse_categorical_crossentropy", y_true, y_pred, axis)
+    classes = class_indices("sparse_categorical_crossentropy", y_true, y_pred, axis).astype("int32")
     losses = _like(y_pred, crossentropy.sparse_categorical_crossentropy(classes, _widened(y_pred), from_logits, axis))
     if ignore_class is not None:
         valid = classes != ignore_class
@@ -247,25 +246,12 @@ def categorical_generalized_cross_entropy(y_true: Any, y_pred: Any, q: float) ->
         q: between 0 (crossentropy) and 1 (the mean absolute error).
     """
     y_pred = as_array(y_pred)
-    classes = _class_indices("categorical_generalized_cross_entropy", y_true, y_pred, -1)
+    classes = class_indices("categorical_generalized_cross_entropy", y_true, y_pred).astype("int32")
     return (1 - jnp.power(crossentropy.at_class(y_pred, classes, -1), q)) / q
 
 
 def _smooth(y_true: Any, amount: float, classes: int | None = None) -> Any:
     return y_true * (1.0 - amount) + amount / (classes or y_true.shape[-1]) if amount else y_true
-
-
-def _class_indices(who: str, y_true: Any, y_pred: Any, axis: int) -> Any:
-    y_true = as_array(y_true)
-    if y_true.ndim == y_pred.ndim and y_true.shape[axis] == 1:
-        y_true = jnp.squeeze(y_true, axis)
-    expected = tuple(np.delete(y_pred.shape, axis).tolist())
-    if y_true.shape != expected:
-        raise ValueError(
-            f"{who}: y_true must hold integer classes of shape {expected}, got shape {y_true.shape}; "
-            "for one-hot targets use categorical_crossentropy."
-        )
-    return y_true.astype("int32")
 
 
 def _check_classes(who: str, y_true: Any, y_pred: Any, axis: int) -> None:

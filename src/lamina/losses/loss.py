@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from lamina.core import configurable, dtypes, functions, masking, policy, scope, tree
+from lamina.core import checks, configurable, dtypes, functions, masking, policy, scope, tree
 from lamina.core.configurable import Configurable
 from lamina.losses.weighting import align, as_array, reduce_weighted
 
@@ -37,10 +37,7 @@ class Loss(Configurable):
 
     def __init__(self, name: str | None = None, reduction: str | None = "sum_over_batch_size", dtype: Any = None):
         self.name = name or scope.unique_name(scope.snake_case(type(self).__name__))
-        if reduction not in REDUCTIONS:
-            names = ", ".join(map(repr, REDUCTIONS))
-            raise ValueError(f"{self._who}: reduction must be one of {names}, got {reduction!r}.")
-        self.reduction = reduction
+        self.reduction = checks.one_of(self._who, "reduction", reduction, REDUCTIONS)
         self.dtype = policy.get_policy(dtype or dtypes.floatx()).compute_dtype
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:

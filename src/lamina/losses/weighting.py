@@ -9,17 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from lamina.core.arrays import value_of
+from lamina.ops.numpy import divide_no_nan
 
 
 def as_array(x: Any, dtype: Any = None) -> jax.Array:
     """`x` (an array, a variable, numbers) as an array, of `dtype` if that is given."""
     return jnp.asarray(value_of(x), dtype)
-
-
-def divide_no_nan(x: Any, y: Any) -> Any:
-    """`x / y`, and 0 where `y` is 0."""
-    zero = y == 0
-    return jnp.where(zero, 0, x / jnp.where(zero, 1, y))
 
 
 def align(first: Any, second: Any, expand_vectors: bool = True) -> tuple[Any, Any]:
@@ -40,6 +35,17 @@ def check_same_shape(who: str, y_true: Any, y_pred: Any, remedy: str = "") -> No
     """Raise unless targets and predictions have one shape: others would broadcast, to numbers that mean nothing."""
     if y_true.shape != y_pred.shape:
         raise ValueError(f"{who}: y_true must have the shape of y_pred {y_pred.shape}, got {y_true.shape}{remedy}.")
+
+
+def class_indices(who: str, y_true: Any, y_pred: Any, axis: int = -1, instead: str = "categorical_crossentropy") -> Any:
+    """Classes without the axis of size 1 that stands where the predictions have one for each class."""
+    y_true = as_array(y_true)
+    classes = jnp.squeeze(y_true, axis) if y_true.ndim == y_pred.ndim and y_true.shape[axis] == 1 else y_true
+    expected = tuple(np.delete(y_pred.shape, axis).tolist())
+    if classes.shape != expected:
+        rule = f"y_true must hold integer classes of shape {expected}"
+        raise ValueError(f"{who}: {rule}, got shape {y_true.shape}; for one-hot targets use {instead}.")
+    return classes
 
 
 def beside(weight: Any, values: Any) -> Any:

@@ -7,8 +7,9 @@ from typing import Any
 import jax.numpy as jnp
 
 from lamina.core import dtypes
-from lamina.losses.weighting import align, as_array, check_same_shape
+from lamina.losses.weighting import align, as_array, check_same_shape, class_indices
 from lamina.metrics.reduction import MeanOf
+from lamina.ops.math import in_top_k
 
 
 def accuracy(y_true: Any, y_pred: Any) -> Any:
@@ -44,7 +45,7 @@ def categorical_accuracy(y_true: Any, y_pred: Any) -> Any:
 def sparse_categorical_accuracy(y_true: Any, y_pred: Any) -> Any:
     """1 where `y_true = argmax(y_pred)` over the last axis, else 0; `y_true` holds integer classes."""
     y_pred = as_array(y_pred)
-    classes = _class_indices("sparse_categorical_accuracy", y_true, y_pred)
+    classes = class_indices("sparse_categorical_accuracy", y_true, y_pred, instead="categorical_accuracy")
     matches = _ones_where(classes == jnp.argmax(y_pred, -1))
     return matches[..., 0] if matches.ndim > 1 and matches.shape[-1] == 1 else matches
 
@@ -57,7 +58,7 @@ def top_k_categorical_accuracy(y_true: Any, y_pred: Any, k: int = 5) -> Any:
         k: how many count.
     """
     y_true, y_pred = _one_hot("top_k_categorical_accuracy", y_true, y_pred)
-    return _in_top_k(jnp.argmax(y_true, -1), y_pred, k)
+    return _ones_where(in_top_k(jnp.argmax(y_true, -1), y_pred, k))
 
 
 def sparse_top_k_categorical_accuracy(y_true: Any, y_pred: Any, k: int = 5, from_sorted_ids: bool = False) -> Any:
@@ -70,12 +71,12 @@ def sparse_top_k_categorical_accuracy(y_true: Any, y_pred: Any, k: int = 5, from
         from_sorted_ids: `y_pred` holds classes.
     """
     y_true, y_pred = as_array(y_true), as_array(y_pred)
-    classes = _class_indices("sparse_top_k_categorical_accuracy", y_true, y_pred)
+    classes = class_indices("sparse_top_k_categorical_accuracy", y_true, y_pred, instead="top_k_categorical_accuracy")
     if from_sorted_ids:
-        matches = _ones_where(jnp.any(classes[..., None] == y_pred[..., :k], -1))
+        matches = jnp.any(classes[..., None] == y_pred[..., :k], -1)
     else:
-        matches = _in_top_k(classes.astype("int32"), y_pred, k)
-    return matches.reshape(y_true.shape)
+        matches = in_top_k(classes.astype("int32"), y_pred, k)
+    return _ones_where(matches).reshape(y_true.shape)
 
 
 def _ones_where(condition: Any) -> Any:
@@ -86,22 +87,6 @@ def _one_hot(who: str, y_true: Any, y_pred: Any) -> tuple[Any, Any]:
     y_true, y_pred = as_array(y_true), as_array(y_pred)
     check_same_shape(who, y_true, y_pred, f"; for integer classes use sparse_{who}")
     return y_true, y_pred
-
-
-def _class_indices(who: str, y_true: Any, y_pred: Any) -> Any:
-    """Classes without the axis of size 1 that stands where the predictions have one for each class."""
-    y_true = as_array(y_true)
-    classes = y_true[..., 0] if y_true.ndim == y_pred.ndim and y_true.shape[-1] == 1 else y_true
-    if classes.shape != y_pred.shape[:-1]:
-        rule = f"y_true must hold integer classes of shape {y_pred.shape[:-1]}"
-        raise ValueError(f"{who}: {rule}, got shape {y_true.shape}; for one-hot targets use {who[7:]}.")
-    return classes
-
-
-def _in_top_k(classes: Any, y_pred: Any, k: int) -> Any:
-    right = jnp.take_along_axis(y_pred, classes[..., None], -1)
-    right = jnp.where(jnp.isnan(right), -jnp.inf, right)
-    return _ones_where(jnp.sum(y_pred > right, -1) < k)
 
 
 class _Accuracy(MeanOf):

@@ -9,9 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lamina.core import dtypes
-from lamina.losses.weighting import as_array, divide_no_nan
+from lamina.core import checks, dtypes
+from lamina.losses.weighting import as_array
 from lamina.metrics.confusion import ConfusionMetric, aligned, confusion_counts, even_thresholds
+from lamina.ops.numpy import divide_no_nan
 
 Text = str | None
 
@@ -58,8 +59,8 @@ class AUC(ConfusionMetric):
         label_weights: Sequence[float] | None = None,
         from_logits: bool = False,
     ):
-        self.curve = _one_of("curve", curve, CURVES)
-        self.summation_method = _one_of("summation_method", summation_method, tuple(SUMMATIONS))
+        self.curve = checks.one_of("AUC", "curve", _word(curve).upper(), CURVES)
+        self.summation_method = checks.one_of("AUC", "summation_method", _word(summation_method).lower(), SUMMATIONS)
         if thresholds is None and num_thresholds <= 1:
             raise ValueError(f"AUC: num_thresholds must be at least 2, got {num_thresholds}.")
         if num_labels and not multi_label:
@@ -154,9 +155,5 @@ class AUC(ConfusionMetric):
         return np.asarray(value).tolist() if name == "label_weights" and value is not None else value
 
 
-def _one_of(what: str, given: Any, names: Sequence[str]) -> str:
-    value = getattr(given, "value", given)
-    for name in names:
-        if str(value).lower() == name.lower():
-            return name
-    raise ValueError(f"AUC: {what} must be one of {', '.join(map(repr, names))}, got {given!r}.")
+def _word(given: Any) -> str:
+    return str(getattr(given, "value", given))

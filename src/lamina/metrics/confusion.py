@@ -9,10 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lamina.core import dtypes
+from lamina.core import checks, dtypes, functions
 from lamina.core.budget import spend
-from lamina.losses.weighting import align, as_array, beside, check_same_shape, divide_no_nan
+from lamina.losses.weighting import align, as_array, beside, check_same_shape
 from lamina.metrics.metric import Metric
+from lamina.ops.numpy import divide_no_nan
 
 Text = str | None
 Thresholds = float | Sequence[float] | None
@@ -270,19 +271,27 @@ class Recall(_Rate):
 
 
 class _BestAtRate(ConfusionMetric):
-    """The highest value of one rate at the thresholds where another has at least a given value."""
+    """The highest value of one rate at the thresholds where another has at least a given value.
+
+    The class statement names both, and the constructor has the name of the held one for `value`.
+    """
 
     direction = "max"
     _rates: tuple[str, str]  # the one that is held, the one that is maximized
 
-    def __init__(self, value: float, num_thresholds: int, class_id: int | None, name: Text, dtype: Any):
+    def __init_subclass__(cls, held: str = "", maximized: str = "") -> None:
+        if held:
+            cls._rates = (held, maximized)
+            cls.__init__ = functions.with_argument(_BestAtRate.__init__, held, "", place=1)
+        super().__init_subclass__()
+
+    def __init__(
+        self, value: float, num_thresholds: int = 200, class_id: int | None = None, name: Text = None, dtype: Any = None
+    ):
         who, held = type(self).__name__, self._rates[0]
-        if not 0 <= value <= 1:
-            raise ValueError(f"{who}: {held} must be between 0 and 1, got {value}.")
-        if num_thresholds <= 0:
-            raise ValueError(f"{who}: num_thresholds must be at least 1, got {num_thresholds}.")
+        self.value = checks.number(who, held, value, 0, 1)
+        self.num_thresholds = checks.integer(who, "num_thresholds", num_thresholds)
         super().__init__(even_thresholds(num_thresholds), name, dtype, class_id=class_id)
-        self.value, self.num_thresholds = value, num_thresholds
         setattr(self, held, value)
 
     def result(self) -> Any:
@@ -290,7 +299,7 @@ class _BestAtRate(ConfusionMetric):
         return jnp.max(jnp.where(held >= self.value, maximized, 0), initial=0)
 
 
-class SensitivityAtSpecificity(_BestAtRate):
+class SensitivityAtSpecificity(_BestAtRate, held="specificity", maximized="sensitivity"):
     """The highest sensitivity at thresholds whose specificity is at least `specificity`.
 
     Args:
@@ -302,71 +311,23 @@ class SensitivityAtSpecificity(_BestAtRate):
     Raises: ValueError if an argument is outside its domain.
     """
 
-    _rates = ("specificity", "sensitivity")
 
-    def __init__(
-        self,
-        specificity: float,
-        num_thresholds: int = 200,
-        class_id: int | None = None,
-        name: Text = None,
-        dtype: Any = None,
-    ):
-        super().__init__(specificity, num_thresholds, class_id, name, dtype)
-
-
-class SpecificityAtSensitivity(_BestAtRate):
+class SpecificityAtSensitivity(_BestAtRate, held="sensitivity", maximized="specificity"):
     """The highest specificity where sensitivity is at least `sensitivity`; see `SensitivityAtSpecificity`.
 
     Raises: ValueError if an argument is outside its domain.
     """
 
-    _rates = ("sensitivity", "specificity")
 
-    def __init__(
-        self,
-        sensitivity: float,
-        num_thresholds: int = 200,
-        class_id: int | None = None,
-        name: Text = None,
-        dtype: Any = None,
-    ):
-        super().__init__(sensitivity, num_thresholds, class_id, name, dtype)
-
-
-class PrecisionAtRecall(_BestAtRate):
+class PrecisionAtRecall(_BestAtRate, held="recall", maximized="precision"):
     """The highest precision where the recall is at least `recall`; see `SensitivityAtSpecificity`.
 
     Raises: ValueError if an argument is outside its domain.
     """
 
-    _rates = ("recall", "precision")
 
-    def __init__(
-        self,
-        recall: float,
-        num_thresholds: int = 200,
-        class_id: int | None = None,
-        name: Text = None,
-        dtype: Any = None,
-    ):
-        super().__init__(recall, num_thresholds, class_id, name, dtype)
-
-
-class RecallAtPrecision(_BestAtRate):
+class RecallAtPrecision(_BestAtRate, held="precision", maximized="recall"):
     """The highest recall where the precision is at least `precision`; see `SensitivityAtSpecificity`.
 
     Raises: ValueError if an argument is outside its domain.
     """
-
-    _rates = ("precision", "recall")
-
-    def __init__(
-        self,
-        precision: float,
-        num_thresholds: int = 200,
-        class_id: int | None = None,
-        name: Text = None,
-        dtype: Any = None,
-    ):
-        super().__init__(precision, num_thresholds, class_id, name, dtype)

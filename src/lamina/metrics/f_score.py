@@ -6,7 +6,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from lamina.core import dtypes
+from lamina.core import checks, dtypes
 from lamina.losses.weighting import as_array, beside, check_same_shape
 from lamina.metrics.metric import Metric
 
@@ -43,8 +43,7 @@ class FBetaScore(Metric):
     ):
         super().__init__(dtype, name)
         who = self._who
-        if average not in (None, "micro", "macro", "weighted"):
-            raise ValueError(f"{who}: average must be 'micro', 'macro', 'weighted' or None, got {average!r}.")
+        checks.one_of(who, "average", average, ("micro", "macro", "weighted", None))
         if not isinstance(beta, float) or beta <= 0:
             raise ValueError(f"{who}: beta must be a float above 0, got {beta!r}.")
         if threshold is not None and not (isinstance(threshold, float) and 0 < threshold <= 1):

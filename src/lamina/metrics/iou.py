@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from lamina.core import dtypes
 from lamina.core.budget import spend
+from lamina.core.configurable import variant
 from lamina.losses.weighting import as_array, beside
 from lamina.metrics.metric import Metric
 
@@ -139,38 +140,14 @@ class MeanIoU(IoU):
         super().__init__(num_classes, targets, name, dtype, ignore_class, sparse_y_true, sparse_y_pred, axis)
 
 
+_ONE_HOT = variant(defaults={"sparse_y_true": False, "sparse_y_pred": False}, without=["sparse_y_true"])
+
+
+@_ONE_HOT
 class OneHotIoU(IoU):
-    """Intersection over union where targets are one-hot; arguments as in `IoU`.
-
-    Raises: ValueError if an argument is outside its domain.
-    """
-
-    def __init__(
-        self,
-        num_classes: int,
-        target_class_ids: Sequence[int],
-        name: Text = None,
-        dtype: Any = None,
-        ignore_class: int | None = None,
-        sparse_y_pred: bool = False,
-        axis: int = -1,
-    ):
-        super().__init__(num_classes, target_class_ids, name, dtype, ignore_class, False, sparse_y_pred, axis)
+    """Intersection over union where targets are one-hot."""
 
 
+@_ONE_HOT
 class OneHotMeanIoU(MeanIoU):
-    """Intersection over union where targets are one-hot, averaged over all classes; arguments as in `IoU`.
-
-    Raises: ValueError if an argument is outside its domain.
-    """
-
-    def __init__(
-        self,
-        num_classes: int,
-        name: Text = None,
-        dtype: Any = None,
-        ignore_class: int | None = None,
-        sparse_y_pred: bool = False,
-        axis: int = -1,
-    ):
-        super().__init__(num_classes, name, dtype, ignore_class, False, sparse_y_pred, axis)
+    """Intersection over union where targets are one-hot, averaged over all classes; arguments as in `IoU`."""

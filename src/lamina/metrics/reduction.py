@@ -9,8 +9,9 @@ import jax.numpy as jnp
 
 from lamina import losses
 from lamina.core import functions, masking
-from lamina.losses.weighting import align, as_array, divide_no_nan, mask_weights
+from lamina.losses.weighting import align, as_array, mask_weights
 from lamina.metrics.metric import Metric
+from lamina.ops.numpy import divide_no_nan
 
 _LOSSES = [getattr(losses, name) for name in losses.__all__]
 

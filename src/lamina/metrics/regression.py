@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.core import Tracer
 
 from lamina import losses
-from lamina.core import dtypes
+from lamina.core import checks, dtypes
 from lamina.losses.functions import normalized, on_arrays
 from lamina.losses.weighting import align, as_array, beside, check_same_shape
 from lamina.metrics.metric import Metric
@@ -135,12 +135,9 @@ class R2Score(Metric):
         dtype: Any = None,
     ):
         super().__init__(dtype, name)
-        if class_aggregation not in (None, "uniform_average", "variance_weighted_average"):
-            rule = "class_aggregation must be 'uniform_average', 'variance_weighted_average' or None"
-            raise ValueError(f"{self._who}: {rule}, got {class_aggregation!r}.")
-        if num_regressors < 0:
-            raise ValueError(f"{self._who}: num_regressors must be at least 0, got {num_regressors}.")
-        self.class_aggregation, self.num_regressors = class_aggregation, num_regressors
+        aggregations = ("uniform_average", "variance_weighted_average", None)
+        self.class_aggregation = checks.one_of(self._who, "class_aggregation", class_aggregation, aggregations)
+        self.num_regressors = checks.number(self._who, "num_regressors", num_regressors, 0)
         self.num_samples = self.add_variable((), name="num_samples")
         self._built = False
 
