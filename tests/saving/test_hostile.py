@@ -312,7 +312,7 @@ HARM = {
     "empty": (set_item(h5py.Empty("f4")), "array of numbers"),
     "shape of nothing": (far_shape, "cannot hold"),
     "chunks of nothing": (far_chunks, "cannot hold"),
-    "packed zeros": (bomb, "must have at most"),
+    "packed zeros": (bomb, "may unpack to"),
     "fat chunk": (fat_chunk, "does not unpack to its size"),
     "other filter": (lambda f: f.create_dataset(PLACE, data=np.ones(3), compression="lzf"), "packed by gzip"),
 }

@@ -260,10 +260,8 @@ def save_weights(
     skip = list(kwargs.pop("objects_to_skip", None) or ())
     if kwargs:
         raise ValueError(f"save_weights: arguments must be known ones, got {', '.join(kwargs)}.")
-    path, endings = (
-        os.fspath(filepath),
-        (".weights.h5",) if max_shard_size is None else ("weights.json", "weights.h5"),
-    )
+    path = os.fspath(filepath)
+    endings = (".weights.h5",) if max_shard_size is None else ("weights.json", "weights.h5")
     if not path.endswith(endings):
         raise ValueError(f"save_weights: filepath must end in {endings[0]}, got {path!r}.")
     if not model.built:

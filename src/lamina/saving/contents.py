@@ -86,7 +86,8 @@ def unzipped(file: BinaryIO, path: str) -> Iterator[dict[str, Any]]:
             try:
                 archive = stack.enter_context(zipfile.ZipFile(file))
                 members = archive.infolist()
-                _check_members(members, size)
+                check_names([member.filename for member in members])
+                hdf5.check_unpacked(sum(member.file_size for member in members), size)
                 for member in members:
                     if not member.is_dir():
                         spool: Any = stack.enter_context(tempfile.SpooledTemporaryFile(max_size=IN_MEMORY))
@@ -99,14 +100,6 @@ def unzipped(file: BinaryIO, path: str) -> Iterator[dict[str, Any]]:
             except Exception as error:  # zipfile's, zlib's, lzma's, ...
                 raise CorruptFileError(f"must be a whole .keras file: {error}; {_AGAIN}.") from error
         yield files
-
-
-def _check_members(members: list[zipfile.ZipInfo], size: int) -> None:
-    check_names([member.filename for member in members])
-    unpacked = sum(member.file_size for member in members)
-    if unpacked > hdf5.most_unpacked(size):
-        most = hdf5.most_unpacked(size)
-        raise UnsafeFileError(f"it may unpack to {most:,} bytes, and claims {unpacked:,}; save it without packing.")
 
 
 def check_names(names: list[str]) -> None:
@@ -138,10 +131,14 @@ def size_of(files: Mapping[str, BinaryIO]) -> int:
 
 def parsed(files: Mapping[str, BinaryIO], name: str, path: str, budget: Budget) -> dict[str, Any]:
     """A text of the archive, which must be a JSON object that the budget allows."""
+    return parsed_json(_part(files, name, path), f'"{path}", {name}', budget)
+
+
+def _part(files: Mapping[str, BinaryIO], name: str, path: str) -> BinaryIO:
     if name not in files:
         holds = ", ".join(files) or "nothing"
         raise CorruptFileError(f"must hold {name}, and holds {holds}; {_AGAIN}.", f'"{path}"')
-    return parsed_json(files[name], f'"{path}", {name}', budget)
+    return files[name]
 
 
 def parsed_json(file: BinaryIO, place: str, budget: Budget) -> dict[str, Any]:
@@ -170,10 +167,7 @@ def json_object(text: bytes, budget: Budget) -> dict[str, Any]:
 @contextmanager
 def opened_weights(files: Mapping[str, Any], path: str) -> Iterator[dict[str, Stored]]:
     """The arrays in the weights of an archive."""
-    if WEIGHTS not in files:
-        holds = ", ".join(files) or "nothing"
-        raise CorruptFileError(f"must hold {WEIGHTS}, and holds {holds}; {_AGAIN}.", f'"{path}"')
-    file = files[WEIGHTS]
+    file = _part(files, WEIGHTS, path)
     size = file.seek(0, io.SEEK_END)
     with hdf5.opened(file, f"{path}, {WEIGHTS}", size) as arrays:
         yield arrays

@@ -31,9 +31,11 @@ _OBJECT, _CHUNK = 1000, 100
 BYTES_FORMATS = ("bfloat16", "float8_e4m3fn", "float8_e5m2")
 
 
-def most_unpacked(size: int) -> int:
-    """The bytes that a file of `size` bytes may hold when unpacked: packed weights do not shrink much."""
-    return 64 * MEBIBYTE + 20 * size
+def check_unpacked(unpacked: int, size: int) -> None:
+    """A file of `size` bytes must not unpack to many more: packed weights do not shrink much."""
+    most = 64 * MEBIBYTE + 20 * size
+    if unpacked > most:
+        raise UnsafeFileError(f"it may unpack to {most:,} bytes, and claims {unpacked:,}; save it without packing.")
 
 
 class Stored(NamedTuple):
@@ -98,11 +100,7 @@ def checked(file: Any, size: int) -> dict[str, Stored]:
         if isinstance(item, h5py.Dataset):
             arrays[path] = _checked(path, item, size, budget)
             unpacked += size_of(item)
-            if unpacked > most_unpacked(size):
-                most = most_unpacked(size)
-                raise UnsafeFileError(
-                    f"its arrays must have at most {most:,} bytes, claim {unpacked:,}; save them without packing."
-                )
+            check_unpacked(unpacked, size)
     return arrays
 
 

@@ -202,10 +202,9 @@ def modern(form: Any, role: str = "layer") -> Any:
     kind = _op_module(name, form) or next(
         (module for end, module in _MODULES.items() if role.endswith(end)), "keras.any"
     )
-    known = {"module": kind, "registered_name": None}
-    if isinstance(config, dict):
-        config = _arguments(name, config)
-    out = {**known, **{k: v for k, v in form.items() if v is not None}, "config": config}
+    given = {key: value for key, value in form.items() if value is not None}
+    config = _arguments(name, config) if isinstance(config, dict) else config
+    out = {"module": kind, "registered_name": None, **given, "config": config}
     if "inbound_nodes" in form:
         out["inbound_nodes"] = [_call(node) for node in form["inbound_nodes"]]
     return out
@@ -233,8 +232,7 @@ def _model(name: str, config: Any) -> dict[str, Any]:
         value = config.get(end)
         if isinstance(value, list) and len(value) == 1 and isinstance(value[0], list):
             config[end] = value[0]
-    out = {"module": module, "class_name": name, "registered_name": None, "config": {**config, "layers": layers}}
-    return out
+    return {"module": module, "class_name": name, "registered_name": None, "config": {**config, "layers": layers}}
 
 
 def _arguments(name: str, config: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from lamina.core import configurable, dtypes, registry, scope
+from lamina.core.arrays import send
 from lamina.core.budget import CALL, Budget, CorruptFileError, UnsafeFileError, blamed_on
 from lamina.core.variable import Variable
 
@@ -33,7 +33,7 @@ class Loading(Budget):
                 return initializer  # which is an error of the variable
             name = dtypes.standardize_dtype(dtype)
             self._take(variable, sizes, math.prod(map(int, sizes)) * jnp.dtype(name).itemsize)
-            zeros = jax.device_put(np.zeros(sizes, jnp.dtype(name)))
+            zeros = send(np.zeros(sizes, jnp.dtype(name)))
             self._waiting.append((variable, zeros, initializer))
             return lambda *_, **__: zeros
         self._take(variable, np.shape(initializer), int(getattr(initializer, "nbytes", 0)))
