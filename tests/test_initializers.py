@@ -291,8 +291,8 @@ def test_stft_takes_a_window_as_an_array():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: initializers.VarianceScaling(scale=0), "VarianceScaling: scale must be positive, got 0"),
-        (lambda: initializers.VarianceScaling(mode="fan"), "mode must be one of fan_in, fan_out, fan_avg"),
+        (lambda: initializers.VarianceScaling(scale=0), "VarianceScaling: scale must be a number above 0, got 0"),
+        (lambda: initializers.VarianceScaling(mode="fan"), "mode must be one of 'fan_in', 'fan_out', 'fan_avg'"),
         (lambda: initializers.VarianceScaling(distribution="cauchy"), "distribution must be one of"),
         (lambda: initializers.RandomNormal(stddev=-1), "RandomNormal: stddev must be at least 0, got -1"),
         (lambda: initializers.TruncatedNormal(stddev=-1), "TruncatedNormal: stddev must be at least 0"),

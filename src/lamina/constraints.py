@@ -8,7 +8,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from lamina.core import configurable, dtypes
+from lamina.core import checks, configurable, dtypes
 from lamina.core.arrays import value_of
 from lamina.core.configurable import Configurable
 
@@ -105,11 +105,9 @@ class MinMaxNorm(_Norm):
         self, min_value: float = 0.0, max_value: float = 1.0, rate: float = 1.0, axis: int | Sequence[int] = 0
     ):
         self._check_bounds(min_value, max_value)
-        if not (isinstance(rate, Real) and 0 <= rate <= 1):
-            raise ValueError(f"MinMaxNorm: rate must be from 0 to 1, got {rate!r}.")
         self.min_value = min_value
         self.max_value = max_value
-        self.rate = rate
+        self.rate = checks.number("MinMaxNorm", "rate", rate, 0, 1)
         self.axis = self._checked_axis(axis)
 
     def wanted(self, norms: Any) -> Any:

@@ -15,7 +15,7 @@ import numpy as np
 from jax.core import Tracer
 
 from lamina import random
-from lamina.core import configurable, dtypes
+from lamina.core import checks, configurable, dtypes
 from lamina.core.arrays import send
 from lamina.core.configurable import Configurable
 from lamina.random import seeds
@@ -131,6 +131,8 @@ class RandomNormal(RandomInitializer):
     Raises: ValueError if an argument is outside its domain.
     """
 
+    _draw = staticmethod(random.normal)
+
     def __init__(self, mean: float = 0.0, stddev: float = 0.05, seed: Any = None):
         self._check_order("stddev", 0, stddev)
         self.mean = mean
@@ -138,10 +140,10 @@ class RandomNormal(RandomInitializer):
         super().__init__(seed=seed)
 
     def __call__(self, shape: Sequence[int], dtype: Any = None) -> Any:
-        return random.normal(shape, self.mean, self.stddev, dtype=dtype, seed=self.seed)
+        return self._draw(shape, self.mean, self.stddev, dtype=dtype, seed=self.seed)
 
 
-class TruncatedNormal(RandomInitializer):
+class TruncatedNormal(RandomNormal):
     """Samples of N(mean, stddev²), given that they lie within two standard deviations of the mean.
 
     Args:
@@ -152,14 +154,7 @@ class TruncatedNormal(RandomInitializer):
     Raises: ValueError if an argument is outside its domain.
     """
 
-    def __init__(self, mean: float = 0.0, stddev: float = 0.05, seed: Any = None):
-        self._check_order("stddev", 0, stddev)
-        self.mean = mean
-        self.stddev = stddev
-        super().__init__(seed=seed)
-
-    def __call__(self, shape: Sequence[int], dtype: Any = None) -> Any:
-        return random.truncated_normal(shape, self.mean, self.stddev, dtype=dtype, seed=self.seed)
+    _draw = staticmethod(random.truncated_normal)
 
 
 class RandomUniform(RandomInitializer):
@@ -208,17 +203,11 @@ class VarianceScaling(RandomInitializer):
         output_axes: Sequence[int] | None = None,
     ):
         who = type(self).__name__
-        if not scale > 0:
-            raise ValueError(f"{who}: scale must be positive, got {scale!r}.")
-        if mode not in _MODES:
-            raise ValueError(f"{who}: mode must be one of {', '.join(_MODES)}, got {mode!r}.")
-        name = {"normal": "truncated_normal"}.get(str(distribution).lower(), str(distribution).lower())
-        if name not in _DISTRIBUTIONS:
-            known = ", ".join(_DISTRIBUTIONS)
-            raise ValueError(f"{who}: distribution must be one of {known}, got {distribution!r}.")
-        self.scale = scale
-        self.mode = mode
-        self.distribution = name
+        name = str(distribution).lower()
+        self.scale = checks.positive(who, "scale", scale)
+        self.mode = checks.one_of(who, "mode", mode, _MODES)
+        self.distribution = "truncated_normal" if name == "normal" else name
+        checks.one_of(who, "distribution", self.distribution, _DISTRIBUTIONS)
         self.input_axes = input_axes
         self.output_axes = output_axes
         super().__init__(seed=seed)
@@ -362,13 +351,9 @@ class STFT(Initializer):
     def __init__(
         self, side: str = "real", window: Any = "hann", scaling: str | None = "density", periodic: bool = False
     ):
-        if side not in ("real", "imag"):
-            raise ValueError(f"STFT: side must be 'real' or 'imag', got {side!r}.")
-        if scaling not in ("density", "spectrum", None):
-            raise ValueError(f"STFT: scaling must be 'density', 'spectrum' or None, got {scaling!r}.")
-        self.side = side
+        self.side = checks.one_of("STFT", "side", side, ("real", "imag"))
         self.window = window
-        self.scaling = scaling
+        self.scaling = checks.one_of("STFT", "scaling", scaling, ("density", "spectrum", None))
         self.periodic = periodic
         if isinstance(window, str):
             self._window(1)

@@ -7,7 +7,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from lamina.core import configurable
+from lamina.core import checks, configurable
 from lamina.core.arrays import value_of
 from lamina.core.configurable import Configurable
 
@@ -49,7 +49,7 @@ class L1L2(Regularizer):
         return penalty
 
 
-class L1(Regularizer):
+class L1(L1L2):
     """l1 · Σ|x|.
 
     Args:
@@ -59,14 +59,10 @@ class L1(Regularizer):
     """
 
     def __init__(self, l1: float = 0.01):
-        self.l1 = self._factor("l1", 0.01 if l1 is None else l1)
-
-    def __call__(self, x: Any) -> Any:
-        x = jnp.asarray(value_of(x))
-        return jnp.asarray(self.l1, x.dtype) * jnp.sum(jnp.abs(x))
+        super().__init__(l1=0.01 if l1 is None else l1)
 
 
-class L2(Regularizer):
+class L2(L1L2):
     """l2 · Σx².
 
     Args:
@@ -76,11 +72,7 @@ class L2(Regularizer):
     """
 
     def __init__(self, l2: float = 0.01):
-        self.l2 = self._factor("l2", 0.01 if l2 is None else l2)
-
-    def __call__(self, x: Any) -> Any:
-        x = jnp.asarray(value_of(x))
-        return jnp.asarray(self.l2, x.dtype) * jnp.sum(jnp.square(x))
+        super().__init__(l2=0.01 if l2 is None else l2)
 
 
 class OrthogonalRegularizer(Regularizer):
@@ -96,9 +88,7 @@ class OrthogonalRegularizer(Regularizer):
 
     def __init__(self, factor: float = 0.01, mode: str = "rows"):
         self.factor = self._factor("factor", factor)
-        if mode not in ("rows", "columns"):
-            raise ValueError(f"OrthogonalRegularizer: mode must be 'rows' or 'columns', got {mode!r}.")
-        self.mode = mode
+        self.mode = checks.one_of("OrthogonalRegularizer", "mode", mode, ("rows", "columns"))
 
     def __call__(self, inputs: Any) -> Any:
         x = jnp.asarray(value_of(inputs))

@@ -104,8 +104,7 @@ def get_policy(identifier: Any) -> DTypePolicy:
     if isinstance(identifier, DTypePolicy):
         return identifier
     if isinstance(identifier, dict):
-        from_config = DTypePolicy.from_config(identifier.get("config", identifier))
-        return from_config
+        return DTypePolicy.from_config(identifier.get("config", identifier))
     if isinstance(identifier, str):
         return DTypePolicy(identifier)
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 import string
 from collections.abc import Sequence
 from typing import Any
@@ -169,25 +170,10 @@ class MultiHeadAttention(Layer):
         layer.supports_masking = True
         return layer
 
-    @property
-    def query_dense(self) -> EinsumDense:
-        """The projection of the queries."""
-        return self._query_dense
-
-    @property
-    def key_dense(self) -> EinsumDense:
-        """The projection of the keys."""
-        return self._key_dense
-
-    @property
-    def value_dense(self) -> EinsumDense:
-        """The projection of the values."""
-        return self._value_dense
-
-    @property
-    def output_dense(self) -> EinsumDense:
-        """The projection of the heads' outputs."""
-        return self._output_dense
+    query_dense = property(operator.attrgetter("_query_dense"), doc="The projection of the queries.")
+    key_dense = property(operator.attrgetter("_key_dense"), doc="The projection of the keys.")
+    value_dense = property(operator.attrgetter("_value_dense"), doc="The projection of the values.")
+    output_dense = property(operator.attrgetter("_output_dense"), doc="The projection of the heads' outputs.")
 
     def call(
         self,
@@ -310,11 +296,13 @@ class Attention(Layer):
             raise ValueError(
                 f"{self._who()}: must be called on [query, value] or [query, value, key], got {input_shape}."
             )
-        self.scale = self.concat_score_weight = None
-        if self.use_scale:
-            self.scale = weight(self, "scale", (), initializer="ones")
+        self.scale = self._make_scale(input_shape) if self.use_scale else None
+        self.concat_score_weight = None
         if self.score_mode == "concat":
             self.concat_score_weight = weight(self, "concat_score_weight", (), initializer="ones")
+
+    def _make_scale(self, input_shape: Any) -> Any:
+        return weight(self, "scale", (), initializer="ones")
 
     def _scores(self, query: Any, key: Any) -> Any:
         if self.score_mode == "dot":
@@ -388,12 +376,8 @@ class AdditiveAttention(Attention):
     def _is_product(self) -> bool:
         return False
 
-    def build(self, input_shape: Any) -> None:
-        super().build(input_shape)
-        self.__dict__.pop("_weights", None)
-        self.scale = None
-        if self.use_scale:
-            self.scale = weight(self, "scale", input_shape[0][-1:])
+    def _make_scale(self, input_shape: Any) -> Any:
+        return weight(self, "scale", input_shape[0][-1:])
 
     def _scores(self, query: Any, key: Any) -> Any:
         added = jnp.tanh(query[..., :, None, :] + key[..., None, :, :])

@@ -26,6 +26,7 @@ class Merge(Layer):
     """
 
     combine: Callable[[Any, Any], Any]
+    _number: int | None = None  # of inputs, if only one will do
 
     def __init__(self, **kwargs: Any):
         super().__init__(**kwargs)
@@ -37,6 +38,8 @@ class Merge(Layer):
             raise ValueError(f"{self._who()}: must be called on a list of inputs, got one of shape {shapes}.")
         if len(shapes) < 1:
             raise ValueError(f"{self._who()}: must be called on at least one input, got none.")
+        if self._number not in (None, len(shapes)):
+            raise ValueError(f"{self._who()}: must be called on exactly {self._number} inputs, got {len(shapes)}.")
         self._check_shapes(shapes)
 
     def _check_shapes(self, shapes: Sequence[Any]) -> None:
@@ -115,12 +118,7 @@ class Subtract(Merge):
     Raises: ValueError if the inputs are not two, or do not broadcast.
     """
 
-    combine = staticmethod(jnp.subtract)
-
-    def _check_shapes(self, shapes: Sequence[Any]) -> None:
-        if len(shapes) != 2:
-            raise ValueError(f"{self._who()}: must be called on exactly 2 inputs, got {len(shapes)}.")
-        super()._check_shapes(shapes)
+    combine, _number = staticmethod(jnp.subtract), 2
 
 
 class Concatenate(Merge):
@@ -178,6 +176,8 @@ class Dot(Merge):
     Raises: ValueError if the inputs are not two, or their axes differ in size.
     """
 
+    _number = 2
+
     def __init__(self, axes: int | Sequence[int], normalize: bool = False, **kwargs: Any):
         super().__init__(**kwargs)
         valid = isinstance(axes, int) or (len(axes) == 2 and all(isinstance(axis, int) for axis in axes))
@@ -190,8 +190,6 @@ class Dot(Merge):
         return first % len(shapes[0]), second % len(shapes[1])
 
     def _check_shapes(self, shapes: Sequence[Any]) -> None:
-        if len(shapes) != 2:
-            raise ValueError(f"{self._who()}: must be called on exactly 2 inputs, got {len(shapes)}.")
         first, second = self._own_axes(shapes)
         sizes = shapes[0][first], shapes[1][second]
         if None not in sizes and sizes[0] != sizes[1]:
@@ -220,45 +218,26 @@ def _of_length_one(x: Any, axis: int) -> Any:
     return wide.astype(dtypes.floating(x.dtype))
 
 
-def _merge(cls: type[Merge], inputs: Sequence[Any], *args: Any, **kwargs: Any) -> Any:
-    return cls(*args, **kwargs)(list(inputs))
+def _function(cls: type[Merge]) -> Callable[..., Any]:
+    """The class as a function of the inputs."""
+
+    def call(inputs: Sequence[Any], **kwargs: Any) -> Any:
+        return cls(**kwargs)(list(inputs))
+
+    call.__name__ = call.__qualname__ = cls.__name__.lower()
+    call.__doc__ = f"`{cls.__name__}(**kwargs)(inputs)`"
+    return call
 
 
-def add(inputs: Sequence[Any], **kwargs: Any) -> Any:
-    """`Add(**kwargs)(inputs)`"""
-    return _merge(Add, inputs, **kwargs)
-
-
-def subtract(inputs: Sequence[Any], **kwargs: Any) -> Any:
-    """`Subtract(**kwargs)(inputs)`"""
-    return _merge(Subtract, inputs, **kwargs)
-
-
-def multiply(inputs: Sequence[Any], **kwargs: Any) -> Any:
-    """`Multiply(**kwargs)(inputs)`"""
-    return _merge(Multiply, inputs, **kwargs)
-
-
-def average(inputs: Sequence[Any], **kwargs: Any) -> Any:
-    """`Average(**kwargs)(inputs)`"""
-    return _merge(Average, inputs, **kwargs)
-
-
-def maximum(inputs: Sequence[Any], **kwargs: Any) -> Any:
-    """`Maximum(**kwargs)(inputs)`"""
-    return _merge(Maximum, inputs, **kwargs)
-
-
-def minimum(inputs: Sequence[Any], **kwargs: Any) -> Any:
-    """`Minimum(**kwargs)(inputs)`"""
-    return _merge(Minimum, inputs, **kwargs)
+add, subtract, multiply = map(_function, (Add, Subtract, Multiply))
+average, maximum, minimum = map(_function, (Average, Maximum, Minimum))
 
 
 def concatenate(inputs: Sequence[Any], axis: int = -1, **kwargs: Any) -> Any:
     """`Concatenate(axis, **kwargs)(inputs)`"""
-    return _merge(Concatenate, inputs, axis=axis, **kwargs)
+    return Concatenate(axis, **kwargs)(list(inputs))
 
 
 def dot(inputs: Sequence[Any], axes: int | Sequence[int] = -1, **kwargs: Any) -> Any:
     """`Dot(axes, **kwargs)(inputs)`"""
-    return _merge(Dot, inputs, axes=axes, **kwargs)
+    return Dot(axes, **kwargs)(list(inputs))
