@@ -64,7 +64,10 @@ def with_argument(fn: Callable, name: str, doc: str, place: int = 0) -> Callable
     signature = inspect.Signature(parameters)
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        given = signature.bind(*args, **kwargs)
+        try:
+            given = signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"{made.__qualname__}() {error}") from None  # as Python itself would
         return fn(*given.args, **given.kwargs)
 
     made: Any = call

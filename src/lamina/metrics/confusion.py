@@ -283,6 +283,7 @@ class _BestAtRate(ConfusionMetric):
         if held:
             cls._rates = (held, maximized)
             cls.__init__ = functions.with_argument(_BestAtRate.__init__, held, "", place=1)
+            cls.__init__.__qualname__ = f"{cls.__qualname__}.__init__"
         super().__init_subclass__()
 
     def __init__(
