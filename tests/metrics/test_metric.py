@@ -290,3 +290,8 @@ def test_the_mean_of_a_loss_is_to_fall(fn):
 )  # fmt: skip
 def test_known_names_say_which_results_are_better(name, direction):
     assert metrics.direction_of(name) == direction
+
+
+def test_a_metric_at_a_rate_names_itself_and_its_own_argument_when_it_gets_none():
+    with pytest.raises(TypeError, match="PrecisionAtRecall: must be given recall"):
+        metrics.PrecisionAtRecall()

@@ -206,3 +206,9 @@ def test_ops_load_without_heavy_packages():
         "assert not {'tensorflow', 'torch', 'keras', 'h5py', 'scipy.signal'} & set(sys.modules), sorted(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code, *lamina.__path__], check=True)
+
+
+@pytest.mark.parametrize("args, kwargs", [((), {}), ((np.eye(2), 1, 2), {}), ((np.eye(2),), {"l": 1})])
+def test_a_wrong_call_is_told_the_right_one(args, kwargs):
+    with pytest.raises(TypeError, match=r"diag: must be called as diag\(x, k=0\), got"):
+        ops.diag(*args, **kwargs)
