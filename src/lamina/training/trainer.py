@@ -137,6 +137,12 @@ class Trainer(CompiledModel):
             self.optimizer.build(self.trainable_variables)
         return outputs
 
+    @one_look()
+    def _prepared(self, name: str, source: Source, who: str) -> Phase:
+        """What the loop needs, the model being ready for the data and these without mistakes."""
+        self._look_for_mistakes(source, self._make_ready(source, train=name == "train"), who)
+        return self._phase(name)
+
     def _look_for_mistakes(self, source: Source, outputs: Any, who: str) -> None:
         """Look at the values of the first batch, once and on the host."""
         own = any(getattr(type(self), name) is not getattr(Trainer, name) for name in _OWN_LOSSES)
@@ -237,14 +243,12 @@ class Trainer(CompiledModel):
         held_out = None
         if validation_data is not None:
             held_out = _held_out(validation_data, validation_batch_size or batch_size, validation_steps)
-        with one_look():
-            self._look_for_mistakes(source, self._make_ready(source, train=True), "fit")
-            training, testing = self._phase("train"), self._phase("test") if held_out is not None else None
+        training = self._prepared("train", source, "fit")
         steps = source.steps or source.num_batches
         listeners = self._listeners(callbacks, verbose, epochs=epochs, steps=steps, history=True)
         self.stop_training = False
         runner = Runner(training, source, listeners)
-        validator = None if testing is None else Runner(testing, held_out, listeners)
+        validator = None if held_out is None else Runner(self._phase("test"), held_out, listeners)
         listeners.on_train_begin()
         logs: dict[str, Any] = {}
         try:
@@ -294,9 +298,7 @@ class Trainer(CompiledModel):
             raise TypeError(f"evaluate: must not be given unknown arguments, got {', '.join(kwargs)}.")
         self._require_compiled("evaluate")
         source = make_source(x, y, sample_weight, batch_size=batch_size, steps=steps, who="evaluate")
-        with one_look():
-            self._look_for_mistakes(source, self._make_ready(source, train=False), "evaluate")
-            phase = self._phase("test")
+        phase = self._prepared("test", source, "evaluate")
         count = source.steps or source.num_batches
         listeners = self._listeners(callbacks, verbose, epochs=1, steps=count, history=False)
         self.stop_evaluating = False
