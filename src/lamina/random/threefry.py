@@ -33,7 +33,7 @@ TRUNCATED = (-math.erf(math.sqrt(2)), math.erf(math.sqrt(2)), np.nextafter(_TWO,
 
 
 def can_draw(seed: Any, key: Any, shape: tuple[int, ...], dtype: Any, *parameters: Any) -> bool:
-    """Whether NumPy may make the sample for the key of a seed: it gives the numbers of JAX's default generator, as values."""
+    """Whether NumPy may make the sample of a key: it gives the numbers of JAX's default generator, as values."""
     settings: Any = jax.config
     return (
         dtype == np.float32
