@@ -238,6 +238,18 @@ def test_inferred_shapes_and_dtypes_are_the_real_ones(row):
     assert shapes_of(inferred) == real
 
 
+@every
+def test_what_was_inferred_for_an_equal_layer_is_what_is_inferred_afresh(row, monkeypatch):
+    for free in {(), row.free}:
+        row.make()(*row.symbolic(free), **row.call)  # so that the answer is known, if it is one that is kept
+        again = row.make()(*row.symbolic(free), **row.call)
+        with monkeypatch.context() as context:
+            context.setattr("lamina.layer.base.remembered", lambda layer, args, kwargs, fresh: fresh())
+            afresh = row.make()(*row.symbolic(free), **row.call)
+        assert jax.tree.structure(again) == jax.tree.structure(afresh)
+        assert shapes_of(again) == shapes_of(afresh)
+
+
 @over([row for row in ROWS if row.free])
 def test_unknown_sizes_stay_unknown_and_known_ones_known(row):
     inferred = row.make()(*row.symbolic(row.free), **row.call)

@@ -23,6 +23,7 @@ from lamina.core.state import StateScope
 from lamina.core.symbolic import Operation, any_symbolic, infer
 from lamina.core.transforms import remat_call
 from lamina.core.variable import Variable
+from lamina.layer.inferred import remembered
 from lamina.layer.losses import AddedLosses
 from lamina.layer.masks import Masks
 from lamina.layer.parts import Before, Composite, look_again
@@ -310,8 +311,12 @@ class Layer(AddedLosses, Masks, Operation):
 
     def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
         """The outputs' shapes and dtypes as symbolic tensors, by abstract evaluation."""
-        with StateScope():
-            return infer(self.__call__, args, kwargs)
+
+        def fresh() -> Any:
+            with StateScope():
+                return infer(self.__call__, args, kwargs)
+
+        return remembered(self, args, kwargs, fresh) if self.built else fresh()
 
     def compute_output_shape(self, *args: Any, **kwargs: Any) -> Any:
         """The shape of the outputs for inputs of these shapes."""

@@ -6,7 +6,7 @@ A look asks each value for its class and for nothing else: `_kinds` knows what t
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from typing import Any, NamedTuple
@@ -47,8 +47,9 @@ class _Kinds(dict[type, int]):
 
 
 _kinds = _Kinds()
-_known: Scope[dict[int, list] | None] = Scope("known_parts", None)
-_layouts: dict[tuple, list[str]] = {}  # class, names and classes of attributes -> the names worth a look
+_known: Scope[dict[Any, list] | None] = Scope("known_parts", None)
+# class, names and classes of attributes -> the names worth a look, and what the objects in them are
+_layouts: dict[tuple, list[tuple[str, int]]] = {}
 
 
 class Composite:
@@ -93,6 +94,9 @@ class Composite:
 
     def _collect(self, seeds: bool = True) -> list[tuple[Variable, bool]]:
         """(variable, whether training changes it) of the layer and all below, each once, in Keras's order."""
+        return _once(("variables", id(self), seeds), lambda: self._collected(seeds))
+
+    def _collected(self, seeds: bool) -> list[tuple[Variable, bool]]:
         found: dict[int, tuple[Variable, bool]] = {}
         inherited: dict[int, bool] = {}
         for layer, parts in _looks(self):
@@ -201,9 +205,20 @@ def walk(layer: Composite) -> list[Any]:
 
 def _looks(layer: Composite) -> list[tuple[Any, Parts]]:
     """(layer, its parts) of the layer and those below it, each once, parents first."""
+    return _once(("parts", id(layer)), lambda: _all_looks(layer))
+
+
+def _once(key: tuple, find: Callable[[], list]) -> list:
+    """What `find` finds, inside `one_look` what it found for the key before."""
     known = _known.get() if scope.call.get() is None else None  # code inside calls may change layers
-    if known is not None and id(layer) in known:
-        return known[id(layer)]
+    if known is None:
+        return find()
+    if key not in known:
+        known[key] = find()
+    return known[key]
+
+
+def _all_looks(layer: Composite) -> list[tuple[Any, Parts]]:
     found: dict[int, tuple[Any, Parts]] = {}
     waiting: list[Any] = [layer]
     while waiting:
@@ -213,10 +228,7 @@ def _looks(layer: Composite) -> list[tuple[Any, Parts]]:
             found[id(each)] = each, parts
             if parts.layers:
                 waiting += reversed(parts.layers)
-    result = list(found.values())
-    if known is not None:
-        known[id(layer)] = result
-    return result
+    return list(found.values())
 
 
 @contextmanager
@@ -252,9 +264,13 @@ def look(whole: Composite) -> Parts:
     met: set[int] = set()
     reached = 0  # what a layer in an attribute says of the time
     attributes = vars(whole)
-    for name in _worth_a_look(whole, attributes):
+    for name, kind in _worth_a_look(whole, attributes):
         value = attributes[name]
-        kind = _kinds[type(value)]
+        if _LAYER < kind < _ITEMS:  # as below, in short
+            if id(value) not in met:
+                met.add(id(value))
+                fields[kind].append(value)
+            continue
         time = reached
         for part in (value,) if kind < _ITEMS else _inside(value, kind, whole, met):
             which = _kinds[type(part)]
@@ -275,15 +291,16 @@ def look(whole: Composite) -> Parts:
     return parts
 
 
-def _worth_a_look(whole: Composite, attributes: dict[str, Any]) -> list[str]:
-    """The names of the attributes that are parts or containers; layers of a class mostly have the same."""
+def _worth_a_look(whole: Composite, attributes: dict[str, Any]) -> list[tuple[str, int]]:
+    """The attributes that are parts or containers, with their kinds; layers of a class mostly have the same."""
     layout = (type(whole), *attributes, *map(type, attributes.values()))
     names = _layouts.get(layout)
     if names is None:
         if len(_layouts) > _REMEMBERED:
             _layouts.clear()
         skipped = whole._not_parts
-        names = [name for name, value in attributes.items() if _kinds[type(value)] and name not in skipped]
+        kinds = [(name, _kinds[type(value)]) for name, value in attributes.items() if name not in skipped]
+        names = [(name, kind) for name, kind in kinds if kind]
         _layouts[layout] = names
     return names
 

@@ -200,6 +200,11 @@ def _signature(build: Callable) -> inspect.Signature:
     function = getattr(build, "__func__", None)
     if function is None:
         return inspect.signature(build)
+    return _method_signature(function)
+
+
+@functools.cache
+def _method_signature(function: Callable) -> inspect.Signature:
     signature = plain_signature(function)
     return signature.replace(parameters=list(signature.parameters.values())[1:])
 

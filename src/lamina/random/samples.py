@@ -35,7 +35,7 @@ def uniform(
         seed: `None` (the global generator), an integer, or a `SeedGenerator`.
     """
     dtype, shape, key = _float("uniform", dtype), tuple(shape), draw_seed(seed)
-    if threefry.can_draw(key, shape, dtype, minval, maxval):
+    if threefry.can_draw(seed, key, shape, dtype, minval, maxval):
         return threefry.draw(key, shape, lambda unit: threefry.stretch(unit, minval, maxval))
     return jax.random.uniform(key, shape, dtype, minval, maxval)
 
@@ -51,7 +51,7 @@ def normal(shape: Sequence[int], mean: Any = 0.0, stddev: Any = 1.0, dtype: Any 
         seed: `None` (the global generator), an integer, or a `SeedGenerator`.
     """
     dtype, shape, key = _float("normal", dtype), tuple(shape), draw_seed(seed)
-    if threefry.can_draw(key, shape, dtype, mean, stddev):
+    if threefry.can_draw(seed, key, shape, dtype, mean, stddev):
         return threefry.draw(key, shape, lambda unit: threefry.normal(unit, *threefry.WHOLE, mean, stddev))
     return jax.random.normal(key, shape, dtype) * stddev + mean
 
@@ -69,7 +69,7 @@ def truncated_normal(
         seed: `None` (the global generator), an integer, or a `SeedGenerator`.
     """
     dtype, shape, key = _float("truncated_normal", dtype), tuple(shape), draw_seed(seed)
-    if threefry.can_draw(key, shape, dtype, mean, stddev):
+    if threefry.can_draw(seed, key, shape, dtype, mean, stddev):
         return threefry.draw(key, shape, lambda unit: threefry.normal(unit, *threefry.TRUNCATED, mean, stddev))
     return jax.random.truncated_normal(key, -2.0, 2.0, shape, dtype) * stddev + mean
 

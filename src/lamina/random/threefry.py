@@ -32,12 +32,13 @@ WHOLE = (np.nextafter(-_ONE, _ZERO), _ONE, np.float32(np.inf))
 TRUNCATED = (-math.erf(math.sqrt(2)), math.erf(math.sqrt(2)), np.nextafter(_TWO, _ZERO))
 
 
-def can_draw(key: Any, shape: tuple[int, ...], dtype: Any, *parameters: Any) -> bool:
-    """Whether NumPy may make the sample: it gives the numbers of JAX's default generator, as values."""
+def can_draw(seed: Any, key: Any, shape: tuple[int, ...], dtype: Any, *parameters: Any) -> bool:
+    """Whether NumPy may make the sample of a key: it gives the numbers of JAX's default generator, as values."""
     settings: Any = jax.config
     return (
         dtype == np.float32
-        and not isinstance(jax.device_put(key), Tracer)  # which it becomes inside a trace, if it was none
+        # An array becomes a tracer inside a trace; the key of a number has just been made there, or not.
+        and not isinstance(key if isinstance(seed, (int, np.integer)) else jax.device_put(key), Tracer)
         and (key.shape, key.dtype) == ((2,), np.uint32)
         and settings.jax_default_prng_impl == "threefry2x32"
         and settings.jax_threefry_partitionable

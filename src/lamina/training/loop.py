@@ -37,7 +37,7 @@ class Phase:
         groups: finds the lists of variables that `state` is made of.
         reset: sets the metrics to where an epoch starts.
         stopped: whether the run shall end.
-        launcher: runs the step, `None` to run it through Python.
+        launcher: runs the step, having looked at the model; `None` to run it through Python.
         minimum: the least number of steps in a launch.
         fills: whether rows that do not count may fill a short batch up, see `rows.stay_apart`.
     """
@@ -233,7 +233,8 @@ class Runner:
         self.phase, self.source, self.callbacks = phase, source, callbacks
         self._begun = False
         if phase.launcher is not None:
-            phase.launcher.refresh()
+            if callbacks.may_change_model:
+                phase.launcher.refresh()
             self._data = reader(source, phase.fills)
             self._pace = Pace(phase, phase.launcher, callbacks)
             # Training compiles for full batches itself, right away; evaluation comes later and leaves both to others.

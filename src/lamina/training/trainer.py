@@ -101,6 +101,8 @@ class Trainer(CompiledModel):
         method, groups = (self.train_step, self._state_groups) if trains else (self.test_step, self._test_groups)
         if name not in self._launchers and not self.run_eagerly:
             self._launchers[name] = Launcher(method, groups, self.reset_metrics, trains)
+        if not self.run_eagerly:
+            self._launchers[name].refresh()
         return Phase(
             name, method, groups, self.reset_metrics,
             stopped=lambda: bool(self.stop_training if trains else self.stop_evaluating),
@@ -134,6 +136,12 @@ class Trainer(CompiledModel):
         if train and self.optimizer is not None and not self.optimizer.built and ready:
             self.optimizer.build(self.trainable_variables)
         return outputs
+
+    @one_look()
+    def _prepared(self, name: str, source: Source, who: str) -> Phase:
+        """What the loop needs, the model being ready for the data and these without mistakes."""
+        self._look_for_mistakes(source, self._make_ready(source, train=name == "train"), who)
+        return self._phase(name)
 
     def _look_for_mistakes(self, source: Source, outputs: Any, who: str) -> None:
         """Look at the values of the first batch, once and on the host."""
@@ -235,11 +243,11 @@ class Trainer(CompiledModel):
         held_out = None
         if validation_data is not None:
             held_out = _held_out(validation_data, validation_batch_size or batch_size, validation_steps)
-        self._look_for_mistakes(source, self._make_ready(source, train=True), "fit")
+        training = self._prepared("train", source, "fit")
         steps = source.steps or source.num_batches
         listeners = self._listeners(callbacks, verbose, epochs=epochs, steps=steps, history=True)
         self.stop_training = False
-        runner = Runner(self._phase("train"), source, listeners)
+        runner = Runner(training, source, listeners)
         validator = None if held_out is None else Runner(self._phase("test"), held_out, listeners)
         listeners.on_train_begin()
         logs: dict[str, Any] = {}
@@ -290,11 +298,11 @@ class Trainer(CompiledModel):
             raise TypeError(f"evaluate: must not be given unknown arguments, got {', '.join(kwargs)}.")
         self._require_compiled("evaluate")
         source = make_source(x, y, sample_weight, batch_size=batch_size, steps=steps, who="evaluate")
-        self._look_for_mistakes(source, self._make_ready(source, train=False), "evaluate")
+        phase = self._prepared("test", source, "evaluate")
         count = source.steps or source.num_batches
         listeners = self._listeners(callbacks, verbose, epochs=1, steps=count, history=False)
         self.stop_evaluating = False
-        runner = Runner(self._phase("test"), source, listeners)
+        runner = Runner(phase, source, listeners)
         listeners.on_test_begin()
         try:
             logs = runner.epoch(0) or {}
@@ -367,23 +375,24 @@ class Trainer(CompiledModel):
         with one_look():
             self._make_ready(source, train=phase == "train")
             found = self._phase(phase)
-            if found.launcher is not None:
-                found.launcher.refresh()
+            order, settled = self._log_order(), None
         if found.launcher is None:
             self.reset_metrics()
             logs = loop.eager_step(found, source.peek())
         else:
             feed = Feed(tree_util.tree_map(lambda a: a[None], source.peek()), None, 0, 1)
             program = found.launcher.program(feed, 1)
+            if program.proven and not program.calls_host:  # no code of the program's own runs, which may add metrics
+                settled = order
             with found.launcher.interrupts, Run() as run:
                 kept = jax.device_get(found.launcher.launch(program, feed, run, reset=True))
             logs = {name: values[0] for name, values in kept.items()}
         logs = loop.plain_logs(logs)
-        return logs if as_dict else self._as_list(logs)
+        return logs if as_dict else self._as_list(logs, settled)
 
-    def _as_list(self, logs: dict[str, Any]) -> Any:
+    def _as_list(self, logs: dict[str, Any], order: list[str] | None = None) -> Any:
         """The values of logs, the loss first and then the metrics in their order; one value as it is."""
-        names = [name for name in self._log_order() if name in logs]
+        names = [name for name in order or self._log_order() if name in logs]
         values = [logs[name] for name in dict.fromkeys([*names, *logs])]
         return values[0] if len(values) == 1 else values
 
