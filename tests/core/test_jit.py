@@ -435,3 +435,18 @@ def test_a_loop_of_ones_own_with_donated_state_is_a_fit():
         step(X, X[:, :1])
     for a, b in zip(mine.get_weights(), fitted.get_weights()):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
+
+
+def test_code_on_the_host_may_read_variables_that_are_donated():
+    variable, seen = lamina.Variable(np.zeros(3)), []
+
+    @lamina.jit(donate_state=True)
+    def step():
+        variable.assign_add(jnp.ones(3))
+        jax.debug.callback(lambda: seen.append(variable.numpy()))
+
+    for _ in range(3):
+        step()
+    jax.effects_barrier()
+    assert len(seen) == 3
+    np.testing.assert_array_equal(variable, np.full(3, 3.0))

@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import math
 import pickle
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import pytest
 import lamina
 from lamina import layers
 from lamina.callbacks import Callback
+from lamina.core import handover
 from tests.training.conftest import X, Y
 
 
@@ -113,8 +115,10 @@ def test_predict_and_evaluate_beside_a_fit_see_one_launch():
 
     def act(number):
         if number == 0:
-            histories.append(model.fit(X, Y, batch_size=4, epochs=40, verbose=0, shuffle=False).history)
-            stop.set()
+            try:
+                histories.append(model.fit(X, Y, batch_size=4, epochs=40, verbose=0, shuffle=False).history)
+            finally:
+                stop.set()  # or the others would go on for ever
         while not stop.is_set():
             if number % 2:
                 out = model.predict(same, verbose=0)
@@ -125,6 +129,79 @@ def test_predict_and_evaluate_beside_a_fit_see_one_launch():
     in_threads(4, act)
     alone = plain.fit(X, Y, batch_size=4, epochs=40, verbose=0, shuffle=False).history
     assert histories[0] == alone
+
+
+def beside_a_fit(model, acts):
+    """Call each of `acts` over and over, in a thread of its own, while the model trains."""
+    stop = threading.Event()
+
+    def act(number):
+        if number == 0:
+            try:
+                model.fit(X, Y, batch_size=4, epochs=40, verbose=0)
+            finally:
+                stop.set()
+        while not stop.is_set():
+            acts[number - 1]()
+
+    in_threads(len(acts) + 1, act)
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda model: model.get_weights(),
+        lambda model: [np.asarray(v.value) for v in model.weights],
+        lambda model: np.asarray(model(X, training=True)),
+        lambda model: pickle.dumps(model),
+        lambda model: copy.deepcopy(model).get_weights(),
+        lambda model: [str(v) for v in model.weights],
+    ],
+    ids=["get_weights", "value", "call", "pickle", "deepcopy", "repr"],
+)
+def test_whatever_reads_weights_beside_a_fit_gets_arrays(read):
+    model = net([layers.BatchNormalization(), layers.Dropout(0.5)])
+    beside_a_fit(model, [lambda: read(model)] * 2)
+
+
+def test_what_runs_steps_beside_a_fit_does_not_disturb_it():
+    model = net([layers.BatchNormalization(), layers.Dropout(0.5)])
+    beside_a_fit(model, [lambda: model.train_on_batch(X, Y), lambda: model.test_on_batch(X, Y)])
+    assert all(np.isfinite(w).all() for w in model.get_weights())
+
+
+def test_code_on_the_host_may_read_and_assign_variables_in_a_launch():
+    seen, sums = lamina.Variable(0.0), []
+
+    class Counts(layers.Layer):
+        def call(self, x):
+            def host(value):
+                seen.assign(seen.value + 1)
+                sums.append(model.layers[0].kernel.numpy().sum())
+                return value
+
+            zero = jax.lax.stop_gradient(0 * jnp.sum(x))
+            return x + jax.experimental.io_callback(host, jax.ShapeDtypeStruct((), x.dtype), zero)
+
+    model = net([Counts()])
+    model.fit(X, Y, batch_size=4, epochs=2, verbose=0)
+    jax.effects_barrier()
+    assert float(seen) == len(sums) == 2 * math.ceil(len(X) / 4)
+
+
+def test_a_value_read_in_the_middle_of_a_launch_is_the_one_after_it():
+    variable, got = lamina.Variable(np.zeros(3)), []
+    variable.take(jnp.arange(3.0))  # that nobody else holds
+    with handover.exchange():
+        given = variable.give()
+        reader = threading.Thread(target=lambda: got.append(variable.value))
+        reader.start()
+        reader.join(0.1)  # it reads now, if nothing holds it up
+        given.delete()
+        variable.take(jnp.ones(3))
+    reader.join()
+    np.testing.assert_array_equal(got[0], np.ones(3))
+    assert variable.give() is not got[0]
 
 
 def test_the_first_predict_in_many_threads_builds_once():

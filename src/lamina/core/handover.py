@@ -1,7 +1,8 @@
 """Launches give arrays away and take new ones in; who reads variables in another thread waits, or reads again.
 
-A launch gives, calls and takes under one lock, between two counts. A reader looks at the count before and after, which
-costs nothing, and takes the lock only where a launch came between: so it gets the arrays of one finished launch.
+A launch gives, calls and takes under one lock, between two counts. Who reads or writes a variable looks at the count
+before and after, which costs little, and takes the lock only where a launch came between: so a reader gets the arrays
+of one finished launch, and what it keeps, or what a program assigns, is not given away.
 """
 
 from __future__ import annotations
@@ -10,8 +11,6 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
-
-from lamina.core.variable import Variable
 
 T = TypeVar("T")
 still = threading.RLock()  # while it is held, nobody gives arrays away
@@ -30,19 +29,19 @@ def exchange() -> Iterator[None]:
             _count += 1
 
 
-def stored(variables: Sequence[Variable]) -> tuple[Any, ...]:
-    """The variables' own arrays, all of one moment."""
+def settled(act: Callable[..., T], *args: Any) -> T:
+    """`act(*args)`, which looks at variables or changes them; once more, and alone, if a launch came between."""
     before = _count
-    arrays = tuple([v.stored for v in variables])
+    out = act(*args)
     if before % 2 == 0 and before == _count:
-        return arrays
+        return out
     with still:
-        return tuple([v.stored for v in variables])
+        return act(*args)
 
 
-def call(fn: Callable[[tuple], T], variables: Sequence[Variable]) -> T:
+def call(fn: Callable[[tuple], T], variables: Sequence[Any]) -> T:
     """`fn` of the variables' own arrays; once more if another thread's launch has given them away before it began."""
-    arrays = stored(variables)
+    arrays = settled(lambda: tuple([v.stored for v in variables]))
     try:
         return fn(arrays)
     except (RuntimeError, ValueError):  # which of them a deleted array raises is up to JAX

@@ -216,6 +216,7 @@ class _Form:
         self.changing, self.reading = tuple(changing), tuple(reading)
         self._pure, self._options = pure, options
         self.gives = 0 in options["donate_argnums"]
+        self._proven = False  # whether a call has gone well, of a program that runs no Python
         self._compiled = jax.jit(functools.partial(pure, self), **options)
 
     def with_more(self, found: list[Variable], written: list[Variable]) -> _Form:
@@ -234,18 +235,29 @@ class _Form:
         if state.current.get() is not None:  # inside another transform
             values, out, losses = run([v.current for v in variables])
             self._put(values)
-        elif self.gives:
-            # In a plain transform of JAX the new values will be refused: the old ones must stay.
-            traced = any(isinstance(x, Tracer) for x in tree_util.tree_leaves((donated, kept)))
-            give = _copy if traced else Variable.give
+        elif self.gives and self._proven and not any(map(_is_traced, tree_util.tree_leaves((donated, kept)))):
             with handover.exchange():
-                values, out, losses = run([*map(give, self.changing), *(v.stored for v in self.reading)])
+                values, out, losses = run([*map(Variable.give, self.changing), *(v.stored for v in self.reading)])
                 self._put(values)
+        elif self.gives:
+            # The old values must stay: they may be read by Python that is called, this call may fail, or the new ones be
+            # refused in a plain transform of JAX. And nobody need wait while it is traced.
+            with handover.still:
+                arrays = [*map(_copy, self.changing), *(v.hand_out() for v in self.reading)]
+            values, out, losses = run(arrays)
+            with handover.exchange():
+                self._put(values)
+            self._proven = not self._calls_host(arrays, donated, kept)
         else:
             values, out, losses = handover.call(run, variables)
             with handover.exchange():
                 self._put(values)
         return out, losses
+
+    def _calls_host(self, arrays: list[Any], donated: dict[str, Any], kept: dict[str, Any]) -> bool:
+        split = len(self.changing)
+        traced = self._compiled.trace(tuple(arrays[:split]), tuple(arrays[split:]), donated, kept)
+        return calls_host(traced.jaxpr.jaxpr)
 
     def _put(self, values: list[Any]) -> None:
         inside = state.current.get() is not None
@@ -254,6 +266,23 @@ class _Form:
                 variable.assign(value)
             else:
                 variable.take(value)
+
+
+def primitives(jaxpr: Any) -> set[str]:
+    """The names of all primitives in a program and in those inside it."""
+    names = {equation.primitive.name for equation in jaxpr.eqns}
+    parameters = tree_util.tree_leaves([list(equation.params.values()) for equation in jaxpr.eqns])
+    inner = (getattr(p, "jaxpr", p) for p in parameters if hasattr(p, "jaxpr") or hasattr(p, "eqns"))
+    return names.union(*map(primitives, inner))
+
+
+def calls_host(jaxpr: Any) -> bool:
+    """Whether a program calls back into Python."""
+    return any("callback" in name for name in primitives(jaxpr))
+
+
+def _is_traced(x: Any) -> bool:
+    return isinstance(x, Tracer)
 
 
 def _copy(variable: Variable) -> Any:

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from lamina.core import dtypes, registry, scope, state
+from lamina.core import dtypes, handover, registry, scope, state
 from lamina.core.arrays import copied, send
 from lamina.core.state import Cell
 
@@ -113,7 +113,7 @@ class Variable(Cell):
                     f'Variable "{self.path}": must not be assigned inside a plain JAX transform, where the value would '
                     "be lost; use lamina.jit, lamina.value_and_grad or lamina.functional."
                 )
-            self._value, self._shared = value, True
+            handover.settled(self._put, value)
         return value
 
     def assign_add(self, value: Any) -> Any:
@@ -137,8 +137,15 @@ class Variable(Cell):
 
     def hand_out(self) -> Any:
         """The cell's own array, to keep."""
-        self._shared = True
+        return handover.settled(self._share)
+
+    def _share(self) -> Any:
+        self._shared = True  # first: a launch that begins behind it makes a copy
         return self._value
+
+    def _put(self, array: Any) -> None:
+        self._shared = True
+        self._value = array
 
     def give(self) -> Any:
         """An array that may be donated: the cell's own, or a copy if others may hold that. `take` must follow."""
@@ -165,7 +172,7 @@ class Variable(Cell):
         return self.value
 
     def __repr__(self) -> str:
-        return f"<Variable path={self.path}, shape={self.shape}, dtype={self.dtype}, value={self._value}>"
+        return f"<Variable path={self.path}, shape={self.shape}, dtype={self.dtype}, value={self.hand_out()}>"
 
     def __getitem__(self, index: Any) -> Any:
         return self.value[index]
@@ -209,12 +216,12 @@ class Variable(Cell):
     def __deepcopy__(self, memo: dict) -> Variable:
         twin = object.__new__(type(self))
         memo[id(self)] = twin
-        self._shared = True  # arrays are immutable: both may hold the same
-        twin.__dict__.update(self.__dict__)
+        array = self.hand_out()  # arrays are immutable: both may hold the same
+        twin.__dict__.update(self.__dict__, _value=array, _shared=True)
         return twin
 
     def __reduce__(self) -> tuple:
-        return _unpickle, ({**self.__dict__, "_value": np.asarray(self._value)},)
+        return _unpickle, ({**self.__dict__, "_value": np.asarray(self.hand_out())},)
 
 
 def _unpickle(state: dict[str, Any]) -> Variable:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lamina.core import scope
+from lamina.core import handover, scope
 from lamina.core.scope import Scope
 from lamina.core.state import Meter
 from lamina.core.variable import Variable
@@ -158,7 +158,8 @@ class Composite:
 
     def get_weights(self) -> list[np.ndarray]:
         """The weights as NumPy arrays."""
-        return [v.numpy() for v in self.weights]
+        arrays = handover.settled(lambda weights: [v.value for v in weights], self.weights)  # all of one moment
+        return [np.array(array) for array in arrays]
 
     def set_weights(self, weights: Sequence[Any]) -> None:
         """Assign arrays to the weights, in the order of `get_weights`; all of them or, on an error, none."""

@@ -24,6 +24,7 @@ from jax import lax, tree_util
 from lamina.core import handover, scope
 from lamina.core.arrays import copied, value_of
 from lamina.core.effects import TRACES, made_anew
+from lamina.core.jit import calls_host, primitives
 from lamina.core.runtime import in_background, keep_freed_memory
 from lamina.core.state import StateScope
 from lamina.core.variable import Variable
@@ -148,14 +149,6 @@ def many_steps(step: Callable, fresh: Callable) -> Any:
     return jax.jit(loop, donate_argnums=0, static_argnames="capacity")
 
 
-def primitives(jaxpr: Any) -> set[str]:
-    """The names of all primitives in a program and in those inside it."""
-    names = {equation.primitive.name for equation in jaxpr.eqns}
-    parameters = tree_util.tree_leaves([list(equation.params.values()) for equation in jaxpr.eqns])
-    inner = (getattr(p, "jaxpr", p) for p in parameters if hasattr(p, "jaxpr") or hasattr(p, "eqns"))
-    return names.union(*map(primitives, inner))
-
-
 class Interrupts:
     """Ctrl-C waits until a launch is over: in it, variables' arrays are given away and their successors not there yet.
 
@@ -210,7 +203,7 @@ class Program:
         self._compiled: Any = None
         self._checked = checked  # the same, where JAX looks at values and repeats a program to find the operation
         # Code of the program's own may fail in the middle of a launch; of ours, only memory may run out, at the first.
-        self.calls_host = any("callback" in name for name in primitives(traced.jaxpr.jaxpr))
+        self.calls_host = calls_host(traced.jaxpr.jaxpr)
         self.proven = False  # whether a launch has gone well
 
     def __call__(self, *arguments: Any) -> OneStep | ManySteps:
@@ -348,29 +341,36 @@ class Launcher:
 
     def _exchange(self, program: Program, arguments: tuple, run: Run) -> OneStep | ManySteps:
         """Give the arrays, call, and take the new ones in."""
-        careful = not program.proven or program.calls_host or checks_values()
-        with handover.still if careful else handover.exchange():
-            metrics = self._metrics
-            values = tuple([
-                self._value(v, run, careful) if careful or id(v) in metrics else v.give() for v in self._given
-            ])  # fmt: skip
-            out = program(values, tuple([v.stored for v in self._seen]), *arguments)
-            if not careful:
-                self._take(out.values, run)
-        if careful:
+        if not program.proven or program.calls_host or checks_values():
+            # Nothing is held meanwhile: Python that the program calls may read variables, or wait for another thread.
+            def run_copies(seen: tuple) -> OneStep | ManySteps:
+                with handover.still:
+                    values = tuple([copied(self._value(v, run)) for v in self._given])
+                return program(values, seen, *arguments)
+
+            out = handover.call(run_copies, self._seen)
             jax.block_until_ready(out)
             with handover.exchange():
+                self._take(out.values, run)
+        else:
+            with handover.exchange():
+                metrics = self._metrics
+                values = tuple([self._value(v, run, True) if id(v) in metrics else v.give() for v in self._given])
+                out = program(values, tuple([v.stored for v in self._seen]), *arguments)
                 self._take(out.values, run)
         self.proven = program.proven = True
         return out
 
-    def _value(self, variable: Variable, run: Run, careful: bool) -> Any:
-        """The array of a variable for a launch that takes it away."""
+    def _value(self, variable: Variable, run: Run, give: bool = False) -> Any:
+        """The array of a variable for a launch, which may take it away if it is to `give` it."""
         key = id(variable)
         if key in run.arrays and run.arrays[key] is not variable.stored:  # another run came between
-            return copied(run.arrays[key])
-        other = bool(_running.get(key, set()) - {run})
-        return copied(variable.stored) if careful or other else variable.give()
+            array = run.arrays[key]
+        elif give and not _running.get(key, set()) - {run}:
+            return variable.give()
+        else:
+            array = variable.stored
+        return copied(array) if give else array
 
     def _take(self, values: tuple, run: Run) -> None:
         for variable, value in zip(self._given, values):
