@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import lamina
-from lamina import layers
+from lamina import layers, ops
 from tests.training.conftest import X, Y, compiled
 
 
@@ -279,3 +279,70 @@ def test_a_model_without_super_init_says_so():
     ):  # fmt: skip
         with pytest.raises(RuntimeError, match=r"^Forgets: __init__ must call super\(\).__init__\(\)"):
             act(Forgets())
+
+
+class AsksForValues(layers.Layer):
+    def call(self, x):
+        return x + (1.0 if ops.sum(x) > 0 else 2.0)
+
+
+@pytest.mark.parametrize("method", ["fit", "evaluate", "train_on_batch"])
+def test_a_stack_of_layers_that_ask_for_values_runs_eagerly_from_the_first_data_on(method):
+    model = lamina.Sequential([layers.Dense(4), AsksForValues(), layers.Dense(1)])
+    model.compile("sgd", "mse", run_eagerly=True)
+    quiet = {} if method.endswith("batch") else {"verbose": 0}
+    getattr(model, method)(X, Y, **quiet)
+    assert model.predict(X, verbose=0).shape == (len(X), 1)
+    assert len(model.weights) == 4
+
+
+def classifier():
+    model = lamina.Sequential([layers.Input((3,)), layers.Dense(3, activation="softmax")])
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    return model
+
+
+WRONG = np.full(len(X), 5)
+
+
+@pytest.mark.parametrize(
+    "who, act",
+    [
+        ("validation_data", lambda m: m.fit(X, WRONG % 3, validation_data=(X, WRONG), verbose=0)),
+        ("validation_data", lambda m: m.fit(X, np.r_[WRONG[:11] % 3, WRONG[11:]], validation_split=0.5, verbose=0)),
+        ("train_on_batch", lambda m: m.train_on_batch(X, WRONG)),
+        ("test_on_batch", lambda m: m.test_on_batch(X, WRONG)),
+    ],
+)
+def test_mistakes_in_targets_are_found_wherever_they_are_given(who, act):
+    with pytest.raises(ValueError, match=f"^{who}: y must hold classes from 0 to 2 .* got 5 in row 0"):
+        act(classifier())
+
+
+@pytest.mark.parametrize("count", [0, 4])
+def test_validation_data_of_too_many_parts_are_named(count):
+    with pytest.raises(ValueError, match=f"^validation_data: must be .* got {count} items.$"):
+        stack().fit(X, Y, validation_data=(X,) * count, verbose=0)
+
+
+@pytest.mark.parametrize(
+    "act, message",
+    [
+        (lambda: stack().fit(X, Y, epoch=3), "fit: must not be given .* epoch; did you mean epochs?"),
+        (lambda: stack().evaluate(X, Y, step=3), "evaluate: must not be given .* step; did you mean steps?"),
+        (lambda: stack().compile(optimiser="adam"), "compile: must not be given .* did you mean optimizer?"),
+        (lambda: lamina.callbacks.EarlyStopping(patients=3), "EarlyStopping: .* patients; did you mean patience?"),
+    ],
+)
+def test_an_argument_that_does_not_exist_is_answered_with_the_nearest(act, message):
+    with pytest.raises(TypeError, match=message):
+        act()
+
+
+def test_a_type_error_inside_is_not_one_of_the_arguments():
+    class Breaks(lamina.callbacks.Callback):
+        def on_train_begin(self, logs=None):
+            raise TypeError("mine")
+
+    with pytest.raises(TypeError, match="mine"):
+        stack().fit(X, Y, callbacks=[Breaks()], verbose=0)

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from lamina.callbacks.progress import Progbar, is_interactive_logging_enabled, say
+from lamina.core import checks
 
 PHASES = ("train", "test", "predict")
 # The hooks of training batches call these, their older names, unless overridden.
@@ -53,6 +54,13 @@ class Callback:
     params: Any = None
     replays: bool = False
     state_fields: tuple[str, ...] = ()
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        parameters = inspect.signature(cls.__init__).parameters
+        unknown = [name for name in kwargs if name not in parameters]
+        if unknown and not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+            raise checks.unknown_arguments(cls.__name__, unknown, parameters)
+        return super().__new__(cls)
 
     def __init__(self) -> None:
         self.params = None

@@ -71,6 +71,18 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     return next(iter([*initials, *difflib.get_close_matches(name, names, 1)]), None)
 
 
+class ArgumentError(TypeError, ValueError):
+    """What a constructor or method was given and does not take, or takes and was not given."""
+
+
+def unknown_arguments(who: str, names: Iterable[str], takes: Iterable[str]) -> ArgumentError:
+    """The error that `who` does not take the arguments `names`, with the nearest ones among those that it takes."""
+    names, takes = list(names), list(takes)
+    near = [match for match in (nearest(name, [t for t in takes if t not in names]) for name in names) if match]
+    hint = f"; did you mean {', '.join(near)}?" if near else "."
+    return ArgumentError(f"{who}: must not be given unknown arguments, got {', '.join(names)}{hint}")
+
+
 def path(who: str, name: str, value: Any) -> str:
     """`value`, a string or a path, as a string."""
     if not isinstance(value, (str, os.PathLike)):

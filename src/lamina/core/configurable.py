@@ -19,7 +19,7 @@ import numpy as np
 
 from lamina.core import checks, registry
 from lamina.core.budget import CorruptFileError, UnsafeFileError, spend
-from lamina.core.checks import shorten
+from lamina.core.checks import ArgumentError, shorten
 from lamina.core.functions import with_argument
 from lamina.core.scope import Scope
 
@@ -150,16 +150,9 @@ def _complete_docstring(cls: type, lacking: frozenset[str]) -> None:
     cls.__doc__ = "\n\n".join([_SECTIONS.sub("", own).rstrip(), *sections.values()]) + "\n"
 
 
-class ArgumentError(TypeError, ValueError):
-    """What a constructor was given and does not take, or takes and was not given."""
-
-
 def unknown_arguments(cls: type, names: Collection[str]) -> ArgumentError:
     """The error that a class does not take the arguments `names`, with the nearest ones that it takes."""
-    takes = [name for name in _all_parameters(cls) if name not in names]
-    near = [match for match in (checks.nearest(name, takes) for name in names) if match]
-    hint = f"; did you mean {', '.join(near)}?" if near else "."
-    return ArgumentError(f"{cls.__name__}: must not be given unknown arguments, got {', '.join(names)}{hint}")
+    return checks.unknown_arguments(cls.__name__, names, _all_parameters(cls))
 
 
 def bound(cls: type, signature: inspect.Signature, args: tuple, kwargs: dict[str, Any]) -> inspect.BoundArguments:

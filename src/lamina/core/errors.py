@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import inspect
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -11,6 +12,8 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 import jax
+
+from lamina.core import checks
 
 F = TypeVar("F", bound=Callable)
 
@@ -42,6 +45,10 @@ def entry(fn: F) -> F:
         try:
             return fn(*args, **kwargs)
         except Exception as error:
+            takes = inspect.signature(fn).parameters
+            unknown = [name for name in kwargs if name not in takes]
+            if unknown and error.__traceback__.tb_next is None:  # type: ignore[union-attr]
+                raise checks.unknown_arguments(fn.__name__, unknown, takes) from None
             explain(error)
             shorten(error)
             raise
@@ -56,9 +63,14 @@ _TRACED = (
 )
 
 
+def wants_values(error: BaseException) -> bool:
+    """Whether the error is that of code which asks a traced array for its values."""
+    return isinstance(error, _TRACED) or "Traced<" in str(error) or "Tracer" in str(error)
+
+
 def explain(error: BaseException) -> None:
     """Note the remedy where code asked a traced array for its values, as NumPy and TensorFlow do."""
-    if isinstance(error, _TRACED) or "Traced<" in str(error) or "Tracer" in str(error):
+    if wants_values(error):
         note = (
             "NumPy, TensorFlow and `if` need values, which arrays inside compiled code do not have yet: use lamina.ops "
             "(ops.where, ops.cond), or compile(run_eagerly=True)."

@@ -240,8 +240,8 @@ class _Form:
                 values, out, losses = run([*map(Variable.give, self.changing), *(v.stored for v in self.reading)])
                 self._put(values)
         elif self.gives:
-            # The old values must stay: they may be read by Python that is called, this call may fail, or the new ones be
-            # refused in a plain transform of JAX. And nobody need wait while it is traced.
+            # The old values must stay: Python that is called may read them, the call may fail, or a plain transform of
+            # JAX refuse the new ones. And nobody need wait while it is traced.
             with handover.still:
                 arrays = [*map(_copy, self.changing), *(v.hand_out() for v in self.reading)]
             values, out, losses = run(arrays)

@@ -169,16 +169,16 @@ class Model(Trainer):
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         """Run the graph; a subclass without one defines its own."""
-        if self._function is None:
-            raise NotImplementedError(f"{self._who()}: a subclass of Model must define call, or be given a graph.")
         if self.ops_pass_masks:
             return self._run_graph(inputs, mask)
         with masking.ops_pass(False):
             return self._run_graph(inputs, mask)
 
     def _run_graph(self, inputs: Any, mask: Any) -> Any:
+        if self._function is None:
+            raise NotImplementedError(f"{self._who()}: a subclass of Model must define call, or be given a graph.")
         if self._with_added is None:
-            return self._function.call(inputs, mask)  # type: ignore[union-attr]
+            return self._function.call(inputs, mask)
         outputs, *added = self._with_added.call(inputs, mask)
         super().add_loss(added)
         return outputs

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from operator import attrgetter
 from typing import Any
 
-from lamina.core import configurable
+from lamina.core import configurable, errors
 from lamina.core.symbolic import KerasTensor
 from lamina.layer import Layer
 from lamina.layer.parts import Before
@@ -133,10 +133,24 @@ class Sequential(Model):
         if not hasattr(first, "dtype"):
             raise ValueError(f'Sequential "{self.name}": must get one array, got {type(first).__name__}.')
         self._first_dtype = str(first.dtype)
+        before = Before(self)
         try:
             return super()._build_for(arrays)
+        except Exception as error:
+            if not (self.run_eagerly and errors.wants_values(error)):
+                raise
+            before.restore()
+            self.built = True  # layers that ask for values cannot make a graph; they build themselves when they run
+            return before
         finally:
-            del self._first_dtype
+            self.__dict__.pop("_first_dtype", None)
+
+    def _run_graph(self, inputs: Any, mask: Any) -> Any:
+        if self._function is not None or not self.run_eagerly:
+            return super()._run_graph(inputs, mask)
+        for layer in self._stack:
+            inputs = layer(inputs)
+        return inputs
 
     @property
     def layers(self) -> list[Layer]:

@@ -19,7 +19,14 @@ from lamina.core.runtime import keep_freed_memory
 from lamina.core.state import StateScope
 from lamina.core.symbolic import KerasTensor, infer
 from lamina.core.transforms import value_and_grad
-from lamina.data.sources import Source, make_source, structure_of, train_validation_split, unpack_x_y_sample_weight
+from lamina.data.sources import (
+    ArraySource,
+    Source,
+    make_source,
+    structure_of,
+    train_validation_split,
+    unpack_x_y_sample_weight,
+)
 from lamina.layer.parts import one_look, walk
 from lamina.random import seeds
 from lamina.training import loop
@@ -138,9 +145,12 @@ class Trainer(CompiledModel):
         return outputs
 
     @one_look()
-    def _prepared(self, name: str, source: Source, who: str) -> Phase:
+    def _prepared(self, name: str, source: Source, who: str, held_out: Source | None = None) -> Phase:
         """What the loop needs, the model being ready for the data and these without mistakes."""
-        self._look_for_mistakes(source, self._make_ready(source, train=name == "train"), who)
+        outputs = self._make_ready(source, train=name == "train")
+        self._look_for_mistakes(source, outputs, who)
+        if isinstance(held_out, ArraySource):  # a stream is not asked for a batch before its time
+            self._look_for_mistakes(held_out, outputs, "validation_data")
         return self._phase(name)
 
     def _look_for_mistakes(self, source: Source, outputs: Any, who: str) -> None:
@@ -243,7 +253,7 @@ class Trainer(CompiledModel):
         held_out = None
         if validation_data is not None:
             held_out = _held_out(validation_data, validation_batch_size or batch_size, validation_steps)
-        training = self._prepared("train", source, "fit")
+        training = self._prepared("train", source, "fit", held_out)
         steps = source.steps or source.num_batches
         listeners = self._listeners(callbacks, verbose, epochs=epochs, steps=steps, history=True)
         self.stop_training = False
@@ -295,7 +305,7 @@ class Trainer(CompiledModel):
     ) -> Any:
         """The loss and metrics on data: a float, a list of floats, or a dict with `return_dict`."""
         if kwargs:
-            raise TypeError(f"evaluate: must not be given unknown arguments, got {', '.join(kwargs)}.")
+            raise checks.unknown_arguments("evaluate", kwargs, inspect.signature(self.evaluate).parameters)
         self._require_compiled("evaluate")
         source = make_source(x, y, sample_weight, batch_size=batch_size, steps=steps, who="evaluate")
         phase = self._prepared("test", source, "evaluate")
@@ -373,9 +383,11 @@ class Trainer(CompiledModel):
         size = loop.rows_in(x)
         source = make_source(x, y, sample_weight, batch_size=size, class_weight=class_weight, who=who)
         with one_look():
-            self._make_ready(source, train=phase == "train")
+            outputs = self._make_ready(source, train=phase == "train")
             found = self._phase(phase)
             order, settled = self._log_order(), None
+            if found.launcher is not None and not found.launcher.proven:
+                self._look_for_mistakes(source, outputs, who)
         if found.launcher is None:
             self.reset_metrics()
             logs = loop.eager_step(found, source.peek())
@@ -436,6 +448,8 @@ def _predict_step(model: Any) -> Callable:
 def _held_out(data: Any, batch_size: int | None, steps: int | None) -> Any:
     """The source of validation data."""
     if isinstance(data, (tuple, list)) and not hasattr(data, "_fields"):
+        if not 1 <= len(data) <= 3:
+            raise ValueError(f"validation_data: must be (x, y) or (x, y, sample_weight), got {len(data)} items.")
         parts = unpack_x_y_sample_weight(tuple(data))
         return make_source(*parts, batch_size=batch_size, steps=steps, who="validation_data")
     return make_source(data, steps=steps, who="validation_data")
