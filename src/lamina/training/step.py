@@ -23,8 +23,7 @@ from jax import lax, tree_util
 
 from lamina.core import handover, scope
 from lamina.core.arrays import copied, value_of
-from lamina.core.effects import TRACES, made_anew
-from lamina.core.jit import calls_host, primitives
+from lamina.core.effects import TRACES, calls_host, made_anew, primitives
 from lamina.core.runtime import in_background, keep_freed_memory
 from lamina.core.state import StateScope
 from lamina.core.variable import Variable
