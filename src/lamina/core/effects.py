@@ -114,3 +114,16 @@ def add_losses(losses: Iterable[tuple[Any, Any]]) -> None:
             outer.losses.append((layer, loss))
         elif scope.call.get() is not None:
             layer.record_losses([loss])
+
+
+def primitives(jaxpr: Any) -> set[str]:
+    """The names of all primitives in a program and in those inside it."""
+    names = {equation.primitive.name for equation in jaxpr.eqns}
+    parameters = tree_util.tree_leaves([list(equation.params.values()) for equation in jaxpr.eqns])
+    inner = (getattr(p, "jaxpr", p) for p in parameters if hasattr(p, "jaxpr") or hasattr(p, "eqns"))
+    return names.union(*map(primitives, inner))
+
+
+def calls_host(jaxpr: Any) -> bool:
+    """Whether a program calls back into Python."""
+    return any("callback" in name for name in primitives(jaxpr))

@@ -17,7 +17,7 @@ from jax.core import Tracer
 
 from lamina.core import dtypes, handover, scope, state
 from lamina.core.arrays import copied, value_of
-from lamina.core.effects import TRACES, add_losses, made_anew
+from lamina.core.effects import TRACES, add_losses, calls_host, made_anew
 from lamina.core.state import StateScope
 from lamina.core.variable import Variable
 
@@ -266,19 +266,6 @@ class _Form:
                 variable.assign(value)
             else:
                 variable.take(value)
-
-
-def primitives(jaxpr: Any) -> set[str]:
-    """The names of all primitives in a program and in those inside it."""
-    names = {equation.primitive.name for equation in jaxpr.eqns}
-    parameters = tree_util.tree_leaves([list(equation.params.values()) for equation in jaxpr.eqns])
-    inner = (getattr(p, "jaxpr", p) for p in parameters if hasattr(p, "jaxpr") or hasattr(p, "eqns"))
-    return names.union(*map(primitives, inner))
-
-
-def calls_host(jaxpr: Any) -> bool:
-    """Whether a program calls back into Python."""
-    return any("callback" in name for name in primitives(jaxpr))
 
 
 def _is_traced(x: Any) -> bool:

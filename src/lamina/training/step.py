@@ -23,8 +23,7 @@ from jax import lax, tree_util
 
 from lamina.core import handover, scope
 from lamina.core.arrays import copied, value_of
-from lamina.core.effects import TRACES, made_anew
-from lamina.core.jit import calls_host, primitives
+from lamina.core.effects import TRACES, calls_host, made_anew, primitives
 from lamina.core.runtime import in_background, keep_freed_memory
 from lamina.core.state import StateScope
 from lamina.core.variable import Variable
@@ -355,9 +354,7 @@ class Launcher:
         else:
             with handover.exchange():
                 metrics = self._metrics
-                values = tuple([
-                    self._value(v, run, give=True) if id(v) in metrics else v.give() for v in self._given
-                ])  # fmt: skip
+                values = tuple([self._value(v, run, True) if id(v) in metrics else v.give() for v in self._given])
                 out = program(values, tuple([v.stored for v in self._seen]), *arguments)
                 self._take(out.values, run)
         self.proven = program.proven = True

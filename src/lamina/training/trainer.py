@@ -250,9 +250,7 @@ class Trainer(CompiledModel):
             x, y, sample_weight, batch_size=batch_size, steps=steps_per_epoch, shuffle=shuffle,
             class_weight=class_weight, seed=self._order_seed(run), who="fit",
         )  # fmt: skip
-        held_out = None
-        if validation_data is not None:
-            held_out = _held_out(validation_data, validation_batch_size or batch_size, validation_steps)
+        held_out = _held_out(validation_data, validation_batch_size or batch_size, validation_steps)
         training = self._prepared("train", source, "fit", held_out)
         steps = source.steps or source.num_batches
         listeners = self._listeners(callbacks, verbose, epochs=epochs, steps=steps, history=True)
@@ -385,11 +383,9 @@ class Trainer(CompiledModel):
         with one_look():
             outputs = self._make_ready(source, train=phase == "train")
             found = self._phase(phase)
-            if found.launcher is not None:
-                found.launcher.refresh()
-                if not found.launcher.proven:
-                    self._look_for_mistakes(source, outputs, who)
             order, settled = self._log_order(), None
+            if found.launcher is not None and not found.launcher.proven:
+                self._look_for_mistakes(source, outputs, who)
         if found.launcher is None:
             self.reset_metrics()
             logs = loop.eager_step(found, source.peek())
@@ -448,7 +444,9 @@ def _predict_step(model: Any) -> Callable:
 
 
 def _held_out(data: Any, batch_size: int | None, steps: int | None) -> Any:
-    """The source of validation data."""
+    """The source of validation data, `None` without any."""
+    if data is None:
+        return None
     if isinstance(data, (tuple, list)) and not hasattr(data, "_fields"):
         if not 1 <= len(data) <= 3:
             raise ValueError(f"validation_data: must be (x, y) or (x, y, sample_weight), got {len(data)} items.")
