@@ -147,3 +147,18 @@ def test_two_models_may_share_a_layer():
     assert np.abs(after - before).max() > 0
     models[1].fit(X, X[:, :1], verbose=0)
     assert np.abs(shared.kernel.numpy() - after).max() > 0
+
+
+def test_layers_of_a_graph_are_those_of_the_graph():
+    class Graph(lamina.Model):
+        def __init__(self):
+            self.early = layers.Dense(1)
+            inputs = lamina.Input((3,))
+            super().__init__(inputs, layers.Dense(2)(inputs))
+            self.late = layers.Dense(1)
+            self.early.build((None, 3))
+            self.late.build((None, 3))
+
+    model = Graph()
+    assert [type(layer).__name__ for layer in model.layers] == ["InputLayer", "Dense"]
+    assert len(model.weights) == 6  # the others are parts all the same

@@ -10,7 +10,7 @@ import functools
 import inspect
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from types import FunctionType
 from typing import Any, TypeVar
 
@@ -77,9 +77,21 @@ class Configurable:
 
 
 def _recording(cls: type, init: Callable) -> Callable:
+    explained = explaining(init)
+
     @functools.wraps(init)
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
         self.__dict__.setdefault("_arguments", {})[cls] = (args, kwargs)
+        explained(self, *args, **kwargs)
+
+    return __init__
+
+
+def explaining(init: Callable) -> Callable:
+    """A constructor whose errors about its arguments speak of the class that the program named, and of near names."""
+
+    @functools.wraps(init)
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
         try:
             init(self, *args, **kwargs)
         except TypeError as error:
@@ -161,7 +173,17 @@ def bound(cls: type, signature: inspect.Signature, args: tuple, kwargs: dict[str
         return signature.bind(*args, **kwargs)
     except TypeError as error:
         unknown = [name for name in kwargs if name not in signature.parameters]
-        raise (unknown_arguments(cls, unknown) if unknown else ArgumentError(f"{cls.__name__}: {error}.")) from None
+        if unknown:
+            raise unknown_arguments(cls, unknown) from None
+        places = [p for p in signature.parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
+        lacking = [p.name for p in places[len(args) :] if p.default is p.empty and p.name not in kwargs]
+        raise _wrong_number(cls, lacking, len(places) - 1, len(args) - 1, f"got {error}") from None
+
+
+def _wrong_number(cls: type, lacking: Sequence[str], most: int, given: int, other: str) -> ArgumentError:
+    few = f"must be given {' and '.join(lacking)}" if lacking else ""
+    many = f"must be given at most {most} arguments without a name, got {given}" if given > most else other
+    return ArgumentError(f"{cls.__name__}: {few or many}.")
 
 
 def _in_our_words(cls: type, error: TypeError) -> ArgumentError | None:
@@ -172,19 +194,15 @@ def _in_our_words(cls: type, error: TypeError) -> ArgumentError | None:
     names = re.findall(r"'(\w+)'", problem)
     if problem.startswith("got an unexpected"):
         return unknown_arguments(cls, names)
-    if problem.startswith("missing"):
-        return ArgumentError(f"{cls.__name__}: must be given {' and '.join(names)}.")
-    if problem.startswith("takes"):
-        most, given = (int(number) - 1 for number in re.findall(r"\d+", problem)[-2:])
-        return ArgumentError(f"{cls.__name__}: must be given at most {most} arguments without a name, got {given}.")
-    return ArgumentError(f"{cls.__name__}: {problem}.")
+    most, given = [int(n) - 1 for n in re.findall(r"\d+", problem)[-2:]] if problem.startswith("takes") else (0, 0)
+    return _wrong_number(cls, names if problem.startswith("missing") else (), most, given, problem)
 
 
 def _all_parameters(cls: type) -> list[str]:
     """The arguments of the constructor, and of those above that get what is left over."""
     names: list[str] = []
     for each in cls.__mro__:
-        if "__init__" in each.__dict__ and issubclass(each, Configurable):
+        if "__init__" in each.__dict__ and each is not object:
             names += [name for name, p in _parameters(each).items() if p.kind in _NAMED]
             if not _takes_any_keyword(each):
                 break
