@@ -25,6 +25,7 @@ from lamina.core.scope import Scope
 
 C = TypeVar("C", bound="Configurable")
 _SECTIONS = re.compile(r"^(?:Args|Shapes|Raises):.*(?:\n(?![A-Z>]).*)*", re.MULTILINE)
+_MANY, _KEYWORDS = inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD
 _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 # While a whole model is written or read: id -> (number, object) of what is written, number -> object of what is read.
@@ -55,11 +56,11 @@ class Configurable:
         start = overriding[-1] + 1 if overriding else 0
         config = dict(self._base_config())
         recorded = self.__dict__.get("_arguments", {})
-        owner = next((c for c in mro[start:] if c in recorded and not _only_passes_on(c)), None)
+        owner = next((c for c in mro[start:] if c in recorded and not _takes_any(c, _MANY)), None)
         if owner is None or "_base_config" in owner.__dict__:
             return config
         arguments = bound_arguments(owner, *recorded[owner]) | dict.fromkeys(self._further)
-        if not overriding and not _takes_any_keyword(owner):
+        if not overriding and not _takes_any(owner):
             config = {key: value for key, value in config.items() if key in arguments}
         for name, value in arguments.items():
             if name not in config:
@@ -204,7 +205,7 @@ def _all_parameters(cls: type) -> list[str]:
     for each in cls.__mro__:
         if "__init__" in each.__dict__ and each is not object:
             names += [name for name, p in _parameters(each).items() if p.kind in _NAMED]
-            if not _takes_any_keyword(each):
+            if not _takes_any(each):
                 break
     return names
 
@@ -216,13 +217,9 @@ def _parameters(cls: type) -> Mapping[str, inspect.Parameter]:
     return parameters
 
 
-def _takes_any_keyword(cls: type) -> bool:
-    return any(p.kind is p.VAR_KEYWORD for p in _parameters(cls).values())
-
-
-def _only_passes_on(cls: type) -> bool:
-    """Whether the constructor is `(*args, ...)`: its arguments are those of the class above."""
-    return any(p.kind is p.VAR_POSITIONAL for p in _parameters(cls).values())
+def _takes_any(cls: type, kind: Any = _KEYWORDS) -> bool:
+    # Whether the constructor takes `**kwargs`, or another kind of rest.
+    return any(p.kind is kind for p in _parameters(cls).values())
 
 
 def bound_arguments(cls: type, args: tuple, kwargs: dict) -> dict[str, Any]:
