@@ -162,3 +162,11 @@ def test_layers_of_a_graph_are_those_of_the_graph():
     model = Graph()
     assert [type(layer).__name__ for layer in model.layers] == ["InputLayer", "Dense"]
     assert len(model.weights) == 6  # the others are parts all the same
+
+
+@pytest.mark.parametrize("held", [12, [1, 2], {"a": 1}])
+def test_a_summary_takes_layers_that_keep_something_else_in_layers(held, capsys):
+    layer = layers.Dense(2, name="odd")
+    layer.layers = held
+    lamina.Sequential([lamina.Input((3,)), layer]).summary(expand_nested=True)
+    assert "odd" in capsys.readouterr().out
