@@ -23,6 +23,9 @@ class Constraint(Configurable):
 class NonNeg(Constraint):
     """max(w, 0)."""
 
+    def __init__(self) -> None:
+        super().__init__()
+
     def __call__(self, w: Any) -> Any:
         return jnp.maximum(jnp.asarray(value_of(w)), 0)
 

@@ -65,12 +65,18 @@ class Constant(Initializer):
 class Zeros(Initializer):
     """Arrays of zeros."""
 
+    def __init__(self) -> None:
+        super().__init__()
+
     def __call__(self, shape: Sequence[int], dtype: Any = None) -> Any:
         return send(np.zeros(tuple(shape), dtypes.standardize_dtype(dtype)))
 
 
 class Ones(Initializer):
     """Arrays of ones."""
+
+    def __init__(self) -> None:
+        super().__init__()
 
     def __call__(self, shape: Sequence[int], dtype: Any = None) -> Any:
         return send(np.ones(tuple(shape), dtypes.standardize_dtype(dtype)))

@@ -239,3 +239,21 @@ def test_a_wrong_argument_names_the_class_and_the_nearest_one(make, message, kin
     with pytest.raises(kind) as error:
         make()
     assert str(error.value) == message
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: lamina.callbacks.EarlyStopping(patiense=1), unknown("EarlyStopping", "patiense", "patience")),
+        (lambda: lamina.callbacks.ModelCheckpoint(), "ModelCheckpoint: must be given filepath."),
+        (lambda: lamina.callbacks.TerminateOnNaN(x=1), unknown("TerminateOnNaN", "x")),
+        (lambda: lamina.layers.InputSpec(shap=(1,)), unknown("InputSpec", "shap", "shape")),
+        (lambda: lamina.initializers.Zeros(seed=1), unknown("Zeros", "seed")),
+        (lambda: lamina.constraints.NonNeg(1), "NonNeg: must be given at most 0 arguments without a name, got 1."),
+        (lambda: layers.Conv2D(*[1] * 40), "Conv2D: must be given at most 16 arguments without a name, got 40."),
+    ],
+)  # fmt: skip
+def test_what_has_no_configuration_names_the_class_too(make, message):
+    with pytest.raises(TypeError) as error:
+        make()
+    assert str(error.value) == message

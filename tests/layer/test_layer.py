@@ -325,7 +325,7 @@ def test_stateless_call_counts_its_values():
         (
             lambda: layers.Dense(2, name="d")(lamina.Input((None,))),
             ValueError,
-            'Dense "d": the size of the input\'s last axis must be known, got (None, None).',
+            'Dense "d": axis -1 must be an axis of known size, got (None, None).',
         ),
         (lambda: layers.Layer(name="l")(X), NotImplementedError, 'Layer "l": a subclass must define call.'),
         (
@@ -389,3 +389,65 @@ def test_a_layer_that_cannot_be_built_yet_says_why():
         ValueError, match='Needs "needs": build takes query_shape, value_shape; the call gave arrays for query'
     ):
         Needs(name="needs")(X)
+
+
+# An own compute_output_shape
+
+
+class Told(layers.Layer):
+    """The first `n` columns, which only the layer knows to be there."""
+
+    def __init__(self, n, **kwargs):
+        super().__init__(**kwargs)
+        self.n = n
+
+    def call(self, inputs):
+        return inputs[:, : self.n]
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0], self.n)
+
+
+def test_an_own_compute_output_shape_tells_what_evaluation_leaves_open():
+    outputs = Told(3)(lamina.Input((None,), dtype="int32"))
+    assert (outputs.shape, outputs.dtype) == ((None, 3), "int32")
+    assert layers.Dense(2)(Told(3)(lamina.Input((None,)))).shape == (None, 2)
+
+
+def test_an_own_compute_output_shape_tells_all_of_a_body_that_needs_values():
+    class Host(Told):
+        def call(self, inputs):
+            return np.asarray(inputs)[:, : self.n]
+
+    outputs = Host(3)(lamina.Input((5,)))
+    assert (outputs.shape, outputs.dtype) == ((None, 3), "float32")
+
+
+def test_an_own_compute_output_shape_does_not_hide_what_goes_wrong():
+    class Wrong(Told):
+        def call(self, inputs):
+            return ops.matmul(inputs, ops.ones((7, 2)))
+
+    with pytest.raises(TypeError, match="contracting"):
+        Wrong(3)(lamina.Input((5,)))
+
+
+def test_an_own_compute_output_shape_may_ask_the_one_above():
+    class Above(layers.Layer):
+        def call(self, first, second):
+            return first, second
+
+        def compute_output_shape(self, first_shape, second_shape):
+            return super().compute_output_shape(first_shape, second_shape)
+
+    first, second = Above()(lamina.Input((3,)), lamina.Input((4,)))
+    assert (first.shape, second.shape) == ((None, 3), (None, 4))
+    assert Above().compute_output_shape((1, 3), (1, 4)) == ((1, 3), (1, 4))
+
+
+def test_a_second_build_makes_no_second_weights():
+    layer = Scale(name="s")
+    layer.build((None, 3))
+    with pytest.raises(ValueError, match=r'^Scale "s": build must make weights once'):
+        layer.build((None, 3))
+    assert len(layer.weights) == 1

@@ -147,3 +147,26 @@ def test_two_models_may_share_a_layer():
     assert np.abs(after - before).max() > 0
     models[1].fit(X, X[:, :1], verbose=0)
     assert np.abs(shared.kernel.numpy() - after).max() > 0
+
+
+def test_layers_of_a_graph_are_those_of_the_graph():
+    class Graph(lamina.Model):
+        def __init__(self):
+            self.early = layers.Dense(1)
+            inputs = lamina.Input((3,))
+            super().__init__(inputs, layers.Dense(2)(inputs))
+            self.late = layers.Dense(1)
+            self.early.build((None, 3))
+            self.late.build((None, 3))
+
+    model = Graph()
+    assert [type(layer).__name__ for layer in model.layers] == ["InputLayer", "Dense"]
+    assert len(model.weights) == 6  # the others are parts all the same
+
+
+@pytest.mark.parametrize("held", [12, [1, 2], {"a": 1}])
+def test_a_summary_takes_layers_that_keep_something_else_in_layers(held, capsys):
+    layer = layers.Dense(2, name="odd")
+    layer.layers = held
+    lamina.Sequential([lamina.Input((3,)), layer]).summary(expand_nested=True)
+    assert "odd" in capsys.readouterr().out

@@ -1,5 +1,7 @@
 """Stacks of layers: built from an input, from the first data, or rebuilt as they grow and shrink."""
 
+import copy
+import pickle
 import re
 
 import numpy as np
@@ -103,7 +105,7 @@ def test_the_shape_of_outputs_is_told_before_building():
         ),
         (
             lambda: lamina.Sequential([lamina.Input((None,)), layers.Dense(1, name="d")], name="s"),
-            'Dense "s/d": the size of the input\'s last axis must be known, got (None, None).',
+            'Dense "s/d": axis -1 must be an axis of known size, got (None, None).',
         ),
     ],
 )
@@ -212,3 +214,10 @@ def test_a_copy_keeps_optional_inputs():  # Keras makes them required
     twin = lamina.models.clone_model(model, clone_function=lambda layer: Maybe())
     np.testing.assert_array_equal(np.asarray(twin([X, None])), X)
     np.testing.assert_array_equal(np.asarray(twin([X, X])), 2 * X)
+
+
+@pytest.mark.parametrize("twin_of", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+def test_a_stack_that_was_never_asked_for_its_graph_is_copied_with_it(twin_of):
+    model = lamina.Sequential([lamina.Input((3,)), layers.Dense(2)])
+    twin = twin_of(model)
+    np.testing.assert_array_equal(twin.predict(X, verbose=0), model.predict(X, verbose=0))

@@ -84,6 +84,7 @@ USERS = {
     "LSTM": lambda k: k.layers.LSTM(4, name="user"),
     "GRU": lambda k: k.layers.GRU(4, return_sequences=True, name="user"),
     "pooling": lambda k: k.layers.GlobalAveragePooling1D(name="user"),
+    "states": lambda k: lambda h: k.layers.GRU(3, name="user")(h, initial_state=h[:, 0]),
 }
 
 
@@ -173,3 +174,9 @@ def test_an_op_whose_mask_nobody_uses_is_saved_in_silence(tmp_path):
     h = lamina.layers.Embedding(9, 3, mask_zero=True)(tokens) * 2
     model = lamina.Model(tokens, lamina.ops.mean(lamina.layers.Dense(2)(h), axis=1))
     model.save(tmp_path / "model.keras")
+
+
+def test_saving_warns_of_a_mask_that_keras_would_not_give_beside_states(tmp_path):
+    model = model_of(lamina, "nothing", "states")
+    with pytest.warns(UserWarning, match=r'Keras will not give GRU ".*" mask, which gets several arrays'):
+        model.save(tmp_path / "model.keras")

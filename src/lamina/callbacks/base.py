@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from lamina.callbacks.progress import Progbar, is_interactive_logging_enabled, say
-from lamina.core import checks
+from lamina.core import configurable
 
 PHASES = ("train", "test", "predict")
 # The hooks of training batches call these, their older names, unless overridden.
@@ -55,19 +55,15 @@ class Callback:
     replays: bool = False
     state_fields: tuple[str, ...] = ()
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
-        parameters = inspect.signature(cls.__init__).parameters
-        unknown = [name for name in kwargs if name not in parameters]
-        if unknown and not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-            raise checks.unknown_arguments(cls.__name__, unknown, parameters)
-        return super().__new__(cls)
-
+    @configurable.explaining
     def __init__(self) -> None:
         self.params = None
         self.model = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        if "__init__" in vars(cls):
+            cls.__init__ = configurable.explaining(vars(cls)["__init__"])
         if "replays" not in vars(cls) and any(hook in vars(cls) for hook in BATCH_HOOKS):
             cls.replays = False  # what a class above declared was about other functions
 

@@ -13,7 +13,6 @@ from lamina.callbacks.base import require
 from lamina.callbacks.monitor import MonitorCallback
 from lamina.callbacks.progress import say
 from lamina.core import checks
-from lamina.core.registry import nearest
 
 
 class ModelCheckpoint(MonitorCallback):
@@ -127,7 +126,7 @@ class ModelCheckpoint(MonitorCallback):
             name = error.args[0]
             raise KeyError(
                 f"ModelCheckpoint: the fields of filepath must be among {', '.join(fields)}, "
-                f"got {name!r} in {self.filepath!r}.{nearest(name, fields)}"
+                f"got {name!r} in {self.filepath!r}.{checks.did_you_mean(name, fields)}"
             ) from None
         except (ValueError, TypeError) as error:
             raise ValueError(

@@ -14,7 +14,6 @@ from lamina.callbacks.base import Callback, require
 from lamina.callbacks.monitor import MonitorCallback
 from lamina.callbacks.progress import say
 from lamina.core import checks
-from lamina.core.registry import nearest
 
 
 class EarlyStopping(MonitorCallback):
@@ -228,7 +227,7 @@ class ReduceLROnPlateau(MonitorCallback):
         self.min_lr = min_lr
         for name in kwargs:
             meant = "min_delta" if name == "epsilon" else name  # what old programs call it
-            hint = nearest(meant, inspect.signature(ReduceLROnPlateau).parameters)
+            hint = checks.did_you_mean(meant, inspect.signature(ReduceLROnPlateau).parameters)
             warnings.warn(f"ReduceLROnPlateau: unknown argument {name!r} has no effect.{hint}", stacklevel=2)
         self._reset()
 

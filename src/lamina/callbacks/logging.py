@@ -9,7 +9,6 @@ from typing import Any
 
 from lamina.callbacks.base import HOOKS, Callback, require
 from lamina.core import checks
-from lamina.core.registry import nearest
 
 
 class CSVLogger(Callback):
@@ -122,7 +121,7 @@ class LambdaCallback(Callback):
         }
         for hook, function in (named | kwargs).items():
             if hook.startswith("on_") and hook not in HOOKS:
-                hint = nearest(hook, HOOKS)
+                hint = checks.did_you_mean(hook, HOOKS)
                 raise ValueError(f"LambdaCallback: arguments must be hooks of Callback, got {hook!r}.{hint}")
             require(function is None or callable(function), self, f"{hook} must be a function", function)
             if function is not None:

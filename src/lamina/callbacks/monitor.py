@@ -11,7 +11,6 @@ import numpy as np
 
 from lamina.callbacks.base import Callback, require
 from lamina.core import checks, dtypes
-from lamina.core.registry import nearest
 
 _BETTER: dict[str, Callable] = {"min": np.less, "max": np.greater}
 
@@ -53,7 +52,7 @@ class MonitorCallback(Callback):
             return logs[self.monitor]
         warnings.warn(
             f"{type(self).__name__}: monitor {self.monitor!r} must be among the logs, which hold "
-            f"{', '.join(logs) or 'nothing'}.{nearest(self.monitor, logs)}",
+            f"{', '.join(logs) or 'nothing'}.{checks.did_you_mean(self.monitor, logs)}",
             stacklevel=3,
         )
         return None
@@ -62,7 +61,7 @@ class MonitorCallback(Callback):
         if self.monitor_op is None:
             mode = self.mode if self.mode != "auto" else self._inferred_mode()
             if mode is None:
-                hint = "" if self.monitor in (logs or ()) else nearest(self.monitor, logs or ())
+                hint = "" if self.monitor in (logs or ()) else checks.did_you_mean(self.monitor, logs or ())
                 raise ValueError(
                     f"{type(self).__name__}: mode must be 'max' or 'min' where no metric of the model tells "
                     f"which is better, got 'auto' for {self.monitor!r}.{hint}"

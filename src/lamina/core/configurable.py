@@ -10,7 +10,7 @@ import functools
 import inspect
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from types import FunctionType
 from typing import Any, TypeVar
 
@@ -25,6 +25,7 @@ from lamina.core.scope import Scope
 
 C = TypeVar("C", bound="Configurable")
 _SECTIONS = re.compile(r"^(?:Args|Shapes|Raises):.*(?:\n(?![A-Z>]).*)*", re.MULTILINE)
+_MANY, _KEYWORDS = inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD
 _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 # While a whole model is written or read: id -> (number, object) of what is written, number -> object of what is read.
@@ -55,11 +56,11 @@ class Configurable:
         start = overriding[-1] + 1 if overriding else 0
         config = dict(self._base_config())
         recorded = self.__dict__.get("_arguments", {})
-        owner = next((c for c in mro[start:] if c in recorded and not _only_passes_on(c)), None)
+        owner = next((c for c in mro[start:] if c in recorded and not _takes_any(c, _MANY)), None)
         if owner is None or "_base_config" in owner.__dict__:
             return config
         arguments = bound_arguments(owner, *recorded[owner]) | dict.fromkeys(self._further)
-        if not overriding and not _takes_any_keyword(owner):
+        if not overriding and not _takes_any(owner):
             config = {key: value for key, value in config.items() if key in arguments}
         for name, value in arguments.items():
             if name not in config:
@@ -77,9 +78,21 @@ class Configurable:
 
 
 def _recording(cls: type, init: Callable) -> Callable:
+    explained = explaining(init)
+
     @functools.wraps(init)
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
         self.__dict__.setdefault("_arguments", {})[cls] = (args, kwargs)
+        explained(self, *args, **kwargs)
+
+    return __init__
+
+
+def explaining(init: Callable) -> Callable:
+    """A constructor whose errors about its arguments speak of the class that the program named, and of near names."""
+
+    @functools.wraps(init)
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
         try:
             init(self, *args, **kwargs)
         except TypeError as error:
@@ -161,7 +174,17 @@ def bound(cls: type, signature: inspect.Signature, args: tuple, kwargs: dict[str
         return signature.bind(*args, **kwargs)
     except TypeError as error:
         unknown = [name for name in kwargs if name not in signature.parameters]
-        raise (unknown_arguments(cls, unknown) if unknown else ArgumentError(f"{cls.__name__}: {error}.")) from None
+        if unknown:
+            raise unknown_arguments(cls, unknown) from None
+        places = [p for p in signature.parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
+        lacking = [p.name for p in places[len(args) :] if p.default is p.empty and p.name not in kwargs]
+        raise _wrong_number(cls, lacking, len(places) - 1, len(args) - 1, f"got {error}") from None
+
+
+def _wrong_number(cls: type, lacking: Sequence[str], most: int, given: int, other: str) -> ArgumentError:
+    few = f"must be given {' and '.join(lacking)}" if lacking else ""
+    many = f"must be given at most {most} arguments without a name, got {given}" if given > most else other
+    return ArgumentError(f"{cls.__name__}: {few or many}.")
 
 
 def _in_our_words(cls: type, error: TypeError) -> ArgumentError | None:
@@ -172,21 +195,17 @@ def _in_our_words(cls: type, error: TypeError) -> ArgumentError | None:
     names = re.findall(r"'(\w+)'", problem)
     if problem.startswith("got an unexpected"):
         return unknown_arguments(cls, names)
-    if problem.startswith("missing"):
-        return ArgumentError(f"{cls.__name__}: must be given {' and '.join(names)}.")
-    if problem.startswith("takes"):
-        most, given = (int(number) - 1 for number in re.findall(r"\d+", problem)[-2:])
-        return ArgumentError(f"{cls.__name__}: must be given at most {most} arguments without a name, got {given}.")
-    return ArgumentError(f"{cls.__name__}: {problem}.")
+    most, given = [int(n) - 1 for n in re.findall(r"\d+", problem)[-2:]] if problem.startswith("takes") else (0, 0)
+    return _wrong_number(cls, names if problem.startswith("missing") else (), most, given, problem)
 
 
 def _all_parameters(cls: type) -> list[str]:
     """The arguments of the constructor, and of those above that get what is left over."""
     names: list[str] = []
     for each in cls.__mro__:
-        if "__init__" in each.__dict__ and issubclass(each, Configurable):
+        if "__init__" in each.__dict__ and each is not object:
             names += [name for name, p in _parameters(each).items() if p.kind in _NAMED]
-            if not _takes_any_keyword(each):
+            if not _takes_any(each):
                 break
     return names
 
@@ -198,13 +217,9 @@ def _parameters(cls: type) -> Mapping[str, inspect.Parameter]:
     return parameters
 
 
-def _takes_any_keyword(cls: type) -> bool:
-    return any(p.kind is p.VAR_KEYWORD for p in _parameters(cls).values())
-
-
-def _only_passes_on(cls: type) -> bool:
-    """Whether the constructor is `(*args, ...)`: its arguments are those of the class above."""
-    return any(p.kind is p.VAR_POSITIONAL for p in _parameters(cls).values())
+def _takes_any(cls: type, kind: Any = _KEYWORDS) -> bool:
+    # Whether the constructor takes `**kwargs`, or another kind of rest.
+    return any(p.kind is kind for p in _parameters(cls).values())
 
 
 def bound_arguments(cls: type, args: tuple, kwargs: dict) -> dict[str, Any]:

@@ -56,16 +56,18 @@ def entry(fn: F) -> F:
     return wrapper  # type: ignore[return-value]
 
 
-_TRACED = (
+# What JAX raises where code asks a traced array for its values.
+_NEEDS_VALUES = (
     jax.errors.TracerArrayConversionError,
     jax.errors.TracerBoolConversionError,
+    jax.errors.TracerIntegerConversionError,
     jax.errors.ConcretizationTypeError,
 )
 
 
 def wants_values(error: BaseException) -> bool:
     """Whether the error is that of code which asks a traced array for its values."""
-    return isinstance(error, _TRACED) or "Traced<" in str(error) or "Tracer" in str(error)
+    return isinstance(error, _NEEDS_VALUES) or "Traced<" in str(error) or "Tracer" in str(error)
 
 
 def explain(error: BaseException) -> None:

@@ -12,7 +12,8 @@ from lamina.core.scope import Scope
 
 _masks: dict[int, tuple[weakref.ref, Any]] = {}
 
-# Whether elementwise ops pass masks on. They do here, not in Keras, and a graph from its files keeps to that.
+# Whether elementwise ops pass masks on, and `mask` arguments get that of the first array also where there are more.
+# They do here, not in Keras, and a graph from its files keeps to that.
 ops_pass: Scope[bool] = Scope("ops_pass", True)
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
+from lamina.core.checks import did_you_mean, folded
 from lamina.core.scope import Scope
 
 # The public namespaces in which a saved configuration or a string may find a class or function.
@@ -91,10 +91,6 @@ def public_names(module: ModuleType) -> Iterator[str]:
     yield from getattr(module, "__all__", None) or (n for n in vars(module) if not n.startswith("_"))
 
 
-def _folded(name: str) -> str:
-    return name.lower().replace("_", "")
-
-
 def find(path: str, name: str, kind: str, *, aliases: Mapping[str, str] | None = None) -> Any:
     """The class or function that `name`, in any case, means in a namespace; a `LookupError` names the nearest.
 
@@ -105,26 +101,17 @@ def find(path: str, name: str, kind: str, *, aliases: Mapping[str, str] | None =
         return found
     module = namespace(path)
     names = set(public_names(module)) - _NOT_NAMED
-    target = (aliases or {}).get(_folded(name), name)
+    target = (aliases or {}).get(folded(name), name)
     if target in names:
         return getattr(module, target)
-    matches = [n for n in names if _folded(n) == _folded(target)]
+    matches = [n for n in names if folded(n) == folded(target)]
     if matches:  # a class and a function of one name: the class takes a configuration
         return getattr(module, sorted(matches)[0])
-    hint = nearest(name, [*sorted(names), *(aliases or {})])
+    hint = did_you_mean(name, [*sorted(names), *(aliases or {})])
     raise ValueError(
         f"{kind} {name!r}: must be a name in lamina.{path}, or one registered with "
         f"@lamina.saving.register_keras_serializable() or custom_objects.{hint}"
     )
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """The end of a message about a name that does not exist: the one that was probably meant, if any."""
-    known = list(known)
-    near = difflib.get_close_matches(_folded(name), {_folded(n) for n in known}, 1, 0.5)
-    spelt = [n for n in known if near and _folded(n) == near[0]]  # in snake or camel case, as what was given
-    closest = max(spelt, key=lambda n: difflib.SequenceMatcher(None, name, n).ratio(), default=None)
-    return f" Did you mean {closest!r}?" if closest else ""
 
 
 def public_path(obj: Any) -> tuple[str, str] | None:

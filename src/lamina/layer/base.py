@@ -31,12 +31,14 @@ from lamina.layer.signature import (
     CallContext,
     as_jax_array,
     as_shapes,
+    as_told,
     broken_rule,
-    build_with,
+    is_of_program,
     plain_signature,
     shape_of,
     signature_of,
     symbolic_inputs,
+    with_shapes,
 )
 
 _counter = itertools.count(1)
@@ -210,7 +212,7 @@ class Layer(AddedLosses, Masks, Operation):
             before = Before(self)
             self._build_shapes, self.built = shapes, True
             return before
-        self._build_shapes = build_with(self.build, shapes, self._who)
+        _, self._build_shapes = with_shapes(self.build, shapes, self._who)
         return None
 
     @contextmanager
@@ -310,8 +312,24 @@ class Layer(AddedLosses, Masks, Operation):
         errors.shorten(error)
 
     def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
-        """The outputs' shapes and dtypes as symbolic tensors, by abstract evaluation."""
+        """The outputs' shapes and dtypes as symbolic tensors, by abstract evaluation.
 
+        A program's own `compute_output_shape` tells what that cannot: sizes that depend on more than sizes, and all
+        of a body that needs values.
+        """
+        if not is_of_program(type(self).compute_output_shape):
+            return self._evaluate(*args, **kwargs)
+        try:
+            outputs = self._evaluate(*args, **kwargs)
+        except Exception as error:
+            if not errors.wants_values(error):
+                raise
+            outputs = None
+        shapes = {name: shape_of(x) for name, x in signature_of(type(self)).arrays(args, kwargs).items()}
+        told, _ = with_shapes(self.compute_output_shape, shapes, self._who)
+        return as_told(told, outputs, self.compute_dtype)
+
+    def _evaluate(self, *args: Any, **kwargs: Any) -> Any:
         def fresh() -> Any:
             with StateScope():
                 return infer(self.__call__, args, kwargs)
@@ -320,14 +338,14 @@ class Layer(AddedLosses, Masks, Operation):
 
     def compute_output_shape(self, *args: Any, **kwargs: Any) -> Any:
         """The shape of the outputs for inputs of these shapes."""
+        own = is_of_program(type(self).compute_output_spec)
+        spec = self.compute_output_spec if own else self._evaluate
         shapes = [*args, *kwargs.values()]
         if len(shapes) == 1:
-            inputs: Any = (symbolic_inputs(shapes[0], self.input_dtype),)
-            return shape_of(self.compute_output_spec(*inputs))
+            return shape_of(spec(symbolic_inputs(shapes[0], self.input_dtype)))
         names = signature_of(type(self)).names
         given = {**dict(zip(names, args)), **{k.removesuffix("_shape"): v for k, v in kwargs.items()}}
-        inputs = {name: symbolic_inputs(shape, self.input_dtype) for name, shape in given.items()}
-        return shape_of(self.compute_output_spec(**inputs))
+        return shape_of(spec(**{name: symbolic_inputs(shape, self.input_dtype) for name, shape in given.items()}))
 
     def _check_constructed(self) -> None:
         if "_dtype_policy" not in self.__dict__:
@@ -456,10 +474,13 @@ def _guarded_build(build: Callable) -> Callable:
             return build(self, *args, **kwargs)
         self._check_constructed()
         before = Before(self)
+        again, count = self._build_shapes is not None, len(self.__dict__.get("_weights", ()))
         self._building = True
         try:
             with self._naming():
                 build(self, *args, **kwargs)
+            if again and len(self.__dict__.get("_weights", ())) > count:
+                raise ValueError(f"{self._who()}: build must make weights once; begin it with `if self.built: return`.")
         except BaseException as error:
             self._leave(error, "build", before)
             raise

@@ -59,14 +59,14 @@ class Masks:
         for position, (name, value) in enumerate(arrays.items()):
             mask, target = tree_util.tree_map(masking.get_mask, value), signature.mask_name(position, name)
             shapes = {m.shape for m in tree_util.tree_leaves(mask)}
-            if shapes:
-                met |= shapes
+            met |= shapes
+            if shapes and position == 0 and first is None:
+                first = mask
+            if shapes and (target != "mask" or len(arrays) == 1 or masking.ops_pass.get()):  # Keras: the only array's
                 found = True
                 if target is not None and target not in by_position and kwargs.get(target) is None:
                     kwargs[target] = mask
                     masking.note_use(f"{self._who()} {target}")
-                if position == 0 and first is None:
-                    first = mask
             elif target is not None:
                 lacking = lacking or any(_begins_with(x, met) for x in tree_util.tree_leaves(value))
         if lacking and not found and self._misses_mask and not _has_mask((*zip(by_position, args), *kwargs.items())):

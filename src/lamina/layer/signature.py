@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import tree_util
 
-from lamina.core import dtypes, tree
+from lamina.core import configurable, dtypes, tree
 from lamina.core.symbolic import KerasTensor
 from lamina.core.variable import Variable
 
@@ -34,6 +34,7 @@ class InputSpec:
     Raises: ValueError if an argument is outside its domain.
     """
 
+    @configurable.explaining
     def __init__(
         self,
         dtype: Any = None,
@@ -174,25 +175,45 @@ def shape_of(structure: Any) -> Any:
     return tree_util.tree_map(lambda x: tuple(d if isinstance(d, int) else None for d in x.shape), structure)
 
 
-def build_with(build: Callable, shapes: dict[str, Any], who: Callable[[], str]) -> dict[str, Any]:
-    """Call a layer's `build` with the shapes that it takes, by name or in their order, and return these."""
-    signature = _signature(build)
+def with_shapes(method: Callable, shapes: dict[str, Any], who: Callable[[], str]) -> tuple[Any, dict[str, Any]]:
+    """Call a layer's `build` or its like with the shapes that it takes, by name or in their order.
+
+    Returns:
+        What it returns, and the shapes that it took.
+    """
+    signature = _signature(method)
     names = [n for n in signature.parameters if n not in ("args", "kwargs")]
     by_name = {n.removesuffix("_shape"): n for n in names if n.removesuffix("_shape") in shapes}
     if len(names) == 1:
         shapes = dict(list(shapes.items())[:1])
-        build(*shapes.values() or (None,))
-    elif len(by_name) == len(names) or len(by_name) > 1:
+        return method(*shapes.values() or (None,)), shapes
+    if len(by_name) == len(names) or len(by_name) > 1:
         shapes = {name: shapes[name] for name in by_name}
-        build(**{by_name[name]: shape for name, shape in shapes.items()})
-    else:
-        try:
-            signature.bind(*shapes.values())
-        except TypeError:
-            wanted, given = ", ".join(names), ", ".join(shapes) or "none"
-            raise ValueError(f"{who()}: build takes {wanted}; the call gave arrays for {given}.") from None
-        build(*shapes.values())
-    return shapes
+        return method(**{by_name[name]: shape for name, shape in shapes.items()}), shapes
+    try:
+        signature.bind(*shapes.values())
+    except TypeError:
+        wanted, given = ", ".join(names), ", ".join(shapes) or "none"
+        raise ValueError(f"{who()}: {method.__name__} takes {wanted}; the call gave arrays for {given}.") from None
+    return method(*shapes.values()), shapes
+
+
+def as_told(shapes: Any, outputs: Any, dtype: str) -> Any:
+    """Symbolic outputs, where an own `compute_output_shape` tells `shapes`: of the evaluated `outputs` it completes
+    the unknown sizes, and where there are none it is all that is known."""
+    if outputs is None:
+        return symbolic_inputs(shapes, dtype)
+    told = tree_util.tree_leaves(shapes, is_leaf=is_shape)
+    tensors, treedef = tree_util.tree_flatten(outputs)
+    if [len(shape) for shape in told] != [x.ndim for x in tensors]:
+        return outputs
+    sizes = [tuple(b if a is None else a for a, b in zip(x.shape, shape)) for x, shape in zip(tensors, told)]
+    return treedef.unflatten([KerasTensor(shape, x.dtype) for shape, x in zip(sizes, tensors)])
+
+
+def is_of_program(function: Any) -> bool:
+    """Whether a method is not the library's own."""
+    return not function.__module__.startswith("lamina.")
 
 
 def _signature(build: Callable) -> inspect.Signature:

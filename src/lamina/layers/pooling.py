@@ -49,9 +49,6 @@ class Pooling(Spatial):
     def call(self, inputs: Any) -> Any:
         return type(self).reduce(inputs, self.pool_size, self.strides, self.padding, self.data_format)
 
-    def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
-        """None: a mask does not say which windows are whole."""
-
 
 @variant(defaults={"pool_size": 2})
 class MaxPooling1D(Pooling):

@@ -195,8 +195,12 @@ class Function(Operation):
 
 
 def warn_of_keras(graph: Function) -> None:
-    """Warn, once, if a layer or output of the graph has a mask that it would not have in Keras, where ops pass none."""
-    if graph._is_looked_at or not any(isinstance(o, OpCall) for o in graph.operations):
+    """Warn, once, if a layer or output of the graph has a mask that it would not have in Keras, where ops pass none.
+
+    Nor does a layer get one there that is called on several arrays, such as an RNN with `initial_state`.
+    """
+    several = any(len(node.inputs) > 1 and len(node.args) + len(node.kwargs) > 1 for node in graph.nodes)
+    if graph._is_looked_at or not (several or any(isinstance(o, OpCall) for o in graph.operations)):
         return
     graph._is_looked_at = True
 
@@ -215,14 +219,16 @@ def warn_of_keras(graph: Function) -> None:
                 infer(run, (graph.inputs_structure,))
         return seen
 
-    here = watch(True)
-    if here.ops and here.users != watch(False).users:
-        warnings.warn(
-            f"{graph._who()}: Keras will not pass masks on through {', '.join(dict.fromkeys(here.ops))}, so this model "
-            "computes something else there. Use layers such as layers.Add in place of ops and operators between a mask "
-            "and the layer that uses it.",
-            stacklevel=3,
-        )
+    here, there = watch(True), watch(False)
+    lost = [user for user in here.users if user not in there.users]
+    if lost and here.ops:
+        rule = f"pass masks on through {', '.join(dict.fromkeys(here.ops))}"
+        remedy = "Use layers such as layers.Add in place of ops between a mask and the layer that uses it."
+    else:
+        rule, remedy = f"give {some(lost)}, which gets several arrays", "Pass mask= there."
+    if lost:
+        text = f"{graph._who()}: Keras will not {rule}, so this model computes something else there. {remedy}"
+        warnings.warn(text, stacklevel=3)
 
 
 def graph_of(model: Any) -> Any:

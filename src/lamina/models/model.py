@@ -149,8 +149,8 @@ class Model(Trainer):
 
     @property
     def layers(self) -> list[Layer]:
-        """The layers right below the model."""
-        return self._layers
+        """The layers of the graph, or else those right below the model."""
+        return self._layers if self._function is None else list(self._graph_layers)
 
     def get_layer(self, name: str | None = None, index: int | None = None) -> Layer:
         """The layer of a name, or at a place in `layers`."""
@@ -188,12 +188,12 @@ class Model(Trainer):
             return args, kwargs
         return super()._convert(args, kwargs)
 
-    def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
+    def _evaluate(self, *args: Any, **kwargs: Any) -> Any:
         """The outputs of the graph, where it is called on what it was made for; else by abstract evaluation."""
         runs_graph = self._function is not None and type(self).call is Model.call
         if runs_graph and len(args) == 1 and self._function.is_declared_for(args[0]):  # type: ignore[union-attr]
             return self._function.compute_output_spec(args[0])  # type: ignore[union-attr]
-        return super().compute_output_spec(*args, **kwargs)
+        return super()._evaluate(*args, **kwargs)
 
     @only_passes
     def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:

@@ -51,6 +51,10 @@ class Sequential(Model):
             self._whole = Function(self._tensors[0], self._tensors[-1], name=self.name)
         return self._whole
 
+    def __getstate__(self) -> dict[str, Any]:
+        """All, and the graph: the tensors alone do not say what they belong to."""
+        return {**super().__getstate__(), "_whole": self._function}
+
     def add(self, layer: Any, rebuild: bool = True) -> None:
         """Put a layer on top of the stack; one that does not fit there leaves the stack as it was."""
         before = self._entry, len(self._stack)

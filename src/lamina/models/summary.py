@@ -79,8 +79,6 @@ def _ratios(positions: Sequence[float] | None, count: int) -> list[int | None]:
 
 def _rows(model: Any, expand: bool, layer_range: Sequence[str] | None) -> list[tuple[Layer, int]]:
     layers = list(model.layers)
-    entry = getattr(model, "_entry", None)
-    del entry
     if layer_range is not None:
         names = [layer.name for layer in layers]
         missing = [name for name in layer_range if name not in names]
@@ -94,8 +92,9 @@ def _rows(model: Any, expand: bool, layer_range: Sequence[str] | None) -> list[t
 
     def add(layer: Layer, depth: int) -> None:
         rows.append((layer, depth))
-        if expand and hasattr(layer, "layers"):
-            for child in layer.layers:  # type: ignore[attr-defined]
+        inside = getattr(layer, "layers", ()) if expand else ()  # a program's layer may hold anything there
+        for child in inside if isinstance(inside, (list, tuple)) else ():
+            if isinstance(child, Layer):
                 add(child, depth + 1)
 
     for layer in layers:
