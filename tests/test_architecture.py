@@ -49,7 +49,6 @@ PRIVATE_BUT_READ = {
     ("models/functional.py", "_function"): "to be named",
     ("models/sequential.py", "_input_shape_arg"): "to be named",
     ("models/summary.py", "_build_shapes"): "to be named",
-    ("models/summary.py", "_entry"): "to be named",
     ("saving/weights.py", "_function"): "to be named",
     ("saving/weights.py", "_not_parts"): "to be named",
 }

@@ -386,7 +386,7 @@ def test_errors(make, message):
 
 
 def test_missing_arguments_name_the_class():
-    with pytest.raises(TypeError, match="LSTM: missing a required argument: 'units'"):
+    with pytest.raises(TypeError, match="LSTM: must be given units"):
         layers.LSTM()
 
 

@@ -75,7 +75,7 @@ def test_steps_through_python_are_the_compiled_ones():
 
 def test_arrays_on_an_accelerator_train_as_those_in_windows(monkeypatch):
     history, state = fitted(noisy())
-    monkeypatch.setattr(loop, "reader", loop.Resident)
+    monkeypatch.setattr(loop, "reader", lambda source, fills: loop.Resident(source))
     resident, resident_state = fitted(noisy())
     assert_close(state, resident_state)
     for name in history:

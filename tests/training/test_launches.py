@@ -356,15 +356,20 @@ def rows(count):
     return np.resize(X, (count, X.shape[1])), np.resize(Y, (count, Y.shape[1]))
 
 
-def test_data_of_another_length_compile_nothing():
+@pytest.mark.parametrize("kind", [np.asarray, jnp.asarray], ids=["numpy", "jax"])
+def test_data_of_another_length_compile_nothing(kind):
+    def rows(count):
+        return tuple(kind(np.resize(array, (count, array.shape[1]))) for array in (X, Y))
+
     model = net()
     x, y = rows(16)
     model.fit(x, y, batch_size=4, verbose=0, validation_data=(x, y))
     model.evaluate(x, y, batch_size=4, verbose=0)
+    data = [rows(count) for count in (4, 8, 64, 400, 1200)]
+    held_out = rows(8)
     with compilations() as found:
-        for count in (4, 8, 64, 400, 1200):
-            x, y = rows(count)
-            model.fit(x, y, batch_size=4, verbose=0, validation_data=(x[:8], y[:8]))
+        for x, y in data:
+            model.fit(x, y, batch_size=4, verbose=0, validation_data=held_out)
             model.evaluate(x, y, batch_size=4, verbose=0)
     assert found == []
 

@@ -73,7 +73,7 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     """The known name that `name` is like, or has the initials of: `lr` stands for `learning_rate`."""
     names = list(known)
     initials = [each for each in names if "".join(word[:1] for word in each.split("_")) == name]
-    near = difflib.get_close_matches(folded(name), {*map(folded, names)}, 1)
+    near = difflib.get_close_matches(folded(name), {*map(folded, names)}, 1, 0.5)
     spelt = [each for each in names if near and folded(each) == near[0]]  # in snake or camel case, as what was given
     return next(iter([*initials, *sorted(spelt, key=lambda n: -difflib.SequenceMatcher(None, name, n).ratio())]), None)
 

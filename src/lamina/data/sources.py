@@ -163,10 +163,10 @@ class ArraySource(Source):
         for start in range(0, rows, self.batch_size):
             stop = min(start + self.batch_size, rows)
             index = slice(start, stop) if order is None else order[start:stop]
-            yield tree_util.tree_map(lambda leaf, i=index: np.asarray(leaf[i]), self.arrays)
+            yield tree_util.tree_map(lambda leaf, i=index: np.asarray(leaf)[i], self.arrays)
 
     def peek(self) -> Any:
-        return tree_util.tree_map(lambda leaf: leaf[: self.batch_size], self.arrays)
+        return tree_util.tree_map(lambda leaf: np.asarray(leaf)[: self.batch_size], self.arrays)
 
 
 class StreamSource(Source):
