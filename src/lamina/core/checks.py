@@ -69,18 +69,18 @@ def folded(name: str) -> str:
     return name.lower().replace("_", "")
 
 
-def nearest(name: str, known: Iterable[str]) -> str | None:
+def nearest(name: str, known: Iterable[str], least: float = 0.6) -> str | None:
     """The known name that `name` is like, or has the initials of: `lr` stands for `learning_rate`."""
     names = list(known)
     initials = [each for each in names if "".join(word[:1] for word in each.split("_")) == name]
-    near = difflib.get_close_matches(folded(name), {*map(folded, names)}, 1, 0.5)
+    near = difflib.get_close_matches(folded(name), {*map(folded, names)}, 1, least)
     spelt = [each for each in names if near and folded(each) == near[0]]  # in snake or camel case, as what was given
     return next(iter([*initials, *sorted(spelt, key=lambda n: -difflib.SequenceMatcher(None, name, n).ratio())]), None)
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
+def did_you_mean(name: str, known: Iterable[str], least: float = 0.6) -> str:
     """The end of a message about a name that does not exist: the one that was probably meant, if any."""
-    near = nearest(name, known)
+    near = nearest(name, known, least)
     return f" Did you mean {near!r}?" if near else ""
 
 

@@ -107,7 +107,7 @@ def find(path: str, name: str, kind: str, *, aliases: Mapping[str, str] | None =
     matches = [n for n in names if folded(n) == folded(target)]
     if matches:  # a class and a function of one name: the class takes a configuration
         return getattr(module, sorted(matches)[0])
-    hint = did_you_mean(name, [*sorted(names), *(aliases or {})])
+    hint = did_you_mean(name, [*sorted(names), *(aliases or {})], 0.5)
     raise ValueError(
         f"{kind} {name!r}: must be a name in lamina.{path}, or one registered with "
         f"@lamina.saving.register_keras_serializable() or custom_objects.{hint}"
