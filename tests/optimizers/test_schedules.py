@@ -70,7 +70,7 @@ def test_an_old_configuration_needs_no_module():
 
 
 def test_a_schedule_is_not_an_optimizer():
-    with pytest.raises(ValueError, match="optimizer: must be a name, an object or a configuration, got that of CosineDecay"):
+    with pytest.raises(ValueError, match="optimizer: must be a name, an object or a configuration, got that"):
         optimizers.get(schedules.serialize(schedules.CosineDecay(1.0, 5)))
 
 
