@@ -19,7 +19,7 @@ from jax import tree_util
 from lamina.data.sources import ArraySource
 from lamina.data.streams import close, prefetch
 
-WINDOW_BYTES = 1 << 23
+WINDOW_BYTES = 1 << 25
 WINDOW_BATCHES = 1 << 14
 _ALIGNMENT = 64
 
@@ -101,10 +101,12 @@ def of_arrays(source: ArraySource, epoch: int, fills: bool = False) -> Iterator[
             else:
                 np.take(host, order[rows], axis=0, out=filled, mode="clip")
         data = tree_util.tree_map(rooms.__getitem__, numbers)
-        return Window(Filled(data, counted(first, capacity)) if fills else data, count)
-
-    def counted(first: int, capacity: int) -> np.ndarray:
-        return np.clip(total - first - size * np.arange(capacity, dtype=np.int32), 0, size, dtype=np.int32)
+        if not fills:
+            return Window(data, count)
+        counted = _room((capacity,), np.int32)
+        counted[:count] = size
+        counted[count - 1] = min(size, total - first - (count - 1) * size)
+        return Window(Filled(data, counted), count)
 
     def windows() -> Iterator[Window]:
         for done in range(0, batches, capacity):

@@ -203,7 +203,7 @@ def run_epoch(
                 logs = {name: value[(feed.count - 1) % pace.capacity] for name, value in values.items()}
                 if phase.stopped():
                     break
-                if callbacks.may_change_model:
+                if callbacks.may_change_model and not pace.free:  # else its hooks come with the next epoch
                     launcher.refresh()
                 compiled, start, seen = False, time.perf_counter(), step
     finally:
