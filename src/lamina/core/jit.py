@@ -217,6 +217,7 @@ class _Form:
         self._pure, self._options = pure, options
         self.gives = 0 in options["donate_argnums"]
         self._proven = False  # whether a call has gone well, of a program that runs no Python
+        self._hosts: bool | None = None  # whether the program runs Python, once that is known
         self._compiled = jax.jit(functools.partial(pure, self), **options)
 
     def with_more(self, found: list[Variable], written: list[Variable]) -> _Form:
@@ -245,11 +246,17 @@ class _Form:
             with handover.still:
                 arrays = [*map(_copy, self.changing), *(v.hand_out() for v in self.reading)]
             values, out, losses = run(arrays)
+            self._proven = not self._calls_host(arrays, donated, kept)
+            if not self._proven:
+                jax.block_until_ready(values)  # what the host reads meanwhile must not wait for the program's own end
             with handover.exchange():
                 self._put(values)
-            self._proven = not self._calls_host(arrays, donated, kept)
         else:
             values, out, losses = handover.call(run, variables)
+            if self._hosts is None:
+                self._hosts = self._calls_host([v.stored for v in variables], donated, kept)
+            if self._hosts:
+                jax.block_until_ready(values)
             with handover.exchange():
                 self._put(values)
         return out, losses

@@ -195,7 +195,8 @@ class Interrupts:
 class Program:
     """A loop compiled for one state, one kind of batches and one set of JAX's settings."""
 
-    def __init__(self, traced: Any, background: bool, checked: Callable):
+    def __init__(self, traced: Any, background: bool, checked: Callable, given: list[Variable], seen: list[Variable]):
+        self.given, self.seen = given, seen  # what it was made for: the launcher may look at the model anew meanwhile
         compile_ = traced.lower().compile
         self._compiling: Callable[[], Any] = in_background(compile_).result if background else compile_
         self._lock = threading.Lock()
@@ -333,7 +334,9 @@ class Launcher:
                     self._assigned.update(id(v) for v in error.assigned)
                     self.refresh()
                     continue
-                self._programs[key] = Program(traced, background, partial(loop, capacity=capacity))
+                self._programs[key] = Program(
+                    traced, background, partial(loop, capacity=capacity), self._given, self._seen
+                )
                 return self._programs[key]
             self._extra.clear()
             raise made_anew(getattr(self._method, "__qualname__", "step"), found or [])
@@ -344,19 +347,19 @@ class Launcher:
             # Nothing is held meanwhile: Python that the program calls may read variables, or wait for another thread.
             def run_copies(seen: tuple) -> OneStep | ManySteps:
                 with handover.still:
-                    values = tuple([copied(self._value(v, run)) for v in self._given])
+                    values = tuple([copied(self._value(v, run)) for v in program.given])
                 return program(values, seen, *arguments)
 
-            out = handover.call(run_copies, self._seen)
+            out = handover.call(run_copies, program.seen)
             jax.block_until_ready(out)
             with handover.exchange():
-                self._take(out.values, run)
+                self._take(program, out.values, run)
         else:
             with handover.exchange():
                 metrics = self._metrics
-                values = tuple([self._value(v, run, True) if id(v) in metrics else v.give() for v in self._given])
-                out = program(values, tuple([v.stored for v in self._seen]), *arguments)
-                self._take(out.values, run)
+                values = tuple([self._value(v, run, True) if id(v) in metrics else v.give() for v in program.given])
+                out = program(values, tuple([v.stored for v in program.seen]), *arguments)
+                self._take(program, out.values, run)
         self.proven = program.proven = True
         return out
 
@@ -371,8 +374,8 @@ class Launcher:
             array = variable.stored
         return copied(array) if give else array
 
-    def _take(self, values: tuple, run: Run) -> None:
-        for variable, value in zip(self._given, values):
+    def _take(self, program: Program, values: tuple, run: Run) -> None:
+        for variable, value in zip(program.given, values):
             variable.take(value)
             if id(variable) in self._metrics:
                 run.arrays[id(variable)] = value
