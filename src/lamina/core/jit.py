@@ -216,8 +216,7 @@ class _Form:
         self.changing, self.reading = tuple(changing), tuple(reading)
         self._pure, self._options = pure, options
         self.gives = 0 in options["donate_argnums"]
-        self._proven = False  # whether a call has gone well, of a program that runs no Python
-        self._hosts: bool | None = None  # whether the program runs Python, once that is known
+        self._hosts: bool | None = None  # whether the program runs Python, once a call has gone well
         self._compiled = jax.jit(functools.partial(pure, self), **options)
 
     def with_more(self, found: list[Variable], written: list[Variable]) -> _Form:
@@ -236,27 +235,23 @@ class _Form:
         if state.current.get() is not None:  # inside another transform
             values, out, losses = run([v.current for v in variables])
             self._put(values)
-        elif self.gives and self._proven and not any(map(_is_traced, tree_util.tree_leaves((donated, kept)))):
+        elif self.gives and self._hosts is False and not any(map(_is_traced, tree_util.tree_leaves((donated, kept)))):
             with handover.exchange():
                 values, out, losses = run([*map(Variable.give, self.changing), *(v.stored for v in self.reading)])
                 self._put(values)
-        elif self.gives:
-            # The old values must stay: Python that is called may read them, the call may fail, or a plain transform of
-            # JAX refuse the new ones. And nobody need wait while it is traced.
-            with handover.still:
-                arrays = [*map(_copy, self.changing), *(v.hand_out() for v in self.reading)]
-            values, out, losses = run(arrays)
-            self._proven = not self._calls_host(arrays, donated, kept)
-            if not self._proven:
-                jax.block_until_ready(values)  # what the host reads meanwhile must not wait for the program's own end
-            with handover.exchange():
-                self._put(values)
         else:
-            values, out, losses = handover.call(run, variables)
+            if self.gives:
+                # The old values must stay: Python that is called may read them, the call may fail, or a plain transform
+                # of JAX refuse the new ones. And nobody need wait while it is traced.
+                with handover.still:
+                    arrays = [*map(_copy, self.changing), *(v.hand_out() for v in self.reading)]
+                values, out, losses = run(arrays)
+            else:
+                values, out, losses = handover.call(run, variables)
             if self._hosts is None:
                 self._hosts = self._calls_host([v.stored for v in variables], donated, kept)
             if self._hosts:
-                jax.block_until_ready(values)
+                jax.block_until_ready(values)  # what the host reads meanwhile must not wait for the program's own end
             with handover.exchange():
                 self._put(values)
         return out, losses

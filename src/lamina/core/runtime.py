@@ -77,6 +77,14 @@ def _leave() -> None:
 getattr(threading, "_register_atexit")(_leave)  # noqa: B009 -- before all that atexit holds
 
 
+_nothing = jax.jit(lambda: ())
+
+
+def settings() -> Any:
+    """What JAX's settings are now, to tell programs apart: a trace of nothing, which JAX keeps for each set of them."""
+    return _nothing.trace().jaxpr
+
+
 @functools.cache
 def keep_freed_memory() -> None:
     """Let the C library keep what programs on CPUs free for the next one, unless the environment says what to do.

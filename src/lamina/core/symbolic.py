@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jax import tree_util
 
 from lamina.core import dtypes, errors, masking, op_names, scope
+from lamina.core.arrays import value_of
 from lamina.core.configurable import Configurable, deserialize
 from lamina.core.sizes import outputs_for
 from lamina.core.state import StateScope
@@ -342,7 +343,7 @@ def op(fn: Callable | None = None, *, elementwise: bool = False, in_graph: Calla
         if kinds & _SYMBOLIC:
             return call_class(wrapper)().symbolic_call(*args, **kwargs)
         if kinds & _VARIABLE:
-            args, kwargs = tree_util.tree_map(_value, (args, kwargs))
+            args, kwargs = tree_util.tree_map(value_of, (args, kwargs))
         if kwargs and positional:
             args, kwargs = _by_position(positional, args, kwargs)
         out = fn(*args, **kwargs)
@@ -372,10 +373,6 @@ def _kinds(values: Iterable[Any]) -> int:
         elif isinstance(value, dict):
             found |= _kinds(value.values())
     return found
-
-
-def _value(x: Any) -> Any:
-    return x.value if isinstance(x, Variable) else x
 
 
 def _positional_only(fn: Callable) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ import numpy as np
 from jax.core import Tracer
 
 from lamina.core import dtypes, handover, registry, scope, state
-from lamina.core.arrays import copied, send
+from lamina.core.arrays import copied, send, value_of
 from lamina.core.state import Cell
 
 
@@ -101,7 +101,7 @@ class Variable(Cell):
 
     def assign(self, value: Any) -> Any:
         """Put another array of the same shape into the cell, and return it."""
-        value = _as_array(value.value if isinstance(value, Variable) else value, self.dtype)
+        value = _as_array(value_of(value), self.dtype)
         if value.shape != self.shape:
             raise ValueError(f'Variable "{self.path}": value must have shape {self.shape}, got {value.shape}.')
         current = state.current.get()
@@ -269,7 +269,7 @@ def _bind(name: str) -> None:
     function = getattr(operator, name, None) or {"divmod": divmod, "pow": pow}[name.strip("_")]
 
     def forward(self: Variable, other: Any) -> Any:
-        return function(self.value, other.value if isinstance(other, Variable) else other)
+        return function(self.value, value_of(other))
 
     def reflected(self: Variable, other: Any) -> Any:
         return function(other, self.value)

@@ -19,6 +19,7 @@ from jax import tree_util
 
 from lamina import constraints, initializers, regularizers
 from lamina.core import configurable, dtypes, errors, masking, policy, scope
+from lamina.core.arrays import value_of
 from lamina.core.state import StateScope
 from lamina.core.symbolic import Operation, any_symbolic, infer
 from lamina.core.transforms import remat_call
@@ -449,7 +450,7 @@ class Layer(AddedLosses, Masks, Operation):
         ):
             if len(variables) != len(values):
                 raise ValueError(f"{self._who()}: must get {len(variables)} {kind}_variables, got {len(values)}.")
-        values = [v.value if isinstance(v, Variable) else v for v in (*trainable_variables, *non_trainable_variables)]
+        values = [value_of(v) for v in (*trainable_variables, *non_trainable_variables)]
         with StateScope(zip(own[0] + own[1], values)) as state:
             outputs = self(*args, **kwargs)
             losses = self.losses if return_losses else []

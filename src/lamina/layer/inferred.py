@@ -11,10 +11,9 @@ from collections.abc import Callable
 from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
-import jax
-
 from lamina.core import dtypes, scope
 from lamina.core.policy import DTypePolicy
+from lamina.core.runtime import settings
 from lamina.core.symbolic import KerasTensor
 from lamina.core.variable import Variable
 from lamina.layer.signature import InputSpec
@@ -29,7 +28,6 @@ _PLAIN = (bool, int, float, str, bytes, type(None))
 _REMEMBERED = 1000
 
 _outputs: dict[Any, tuple[tuple[int | None, ...], str]] = {}
-_nothing = jax.jit(lambda: ())
 
 
 class _Other(Exception):
@@ -60,8 +58,8 @@ def _key(layer: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
             [(name, _mark(x)) for name, x in attributes if name not in _APART and not name.endswith(_APART_KINDS)]
         )
         given = tuple([(name, _mark(x)) for name, x in kwargs.items()])
-        settings = _nothing.trace().jaxpr, dtypes.floatx(), dtypes.epsilon(), dtypes.image_data_format()
-        return cls, cls.call, own, _mark(args), given, settings
+        process = settings(), dtypes.floatx(), dtypes.epsilon(), dtypes.image_data_format()
+        return cls, cls.call, own, _mark(args), given, process
     except _Other:
         return None
 

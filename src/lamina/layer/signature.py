@@ -13,6 +13,7 @@ import numpy as np
 from jax import tree_util
 
 from lamina.core import configurable, dtypes, tree
+from lamina.core.arrays import send, value_of
 from lamina.core.symbolic import KerasTensor
 from lamina.core.variable import Variable
 
@@ -247,13 +248,11 @@ def symbolic_inputs(shapes: Any, dtype: str) -> Any:
 
 def as_jax_array(x: Any, cast: str | None) -> Any:
     """An array of any kind as one of JAX, floats in the dtype `cast`; all else as it is."""
-    if isinstance(x, Variable):
-        x = x.value
-    elif not isinstance(x, jax.Array):
+    x = value_of(x)
+    if not isinstance(x, jax.Array):
         if isinstance(x, (bool, int, float, str, type(None))) or not hasattr(x, "__array__"):
             return x
-        host = np.asarray(x)  # sending it compiles nothing; jnp.asarray would, for every new shape
-        x = jax.device_put(host.astype(jax.dtypes.canonicalize_dtype(host.dtype), copy=False))
+        x = send(np.asarray(x))
     if cast is not None and x.dtype != cast and jnp.issubdtype(x.dtype, jnp.floating):
         return x.astype(cast)
     return x

@@ -12,6 +12,7 @@ import numpy as np
 from jax import tree_util
 
 from lamina.core import checks, configurable, registry, scope
+from lamina.core.arrays import value_of
 from lamina.core.configurable import variant
 from lamina.core.state import StateScope
 from lamina.core.symbolic import KerasTensor, infer
@@ -217,7 +218,7 @@ class RNN(Layer):
         if given is None:
             given = self.states if self.stateful else self.get_initial_state(sequences.shape[0])
         states = list(given) if isinstance(given, (list, tuple)) else [given]
-        values = tree_util.tree_map(lambda x: x.value if isinstance(x, Variable) else jnp.asarray(x), states)
+        values = tree_util.tree_map(lambda x: jnp.asarray(value_of(x)), states)
         return tree_util.tree_map(lambda x: x.astype(self._cell_dtype), values)
 
     def _sweep(

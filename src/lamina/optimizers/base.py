@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 from lamina.core import configurable, dtypes, registry, scope
+from lamina.core.arrays import value_of
 from lamina.core.configurable import Configurable
 from lamina.core.variable import Variable
 from lamina.optimizers.arguments import check, check_one_clipping
@@ -95,8 +96,7 @@ class BaseOptimizer(Configurable):
         return self._iterations
 
     def _count(self) -> Any:
-        iterations = self.iterations
-        return iterations.value if isinstance(iterations, Variable) else iterations
+        return value_of(self.iterations)
 
     def add_variable(
         self,
@@ -193,7 +193,7 @@ class BaseOptimizer(Configurable):
             self._learning_rate.assign(learning_rate)
 
     def _number(self, learning_rate: Any) -> Any:
-        value = learning_rate.value if isinstance(learning_rate, Variable) else learning_rate
+        value = value_of(learning_rate)
         if isinstance(value, Real) or (isinstance(value, (np.ndarray, jax.Array)) and value.shape == ()):
             return value
         raise ValueError(
@@ -202,8 +202,7 @@ class BaseOptimizer(Configurable):
         )
 
     def _rate(self) -> Any:
-        rate = self.learning_rate
-        return rate.value if isinstance(rate, Variable) else rate
+        return value_of(self.learning_rate)
 
     # Saving.
 

@@ -9,8 +9,8 @@ from typing import Any
 import jax.numpy as jnp
 
 from lamina.core import checks, configurable, dtypes
+from lamina.core.arrays import value_of
 from lamina.core.configurable import Configurable
-from lamina.core.variable import Variable
 
 __all__ = [
     "CosineDecay",
@@ -33,7 +33,7 @@ class LearningRateSchedule(Configurable):
 
 
 def _array(step: Any) -> Any:
-    return jnp.asarray(step.value if isinstance(step, Variable) else step)
+    return jnp.asarray(value_of(step))
 
 
 def _float(step: Any) -> Any:

@@ -115,7 +115,7 @@ class CompiledLoss:
             _check_target(name, target, output)
             value = _value(loss, name, target, output, weight)
             if self.metrics:
-                next(trackers).update_state(value, sample_weight=rows_in(output))
+                next(trackers).update_state(value, sample_weight=counted_rows(output))
             value = value if scale is None else value * scale
             total = value if total is None else total + value
         return total
@@ -242,7 +242,7 @@ def _check_target(name: str, target: Any, output: Any) -> None:
             raise ValueError(f'loss: y for output "{name}" must have {shape[0]} rows, got {rows[0]}.')
 
 
-def rows_in(batch: Any) -> Any:
+def counted_rows(batch: Any) -> Any:
     """How many rows of a batch count, by the first array in it."""
     leaf = next((leaf for leaf in tree.flatten(batch) if leaf is not None), None)
     if leaf is None or not leaf.ndim:

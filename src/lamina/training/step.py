@@ -1,7 +1,7 @@
 """A step of training as a pure function, and many of them in one launch.
 
 A model's `train_step(data)` reads and assigns variables. Under a `StateScope` it becomes
-`step(given, seen, batch) -> new values, logs`, and a compiled loop runs it over a range of rows: `count` is traced, so
+`step(given, seen, batch) -> new values, logs`, and a compiled loop runs it over batches: `count` is traced, so
 one executable serves any number of steps. What the step assigns is given (donated) and comes back as the variables' own
 right away; what it only reads stays where it is.
 """
@@ -24,7 +24,7 @@ from jax import lax, tree_util
 from lamina.core import handover, scope
 from lamina.core.arrays import copied, value_of
 from lamina.core.effects import TRACES, calls_host, made_anew, primitives
-from lamina.core.runtime import in_background, keep_freed_memory
+from lamina.core.runtime import in_background, keep_freed_memory, settings
 from lamina.core.state import StateScope
 from lamina.core.variable import Variable
 from lamina.data.windows import Filled
@@ -320,7 +320,7 @@ class Launcher:
                 if self._key is None:
                     self.refresh()
                 loop = self._loops[self._key]
-                key = (self._key, _settings(), capacity, _shapes((feed.data, feed.order)))
+                key = (self._key, settings(), capacity, _shapes((feed.data, feed.order)))
                 if key in self._programs:
                     return self._programs[key]
                 try:
@@ -384,8 +384,8 @@ class Launcher:
 
 def checks_values() -> bool:
     """Whether JAX looks for NaN or infinity in what comes out, and raises."""
-    settings: Any = jax.config
-    return bool(settings.jax_debug_nans or settings.jax_debug_infs)
+    config: Any = jax.config
+    return bool(config.jax_debug_nans or config.jax_debug_infs)
 
 
 def _structs(variables: Sequence[Variable]) -> tuple:
@@ -395,11 +395,3 @@ def _structs(variables: Sequence[Variable]) -> tuple:
 def _shapes(data: Any) -> tuple:
     leaves, treedef = tree_util.tree_flatten(data)
     return treedef, tuple([(leaf.shape, leaf.dtype) for leaf in leaves])
-
-
-def _settings() -> Any:
-    """What JAX's settings are now: a trace of nothing, which JAX keeps for each set of them."""
-    return _nothing.trace().jaxpr
-
-
-_nothing = jax.jit(lambda: ())

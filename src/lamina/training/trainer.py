@@ -32,7 +32,7 @@ from lamina.random import seeds
 from lamina.training import loop
 from lamina.training.compiled import CompiledModel
 from lamina.training.loop import Phase, Runner
-from lamina.training.objectives import examine, makes_masks, only_counted, rows_in
+from lamina.training.objectives import counted_rows, examine, makes_masks, only_counted
 from lamina.training.step import Feed, Launcher, Run
 
 _OWN_LOSSES = ("train_step", "test_step", "compute_loss")  # a model that overrides one may use its targets in any way
@@ -77,7 +77,7 @@ class Trainer(CompiledModel):
         if variables and self.optimizer is None:
             raise ValueError(f"{self._who()}: compile must be given an optimizer to train with, got None.")
         (_, (loss, y_pred)), gradients = value_and_grad(forward, variables, has_aux=True)()
-        self._loss_tracker.update_state(loss, sample_weight=rows_in(x))
+        self._loss_tracker.update_state(loss, sample_weight=counted_rows(x))
         if variables:
             self.optimizer.apply(gradients, variables)
         return self.compute_metrics(x, y, only_counted(y_pred), sample_weight)
@@ -88,7 +88,7 @@ class Trainer(CompiledModel):
         y_pred = self._call_model(x, training=False)
         loss = self._loss_of(x, y, y_pred, sample_weight, training=False)
         if loss is not None:
-            self._loss_tracker.update_state(loss, sample_weight=rows_in(x))
+            self._loss_tracker.update_state(loss, sample_weight=counted_rows(x))
         return self.compute_metrics(x, y, y_pred, sample_weight)
 
     def predict_step(self, data: Any) -> Any:
