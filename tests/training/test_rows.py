@@ -119,6 +119,8 @@ def own_metric(y_true, y_pred):
         (layers.Lambda(lambda x: x), {}, False, False),
         (layers.Softmax(axis=0), {}, False, False),
         (layers.Dense(8, activity_regularizer="l2"), {}, False, False),
+        (layers.Dense(8, activation=lambda x: x - ops.mean(x, axis=0)), {}, False, False),
+        (layers.Dense(8, activation="gelu"), {}, True, True),
         (layers.EinsumDense("ab,bc->ac", 8), {}, True, True),
         (layers.Identity(), {"loss": OwnLoss()}, False, False),
         (layers.Identity(), {"loss": lambda a, b: ops.mean(b)}, False, False),

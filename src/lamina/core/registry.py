@@ -114,9 +114,14 @@ def find(path: str, name: str, kind: str, *, aliases: Mapping[str, str] | None =
     )
 
 
+def is_own(thing: Any) -> bool:
+    """Whether a class or function is the library's own, and not a program's."""
+    return str(getattr(thing, "__module__", "")).startswith("lamina.")
+
+
 def public_path(obj: Any) -> tuple[str, str] | None:
     """(`keras.namespace`, name) of a public class or function of this library, else `None`."""
-    if not getattr(obj, "__module__", "").startswith("lamina."):
+    if not is_own(obj):
         return None
     name = getattr(obj, "__name__", "")
     home = obj.__module__.split(".")[1]

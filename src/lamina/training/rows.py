@@ -10,6 +10,7 @@ import re
 from typing import Any
 
 from lamina import losses
+from lamina.core.registry import is_own
 from lamina.core.symbolic import OpCall
 from lamina.layer.parts import walk
 from lamina.metrics import MeanMetricWrapper
@@ -47,7 +48,11 @@ def stay_apart(model: Any, compiled_loss: Any, compiled_metrics: Any, trains: bo
 def _layer_keeps_apart(layer: Any, trains: bool) -> bool:
     name = type(layer).__name__
     draws = trains and any(getattr(layer, key, 0) for key in ("dropout", "recurrent_dropout"))
-    if not _is_own(layer) or layer.activity_regularizer is not None or getattr(layer, "stateful", False) or draws:
+    if not is_own(type(layer)) or layer.activity_regularizer is not None or getattr(layer, "stateful", False) or draws:
+        return False
+    if any(
+        name.endswith(("activation", "call")) and not is_own(fn) for name, fn in vars(layer).items() if callable(fn)
+    ):
         return False
     if name == "EinsumDense":
         inputs, kernel, outputs = re.split(",|->", layer.equation)
@@ -66,11 +71,7 @@ def _heeds_masks(one: Any, kind: type) -> bool:
     fn = getattr(one, "fn", None)
     return (
         isinstance(one, kind)
-        and _is_own(one)
+        and is_own(type(one))
         and getattr(one, "reduction", "sum") not in ("none", None)
-        and (fn is None or getattr(fn, "__module__", "").startswith("lamina."))
+        and (fn is None or is_own(fn))
     )
-
-
-def _is_own(thing: Any) -> bool:
-    return type(thing).__module__.startswith("lamina.")
