@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from lamina.callbacks.progress import Progbar, is_interactive_logging_enabled, say
-from lamina.core import configurable
+from lamina.core import configurable, registry
 
 PHASES = ("train", "test", "predict")
 # The hooks of training batches call these, their older names, unless overridden.
@@ -428,7 +428,7 @@ def _flat(callbacks: Any) -> Iterator[Any]:
 
 def _runs_own_code(callback: Any) -> bool:
     """Whether a callback is a program's own, or calls functions of the program."""
-    return getattr(callback, "calls_functions", False) or not type(callback).__module__.startswith("lamina.callbacks.")
+    return getattr(callback, "calls_functions", False) or not registry.is_own(type(callback))
 
 
 def _replays(callback: Any) -> bool:
@@ -454,8 +454,7 @@ def _overrides(callback: Any, hook: str) -> bool:
 def _is_users(callback: Any, hook: str) -> bool:
     """Whether code from outside the library runs at the hook."""
     functions = _functions(type(callback), hook)
-    foreign = (not getattr(function, "__module__", "").startswith("lamina.") for function in functions)
-    return _put_on(callback, hook) or any(foreign)
+    return _put_on(callback, hook) or not all(map(registry.is_own, functions))
 
 
 def _column(values: Any) -> Sequence[Any]:

@@ -69,7 +69,7 @@ class Configurable:
 
     def _argument(self, owner: type, name: str, recorded: Any) -> Any:
         """The library's own classes keep an argument, resolved, in the attribute of its name; others need not."""
-        return getattr(self, name, recorded) if owner.__module__.startswith("lamina.") else recorded
+        return getattr(self, name, recorded) if registry.is_own(owner) else recorded
 
     @classmethod
     def from_config(cls: type[C], config: Mapping[str, Any]) -> C:
@@ -107,7 +107,7 @@ def explaining(init: Callable) -> Callable:
 def own_arguments(obj: Configurable) -> dict[str, Any]:
     """What the constructors of the library's own classes were given: where one calls another, the inner one's say."""
     recorded = obj.__dict__.get("_arguments", {}).items()
-    bound = (bound_arguments(cls, *given) for cls, given in recorded if cls.__module__.startswith("lamina."))
+    bound = (bound_arguments(cls, *given) for cls, given in recorded if registry.is_own(cls))
     return {name: value for arguments in bound for name, value in arguments.items()}
 
 

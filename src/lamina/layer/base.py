@@ -18,7 +18,7 @@ import jax
 from jax import tree_util
 
 from lamina import constraints, initializers, regularizers
-from lamina.core import configurable, dtypes, errors, masking, policy, scope
+from lamina.core import configurable, dtypes, errors, masking, policy, registry, scope
 from lamina.core.arrays import value_of
 from lamina.core.state import StateScope
 from lamina.core.symbolic import Operation, any_symbolic, infer
@@ -34,7 +34,6 @@ from lamina.layer.signature import (
     as_shapes,
     as_told,
     broken_rule,
-    is_of_program,
     plain_signature,
     shape_of,
     signature_of,
@@ -318,7 +317,7 @@ class Layer(AddedLosses, Masks, Operation):
         A program's own `compute_output_shape` tells what that cannot: sizes that depend on more than sizes, and all
         of a body that needs values.
         """
-        if not is_of_program(type(self).compute_output_shape):
+        if registry.is_own(type(self).compute_output_shape):
             return self._evaluate(*args, **kwargs)
         try:
             outputs = self._evaluate(*args, **kwargs)
@@ -339,7 +338,7 @@ class Layer(AddedLosses, Masks, Operation):
 
     def compute_output_shape(self, *args: Any, **kwargs: Any) -> Any:
         """The shape of the outputs for inputs of these shapes."""
-        own = is_of_program(type(self).compute_output_spec)
+        own = not registry.is_own(type(self).compute_output_spec)
         spec = self.compute_output_spec if own else self._evaluate
         shapes = [*args, *kwargs.values()]
         if len(shapes) == 1:

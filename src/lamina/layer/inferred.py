@@ -11,7 +11,7 @@ from collections.abc import Callable
 from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
-from lamina.core import dtypes, scope
+from lamina.core import dtypes, registry, scope
 from lamina.core.policy import DTypePolicy
 from lamina.core.runtime import settings
 from lamina.core.symbolic import KerasTensor
@@ -50,7 +50,7 @@ def remembered(layer: Any, args: tuple, kwargs: dict[str, Any], fresh: Callable[
 def _key(layer: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
     """What the outputs depend on; `None` where that cannot be told."""
     cls = type(layer)
-    if not cls.__module__.startswith("lamina.") or scope.call.get() is not None or scope.autocast.get() is not None:
+    if not registry.is_own(cls) or scope.call.get() is not None or scope.autocast.get() is not None:
         return None
     attributes = vars(layer).items()
     try:
@@ -79,7 +79,7 @@ def _mark(value: Any) -> Any:
         return kind, tuple([(_mark(key), _mark(item)) for key, item in value.items()])
     if kind is InputSpec:
         return kind, _mark(vars(value))
-    if isinstance(value, DTypePolicy) and kind.__module__.startswith("lamina."):
+    if isinstance(value, DTypePolicy) and registry.is_own(kind):
         return kind, value.compute_dtype, value.variable_dtype
     if kind in (FunctionType, BuiltinFunctionType) and str(value.__module__).startswith(("lamina.", "jax.")):
         return value

@@ -212,11 +212,6 @@ def as_told(shapes: Any, outputs: Any, dtype: str) -> Any:
     return treedef.unflatten([KerasTensor(shape, x.dtype) for shape, x in zip(sizes, tensors)])
 
 
-def is_of_program(function: Any) -> bool:
-    """Whether a method is not the library's own."""
-    return not function.__module__.startswith("lamina.")
-
-
 def _signature(build: Callable) -> inspect.Signature:
     """That of a method without `self`, which takes long to find out."""
     function = getattr(build, "__func__", None)

@@ -158,7 +158,7 @@ def _like(layer: Any, prefix: str, **changes: Any) -> Any:
     """A new layer of the configuration of `layer`, with `prefix` before its name."""
     config = {**layer.get_config(), **changes, "name": prefix + layer.name.removeprefix(prefix)}
     parts = (type(part) for part in walk(layer))
-    own = {cls.__name__: cls for cls in parts if not cls.__module__.startswith("lamina.")}
+    own = {cls.__name__: cls for cls in parts if not registry.is_own(cls)}
     with registry.custom_objects(own):  # classes of the program, which need not be registered to be met again here
         new = type(layer).from_config(config)
     if hasattr(layer, "use_cudnn"):

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
-from lamina.core import configurable, masking, tree
+from lamina.core import configurable, masking, registry, tree
 from lamina.core.symbolic import KerasTensor, any_symbolic
 from lamina.layer import Layer
 from lamina.layer.masks import only_passes
@@ -68,7 +68,7 @@ class Model(Trainer):
             self._set_graph(graph["inputs"], graph["outputs"])
 
     def _rows_stay_apart(self, trains: bool) -> bool:
-        own_steps = type(self).__module__.startswith("lamina.")  # and so no steps of the program's
+        own_steps = registry.is_own(type(self))  # and so no steps of the program's
         return (
             own_steps and not self._added and rows.stay_apart(self, self._compiled_loss, self._compiled_metrics, trains)
         )

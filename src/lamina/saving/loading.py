@@ -78,7 +78,7 @@ def unknown_names(config: Any) -> list[str]:
                 module = str(form.get("module"))
                 public = f"{module}.{plain}" if module.startswith("keras.") else plain
                 unknown[str(form.get("registered_name") or public)] = None
-            if found is None or not getattr(found, "__module__", "").startswith("lamina."):
+            if found is None or not registry.is_own(found):
                 form = {key: form.get(key) for key in ("build_config", "compile_config")}  # the rest is its own affair
         if isinstance(form, (dict, list)):
             waiting.extend(reversed(list(form.values()) if isinstance(form, dict) else form))

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import jax.numpy as jnp
 import numpy as np
 
-from lamina.core import scope
+from lamina.core import registry, scope
 from lamina.core.budget import CorruptFileError, FileError
 from lamina.core.configurable import Configurable
 from lamina.core.state import StateScope
@@ -101,7 +101,7 @@ def _is_optimizer(part: Any) -> bool:
 def _own_variables(part: Any) -> list[Variable] | None:
     """The variables that the library's own `load_own_variables` fills; `None` where a user's class has another one."""
     hook = getattr(type(part), "load_own_variables", None)
-    if hook is None or not hook.__module__.startswith("lamina."):
+    if hook is None or not registry.is_own(hook):
         return None
     own = getattr(part, "_own_variables", None)
     return own() if own is not None else list(part.variables)
