@@ -50,9 +50,10 @@ def _layer_keeps_apart(layer: Any, trains: bool) -> bool:
     draws = trains and any(getattr(layer, key, 0) for key in ("dropout", "recurrent_dropout"))
     if not is_own(type(layer)) or layer.activity_regularizer is not None or getattr(layer, "stateful", False) or draws:
         return False
-    if any(
-        name.endswith(("activation", "call")) and not is_own(fn) for name, fn in vars(layer).items() if callable(fn)
-    ):
+    functions = [
+        value for key, value in vars(layer).items() if key.endswith(("activation", "call")) and callable(value)
+    ]
+    if not all(map(is_own, functions)):
         return False
     if name == "EinsumDense":
         inputs, kernel, outputs = re.split(",|->", layer.equation)
