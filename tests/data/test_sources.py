@@ -232,6 +232,20 @@ def test_epoch_0_starts_a_pass(kind):
     assert [first_values(source.epoch(0)) for _ in range(3)] == [[0, 8]] * 3
 
 
+def test_the_first_batch_of_a_dataset_is_computed_once_however_often_it_is_looked_at():
+    class Counts(Batches):
+        asked = 0
+
+        def __getitem__(self, index):
+            self.asked += 1
+            return super().__getitem__(index)
+
+    data = Counts()
+    source = make_source(data)
+    assert source.structure is not None and source.peek() is source.peek()
+    assert data.asked == 1
+
+
 @pytest.mark.parametrize("kind", sorted(set(STREAMS) - {"PyDataset"}))
 def test_reset_starts_a_pass_anew(kind):
     source = make(kind, steps=2)

@@ -64,13 +64,6 @@ def _generator(seed: int, number: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=np.array([seed % 2**64, number], np.uint64)))
 
 
-def structure_of(batch: Any) -> Any:
-    """Shapes and dtypes of a batch, as a train step gets it."""
-    return tree_util.tree_map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, jax.dtypes.canonicalize_dtype(leaf.dtype)), batch
-    )
-
-
 class Source:
     """What the loop reads.
 
@@ -95,7 +88,9 @@ class Source:
     @property
     def structure(self) -> Any:
         """Shapes and dtypes of the first batch, as a train step gets it."""
-        return structure_of(self.peek())
+        return tree_util.tree_map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, jax.dtypes.canonicalize_dtype(leaf.dtype)), self.peek()
+        )
 
     def close(self) -> None:
         """Let go of iterators and worker processes."""
@@ -312,13 +307,14 @@ class PyDatasetSource(StreamSource):
         return (self.data[i] for i in indices)
 
     def peek(self) -> Any:
-        self.data.on_epoch_begin()
-        index = next(iter(self._indices(0)), None)
-        if index is None:
-            raise ValueError(f"{self._who}: x must give at least one batch, got an empty {type_name(self.data)}.")
-        batch = self._batch(self.data[index])
-        self.data.on_epoch_end()
-        return batch
+        if self._first is None:  # it may be dear to compute
+            self.data.on_epoch_begin()
+            index = next(iter(self._indices(0)), None)
+            if index is None:
+                raise ValueError(f"{self._who}: x must give at least one batch, got an empty {type_name(self.data)}.")
+            self._first = self._batch(self.data[index])
+            self.data.on_epoch_end()
+        return self._first
 
     def close(self) -> None:
         if self._processes is not None:

@@ -19,14 +19,7 @@ from lamina.core.runtime import keep_freed_memory
 from lamina.core.state import StateScope
 from lamina.core.symbolic import KerasTensor, infer
 from lamina.core.transforms import value_and_grad
-from lamina.data.sources import (
-    ArraySource,
-    Source,
-    make_source,
-    structure_of,
-    train_validation_split,
-    unpack_x_y_sample_weight,
-)
+from lamina.data.sources import ArraySource, Source, make_source, train_validation_split, unpack_x_y_sample_weight
 from lamina.layer.parts import one_look, walk
 from lamina.random import seeds
 from lamina.training import loop
@@ -124,7 +117,7 @@ class Trainer(CompiledModel):
     @one_look()
     def _make_ready(self, source: Source, train: bool) -> Any:
         """Build what is not built for the shapes of the data: layers, optimizer, metrics; the outputs, where known."""
-        x, y, _ = unpack_x_y_sample_weight(structure_of(source.peek()))
+        x, y, _ = unpack_x_y_sample_weight(source.structure)
         layers = walk(self)
         unbuilt = any(not each.built for each in layers)
         if not any(launcher.proven for launcher in self._launchers.values()):
