@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax import tree_util
 
-from lamina.core import dtypes, errors, masking, op_names, scope
+from lamina.core import dtypes, errors, masking, op_names, scope, tree
 from lamina.core.arrays import value_of
 from lamina.core.configurable import Configurable, deserialize
 from lamina.core.sizes import outputs_for
@@ -241,20 +241,12 @@ def infer(fn: Callable, args: tuple = (), kwargs: dict[str, Any] | None = None) 
 
     Unknown sizes at one place of the shapes are the same, and those of different places are not.
     """
-    leaves, treedef = tree_util.tree_flatten((args, kwargs or {}))
-    places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, KerasTensor)]
-    axes = sorted({axis for i in places for axis, size in enumerate(leaves[i].shape) if size is None})
-
-    def run(*tensors: Any) -> Any:
-        filled = list(leaves)
-        for place, tensor in zip(places, tensors):
-            filled[place] = tensor
-        run_args, run_kwargs = treedef.unflatten(filled)
-        return fn(*run_args, **run_kwargs)
+    run, tensors = tree.function_of(KerasTensor, fn, args, kwargs or {})
+    axes = sorted({axis for tensor in tensors for axis, size in enumerate(tensor.shape) if size is None})
 
     def structs(sizes: Sequence[Any]) -> list[Any]:
-        shapes = [tuple(sizes[i] if d is None else d for i, d in enumerate(leaves[place].shape)) for place in places]
-        return [jax.ShapeDtypeStruct(shape, leaves[place].dtype) for shape, place in zip(shapes, places)]
+        shapes = [tuple(sizes[i] if d is None else d for i, d in enumerate(tensor.shape)) for tensor in tensors]
+        return [jax.ShapeDtypeStruct(shape, tensor.dtype) for shape, tensor in zip(shapes, tensors)]
 
     return outputs_for(run, structs, axes, KerasTensor)
 

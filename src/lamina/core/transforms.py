@@ -16,7 +16,7 @@ import numpy as np
 from jax import lax, tree_util
 from jax.core import Tracer
 
-from lamina.core import scope
+from lamina.core import scope, tree
 from lamina.core.arrays import value_of
 from lamina.core.effects import Effects
 from lamina.core.state import StateScope
@@ -203,17 +203,8 @@ def _has_one(mapped: Callable, pure: Callable, index: int) -> bool:
 
 def remat_call(fn: Callable, args: tuple, kwargs: dict[str, Any]) -> Any:
     """`fn(*args, **kwargs)`, in which all but the arrays is fixed, computed again in the backward pass."""
-    leaves, treedef = tree_util.tree_flatten((args, kwargs))
-    places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, jax.Array)]
-
-    def run(*arrays: Any) -> Any:
-        filled = list(leaves)
-        for place, array in zip(places, arrays):
-            filled[place] = array
-        run_args, run_kwargs = treedef.unflatten(filled)
-        return fn(*run_args, **run_kwargs)
-
-    return remat(run)(*(leaves[i] for i in places))
+    run, arrays = tree.function_of(jax.Array, fn, args, kwargs)
+    return remat(run)(*arrays)
 
 
 # Branches -----------------------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from jax import tree_util
@@ -98,6 +98,23 @@ def pack_sequence_as(structure: Any, flat_sequence: Iterable) -> Any:
     if len(items) != treedef.num_leaves:
         raise ValueError(f"pack_sequence_as: {treedef.num_leaves} leaves are needed, got {len(items)}.")
     return treedef.unflatten(items)
+
+
+def function_of(
+    kind: type, fn: Callable, args: tuple, kwargs: Mapping[str, Any]
+) -> tuple[Callable[..., Any], list[Any]]:
+    """`fn(*args, **kwargs)` as a function of the leaves of a kind, the others being fixed; and these leaves."""
+    leaves, treedef = tree_util.tree_flatten((args, dict(kwargs)))
+    places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, kind)]
+
+    def run(*given: Any) -> Any:
+        filled = list(leaves)
+        for place, leaf in zip(places, given):
+            filled[place] = leaf
+        run_args, run_kwargs = treedef.unflatten(filled)
+        return fn(*run_args, **run_kwargs)
+
+    return run, [leaves[i] for i in places]
 
 
 def lists_to_tuples(structure: Any) -> Any:
