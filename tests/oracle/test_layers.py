@@ -34,6 +34,7 @@ SEED = 11
 @functools.cache
 def pair(row):
     """Our layer and theirs, built by a call, ours with the initial weights of theirs."""
+    keras.utils.set_random_seed(SEED)
     ours, theirs = row.make(name="it"), row.make(keras.layers, name="it")
     for layer in (ours, theirs):
         layer(*arrays(row), **row.call)
@@ -166,7 +167,8 @@ def test_half_precision_far_from_zero_is_as_exact_as_in_keras(row, policy):
     largest = max(float(jnp.abs(x).max()) for x in jax.tree.leaves(exact))
     few_units = 4 * float(jnp.finfo(policy.removeprefix("mixed_")).eps) * largest
     theirs = [np.inf if np.isnan(wrong) else wrong for wrong in errors[1:]]  # NaN is as wrong as can be
-    assert errors[0] <= max([few_units, *theirs])
+    # Twice, since the last bits fall by chance: a statistic of rounded inputs is wrong by hundreds.
+    assert errors[0] <= max([few_units, *(2 * wrong for wrong in theirs)])
 
 
 @every
