@@ -15,7 +15,7 @@ from lamina import random
 from lamina.core import checks, dtypes
 from lamina.core.dtypes import standardize_data_format
 from lamina.core.symbolic import op
-from lamina.ops import control, cpu, nn, sampling
+from lamina.ops import control, cpu, filters, sampling
 from lamina.ops.windows import each, window_of
 
 _RESIZES = ("bilinear", "nearest", "lanczos3", "lanczos5", "bicubic")
@@ -385,21 +385,9 @@ def extract_patches_3d(
     return extract_patches(volumes, sizes, strides, dilation_rate, padding, data_format)
 
 
-def _gaussian(size: int, sigma: Any, dtype: Any) -> Any:
-    values = jnp.exp(-0.5 * ((jnp.arange(size, dtype=dtype) - (size - 1) / 2) / sigma) ** 2)
-    return values / values.sum()
-
-
-def _filter(batch: Any, kernels: Sequence[Any], padding: str = "same") -> Any:
-    """Each channel filtered by each kernel (height, width): (batch, ..., channels * kernels)."""
-    kernel = jnp.stack(list(kernels), axis=-1)[:, :, None].astype(batch.dtype)
-    kernel = jnp.repeat(kernel, batch.shape[-1], axis=2)
-    return nn.depthwise_conv(batch, kernel, padding=padding, data_format="channels_last")
-
-
 def _blur(batch: Any, kernel_size: Sequence[int], sigma: Sequence[Any], padding: str = "same") -> Any:
-    across, down = (_gaussian(size, s, batch.dtype) for size, s in zip(kernel_size, sigma))
-    return _filter(batch, [jnp.outer(down, across)], padding)
+    across, down = (filters.gaussian(size, s, batch.dtype) for size, s in zip(kernel_size, sigma))
+    return filters.separable(batch, down, across, padding)
 
 
 @op
@@ -423,9 +411,12 @@ def gaussian_blur(
 @op
 def sobel_edges(images: Any, data_format: str | None = None) -> Any:
     """The change downwards and to the right, by Sobel's windows, along a new last axis."""
-    images = _images("sobel_edges", images, (4,))
-    across = jnp.asarray([[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]], images.dtype)
-    edges = [_by_batch("sobel_edges", images, data_format, lambda b, k=k: _filter(b, [k])) for k in (across.T, across)]
+    images, smooth, change = _images("sobel_edges", images, (4,)), (1, 2, 1), (-1, 0, 1)
+    windows = ((change, smooth), (smooth, change))
+    edges = [
+        _by_batch("sobel_edges", images, data_format, lambda batch, window=window: filters.separable(batch, *window))
+        for window in windows
+    ]
     return jnp.stack(edges, axis=-1)
 
 
