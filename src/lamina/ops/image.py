@@ -18,7 +18,7 @@ from lamina.core.symbolic import op
 from lamina.ops import control, cpu, filters, sampling
 from lamina.ops.windows import each, window_of
 
-_RESIZES = ("bilinear", "nearest", "lanczos3", "lanczos5", "bicubic")
+RESIZES = ("bilinear", "nearest", "lanczos3", "lanczos5", "bicubic")
 _SCALINGS = ("linear", "bilinear", "trilinear", "cubic", "bicubic", "tricubic", "lanczos3", "lanczos5")
 
 
@@ -111,7 +111,7 @@ def resize(
         data_format: where the channels are.
     """
     images, (h, w, _) = _images("resize", images), _axes(data_format)
-    checks.one_of("resize", "interpolation", interpolation, _RESIZES)
+    checks.one_of("resize", "interpolation", interpolation, RESIZES)
     checks.one_of("resize", "fill_mode", fill_mode, ("constant",))
     if len(size) != 2 or min(size) <= 0:
         raise ValueError(f"resize: size must be a height and a width above 0, got {size}.")

@@ -23,6 +23,7 @@ from lamina.data.streams import PyDataset
 from lamina.data.streams import PyDataset as Sequence
 from lamina.random.seeds import set_global_seed as set_random_seed
 from lamina.saving import deserialize_keras_object
+from lamina.utils import bounding_boxes
 from lamina.utils.arrays import normalize, pad_sequences, to_categorical
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "Progbar",
     "PyDataset",
     "Sequence",
+    "bounding_boxes",
     "clear_session",
     "custom_object_scope",
     "deserialize_keras_object",

@@ -39,7 +39,7 @@ class DataLayer(Layer):
 
     def _in_tensorflow(self, args: tuple, kwargs: dict[str, Any]) -> Any:
         """Tensors of TensorFlow that a call of this layer will be made for, once the pipeline runs."""
-        import tensorflow as tf
+        import tensorflow as tf  # noqa: PLC0415 (optional, and there already)
 
         tensors, treedef = tree_util.tree_flatten(args)
         tensors = [tf.convert_to_tensor(x) for x in tensors]
@@ -142,12 +142,14 @@ class ImageLayer(DataLayer):
     {"images": ..., "labels": ..., "bounding_boxes": {"boxes": ..., "labels": ...}, "segmentation_masks": ...}
 
     What the dict holds besides comes back as it is. Without a `training` of its own or of a layer around, a call is
-    training, as in Keras. A subclass defines `draw`, and `pixels` or one of the methods that call it.
+    training, as in Keras. A subclass defines `draw`, and of `pixels`,
+    `masks`, `boxes` and `labels` what it changes.
     """
 
     _further = ("data_format", "bounding_box_format")
     _omit_none = frozenset({"bounding_box_format"})
     always = False  # whether inference is no different from training
+    integers = False  # whether integers stay integers
 
     def __init__(self, *, data_format: str | None = None, bounding_box_format: str | None = None, **kwargs: Any):
         super().__init__(**kwargs)
@@ -188,7 +190,10 @@ class ImageLayer(DataLayer):
     def call(self, data: Any, training: bool | None = True) -> Any:
         training = bool(training)
         self._check(data)
-        transformation = self.get_random_transformation(data, training)
+        return self.apply(data, self.get_random_transformation(data, training), training)
+
+    def apply(self, data: Any, transformation: Any, training: bool) -> Any:
+        """What the layer is called on after a transformation; one compiled call where nothing is being traced."""
         if self._is_eager(data) and (training or self.always):
             return self._compiled(data, transformation, training)
         return self.transformed(data, transformation, training)
@@ -220,19 +225,37 @@ class ImageLayer(DataLayer):
                 out[name] = tree_util.tree_map(lambda x: x[0], part) if alone else part
         return out
 
+    def _acts(self, transformation: Any, training: bool) -> bool:
+        """Whether anything is changed: nothing was drawn for what has no choice."""
+        return self.always or (training and not (transformation is None and type(self).draw is not ImageLayer.draw))
+
     def transform_images(self, images: Any, transformation: Any, training: bool = True) -> Any:
-        """Images, one or a batch, after a transformation; without training, as they are."""
-        images = self._floats(images)
-        return self._on_batch(images, transformation) if training or self.always else images
+        """Images, one or a batch, after a transformation; at inference as they are, in the layer's compute dtype."""
+        images = jnp.asarray(images)
+        if not self.integers or jnp.issubdtype(images.dtype, jnp.floating):
+            images = images.astype(self.compute_dtype)
+        return self._on_batch(self.pixels, images, transformation) if self._acts(transformation, training) else images
 
-    def _floats(self, images: Any) -> Any:
-        return jnp.asarray(images).astype(self.compute_dtype)
+    def transform_labels(self, labels: Any, transformation: Any, training: bool = True) -> Any:
+        """Labels, one for each image, after a transformation."""
+        return self.labels(jnp.asarray(labels), transformation) if self._acts(transformation, training) else labels
 
-    def _on_batch(self, images: Any, transformation: Any, method: Callable | None = None) -> Any:
-        """`pixels`, or another method, of a batch with channels last; the result in the order of `images`."""
+    def transform_bounding_boxes(self, bounding_boxes: Any, transformation: Any, training: bool = True) -> Any:
+        """{"boxes": (batch, count, 4), "labels": (batch, count)} after a transformation."""
+        if not self._acts(transformation, training):
+            return bounding_boxes
+        return self.boxes(tree_util.tree_map(jnp.asarray, dict(bounding_boxes)), transformation)
+
+    def transform_segmentation_masks(self, segmentation_masks: Any, transformation: Any, training: bool = True) -> Any:
+        """Masks, of the form of images, after a transformation; they keep their dtype."""
+        masks = jnp.asarray(segmentation_masks)
+        return self._on_batch(self.masks, masks, transformation) if self._acts(transformation, training) else masks
+
+    def _on_batch(self, method: Callable, images: Any, transformation: Any) -> Any:
+        """A method on a batch with channels last; the result in the order and the dtype of `images`."""
         batch = images if images.ndim == 4 else images[None]
         first = self.data_format == "channels_first"
-        out = (method or self.pixels)(jnp.moveaxis(batch, 1, -1) if first else batch, transformation)
+        out = method(jnp.moveaxis(batch, 1, -1) if first else batch, transformation)
         out = (jnp.moveaxis(out, -1, 1) if first else out).astype(images.dtype)
         return out if images.ndim == 4 else out[0]
 
@@ -240,20 +263,20 @@ class ImageLayer(DataLayer):
         """Images (batch, height, width, channels) after a transformation."""
         raise NotImplementedError
 
-    def transform_labels(self, labels: Any, transformation: Any, training: bool = True) -> Any:
-        """Labels, one for each image, after a transformation."""
-        del transformation, training
+    def masks(self, masks: Any, transformation: Any) -> Any:
+        """Masks (batch, height, width, channels) after a transformation."""
+        del transformation
+        return masks
+
+    def boxes(self, boxes: dict[str, Any], transformation: Any) -> dict[str, Any]:
+        """Boxes and their labels after a transformation."""
+        del transformation
+        return boxes
+
+    def labels(self, labels: Any, transformation: Any) -> Any:
+        """Labels after a transformation."""
+        del transformation
         return labels
-
-    def transform_bounding_boxes(self, bounding_boxes: Any, transformation: Any, training: bool = True) -> Any:
-        """{"boxes": (batch, count, 4), "labels": (batch, count)} after a transformation."""
-        del transformation, training
-        return bounding_boxes
-
-    def transform_segmentation_masks(self, segmentation_masks: Any, transformation: Any, training: bool = True) -> Any:
-        """Masks, of the form of images, after a transformation; they keep their dtype."""
-        del transformation, training
-        return segmentation_masks
 
     def _carry_boxes(self, bounding_boxes: Any, forward: Any, before: Sequence[Any], after: Sequence[Any]) -> Any:
         """Boxes after a change of their images.
@@ -268,7 +291,7 @@ class ImageLayer(DataLayer):
         boxes = ops_boxes.clip_to_image_size(boxes, *after)
         return ops_boxes.convert_format(boxes, "xyxy", str(self.bounding_box_format), *after)
 
-    def _size(self, shape: Sequence[Any]) -> tuple[Any, Any]:
+    def size_of(self, shape: Sequence[Any]) -> tuple[Any, Any]:
         """Height and width in the shape of images in the layer's order."""
         height, width = shape[-2:] if self.data_format == "channels_first" else shape[-3:-1]
         return height, width
@@ -303,3 +326,19 @@ class ImageLayer(DataLayer):
         if len(shape) != 2 + batch or shape[-1] != 4 or labels[: 1 + batch] != shape[:-1]:
             wanted = "(batch, count, 4) and (batch, count)" if batch else "(count, 4) and (count,)"
             raise ValueError(f"{self._who()}: boxes and labels must have shapes {wanted}, got {shape} and {labels}.")
+
+
+class Moving(ImageLayer):
+    """Base of layers that move pixels: images, and masks with the interpolation "nearest"."""
+
+    interpolation = "bilinear"
+
+    def moved(self, images: Any, transformation: Any, interpolation: str) -> Any:
+        """Images or masks (batch, height, width, channels) after a transformation."""
+        raise NotImplementedError
+
+    def pixels(self, images: Any, transformation: Any) -> Any:
+        return self.moved(images, transformation, self.interpolation)
+
+    def masks(self, masks: Any, transformation: Any) -> Any:
+        return self.moved(masks, transformation, "nearest")
