@@ -190,7 +190,7 @@ def test_training(row):
     for mine, other in zip(ours.variables, theirs.variables, strict=True):  # seeds too
         mine.assign(other.value)
     for _ in range(2):
-        assert_close(*(layer(*arrays(row), **row.call, training=True) for layer in (ours, theirs)))
+        assert_close(*(layer(*arrays(row), **row.trained) for layer in (ours, theirs)))
     assert_close(ours.get_weights(), theirs.get_weights())
 
 

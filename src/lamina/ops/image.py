@@ -60,17 +60,15 @@ def _planes(who: str, images: Any, axis: int) -> list[Any]:
     """The three channels."""
     if not jnp.issubdtype(images.dtype, jnp.floating):
         raise ValueError(f"{who}: images must be of a float dtype, got {images.dtype.name}.")
-    return [jnp.take(images, i, axis) for i in range(3)]
+    return [lax.index_in_dim(images, i, axis, keepdims=False) for i in range(3)]
 
 
 @op
 def rgb_to_hsv(images: Any, data_format: str | None = None) -> Any:
     """Hue, saturation and value, each from 0 to 1, of red, green and blue."""
     images, axis = _images("rgb_to_hsv", images), _axes(data_format)[2]
-    red, green, blue = (
-        jnp.where(jnp.abs(plane) < jnp.finfo(images.dtype).eps, 0, plane)
-        for plane in _planes("rgb_to_hsv", images, axis)
-    )
+    tiny = jnp.abs(images) < jnp.finfo(dtypes.floating(images.dtype)).eps
+    red, green, blue = _planes("rgb_to_hsv", jnp.where(tiny, 0, images), axis)
     value = jnp.maximum(jnp.maximum(red, green), blue)
     span = value - jnp.minimum(jnp.minimum(red, green), blue)
     saturation = jnp.where(value > 0, span / jnp.where(value > 0, value, 1), 0)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import lax, tree_util
 
 from lamina import random
-from lamina.core import checks, dtypes
+from lamina.core import checks
 from lamina.layer import Layer
 from lamina.layer.signature import signature_of
 from lamina.layers.augmentation import colors, histograms, warping
@@ -181,7 +181,7 @@ class RandAugment(Chosen):
 
 
 class AugMix(Chosen):
-    """Images mixed with the mean of chains of augmentations; boxes stay, and masks are mixed like images.
+    """Images mixed with the mean of chains of augmentations; boxes and masks, which cannot be mixed, stay.
 
     Hendrycks et al., 2020, https://arxiv.org/abs/1912.02781
 
@@ -232,13 +232,12 @@ class AugMix(Chosen):
         parts = {"chain_mixing_weights": parts / parts.sum(), "weight_sample": own}
         return {**parts, "chosen": chosen, "keys": keys}
 
-    def _mixed(self, images: Any, transformation: Any, method: str) -> Any:
+    def pixels(self, images: Any, transformation: Any) -> Any:
         count, *size = images.shape[:3]
         shape = (count, *size, 3) if self.data_format == "channels_last" else (count, 3, *size)
 
         def branch(layer: Any) -> Callable[[Any, Any], Any]:
-            step = getattr(layer, method)
-            return lambda x, key: _like(step(x, layer.draw(Draws(key, count), shape)), x)
+            return lambda x, key: _like(layer.pixels(x, layer.draw(Draws(key, count), shape)), x)
 
         branches = [lambda x, key: x, *map(branch, self._children().values())]
 
@@ -251,18 +250,8 @@ class AugMix(Chosen):
 
         each = transformation["chosen"], transformation["keys"], transformation["chain_mixing_weights"]
         own = transformation["weight_sample"].astype(images.dtype)
-        return own * images + (1 - own) * lax.scan(chain, jnp.zeros_like(images), each)[0]
-
-    def pixels(self, images: Any, transformation: Any) -> Any:
-        return jnp.clip(self._mixed(images, transformation, "pixels"), *self.value_range)
-
-    def masks(self, masks: Any, transformation: Any) -> Any:
-        return self._mixed(masks, transformation, "masks")
-
-    def transform_segmentation_masks(self, segmentation_masks: Any, transformation: Any, training: bool = True) -> Any:
-        masks = jnp.asarray(segmentation_masks)  # what is mixed of integers are fractions
-        masks = masks.astype(dtypes.floating(masks.dtype)) if training else masks
-        return super().transform_segmentation_masks(masks, transformation, training)
+        mixed, _ = lax.scan(chain, jnp.zeros_like(images), each)
+        return jnp.clip(own * images + (1 - own) * mixed, *self.value_range)
 
 
 def _like(x: Any, other: Any) -> Any:

@@ -125,7 +125,7 @@ class STFTSpectrogram(Layer):
     Shapes: (batch, time, channels) -> (batch, frames, channels * frequencies), or (batch, frames, frequencies,
     channels) with `expand_dims`.
 
-    Raises: ValueError if an argument is outside its domain; TypeError for integers.
+    Raises: ValueError if an argument is outside its domain.
     """
 
     MODES = ("log", "magnitude", "psd", "real", "imag", "angle", "stft")
@@ -162,6 +162,7 @@ class STFTSpectrogram(Layer):
         self._start("real")
         self.data_format = dtypes.standardize_data_format(data_format, who)
         self.input_spec = InputSpec(ndim=3)
+        self.autocast = False  # sums are taken of what comes in
 
     def _start(self, side: str) -> Any:
         return initializers.STFT(side, self.window, self.scaling, self.periodic)
@@ -187,13 +188,12 @@ class STFTSpectrogram(Layer):
 
     def call(self, inputs: Any) -> Any:
         inputs = jnp.asarray(inputs)
-        if not jnp.issubdtype(inputs.dtype, jnp.floating):
-            raise TypeError(f"{self._who()}: the input must be of a float dtype, got {inputs.dtype.name}.")
+        inputs = inputs.astype(dtypes.wide(dtypes.floating(inputs.dtype)))
         last = self.data_format == "channels_last"
         signal = jnp.swapaxes(inputs, 1, 2) if last else inputs
         real = self._transformed(signal, self.real_kernel) if self.mode != "imag" else None
         imaginary = self._transformed(signal, self.imag_kernel) if self.mode != "real" else None
-        out = self._seen(real, imaginary)  # (batch, channels, frames, frequencies)
+        out = self._seen(real, imaginary).astype(self.compute_dtype)  # (batch, channels, frames, frequencies)
         if not self.expand_dims:
             # (batch, channels * frequencies, frames), or the last two the other way round
             out = jnp.swapaxes(out, 2, 3).reshape(out.shape[0], -1, out.shape[2])
