@@ -158,7 +158,6 @@ class ImageLayer(DataLayer):
             ops_boxes.check_format(self._who(), "bounding_box_format", bounding_box_format)
         self.bounding_box_format = bounding_box_format
         self.autocast = False  # boxes and labels stay as they are
-        self.built = True
 
     def _set_seed(self, seed: int | None) -> None:
         self.seed = seed

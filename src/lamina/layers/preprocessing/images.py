@@ -31,7 +31,6 @@ class Rescaling(DataLayer):
                 raise ValueError(f"{self._who()}: {name} must be a number, or one for each channel, got {value!r}.")
         self.scale, self.offset = scale, offset
         self.supports_masking = True
-        self.built = True
 
     def call(self, inputs: Any) -> Any:
         scale, offset = (jnp.asarray(value, self.compute_dtype) for value in (self.scale, self.offset))

@@ -76,7 +76,6 @@ class MelSpectrogram(DataLayer):
         self.min_power = checks.positive(who, "min_power", min_power)
         self.ref_power = checks.number(who, "ref_power", ref_power)
         self.autocast = False  # the transform is taken of what comes in
-        self.built = True
 
     def call(self, inputs: Any) -> Any:
         inputs = jnp.asarray(inputs)
