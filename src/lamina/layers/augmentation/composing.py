@@ -282,10 +282,6 @@ class Pipeline(DataLayer):
         """The layers."""
         return self._pipeline_layers
 
-    def get_config(self) -> dict[str, Any]:
-        config = super().get_config()
-        return {"layers": config["layers"], "name": config["name"]}  # all that Keras takes
-
     def call(self, inputs: Any, training: bool | None = True, mask: Any = None) -> Any:
         for layers in self._together() if training else [self._pipeline_layers]:
             # What is filled in, and how, is read off one that is not a flip.

@@ -44,7 +44,8 @@ class DataLayer(Layer):
         tensors, treedef = tree_util.tree_flatten(args)
         tensors = [tf.convert_to_tensor(x) for x in tensors]
         symbols = [KerasTensor(x.shape.as_list(), x.dtype.name) for x in tensors]
-        specs, outputs = tree_util.tree_flatten(self.compute_output_spec(*treedef.unflatten(symbols), **kwargs))
+        infer = tf.autograph.experimental.do_not_convert(self.compute_output_spec)  # it is no code of TensorFlow's
+        specs, outputs = tree_util.tree_flatten(infer(*treedef.unflatten(symbols), **kwargs))
 
         def run(*arrays: Any) -> list[np.ndarray]:
             with _one_draws:
@@ -98,22 +99,15 @@ class Draws:
         return jnp.where(self.uniform() > 0.5, -1.0, 1.0)
 
 
-def limits(who: str, name: str, value: Any, low: float, high: float, least: float | None = None) -> tuple[Any, Any]:
-    """The range that a factor means: its two ends, or from `least` (less the number, if that is above) to the number.
-
-    Args:
-        who, name: for errors.
-        value: a number, or two.
-        low, high: what the numbers must lie between.
-        least: where the range of one number begins at the least; `low` if not given.
-    """
+def limits(who: str, name: str, value: Any, low: float, high: float) -> tuple[Any, Any]:
+    """The range that a factor means, within `low` and `high`: two numbers, or from less one number to the number."""
     pair = tuple(value) if isinstance(value, (list, tuple)) else (value,)
     numbers = [isinstance(each, (int, float, np.number)) and low <= each <= high for each in pair]
     if len(pair) not in (1, 2) or not all(numbers) or isinstance(value, bool):
         raise ValueError(f"{who}: {name} must be a number from {low} to {high}, or two of them, got {value!r}.")
     if len(pair) == 2:
         return min(pair), max(pair)
-    return max(-abs(pair[0]), low if least is None else least), abs(pair[0])
+    return max(-abs(pair[0]), low), abs(pair[0])
 
 
 def value_range_of(who: str, value: Any) -> Any:
