@@ -57,7 +57,9 @@ def test_what_a_model_is_compiled_with_has_the_names_of_the_arguments(tmp_path):
     path = saved(first, tmp_path / "m.keras")
     assert names_asked_for(path) == ["'loss'", "'metrics.1'"]
     assert not lamina.models.load_model(path, compile=False).compiled
-    again = lamina.models.load_model(path, custom_objects={"loss": losses.mean_squared_error, "metrics.1": losses.mean_squared_error})
+    again = lamina.models.load_model(
+        path, custom_objects={"loss": losses.mean_squared_error, "metrics.1": losses.mean_squared_error}
+    )
     assert again.evaluate(X, X[:, :1], verbose=0) == first.evaluate(X, X[:, :1], verbose=0)
 
 

@@ -229,7 +229,7 @@ def test_lambdas_are_opened_by_the_names_of_their_layers(tmp_path):
     named = {**config, "name": "same", "function": "unchanged", "function_type": "function"}
     rows = [entry("in"), *({"class_name": "Lambda", "config": each} for each in (config, named))]
     write_model(tmp_path / "m.h5", {"class_name": "Sequential", "config": {"name": "s", "layers": rows}}, {})
-    with pytest.raises(keras.saving.UnsafeFileError, match="custom_objects={'triple': function}"):
+    with pytest.raises(keras.saving.UnsafeFileError, match=r"custom_objects=\{'triple': function\}"):
         keras.models.load_model(tmp_path / "m.h5")
     functions = {"triple": lambda x: 3 * x, "unchanged": lambda x: x}
     np.testing.assert_allclose(keras.models.load_model(tmp_path / "m.h5", custom_objects=functions)(X), 3 * X)
