@@ -218,6 +218,27 @@ def _convolution() -> Iterator[Row]:
     yield _image_first("Conv2D", {"filters": 6, "kernel_size": 3, "strides": 2, **FIRST})
     yield _volume("Conv3D", {"filters": 3, "kernel_size": 2})
     yield _volume("Conv3D", {"filters": 3, "kernel_size": (1, 2, 3), "padding": "same", "strides": (1, 2, 2)})
+    yield _sequence("Conv1DTranspose", {"filters": 3, "kernel_size": 3}, mask="ends")
+    yield _sequence("Conv1DTranspose", {"filters": 3, "kernel_size": 3, "dilation_rate": 2}, mask="ends")
+    yield _sequence("Conv1DTranspose", {"filters": 3, "kernel_size": 2, "strides": 3}, mask="ends")
+    yield _image("Conv2DTranspose", {"filters": 6, "kernel_size": (3, 2), "activation": "relu"})
+    yield _image("Conv2DTranspose", {"filters": 6, "kernel_size": 3, "strides": 2, "padding": "same"})
+    yield _image("Conv2DTranspose", {"filters": 6, "kernel_size": 3, "strides": (2, 3), "output_padding": (1, 2)})
+    yield _image_first("Conv2DTranspose", {"filters": 6, "kernel_size": 3, "strides": (2, 1), **FIRST})
+    yield _volume("Conv3DTranspose", {"filters": 3, "kernel_size": 2})
+    yield _volume("Conv3DTranspose", {"filters": 3, "kernel_size": 2, "strides": (1, 2, 2), "use_bias": False})
+
+
+def _convolution_by_channel() -> Iterator[Row]:
+    yield _sequence("DepthwiseConv1D", {"kernel_size": 2, "depth_multiplier": 2}, mask="ends")
+    yield _sequence("DepthwiseConv1D", {"kernel_size": 3, "padding": "same", "dilation_rate": 2}, mask="ends")
+    yield _image("DepthwiseConv2D", {"kernel_size": (3, 2), "strides": 2, "depth_multiplier": 2})
+    yield _image("DepthwiseConv2D", {"kernel_size": 3, "padding": "same", "activation": "relu", "use_bias": False})
+    yield _image_first("DepthwiseConv2D", {"kernel_size": 3, "padding": "same", "strides": 2, **FIRST})
+    yield _sequence("SeparableConv1D", {"filters": 3, "kernel_size": 2}, mask="ends")
+    yield _image("SeparableConv2D", {"filters": 3, "kernel_size": 3, "depth_multiplier": 2, "dilation_rate": (1, 2)})
+    yield _image("SeparableConv2D", {"filters": 6, "kernel_size": 3, "padding": "same", "strides": 2})
+    yield _image_first("SeparableConv2D", {"filters": 6, "kernel_size": (3, 2), "activation": "relu", **FIRST})
 
 
 def _pooling() -> Iterator[Row]:
@@ -307,8 +328,8 @@ def _recurrent() -> Iterator[Row]:
 
 
 FAMILIES = (
-    _plain, _activation, _noise, _reshaping, _merging, _convolution, _pooling, _normalization, _attention,
-    _recurrent,
+    _plain, _activation, _noise, _reshaping, _merging, _convolution, _convolution_by_channel, _pooling,
+    _normalization, _attention, _recurrent,
 )  # fmt: skip
 ROWS: list[Row] = [row for family in FAMILIES for row in family()]
 

@@ -129,7 +129,8 @@ def test_symbolic_shapes(row):
 
 def takes_integers(row):
     """Whether Keras does."""
-    return not row.below and "normalize" not in row.arguments and "recurrent_dropout" not in row.arguments
+    convolves = row.layer.endswith("Transpose") or row.layer.startswith(("Depthwise", "Separable"))
+    return not row.below and not convolves and not {"normalize", "recurrent_dropout"} & row.arguments.keys()
 
 
 @over([row for row in BESIDE if takes_integers(row)])

@@ -344,7 +344,7 @@ def _arguments(cell_class: type[Cell]) -> tuple[str, ...]:
     return tuple(p.name for p in parameters if p.kind is not p.VAR_KEYWORD)
 
 
-@variant(without=["recurrent_activation", "unit_forget_bias", "reset_after", "use_cudnn"], last=["seed"])
+@variant(without=["recurrent_activation", "unit_forget_bias", "reset_after", "use_cudnn"], before={"seed": None})
 class SimpleRNN(Recurrent):
     """`h = activation(x W + h_before U + b)` at each time.
 

@@ -29,23 +29,24 @@ class Spatial(Layer):
         start = 1 if self.data_format == "channels_last" else 2
         return tuple(range(start, start + self.rank))
 
-    def _sizes(self, name: str, value: int | Sequence[int]) -> tuple[int, ...]:
-        """`value` as a positive integer for each spatial axis."""
+    def _sizes(self, name: str, value: int | Sequence[int], least: int = 1) -> tuple[int, ...]:
+        """`value` as an integer of at least `least` for each spatial axis."""
         plain = checks.integers(value)
-        sizes = (plain,) * self.rank if isinstance(plain, int) else plain
+        sizes = plain if isinstance(plain, tuple) else (plain,)
         sizes = sizes * self.rank if len(sizes) == 1 else sizes
-        if len(sizes) != self.rank or not all(map(checks.is_integer, sizes)):
-            count = "a positive integer" if self.rank == 1 else f"1 or {self.rank} positive integers"
-            raise ValueError(f"{self._who()}: {name} must be {count}, got {value!r}.")
+        if len(sizes) != self.rank or not all(checks.is_integer(size, least) for size in sizes):
+            one, many = ("a positive integer", "positive integers") if least == 1 else ("an integer", "integers")
+            rule = (one if self.rank == 1 else f"1 or {self.rank} {many}") + (least != 1) * f" of at least {least}"
+            raise ValueError(f"{self._who()}: {name} must be {rule}, got {value!r}.")
         return sizes
 
     def _pairs(self, name: str, value: Any) -> tuple[tuple[int, int], ...]:
         """`value` as (before, after) for each spatial axis: from a number, one for each axis, or pairs."""
         plain = checks.integers(value)
-        axes = (plain,) * self.rank if isinstance(plain, int) else plain
+        axes = plain if isinstance(plain, tuple) else (plain,) * self.rank
         if self.rank == 1 and len(axes) == 2:
             axes = (axes,)
-        pairs: Any = tuple((axis, axis) if isinstance(axis, int) else tuple(axis) for axis in axes)
+        pairs: Any = tuple(axis if isinstance(axis, tuple) else (axis, axis) for axis in axes)
         whole = all(len(pair) == 2 and all(isinstance(n, int) and n >= 0 for n in pair) for pair in pairs)
         if len(pairs) != self.rank or not whole:
             what = "an integer or two" if self.rank == 1 else f"an integer, {self.rank} of them or {self.rank} pairs"

@@ -160,7 +160,8 @@ def depthwise_conv(
 ) -> Any:
     """The convolution of each channel with kernels of its own: (*sizes, channels, multiplier)."""
     data_format = standardize_data_format(data_format, "depthwise_conv: data_format")
-    inputs, kernel = jnp.asarray(inputs), jnp.asarray(kernel)
+    kernel = jnp.asarray(kernel)
+    inputs = jnp.asarray(inputs, kernel.dtype)
     channels = _channels(inputs, data_format)
     if channels != kernel.shape[-2]:
         raise ValueError(f"depthwise_conv: {channels} input channels must be the kernel's, got {kernel.shape[-2]}.")
@@ -196,7 +197,8 @@ def conv_transpose(
 ) -> Any:
     """The transpose of a convolution: the gradient of one by its inputs. Kernels are (*sizes, outputs, inputs)."""
     data_format = standardize_data_format(data_format, "conv_transpose: data_format")
-    inputs, kernel = jnp.asarray(inputs), jnp.asarray(kernel)
+    kernel = jnp.asarray(kernel)
+    inputs = jnp.asarray(inputs, kernel.dtype)
     rank = inputs.ndim - 2
     if _channels(inputs, data_format) != kernel.shape[-1]:
         raise ValueError(
