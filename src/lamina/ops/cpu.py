@@ -93,7 +93,8 @@ def _by_kernel(x: Any, kernel: Any, window: Window) -> Any:
     if np.prod(kernel.shape[:-1]) <= _SMALL_WINDOW:
         windows = jnp.concatenate(list(seen(x, sizes, window)), axis=-1)
         return flat_matmul(windows, kernel.reshape(-1, kernel.shape[-1]))
-    if max(window.strides) > 1:  # a product for each tap
+    grows = any(m > n for m, n in zip(window.outputs(x, sizes), x.shape[1:-1]))
+    if max(window.strides) > 1 or grows:  # a product for each tap; a kernel beyond its inputs is slow
         matrices = kernel.reshape(-1, *kernel.shape[-2:])
         return functools.reduce(operator.add, map(flat_matmul, seen(x, sizes, window), matrices))
     # The transpose takes the channels for a batch, the batch for channels, and the cotangent for the kernel.
