@@ -322,6 +322,16 @@ def _recurrent() -> Iterator[Row]:
     lstm = Made("LSTM", {"units": 3, "return_sequences": True})
     yield _sequence("Bidirectional", {"layer": lstm, "merge_mode": "sum"}, mask="passes")
     yield _sequence("Bidirectional", {"layer": lstm, "merge_mode": None}, mask="passes")
+    films, refused = functools.partial(Row, inputs=(2, 3, 5, 6, 2), free=(1,)), (2, 5, 6, 2)
+    yield Row("ConvLSTM1D", {"filters": 3, "kernel_size": 2}, IMAGES, free=(1,), mask="ends", refused=(2, 7, 6))
+    masked = {"filters": 3, "kernel_size": 3, "padding": "same", "return_sequences": True}
+    yield Row("ConvLSTM1D", {**masked, "dilation_rate": 2}, IMAGES, free=(1,), mask="passes", refused=(2, 7, 6))
+    yield films("ConvLSTM2D", {"filters": 3, "kernel_size": (3, 2)}, refused=refused)
+    strided = {"filters": 2, "kernel_size": 3, "strides": 2, "padding": "same", "go_backwards": True}
+    yield films("ConvLSTM2D", {**strided, "return_state": True, "use_bias": False}, refused=refused)
+    dropped = {"filters": 3, "kernel_size": 2, "dropout": 0.5, "recurrent_dropout": 0.5, "seed": 1}
+    yield films("ConvLSTM2D", {**dropped, **FIRST}, noisy=True, refused=refused)
+    yield Row("ConvLSTM3D", {"filters": 2, "kernel_size": 2}, (2, 3, 4, 3, 3, 2), free=(1,), refused=refused)
     yield Row("TimeDistributed", {"layer": Made("Dense", {"units": 3})}, SEQUENCES, mask="passes")
     pooling = Made("GlobalMaxPooling1D", {})
     yield Row("TimeDistributed", {"layer": pooling}, IMAGES, free=(1,), mask="passes")

@@ -122,6 +122,9 @@ LAYERS = [
     layer("GRU", (4, 3), arguments=(5,), reset_after=False),
     layer("GRU", (4, 3), arguments=(5,), go_backwards=True),
     layer("SimpleRNN", (4, 3), arguments=(5,)),
+    layer("ConvLSTM1D", (3, 5, 2), arguments=(2, 3), dropout=0.2, strides=2),
+    layer("ConvLSTM2D", (3, 4, 5, 2), arguments=(2, 2), data_format="channels_first", return_sequences=True),
+    layer("ConvLSTM3D", (2, 3, 3, 3, 1), arguments=(2, 2), use_bias=False, padding="same"),
 ]
 
 

@@ -8,44 +8,15 @@ from typing import Any
 from lamina import ops
 from lamina.core import checks
 from lamina.core.configurable import variant
-from lamina.layer import InputSpec
 from lamina.layers.projection import Projection
-from lamina.layers.spatial import Spatial
+from lamina.layers.spatial import Windowed
 from lamina.layers.weights import resolve_arguments, weight
 
 
-class Convolving(Projection, Spatial):
+class Convolving(Projection, Windowed):
     """Base of the layers whose kernel is a window that moves over `rank` spatial axes."""
 
-    _paddings: tuple[str, ...] = ("valid", "same")
     use_bias: bool
-
-    def _set_window(self, kernel_size: Any, strides: Any, padding: Any, data_format: Any, dilation_rate: Any) -> None:
-        self.kernel_size = self._sizes("kernel_size", kernel_size)
-        self.strides = self._sizes("strides", strides)
-        self.dilation_rate = self._sizes("dilation_rate", dilation_rate)
-        self.padding = checks.one_of(self._who(), "padding", str(padding).lower(), self._paddings)
-        self._set_layout(data_format)
-        resolve_arguments(self)
-        self._check_arguments()
-
-    def _check_arguments(self) -> None:
-        """Refuse what does not fit one another."""
-
-    def _check_channels(self, input_shape: tuple[int | None, ...]) -> int:
-        """The number of channels, which every further input must have."""
-        channels = checks.known_size(self._who(), input_shape, self._channel_axis)
-        self.input_spec = InputSpec(min_ndim=self.rank + 2, axes={self._channel_axis: channels})
-        return channels
-
-    def _check_size(self, input_shape: tuple[int | None, ...]) -> None:
-        sizes = (input_shape[axis] for axis in self._axes)
-        for size, kernel, dilation in zip(sizes, self.kernel_size, self.dilation_rate):
-            if self.padding == "valid" and size is not None and size < (kernel - 1) * dilation + 1:
-                raise ValueError(
-                    f"{self._who()}: the input must be at least as large as the kernel {self.kernel_size}, "
-                    f"got shape {input_shape}."
-                )
 
     def _spread_bias(self, bias: Any) -> Any:
         return bias if self._channel_axis == -1 else bias.reshape(-1, *(1,) * self.rank)
@@ -100,14 +71,13 @@ class Convolution(Convolving):
         self.output_padding = None if output_padding is None else self._sizes("output_padding", output_padding, 0)
         self.use_bias = use_bias
         self._set_window(kernel_size, strides, padding, data_format, dilation_rate)
+        self._check_strides()
+        self._check_arguments()
+        resolve_arguments(self)
 
     def _check_arguments(self) -> None:
+        """Refuse what does not fit one another."""
         who = self._who()
-        if max(self.strides) > 1 and max(self.dilation_rate) > 1:
-            raise ValueError(
-                f"{who}: strides and dilation_rate must not both be above 1, got {self.strides} and "
-                f"{self.dilation_rate}."
-            )
         if self.filters % self.groups:
             raise ValueError(f"{who}: filters must be a multiple of groups={self.groups}, got {self.filters}.")
         if self.padding == "causal" and self.data_format != "channels_last":
@@ -176,7 +146,6 @@ class TransposedConvolution(Convolution):
     """
 
     def _check_arguments(self) -> None:
-        super()._check_arguments()
         extra = self.output_padding
         if extra is not None and any(n >= stride for n, stride in zip(extra, self.strides)):
             raise ValueError(f"{self._who()}: output_padding must be less than strides={self.strides}, got {extra}.")
@@ -268,8 +237,13 @@ class ChannelwiseConvolution(Convolving):
     ):
         super().__init__(activity_regularizer=activity_regularizer, **kwargs)
         self.filters, self.use_bias = filters, use_bias
+        self._check_filters()
         self.depth_multiplier = checks.integer(self._who(), "depth_multiplier", depth_multiplier)
         self._set_window(kernel_size, strides, padding, data_format, dilation_rate)
+        resolve_arguments(self)
+
+    def _check_filters(self) -> None:
+        """There are as many as the channels make."""
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         channels = self._check_channels(input_shape)
@@ -295,7 +269,7 @@ class SeparableConvolution(ChannelwiseConvolution):
     depthwise_kernel: Any
     pointwise_kernel: Any
 
-    def _check_arguments(self) -> None:
+    def _check_filters(self) -> None:
         self.filters = checks.integer(self._who(), "filters", self.filters)
 
     def _make_kernel(self, shape: Sequence[Any], **options: Any) -> None:

@@ -52,3 +52,38 @@ class Spatial(Layer):
             what = "an integer or two" if self.rank == 1 else f"an integer, {self.rank} of them or {self.rank} pairs"
             raise ValueError(f"{self._who()}: {name} must be {what}, all at least 0, got {value!r}.")
         return pairs
+
+
+class Windowed(Spatial):
+    """A layer whose kernel is a window that moves over the spatial axes."""
+
+    _paddings: tuple[str, ...] = ("valid", "same")
+
+    def _set_window(self, kernel_size: Any, strides: Any, padding: Any, data_format: Any, dilation_rate: Any) -> None:
+        self.kernel_size = self._sizes("kernel_size", kernel_size)
+        self.strides = self._sizes("strides", strides)
+        self.dilation_rate = self._sizes("dilation_rate", dilation_rate)
+        self.padding = checks.one_of(self._who(), "padding", str(padding).lower(), self._paddings)
+        self._set_layout(data_format)
+
+    def _check_strides(self) -> None:
+        if max(self.strides) > 1 and max(self.dilation_rate) > 1:
+            raise ValueError(
+                f"{self._who()}: strides and dilation_rate must not both be above 1, got {self.strides} and "
+                f"{self.dilation_rate}."
+            )
+
+    def _check_channels(self, input_shape: tuple[int | None, ...]) -> int:
+        """The number of channels, which every further input must have."""
+        channels = checks.known_size(self._who(), input_shape, self._channel_axis)
+        self.input_spec = InputSpec(min_ndim=self.rank + 2, axes={self._channel_axis: channels})
+        return channels
+
+    def _check_size(self, input_shape: tuple[int | None, ...]) -> None:
+        sizes = (input_shape[axis] for axis in self._axes)
+        for size, kernel, dilation in zip(sizes, self.kernel_size, self.dilation_rate):
+            if self.padding == "valid" and size is not None and size < (kernel - 1) * dilation + 1:
+                raise ValueError(
+                    f"{self._who()}: the input must be at least as large as the kernel {self.kernel_size}, "
+                    f"got shape {input_shape}."
+                )
