@@ -129,6 +129,11 @@ def _plain() -> Iterator[Row]:
     )
     yield Row("Embedding", {"input_dim": 7, "output_dim": 3}, (4, 6), free=(1,), below=7)
     yield Row("Embedding", {"input_dim": 7, "output_dim": 3, "mask_zero": True}, (4, 6), free=(1,), below=7)
+    capped = {"input_dim": 9, "output_dim": 5, "logit_soft_cap": 2.0}
+    yield Row("ReversibleEmbedding", capped, SEQUENCES, free=(1,), call={"reverse": True})
+    yield Row("ReversibleEmbedding", {**capped, "tie_weights": False}, SEQUENCES, call={"reverse": True})
+    masked = {"input_dim": 7, "output_dim": 3, "mask_zero": True}
+    yield Row("ReversibleEmbedding", masked, (4, 6), free=(1,), below=7)
     yield Row("Lambda", {"function": doubled, "arguments": {"plus": 3.0}}, SEQUENCES, free=(1, 2))
     yield Row("Masking", {"mask_value": 0.5}, SEQUENCES, free=(1, 2))
     yield Row("Identity", {}, SEQUENCES, free=(1, 2), mask="passes")
@@ -250,6 +255,10 @@ def _pooling() -> Iterator[Row]:
         yield _image_first(f"{kind}Pooling2D", {"pool_size": 3, "strides": 1, **FIRST})
         yield _volume(f"{kind}Pooling3D", {"pool_size": (2, 3, 2)})
         yield _volume(f"{kind}Pooling3D", {"pool_size": 2, "padding": "same"})
+        yield _sequence(f"Adaptive{kind}Pooling1D", {"output_size": 4}, mask="ends")
+        yield _image(f"Adaptive{kind}Pooling2D", {"output_size": (3, 6)})
+        yield _image_first(f"Adaptive{kind}Pooling2D", {"output_size": 2, **FIRST})
+        yield _volume(f"Adaptive{kind}Pooling3D", {"output_size": (2, 3, 1)})
         yield _sequence(f"Global{kind}Pooling1D", {}, mask="ends")
         yield _sequence(f"Global{kind}Pooling1D", {"keepdims": True, **FIRST})
         yield _image(f"Global{kind}Pooling2D", {})
@@ -268,6 +277,17 @@ def _normalization() -> Iterator[Row]:
     yield Row("LayerNormalization", {}, SEQUENCES, free=(1,), mask="passes")
     yield Row("LayerNormalization", {"epsilon": 0.1, "center": False}, VECTORS)
     yield Row("LayerNormalization", {"axis": (-2, -1), "scale": False}, SEQUENCES, mask="passes")
+    yield Row("GroupNormalization", {"groups": 2}, IMAGES, free=(1, 2))
+    yield Row("GroupNormalization", {"groups": 3, "axis": 1, "epsilon": 0.1}, SEQUENCES, free=(2,), mask="passes")
+    yield Row("GroupNormalization", {"groups": -1, "center": False}, SEQUENCES, free=(1,), mask="passes")
+    yield Row("GroupNormalization", {"groups": 2, "axis": -2, "scale": False}, IMAGES)
+    yield Row("RMSNormalization", {}, SEQUENCES, free=(1,), mask="ends")
+    yield Row("RMSNormalization", {"axis": (-2, -1), "epsilon": 0.1}, SEQUENCES, mask="ends")
+    yield Row("UnitNormalization", {}, SEQUENCES, free=(1,), mask="passes")
+    yield Row("UnitNormalization", {"axis": (1, -1)}, IMAGES, free=(1, 2))
+    yield Row("SpectralNormalization", {"layer": Made("Dense", {"units": 3})}, VECTORS)
+    kernel = Made("Conv2D", {"filters": 3, "kernel_size": 2})
+    yield Row("SpectralNormalization", {"layer": kernel, "power_iterations": 3}, IMAGES, free=(1, 2))
 
 
 def _attention() -> Iterator[Row]:
@@ -345,3 +365,6 @@ ROWS: list[Row] = [row for family in FAMILIES for row in family()]
 
 # Public names of lamina.layers that no row can be made of.
 NOT_IN_ROWS = {"Input", "InputLayer", "InputSpec", "Layer", "Wrapper"}
+
+# Layers whose calls in training change weights that no optimizer does.
+CHANGED_BY_TRAINING = {"BatchNormalization", "SpectralNormalization"}

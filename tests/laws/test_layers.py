@@ -17,7 +17,7 @@ import lamina
 from lamina import layers
 from lamina.core import masking
 from lamina.core.configurable import deserialize, serialize
-from tests.laws.descriptors import ROWS, Made
+from tests.laws.descriptors import CHANGED_BY_TRAINING, ROWS, Made
 
 FIRST_OF_CLASS = list({row.layer: row for row in reversed(ROWS)}.values())[::-1]
 
@@ -126,6 +126,14 @@ OTHER = {
     "dropout": 0.25,
     "epsilon": 0.25,
     "groups": 3,
+    ("GroupNormalization", "axis"): 1,
+    ("GroupNormalization", "groups"): 4,
+    ("SpectralNormalization", "layer"): Made("Dense", {"units": 11}),
+    "logit_soft_cap": 3.0,
+    "output_size": 5,
+    "power_iterations": 4,
+    "reverse_dtype": "float16",
+    "tie_weights": False,
     "keepdims": True,
     "kernel_size": 1,
     "mask_value": 7.0,
@@ -370,7 +378,7 @@ def test_compiled_is_eager(row):
     assert_equal(after, state)
 
 
-@over([row for row in ROWS if row.noisy or row.layer == "BatchNormalization"])
+@over([row for row in ROWS if row.noisy or row.layer in CHANGED_BY_TRAINING])
 def test_compiled_training_is_eager_training(row):
     layer = twin_of(row, built(row))
     fn, state = lamina.functional(layer)
@@ -426,7 +434,7 @@ def test_fractions_of_integers_are_those_of_the_same_floats(row, dtype):
             assert_close(mine, other)
 
 
-@over([row for row in TAKES_ARRAYS if row.noisy or row.layer == "BatchNormalization"])
+@over([row for row in TAKES_ARRAYS if row.noisy or row.layer in CHANGED_BY_TRAINING])
 def test_training_on_integers_is_training_on_the_same_floats(row):
     whole = jax.tree.map(lambda x: np.arange(x.size, dtype="uint8").reshape(x.shape), row.data())
     one, other = row.make(), row.make()

@@ -112,6 +112,17 @@ LAYERS = [
     layer("BatchNormalization", (4,), renorm=True, renorm_clipping={"rmax": 2.0, "rmin": 0.5, "dmax": 1.0}),
     layer("LayerNormalization", (4, 3)),
     layer("LayerNormalization", (4, 3), axis=(1, 2), center=False),
+    layer("GroupNormalization", (5, 4), groups=2, epsilon=0.01),
+    layer("GroupNormalization", (4, 5), groups=-1, axis=1, scale=False),
+    layer("RMSNormalization", (4, 3), axis=(1, 2)),
+    layer("UnitNormalization", (4, 3)),
+    layer("AdaptiveAveragePooling2D", (7, 6, 3), output_size=(2, 3)),
+    layer("AdaptiveMaxPooling1D", (7, 3), arguments=(2,)),
+    Row(
+        "SpectralNormalization",
+        stack(lambda L: L.SpectralNormalization(L.Conv2D(3, 2), 2), shape=(5, 4, 2)),
+        ((3, 5, 4, 2),),
+    ),
     layer("EinsumDense", (4, 3), arguments=("abc,cd->abd",), output_shape=(None, 5), bias_axes="d"),
     *(layer(name, (4, 3), (4, 3)) for name in MERGING),
     layer("Subtract", (4,), (4,)),
@@ -145,6 +156,12 @@ def nested(k, x):
     return stack(inner(x))
 
 
+def there_and_back(k, tied):
+    words = k.Input((5,), dtype="int32")
+    table = k.layers.ReversibleEmbedding(9, 4, tie_weights=tied, mask_zero=True, logit_soft_cap=3.0)
+    return k.Model(words, table(k.layers.LSTM(4, return_sequences=True)(table(words)), reverse=True))
+
+
 def masked(k):
     words = k.Input((5,), dtype="int32")
     h = k.layers.Embedding(9, 4, mask_zero=True)(words)
@@ -167,6 +184,8 @@ MODELS = [
     Row("nested", graph(nested)),
     Row("nested stack", lambda k: k.Sequential([k.Sequential([k.Input((4,)), k.layers.Dense(3)]), k.layers.Dense(2)])),
     Row("masked", masked, ((3, 5),), 9),
+    Row("there and back", lambda k: there_and_back(k, tied=True), ((3, 5),), 9),
+    Row("there and back, untied", lambda k: there_and_back(k, tied=False), ((3, 5),), 9),
     Row("embedding", stack(lambda L: L.Embedding(9, 4), shape=(5,), dtype="int32"), ((3, 5),), 9),
     Row("half precision", stack(lambda L: L.Dense(3, dtype="bfloat16"), lambda L: L.Dense(2, dtype="mixed_float16"))),
     Row("MultiHeadAttention", graph(attention, (4, 6)), ((3, 4, 6),)),
