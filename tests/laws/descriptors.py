@@ -319,6 +319,15 @@ def _attention() -> Iterator[Row]:
     yield attention({"num_heads": 2, "key_dim": 3, "sliding_window": 2})
     yield attention({"num_heads": 1, "key_dim": 3, "dropout": 0.5, "seed": 1}, noisy=True)
     yield attention({"num_heads": 2, "key_dim": 3, "attention_axes": (2,)}, inputs=Each([IMAGES, IMAGES]), mask="")
+    grouped = functools.partial(Row, "GroupQueryAttention", inputs=Each([SEQUENCES, SEQUENCES]), mask="passes")
+    heads = {"head_dim": 3, "num_query_heads": 4, "num_key_value_heads": 2}
+    yield grouped(heads, free=(1,))
+    yield grouped({**heads, "use_gate": True, "use_bias": False}, call={"use_causal_mask": True}, free=(1,))
+    yield grouped(
+        {**heads, "num_key_value_heads": 1, "sliding_window": 2}, inputs=Each([SEQUENCES, (4, 3, 5), (4, 3, 2)])
+    )
+    yield grouped(heads, call={"return_attention_scores": True})
+    yield grouped({**heads, "dropout": 0.5, "seed": 1}, noisy=True)
 
 
 def _recurrent() -> Iterator[Row]:

@@ -184,6 +184,11 @@ MODELS = [
     Row("nested", graph(nested)),
     Row("nested stack", lambda k: k.Sequential([k.Sequential([k.Input((4,)), k.layers.Dense(3)]), k.layers.Dense(2)])),
     Row("masked", masked, ((3, 5),), 9),
+    Row(
+        "grouped queries",
+        graph(lambda k, x: k.layers.GroupQueryAttention(3, 4, 2, use_gate=True)(x, x), (5, 4)),
+        ((3, 5, 4),),
+    ),
     Row("there and back", lambda k: there_and_back(k, tied=True), ((3, 5),), 9),
     Row("there and back, untied", lambda k: there_and_back(k, tied=False), ((3, 5),), 9),
     Row("embedding", stack(lambda L: L.Embedding(9, 4), shape=(5,), dtype="int32"), ((3, 5),), 9),

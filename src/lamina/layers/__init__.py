@@ -3,7 +3,7 @@
 from lamina.core import configurable as _configurable
 from lamina.layer import InputSpec, Layer, Wrapper
 from lamina.layers.activation import ELU, Activation, LeakyReLU, PReLU, ReLU, Softmax
-from lamina.layers.attention import AdditiveAttention, Attention, MultiHeadAttention
+from lamina.layers.attention import AdditiveAttention, Attention, GroupQueryAttention, MultiHeadAttention
 from lamina.layers.conv_lstm import ConvLSTM1D, ConvLSTM2D, ConvLSTM3D
 from lamina.layers.convolution import (
     Conv1D,
@@ -182,6 +182,7 @@ __all__ = [
     "GlobalMaxPooling2D",
     "GlobalMaxPooling3D",
     "GroupNormalization",
+    "GroupQueryAttention",
     "Identity",
     "Input",
     "InputLayer",
