@@ -175,7 +175,7 @@ def test_heads_of_a_group_share_keys_and_values():
     plain(QUERY, VALUE)
     grouped(QUERY, VALUE)
     for name in ("query_dense", "key_dense", "value_dense", "output_dense"):
-        shared = getattr(grouped, name).get_weights()
+        shared = getattr(grouped, f"_{name}").get_weights()
         if name in ("key_dense", "value_dense"):
             shared = [w.repeat(2, axis=-2) for w in shared]
         getattr(plain, name).set_weights(shared)
@@ -195,7 +195,7 @@ def test_heads_of_a_group_share_keys_and_values():
     ids=str,
 )
 def test_heads_that_do_not_fit_are_refused(arguments, rule):
-    with pytest.raises(ValueError, match=f'GroupQueryAttention "it": {rule}'):
+    with pytest.raises(ValueError, match=f'GroupedQueryAttention "it": {rule}'):
         usual = {"head_dim": 3, "num_query_heads": 4, "num_key_value_heads": 2, "name": "it"}
         layers.GroupQueryAttention(**{**usual, **arguments})
 

@@ -156,6 +156,10 @@ def nested(k, x):
     return stack(inner(x))
 
 
+def grouped_queries(k, x):
+    return k.layers.GroupQueryAttention(3, 4, 2, use_gate=True)(x, x)
+
+
 def there_and_back(k, tied):
     words = k.Input((5,), dtype="int32")
     table = k.layers.ReversibleEmbedding(9, 4, tie_weights=tied, mask_zero=True, logit_soft_cap=3.0)

@@ -134,11 +134,6 @@ class HeadedAttention(Layer):
         layer.supports_masking = True
         return layer
 
-    query_dense = property(operator.attrgetter("_query_dense"), doc="The projection of the queries.")
-    key_dense = property(operator.attrgetter("_key_dense"), doc="The projection of the keys.")
-    value_dense = property(operator.attrgetter("_value_dense"), doc="The projection of the values.")
-    output_dense = property(operator.attrgetter("_output_dense"), doc="The projection of the heads' outputs.")
-
     def call(
         self,
         query: Any,
@@ -296,11 +291,16 @@ class MultiHeadAttention(HeadedAttention):
     def _heads(self) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
         return (self.num_heads, self.key_dim), (self.num_heads, self.key_dim), (self.num_heads, self.value_dim)
 
+    query_dense = property(operator.attrgetter("_query_dense"), doc="The projection of the queries.")
+    key_dense = property(operator.attrgetter("_key_dense"), doc="The projection of the keys.")
+    value_dense = property(operator.attrgetter("_value_dense"), doc="The projection of the values.")
+    output_dense = property(operator.attrgetter("_output_dense"), doc="The projection of the heads' outputs.")
+
     def _output_sizes(self, query_shape: Any) -> tuple[int, ...]:
         return tuple(self.output_shape or query_shape[-1:])
 
 
-class GroupQueryAttention(HeadedAttention):
+class GroupedQueryAttention(HeadedAttention):
     """Attention of several heads of queries, groups of which share the keys and values of one head.
 
     Ainslie et al., 2023, https://arxiv.org/abs/2305.13245
@@ -323,6 +323,8 @@ class GroupQueryAttention(HeadedAttention):
 
     Raises: ValueError if an argument is outside its domain.
     """
+
+    _public_name = "GroupQueryAttention"  # files have this one in configurations, and the class's in paths
 
     def __init__(
         self,
@@ -361,6 +363,9 @@ class GroupQueryAttention(HeadedAttention):
     def _heads(self) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
         shared = (self.num_key_value_heads, self.head_dim)
         return (self.num_query_heads, self.head_dim), shared, shared
+
+
+GroupQueryAttention = GroupedQueryAttention
 
 
 class Attention(Layer):
