@@ -204,3 +204,11 @@ def test_flash_attention_has_no_scores():
     layer = heads(flash_attention=True)
     with pytest.raises(ValueError, match="flash_attention must not be set with return_attention_scores"):
         layer(QUERY, VALUE, return_attention_scores=True)
+
+
+def test_flash_attention_is_allowed_unless_it_is_disabled():
+    assert lamina.config.is_flash_attention_enabled() is None
+    lamina.config.disable_flash_attention()
+    assert lamina.config.is_flash_attention_enabled() is False
+    lamina.config.enable_flash_attention()
+    assert lamina.config.is_flash_attention_enabled() is None
