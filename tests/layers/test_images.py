@@ -229,6 +229,8 @@ BOXED = {"images": IMAGE, "bounding_boxes": {"boxes": np.ones((2, 1, 4)), "label
         (lambda: layers.MelSpectrogram(fft_length=8, sequence_length=9), "sequence_length must be at most fft_length"),
         (lambda: layers.RandomFlip()(np.ones((8, 8))), "images must have shape"),
         (lambda: layers.RandomHue(0.5)(np.ones((8, 8, 4))), "images must have 3 channels"),
+        (lambda: layers.RandomColorJitter(hue_factor=0.5)(np.ones((8, 8, 4))), "images must have 3 channels"),
+        (lambda: layers.Pipeline([layers.RandomRotation(0.1), layers.RandomZoom(0.1)])(BOXED), "must be given for"),
         (lambda: layers.RandomFlip()({"image": IMAGE}), "a dict must have the key 'images', got image"),
         (lambda: layers.RandomFlip()(BOXED), "bounding_box_format must be given"),
         (lambda: make("RandomFlip", {})({**BOXED, "bounding_boxes": {"boxes": 1}}), "the keys 'boxes' and 'labels'"),

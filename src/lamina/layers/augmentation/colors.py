@@ -37,7 +37,6 @@ class Color(ImageLayer):
 
     least, most = -1.0, 1.0  # what the factor lies between
     ordered = True  # whether the smaller value comes first in `value_range`
-    channels: int | None = None  # how many the images must have
 
     def __init__(
         self,
@@ -56,15 +55,6 @@ class Color(ImageLayer):
     def draw(self, draws: Draws, shape: tuple[Any, ...]) -> dict[str, Any]:
         return {"factor": draws.uniform(*self.factor)}
 
-    def _images_of(self, data: Any) -> Any:
-        images = super()._images_of(data)
-        axis = -1 if self.data_format == "channels_last" else -3
-        if self.channels is not None and images.shape[axis] != self.channels:
-            raise ValueError(
-                f"{self._who()}: images must have {self.channels} channels, got shape {tuple(images.shape)}."
-            )
-        return images
-
     def _clip(self, images: Any) -> Any:
         return jnp.clip(images, *self.value_range)
 
@@ -76,8 +66,6 @@ def _planes(images: Any) -> list[Any]:
 @variant()
 class RandomColorDegeneration(Color):
     """Images faded to gray: `x + factor (gray(x) - x)`."""
-
-    channels = 3
 
     def pixels(self, images: Any, transformation: Any) -> Any:
         gray = ops.image.rgb_to_grayscale(images, data_format="channels_last")

@@ -61,6 +61,7 @@ class RandomColorJitter(ImageLayer):
             factor = getattr(self, f"{name}_factor")
             options = {"seed": seed, "data_format": self.data_format, "dtype": self.dtype_policy}
             setattr(self, f"random_{name}", None if factor is None else cls(factor, value_range, **options))
+        self.channels = next((layer.channels for _, layer in self._steps() if layer.channels is not None), None)
 
     def _steps(self) -> Iterator[tuple[str, Any]]:
         layers = ((name, getattr(self, f"random_{name}")) for name in _JITTERS)

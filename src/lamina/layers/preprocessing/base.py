@@ -136,14 +136,14 @@ class ImageLayer(DataLayer):
     {"images": ..., "labels": ..., "bounding_boxes": {"boxes": ..., "labels": ...}, "segmentation_masks": ...}
 
     What the dict holds besides comes back as it is. Without a `training` of its own or of a layer around, a call is
-    training, as in Keras. A subclass defines `draw`, and of `pixels`,
-    `masks`, `boxes` and `labels` what it changes.
+    training, as in Keras. A subclass defines `draw`, and of `pixels`, `masks`, `boxes` and `labels` what it changes.
     """
 
     _further = ("data_format", "bounding_box_format")
     _omit_none = frozenset({"bounding_box_format"})
     always = False  # whether inference is no different from training
     integers = False  # whether integers stay integers
+    channels: int | None = None  # how many the images must have
 
     def __init__(self, *, data_format: str | None = None, bounding_box_format: str | None = None, **kwargs: Any):
         super().__init__(**kwargs)
@@ -182,11 +182,11 @@ class ImageLayer(DataLayer):
 
     def call(self, data: Any, training: bool | None = True) -> Any:
         training = bool(training)
-        self._check(data)
         return self.apply(data, self.get_random_transformation(data, training), training)
 
     def apply(self, data: Any, transformation: Any, training: bool) -> Any:
         """What the layer is called on after a transformation; one compiled call where nothing is being traced."""
+        self._check(data)
         if self._is_eager(data) and (training or self.always):
             return self._compiled(data, transformation, training)
         return self.transformed(data, transformation, training)
@@ -295,12 +295,15 @@ class ImageLayer(DataLayer):
         images = data.get("images") if isinstance(data, Mapping) else data
         if images is None:
             raise ValueError(f"{self._who()}: a dict must have the key 'images', got {', '.join(map(str, data))}.")
-        if len(np.shape(images) if isinstance(images, list) else images.shape) not in (3, 4):
-            shape = np.shape(images) if isinstance(images, list) else tuple(images.shape)
+        shape = tuple(np.shape(images))
+        if len(shape) not in (3, 4):
             raise ValueError(
                 f"{self._who()}: images must have shape (height, width, channels), or (batch, height, width, "
                 f"channels), got shape {shape}."
             )
+        axis = -1 if self.data_format == "channels_last" else -3
+        if self.channels is not None and shape[axis] != self.channels:
+            raise ValueError(f"{self._who()}: images must have {self.channels} channels, got shape {shape}.")
         return images
 
     def _check(self, data: Any) -> None:
