@@ -108,7 +108,7 @@ class RandomFlip(Warp):
         self.set_seed(seed)
 
     def draw(self, draws: Draws, shape: tuple[Any, ...]) -> dict[str, Any]:
-        return {"flips": spread(draws.uniform() <= 0.5), "input_shape": shape}
+        return {"flips": draws.uniform() <= 0.5, "input_shape": shape}
 
     def sampling(self) -> tuple[Any, ...]:
         return (None, None, None, *super().sampling()[3:])
