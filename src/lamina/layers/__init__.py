@@ -4,6 +4,7 @@ from lamina.core import configurable as _configurable
 from lamina.layer import InputSpec, Layer, Wrapper
 from lamina.layers.activation import ELU, Activation, LeakyReLU, PReLU, ReLU, Softmax
 from lamina.layers.attention import AdditiveAttention, Attention, GroupQueryAttention, MultiHeadAttention
+from lamina.layers.bridges import FlaxLayer, JaxLayer
 from lamina.layers.conv_lstm import ConvLSTM1D, ConvLSTM2D, ConvLSTM3D
 from lamina.layers.convolution import (
     Conv1D,
@@ -166,6 +167,7 @@ __all__ = [
     "EinsumDense",
     "Embedding",
     "Flatten",
+    "FlaxLayer",
     "GRUCell",
     "GaussianDropout",
     "GaussianNoise",
@@ -187,6 +189,7 @@ __all__ = [
     "Input",
     "InputLayer",
     "InputSpec",
+    "JaxLayer",
     "LSTMCell",
     "Lambda",
     "Layer",
