@@ -291,6 +291,9 @@ def average_pool(
     return (total(_wide(inputs)) / points).astype(dtypes.floating(inputs.dtype))
 
 
+_FEW_WINDOWS = 6
+
+
 def _adaptive_pool(inputs: Any, output_size: Any, data_format: str | None, reduce: Callable, fill: Any) -> Any:
     """Pool axis by axis: output i of n gets the inputs from floor(i d / n) to below ceil((i + 1) d / n)."""
     inputs = jnp.asarray(inputs)
@@ -300,6 +303,10 @@ def _adaptive_pool(inputs: Any, output_size: Any, data_format: str | None, reduc
         size = inputs.shape[axis]
         starts = np.arange(n) * size // n
         counts = -(np.arange(1, n + 1) * size // -n) - starts
+        if n <= _FEW_WINDOWS:  # each by itself: to copy large windows out, or mask them, costs more
+            parts = (lax.slice_in_dim(inputs, a, a + k, axis=axis) for a, k in zip(starts.tolist(), counts.tolist()))
+            inputs = jnp.stack([reduce(part, axis, part.shape[axis]) for part in parts], axis)
+            continue
         index = starts[:, None] + np.arange(counts.max())
         inside = np.arange(counts.max()) < counts[:, None]  # (outputs, window)
         windows = jnp.take(inputs, np.minimum(index, size - 1), axis=axis)
