@@ -18,6 +18,7 @@ from lamina import (
     models,
     ops,
     optimizers,
+    quantizers,
     random,
     regularizers,
     saving,
@@ -39,6 +40,7 @@ from lamina.losses import Loss
 from lamina.metrics import Metric
 from lamina.models import Function, Model, Sequential
 from lamina.optimizers import Optimizer
+from lamina.quantizers import Quantizer
 from lamina.regularizers import Regularizer
 
 __version__ = "0.1.0"
@@ -77,6 +79,7 @@ __all__ = [
     "Model",
     "Operation",
     "Optimizer",
+    "Quantizer",
     "Regularizer",
     "Sequential",
     "StatelessScope",
@@ -100,6 +103,7 @@ __all__ = [
     "name_scope",
     "ops",
     "optimizers",
+    "quantizers",
     "random",
     "regularizers",
     "remat",

@@ -35,6 +35,9 @@ class Convolution(Projection, Spatial):
     Raises: ValueError if arguments do not fit one another, or windows the input.
     """
 
+    _further = ("lora_rank", "lora_alpha")  # arguments too, which Keras's signatures do not name
+    _omit_none = frozenset(_further)
+
     def __init__(
         self,
         filters: int,
@@ -55,7 +58,9 @@ class Convolution(Projection, Spatial):
         bias_constraint: Any = None,
         **kwargs: Any,
     ):
+        lora = [kwargs.pop(name, None) for name in ("lora_rank", "lora_alpha")]
         super().__init__(activity_regularizer=activity_regularizer, **kwargs)
+        self._set_kind(*lora)
         self.filters = checks.integer(self._who(), "filters", filters)
         self.groups = checks.integer(self._who(), "groups", groups)
         self.kernel_size = self._sizes("kernel_size", kernel_size)
@@ -106,6 +111,10 @@ class Convolution(Projection, Spatial):
             left = self.dilation_rate[0] * (self.kernel_size[0] - 1)
             inputs, padding = ops.pad(inputs, ((0, 0), (left, 0), (0, 0))), "valid"
         return ops.conv(inputs, kernel, self.strides, padding, self.data_format, self.dilation_rate)
+
+    @property
+    def _splits(self) -> bool:
+        return self._channel_axis == -1 and self.groups == 1
 
     def _spread_bias(self, bias: Any) -> Any:
         return bias if self._channel_axis == -1 else bias.reshape(-1, *(1,) * self.rank)

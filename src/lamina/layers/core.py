@@ -11,8 +11,9 @@ import numpy as np
 from lamina.core import checks, configurable, dtypes
 from lamina.core.symbolic import KerasTensor, Node
 from lamina.layer import Layer
-from lamina.layers.projection import check_kernel_kind
-from lamina.layers.weights import resolve_arguments, weight
+from lamina.layers.kernel_layer import KernelLayer
+from lamina.layers.kernels import Int4, Int8, Terms
+from lamina.layers.weights import resolve_arguments
 
 
 class InputLayer(Layer):
@@ -104,7 +105,7 @@ def Input(
     return layer.output
 
 
-class Embedding(Layer):
+class Embedding(KernelLayer):
     """Row `i` of a table of vectors for each integer `i`.
 
     Args:
@@ -113,7 +114,8 @@ class Embedding(Layer):
         embeddings_initializer, embeddings_regularizer, embeddings_constraint: of the table.
         mask_zero: whether 0 means "nothing here": later layers get the mask `inputs != 0`.
         weights: a table to start from.
-        lora_rank, lora_alpha, quantization_config: must be `None`.
+        lora_rank, lora_alpha: of `enable_lora`, which the layer then does itself.
+        quantization_config: how a quantized dtype policy is meant, where that does not say.
 
     Shapes: (...) of integers -> (..., output_dim).
 
@@ -126,6 +128,8 @@ class Embedding(Layer):
 
     _omit_none = frozenset({"weights", "lora_rank", "lora_alpha"})
     _further = ("activity_regularizer",)
+    _kinds = {"int8": Int8, "int4": Int4}
+    _product_axes = Terms(".b", "ab", ".a")
 
     def __init__(
         self,
@@ -144,10 +148,9 @@ class Embedding(Layer):
         super().__init__(**kwargs)
         self.input_dim = checks.integer(self._who(), "input_dim", input_dim)
         self.output_dim = checks.integer(self._who(), "output_dim", output_dim)
-        check_kernel_kind(self._who(), lora_rank, quantization_config)
         resolve_arguments(self)
         self.mask_zero = mask_zero
-        self.lora_rank, self.lora_alpha, self.quantization_config = None, lora_alpha, None
+        self._set_kind(lora_rank, lora_alpha, quantization_config)
         self.supports_masking = mask_zero
         self.autocast = False  # integers are looked up as they are
         self.weights_given = weights
@@ -161,11 +164,24 @@ class Embedding(Layer):
     def build(self, input_shape: Any = None) -> None:
         if self.built:
             return
-        self.embeddings = weight(self, "embeddings", (self.input_dim, self.output_dim))
+        self._make_kernel((self.input_dim, self.output_dim), "embeddings")
+        if self.lora_rank is not None:
+            self._add_low_rank(self.lora_rank, self.lora_alpha)
+
+    @property
+    def embeddings(self) -> Any:
+        """The table: a variable, or what LoRA makes of it."""
+        if "_kernel" not in self.__dict__:
+            raise AttributeError(f"{self._who()}: must be built to have a table; call it on data or call build().")
+        return self._kernel.whole
+
+    def _product(self, inputs: Any, kernel: Any) -> Any:
+        """The products of vectors and all rows, by which the table is quantized; a reversed embedding computes them."""
+        return inputs @ kernel.T
 
     def call(self, inputs: Any) -> Any:
         indices = inputs if jnp.issubdtype(inputs.dtype, jnp.integer) else inputs.astype("int32")
-        return jnp.take(self.embeddings.value, indices, axis=0).astype(self.compute_dtype)
+        return self._kernel.rows(indices).astype(self.compute_dtype)
 
     def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
         """`inputs != 0` with `mask_zero`, else none."""
