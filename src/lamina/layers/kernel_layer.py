@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from lamina import initializers, quantizers
-from lamina.core import checks, registry
+from lamina.core import checks, registry, scope
 from lamina.core.policy import get_policy
 from lamina.core.variable import Variable
 from lamina.layer import Layer
@@ -75,10 +75,10 @@ class KernelLayer(Layer):
     @contextmanager
     def _changing(self, mode: str) -> Iterator[None]:
         """All goes well, or the layer stays as it was."""
-        before = Before(self)
+        before, around = Before(self), tuple(self.path.split("/")[:-1])
         trainable = [(v, v.trainable) for v in self._kernel.held.values()]
         try:
-            with self._naming():
+            with scope.names(around), self._naming():
                 yield
         except BaseException as error:
             for variable, was in trainable:

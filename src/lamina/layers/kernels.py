@@ -477,6 +477,10 @@ class GPTQ(Kernel):
             self.seen.see(np.asarray(features, "float32"))
         return super().product(inputs, training, added)
 
+    def begin(self) -> None:
+        """See all inputs from now on."""
+        self.seen = self.method(self._matrix[0])
+
     def calibrate(self) -> None:
         """Make integers of the floats, by what was seen of the inputs."""
         assert self.seen is not None and self.waiting is not None
