@@ -109,7 +109,9 @@ class QuantizedDTypePolicy(DTypePolicy):
         self._quantization_mode = check_mode(type(self).__name__, kind)
         super().__init__(f"{mode}_from_{self._source_name}")
         if kind == "int8" and self.compute_dtype == "float16":
-            raise ValueError(f"{type(self).__name__}: source_name must not compute in float16 with 'int8', got {source}.")
+            raise ValueError(
+                f"{type(self).__name__}: source_name must not compute in float16 with 'int8', got {source}."
+            )
 
     def _numbered(self, mode: Any) -> str:
         """The mode without the numbers behind it, which become attributes."""
@@ -209,7 +211,9 @@ class DTypePolicyMap(DTypePolicy, MutableMapping):
         """The policy of layers that no key matches."""
         return get_policy(self._given)
 
-    name = property(lambda self: f"map_{self.default_policy.name}", doc="The name of the default policy in that of the map.")
+    name = property(
+        lambda self: f"map_{self.default_policy.name}", doc="The name of the default policy in that of the map."
+    )
     compute_dtype = property(lambda self: self.default_policy.compute_dtype, doc="That of the default policy.")
     variable_dtype = property(lambda self: self.default_policy.variable_dtype, doc="That of the default policy.")
     quantization_mode = property(lambda self: self.default_policy.quantization_mode, doc="That of the default policy.")

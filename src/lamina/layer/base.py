@@ -96,7 +96,7 @@ class Layer(AddedLosses, Masks, Typed, Operation):
         self._made = next(_counter)
 
     def _base_config(self) -> dict[str, Any]:
-        config = {"name": self.name, "trainable": self.trainable, "dtype": configurable.serialize(self._dtype_policy)}
+        config = {"name": self.name, "trainable": self.trainable, "dtype": configurable.serialize(self._saved_policy())}
         if self.activity_regularizer is not None:
             config["activity_regularizer"] = configurable.plain(self.activity_regularizer)
         return config

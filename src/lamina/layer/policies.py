@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 from lamina.core.policy import DTypePolicy, DTypePolicyMap, get_policy
-from lamina.layer.parts import Composite
+from lamina.layer.parts import Composite, walk
+
+_changes = itertools.count(1)
+_newest = [0]  # the number of the last change of a built layer's weights, of all layers
+
+
+def weights_changed() -> None:
+    """A built layer has got other weights: what was compiled for those before is out of date."""
+    _newest[0] = next(_changes)
+
+
+def newest_change() -> int:
+    """The number of the last such change."""
+    return _newest[0]
 
 
 class Typed(Composite):
@@ -38,6 +52,14 @@ class Typed(Composite):
             known[self.path] = policy  # type: ignore[attr-defined]  # the layers around, which share it, save it
         else:
             self._dtype_policy = policy
+
+    def _saved_policy(self) -> DTypePolicy:
+        """What a configuration says: a map, if layers that this one makes have been quantized since."""
+        policy = self._dtype_policy
+        inside = [layer for layer in walk(self)[1:] if layer.quantization_mode is not None]
+        if not inside or isinstance(policy, DTypePolicyMap):
+            return policy
+        return DTypePolicyMap(policy, {layer.path: layer._own_policy() for layer in inside})
 
     def _follow_policy(self, policy: DTypePolicy) -> None:
         """Quantize the built layer as the policy says; a layer that cannot be quantized has nothing to do."""

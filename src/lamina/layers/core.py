@@ -12,7 +12,8 @@ from lamina.core import checks, configurable, dtypes
 from lamina.core.symbolic import KerasTensor, Node
 from lamina.layer import Layer
 from lamina.layers.kernel_layer import KernelLayer
-from lamina.layers.kernels import Int4, Int8, Terms
+from lamina.layers.kernels import Terms
+from lamina.layers.quantized import Int4, Int8
 from lamina.layers.weights import resolve_arguments
 
 

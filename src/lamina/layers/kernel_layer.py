@@ -12,6 +12,7 @@ from lamina.core.policy import get_policy
 from lamina.core.variable import Variable
 from lamina.layer import Layer
 from lamina.layer.parts import Before, look_again
+from lamina.layer.policies import weights_changed
 from lamina.layers.kernels import Kernel, LowRank, Place, Terms
 from lamina.quantizers import configs
 
@@ -19,13 +20,15 @@ from lamina.quantizers import configs
 class KernelLayer(Layer):
     """A layer with a kernel.
 
-    A subclass says how its product goes (`_product`, linear in inputs and kernel, and `_product_axes`) and which kinds there
-    may be (`_kinds`), and asks the kernel for the product, or for rows.
+    A subclass says how its product goes (`_product`, linear in inputs and kernel, and `_product_axes`), which kinds of
+    kernel there may be (`_kinds`), and asks the kernel for the product, or for rows.
     """
 
     _not_parts = Layer._not_parts | {"_kernel", "quantization_config"}
     _kernel: Kernel
     _kinds: Mapping[str, type[Kernel]] = {}  # mode -> kind
+    _product_axes: Any = Terms("", "", "")
+    _splits: Any = False  # whether the product with `a @ b` is that with `a`, times `b`
     _name_of_zeros = "kernel_zero"  # of a calibrated kernel
     lora_rank: int | None = None
     lora_alpha: Any = None
@@ -42,29 +45,30 @@ class KernelLayer(Layer):
     def _product(self, inputs: Any, kernel: Any) -> Any:
         raise NotImplementedError
 
-    @property
-    def _product_axes(self) -> Terms:
-        raise NotImplementedError
-
-    @property
-    def _splits(self) -> bool:
-        """Whether the product with `a @ b` is that with `a`, times `b`."""
-        return False
-
     def _make_kernel(self, shape: Sequence[Any], name: str = "kernel", **options: Any) -> None:
         """Make a kernel of the kind that the dtype policy says."""
         policy = self._own_policy()
         kind = self._kinds.get(self.quantization_mode or "", Kernel)
         history = getattr(policy, "amax_history_length", 1024)
-        terms = self._product_axes if self._kinds else Terms("", "", "")
-        place = Place(self, name, tuple(shape), options, terms, self._product, self._splits, history, self._name_of_zeros)
+        place = Place(
+            self,
+            name,
+            tuple(shape),
+            options,
+            self._product_axes,
+            self._product,
+            self._splits,
+            history,
+            self._name_of_zeros,
+        )
         config = None
         if kind.mode is not None:
             config = configs.config_of(policy, self.quantization_config)
             configs.resolve(self._who(), kind.mode, config)
-        self._kernel = kind(place, config)
-        self._kernel.build()
-        self._show(self._kernel)
+        kernel = kind(place, config)
+        kernel.build()
+        self._kernel = kernel
+        self._show(kernel)
 
     def _show(self, kernel: Kernel) -> None:
         """Make attributes of the kernel's variables, but for that which the layer's own property is."""
@@ -86,6 +90,7 @@ class KernelLayer(Layer):
             self._leave(error, mode, before)
             raise
         look_again()
+        weights_changed()
 
     # LoRA -------------------------------------------------------------------------------------------------------
 
@@ -231,3 +236,4 @@ def calibrate(layer: Any) -> None:
     kernel.calibrate()
     layer._drop([floats])
     look_again()
+    weights_changed()

@@ -12,8 +12,9 @@ import jax.numpy as jnp
 from lamina import initializers, ops
 from lamina.core import checks
 from lamina.layer import InputSpec
+from lamina.layers.calibrated import KINDS
 from lamina.layers.kernel_layer import KernelLayer
-from lamina.layers.kernels import KINDS, Terms
+from lamina.layers.kernels import Terms
 from lamina.layers.weights import resolve_arguments, weight
 
 

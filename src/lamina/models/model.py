@@ -274,7 +274,9 @@ class Model(Trainer):
         """
         unknown = kwargs.keys() - {"type_check"}
         if unknown:
-            raise checks.unknown_arguments(f"{self._who()}.quantize", unknown, ("mode", "config", "filters", "type_check"))
+            raise checks.unknown_arguments(
+                f"{self._who()}.quantize", unknown, ("mode", "config", "filters", "type_check")
+            )
         quantization.quantize(self, self._who(), mode, config, filters, **kwargs)
         self._forget_programs()
 

@@ -25,7 +25,9 @@ def quantize(model: Any, who: str, mode: Any, config: Any, filters: Any, type_ch
     leaves = [layer for layer in walk(model) if len(walk(layer)) == 1]
     chosen = [layer for layer in leaves if _matches(who, filters, layer)]
     if not chosen:
-        raise ValueError(f"{who}.quantize: filters must match the name of a layer, got {filters!r} for {_names(leaves)}.")
+        raise ValueError(
+            f"{who}.quantize: filters must match the name of a layer, got {filters!r} for {_names(leaves)}."
+        )
     unbuilt = [layer for layer in chosen if not layer.built]
     if unbuilt:
         raise ValueError(f"{who}: must be built before quantize, and {_names(unbuilt)} is not; call it on data first.")

@@ -92,7 +92,7 @@ class GPTQ:
 
 
 class AWQ:
-    """Scales up the weights of large inputs before they are rounded, by that power of the inputs' size which errs least.
+    """Scales up the weights of large inputs before rounding, by that power of the inputs' size which errs least.
 
     Lin et al. 2023, https://arxiv.org/abs/2306.00978
     """

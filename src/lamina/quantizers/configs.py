@@ -19,14 +19,11 @@ class QuantizationConfig(Configurable):
         activation_quantizer: makes integers of inputs; `None` leaves them floats.
     """
 
+    mode: str = ""  # that of a subclass
+
     def __init__(self, weight_quantizer: Any = None, activation_quantizer: Any = None):
         self.weight_quantizer = configurable.make("quantizers", weight_quantizer, "weight_quantizer")
         self.activation_quantizer = configurable.make("quantizers", activation_quantizer, "activation_quantizer")
-
-    @property
-    def mode(self) -> str:
-        """The mode of quantization."""
-        raise NotImplementedError(f"{type(self).__name__}: must say its mode; use a subclass such as Int8QuantizationConfig.")
 
     def dtype_policy_string(self) -> str:
         """What the names of dtype policies call this."""
@@ -81,7 +78,9 @@ class Int4QuantizationConfig(QuantizationConfig):
         super().__init__(weight_quantizer, None if default else activation_quantizer)
         self.block_size = block_size if block_size in (None, -1) else checks.integer(self.who, "block_size", block_size)
         if self.blocks and (self.weight_quantizer or self.activation_quantizer):
-            raise ValueError(f"{self.who}: block_size must be None or -1 with quantizers of one's own, got {block_size}.")
+            raise ValueError(
+                f"{self.who}: block_size must be None or -1 with quantizers of one's own, got {block_size}."
+            )
         self._check_weights((-8, 7))
 
     who = property(lambda self: type(self).__name__, doc="What errors call it.")
@@ -219,7 +218,7 @@ class AWQConfig(CalibratedConfig):
         self.num_grid_points = checks.integer("AWQConfig", "num_grid_points", num_grid_points)
 
 
-_OF_MODE = {
+_OF_MODE: dict[Any, type[QuantizationConfig]] = {
     "int8": Int8QuantizationConfig, "int4": Int4QuantizationConfig, "float8": Float8QuantizationConfig,
     "gptq": GPTQConfig, "awq": AWQConfig,
 }  # fmt: skip
@@ -259,9 +258,9 @@ def config_of(policy: Any, given: Any) -> QuantizationConfig:
     """The configuration of a layer that is made with a quantized dtype policy: what it is given, or what that says."""
     if given is not None:
         return given
-    cls = _OF_MODE[policy.quantization_mode]
+    cls: Any = _OF_MODE[policy.quantization_mode]
     if cls is Int4QuantizationConfig:
         return cls(block_size=getattr(policy, "block_size", None))
-    if issubclass(cls, CalibratedConfig):
+    if cls in (GPTQConfig, AWQConfig):
         return cls(None, None, weight_bits=policy.weight_bits, group_size=policy.group_size)
     return cls()

@@ -21,7 +21,7 @@ def abs_max_quantize(
     epsilon: float = 1e-7,
     to_numpy: bool = False,
 ) -> tuple[Any, Any]:
-    """Integers `q = round(x * scale)`, with `scale = largest integer / max |x|`, and the scale: `x` is about `q / scale`.
+    """Integers `q = round(x * scale)` and the scale, the largest integer / max |x|: `x` is about `q / scale`.
 
     Args:
         inputs: `x`.
