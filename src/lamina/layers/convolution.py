@@ -112,10 +112,6 @@ class Convolution(Projection, Spatial):
             inputs, padding = ops.pad(inputs, ((0, 0), (left, 0), (0, 0))), "valid"
         return ops.conv(inputs, kernel, self.strides, padding, self.data_format, self.dilation_rate)
 
-    @property
-    def _splits(self) -> bool:
-        return self._channel_axis == -1 and self.groups == 1
-
     def _spread_bias(self, bias: Any) -> Any:
         return bias if self._channel_axis == -1 else bias.reshape(-1, *(1,) * self.rank)
 

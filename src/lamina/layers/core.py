@@ -8,6 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from lamina import ops
 from lamina.core import checks, configurable, dtypes
 from lamina.core.functions import Code
 from lamina.core.symbolic import KerasTensor, Node
@@ -179,7 +180,7 @@ class Embedding(KernelLayer):
 
     def _product(self, inputs: Any, kernel: Any) -> Any:
         """The products of vectors and all rows, by which the table is quantized; a reversed embedding computes them."""
-        return inputs @ kernel.T
+        return ops.matmul(inputs, kernel.T)
 
     def call(self, inputs: Any) -> Any:
         indices = inputs if jnp.issubdtype(inputs.dtype, jnp.integer) else inputs.astype("int32")

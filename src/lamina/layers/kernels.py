@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from lamina import ops
 from lamina.core.variable import Variable
 from lamina.layer import Layer
 from lamina.layers.weights import weight
@@ -215,13 +216,15 @@ class LowRank(Kernel):
         return self.floats
 
     def product(self, inputs: Any, training: bool | None = None, added: Any = None) -> Any:
-        if not self.place.splits:
+        matrix = len(self.place.shape) == 2
+        if not self.place.splits or (self.base.mode is None and not matrix):  # one product costs less than two
             return self.base.product(inputs, training, self._added)
-        low = self.place.product(inputs, self.a.value) @ self.b.value
+        low = ops.matmul(self.place.product(inputs, self.a.value), self.b.value)
         return self.base.product(inputs, training) + (self.factor * low).astype(inputs.dtype)
 
     def rows(self, indices: Any) -> Any:
-        return self.base.rows(indices) + self.factor * (jnp.take(self.a.value, indices, axis=0) @ self.b.value)
+        low = ops.matmul(jnp.take(self.a.value, indices, axis=0), self.b.value)
+        return self.base.rows(indices) + self.factor * low
 
     def bias(self, bias: Any) -> Any:
         return self.base.bias(bias)

@@ -7,8 +7,6 @@ import string
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax.numpy as jnp
-
 from lamina import initializers, ops
 from lamina.core import checks
 from lamina.layer import InputSpec
@@ -254,4 +252,4 @@ class EinsumDense(Projection):
         return kernel[-1] == out[-1] and kernel[-1] not in source
 
     def _product(self, inputs: Any, kernel: Any) -> Any:
-        return jnp.einsum(self.equation, inputs, kernel)
+        return ops.einsum(self.equation, inputs, kernel)

@@ -96,8 +96,7 @@ class Int8(Kernel):
 
         def forward(x: Any, codes: Any, scale: Any, floats: Any) -> Any:
             own, own_scale = quantizer(x, axis=place.terms.summed_inputs)
-            # Sums of products of 8-bit integers are whole numbers, which float32 holds.
-            out = place.product(own.astype("float32"), codes.astype("float32"))
+            out = place.product(own, codes).astype("float32")  # of integers: they are added as int32
             own_scale = realigned(own_scale.astype("float32"), place.terms.inputs, place.terms.outputs)
             return (out * (1 / own_scale) * (1 / scale.astype("float32"))).astype(x.dtype)
 
