@@ -45,10 +45,8 @@ class Int8(Kernel):
     def build(self, old: Kernel | None = None) -> None:
         name, terms = self.place.name, self.place.terms
         self._make(name, self.place.shape, "int8")
-        kept = np.empty([1 if axis in terms.summed else size for axis, size in enumerate(self.place.shape)])
-        self._make(
-            f"{name}_scale", realigned(jnp.asarray(kept), terms.kernel, self._of_scale).shape, initializer="ones"
-        )
+        kept = jnp.zeros([1 if axis in terms.summed else size for axis, size in enumerate(self.place.shape)])
+        self._make(f"{name}_scale", realigned(kept, terms.kernel, self._of_scale).shape, initializer="ones")
         self._fill(old)
 
     def _fill(self, old: Kernel | None) -> None:
