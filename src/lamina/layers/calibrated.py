@@ -81,7 +81,7 @@ class GPTQ(Kernel):
     def _smoothed(self, floats: Any) -> Any:
         return floats
 
-    def product(self, inputs: Any, training: bool | None = None, added: Any = None) -> Any:
+    def product(self, inputs: Any, added: Any = None) -> Any:
         if self.seen is not None:
             terms, (rows, _) = self.place.terms, self._matrix
             letters = [terms.kernel[axis] for axis in terms.summed]
@@ -89,7 +89,7 @@ class GPTQ(Kernel):
             axes = [terms.inputs.index(letter) - back for letter in letters]
             features = jnp.moveaxis(inputs, axes, range(-len(axes), 0)).reshape(-1, rows)
             self.seen.see(np.asarray(features, "float32"))
-        return super().product(inputs, training, added)
+        return super().product(inputs, added)
 
     def begin(self) -> None:
         """See all inputs from now on."""

@@ -174,7 +174,7 @@ class Embedding(KernelLayer):
     @property
     def embeddings(self) -> Any:
         """The table: a variable, or what LoRA makes of it."""
-        if "_kernel" not in self.__dict__:
+        if self._kernel is None:
             raise AttributeError(f"{self._who()}: must be built to have a table; call it on data or call build().")
         return self._kernel.whole
 

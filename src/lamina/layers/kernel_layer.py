@@ -25,7 +25,7 @@ class KernelLayer(Layer):
     """
 
     _not_parts = Layer._not_parts | {"_kernel", "quantization_config"}
-    _kernel: Kernel
+    _kernel: Any = None  # the `Kernel`, once it is made
     _kinds: Mapping[str, type[Kernel]] = {}  # mode -> kind
     _product_axes: Any = Terms("", "", "")
     _splits: Any = False  # whether the product with `a @ b` is that with `a`, times `b`
@@ -50,17 +50,8 @@ class KernelLayer(Layer):
         policy = self._own_policy()
         kind = self._kinds.get(self.quantization_mode or "", Kernel)
         history = getattr(policy, "amax_history_length", 1024)
-        place = Place(
-            self,
-            name,
-            tuple(shape),
-            options,
-            self._product_axes,
-            self._product,
-            self._splits,
-            history,
-            self._name_of_zeros,
-        )
+        how = (self._product_axes, self._product, self._splits, history, self._name_of_zeros)
+        place = Place(self, name, tuple(shape), options, *how)
         config = None
         if kind.mode is not None:
             config = configs.config_of(policy, self.quantization_config)
@@ -97,7 +88,7 @@ class KernelLayer(Layer):
     @property
     def lora_enabled(self) -> bool:
         """Whether the kernel is frozen, and a product of low rank is learned beside it."""
-        return isinstance(self.__dict__.get("_kernel"), LowRank)
+        return isinstance(self._kernel, LowRank)
 
     def enable_lora(
         self, rank: int, lora_alpha: Any = None, a_initializer: Any = "he_uniform", b_initializer: Any = "zeros"
@@ -199,29 +190,28 @@ class KernelLayer(Layer):
     def _own_variables(self) -> list[Variable]:
         """The variables that files hold, in their order."""
         every = super()._own_variables()
-        if "_kernel" not in self.__dict__:
+        if self._kernel is None:
             return every
-        held = self._kernel.held.values()
-        others = [v for v in every if not any(v is known for known in held)]
+        held = {id(v) for v in self._kernel.held.values()}
+        others = [v for v in every if id(v) not in held]  # the bias, and what a subclass made
         first, *rest = self._kernel.variables.values()
-        bias = [v for v in others if v is getattr(self, "bias", None)]
-        others = [v for v in others if not any(v is known for known in bias)]
-        return [*bias, first, *rest, *others] if self._kernel.after_bias else [first, *bias, *others, *rest]
+        return [*others, first, *rest] if self._kernel.after_bias else [first, *others, *rest]
 
     def save_own_variables(self, store: Any) -> None:
         """Write what files hold: with LoRA, the sum."""
-        if "_kernel" not in self.__dict__:
+        if self._kernel is None:
             return super().save_own_variables(store)
-        merged = {id(self._kernel.variables[name]): x for name, x in self._kernel.in_files().items()}
+        values = {id(self._kernel.variables[name]): x for name, x in self._kernel.in_files().items()}
         for i, variable in enumerate(self._own_variables()):
-            store[str(i)] = merged[id(variable)] if id(variable) in merged else variable.numpy()
+            store[str(i)] = values[id(variable)] if id(variable) in values else variable.numpy()
 
     def load_own_variables(self, store: Any) -> None:
         """Read what `save_own_variables` wrote; what LoRA adds is nothing from then on."""
         super().load_own_variables(store)
-        kernel = self.__dict__.get("_kernel")
-        if kernel is not None:
-            kernel.loaded()
+        if self._kernel is not None:
+            before = self._kernel.held
+            self._kernel.loaded()
+            self._drop(v for name, v in before.items() if name not in self._kernel.held)
 
 
 def kernel_of(layer: Any) -> Any:

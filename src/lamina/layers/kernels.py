@@ -94,10 +94,8 @@ class Kernel:
 
     def build(self, old: Kernel | None = None) -> None:
         """Make the variables, with the values of the kernel `old` if there is one."""
-        self.variables[self.place.name] = old.own if old is not None else self._float()
-
-    def _float(self) -> Variable:
-        return weight(self.place.layer, self.place.name, self.place.shape, **self.place.options)
+        layer, name, shape, options, *_ = self.place
+        self.variables[name] = old.own if old is not None else weight(layer, name, shape, **options)
 
     def _make(
         self, attribute: str, shape: tuple[int, ...], dtype: str | None = None, label: str = "", **options: Any
@@ -126,7 +124,7 @@ class Kernel:
         """The array that the kernel stands for."""
         return self.own.value
 
-    def product(self, inputs: Any, training: bool | None = None, added: Any = None) -> Any:
+    def product(self, inputs: Any, added: Any = None) -> Any:
         """The layer's product of the inputs and the kernel, to which `added` is added."""
         return self.place.product(inputs, self.floats if added is None else self.floats + added)
 
@@ -149,7 +147,7 @@ class Kernel:
 
     def _encoded(self, array: Any) -> dict[str, Any]:
         """The values of the variables for an array of floats."""
-        return {**self.variables, self.place.name: array}
+        return {**self.variables, self.place.name: array.astype(self.own.dtype)}
 
 
 class LowRank(Kernel):
@@ -169,16 +167,9 @@ class LowRank(Kernel):
         self.factor = alpha / rank
         shape, name = base.place.shape, base.place.name
         shapes = ((*shape[:-1], rank), (rank, shape[-1]))
+        options: dict[str, Any] = {"dtype": "float32", "constraint": None}
         self.a, self.b = (
-            weight(
-                base.place.layer,
-                f"lora_{name}_{which}",
-                size,
-                name,
-                dtype="float32",
-                initializer=start,
-                constraint=None,
-            )
+            weight(base.place.layer, f"lora_{name}_{which}", size, name, initializer=start, **options)
             for which, size, start in zip("ab", shapes, initializers)
         )
         self._stand_on(base)
@@ -215,12 +206,12 @@ class LowRank(Kernel):
     def whole(self) -> Any:
         return self.floats
 
-    def product(self, inputs: Any, training: bool | None = None, added: Any = None) -> Any:
+    def product(self, inputs: Any, added: Any = None) -> Any:
         matrix = len(self.place.shape) == 2
         if not self.place.splits or (self.base.mode is None and not matrix):  # one product costs less than two
-            return self.base.product(inputs, training, self._added)
+            return self.base.product(inputs, self._added)
         low = ops.matmul(self.place.product(inputs, self.a.value), self.b.value)
-        return self.base.product(inputs, training) + (self.factor * low).astype(inputs.dtype)
+        return self.base.product(inputs) + (self.factor * low).astype(inputs.dtype)
 
     def rows(self, indices: Any) -> Any:
         low = ops.matmul(jnp.take(self.a.value, indices, axis=0), self.b.value)

@@ -37,22 +37,23 @@ class Projection(KernelLayer):
     @property
     def kernel(self) -> Any:
         """The kernel: a variable, or what LoRA makes of it."""
-        if "_kernel" not in self.__dict__:
+        if self._kernel is None:
             raise AttributeError(f"{self._who()}: must be built to have a kernel; call it on data or call build().")
         return self._kernel.whole
 
-    def _projected(self, inputs: Any, training: bool | None = None) -> Any:
+    def _projected(self, inputs: Any) -> Any:
         """The product of the inputs and the kernel, of whatever kind it is."""
-        return self._kernel.product(inputs, training)
+        return self._kernel.product(inputs)
 
     def _spread_bias(self, bias: Any) -> Any:
         """The bias so that it broadcasts to the outputs."""
         return bias
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
-        outputs = self._projected(inputs, training)
+        outputs = self._projected(inputs)
         if self.bias is not None:
-            outputs = outputs + self._spread_bias(self._kernel.bias(self.bias.value))
+            bias = self.bias.value if self._kernel is None else self._kernel.bias(self.bias.value)
+            outputs = outputs + self._spread_bias(bias)
         return self.activation(outputs)
 
 

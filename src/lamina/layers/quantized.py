@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lamina import quantizers
+from lamina.core import scope
 from lamina.core.arrays import value_of
 from lamina.core.variable import Variable
 from lamina.layers.kernels import Kernel, realigned
@@ -87,10 +88,10 @@ class Int8(Kernel):
         """The kernel as an array, and what outputs are divided by."""
         return self.own.value, self.variables[f"{self.place.name}_scale"].value
 
-    def product(self, inputs: Any, training: bool | None = None, added: Any = None) -> Any:
+    def product(self, inputs: Any, added: Any = None) -> Any:
         place, quantizer = self.place, self.config.activation_quantizer
         if quantizer is None:
-            return super().product(inputs, training, added)
+            return super().product(inputs, added)
 
         def forward(x: Any, codes: Any, scale: Any, floats: Any) -> Any:
             own, own_scale = quantizer(x, axis=place.terms.summed_inputs)
@@ -210,12 +211,15 @@ class Float8(Kernel):
             self._make(f"{what}_scale", (), "float32", initializer="ones", **trained)
             self._make(f"{what}_amax_history", (self.place.history,), "float32", **trained)
 
-    def product(self, inputs: Any, training: bool | None = None, added: Any = None) -> Any:
+    def product(self, inputs: Any, added: Any = None) -> Any:
+        context = scope.call.get()
+        training = context is not None and bool(context.training)
+
         def scaled(what: str) -> tuple[Any, Any]:
             return self.variables[f"{what}_scale"].value, self.variables[f"{what}_amax_history"].value
 
-        x = _rounded_value(inputs, *scaled("inputs"), bool(training))
-        kernel = _rounded_value(self.floats, *scaled("kernel"), bool(training))
+        x = _rounded_value(inputs, *scaled("inputs"), training)
+        kernel = _rounded_value(self.floats, *scaled("kernel"), training)
         outputs = _rounded_gradient(self.place.product(x, kernel), *scaled("outputs_grad"))
         return outputs if added is None else outputs + self.place.product(inputs, added)
 
@@ -224,7 +228,7 @@ class Float8(Kernel):
         return bias.astype("bfloat16").astype(bias.dtype) if bias.dtype == jnp.float32 else bias
 
     def _encoded(self, array: Any) -> dict[str, Any]:
-        return {name: v.numpy() for name, v in self.variables.items()} | {self.place.name: array}
+        return {name: v.value for name, v in self.variables.items()} | super()._encoded(array)
 
 
 def _next_scale(x: Any, scale: Any, history: Any, dtype: str) -> tuple[Any, Any]:
