@@ -329,6 +329,21 @@ def test_a_layer_without_a_form_for_a_mode_says_so(wrong):
         wrong()
 
 
+def test_weights_in_a_file_take_the_place_of_floats_that_wait(tmp_path):
+    model, path = stack(), tmp_path / "model.weights.h5"
+    model.quantize(config=config_for(model))
+    for saved in (model, stack()):
+        if saved is not model:
+            saved.layers[0].quantize(config=config_for(saved))
+            saved.load_weights(path)
+        np.testing.assert_array_equal(saved(X), model(X))
+        saved.save_weights(path)
+
+
+def config_for(model):
+    return quantizers.AWQConfig(X, None, quantization_layer_structure={"sequential_blocks": model.layers})
+
+
 def test_floats_that_wait_for_a_dataset_are_not_saved(tmp_path):
     model = stack()
     model.layers[0].quantize(config=quantizers.GPTQConfig(None, None))

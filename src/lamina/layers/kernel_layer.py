@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from lamina import initializers, quantizers
-from lamina.core import checks, registry, scope
+from lamina.core import checks, scope
 from lamina.core.policy import get_policy
 from lamina.core.variable import Variable
 from lamina.layer import Layer
@@ -21,7 +21,7 @@ class KernelLayer(Layer):
     """A layer with a kernel.
 
     A subclass says how its product goes (`_product`, linear in inputs and kernel, and `_product_axes`), which kinds of
-    kernel there may be (`_kinds`), and asks the kernel for the product, or for rows.
+    kernel there may be (`_kinds`, each class for itself), and asks the kernel for the product, or for rows.
     """
 
     _not_parts = Layer._not_parts | {"_kernel", "quantization_config"}
@@ -131,7 +131,7 @@ class KernelLayer(Layer):
 
         Args:
             mode: "int8", "int4", "float8", "gptq" or "awq", or a configuration.
-            type_check: whether a subclass of a program's own is refused, whose `call` may use the kernel itself.
+            type_check: whether a subclass that does not say its kinds is refused: its `call` may use the kernel itself.
             config: a `lamina.quantizers.QuantizationConfig`.
 
         Raises: ValueError if the layer is not built or is quantized already, or the mode is none; NotImplementedError
@@ -141,7 +141,7 @@ class KernelLayer(Layer):
         resolved = configs.resolve(who, mode, config)
         mode = resolved.mode
         kind = self._kinds.get(mode)
-        if kind is None or (type_check and not registry.is_own(type(self))):
+        if kind is None or (type_check and "_kinds" not in vars(type(self))):
             raise NotImplementedError(f"{who}: has no form for mode {mode!r}; {self._known_modes()}.")
         if not self.built:
             raise ValueError(f"{who}: must be built before quantize; call it on data or call build() first.")
