@@ -101,12 +101,15 @@ class GPTQ(Kernel):
         matrix = np.asarray(self.waiting.numpy(), "float32").reshape(self._matrix).T
         codes, scale, zero, groups, smoothing = self.seen.quantized(matrix, self.config)
         codes = codes.astype("uint8")
-        packed = quantizers.pack_int4(codes, 0, "uint8")[0] if self._packs else codes
-        values = (packed, scale, zero.astype("uint8"), smoothing, groups)
-        for variable, value in zip(
-            self.variables.values(), values if len(self.variables) == 5 else values[:3] + values[4:]
-        ):
-            variable.assign(value)
+        values = {
+            f"quantized_{self.place.name}": quantizers.pack_int4(codes, 0, "uint8")[0] if self._packs else codes,
+            f"{self.place.name}_scale": scale,
+            f"{self.place.name}_zero": zero.astype("uint8"),
+            "awq_scales": smoothing,
+            "g_idx": groups,
+        }
+        for name, variable in self.variables.items():
+            variable.assign(values[name])
         self.waiting = self.seen = None
 
     def loaded(self) -> None:

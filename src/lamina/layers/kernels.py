@@ -140,14 +140,14 @@ class Kernel:
         """The variables have got the values in a file."""
 
     def in_files(self, added: Any = None) -> dict[str, Any]:
-        """What files get for each variable, where `added` is added to the kernel."""
+        """What files get for the variables, or those that change where `added` is added to the kernel."""
         if added is None:
             return {name: v.numpy() for name, v in self.variables.items()}
         return {name: np.asarray(x) for name, x in self._encoded(self.floats + added).items()}
 
     def _encoded(self, array: Any) -> dict[str, Any]:
-        """The values of the variables for an array of floats."""
-        return {**self.variables, self.place.name: array.astype(self.own.dtype)}
+        """The values of those variables that differ from one array of floats to another."""
+        return {self.place.name: array.astype(self.own.dtype)}
 
 
 class LowRank(Kernel):

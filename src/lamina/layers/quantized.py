@@ -52,8 +52,7 @@ class Int8(Kernel):
 
     def _fill(self, old: Kernel | None) -> None:
         for name, value in (self._encoded(old.floats) if old is not None else {}).items():
-            if value is not self.variables[name]:
-                self.variables[name].assign(value)
+            self.variables[name].assign(value)
 
     @property
     def _of_scale(self) -> str:
@@ -133,9 +132,12 @@ class Int4(Int8):
             self._make(f"{name}_scale", tuple(scales), initializer="ones")
             self._make(f"{name}_zero", tuple(scales), "int8")
             if self.numbered:
-                start = lambda shape, dtype: np.arange(matrix[self._axis], dtype=dtype) // self.config.blocks  # noqa: E731
-                self._make("g_idx", (matrix[self._axis],), "float32", initializer=start)
+                self._make("g_idx", (matrix[self._axis],), "float32", initializer=self._number)
         self._fill(old)
+
+    def _number(self, shape: tuple[int, ...], dtype: Any = None) -> np.ndarray:
+        """The number of the block of each place."""
+        return (np.arange(shape[0]) // self.config.blocks).astype(dtype)
 
     @property
     def _axis(self) -> int:
@@ -162,8 +164,7 @@ class Int4(Int8):
             )
             codes, scale, zero = (part.T if axis else part for part in found)
             more = {f"{name}_scale": scale, f"{name}_zero": zero}
-        fixed = {"g_idx": self.variables["g_idx"]} if "g_idx" in self.variables else {}
-        return {name: quantizers.pack_int4(codes, self.packed)[0], **more, **fixed}
+        return {name: quantizers.pack_int4(codes, self.packed)[0], **more}
 
     def _decode(self, codes: Any, axis: int, *scales: Any) -> Any:
         """What unpacked integers mean; scales and zeros lie along `axis`, or the scale goes without it."""
@@ -226,9 +227,6 @@ class Float8(Kernel):
     def bias(self, bias: Any) -> Any:
         """As Keras: float32 is rounded to bfloat16, which kernels of accelerators add."""
         return bias.astype("bfloat16").astype(bias.dtype) if bias.dtype == jnp.float32 else bias
-
-    def _encoded(self, array: Any) -> dict[str, Any]:
-        return {name: v.value for name, v in self.variables.items()} | super()._encoded(array)
 
 
 def _next_scale(x: Any, scale: Any, history: Any, dtype: str) -> tuple[Any, Any]:
