@@ -321,6 +321,7 @@ def test_a_mistake_is_named_in_one_line(wrong, says):
         lambda: layers.Dropout(0.5).quantized_build((3,), "int8"),
         lambda: layers.Conv1D(2, 2).quantize("int8"),
         lambda: layers.Embedding(3, 2).quantize("float8"),
+        lambda: layers.ReversibleEmbedding(3, 2, tie_weights=False).quantize("int8"),
         lambda: type("Own", (layers.Dense,), {})(3).quantize("int8"),
     ],
 )

@@ -59,9 +59,12 @@ INTEGERS = {
 }
 KINDS = {**FLOATS, **INTEGERS, "float8": quantized("float8")}
 HAVE = {"Dense": set(KINDS), "EinsumDense": set(KINDS), "Embedding": {*FLOATS, *INTEGERS}}
+# On the way back through integers Keras leaves out what LoRA adds.
+HAVE["ReversibleEmbedding"] = {kind for kind in HAVE["Embedding"] if "int" not in kind or "LoRA" not in kind}
 HAVE |= {name: set(FLOATS) for name in ("Conv1D", "Conv2D", "Conv3D")}
 # Keras cannot quantize by an equation with an ellipsis.
 LAYERS = [row for row in ROWS if row.layer in HAVE and "..." not in row.arguments.get("equation", "")]
+LAYERS = [row for row in LAYERS if row.arguments.get("tie_weights", True)]  # here that has no quantized form
 CASES = [(row, kind) for row in LAYERS for kind in KINDS if kind in HAVE[row.layer]]
 every = pytest.mark.parametrize(("row", "kind"), CASES, ids=lambda value: str(value))
 
@@ -72,7 +75,7 @@ def pair(row, kind):
     ours, theirs = row.make(name="it"), row.make(keras.layers, name="it")
     draw = np.random.default_rng(1)
     for layer in (ours, theirs):
-        layer(*arrays(row))
+        layer(*arrays(row), **row.call)
     weights = [draw.normal(size=w.shape).astype("float32") for w in theirs.get_weights()]
     for library, layer in ((lamina, ours), (keras, theirs)):
         layer.set_weights(weights)
@@ -107,12 +110,12 @@ def test_outputs_and_gradients(row, kind):
     fixed = [v.value for v in theirs.non_trainable_variables]
 
     def their_call(trainable, args):
-        return theirs.stateless_call(trainable, fixed, *args)[0]
+        return theirs.stateless_call(trainable, fixed, *args, **row.call)[0]
 
     fn, state = lamina.functional(ours)
 
     def our_call(trainable, args):
-        return fn(state._replace(trainable=dict(zip(state.trainable, trainable))), *args)[0]
+        return fn(state._replace(trainable=dict(zip(state.trainable, trainable))), *args, **row.call)[0]
 
     def run(call):
         def loss(trainable, args):
@@ -124,7 +127,8 @@ def test_outputs_and_gradients(row, kind):
 
     (our_gradients, our_outputs), (gradients, outputs) = run(our_call), run(their_call)
     assert_close(our_outputs, outputs)
-    if kind != "float8":  # outside training Keras gives no next scales
+    # Outside training Keras gives no next scales; on the way back it takes the gradient of the rounding.
+    if kind != "float8" and not (row.call and kind == "int8"):
         assert_close(our_gradients, gradients, 1e-4)
 
 
@@ -144,12 +148,12 @@ def test_what_files_hold_is_what_keras_puts_there_and_comes_back(row, kind):
     # A merged kernel is rounded anew: a number half way between two integers may become either.
     assert_close(list(our_store.values()), [np.asarray(x) for x in their_store.values()])
     twin = type(ours).from_config(ours.get_config())
-    twin(*arrays(row))
+    twin(*arrays(row), **row.call)
     twin.load_own_variables({key: np.asarray(x) for key, x in their_store.items()})
     again = type(theirs).from_config(theirs.get_config())
-    again(*arrays(row))
+    again(*arrays(row), **row.call)
     again.load_own_variables(their_store)
-    assert_close(twin(*arrays(row)), again(*arrays(row)))
+    assert_close(twin(*arrays(row), **row.call), again(*arrays(row), **row.call))
 
 
 # Models ----------------------------------------------------------------------------------------------------------
