@@ -27,6 +27,7 @@ from lamina.layer.inferred import remembered
 from lamina.layer.losses import AddedLosses
 from lamina.layer.masks import Masks
 from lamina.layer.parts import Before, Composite, look_again
+from lamina.layer.policies import Typed
 from lamina.layer.signature import (
     CallContext,
     as_jax_array,
@@ -44,7 +45,7 @@ _counter = itertools.count(1)
 _one_builds = threading.RLock()  # many threads may call a new layer first
 
 
-class Layer(AddedLosses, Masks, Operation):
+class Layer(AddedLosses, Masks, Typed, Operation):
     """A computation with weights.
 
     Subclasses make weights in `build(input_shape)` with `add_weight` and compute in `call(inputs)`. A layer builds
@@ -94,7 +95,7 @@ class Layer(AddedLosses, Masks, Operation):
         self._made = next(_counter)
 
     def _base_config(self) -> dict[str, Any]:
-        config = {"name": self.name, "trainable": self.trainable, "dtype": configurable.serialize(self._dtype_policy)}
+        config = {"name": self.name, "trainable": self.trainable, "dtype": configurable.serialize(self._saved_policy())}
         if self.activity_regularizer is not None:
             config["activity_regularizer"] = configurable.plain(self.activity_regularizer)
         return config
@@ -284,7 +285,8 @@ class Layer(AddedLosses, Masks, Operation):
 
     def _run(self, context: CallContext, args: tuple, kwargs: dict[str, Any]) -> Any:
         cast = self.compute_dtype if self.autocast else None
-        call = self.call if self._remat is None else self.rematerialized_call(self.call, *args, **kwargs)
+        call = self.call if self.quantization_mode is None else self.quantized_call
+        call = call if self._remat is None else self.rematerialized_call(call, *args, **kwargs)
         with scope.names((*scope.names.get(), self.name)), scope.call(context), scope.autocast(cast):
             return call(*args, **kwargs)
 
@@ -381,47 +383,13 @@ class Layer(AddedLosses, Masks, Operation):
         around = scope.names.get()
         return around if around and around[-1] == self.name else (*around, self.name)
 
-    # Flags, dtypes, losses --------------------------------------------------------------------------------------
+    # Flags and losses --------------------------------------------------------------------------------------------
 
     @property
     def path(self) -> str:
         """The layer's name behind those of the layers that it was called in."""
         own = self._own_variables()
-        return own[0].path.rpartition("/")[0] if own else self.name
-
-    @property
-    def dtype_policy(self) -> Any:
-        """The dtype policy."""
-        return self._dtype_policy
-
-    @dtype_policy.setter
-    def dtype_policy(self, value: Any) -> None:
-        self._dtype_policy = policy.get_policy(value)
-
-    @property
-    def dtype(self) -> str:
-        """The dtype of the weights."""
-        return self.variable_dtype
-
-    @property
-    def variable_dtype(self) -> str:
-        """The dtype of the weights."""
-        return self._dtype_policy.variable_dtype
-
-    @property
-    def compute_dtype(self) -> str:
-        """The dtype that the layer computes in."""
-        return self._dtype_policy.compute_dtype
-
-    @property
-    def input_dtype(self) -> str:
-        """The dtype that float inputs are cast to."""
-        return self.compute_dtype
-
-    @property
-    def quantization_mode(self) -> None:
-        """`None`: the layer is not quantized."""
-        return None
+        return own[0].path.rpartition("/")[0] if own else "/".join(self._inside())
 
     def add_metric(self, *args: Any, **kwargs: Any) -> None:
         """Not there: assign a metric to an attribute and call its `update_state` in place of this."""
@@ -454,11 +422,6 @@ class Layer(AddedLosses, Masks, Operation):
             losses = self.losses if return_losses else []
         after = state.values(own[1])
         return (outputs, after, losses) if return_losses else (outputs, after)
-
-    def quantize(self, mode: Any = None, type_check: bool = True, config: Any = None) -> None:
-        """Not there yet: weights stay floats."""
-        del type_check, config
-        raise NotImplementedError(f"{self._who()}: cannot be quantized, got mode={mode!r}.")
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} name={self.name}, built={self.built}>"
