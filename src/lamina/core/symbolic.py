@@ -13,10 +13,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 from jax import tree_util
 
-from lamina.core import dtypes, errors, masking, op_names, scope, tree
+from lamina.core import dtypes, errors, masking, op_names, registry, scope, tree
 from lamina.core.arrays import value_of
 from lamina.core.configurable import Configurable, deserialize
 from lamina.core.sizes import outputs_for
@@ -64,20 +63,20 @@ class KerasTensor:
     def reshape(self, *newshape: Any) -> Any:
         """`ops.reshape(self, newshape)`."""
         shape = newshape[0] if len(newshape) == 1 and isinstance(newshape[0], (tuple, list)) else newshape
-        return _bound["reshape"](self, tuple(shape))
+        return _op("reshape")(self, tuple(shape))
 
     def astype(self, dtype: Any) -> Any:
         """`ops.cast(self, dtype)`."""
-        return _bound["cast"](self, dtypes.standardize_dtype(dtype))
+        return _op("cast")(self, dtypes.standardize_dtype(dtype))
 
     def squeeze(self, axis: Any = None) -> Any:
         """`ops.squeeze(self, axis)`."""
-        return _bound["squeeze"](self, axis)
+        return _op("squeeze")(self, axis)
 
     @property
     def T(self) -> Any:
         """`ops.transpose(self)`."""
-        return _bound["transpose"](self)
+        return _op("transpose")(self)
 
     def serialized_tensor(self) -> dict[str, Any]:
         """What stands for this tensor in a saved graph."""
@@ -383,60 +382,27 @@ def _by_position(names: tuple[str, ...], args: tuple, kwargs: dict) -> tuple[tup
     return args, kwargs
 
 
-# The operators of symbolic tensors are ops as well: (method, name of the op, function, reflected too).
-def _get_item(x: Any, key: Any) -> Any:
-    return x[tuple(key) if isinstance(key, list) else key]  # files keep a tuple as a list
+# The operators of symbolic tensors are the public ops of these names. Ops lie above this file, and are looked up.
+_OPERATORS = {
+    "add": "add", "sub": "subtract", "mul": "multiply", "truediv": "true_divide", "floordiv": "floor_divide",
+    "mod": "mod", "pow": "power", "matmul": "matmul", "and": "logical_and", "or": "logical_or", "xor": "logical_xor",
+}  # fmt: skip
+_OTHER_OPERATORS = {
+    "lt": "less", "le": "less_equal", "gt": "greater", "ge": "greater_equal", "ne": "not_equal", "neg": "negative",
+    "abs": "absolute", "invert": "logical_not", "getitem": "get_item", "round": "round",
+}  # fmt: skip
 
 
-_OPERATORS: tuple[tuple[str, str, Callable, bool], ...] = (
-    ("add", "add", jnp.add, True),
-    ("sub", "subtract", jnp.subtract, True),
-    ("mul", "multiply", jnp.multiply, True),
-    ("truediv", "true_divide", jnp.true_divide, True),
-    ("floordiv", "floor_divide", jnp.floor_divide, True),
-    ("mod", "mod", jnp.mod, True),
-    ("pow", "power", jnp.power, True),
-    ("matmul", "matmul", jnp.matmul, True),
-    ("and", "logical_and", jnp.logical_and, True),
-    ("or", "logical_or", jnp.logical_or, True),
-    ("xor", "logical_xor", jnp.logical_xor, True),
-    ("lt", "less", jnp.less, False),
-    ("le", "less_equal", jnp.less_equal, False),
-    ("gt", "greater", jnp.greater, False),
-    ("ge", "greater_equal", jnp.greater_equal, False),
-    ("ne", "not_equal", jnp.not_equal, False),
-    ("neg", "negative", jnp.negative, False),
-    ("abs", "absolute", jnp.absolute, False),
-    ("invert", "logical_not", jnp.logical_not, False),
-    ("getitem", "get_item", _get_item, False),
-)
-
-
-def _named(fn: Callable, name: str) -> Callable:
-    """`fn` under the name that the op has in graphs and files."""
-
-    def named(*args: Any) -> Any:
-        return fn(*args)
-
-    named.__name__ = named.__qualname__ = name
-    return named
-
-
-# Further methods of symbolic tensors, by the names of their ops.
-_METHODS = (("reshape", jnp.reshape), ("cast", jnp.asarray), ("squeeze", jnp.squeeze), ("transpose", jnp.transpose))
-_MOVES_AXES = ("matmul", "get_item", "reshape", "squeeze", "transpose")
-_bound: dict[str, Callable] = {
-    name: op(_named(fn, name), elementwise=name not in _MOVES_AXES)
-    for name, fn in (*_METHODS, *((name, fn) for _, name, fn, _ in _OPERATORS))
-}
+@functools.cache
+def _op(name: str) -> Callable:
+    return getattr(registry.namespace("ops"), name)
 
 
 def _bind_operators() -> None:
-    for method, name, _, reflected in _OPERATORS:
-        bound = _bound[name]
-        setattr(KerasTensor, f"__{method}__", lambda self, *other, bound=bound: bound(self, *other))
-        if reflected:
-            setattr(KerasTensor, f"__r{method}__", lambda self, other, bound=bound: bound(other, self))
+    for method, name in {**_OPERATORS, **_OTHER_OPERATORS}.items():
+        setattr(KerasTensor, f"__{method}__", lambda self, *other, name=name: _op(name)(self, *other))
+    for method, name in _OPERATORS.items():
+        setattr(KerasTensor, f"__r{method}__", lambda self, other, name=name: _op(name)(other, self))
 
 
 _bind_operators()
