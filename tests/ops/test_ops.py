@@ -74,8 +74,8 @@ def test_conversion_keeps_what_is_an_array_already():
     assert ops.convert_to_tensor([1, 2], dtype="float16").dtype == "float16"
     numpy = ops.convert_to_numpy(Variable([1.0]))
     assert type(numpy) is np.ndarray and numpy.flags.writeable
-    with pytest.raises(ValueError, match="sparse and ragged must not be set"):
-        ops.convert_to_tensor(x, sparse=True)
+    with pytest.raises(ValueError, match="ragged must not be set"):
+        ops.convert_to_tensor(x, ragged=True)
 
 
 def test_operators_of_symbolic_tensors_have_the_names_of_keras():

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import jax
 from jax import tree_util
 
-from lamina.core import dtypes, errors, masking, op_names, registry, scope, tree
+from lamina.core import dtypes, errors, masking, op_names, registry, scope, sparse, tree
 from lamina.core.arrays import value_of
 from lamina.core.configurable import Configurable, deserialize
 from lamina.core.sizes import outputs_for
@@ -247,7 +247,8 @@ def infer(fn: Callable, args: tuple = (), kwargs: dict[str, Any] | None = None) 
         shapes = [tuple(sizes[i] if d is None else d for i, d in enumerate(tensor.shape)) for tensor in tensors]
         return [jax.ShapeDtypeStruct(shape, tensor.dtype) for shape, tensor in zip(shapes, tensors)]
 
-    return outputs_for(run, structs, axes, KerasTensor)
+    run = sparse.traced(run, [tensor.sparse for tensor in tensors])
+    return sparse.told(outputs_for(run, structs, axes, KerasTensor))
 
 
 class OpCall(Operation):
@@ -337,7 +338,7 @@ def op(fn: Callable | None = None, *, elementwise: bool = False, in_graph: Calla
             args, kwargs = tree_util.tree_map(value_of, (args, kwargs))
         if kwargs and positional:
             args, kwargs = _by_position(positional, args, kwargs)
-        out = fn(*args, **kwargs)
+        out = sparse.call(fn.__name__, fn, args, kwargs) if kinds & _SPARSE else fn(*args, **kwargs)
         if elementwise:
             masking.pass_on(fn.__name__, (*args, *kwargs.values()), out)
         return out
@@ -349,7 +350,7 @@ def op(fn: Callable | None = None, *, elementwise: bool = False, in_graph: Calla
     return wrapper
 
 
-_SYMBOLIC, _VARIABLE = 1, 2
+_SYMBOLIC, _VARIABLE, _SPARSE = 1, 2, 4
 
 
 def _kinds(values: Iterable[Any]) -> int:
@@ -363,6 +364,8 @@ def _kinds(values: Iterable[Any]) -> int:
             found |= _kinds(value)
         elif isinstance(value, dict):
             found |= _kinds(value.values())
+        elif sparse.is_sparse(value):
+            found |= _SPARSE
     return found
 
 

@@ -25,6 +25,12 @@ def axes(axis: Any) -> Any:
     return tuple(axis) if isinstance(axis, list) else axis
 
 
+def array_of(x: Any) -> Any:
+    """`x` as an array of a dtype of its own, numbers too: Python's floats are then of the default float."""
+    x = jnp.asarray(x)
+    return x.astype(x.dtype)
+
+
 def fractions(x: Any) -> Any:
     """`x` as floats, if it is integers: differences of unsigned ones would wrap around."""
     x = jnp.asarray(x)
