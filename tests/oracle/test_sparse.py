@@ -142,3 +142,15 @@ def test_layers_take_sparse_arrays_as_in_keras():
         theirs, ours = (make(library)(array) for library in (keras, lamina))
         assert form(ours) == form(theirs)
         np.testing.assert_allclose(ours, theirs)
+
+
+@pytest.mark.parametrize("name", ["SGD", "Adam", "Ftrl"])
+def test_sparse_gradients_move_variables_as_in_keras(name):
+    moved = []
+    for library in (keras, lamina):
+        variable, optimizer = library.Variable(np.ones((5, 3), "float32")), getattr(library.optimizers, name)(0.1)
+        for row in (1, 3):
+            gradient = BCOO((jnp.full((2, 3), 2.0), jnp.array([[row], [2]])), shape=(5, 3))
+            optimizer.apply([gradient], [variable])
+        moved.append(variable.numpy())
+    np.testing.assert_allclose(moved[1], moved[0], rtol=1e-5)

@@ -9,16 +9,20 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from jax import tree_util
 
 from lamina.core import dtypes, errors, masking, op_names, registry, scope, sparse, tree
 from lamina.core.arrays import value_of
+from lamina.core.budget import spend
 from lamina.core.configurable import Configurable, deserialize
-from lamina.core.sizes import outputs_for
+from lamina.core.sizes import outputs_for, outputs_of
 from lamina.core.state import StateScope
 from lamina.core.variable import Variable
 
@@ -251,6 +255,23 @@ def infer(fn: Callable, args: tuple = (), kwargs: dict[str, Any] | None = None) 
     return sparse.told(outputs_for(run, structs, axes, KerasTensor))
 
 
+def _by_values(fn: Callable, args: tuple, kwargs: dict[str, Any]) -> Any:
+    """The outputs of `fn` as symbolic tensors where their shapes depend on values: arrays of several are tried."""
+    run, tensors = tree.function_of(KerasTensor, fn, args, kwargs)
+
+    def outputs(size: int, number: Callable[[int], np.ndarray]) -> Any:
+        shapes = [tuple(size if d is None else d for d in tensor.shape) for tensor in tensors]
+        for shape in shapes:
+            spend("An array, to try an op on", shape, nbytes=8, work=1)
+        arrays = [number(math.prod(shape)).reshape(shape).astype(t.dtype) for shape, t in zip(shapes, tensors)]
+        return run(*map(jnp.asarray, arrays))
+
+    return outputs_of([functools.partial(outputs, size, number) for size in (4, 7) for number in _NUMBERS], KerasTensor)
+
+
+_NUMBERS = (np.zeros, np.ones, np.arange)
+
+
 class OpCall(Operation):
     """One use of an op in a graph; each op has its own subclass, by the name that files have for it.
 
@@ -270,6 +291,15 @@ class OpCall(Operation):
             positional, named = op_names.join(self.op, args, kwargs, self.settings)
             return self.op(*positional, **named)
         return self.op(*args, **kwargs)
+
+    def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().compute_output_spec(*args, **kwargs)
+        except Exception as error:
+            outputs = _by_values(self.call, args, kwargs) if errors.wants_values(error) else None
+            if outputs is None:
+                raise
+            return outputs
 
     def _saved_arguments(self, node: Node) -> tuple[list[Any], dict[str, Any], dict[str, Any]]:
         args, kwargs = op_names.join(self.op, node.args, node.kwargs, self.settings)
@@ -338,7 +368,13 @@ def op(fn: Callable | None = None, *, elementwise: bool = False, in_graph: Calla
             args, kwargs = tree_util.tree_map(value_of, (args, kwargs))
         if kwargs and positional:
             args, kwargs = _by_position(positional, args, kwargs)
-        out = sparse.call(fn.__name__, fn, args, kwargs) if kinds & _SPARSE else fn(*args, **kwargs)
+        try:
+            out = sparse.call(fn.__name__, fn, args, kwargs) if kinds & _SPARSE else fn(*args, **kwargs)
+        except Exception as error:
+            told = errors.of_op(fn, args, kwargs, error.with_traceback(error.__traceback__.tb_next))  # type: ignore[union-attr]
+            if told is error:
+                raise
+            raise told from error
         if elementwise:
             masking.pass_on(fn.__name__, (*args, *kwargs.values()), out)
         return out

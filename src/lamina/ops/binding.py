@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 
 from lamina.core import dtypes
 from lamina.core.budget import CALL, spend
@@ -18,6 +19,11 @@ from lamina.core.symbolic import op
 def operand(x: Any) -> Any:
     """What jax.numpy takes for `x`: lists become arrays; numbers stay numbers, which adapt to the other operand."""
     return jnp.asarray(x) if isinstance(x, (list, tuple)) else x
+
+
+def numbers(x: Any) -> Any:
+    """Numbers in a list, in host memory, where a compiled program sees them, too."""
+    return np.asarray(x) if isinstance(x, (list, tuple)) else x
 
 
 def axes(axis: Any) -> Any:
@@ -57,9 +63,10 @@ def dtype_name(dtype: Any) -> str | None:
 
 
 # How arguments are taken, by name; all others as `axes` does.
-_ARRAYS = ("x", "x1", "x2", "y", "q", "array", "bins", "fill_value", "indices", "repeats", "start", "stop", "weights")
+_ARRAYS = ("x", "x1", "x2", "y", "q", "array", "bins", "fill_value", "indices", "start", "stop", "weights")
 _TAKEN: dict[str, Callable] = {
-    **dict.fromkeys(_ARRAYS, operand), "dtype": dtype_name, "indices_or_sections": parts, "xs": items,
+    **dict.fromkeys(_ARRAYS, operand), "dtype": dtype_name, "indices_or_sections": parts, "repeats": numbers,
+    "xs": items,
 }  # fmt: skip
 
 
