@@ -117,8 +117,12 @@ def test_dtypes_and_shapes_for_arguments_of_all_dtypes_are_those_of_keras(row):
 
 DRAWN = ("empty", "empty_like")  # any values
 
-# Where Keras's integers overflow or lose their fractions, and ours do not.
+# Where Keras's integers overflow or lose their fractions, and ours do not; where True is a label and a blank, ties are
+# broken, or rounding decides what is not 0.
 UNLIKE = {
+    "ctc_decode": "bool",
+    "ctc_loss": "bool",
+    "image.resize": "bool",
     "binary_crossentropy": "uint8 bool",
     "categorical_crossentropy": "uint8",
     "dot_product_attention": "int32 uint8 bool",
@@ -136,7 +140,7 @@ UNLIKE = {
 def test_values_in_other_dtypes_are_those_of_keras(row, dtype):
     changed = row_in(row, dtype, "all")
     if dtype in UNLIKE.get(row.name, "").split():
-        pytest.skip("Keras's integers overflow or lose their fractions here")
+        pytest.skip("no number here is the right one in both, see above")
     try:
         theirs = changed.call(keras.ops, jnp.asarray)
     except Exception:

@@ -107,15 +107,24 @@ def _itself(fn: Callable, *args: Any, **named: Any) -> Any:
     return fn(*args, **named)
 
 
-def _union(fn: Callable, x1: Any, x2: Any) -> Any:
+def _union(fn: Callable, x1: Any, x2: Any, linear: bool = False) -> Any:
     """An op of two arrays with fn(0, 0) = 0: at the entries of both, if both are sparse."""
     if not (is_sparse(x1) and is_sparse(x2)) or x1.shape != x2.shape:
         return fn(dense(x1), dense(x2))
     x1, x2 = _places(x1), _places(x2)
+    if x1.indices is x2.indices and (linear or x1.unique_indices):
+        return bcoo(fn(x1.data, x2.data), x1.indices, x1.shape, x1)
     indices = jnp.concatenate([x1.indices, x2.indices])
+    if linear:
+        return bcoo(jnp.concatenate([fn(x1.data, x2.dtype.type(0)), fn(x1.dtype.type(0), x2.data)]), indices, x1.shape)
     first = _merged(bcoo(jnp.pad(x1.data, (0, x2.nse)), indices, x1.shape))
     second = _merged(bcoo(jnp.pad(x2.data, (x1.nse, 0)), indices, x1.shape))
     return bcoo(fn(first.data, second.data), first.indices, x1.shape, first)
+
+
+def _sum(fn: Callable, x1: Any, x2: Any) -> Any:
+    """A sum or difference of two arrays: the entries of both, some places maybe twice."""
+    return _union(fn, x1, x2, linear=True)
 
 
 def _product(fn: Callable, x1: Any, x2: Any) -> Any:
@@ -159,7 +168,8 @@ _RULES = _table(
     of_all="expand_dims get_item matmul mean rearrange reshape slice squeeze sum swapaxes moveaxis transpose",
     if_all="concatenate",
     itself="bincount convert_to_tensor",
-    union="add maximum minimum subtract",
+    sum="add subtract",
+    union="maximum minimum",
     product="multiply",
     quotient="divide true_divide",
 )
@@ -167,11 +177,14 @@ _RULES = _table(
 
 def call(name: str, fn: Callable, args: tuple, kwargs: dict[str, Any]) -> Any:
     """What the op of this name gives for arguments among which are sparse arrays."""
-    given = inspect.signature(fn).bind(*args, **kwargs)
     rule = _RULES.get(name)
-    if rule is not None:
-        return rule(fn, *given.args, **given.kwargs)
-    return fn(*tree_util.tree_map(dense, given.args, is_leaf=is_sparse), **given.kwargs)
+    if rule is None:
+        args, kwargs = tree_util.tree_map(dense, (args, kwargs), is_leaf=is_sparse)
+        return fn(*args, **kwargs)
+    if kwargs:  # rules take arguments by position
+        given = inspect.signature(fn).bind(*args, **kwargs)
+        args, kwargs = given.args, given.kwargs
+    return rule(fn, *args, **kwargs)
 
 
 def hot_entries(x: Any, num_classes: int, axis: int, values: Any) -> Any:
