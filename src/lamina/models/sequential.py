@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from operator import attrgetter
 from typing import Any
 
-from lamina.core import configurable, errors
+from lamina.core import configurable, errors, tree
 from lamina.core.symbolic import KerasTensor
 from lamina.layer import Layer
 from lamina.layer.parts import Before
@@ -16,7 +16,7 @@ from lamina.models.model import Model
 
 
 class Sequential(Model):
-    """Layers one after the other, each with one input and one output.
+    """Layers one after the other, each with one input and one output; the first may take a list or dict of arrays.
 
     The stack builds itself from an `Input` in front, or from the first data that it sees.
 
@@ -37,7 +37,7 @@ class Sequential(Model):
         super().__init__(trainable=trainable, name=name)
         self._entry: InputLayer | None = None
         self._stack: list[Layer] = []
-        self._tensors: list[KerasTensor] = []  # the input and each layer's output, once it is known on what to build
+        self._tensors: list[Any] = []  # input and each layer's output, once it is known on what to build
         self._whole: Function | None = None
         for layer in layers or ():
             self._append(layer)
@@ -108,7 +108,7 @@ class Sequential(Model):
         self.built, self._whole = len(self._tensors) == len(self._stack) + 1 > 1, None
         self._forget_programs()
 
-    def _grow(self, tensors: list[KerasTensor]) -> None:
+    def _grow(self, tensors: list[Any]) -> None:
         """Call the layers that have no output among the tensors yet."""
         tensors = list(tensors)
         for layer in self._stack[len(tensors) - 1 :]:
@@ -119,24 +119,20 @@ class Sequential(Model):
         if self._entry is not None:
             entry = self._entry.output
         else:
-            if not isinstance(input_shape, (tuple, list)):
+            if not isinstance(input_shape, (tuple, list, dict)):
                 raise ValueError(f'Sequential "{self.name}": input_shape must be a tuple, got {input_shape!r}.')
             if not self._stack:
                 raise ValueError(f'Sequential "{self.name}": must have a layer to be built, got none.')
-            entry = Input(batch_shape=(None, *input_shape[1:]), dtype=self._input_dtype())
+            dtypes = iter(self.__dict__.get("_first_dtypes") or ())  # integers stay integers
+            entry = tree.map_shape_structure(
+                lambda shape: Input(batch_shape=(None, *shape[1:]), dtype=next(dtypes, self.compute_dtype)), input_shape
+            )
         self._grow([entry])
         self._whole = None
         self._forget_programs()
 
-    def _input_dtype(self) -> Any:
-        """The dtype of an input that nobody described: the data's own kind is kept by not casting integers."""
-        return self.__dict__.get("_first_dtype") or self.compute_dtype
-
     def _build_for(self, arrays: dict[str, Any]) -> Before | None:
-        first = next(iter(arrays.values()))
-        if not hasattr(first, "dtype"):
-            raise ValueError(f'Sequential "{self.name}": must get one array, got {type(first).__name__}.')
-        self._first_dtype = str(first.dtype)
+        self._first_dtypes = [str(each.dtype) for each in tree.flatten(next(iter(arrays.values())))]
         before = Before(self)
         try:
             return super()._build_for(arrays)
@@ -147,7 +143,7 @@ class Sequential(Model):
             self.built = True  # layers that ask for values cannot make a graph; they build themselves when they run
             return before
         finally:
-            self.__dict__.pop("_first_dtype", None)
+            self.__dict__.pop("_first_dtypes", None)
 
     def _run_graph(self, inputs: Any, mask: Any) -> Any:
         if self._function is not None or not self.run_eagerly:
@@ -156,7 +152,7 @@ class Sequential(Model):
             inputs = layer(inputs)
         return inputs
 
-    @property
+    @Model.layers.getter
     def layers(self) -> list[Layer]:
         return list(self._stack)
 
@@ -176,7 +172,7 @@ class Sequential(Model):
             "dtype": configurable.serialize(self.dtype_policy),
             "layers": [configurable.serialize(layer) for layer in layers],
         }
-        if self._function is not None:
+        if self._function is not None and isinstance(self._tensors[0], KerasTensor):
             config["build_input_shape"] = tuple(self._tensors[0].shape)
         return config
 
@@ -199,7 +195,7 @@ class Sequential(Model):
 
 def _entry_of(layer: Layer) -> InputLayer | None:
     """The input that a first layer brings along: a model's own, or the one of its `input_shape` argument."""
-    if isinstance(layer, Model) and layer._function is not None:
+    if isinstance(layer, Model) and layer._function is not None and len(layer._function.inputs) == 1:
         tensor = layer._function.inputs[0]
         return InputLayer(batch_shape=tensor.shape, dtype=tensor.dtype)
     shape = getattr(layer, "_input_shape_arg", None)
