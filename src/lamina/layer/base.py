@@ -20,6 +20,7 @@ from jax import tree_util
 from lamina import constraints, initializers, regularizers
 from lamina.core import configurable, dtypes, errors, masking, policy, registry, scope
 from lamina.core.arrays import value_of
+from lamina.core.sparse import dense, is_sparse
 from lamina.core.state import StateScope
 from lamina.core.symbolic import Operation, any_symbolic, infer
 from lamina.core.variable import Variable
@@ -61,6 +62,7 @@ class Layer(AddedLosses, Masks, Typed, Operation):
 
     input_spec: Any = None  # what the layer asks of its inputs: InputSpecs in their structure
     _building = False
+    _keeps_sparse = False  # whether the library's own `call` takes sparse arrays as they are
     _not_parts = Composite._not_parts | {"_arguments", "_inbound_nodes", "_losses", "_build_shapes"}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -359,12 +361,13 @@ class Layer(AddedLosses, Masks, Typed, Operation):
             return (as_jax_array(args[0], cast),), {}
 
         def convert(x: Any) -> Any:
-            y = as_jax_array(x, cast)
+            y = as_jax_array(dense(x) if is_sparse(x) and not keeps_sparse else x, cast)
             if y is not x and masking.get_mask(x) is not None:
                 masking.set_mask(y, masking.get_mask(x))
             return y
 
-        return tree_util.tree_map(convert, (args, kwargs))
+        keeps_sparse = self._keeps_sparse or not registry.is_own(type(self).call)
+        return tree_util.tree_map(convert, (args, kwargs), is_leaf=is_sparse)
 
     def _check_inputs(self, args: tuple, arrays: dict[str, Any]) -> None:
         broken = broken_rule(self.input_spec, args[0] if args else next(iter(arrays.values()), None))

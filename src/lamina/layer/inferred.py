@@ -27,7 +27,7 @@ _APART_KINDS = ("_initializer", "_constraint", "kernel_regularizer", "bias_regul
 _PLAIN = (bool, int, float, str, bytes, type(None))
 _REMEMBERED = 1000
 
-_outputs: dict[Any, tuple[tuple[int | None, ...], str]] = {}
+_outputs: dict[Any, tuple[tuple[int | None, ...], str, bool]] = {}
 
 
 class _Other(Exception):
@@ -43,7 +43,7 @@ def remembered(layer: Any, args: tuple, kwargs: dict[str, Any], fresh: Callable[
     if key is not None and type(outputs) is KerasTensor:
         if len(_outputs) >= _REMEMBERED:
             _outputs.clear()
-        _outputs[key] = outputs.shape, outputs.dtype
+        _outputs[key] = outputs.shape, outputs.dtype, outputs.sparse
     return outputs
 
 

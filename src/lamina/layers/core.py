@@ -41,10 +41,15 @@ class InputLayer(Layer):
         **kwargs: Any,
     ):
         super().__init__(name=name, **kwargs)
-        if sparse or ragged:
-            raise ValueError(f"{self._who()}: sparse and ragged inputs have no counterpart here; pass dense arrays.")
+        if ragged:
+            raise ValueError(f"{self._who()}: ragged must be False; pad ragged inputs, and mask what was padded.")
         if input_tensor is not None:
             batch_shape, dtype = input_tensor.shape, dtype or input_tensor.dtype
+            if sparse is not None and sparse != input_tensor.sparse:
+                raise ValueError(
+                    f"{self._who()}: sparse must be that of the tensor, {input_tensor.sparse}, got {sparse}."
+                )
+            sparse = input_tensor.sparse
         if (shape is None) == (batch_shape is None):
             raise ValueError(f"{self._who()}: exactly one of shape and batch_shape must be given.")
         if batch_shape is None:
@@ -53,9 +58,11 @@ class InputLayer(Layer):
         if any(d is not None and (not isinstance(d, (int, np.integer)) or d < 0) for d in self.batch_shape):
             raise ValueError(f"{self._who()}: sizes must be integers of at least 0 or None, got {self.batch_shape}.")
         self._input_dtype = dtypes.standardize_dtype(dtype)
-        self.sparse, self.ragged, self.optional = False, False, optional
+        self.sparse, self.ragged, self.optional = bool(sparse), False, optional
         self.built = True
-        tensor = input_tensor if input_tensor is not None else KerasTensor(self.batch_shape, self._input_dtype)
+        tensor = (
+            input_tensor if input_tensor is not None else KerasTensor(self.batch_shape, self._input_dtype, self.sparse)
+        )
         tensor.name = self.name
         Node(self, (), {}, tensor)
 
@@ -92,7 +99,8 @@ def Input(
         shape: the shape of one sample; `None` for unknown sizes.
         batch_size: the number of samples in a batch, if it is fixed.
         dtype: the default float dtype if not given.
-        sparse, ragged: must be false.
+        sparse: whether the layers are told that data are sparse arrays; they may be in any case.
+        ragged: must be false.
         batch_shape: the whole shape, in place of `shape` and `batch_size`.
         name: unique if not given; keys of data dicts are matched with it.
         tensor: a symbolic tensor to take shape and dtype from.

@@ -82,6 +82,7 @@ class Dense(Projection):
     """
 
     _omit_none = frozenset({"activity_regularizer", "lora_rank", "lora_alpha"})
+    _keeps_sparse = True
 
     def __init__(
         self,

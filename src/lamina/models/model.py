@@ -190,6 +190,8 @@ class Model(Trainer):
         super().add_loss(added)
         return outputs
 
+    _keeps_sparse = True
+
     def _convert(self, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
         if self._function is not None and len(args) > 0:  # the graph casts its inputs itself, each to its own dtype
             return args, kwargs
