@@ -4,7 +4,6 @@ from lamina.core import configurable as _configurable
 from lamina.layer import InputSpec, Layer, Wrapper
 from lamina.layers.activation import ELU, Activation, LeakyReLU, PReLU, ReLU, Softmax
 from lamina.layers.attention import AdditiveAttention, Attention, GroupQueryAttention, MultiHeadAttention
-from lamina.layers.bridges import FlaxLayer, JaxLayer
 from lamina.layers.augmentation.colors import (
     RandomBrightness,
     RandomColorDegeneration,
@@ -35,6 +34,7 @@ from lamina.layers.augmentation.warping import (
     RandomTranslation,
     RandomZoom,
 )
+from lamina.layers.bridges import FlaxLayer, JaxLayer
 from lamina.layers.conv_lstm import ConvLSTM1D, ConvLSTM2D, ConvLSTM3D
 from lamina.layers.convolution import (
     Conv1D,
