@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import lamina
-from lamina import layers
+from lamina import layers, quantizers
 from lamina.core import masking
 from lamina.core.configurable import deserialize, serialize
 from tests.laws.descriptors import CHANGED_BY_TRAINING, ROWS, Made
@@ -136,6 +136,7 @@ OTHER = {
     "reverse_dtype": "float16",
     "tie_weights": False,
     "keepdims": True,
+    "lora_rank": 2,
     "kernel_size": 1,
     "mask_value": 7.0,
     "mask_zero": True,
@@ -147,6 +148,7 @@ OTHER = {
     "normalize": True,
     "output_dim": 11,
     "pool_size": 5,
+    "quantization_config": quantizers.Int4QuantizationConfig(),
     "rate": 0.25,
     "recurrent_activation": "tanh",
     "recurrent_dropout": 0.25,
@@ -233,10 +235,9 @@ OTHER = {
     "_regularizer": "l1",
     "_constraint": "non_neg",
 }
-# Arguments that have one value only, or are no part of the configuration.
+# Arguments that have one value only, or are no part of the configuration by themselves.
 FIXED = {
-    "lora_rank", "lora_alpha", "quantization_config", "gptq_unpacked_column_size", "flash_attention", "weights",
-    "use_cudnn",
+    "lora_alpha", "gptq_unpacked_column_size", "flash_attention", "weights", "use_cudnn",
     ("Resizing", "fill_mode"),
     ("Lambda", "output_shape"), ("Lambda", "mask"), ("Lambda", "function"),
 }  # fmt: skip

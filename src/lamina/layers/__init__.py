@@ -34,6 +34,7 @@ from lamina.layers.augmentation.warping import (
     RandomTranslation,
     RandomZoom,
 )
+from lamina.layers.bridges import FlaxLayer, JaxLayer
 from lamina.layers.conv_lstm import ConvLSTM1D, ConvLSTM2D, ConvLSTM3D
 from lamina.layers.convolution import (
     Conv1D,
@@ -204,6 +205,7 @@ __all__ = [
     "Embedding",
     "Equalization",
     "Flatten",
+    "FlaxLayer",
     "GRUCell",
     "GaussianDropout",
     "GaussianNoise",
@@ -225,6 +227,7 @@ __all__ = [
     "Input",
     "InputLayer",
     "InputSpec",
+    "JaxLayer",
     "LSTMCell",
     "Lambda",
     "Layer",

@@ -123,7 +123,9 @@ def resize(
     shape = list(images.shape)
     shape[h], shape[w] = size
     out = jax.image.resize(images, shape, method=interpolation, antialias=antialias)
-    return control.saturate_cast(jnp.round(out), images.dtype) if images.dtype.kind in "iu" else out
+    if images.dtype.kind in "iu":
+        return control.saturate_cast(jnp.round(out), images.dtype)
+    return out.astype(images.dtype)
 
 
 def _cut(images: Any, axis: int, length: int) -> Any:
