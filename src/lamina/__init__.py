@@ -20,6 +20,7 @@ from lamina import (
     ops,
     optimizers,
     preprocessing,
+    quantizers,
     random,
     regularizers,
     saving,
@@ -42,6 +43,7 @@ from lamina.losses import Loss
 from lamina.metrics import Metric
 from lamina.models import Function, Model, Sequential
 from lamina.optimizers import Optimizer
+from lamina.quantizers import Quantizer
 from lamina.regularizers import Regularizer
 
 __version__ = "0.1.0"
@@ -80,6 +82,7 @@ __all__ = [
     "Model",
     "Operation",
     "Optimizer",
+    "Quantizer",
     "Regularizer",
     "RematScope",
     "Sequential",
@@ -108,6 +111,7 @@ __all__ = [
     "ops",
     "optimizers",
     "preprocessing",
+    "quantizers",
     "random",
     "regularizers",
     "remat",

@@ -135,12 +135,6 @@ def test_wrong_arrays_are_refused_with_their_names(given, message):
         make_source(**given)
 
 
-def test_a_sparse_matrix_is_refused_with_the_remedy():
-    sparse = pytest.importorskip("scipy.sparse")
-    with pytest.raises(ValueError, match=r"call \.toarray\(\)"):
-        make_source(sparse.csr_array(ROWS))
-
-
 def test_the_caller_is_named():
     with pytest.raises(ValueError, match="predict: x must be"):
         make_source(None, who="predict")

@@ -74,8 +74,8 @@ def test_conversion_keeps_what_is_an_array_already():
     assert ops.convert_to_tensor([1, 2], dtype="float16").dtype == "float16"
     numpy = ops.convert_to_numpy(Variable([1.0]))
     assert type(numpy) is np.ndarray and numpy.flags.writeable
-    with pytest.raises(ValueError, match="sparse and ragged must not be set"):
-        ops.convert_to_tensor(x, sparse=True)
+    with pytest.raises(ValueError, match="ragged must not be set"):
+        ops.convert_to_tensor(x, ragged=True)
 
 
 def test_operators_of_symbolic_tensors_have_the_names_of_keras():
@@ -172,7 +172,16 @@ REFUSED = [
     (ops.multi_hot, (jnp.ones(3, int),), "num_classes must be given"),
     (ops.depth_to_space, (jnp.ones((1, 2, 2, 4)), 1), "block_size must be an integer of at least 2"),
     (ops.ctc_decode, (jnp.ones((1, 2, 3)), [2], "best"), "strategy must be 'greedy' or 'beam_search'"),
-    (ops.segment_sum, (jnp.ones(3), jnp.zeros(3, int)), "num_segments must be given"),
+    (ops.add, (jnp.ones((3, 4)), jnp.ones(5)), r"Incompatible shapes.* got x1 float32\[3,4\], x2 float32\[5\]"),
+    (ops.sum, (jnp.ones((3, 4)), 7), r"axis 7 is out of bounds.* got x float32\[3,4\], axis 7"),
+    (ops.einsum, ("ij,jk->ik", jnp.ones((3, 4)), jnp.ones((3, 4))), "operands"),
+    (ops.bitwise_and, (jnp.ones(3), jnp.ones(3)), r"does not accept dtype float32.* got x float32\[3\]"),
+    (ops.take, (jnp.ones(3), jnp.ones(3)), "indices must have an integer type"),
+    (ops.mean, (jnp.ones(3), "rows"), "got x .*, axis 'rows'"),
+    (ops.ones, ((2,), "number"), "dtype must name a known dtype"),
+    (ops.squeeze, ("text",), "got x 'text'"),
+    (jax.jit(ops.nonzero), (jnp.ones(3),), "needs values, which arrays inside compiled code do not have yet"),
+    (jax.jit(ops.get_item), (jnp.ones(3), jnp.ones(3, bool)), "needs values"),
     (ops.fft, (jnp.ones(3),), r"must be a pair \(real, imaginary\)"),
     (ops.stft, (jnp.ones(9), 8, 2, 4), "fft_length must be at least sequence_length"),
     (ops.stft, (jnp.ones(9), 4, 0, 4), "sequence_stride must be a positive integer"),
@@ -212,3 +221,44 @@ def test_ops_load_without_heavy_packages():
 def test_a_wrong_call_is_told_the_right_one(args, kwargs):
     with pytest.raises(TypeError, match=r"diag: must be called as diag\(x, k=0\), got"):
         ops.diag(*args, **kwargs)
+
+
+def test_the_error_of_a_function_of_the_program_stays():
+    def own(x):
+        return {}["missing"]
+
+    for call in (ops.vectorized_map, ops.map):
+        with pytest.raises(KeyError, match=r"^'missing'"):
+            call(own, jnp.ones((2, 3)))
+    with pytest.raises(TypeError, match=r"^add got incompatible shapes"):
+        ops.map(lambda x: jnp.add(x, jnp.ones(7)), jnp.ones((2, 3)))
+
+
+def test_shapes_that_only_values_tell_are_none_in_a_graph():
+    x, flat = KerasTensor((3, 4)), KerasTensor((None,), "int32")
+    for made, shapes in (
+        (ops.bincount(flat), [(None,)]),
+        (ops.bincount(KerasTensor((2, 9), "int32"), minlength=100), [(2, 100)]),
+        (ops.nonzero(x), [(None,), (None,)]),
+        (ops.unique(flat, return_inverse=True), [(None,), (None,)]),
+        (ops.unique(flat, size=4), [(4,)]),
+        (ops.segment_sum(x, KerasTensor((3,), "int32")), [(None, 4)]),
+        (ops.repeat(x, KerasTensor((3,), "int32"), axis=0), [(None, 4)]),
+        (ops.repeat(x, [1, 2, 3], axis=0), [(6, 4)]),
+        (ops.slice(x, KerasTensor((2,), "int32"), (-1, 2)), [(None, 2)]),
+        (ops.image.gaussian_blur(KerasTensor((2, 5, 4, 3)), KerasTensor((2,), "int32")), [(2, 5, 4, 3)]),
+        (x[KerasTensor((3,), "bool")], [(None, 4)]),
+    ):
+        assert [t.shape for t in jax.tree.leaves(made)] == shapes
+    with pytest.raises(TypeError, match="tile: needs values"):
+        ops.tile(x, KerasTensor((2,), "int32"))
+
+
+def test_the_number_of_segments_is_that_of_the_numbers_met():
+    np.testing.assert_array_equal(ops.segment_sum(np.ones(3, "float32"), np.array([0, 2, 2])), [1, 0, 2])
+
+
+def test_a_graph_whose_sizes_values_tell_runs_outside_of_compiled_code():
+    x = lamina.Input((), dtype="int32")
+    model = lamina.Model(x, ops.bincount(x))
+    assert model.output_shape == (None,) and model(np.array([1, 1, 3])).tolist() == [0, 2, 0, 1]

@@ -20,7 +20,7 @@ import numpy as np
 from lamina.core import checks, registry
 from lamina.core.budget import CorruptFileError, UnsafeFileError, spend
 from lamina.core.checks import ArgumentError, shorten
-from lamina.core.functions import LAMBDA, Code, with_argument
+from lamina.core.functions import LAMBDA, Code, Live, with_argument
 from lamina.core.scope import Scope
 
 C = TypeVar("C", bound="Configurable")
@@ -254,7 +254,7 @@ def plain(value: Any) -> Any:
 
 def serialize(obj: Any) -> Any:
     """`obj` as JSON values. Objects become `{"module", "class_name", "config", "registered_name"}`."""
-    if obj is None or isinstance(obj, (bool, int, float, str, Code)):
+    if obj is None or isinstance(obj, (bool, int, float, str, Live)):
         return obj
     if isinstance(obj, (list, tuple)):
         return [serialize(item) for item in obj]
@@ -288,7 +288,7 @@ def _serialize_function(fn: Any) -> dict[str, Any]:
     if name == "<lambda>":
         return Code(fn, serialize)
     module, public = registry.public_path(fn) or ("builtins", registry.get_registered_name(fn))
-    return {"module": module, "class_name": "function", "config": public, "registered_name": public}
+    return Live(fn, module=module, class_name="function", config=public, registered_name=public)
 
 
 def _serialize_object(obj: Any) -> dict[str, Any]:
@@ -342,8 +342,8 @@ def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) ->
     """The object that `serialize` described. Only public classes of the library and registered ones are made."""
     if isinstance(config, (list, tuple)):
         return type(config)(deserialize(item, custom_objects) for item in config)
-    if not isinstance(config, Mapping) or isinstance(config, Code):
-        return config.function if isinstance(config, Code) else config
+    if not isinstance(config, Mapping) or isinstance(config, Live):
+        return config.value if isinstance(config, Live) else config
     if "class_name" not in config or "config" not in config:
         return {key: deserialize(item, custom_objects) for key, item in config.items()}
     name, inner = config["class_name"], config["config"]

@@ -12,6 +12,8 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 import jax
+import numpy as np
+import opt_einsum
 
 from lamina.core import checks
 
@@ -19,6 +21,7 @@ F = TypeVar("F", bound=Callable)
 
 _HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _ENGINE = (os.path.dirname(os.path.abspath(jax.__file__)) + os.sep, contextlib.__file__, functools.__file__)
+_HELPERS = tuple(os.path.dirname(os.path.abspath(str(module.__file__))) + os.sep for module in (np, opt_einsum))
 _WHERE = re.compile(r'\w+ "[^"]*": ')  # how the library's own messages begin
 _filtering = [True]
 
@@ -62,12 +65,55 @@ _NEEDS_VALUES = (
     jax.errors.TracerBoolConversionError,
     jax.errors.TracerIntegerConversionError,
     jax.errors.ConcretizationTypeError,
+    jax.errors.NonConcreteBooleanIndexError,
 )
 
 
 def wants_values(error: BaseException) -> bool:
     """Whether the error is that of code which asks a traced array for its values."""
-    return isinstance(error, _NEEDS_VALUES) or "Traced<" in str(error) or "Tracer" in str(error)
+    return isinstance(error.__cause__ or error, _NEEDS_VALUES) or "Traced<" in str(error) or "Tracer" in str(error)
+
+
+_SAID = re.compile(r'[\w.]+( "[^"]*")?: ')
+_UNCLEAR = (
+    TypeError, ValueError, LookupError, AttributeError, ArithmeticError, AssertionError, NotImplementedError, NameError,
+)  # fmt: skip
+
+
+def of_op(fn: Callable, args: tuple, kwargs: dict[str, Any], error: BaseException) -> BaseException:
+    """The error that a call of an op raises: it names the op and what it was given, in one line.
+
+    What the library said itself stays, and so does the error of a function of the program.
+    """
+    files, text = [_file(frame) for frame in _frames(error.__traceback__)], str(error)
+    if not isinstance(error, _UNCLEAR) or not all(file.startswith((_HERE, *_ENGINE, *_HELPERS)) for file in files):
+        return error
+    said = _SAID.match(text) if files[-1].startswith(_HERE) else None
+    if said is not None:
+        about_argument = said[0][:-2] in inspect.signature(fn).parameters
+        return type(error)(f"{fn.__name__}: {text.replace(':', '', 1)}") if about_argument else error
+    try:
+        named = inspect.signature(fn).bind(*args, **kwargs).arguments
+    except TypeError:
+        named = dict(enumerate(args)) | kwargs
+    given = ", ".join(f"{name} {_brief(value)}" for name, value in named.items())
+    if wants_values(error):
+        rule = (
+            "needs values, which arrays inside compiled code do not have yet; call it outside of jit, or give numbers"
+        )
+    else:
+        rule = text.partition("\n")[0].rstrip(".") or type(error).__name__
+    kind = type(error) if type(error) in (ValueError, IndexError, NotImplementedError) else TypeError
+    return kind(f"{fn.__name__}: {rule}; got {given}.")
+
+
+def _brief(value: Any) -> str:
+    """An argument, by its dtype and shape if it is an array."""
+    if hasattr(value, "shape") and hasattr(value, "dtype"):
+        return f"{value.dtype}[{','.join(map(str, value.shape))}]"
+    if isinstance(value, (list, tuple)) and len(value) < 5:
+        return f"[{', '.join(map(_brief, value))}]"
+    return checks.shorten(value)
 
 
 def explain(error: BaseException) -> None:

@@ -180,11 +180,7 @@ registry.add_kind(
 
 @functools.cache
 def _parameters(op: Callable) -> Mapping[str, inspect.Parameter]:
-    parameters = inspect.signature(op).parameters
-    if [p.kind for p in parameters.values()] == [inspect.Parameter.VAR_POSITIONAL]:  # an operator, which has no names
-        public = find("", class_name(op))
-        return parameters if public is None else inspect.signature(public).parameters
-    return parameters
+    return inspect.signature(op).parameters
 
 
 def split(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import re
@@ -60,7 +61,8 @@ def outputs_for(
         if error is None or _is_about_symbols(error) or tries.run(_USUAL) or tries.run(_ALIKE[1]):
             found += tries.climb(_SMALL, _LARGER) or tries.climb(_ALIKE[:2], _ALIKE[2:])
         if error is not None and len(found) < 2:
-            raise tries.told(error) from None
+            told = tries.told(error)
+            raise told from told.__cause__
         asked_for = [(_SYMBOL.fullmatch(symbol), n) for symbol, n in asked if isinstance(n, int) and n > 0]
         odd = [{axes[0]: 1}, dict.fromkeys(axes[1:], 1), *({int(m[1]): n} for m, n in asked_for if m)]
         return _common(found, tries.odd([sizes for sizes in odd if sizes]), make)
@@ -121,7 +123,21 @@ class _Tries:
 
 
 def _is_about_symbols(error: Exception) -> bool:
-    return re.search(r"_DimExpr|[Ss]ymbolic|nconclusive", f"{type(error)}{error}") is not None
+    texts = (f"{type(e)}{e}" for e in (error, error.__cause__))
+    return any(re.search(r"_DimExpr|[Ss]ymbolic|nconclusive", text) for text in texts)
+
+
+def outputs_of(tries: Sequence[Callable[[], Any]], make: Callable[[Any, str], Any]) -> Any:
+    """What several calls return, with `make(shape, dtype)` in place of arrays, and `None` for sizes that differ.
+
+    `None` if fewer than two succeed.
+    """
+    found = []
+    with jax.ensure_compile_time_eval():
+        for call in tries:
+            with contextlib.suppress(Exception):
+                found.append(call())
+    return _common(found, [], make) if len(found) > 1 else None
 
 
 def _common(found: Sequence[Any], odd: Sequence[Any], make: Callable[[Any, str], Any]) -> Any:

@@ -9,17 +9,20 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import tree_util
 
-from lamina.core import dtypes, errors, masking, op_names, scope, tree
+from lamina.core import dtypes, errors, masking, op_names, registry, scope, sparse, tree
 from lamina.core.arrays import value_of
+from lamina.core.budget import spend
 from lamina.core.configurable import Configurable, deserialize
-from lamina.core.sizes import outputs_for
+from lamina.core.sizes import outputs_for, outputs_of
 from lamina.core.state import StateScope
 from lamina.core.variable import Variable
 
@@ -64,20 +67,20 @@ class KerasTensor:
     def reshape(self, *newshape: Any) -> Any:
         """`ops.reshape(self, newshape)`."""
         shape = newshape[0] if len(newshape) == 1 and isinstance(newshape[0], (tuple, list)) else newshape
-        return _bound["reshape"](self, tuple(shape))
+        return _op("reshape")(self, tuple(shape))
 
     def astype(self, dtype: Any) -> Any:
         """`ops.cast(self, dtype)`."""
-        return _bound["cast"](self, dtypes.standardize_dtype(dtype))
+        return _op("cast")(self, dtypes.standardize_dtype(dtype))
 
     def squeeze(self, axis: Any = None) -> Any:
         """`ops.squeeze(self, axis)`."""
-        return _bound["squeeze"](self, axis)
+        return _op("squeeze")(self, axis)
 
     @property
     def T(self) -> Any:
         """`ops.transpose(self)`."""
-        return _bound["transpose"](self)
+        return _op("transpose")(self)
 
     def serialized_tensor(self) -> dict[str, Any]:
         """What stands for this tensor in a saved graph."""
@@ -248,7 +251,25 @@ def infer(fn: Callable, args: tuple = (), kwargs: dict[str, Any] | None = None) 
         shapes = [tuple(sizes[i] if d is None else d for i, d in enumerate(tensor.shape)) for tensor in tensors]
         return [jax.ShapeDtypeStruct(shape, tensor.dtype) for shape, tensor in zip(shapes, tensors)]
 
-    return outputs_for(run, structs, axes, KerasTensor)
+    run = sparse.traced(run, [tensor.sparse for tensor in tensors])
+    return sparse.told(outputs_for(run, structs, axes, KerasTensor))
+
+
+def _by_values(fn: Callable, args: tuple, kwargs: dict[str, Any]) -> Any:
+    """The outputs of `fn` as symbolic tensors where their shapes depend on values: arrays of several are tried."""
+    run, tensors = tree.function_of(KerasTensor, fn, args, kwargs)
+
+    def outputs(size: int, number: Callable[[int], np.ndarray]) -> Any:
+        shapes = [tuple(size if d is None else d for d in tensor.shape) for tensor in tensors]
+        for shape in shapes:
+            spend("An array, to try an op on", shape, nbytes=8, work=1)
+        arrays = [number(math.prod(shape)).reshape(shape).astype(t.dtype) for shape, t in zip(shapes, tensors)]
+        return run(*map(jnp.asarray, arrays))
+
+    return outputs_of([functools.partial(outputs, size, number) for size in (4, 7) for number in _NUMBERS], KerasTensor)
+
+
+_NUMBERS = (np.zeros, np.ones, np.arange)
 
 
 class OpCall(Operation):
@@ -270,6 +291,15 @@ class OpCall(Operation):
             positional, named = op_names.join(self.op, args, kwargs, self.settings)
             return self.op(*positional, **named)
         return self.op(*args, **kwargs)
+
+    def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().compute_output_spec(*args, **kwargs)
+        except Exception as error:
+            outputs = _by_values(self.call, args, kwargs) if errors.wants_values(error) else None
+            if outputs is None:
+                raise
+            return outputs
 
     def _saved_arguments(self, node: Node) -> tuple[list[Any], dict[str, Any], dict[str, Any]]:
         args, kwargs = op_names.join(self.op, node.args, node.kwargs, self.settings)
@@ -338,7 +368,13 @@ def op(fn: Callable | None = None, *, elementwise: bool = False, in_graph: Calla
             args, kwargs = tree_util.tree_map(value_of, (args, kwargs))
         if kwargs and positional:
             args, kwargs = _by_position(positional, args, kwargs)
-        out = fn(*args, **kwargs)
+        try:
+            out = sparse.call(fn.__name__, fn, args, kwargs) if kinds & _SPARSE else fn(*args, **kwargs)
+        except Exception as error:
+            told = errors.of_op(fn, args, kwargs, error.with_traceback(error.__traceback__.tb_next))  # type: ignore[union-attr]
+            if told is error:
+                raise
+            raise told from error
         if elementwise:
             masking.pass_on(fn.__name__, (*args, *kwargs.values()), out)
         return out
@@ -350,7 +386,7 @@ def op(fn: Callable | None = None, *, elementwise: bool = False, in_graph: Calla
     return wrapper
 
 
-_SYMBOLIC, _VARIABLE = 1, 2
+_SYMBOLIC, _VARIABLE, _SPARSE = 1, 2, 4
 
 
 def _kinds(values: Iterable[Any]) -> int:
@@ -364,6 +400,8 @@ def _kinds(values: Iterable[Any]) -> int:
             found |= _kinds(value)
         elif isinstance(value, dict):
             found |= _kinds(value.values())
+        elif sparse.is_sparse(value):
+            found |= _SPARSE
     return found
 
 
@@ -383,60 +421,27 @@ def _by_position(names: tuple[str, ...], args: tuple, kwargs: dict) -> tuple[tup
     return args, kwargs
 
 
-# The operators of symbolic tensors are ops as well: (method, name of the op, function, reflected too).
-def _get_item(x: Any, key: Any) -> Any:
-    return x[tuple(key) if isinstance(key, list) else key]  # files keep a tuple as a list
+# The operators of symbolic tensors are the public ops of these names. Ops lie above this file, and are looked up.
+_OPERATORS = {
+    "add": "add", "sub": "subtract", "mul": "multiply", "truediv": "true_divide", "floordiv": "floor_divide",
+    "mod": "mod", "pow": "power", "matmul": "matmul", "and": "logical_and", "or": "logical_or", "xor": "logical_xor",
+}  # fmt: skip
+_OTHER_OPERATORS = {
+    "lt": "less", "le": "less_equal", "gt": "greater", "ge": "greater_equal", "ne": "not_equal", "neg": "negative",
+    "abs": "absolute", "invert": "logical_not", "getitem": "get_item", "round": "round",
+}  # fmt: skip
 
 
-_OPERATORS: tuple[tuple[str, str, Callable, bool], ...] = (
-    ("add", "add", jnp.add, True),
-    ("sub", "subtract", jnp.subtract, True),
-    ("mul", "multiply", jnp.multiply, True),
-    ("truediv", "true_divide", jnp.true_divide, True),
-    ("floordiv", "floor_divide", jnp.floor_divide, True),
-    ("mod", "mod", jnp.mod, True),
-    ("pow", "power", jnp.power, True),
-    ("matmul", "matmul", jnp.matmul, True),
-    ("and", "logical_and", jnp.logical_and, True),
-    ("or", "logical_or", jnp.logical_or, True),
-    ("xor", "logical_xor", jnp.logical_xor, True),
-    ("lt", "less", jnp.less, False),
-    ("le", "less_equal", jnp.less_equal, False),
-    ("gt", "greater", jnp.greater, False),
-    ("ge", "greater_equal", jnp.greater_equal, False),
-    ("ne", "not_equal", jnp.not_equal, False),
-    ("neg", "negative", jnp.negative, False),
-    ("abs", "absolute", jnp.absolute, False),
-    ("invert", "logical_not", jnp.logical_not, False),
-    ("getitem", "get_item", _get_item, False),
-)
-
-
-def _named(fn: Callable, name: str) -> Callable:
-    """`fn` under the name that the op has in graphs and files."""
-
-    def named(*args: Any) -> Any:
-        return fn(*args)
-
-    named.__name__ = named.__qualname__ = name
-    return named
-
-
-# Further methods of symbolic tensors, by the names of their ops.
-_METHODS = (("reshape", jnp.reshape), ("cast", jnp.asarray), ("squeeze", jnp.squeeze), ("transpose", jnp.transpose))
-_MOVES_AXES = ("matmul", "get_item", "reshape", "squeeze", "transpose")
-_bound: dict[str, Callable] = {
-    name: op(_named(fn, name), elementwise=name not in _MOVES_AXES)
-    for name, fn in (*_METHODS, *((name, fn) for _, name, fn, _ in _OPERATORS))
-}
+@functools.cache
+def _op(name: str) -> Callable:
+    return getattr(registry.namespace("ops"), name)
 
 
 def _bind_operators() -> None:
-    for method, name, _, reflected in _OPERATORS:
-        bound = _bound[name]
-        setattr(KerasTensor, f"__{method}__", lambda self, *other, bound=bound: bound(self, *other))
-        if reflected:
-            setattr(KerasTensor, f"__r{method}__", lambda self, other, bound=bound: bound(other, self))
+    for method, name in {**_OPERATORS, **_OTHER_OPERATORS}.items():
+        setattr(KerasTensor, f"__{method}__", lambda self, *other, name=name: _op(name)(self, *other))
+    for method, name in _OPERATORS.items():
+        setattr(KerasTensor, f"__r{method}__", lambda self, other, name=name: _op(name)(other, self))
 
 
 _bind_operators()

@@ -7,13 +7,15 @@ from typing import Any
 
 from jax import tree_util
 
+from lamina.core.sparse import is_sparse
+
 
 class MAP_TO_NONE:
     """What `traverse`'s function returns to put `None` in place of a node (`None` itself means: go on)."""
 
 
-def _is_none(x: Any) -> bool:
-    return x is None
+def _is_leaf(x: Any) -> bool:
+    return x is None or is_sparse(x)
 
 
 def is_nested(structure: Any) -> bool:
@@ -23,12 +25,12 @@ def is_nested(structure: Any) -> bool:
 
 def flatten(structure: Any) -> list:
     """The leaves, from left to right."""
-    return tree_util.tree_leaves(structure, is_leaf=_is_none)
+    return tree_util.tree_leaves(structure, is_leaf=_is_leaf)
 
 
 def flatten_with_path(structure: Any) -> list[tuple[tuple, Any]]:
     """Pairs of (keys and indices that lead to a leaf, leaf)."""
-    pairs, _ = tree_util.tree_flatten_with_path(structure, is_leaf=_is_none)
+    pairs, _ = tree_util.tree_flatten_with_path(structure, is_leaf=_is_leaf)
     return [(tuple(_key(entry) for entry in path), leaf) for path, leaf in pairs]
 
 
@@ -43,7 +45,7 @@ def map_structure(func: Callable, *structures: Any, none_is_leaf: bool = True) -
     """`func` on corresponding leaves, in the structure of the first."""
     if not structures:
         raise ValueError("map_structure: at least one structure is needed, got none.")
-    is_leaf = _is_none if none_is_leaf else None
+    is_leaf = _is_leaf if none_is_leaf else is_sparse
     first, treedef = tree_util.tree_flatten(structures[0], is_leaf=is_leaf)
     rest = []
     for other in structures[1:]:
@@ -56,7 +58,7 @@ def map_structure(func: Callable, *structures: Any, none_is_leaf: bool = True) -
 
 def flatten_up_to(shallow_structure: Any, structure: Any) -> list:
     """What stands in `structure` where `shallow_structure` has its leaves; `ValueError` if it has not its nesting."""
-    return tree_util.tree_structure(shallow_structure, is_leaf=_is_none).flatten_up_to(structure)
+    return tree_util.tree_structure(shallow_structure, is_leaf=_is_leaf).flatten_up_to(structure)
 
 
 def map_structure_up_to(shallow_structure: Any, func: Callable, *structures: Any) -> Any:
@@ -77,8 +79,8 @@ def map_shape_structure(func: Callable, structure: Any) -> Any:
 def assert_same_structure(a: Any, b: Any, check_types: Any = None) -> None:
     """Raise `ValueError` unless both have the same nesting, keys and container types."""
     del check_types
-    first = tree_util.tree_structure(a, is_leaf=_is_none)
-    second = tree_util.tree_structure(b, is_leaf=_is_none)
+    first = tree_util.tree_structure(a, is_leaf=_is_leaf)
+    second = tree_util.tree_structure(b, is_leaf=_is_leaf)
     if first != second:
         raise ValueError(f"assert_same_structure: structures must be alike, got {first} and {second}.")
 
@@ -93,7 +95,7 @@ def assert_same_paths(a: Any, b: Any) -> None:
 
 def pack_sequence_as(structure: Any, flat_sequence: Iterable) -> Any:
     """The items of `flat_sequence` in the shape of `structure`."""
-    treedef = tree_util.tree_structure(structure, is_leaf=_is_none)
+    treedef = tree_util.tree_structure(structure, is_leaf=_is_leaf)
     items = list(flat_sequence)
     if len(items) != treedef.num_leaves:
         raise ValueError(f"pack_sequence_as: {treedef.num_leaves} leaves are needed, got {len(items)}.")

@@ -49,6 +49,7 @@ class Variable(Cell):
     shape: tuple[int, ...] = ()
     dtype: str = "float32"
     trainable: bool = True
+    made_trainable: bool = True  # by which variables are ordered: one that is frozen later keeps its place
     autocast: bool = True
     aggregation: str | None = "none"
     synchronization: str | None = "auto"
@@ -76,7 +77,7 @@ class Variable(Cell):
             raise ValueError(f"Variable: name must be a string without '/', got {name!r}.")
         path = scope.current_path()
         self.path = f"{path}/{self.name}" if path else self.name
-        self.trainable = bool(trainable)
+        self.trainable = self.made_trainable = bool(trainable)
         self.autocast = bool(autocast)
         self.aggregation = aggregation
         self.synchronization = synchronization
@@ -213,6 +214,9 @@ class Variable(Cell):
     def __invert__(self) -> Any:
         return ~self.value
 
+    def __round__(self, ndigits: int = 0) -> Any:
+        return jnp.round(self.value, ndigits)
+
     def __deepcopy__(self, memo: dict) -> Variable:
         twin = object.__new__(type(self))
         memo[id(self)] = twin
@@ -264,9 +268,13 @@ def _as_array(x: Any, dtype: str | None) -> jax.Array:
     return send(host, dtype)
 
 
+# As in Keras, of integers too.
+_LOGICAL = {"__and__": jnp.logical_and, "__or__": jnp.logical_or, "__xor__": jnp.logical_xor}
+
+
 def _bind(name: str) -> None:
     """Give `Variable` the operator `name`, which acts on the value and leaves other operands to themselves."""
-    function = getattr(operator, name, None) or {"divmod": divmod, "pow": pow}[name.strip("_")]
+    function = _LOGICAL.get(name) or (divmod if name == "__divmod__" else getattr(operator, name))
 
     def forward(self: Variable, other: Any) -> Any:
         return function(self.value, value_of(other))
@@ -280,7 +288,7 @@ def _bind(name: str) -> None:
 
 
 for _name in (
-    "add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor",
+    "add", "sub", "mul", "truediv", "floordiv", "mod", "divmod", "pow", "matmul", "and", "or", "xor",
     "lshift", "rshift", "eq", "ne", "lt", "le", "gt", "ge",
 ):  # fmt: skip
     _bind(f"__{_name}__")

@@ -16,11 +16,12 @@ from lamina.core.arrays import value_of
 from lamina.core.checks import shorten, some
 from lamina.core.variable import Variable
 from lamina.data import checking
+from lamina.data.sparse import SparseRows, host, is_sparse_data, rows_of
 
 PARTS = ("x", "y", "sample_weight")
 FLOATS = (*dtypes.FLOATS, "float8_e4m3fn", "float8_e5m2")
 _NUMBERS = (bool, int, float, np.generic)
-ARRAYS = "arrays (NumPy, JAX, torch, tf or pandas), lists of numbers, or lists, tuples and dicts of these"
+ARRAYS = "arrays (NumPy, JAX, SciPy, torch, tf or pandas), lists of numbers, or lists, tuples and dicts of these"
 
 
 def unpack_x_y_sample_weight(data: Any) -> tuple[Any, Any, Any]:
@@ -55,7 +56,7 @@ def _is_leaf(value: Any) -> bool:
 
 def is_array(value: Any) -> bool:
     """Whether `value` is something that becomes one array."""
-    return isinstance(value, Variable) or hasattr(value, "__array__") or is_numbers(value)
+    return isinstance(value, Variable) or hasattr(value, "__array__") or is_numbers(value) or is_sparse_data(value)
 
 
 def _framework(value: Any) -> str:
@@ -66,6 +67,8 @@ def _as_array(value: Any, path: str, who: str) -> Any:
     """A NumPy or JAX array of what `value` holds."""
     if isinstance(value, (Variable, jax.Array)):
         return value_of(value)
+    if is_sparse_data(value):
+        return rows_of(value)
     framework = _framework(value)
     if framework == "torch" and hasattr(value, "detach"):
         value = value.detach().cpu()
@@ -73,7 +76,7 @@ def _as_array(value: Any, path: str, who: str) -> Any:
     if framework == "pandas":
         return _from_pandas(value)
     if hasattr(value, "__array__") or isinstance(value, _NUMBERS):
-        return np.asarray(value)
+        return host(value)
     if is_numbers(value):
         try:
             return np.array(value)
@@ -81,8 +84,7 @@ def _as_array(value: Any, path: str, who: str) -> Any:
             raise ValueError(f"{who}: {path} must be a list whose rows have one length, got rows of several.") from None
     if isinstance(value, (str, bytes)):
         raise ValueError(f"{who}: {path} must hold numbers, got {value!r}; turn text into numbers first.")
-    hint = "; call .toarray() on a sparse matrix" if hasattr(value, "toarray") else ""
-    raise ValueError(f"{who}: {path} must be {ARRAYS}, got {type_name(value)}{hint}.")
+    raise ValueError(f"{who}: {path} must be {ARRAYS}, got {type_name(value)}.")
 
 
 def _from_pandas(value: Any) -> np.ndarray:
@@ -253,5 +255,8 @@ def train_validation_split(arrays: Any, validation_split: float, who: str = "fit
 
 
 def _cut(arrays: Any, rows: slice) -> Any:
-    cut = {id(leaf): leaf[rows] for leaf in tree_util.tree_leaves(arrays)}  # one that is there twice stays one
+    def cut_one(leaf: Any) -> Any:
+        return leaf.part(rows) if isinstance(leaf, SparseRows) else leaf[rows]
+
+    cut = {id(leaf): cut_one(leaf) for leaf in tree_util.tree_leaves(arrays)}  # one that is there twice stays one
     return tree_util.tree_map(lambda leaf: cut[id(leaf)], arrays)

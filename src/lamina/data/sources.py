@@ -31,6 +31,7 @@ from lamina.data.arrays import (
     unpack_x_y_sample_weight,
     weighted,
 )
+from lamina.data.sparse import SparseRows, host
 from lamina.data.streams import PyDataset, Sequence, prefetch
 
 __all__ = [
@@ -128,6 +129,11 @@ class ArraySource(Source):
         """Bytes of all arrays, one that is there twice counted once."""
         return sum({id(leaf): leaf.nbytes for leaf in tree_util.tree_leaves(self.arrays)}.values())
 
+    @property
+    def is_sparse(self) -> bool:
+        """Whether an array is sparse, so that only batches are dense."""
+        return any(isinstance(leaf, SparseRows) for leaf in tree_util.tree_leaves(self.arrays))
+
     def order(self, epoch: int) -> np.ndarray | None:
         """The rows (int32) with those of this epoch first, `None` if that is their own order."""
         number, first, _ = _span(epoch, self.steps, self.num_batches)
@@ -158,10 +164,10 @@ class ArraySource(Source):
         for start in range(0, rows, self.batch_size):
             stop = min(start + self.batch_size, rows)
             index = slice(start, stop) if order is None else order[start:stop]
-            yield tree_util.tree_map(lambda leaf, i=index: np.asarray(leaf)[i], self.arrays)
+            yield tree_util.tree_map(lambda leaf, i=index: host(leaf)[i], self.arrays)
 
     def peek(self) -> Any:
-        return tree_util.tree_map(lambda leaf: np.asarray(leaf)[: self.batch_size], self.arrays)
+        return tree_util.tree_map(lambda leaf: host(leaf)[: self.batch_size], self.arrays)
 
 
 class StreamSource(Source):
@@ -255,6 +261,7 @@ class StreamSource(Source):
             )
         parts = batch if isinstance(batch, tuple) else (batch,)
         parts = convert_parts(parts, who, ("float64",))
+        parts = tree_util.tree_map(lambda leaf: leaf[:] if isinstance(leaf, SparseRows) else leaf, parts)
         row_count(parts, f"{who}: in a batch of {type_name(self.data)}")
         if self._class_weight is not None:
             x, y, sample_weight = unpack_x_y_sample_weight(parts)
@@ -388,7 +395,7 @@ def make_source(
 
 
 def _is_stream(x: Any) -> bool:
-    if is_array(x) or isinstance(x, (list, tuple, dict, str, bytes)) or hasattr(x, "toarray"):
+    if is_array(x) or isinstance(x, (list, tuple, dict, str, bytes)):
         return False
     return isinstance(x, PyDataset) or hasattr(x, "__iter__")
 
@@ -409,8 +416,7 @@ def _check_stream(x: Any, y: Any, sample_weight: Any, batch_size: int | None, wh
 def _array_parts(x: Any, y: Any, sample_weight: Any, class_weight: Any, who: str) -> tuple[Any, Any, Any]:
     if not (is_array(x) or isinstance(x, (list, tuple, dict))):
         call = "; call the function, and give what it returns" if callable(x) else ""
-        sparse = "; call .toarray() on a sparse matrix" if hasattr(x, "toarray") else ""
-        raise ValueError(f"{who}: x must be {ARRAYS}; or {_STREAMS}, got {type_name(x)}{call}{sparse}.")
+        raise ValueError(f"{who}: x must be {ARRAYS}; or {_STREAMS}, got {type_name(x)}{call}.")
     seen: dict[int, Any] = {}
     x, y, sample_weight = convert_parts((x, y, sample_weight), who, FLOATS, seen)
     return x, y, weighted(y, sample_weight, class_weight, who)

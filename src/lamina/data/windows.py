@@ -17,6 +17,7 @@ import numpy as np
 from jax import tree_util
 
 from lamina.data.sources import ArraySource
+from lamina.data.sparse import SparseRows, host
 from lamina.data.streams import close, prefetch
 
 WINDOW_BYTES = 1 << 25
@@ -80,8 +81,8 @@ def of_arrays(source: ArraySource, epoch: int, fills: bool = False) -> Iterator[
     that it lacks; then windows are `Filled`.
     """
     arrays, numbers = _distinct(source.arrays)
-    hosts = [np.asarray(leaf) for leaf in arrays]
-    dtypes = [jax.dtypes.canonicalize_dtype(host.dtype) for host in hosts]
+    hosts = [host(leaf) for leaf in arrays]
+    dtypes = [jax.dtypes.canonicalize_dtype(leaf.dtype) for leaf in hosts]
     order, size, capacity, total = source.order(epoch), source.batch_size, array_capacity(source), source.rows(epoch)
     full, rest = divmod(total, size)
     batches = full + (1 if fills and rest else 0)
@@ -91,15 +92,15 @@ def of_arrays(source: ArraySource, epoch: int, fills: bool = False) -> Iterator[
         if rows.stop > total:
             rows = np.arange(rows.start, rows.stop)
             rows[rows >= total] = total - rest
-        rooms = [_room((capacity, size, *host.shape[1:]), dtype) for host, dtype in zip(hosts, dtypes)]
-        for room, host in zip(rooms, hosts):
-            filled = room[:count].reshape(count * size, *host.shape[1:])  # the same memory
+        rooms = [_room((capacity, size, *leaf.shape[1:]), dtype) for leaf, dtype in zip(hosts, dtypes)]
+        for room, leaf in zip(rooms, hosts):
+            filled = room[:count].reshape(count * size, *leaf.shape[1:])  # the same memory
             if order is None:
-                filled[:] = host[rows]
-            elif room.dtype != host.dtype:
-                filled[:] = host[order[rows]]
+                filled[:] = leaf[rows]
+            elif room.dtype != leaf.dtype or isinstance(leaf, SparseRows):
+                filled[:] = leaf[order[rows]]
             else:
-                np.take(host, order[rows], axis=0, out=filled, mode="clip")
+                np.take(leaf, order[rows], axis=0, out=filled, mode="clip")
         data = tree_util.tree_map(rooms.__getitem__, numbers)
         if not fills:
             return Window(data, count)

@@ -20,6 +20,7 @@ from jax import tree_util
 from lamina import constraints, initializers, regularizers
 from lamina.core import configurable, dtypes, errors, masking, policy, registry, scope
 from lamina.core.arrays import value_of
+from lamina.core.sparse import dense, is_sparse
 from lamina.core.state import StateScope
 from lamina.core.symbolic import Operation, any_symbolic, infer
 from lamina.core.variable import Variable
@@ -27,6 +28,7 @@ from lamina.layer.inferred import remembered
 from lamina.layer.losses import AddedLosses
 from lamina.layer.masks import Masks
 from lamina.layer.parts import Before, Composite, look_again
+from lamina.layer.policies import Typed
 from lamina.layer.signature import (
     CallContext,
     as_jax_array,
@@ -44,7 +46,7 @@ _counter = itertools.count(1)
 _one_builds = threading.RLock()  # many threads may call a new layer first
 
 
-class Layer(AddedLosses, Masks, Operation):
+class Layer(AddedLosses, Masks, Typed, Operation):
     """A computation with weights.
 
     Subclasses make weights in `build(input_shape)` with `add_weight` and compute in `call(inputs)`. A layer builds
@@ -60,6 +62,7 @@ class Layer(AddedLosses, Masks, Operation):
 
     input_spec: Any = None  # what the layer asks of its inputs: InputSpecs in their structure
     _building = False
+    _keeps_sparse = False  # whether the library's own `call` takes sparse arrays as they are
     _not_parts = Composite._not_parts | {"_arguments", "_inbound_nodes", "_losses", "_build_shapes"}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -94,7 +97,7 @@ class Layer(AddedLosses, Masks, Operation):
         self._made = next(_counter)
 
     def _base_config(self) -> dict[str, Any]:
-        config = {"name": self.name, "trainable": self.trainable, "dtype": configurable.serialize(self._dtype_policy)}
+        config = {"name": self.name, "trainable": self.trainable, "dtype": configurable.serialize(self._saved_policy())}
         if self.activity_regularizer is not None:
             config["activity_regularizer"] = configurable.plain(self.activity_regularizer)
         return config
@@ -284,7 +287,8 @@ class Layer(AddedLosses, Masks, Operation):
 
     def _run(self, context: CallContext, args: tuple, kwargs: dict[str, Any]) -> Any:
         cast = self.compute_dtype if self.autocast else None
-        call = self.call if self._remat is None else self.rematerialized_call(self.call, *args, **kwargs)
+        call = self.call if self.quantization_mode is None else self.quantized_call
+        call = call if self._remat is None else self.rematerialized_call(call, *args, **kwargs)
         with scope.names((*scope.names.get(), self.name)), scope.call(context), scope.autocast(cast):
             return call(*args, **kwargs)
 
@@ -357,12 +361,13 @@ class Layer(AddedLosses, Masks, Operation):
             return (as_jax_array(args[0], cast),), {}
 
         def convert(x: Any) -> Any:
-            y = as_jax_array(x, cast)
+            y = as_jax_array(dense(x) if is_sparse(x) and not keeps_sparse else x, cast)
             if y is not x and masking.get_mask(x) is not None:
                 masking.set_mask(y, masking.get_mask(x))
             return y
 
-        return tree_util.tree_map(convert, (args, kwargs))
+        keeps_sparse = self._keeps_sparse or not registry.is_own(type(self).call)
+        return tree_util.tree_map(convert, (args, kwargs), is_leaf=is_sparse)
 
     def _check_inputs(self, args: tuple, arrays: dict[str, Any]) -> None:
         broken = broken_rule(self.input_spec, args[0] if args else next(iter(arrays.values()), None))
@@ -381,47 +386,13 @@ class Layer(AddedLosses, Masks, Operation):
         around = scope.names.get()
         return around if around and around[-1] == self.name else (*around, self.name)
 
-    # Flags, dtypes, losses --------------------------------------------------------------------------------------
+    # Flags and losses --------------------------------------------------------------------------------------------
 
     @property
     def path(self) -> str:
         """The layer's name behind those of the layers that it was called in."""
         own = self._own_variables()
-        return own[0].path.rpartition("/")[0] if own else self.name
-
-    @property
-    def dtype_policy(self) -> Any:
-        """The dtype policy."""
-        return self._dtype_policy
-
-    @dtype_policy.setter
-    def dtype_policy(self, value: Any) -> None:
-        self._dtype_policy = policy.get_policy(value)
-
-    @property
-    def dtype(self) -> str:
-        """The dtype of the weights."""
-        return self.variable_dtype
-
-    @property
-    def variable_dtype(self) -> str:
-        """The dtype of the weights."""
-        return self._dtype_policy.variable_dtype
-
-    @property
-    def compute_dtype(self) -> str:
-        """The dtype that the layer computes in."""
-        return self._dtype_policy.compute_dtype
-
-    @property
-    def input_dtype(self) -> str:
-        """The dtype that float inputs are cast to."""
-        return self.compute_dtype
-
-    @property
-    def quantization_mode(self) -> None:
-        """`None`: the layer is not quantized."""
-        return None
+        return own[0].path.rpartition("/")[0] if own else "/".join(self._inside())
 
     def add_metric(self, *args: Any, **kwargs: Any) -> None:
         """Not there: assign a metric to an attribute and call its `update_state` in place of this."""
@@ -454,11 +425,6 @@ class Layer(AddedLosses, Masks, Operation):
             losses = self.losses if return_losses else []
         after = state.values(own[1])
         return (outputs, after, losses) if return_losses else (outputs, after)
-
-    def quantize(self, mode: Any = None, type_check: bool = True, config: Any = None) -> None:
-        """Not there yet: weights stay floats."""
-        del type_check, config
-        raise NotImplementedError(f"{self._who()}: cannot be quantized, got mode={mode!r}.")
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} name={self.name}, built={self.built}>"

@@ -14,6 +14,7 @@ from jax import tree_util
 
 from lamina.core import configurable, dtypes, tree
 from lamina.core.arrays import send, value_of
+from lamina.core.sparse import is_sparse
 from lamina.core.symbolic import KerasTensor
 from lamina.core.variable import Variable
 
@@ -170,12 +171,16 @@ def holds_arrays(value: Any) -> bool:
         return len(value) > 0 and all(v is None or holds_arrays(v) for v in value)
     if isinstance(value, dict):
         return len(value) > 0 and all(v is None or holds_arrays(v) for v in value.values())
-    return isinstance(value, (jax.Array, KerasTensor, np.ndarray, Variable)) or hasattr(value, "__array__")
+    return isinstance(value, (jax.Array, KerasTensor, np.ndarray, Variable)) or (
+        hasattr(value, "__array__") or is_sparse(value)
+    )
 
 
 def shape_of(structure: Any) -> Any:
     """The shapes of the arrays in a structure, `None` for unknown sizes."""
-    return tree_util.tree_map(lambda x: tuple(d if isinstance(d, int) else None for d in x.shape), structure)
+    return tree_util.tree_map(
+        lambda x: tuple(d if isinstance(d, int) else None for d in x.shape), structure, is_leaf=is_sparse
+    )
 
 
 def with_shapes(method: Callable, shapes: dict[str, Any], who: Callable[[], str]) -> tuple[Any, dict[str, Any]]:
@@ -246,7 +251,7 @@ def symbolic_inputs(shapes: Any, dtype: str) -> Any:
 def as_jax_array(x: Any, cast: str | None) -> Any:
     """An array of any kind as one of JAX, floats in the dtype `cast`; all else as it is."""
     x = value_of(x)
-    if not isinstance(x, jax.Array):
+    if not isinstance(x, jax.Array) and not is_sparse(x):
         if isinstance(x, (bool, int, float, str, type(None))) or not hasattr(x, "__array__"):
             return x
         x = send(np.asarray(x))

@@ -44,6 +44,9 @@ class Convolution(Convolving):
     Raises: ValueError if arguments do not fit one another, or windows the input.
     """
 
+    _further = ("lora_rank", "lora_alpha")  # arguments too, which Keras's signatures do not name
+    _omit_none = frozenset(_further)
+
     def __init__(
         self,
         filters: int,
@@ -65,7 +68,9 @@ class Convolution(Convolving):
         bias_constraint: Any = None,
         **kwargs: Any,
     ):
+        lora = [kwargs.pop(name, None) for name in ("lora_rank", "lora_alpha")]
         super().__init__(activity_regularizer=activity_regularizer, **kwargs)
+        self._set_kind(*lora)
         self.filters = checks.integer(self._who(), "filters", filters)
         self.groups = checks.integer(self._who(), "groups", groups)
         self.output_padding = None if output_padding is None else self._sizes("output_padding", output_padding, 0)

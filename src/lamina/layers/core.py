@@ -13,7 +13,9 @@ from lamina.core import checks, configurable, dtypes, masking
 from lamina.core.functions import Code
 from lamina.core.symbolic import KerasTensor, Node
 from lamina.layer import Layer
-from lamina.layers.projection import check_kernel_kind
+from lamina.layers.kernel_layer import KernelLayer
+from lamina.layers.kernels import Terms
+from lamina.layers.quantized import Int4, Int8
 from lamina.layers.weights import resolve_arguments, weight
 
 
@@ -39,10 +41,15 @@ class InputLayer(Layer):
         **kwargs: Any,
     ):
         super().__init__(name=name, **kwargs)
-        if sparse or ragged:
-            raise ValueError(f"{self._who()}: sparse and ragged inputs have no counterpart here; pass dense arrays.")
+        if ragged:
+            raise ValueError(f"{self._who()}: ragged must be False; pad ragged inputs, and mask what was padded.")
         if input_tensor is not None:
             batch_shape, dtype = input_tensor.shape, dtype or input_tensor.dtype
+            if sparse is not None and sparse != input_tensor.sparse:
+                raise ValueError(
+                    f"{self._who()}: sparse must be that of the tensor, {input_tensor.sparse}, got {sparse}."
+                )
+            sparse = input_tensor.sparse
         if (shape is None) == (batch_shape is None):
             raise ValueError(f"{self._who()}: exactly one of shape and batch_shape must be given.")
         if batch_shape is None:
@@ -51,9 +58,11 @@ class InputLayer(Layer):
         if any(d is not None and (not isinstance(d, (int, np.integer)) or d < 0) for d in self.batch_shape):
             raise ValueError(f"{self._who()}: sizes must be integers of at least 0 or None, got {self.batch_shape}.")
         self._input_dtype = dtypes.standardize_dtype(dtype)
-        self.sparse, self.ragged, self.optional = False, False, optional
+        self.sparse, self.ragged, self.optional = bool(sparse), False, optional
         self.built = True
-        tensor = input_tensor if input_tensor is not None else KerasTensor(self.batch_shape, self._input_dtype)
+        tensor = (
+            input_tensor if input_tensor is not None else KerasTensor(self.batch_shape, self._input_dtype, self.sparse)
+        )
         tensor.name = self.name
         Node(self, (), {}, tensor)
 
@@ -90,7 +99,8 @@ def Input(
         shape: the shape of one sample; `None` for unknown sizes.
         batch_size: the number of samples in a batch, if it is fixed.
         dtype: the default float dtype if not given.
-        sparse, ragged: must be false.
+        sparse: whether the layers are told that data are sparse arrays; they may be in any case.
+        ragged: must be false.
         batch_shape: the whole shape, in place of `shape` and `batch_size`.
         name: unique if not given; keys of data dicts are matched with it.
         tensor: a symbolic tensor to take shape and dtype from.
@@ -106,7 +116,7 @@ def Input(
     return layer.output
 
 
-class Embedding(Layer):
+class Embedding(KernelLayer):
     """Row `i` of a table of vectors for each integer `i`.
 
     Args:
@@ -115,7 +125,8 @@ class Embedding(Layer):
         embeddings_initializer, embeddings_regularizer, embeddings_constraint: of the table.
         mask_zero: whether 0 means "nothing here": later layers get the mask `inputs != 0`.
         weights: a table to start from.
-        lora_rank, lora_alpha, quantization_config: must be `None`.
+        lora_rank, lora_alpha: of `enable_lora`, which the layer then does itself.
+        quantization_config: how a quantized dtype policy is meant, where that does not say.
 
     Shapes: (...) of integers -> (..., output_dim).
 
@@ -129,6 +140,8 @@ class Embedding(Layer):
     embeddings_initializer: Any
     _omit_none = frozenset({"weights", "lora_rank", "lora_alpha"})
     _further = ("activity_regularizer",)
+    _kinds = {"int8": Int8, "int4": Int4}
+    _product_axes = Terms(".b", "ab", ".a")
 
     def __init__(
         self,
@@ -147,10 +160,9 @@ class Embedding(Layer):
         super().__init__(**kwargs)
         self.input_dim = checks.integer(self._who(), "input_dim", input_dim)
         self.output_dim = checks.integer(self._who(), "output_dim", output_dim)
-        check_kernel_kind(self._who(), lora_rank, quantization_config)
         resolve_arguments(self)
         self.mask_zero = mask_zero
-        self.lora_rank, self.lora_alpha, self.quantization_config = None, lora_alpha, None
+        self._set_kind(lora_rank, lora_alpha, quantization_config)
         self.supports_masking = mask_zero
         self.autocast = False  # integers are looked up as they are
         self.weights_given = weights
@@ -164,11 +176,24 @@ class Embedding(Layer):
     def build(self, input_shape: Any = None) -> None:
         if self.built:
             return
-        self.embeddings = weight(self, "embeddings", (self.input_dim, self.output_dim))
+        self._make_kernel((self.input_dim, self.output_dim), "embeddings")
+        if self.lora_rank is not None:
+            self._add_low_rank(self.lora_rank, self.lora_alpha)
+
+    @property
+    def embeddings(self) -> Any:
+        """The table: a variable, or what LoRA makes of it."""
+        if self._kernel is None:
+            raise AttributeError(f"{self._who()}: must be built to have a table; call it on data or call build().")
+        return self._kernel.whole
+
+    def _product(self, inputs: Any, kernel: Any) -> Any:
+        """The products of vectors and all rows, for which the table is quantized."""
+        return ops.matmul(inputs, kernel.T)
 
     def call(self, inputs: Any) -> Any:
         indices = inputs if jnp.issubdtype(inputs.dtype, jnp.integer) else inputs.astype("int32")
-        return jnp.take(self.embeddings.value, indices, axis=0).astype(self.compute_dtype)
+        return self._kernel.rows(indices).astype(self.compute_dtype)
 
     def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
         """`inputs != 0` with `mask_zero`, else none."""
@@ -194,6 +219,7 @@ class ReversibleEmbedding(Embedding):
     Raises: ValueError if a size is not a positive integer, or the cap not above 0.
     """
 
+    _kinds = Embedding._kinds
     _further = ("activity_regularizer", "weights", "lora_rank", "lora_alpha", "quantization_config")
 
     def __init__(
@@ -232,12 +258,24 @@ class ReversibleEmbedding(Embedding):
             return vectors
         if inputs.shape[-1] != self.output_dim:
             raise ValueError(f"{self._who()}: inputs must have size {self.output_dim} last, got {inputs.shape}.")
-        kernel = self.embeddings.value.T if self.tie_weights else self.reverse_embeddings.value
-        if self.reverse_dtype is not None:
-            inputs, kernel = inputs.astype(self.reverse_dtype), kernel.astype(self.reverse_dtype)
-        logits, cap = ops.matmul(inputs, kernel), self.logit_soft_cap
+        own = None if self.tie_weights else self.reverse_embeddings.value.T
+        logits = self._kernel.product(inputs) if own is None else self._product(inputs, own)
+        cap = self.logit_soft_cap
         logits = logits if cap is None else jnp.tanh(logits / cap) * cap
         return logits.astype(self.reverse_dtype or self.compute_dtype)
+
+    def _product(self, inputs: Any, kernel: Any) -> Any:
+        if self.reverse_dtype is not None and dtypes.is_float(kernel.dtype):
+            inputs, kernel = inputs.astype(self.reverse_dtype), kernel.astype(self.reverse_dtype)
+        return super()._product(inputs, kernel)
+
+    def quantize(self, mode: Any = None, type_check: bool = True, config: Any = None) -> None:
+        """As any `Embedding`, if the way back has the same table."""
+        if not self.tie_weights:
+            raise NotImplementedError(
+                f"{self._who()}: has no quantized form with tie_weights=False, got mode={mode!r}."
+            )
+        super().quantize(mode, type_check, config)
 
     def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
         """None: the call sets it, as the way back has none."""

@@ -15,6 +15,7 @@ from jax import tree_util
 from lamina.core import configurable, masking, scope, tree
 from lamina.core.budget import CALL, CorruptFileError, UnsafeFileError, spend
 from lamina.core.checks import shorten, some
+from lamina.core.sparse import is_sparse
 from lamina.core.state import StateScope
 from lamina.core.symbolic import KerasTensor, Node, OpCall, Operation, any_symbolic, calls_of, infer, node_of
 from lamina.data.arrays import are_rows
@@ -76,7 +77,7 @@ class Function(Operation):
             if all(id(t) in values for t in node.outputs):
                 continue  # an input
             args, kwargs = tree_util.tree_map(lambda t: _filled(t, values), (node.args, node.kwargs))
-            outputs = tree_util.tree_leaves(node.operation(*args, **kwargs))
+            outputs = tree_util.tree_leaves(node.operation(*args, **kwargs), is_leaf=is_sparse)
             values.update((id(t), outputs[t.origin.tensor_index]) for t in node.outputs)  # type: ignore[union-attr]
         return tree.map_structure(lambda t: values[id(t)], self.outputs_structure)
 
@@ -129,7 +130,7 @@ class Function(Operation):
                 return None
             raise ValueError(f'{self._who()}: input "{tensor.name}" must be an array, got None.')
         mask = masking.get_mask(x)
-        if not isinstance(x, (jax.Array, KerasTensor)):
+        if not isinstance(x, (jax.Array, KerasTensor)) and not is_sparse(x):
             x = jnp.asarray(np.asarray(x))
         if not isinstance(x, KerasTensor) and x.dtype != tensor.dtype:
             x = x.astype(tensor.dtype)

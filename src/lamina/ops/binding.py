@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 
 from lamina.core import dtypes
 from lamina.core.budget import CALL, spend
@@ -20,9 +21,20 @@ def operand(x: Any) -> Any:
     return jnp.asarray(x) if isinstance(x, (list, tuple)) else x
 
 
+def numbers(x: Any) -> Any:
+    """Numbers in a list, in host memory, where a compiled program sees them, too."""
+    return np.asarray(x) if isinstance(x, (list, tuple)) else x
+
+
 def axes(axis: Any) -> Any:
     """`axis` as JAX wants it; several arrive as a list from a file."""
     return tuple(axis) if isinstance(axis, list) else axis
+
+
+def array_of(x: Any) -> Any:
+    """`x` as an array of a dtype of its own, numbers too: Python's floats are then of the default float."""
+    x = jnp.asarray(x)
+    return x.astype(x.dtype)
 
 
 def fractions(x: Any) -> Any:
@@ -51,9 +63,10 @@ def dtype_name(dtype: Any) -> str | None:
 
 
 # How arguments are taken, by name; all others as `axes` does.
-_ARRAYS = ("x", "x1", "x2", "y", "q", "array", "bins", "fill_value", "indices", "repeats", "start", "stop", "weights")
+_ARRAYS = ("x", "x1", "x2", "y", "q", "array", "bins", "fill_value", "indices", "start", "stop", "weights")
 _TAKEN: dict[str, Callable] = {
-    **dict.fromkeys(_ARRAYS, operand), "dtype": dtype_name, "indices_or_sections": parts, "xs": items,
+    **dict.fromkeys(_ARRAYS, operand), "dtype": dtype_name, "indices_or_sections": parts, "repeats": numbers,
+    "xs": items,
 }  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from jax import lax, tree_util
 
 from lamina.core import checks, dtypes, transforms
 from lamina.core.budget import CALL, spend
+from lamina.core.sparse import dense, is_sparse
 from lamina.core.symbolic import KerasTensor, op
 from lamina.core.variable import Variable
 from lamina.ops.binding import dtype_name, items, operand
@@ -23,15 +24,19 @@ from lamina.ops.numpy import where
 
 @op(elementwise=True)
 def convert_to_tensor(x: Any, dtype: Any = None, sparse: bool | None = None, ragged: bool | None = None) -> Any:
-    """`x` as an array, of `dtype` if given."""
-    if sparse or ragged:
-        raise ValueError(f"convert_to_tensor: sparse and ragged must not be set, got {sparse=}, {ragged=}.")
-    return jnp.asarray(x, dtype=dtype_name(dtype))
+    """`x` as an array, of `dtype` if given; a sparse one stays so unless `sparse` is false."""
+    if ragged:
+        raise ValueError(
+            f"convert_to_tensor: ragged must not be set, got {ragged=}; pad what has rows of several lengths."
+        )
+    if is_sparse(x) and sparse is not False:
+        return x if dtype is None else cast(x, dtype)
+    return jnp.asarray(dense(x), dtype=dtype_name(dtype))
 
 
 def convert_to_numpy(x: Any) -> np.ndarray:
     """`x` as a NumPy array of its own."""
-    return np.array(np.asarray(x))
+    return np.array(np.asarray(dense(x)))
 
 
 @op(elementwise=True)
@@ -70,12 +75,12 @@ def dtype(x: Any) -> str:
 
 def shape(x: Any) -> tuple[int | None, ...]:
     """The shape of `x`; `None` is an unknown size."""
-    return x.shape if isinstance(x, (KerasTensor, Variable)) else jnp.shape(operand(x))
+    return x.shape if isinstance(x, (KerasTensor, Variable)) or is_sparse(x) else jnp.shape(operand(x))
 
 
 def is_tensor(x: Any) -> bool:
-    """Whether `x` is an array of JAX."""
-    return isinstance(x, jax.Array)
+    """Whether `x` is an array of JAX, dense or sparse."""
+    return isinstance(x, jax.Array) or is_sparse(x)
 
 
 @op

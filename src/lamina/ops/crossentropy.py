@@ -11,6 +11,7 @@ from jax import nn as jnn
 
 from lamina.core import dtypes
 from lamina.core.symbolic import op
+from lamina.ops.binding import fractions
 
 
 def _same_shape(who: str, target: Any, output: Any) -> None:
@@ -46,7 +47,7 @@ def at_class(values: Any, classes: Any, axis: int) -> Any:
 @op
 def categorical_crossentropy(target: Any, output: Any, from_logits: bool = False, axis: int = -1) -> Any:
     """-sum(target log(output)) over an axis."""
-    target, output = jnp.asarray(target), jnp.asarray(output)
+    target, output = jnp.asarray(target), fractions(output)
     _same_shape("categorical_crossentropy", target, output)
     if not from_logits:
         return -jnp.sum(target * jnp.log(clipped_shares(output, axis)), axis)
@@ -58,6 +59,7 @@ def categorical_crossentropy(target: Any, output: Any, from_logits: bool = False
 def sparse_categorical_crossentropy(target: Any, output: Any, from_logits: bool = False, axis: int = -1) -> Any:
     """-log(output[target]) along an axis, for integers `target`; 0 for those that are no class."""
     target, output = jnp.asarray(target, "int32"), jnp.asarray(output)
+    output = output.astype(dtypes.wide(output.dtype))
     if target.ndim == output.ndim and target.shape[axis] == 1:
         target = jnp.squeeze(target, axis)
     if target.shape != tuple(np.delete(output.shape, axis).tolist()):
@@ -76,8 +78,9 @@ def sparse_categorical_crossentropy(target: Any, output: Any, from_logits: bool 
 @op
 def binary_crossentropy(target: Any, output: Any, from_logits: bool = False) -> Any:
     """-target log(output) - (1 - target) log(1 - output), element by element."""
-    target, output = jnp.asarray(target), jnp.asarray(output)
+    target, output = jnp.asarray(target), fractions(output)
     _same_shape("binary_crossentropy", target, output)
+    target = target if jnp.issubdtype(target.dtype, jnp.floating) else target.astype(output.dtype)
     if from_logits:
         return -target * jnn.log_sigmoid(output) - (1 - target) * jnn.log_sigmoid(-output)
     output = _clipped(output)

@@ -26,13 +26,13 @@ def _segments(reduce: Callable, name: str) -> Any:
 
     def call(data: Any, segment_ids: Any, num_segments: int | None = None, sorted: bool = False) -> Any:
         data, segment_ids = jnp.asarray(data), jnp.asarray(segment_ids)
-        if num_segments is None:
-            raise ValueError(f"{name}: num_segments must be given; JAX needs to know the shape of the result.")
         if segment_ids.shape != data.shape[:1]:
             raise ValueError(
                 f"{name}: segment_ids must be one integer for each part of data, "
                 f"got shapes {segment_ids.shape} and {data.shape}."
             )
+        if num_segments is None:  # which only values tell
+            num_segments = int(segment_ids.max()) + 1 if segment_ids.size else 0
         return reduce(data, segment_ids, num_segments, indices_are_sorted=sorted)
 
     call.__name__ = call.__qualname__ = name

@@ -14,6 +14,7 @@ from jax import nn as jnn
 
 from lamina.core import checks, dtypes
 from lamina.core.dtypes import standardize_data_format
+from lamina.core.sparse import bcoo, hot_entries
 from lamina.core.symbolic import op
 from lamina.ops import cpu, crossentropy, ctc
 from lamina.ops.binding import axes, bound, fractions, operand, unary
@@ -359,9 +360,10 @@ def fold(x: Any, output_size: Any, kernel_size: Any, dilation: Any = 1, padding:
     """The images whose `unfold` has the shape of `x`, where each place is the sum of what came from it."""
     x = jnp.asarray(x)
     channels = x.shape[1] // count(each(kernel_size, 2, "fold: kernel_size"))
-    image = jax.ShapeDtypeStruct((x.shape[0], channels, *each(output_size, 2, "fold: output_size")), x.dtype)
+    columns = fractions(x)  # integers have no gradients, which this is one of
+    image = jax.ShapeDtypeStruct((x.shape[0], channels, *each(output_size, 2, "fold: output_size")), columns.dtype)
     transposed = jax.linear_transpose(lambda images: unfold(images, kernel_size, dilation, padding, stride), image)
-    return transposed(x)[0]
+    return transposed(columns)[0].astype(x.dtype)
 
 
 @op
@@ -393,7 +395,7 @@ def space_to_depth(x: Any, block_size: int, data_format: str | None = "channels_
 def one_hot(x: Any, num_classes: int, axis: int = -1, dtype: Any = None, sparse: bool = False) -> Any:
     """A new axis that has 1 at the place that the integer says, else 0."""
     if sparse:
-        raise ValueError("one_hot: sparse must be False; results are dense arrays here.")
+        return hot_entries(jnp.asarray(x), num_classes, axis, jnp.ones((), dtypes.standardize_dtype(dtype)))
     return jnn.one_hot(operand(x), num_classes, axis=axis, dtype=dtypes.standardize_dtype(dtype))
 
 
@@ -406,7 +408,11 @@ def multi_hot(
     if num_classes is None or kwargs:
         raise ValueError(f"multi_hot: num_classes must be given, got {num_classes} and {sorted(kwargs)}.")
     x = jnp.asarray(inputs).astype("int32")
-    return one_hot(x, num_classes, axis, dtype, sparse).max(1 if x.ndim > 1 else 0)
+    hot, over = one_hot(x, num_classes, axis, dtype, sparse), 1 if x.ndim > 1 else 0
+    if sparse:
+        counts = hot.sum(over).sum_duplicates()
+        return bcoo((counts.data > 0).astype(hot.dtype), counts.indices, counts.shape, counts)
+    return hot.max(over)
 
 
 @op
@@ -479,9 +485,9 @@ def layer_normalization(
     factor = lax.rsqrt(variance + epsilon)
     factor = factor if gamma is None else factor * along(gamma)
     if rms_scaling:  # an older mistake of Keras that its files may ask for: divided, not centred
-        return (wide * factor).astype(dtypes.floating(x.dtype))
+        return (wide * factor).astype(x.dtype)
     shift = -mean * factor
-    return (wide * factor + (shift if beta is None else shift + along(beta))).astype(dtypes.floating(x.dtype))
+    return (wide * factor + (shift if beta is None else shift + along(beta))).astype(x.dtype)
 
 
 @op(elementwise=True)
@@ -492,7 +498,7 @@ def rms_normalization(x: Any, scale: Any = None, axis: Any = -1, epsilon: float 
     epsilon = dtypes.epsilon() if epsilon is None else epsilon
     square = jnp.mean(jnp.square(wide), axis=axes(axis), keepdims=True)
     normal = wide * lax.rsqrt(square + epsilon)
-    return (normal if scale is None else normal * jnp.asarray(scale, wide.dtype)).astype(dtypes.floating(x.dtype))
+    return (normal if scale is None else normal * jnp.asarray(scale, wide.dtype)).astype(x.dtype)
 
 
 @op(elementwise=True)

@@ -11,9 +11,11 @@ import jax.numpy as jnp
 
 from lamina.core import dtypes
 from lamina.core.budget import CALL, spend
+from lamina.core.sparse import hot_entries, is_sparse
 from lamina.core.symbolic import KerasTensor, op
 from lamina.ops.binding import (
     accumulation,
+    array_of,
     axes,
     binary,
     bitwise,
@@ -88,7 +90,7 @@ trunc = unary(jnp.trunc)
 
 # Element by element, of two arguments.
 add = binary(jnp.add)
-arctan2 = binary(jnp.arctan2, "arctan2")
+arctan2 = binary(jnp.arctan2, "arctan2", x1=array_of, x2=array_of)
 divide = binary(jnp.true_divide, "divide")
 equal = binary(jnp.equal)
 floor_divide = binary(jnp.floor_divide)
@@ -103,8 +105,8 @@ hypot = binary(jnp.hypot)
 lcm = binary(jnp.lcm)
 less = binary(jnp.less)
 less_equal = binary(jnp.less_equal)
-logaddexp = binary(jnp.logaddexp)
-logaddexp2 = binary(jnp.logaddexp2)
+logaddexp = binary(jnp.logaddexp, x1=array_of, x2=array_of)
+logaddexp2 = binary(jnp.logaddexp2, x1=array_of, x2=array_of)
 logical_and = binary(jnp.logical_and)
 logical_or = binary(jnp.logical_or)
 logical_xor = binary(jnp.logical_xor)
@@ -308,8 +310,12 @@ def array(x: Any, dtype: Any = None) -> Any:
 @op
 def bincount(x: Any, weights: Any = None, minlength: int = 0, sparse: bool = False) -> Any:
     """How often each integer 0, 1, ... occurs in each row of `x`, or the sum of its weights."""
-    if sparse:
-        raise ValueError(f"bincount: sparse must be False; results are dense arrays here, got {sparse}.")
+    if sparse or is_sparse(x) or is_sparse(weights):
+        if weights is not None and is_sparse(x) != is_sparse(weights):
+            raise ValueError("bincount: x and weights must both be sparse, with the same indices, or both dense.")
+        given: list[Any] = [x, 1.0 if weights is None else weights]
+        x, values = (jnp.asarray(v.data if is_sparse(v) else v) for v in given)
+        return hot_entries(x, builtins.max(minlength, int(x.max()) + 1), -1, values).sum(x.ndim - 1)
     x = jnp.asarray(x)
     if x.ndim < 2:
         return jnp.bincount(x, weights=operand(weights), minlength=minlength)
@@ -406,7 +412,7 @@ def meshgrid(*x: Any, indexing: str = "xy") -> list[Any]:
 
 def ndim(x: Any) -> int:
     """The number of axes."""
-    return x.ndim if isinstance(x, KerasTensor) else jnp.ndim(operand(x))
+    return x.ndim if isinstance(x, KerasTensor) or is_sparse(x) else jnp.ndim(operand(x))
 
 
 @op

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from lamina.core.sparse import dense
 from lamina.core.state import StateScope
 from lamina.core.transforms import cond
 from lamina.core.variable import Variable
@@ -128,7 +129,7 @@ class Optimizer(BaseOptimizer):
             grads: a gradient, or `None`, for each variable.
             trainable_variables: the variables; those that the optimizer was built with if not given.
         """
-        grads = list(grads)
+        grads = [dense(gradient) for gradient in grads]
         if not grads:
             return
         pairs = self._pairs(grads, trainable_variables)

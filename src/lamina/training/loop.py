@@ -170,7 +170,12 @@ def _structs(arrays: Any, batches: int, size: int) -> Any:
 def reader(source: Source, fills: Callable[[], bool] = bool) -> Resident | Windowed:
     """The way to read a source: from the device, if that has memory of its own and all of it fits."""
     stats = jax.devices()[0].memory_stats() if jax.default_backend() != "cpu" else None
-    if stats and isinstance(source, ArraySource) and source.nbytes <= stats.get("bytes_limit", 0) // 2:
+    if (
+        stats
+        and isinstance(source, ArraySource)
+        and not source.is_sparse
+        and source.nbytes <= stats.get("bytes_limit", 0) // 2
+    ):
         return Resident(source)
     return Windowed(source, fills)
 
@@ -317,5 +322,6 @@ def collect_outputs(predict: Callable, source: Any, callbacks: Any, stopped: Cal
 
 def rows_in(batch: Any) -> int:
     """The number of rows of a batch."""
-    leaf = next((leaf for leaf in tree_util.tree_leaves(batch) if np.ndim(leaf)), None)
+    leaves = tree_util.tree_leaves(batch, is_leaf=lambda x: hasattr(x, "shape"))
+    leaf = next((leaf for leaf in leaves if np.ndim(leaf)), None)
     return max(1, np.shape(leaf)[0]) if leaf is not None else 1
