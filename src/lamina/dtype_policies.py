@@ -2,7 +2,16 @@
 
 from lamina.core.configurable import deserialize as _deserialize
 from lamina.core.configurable import serialize as _serialize
-from lamina.core.policy import DTypePolicy, FloatDTypePolicy
+from lamina.core.policy import (
+    AWQDTypePolicy,
+    DTypePolicy,
+    DTypePolicyMap,
+    FloatDTypePolicy,
+    GPTQDTypePolicy,
+    Int4DTypePolicy,
+    QuantizedDTypePolicy,
+    QuantizedFloat8DTypePolicy,
+)
 from lamina.core.policy import get_policy as get
 
 
@@ -16,4 +25,16 @@ def deserialize(config, custom_objects=None):
     return _deserialize(config, custom_objects)
 
 
-__all__ = ["DTypePolicy", "FloatDTypePolicy", "deserialize", "get", "serialize"]
+__all__ = [
+    "AWQDTypePolicy",
+    "DTypePolicy",
+    "DTypePolicyMap",
+    "FloatDTypePolicy",
+    "GPTQDTypePolicy",
+    "Int4DTypePolicy",
+    "QuantizedDTypePolicy",
+    "QuantizedFloat8DTypePolicy",
+    "deserialize",
+    "get",
+    "serialize",
+]

@@ -36,6 +36,7 @@ class Row:
     noisy: training draws random numbers.
     call: keyword arguments of the call.
     refused: a shape that is an error, `None` where every rank goes.
+    jumps: values are sorted into bins, so a last bit of the input may change the output by any amount.
     """
 
     layer: str
@@ -47,6 +48,7 @@ class Row:
     noisy: bool = False
     call: dict[str, Any] = field(default_factory=dict)
     refused: tuple[int, ...] | None = None
+    jumps: bool = False
 
     def __repr__(self) -> str:
         return f"{self.layer}({_brief_all({**self.arguments, **self.call})})"
@@ -62,6 +64,11 @@ class Row:
             return [resolved(v) for v in value] if isinstance(value, list) else value
 
         return getattr(library, self.layer)(**{k: resolved(v) for k, v in {**self.arguments, **more}.items()})
+
+    @property
+    def trained(self) -> dict[str, Any]:
+        """Keyword arguments of the call in training."""
+        return {**self.call, "training": True}
 
     def shapes(self) -> tuple[Any, ...]:
         """The shape, or list of shapes, of each argument of the call."""
@@ -110,6 +117,7 @@ def doubled(x: Any, plus: float = 0.0) -> Any:
 
 VECTORS, SEQUENCES = (4, 5), (4, 6, 5)
 IMAGES, VOLUMES = (2, 7, 6, 4), (2, 5, 6, 5, 2)
+PHOTOS, SIGNALS = (4, 7, 6, 3), (2, 40, 2)
 FIRST = {"data_format": "channels_first"}
 
 _sequence = functools.partial(Row, inputs=SEQUENCES, free=(1,), refused=(4, 6))
@@ -129,6 +137,11 @@ def _plain() -> Iterator[Row]:
     )
     yield Row("Embedding", {"input_dim": 7, "output_dim": 3}, (4, 6), free=(1,), below=7)
     yield Row("Embedding", {"input_dim": 7, "output_dim": 3, "mask_zero": True}, (4, 6), free=(1,), below=7)
+    capped = {"input_dim": 9, "output_dim": 5, "logit_soft_cap": 2.0}
+    yield Row("ReversibleEmbedding", capped, SEQUENCES, free=(1,), call={"reverse": True})
+    yield Row("ReversibleEmbedding", {**capped, "tie_weights": False}, SEQUENCES, call={"reverse": True})
+    masked = {"input_dim": 7, "output_dim": 3, "mask_zero": True}
+    yield Row("ReversibleEmbedding", masked, (4, 6), free=(1,), below=7)
     yield Row("Lambda", {"function": doubled, "arguments": {"plus": 3.0}}, SEQUENCES, free=(1, 2))
     yield Row("Masking", {"mask_value": 0.5}, SEQUENCES, free=(1, 2))
     yield Row("Identity", {}, SEQUENCES, free=(1, 2), mask="passes")
@@ -218,6 +231,27 @@ def _convolution() -> Iterator[Row]:
     yield _image_first("Conv2D", {"filters": 6, "kernel_size": 3, "strides": 2, **FIRST})
     yield _volume("Conv3D", {"filters": 3, "kernel_size": 2})
     yield _volume("Conv3D", {"filters": 3, "kernel_size": (1, 2, 3), "padding": "same", "strides": (1, 2, 2)})
+    yield _sequence("Conv1DTranspose", {"filters": 3, "kernel_size": 3}, mask="ends")
+    yield _sequence("Conv1DTranspose", {"filters": 3, "kernel_size": 3, "dilation_rate": 2}, mask="ends")
+    yield _sequence("Conv1DTranspose", {"filters": 3, "kernel_size": 2, "strides": 3}, mask="ends")
+    yield _image("Conv2DTranspose", {"filters": 6, "kernel_size": (3, 2), "activation": "relu"})
+    yield _image("Conv2DTranspose", {"filters": 6, "kernel_size": 3, "strides": 2, "padding": "same"})
+    yield _image("Conv2DTranspose", {"filters": 6, "kernel_size": 3, "strides": (2, 3), "output_padding": (1, 2)})
+    yield _image_first("Conv2DTranspose", {"filters": 6, "kernel_size": 3, "strides": (2, 1), **FIRST})
+    yield _volume("Conv3DTranspose", {"filters": 3, "kernel_size": 2})
+    yield _volume("Conv3DTranspose", {"filters": 3, "kernel_size": 2, "strides": (1, 2, 2), "use_bias": False})
+
+
+def _convolution_by_channel() -> Iterator[Row]:
+    yield _sequence("DepthwiseConv1D", {"kernel_size": 2, "depth_multiplier": 2}, mask="ends")
+    yield _sequence("DepthwiseConv1D", {"kernel_size": 3, "padding": "same", "dilation_rate": 2}, mask="ends")
+    yield _image("DepthwiseConv2D", {"kernel_size": (3, 2), "strides": 2, "depth_multiplier": 2})
+    yield _image("DepthwiseConv2D", {"kernel_size": 3, "padding": "same", "activation": "relu", "use_bias": False})
+    yield _image_first("DepthwiseConv2D", {"kernel_size": 3, "padding": "same", "strides": 2, **FIRST})
+    yield _sequence("SeparableConv1D", {"filters": 3, "kernel_size": 2}, mask="ends")
+    yield _image("SeparableConv2D", {"filters": 3, "kernel_size": 3, "depth_multiplier": 2, "dilation_rate": (1, 2)})
+    yield _image("SeparableConv2D", {"filters": 6, "kernel_size": 3, "padding": "same", "strides": 2})
+    yield _image_first("SeparableConv2D", {"filters": 6, "kernel_size": (3, 2), "activation": "relu", **FIRST})
 
 
 def _pooling() -> Iterator[Row]:
@@ -229,6 +263,10 @@ def _pooling() -> Iterator[Row]:
         yield _image_first(f"{kind}Pooling2D", {"pool_size": 3, "strides": 1, **FIRST})
         yield _volume(f"{kind}Pooling3D", {"pool_size": (2, 3, 2)})
         yield _volume(f"{kind}Pooling3D", {"pool_size": 2, "padding": "same"})
+        yield _sequence(f"Adaptive{kind}Pooling1D", {"output_size": 4}, mask="ends")
+        yield _image(f"Adaptive{kind}Pooling2D", {"output_size": (3, 6)})
+        yield _image_first(f"Adaptive{kind}Pooling2D", {"output_size": 2, **FIRST})
+        yield _volume(f"Adaptive{kind}Pooling3D", {"output_size": (2, 3, 1)})
         yield _sequence(f"Global{kind}Pooling1D", {}, mask="ends")
         yield _sequence(f"Global{kind}Pooling1D", {"keepdims": True, **FIRST})
         yield _image(f"Global{kind}Pooling2D", {})
@@ -247,6 +285,17 @@ def _normalization() -> Iterator[Row]:
     yield Row("LayerNormalization", {}, SEQUENCES, free=(1,), mask="passes")
     yield Row("LayerNormalization", {"epsilon": 0.1, "center": False}, VECTORS)
     yield Row("LayerNormalization", {"axis": (-2, -1), "scale": False}, SEQUENCES, mask="passes")
+    yield Row("GroupNormalization", {"groups": 2}, IMAGES, free=(1, 2))
+    yield Row("GroupNormalization", {"groups": 3, "axis": 1, "epsilon": 0.1}, SEQUENCES, free=(2,), mask="passes")
+    yield Row("GroupNormalization", {"groups": -1, "center": False}, SEQUENCES, free=(1,), mask="passes")
+    yield Row("GroupNormalization", {"groups": 2, "axis": -2, "scale": False}, IMAGES)
+    yield Row("RMSNormalization", {}, SEQUENCES, free=(1,), mask="ends")
+    yield Row("RMSNormalization", {"axis": (-2, -1), "epsilon": 0.1}, SEQUENCES, mask="ends")
+    yield Row("UnitNormalization", {}, SEQUENCES, free=(1,), mask="passes")
+    yield Row("UnitNormalization", {"axis": (1, -1)}, IMAGES, free=(1, 2))
+    yield Row("SpectralNormalization", {"layer": Made("Dense", {"units": 3})}, VECTORS)
+    kernel = Made("Conv2D", {"filters": 3, "kernel_size": 2})
+    yield Row("SpectralNormalization", {"layer": kernel, "power_iterations": 3}, IMAGES, free=(1, 2))
 
 
 def _attention() -> Iterator[Row]:
@@ -278,6 +327,15 @@ def _attention() -> Iterator[Row]:
     yield attention({"num_heads": 2, "key_dim": 3, "sliding_window": 2})
     yield attention({"num_heads": 1, "key_dim": 3, "dropout": 0.5, "seed": 1}, noisy=True)
     yield attention({"num_heads": 2, "key_dim": 3, "attention_axes": (2,)}, inputs=Each([IMAGES, IMAGES]), mask="")
+    grouped = functools.partial(Row, "GroupQueryAttention", inputs=Each([SEQUENCES, SEQUENCES]), mask="passes")
+    heads = {"head_dim": 3, "num_query_heads": 4, "num_key_value_heads": 2}
+    yield grouped(heads, free=(1,))
+    yield grouped({**heads, "use_gate": True, "use_bias": False}, call={"use_causal_mask": True}, free=(1,))
+    yield grouped(
+        {**heads, "num_key_value_heads": 1, "sliding_window": 2}, inputs=Each([SEQUENCES, (4, 3, 5), (4, 3, 2)])
+    )
+    yield grouped(heads, call={"return_attention_scores": True})
+    yield grouped({**heads, "dropout": 0.5, "seed": 1}, noisy=True)
 
 
 def _recurrent() -> Iterator[Row]:
@@ -301,16 +359,101 @@ def _recurrent() -> Iterator[Row]:
     lstm = Made("LSTM", {"units": 3, "return_sequences": True})
     yield _sequence("Bidirectional", {"layer": lstm, "merge_mode": "sum"}, mask="passes")
     yield _sequence("Bidirectional", {"layer": lstm, "merge_mode": None}, mask="passes")
+    films, refused = functools.partial(Row, inputs=(2, 3, 5, 6, 2), free=(1,)), (2, 5, 6, 2)
+    yield Row("ConvLSTM1D", {"filters": 3, "kernel_size": 2}, IMAGES, free=(1,), mask="ends", refused=(2, 7, 6))
+    masked = {"filters": 3, "kernel_size": 3, "padding": "same", "return_sequences": True}
+    yield Row("ConvLSTM1D", {**masked, "dilation_rate": 2}, IMAGES, free=(1,), mask="passes", refused=(2, 7, 6))
+    yield films("ConvLSTM2D", {"filters": 3, "kernel_size": (3, 2)}, refused=refused)
+    strided = {"filters": 2, "kernel_size": 3, "strides": 2, "padding": "same", "go_backwards": True}
+    yield films("ConvLSTM2D", {**strided, "return_state": True, "use_bias": False}, refused=refused)
+    dropped = {"filters": 3, "kernel_size": 2, "dropout": 0.5, "recurrent_dropout": 0.5, "seed": 1}
+    yield films("ConvLSTM2D", {**dropped, **FIRST}, noisy=True, refused=refused)
+    yield Row("ConvLSTM3D", {"filters": 2, "kernel_size": 2}, (2, 3, 4, 3, 3, 2), free=(1,), refused=refused)
     yield Row("TimeDistributed", {"layer": Made("Dense", {"units": 3})}, SEQUENCES, mask="passes")
     pooling = Made("GlobalMaxPooling1D", {})
     yield Row("TimeDistributed", {"layer": pooling}, IMAGES, free=(1,), mask="passes")
 
 
+def _photos() -> Iterator[Row]:
+    values = {"value_range": (-3.0, 3.0)}
+    image = functools.partial(Row, inputs=PHOTOS, refused=(4, 7))
+    first = functools.partial(Row, inputs=(4, 3, 7, 6), refused=(4, 7))
+    yield Row("Rescaling", {"scale": 0.5, "offset": -1.0}, PHOTOS, free=(1, 2), mask="passes")
+    yield Row("Rescaling", {"scale": [0.5, 1.0, 2.0], "offset": [0.0, 1.0, 2.0]}, PHOTOS, free=(1, 2))
+    yield image("Resizing", {"height": 5, "width": 9}, free=(1, 2))
+    yield image("Resizing", {"height": 5, "width": 3, "interpolation": "bicubic", "antialias": True})
+    yield image("Resizing", {"height": 4, "width": 6, "crop_to_aspect_ratio": True})
+    yield first("Resizing", {"height": 4, "width": 8, "pad_to_aspect_ratio": True, "fill_value": 0.5, **FIRST})
+    yield image("CenterCrop", {"height": 4, "width": 3})
+    yield first("CenterCrop", {"height": 9, "width": 4, **FIRST})
+    yield image("MaxNumBoundingBoxes", {"max_number": 3}, free=(1, 2))
+    yield image("AutoContrast", values, free=(1, 2))
+    tiles = {"tile_grid_size": (2, 3), **values}
+    yield image("ContrastLimitedAdaptiveHistogramEqualization", tiles, jumps=True)
+    still = {"training": False}
+    yield image("Equalization", values, free=(1, 2), call=still)
+    drawn = functools.partial(image, free=(1, 2), noisy=True, call=still)
+    for name, factor in (
+        ("RandomBrightness", 0.3),
+        ("RandomColorDegeneration", 0.4),
+        ("RandomContrast", 0.6),
+        ("RandomHue", 0.5),
+        ("RandomPosterization", 4),
+        ("RandomSharpness", (0.2, 0.9)),
+        ("RandomInvert", 1.0),
+    ):
+        yield drawn(name, {"factor": factor, "seed": 1, **values})
+    yield drawn("RandomSaturation", {"factor": (0.2, 0.8), "seed": 1})
+    yield first("RandomHue", {"factor": 0.5, "seed": 1, **values, **FIRST}, noisy=True, call=still)
+    yield drawn("RandomGrayscale", {"seed": 1})
+    yield drawn("RandomColorJitter", {"brightness_factor": 0.2, "contrast_factor": 0.3, "seed": 1, **values})
+    yield drawn("Solarization", {"addition_factor": 0.3, "threshold_factor": 0.8, "seed": 1, **values})
+    yield drawn("RandomGaussianBlur", {"kernel_size": (5, 3), "sigma": (0.5, 1.0), "seed": 1, **values})
+    yield drawn("RandomErasing", {"scale": (0.1, 0.6), "seed": 1, **values})
+    yield drawn("RandomErasing", {"fill_value": 0.5, "seed": 1, **values})
+    yield drawn("RandomFlip", {"seed": 2})
+    yield drawn("RandomFlip", {"mode": "vertical", "seed": 2})
+    yield first("RandomFlip", {"mode": "horizontal", "seed": 2, **FIRST}, noisy=True, call=still)
+    yield drawn("RandomRotation", {"factor": 0.2, "seed": 1})
+    yield drawn("RandomRotation", {"factor": (-0.5, 0.1), "fill_mode": "wrap", "interpolation": "nearest", "seed": 1})
+    yield drawn("RandomTranslation", {"height_factor": 0.3, "width_factor": (-0.2, 0.5), "seed": 1})
+    yield drawn("RandomZoom", {"height_factor": 0.3, "seed": 1})
+    zoom = {"height_factor": (-0.3, 0.4), "width_factor": 0.2, "fill_mode": "constant", "fill_value": 0.5}
+    yield first("RandomZoom", {**zoom, "seed": 1, **FIRST}, noisy=True, call=still)
+    yield drawn("RandomShear", {"x_factor": 0.3, "y_factor": (0.1, 0.5), "fill_mode": "nearest", "seed": 1})
+    yield drawn("RandomPerspective", {"scale": 0.6, "seed": 1})
+    yield drawn("RandomElasticTransform", {"seed": 1, **values})
+    yield drawn("RandomCrop", {"height": 3, "width": 4, "seed": 1})
+    yield image("RandomCrop", {"height": 9, "width": 4, "seed": 1}, call=still)
+    yield drawn("MixUp", {"alpha": 0.7, "seed": 1})
+    yield drawn("CutMix", {"seed": 1})
+    yield drawn("RandAugment", {"seed": 1, **values})
+    yield drawn("AugMix", {"seed": 1, **values})
+
+
+def _signals() -> Iterator[Row]:
+    mel = {"fft_length": 16, "sequence_stride": 4, "num_mel_bins": 6, "sampling_rate": 80, "min_freq": 1.0}
+    yield Row("MelSpectrogram", mel, (2, 40), refused=(2, 40, 1))
+    yield Row("MelSpectrogram", {**mel, "sequence_length": 12, "power_to_db": False, "mag_exp": 1.0}, (2, 40))
+    frames = functools.partial(Row, "STFTSpectrogram", inputs=SIGNALS, free=(1,), refused=(2, 40), mask="ends")
+    for mode in ("log", "magnitude", "psd", "real", "imag", "angle", "stft"):
+        yield frames({"mode": mode, "frame_length": 8}, jumps=mode == "angle")
+    odd = {"frame_length": 7, "frame_step": 3, "fft_length": 16}
+    yield frames({"mode": "magnitude", **odd, "window": "hamming", "padding": "same"})
+    yield frames({"mode": "stft", "frame_length": 8, "expand_dims": True, "scaling": "spectrum", "periodic": True})
+    channels = {"mode": "psd", "frame_length": 8, **FIRST}
+    yield frames(channels, inputs=(2, 2, 40), free=(2,), mask="")
+    yield frames({**channels, "expand_dims": True}, inputs=(2, 2, 40), free=(2,), mask="")
+
+
 FAMILIES = (
-    _plain, _activation, _noise, _reshaping, _merging, _convolution, _pooling, _normalization, _attention,
-    _recurrent,
+    _plain, _activation, _noise, _reshaping, _merging, _convolution, _convolution_by_channel, _pooling,
+    _normalization, _attention, _recurrent, _photos, _signals,
 )  # fmt: skip
 ROWS: list[Row] = [row for family in FAMILIES for row in family()]
 
 # Public names of lamina.layers that no row can be made of.
-NOT_IN_ROWS = {"Input", "InputLayer", "InputSpec", "Layer", "Wrapper"}
+NOT_IN_ROWS = {"Input", "InputLayer", "InputSpec", "Layer", "Pipeline", "Wrapper"}
+
+# Layers whose calls in training change weights that no optimizer does.
+CHANGED_BY_TRAINING = {"BatchNormalization", "SpectralNormalization"}

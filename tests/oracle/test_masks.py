@@ -52,7 +52,9 @@ KERAS_FAILS = {
 def keras_takes(row):
     image = row.layer == "BatchNormalization" and len(row.inputs) == 4
     sizes = row.layer == "MultiHeadAttention" and ("value_dim" in row.arguments or "attention_axes" in row.arguments)
-    return not (repr(row) in KERAS_FAILS or image or sizes)
+    # Keras's ConvLSTM fails on JAX, and the projections in its GroupQueryAttention warn that they end the mask.
+    otherwise = row.layer.startswith("ConvLSTM") or row.layer == "GroupQueryAttention"
+    return not (repr(row) in KERAS_FAILS or image or sizes or otherwise)
 
 
 @pytest.mark.parametrize("row", [row for row in ROWS if keras_takes(row)], ids=repr)

@@ -20,7 +20,7 @@ import numpy as np
 from lamina.core import checks, registry
 from lamina.core.budget import CorruptFileError, UnsafeFileError, spend
 from lamina.core.checks import ArgumentError, shorten
-from lamina.core.functions import LAMBDA, Code, with_argument
+from lamina.core.functions import LAMBDA, Code, Live, with_argument
 from lamina.core.scope import Scope
 
 C = TypeVar("C", bound="Configurable")
@@ -112,32 +112,37 @@ def own_arguments(obj: Configurable) -> dict[str, Any]:
 
 
 def variant(
-    defaults: Mapping[str, Any] | None = None, without: Iterable[str] = (), last: Iterable[str] = ()
+    defaults: Mapping[str, Any] = {}, without: Iterable[str] = (), before: Mapping[str, str | None] = {}
 ) -> Callable[[type[C]], type[C]]:
     """A decorator of classes whose constructor is that of the class above but for its signature.
 
     Args:
         defaults: other defaults by name.
         without: the arguments that the variant lacks; they have their defaults, or those given here.
-        last: the arguments that stand behind all others.
+        before: the arguments that stand elsewhere: before the one that is named, or with `None` behind all others.
     """
     lacking = frozenset(without)
 
     def decorate(cls: type[C]) -> type[C]:
         init: Any = cls.__init__
-        cls.__init__ = _recording(cls, _with_signature(init, defaults or {}, lacking, tuple(last)))
+        cls.__init__ = _recording(cls, _with_signature(init, defaults, lacking, before))
         _complete_docstring(cls, lacking)
         return cls
 
     return decorate
 
 
-def _with_signature(init: Callable, defaults: Mapping[str, Any], lacking: frozenset[str], last: tuple) -> Callable:
+def _with_signature(
+    init: Callable, defaults: Mapping[str, Any], lacking: frozenset[str], before: Mapping[str, str | None]
+) -> Callable:
     old = inspect.signature(init)
     kept = [
         p.replace(default=defaults.get(p.name, p.default)) for p in old.parameters.values() if p.name not in lacking
     ]
-    kept.sort(key=lambda p: (p.kind, p.name in last))  # stable: all else stays in order
+    for name, other in before.items():
+        moved = kept.pop([p.name for p in kept].index(name))
+        kept.insert(len(kept) if other is None else [p.name for p in kept].index(other), moved)
+    kept.sort(key=lambda p: p.kind)  # stable: all else stays in order
     signature = old.replace(parameters=kept)
     extra = next((p.name for p in kept if p.kind is p.VAR_KEYWORD), "")
 
@@ -249,7 +254,7 @@ def plain(value: Any) -> Any:
 
 def serialize(obj: Any) -> Any:
     """`obj` as JSON values. Objects become `{"module", "class_name", "config", "registered_name"}`."""
-    if obj is None or isinstance(obj, (bool, int, float, str, Code)):
+    if obj is None or isinstance(obj, (bool, int, float, str, Live)):
         return obj
     if isinstance(obj, (list, tuple)):
         return [serialize(item) for item in obj]
@@ -283,7 +288,7 @@ def _serialize_function(fn: Any) -> dict[str, Any]:
     if name == "<lambda>":
         return Code(fn, serialize)
     module, public = registry.public_path(fn) or ("builtins", registry.get_registered_name(fn))
-    return {"module": module, "class_name": "function", "config": public, "registered_name": public}
+    return Live(fn, module=module, class_name="function", config=public, registered_name=public)
 
 
 def _serialize_object(obj: Any) -> dict[str, Any]:
@@ -337,8 +342,8 @@ def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) ->
     """The object that `serialize` described. Only public classes of the library and registered ones are made."""
     if isinstance(config, (list, tuple)):
         return type(config)(deserialize(item, custom_objects) for item in config)
-    if not isinstance(config, Mapping) or isinstance(config, Code):
-        return config.function if isinstance(config, Code) else config
+    if not isinstance(config, Mapping) or isinstance(config, Live):
+        return config.value if isinstance(config, Live) else config
     if "class_name" not in config or "config" not in config:
         return {key: deserialize(item, custom_objects) for key, item in config.items()}
     name, inner = config["class_name"], config["config"]

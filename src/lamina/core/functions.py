@@ -80,11 +80,16 @@ def with_argument(fn: Callable, name: str, doc: str, place: int = 0) -> Callable
     return made
 
 
-class Code(dict):
-    """The form of a lambda in a file: Python's byte code, which Keras writes and runs, and lamina never runs.
+class Live(dict):
+    """The form of something that a file cannot hold: until it is written, it has the thing itself with it."""
 
-    Until it is written the form has the function with it, so that a configuration makes the same object again.
-    """
+    def __init__(self, value: Any, **form: Any):
+        super().__init__(form)
+        self.value = value
+
+
+class Code(Live):
+    """The form of a lambda in a file: Python's byte code, which Keras writes and runs, and lamina never runs."""
 
     def __init__(self, fn: Any, plain: Callable[[Any], Any]):
         try:
@@ -92,8 +97,7 @@ class Code(dict):
         except ValueError:  # of things that no file holds
             cells = None
         code = base64.encodebytes(marshal.dumps(fn.__code__)).decode("ascii")
-        super().__init__(class_name=LAMBDA, config={"value": [code, plain(fn.__defaults__), cells]})
-        self.function = fn
+        super().__init__(fn, class_name=LAMBDA, config={"value": [code, plain(fn.__defaults__), cells]})
 
     def by_name(self) -> Code:
         """The form in which layers hold it."""

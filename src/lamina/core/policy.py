@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Any
 
 import jax.numpy as jnp
 
-from lamina.core import dtypes
+from lamina.core import checks, configurable, dtypes
 from lamina.core.configurable import Configurable
+
+QUANTIZATION_MODES = ("int8", "float8", "int4", "gptq", "awq")
 
 _default: dict[str, Any] = {"policy": None, "follows_floatx": True}
 
@@ -54,7 +58,7 @@ class DTypePolicy(Configurable):
 
     @property
     def quantization_mode(self) -> str | None:
-        """The mode of quantization, `None` here."""
+        """The mode of quantization, if any."""
         return None
 
     def convert_input(self, x: Any, autocast: bool, dtype: Any) -> Any:
@@ -74,14 +78,202 @@ class DTypePolicy(Configurable):
         return type(other) is type(self) and self.get_config() == other.get_config()  # type: ignore[attr-defined]
 
     def __hash__(self) -> int:
-        return hash((type(self), self._name))
+        return hash((type(self), self.name))
 
     def __repr__(self) -> str:
-        return f'<{type(self).__name__} "{self._name}">'
+        return f'<{type(self).__name__} "{self.name}">'
 
 
 class FloatDTypePolicy(DTypePolicy):
     """An older name of `DTypePolicy`, kept for saved files."""
+
+
+class QuantizedDTypePolicy(DTypePolicy):
+    """The policy of a layer whose main weight is quantized; what else there is has the dtypes of another policy.
+
+    Args:
+        mode: "int8", "int4", ..., with the numbers that a variant has behind it, such as "gptq/4/128".
+        source_name: the name of the other policy; that of the default policy if not given.
+
+    Raises: ValueError if the mode is none, or its numbers are outside their domain.
+    """
+
+    # The mode of a variant, and what stands behind it: names, and the values that these may have (`None`: sizes).
+    form: tuple[str, Mapping[str, tuple[int, ...] | None]] | None = None
+
+    def __init__(self, mode: str, source_name: str | None = None):
+        source = dtype_policy() if source_name is None else DTypePolicy(source_name)
+        self._source_name = getattr(source, "source_name", source.name)
+        self._mode = mode
+        kind = self._numbered(mode) if self.form else mode
+        self._quantization_mode = check_mode(type(self).__name__, kind)
+        super().__init__(f"{mode}_from_{self._source_name}")
+        if kind == "int8" and self.compute_dtype == "float16":
+            raise ValueError(
+                f"{type(self).__name__}: source_name must not compute in float16 with 'int8', got {source}."
+            )
+
+    def _numbered(self, mode: Any) -> str:
+        """The mode without the numbers behind it, which become attributes."""
+        assert self.form is not None
+        kind, numbers = self.form
+        first, *given = str(mode).split("/")
+        rule = f"{type(self).__name__}: mode must be of the form '{kind}/{'/'.join(f'<{name}>' for name in numbers)}'"
+        if first != kind or len(given) != len(numbers) or not all(re.fullmatch(r"-?\d+", text) for text in given):
+            raise ValueError(f"{rule}, got {mode!r}.")
+        for (name, allowed), number in zip(numbers.items(), map(int, given)):
+            if number not in allowed if allowed else number < -1 or number == 0:
+                among = f"one of {allowed}" if allowed else "-1 or a positive integer"
+                raise ValueError(f"{rule}, with {name} {among}, got {mode!r}.")
+            setattr(self, name, number)
+        return kind
+
+    def _parse_name(self, name: str) -> tuple[str, str]:
+        return super()._parse_name(self._source_name)
+
+    @property
+    def source_name(self) -> str:
+        """The name of the policy for all that is not quantized."""
+        return self._source_name
+
+    @property
+    def quantization_mode(self) -> str:
+        """The mode of quantization."""
+        return self._quantization_mode
+
+    def get_config(self) -> dict[str, Any]:
+        return {"mode": self._mode, "source_name": self._source_name}
+
+
+class QuantizedFloat8DTypePolicy(QuantizedDTypePolicy):
+    """The policy of a layer that multiplies numbers of 8-bit floats, with scales from the largest values of late.
+
+    Args:
+        mode: "float8".
+        source_name: the policy of what is not quantized.
+        amax_history_length: how many of the largest values are kept.
+
+    Raises: ValueError if an argument is outside its domain.
+    """
+
+    def __init__(self, mode: str, source_name: str | None = None, amax_history_length: int = 1024):
+        super().__init__(mode, source_name)
+        self.amax_history_length = checks.integer(type(self).__name__, "amax_history_length", amax_history_length)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "amax_history_length": self.amax_history_length}
+
+
+class Int4DTypePolicy(QuantizedDTypePolicy):
+    """The policy of 4-bit integers with a scale for each block of inputs: `Int4DTypePolicy("int4/128")`."""
+
+    form = ("int4", {"block_size": None})
+    block_size: int
+
+
+class GPTQDTypePolicy(QuantizedDTypePolicy):
+    """The policy of kernels quantized by GPTQ: `GPTQDTypePolicy("gptq/4/128")`, 4 bits and groups of 128 inputs."""
+
+    form = ("gptq", {"weight_bits": (2, 3, 4, 8), "group_size": None})
+    weight_bits: int
+    group_size: int
+
+
+class AWQDTypePolicy(QuantizedDTypePolicy):
+    """The policy of kernels quantized by AWQ: `AWQDTypePolicy("awq/4/128")`, 4 bits and groups of 128 inputs."""
+
+    form = ("awq", {"weight_bits": (4,), "group_size": None})
+    weight_bits: int
+    group_size: int
+
+
+class DTypePolicyMap(DTypePolicy, MutableMapping):
+    """A policy for each layer, by its path: the one under that key, else under the one pattern that matches it whole.
+
+    Args:
+        default_policy: of layers that no key matches; the default policy if not given.
+        policy_map: path or regular expression -> policy.
+
+    Raises: ValueError or TypeError if an argument is no such thing.
+    """
+
+    def __init__(self, default_policy: Any = None, policy_map: dict[str, Any] | None = None):
+        if isinstance(default_policy, DTypePolicyMap):
+            raise ValueError(f"DTypePolicyMap: default_policy must not be a map itself, got {default_policy}.")
+        if policy_map is not None and not isinstance(policy_map, dict):
+            raise TypeError(f"DTypePolicyMap: policy_map must be a dict, got {policy_map!r}.")
+        self._given, self._policies = default_policy, {}
+        for key, policy in (policy_map or {}).items():
+            self[key] = policy
+
+    @property
+    def default_policy(self) -> DTypePolicy:
+        """The policy of layers that no key matches."""
+        return get_policy(self._given)
+
+    name = property(
+        lambda self: f"map_{self.default_policy.name}", doc="The name of the default policy in that of the map."
+    )
+    compute_dtype = property(lambda self: self.default_policy.compute_dtype, doc="That of the default policy.")
+    variable_dtype = property(lambda self: self.default_policy.variable_dtype, doc="That of the default policy.")
+    quantization_mode = property(lambda self: self.default_policy.quantization_mode, doc="That of the default policy.")
+
+    def __getitem__(self, key: str) -> DTypePolicy:
+        if key in self._policies:
+            return self._policies[key]
+        matching = [pattern for pattern in self._policies if re.fullmatch(pattern, key)]
+        if len(matching) > 1:
+            raise ValueError(f"DTypePolicyMap: one key at most must match {key!r}, got {', '.join(matching)}.")
+        return self._policies[matching[0]] if matching else self.default_policy
+
+    def __setitem__(self, key: str, policy: Any) -> None:
+        if key in self._policies:
+            raise ValueError(f"DTypePolicyMap: {key!r} must be set once, got {policy!r} besides {self._policies[key]}.")
+        self._policies[key] = get_policy(policy)
+
+    def __delitem__(self, key: str) -> None:
+        del self._policies[key]
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._policies
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._policies)
+
+    def __len__(self) -> int:
+        return len(self._policies)
+
+    def get_config(self) -> dict[str, Any]:
+        """As that of Keras: without an own default, the policies follow the default of whoever reads this."""
+        policies = {key: configurable.serialize(policy) for key, policy in self._policies.items()}
+        if self._given is None:
+            for form in policies.values():
+                form["config"].update(dict.fromkeys(form["config"].keys() & {"name", "source_name"}))
+        return {"default_policy": configurable.serialize(self._given), "policy_map": policies}
+
+
+# Mode -> the policy that its name stands for, as in "int8_from_float32".
+_OF_MODE = {
+    "int8": QuantizedDTypePolicy, "float8": QuantizedFloat8DTypePolicy, "int4": QuantizedDTypePolicy,
+    "int4/": Int4DTypePolicy, "gptq/": GPTQDTypePolicy, "awq/": AWQDTypePolicy,
+}  # fmt: skip
+_CLASSES = {cls.__name__: cls for cls in (DTypePolicy, FloatDTypePolicy, DTypePolicyMap, *_OF_MODE.values())}
+
+
+def check_mode(who: str, mode: Any) -> str:
+    """`mode`, a mode of quantization."""
+    if mode not in QUANTIZATION_MODES:
+        hint = checks.did_you_mean(str(mode), QUANTIZATION_MODES, 0.4)
+        raise ValueError(f"{who}: mode must be one of {', '.join(map(repr, QUANTIZATION_MODES))}, got {mode!r}.{hint}")
+    return mode
+
+
+def _of_name(name: str) -> DTypePolicy:
+    mode, quantized, source = name.partition("_from_")
+    if not quantized:
+        return DTypePolicy(name)
+    kind, numbered, _ = mode.partition("/")
+    return _OF_MODE.get(kind + numbered, _OF_MODE.get(f"{kind}/", QuantizedDTypePolicy))(mode, source)
 
 
 def dtype_policy() -> DTypePolicy:
@@ -103,10 +295,13 @@ def get_policy(identifier: Any) -> DTypePolicy:
         return dtype_policy()
     if isinstance(identifier, DTypePolicy):
         return identifier
+    if isinstance(identifier, dict) and "class_name" in identifier:
+        cls = _CLASSES.get(identifier["class_name"])
+        return cls.from_config(identifier["config"]) if cls is not None else configurable.deserialize(identifier)
     if isinstance(identifier, dict):
-        return DTypePolicy.from_config(identifier.get("config", identifier))
+        return DTypePolicy.from_config(identifier)
     if isinstance(identifier, str):
-        return DTypePolicy(identifier)
+        return _of_name(identifier)
     try:
         return DTypePolicy(dtypes.standardize_dtype(identifier))
     except ValueError:

@@ -14,7 +14,7 @@ from lamina.core.scope import Scope
 # The public namespaces in which a saved configuration or a string may find a class or function.
 NAMESPACES = (
     "layers", "models", "losses", "metrics", "optimizers", "optimizers.schedules", "initializers",
-    "regularizers", "constraints", "activations", "dtype_policies", "callbacks", "random",
+    "regularizers", "constraints", "activations", "dtype_policies", "quantizers", "callbacks", "random",
 )  # fmt: skip
 
 # Those whose functions a file may name. Functions elsewhere do more than compute: some write files.
@@ -123,7 +123,7 @@ def public_path(obj: Any) -> tuple[str, str] | None:
     """(`keras.namespace`, name) of a public class or function of this library, else `None`."""
     if not is_own(obj):
         return None
-    name = getattr(obj, "__name__", "")
+    name = getattr(obj, "__dict__", {}).get("_public_name", getattr(obj, "__name__", ""))
     home = obj.__module__.split(".")[1]
     own = [path for path in NAMESPACES if home in path.split(".")]
     for path in [*own, "", *(p for p in NAMESPACES if p not in own)]:

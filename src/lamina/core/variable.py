@@ -49,6 +49,7 @@ class Variable(Cell):
     shape: tuple[int, ...] = ()
     dtype: str = "float32"
     trainable: bool = True
+    made_trainable: bool = True  # by which variables are ordered: one that is frozen later keeps its place
     autocast: bool = True
     aggregation: str | None = "none"
     synchronization: str | None = "auto"
@@ -76,7 +77,7 @@ class Variable(Cell):
             raise ValueError(f"Variable: name must be a string without '/', got {name!r}.")
         path = scope.current_path()
         self.path = f"{path}/{self.name}" if path else self.name
-        self.trainable = bool(trainable)
+        self.trainable = self.made_trainable = bool(trainable)
         self.autocast = bool(autocast)
         self.aggregation = aggregation
         self.synchronization = synchronization

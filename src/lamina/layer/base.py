@@ -23,12 +23,12 @@ from lamina.core.arrays import value_of
 from lamina.core.sparse import dense, is_sparse
 from lamina.core.state import StateScope
 from lamina.core.symbolic import Operation, any_symbolic, infer
-from lamina.core.transforms import remat_call
 from lamina.core.variable import Variable
 from lamina.layer.inferred import remembered
 from lamina.layer.losses import AddedLosses
 from lamina.layer.masks import Masks
 from lamina.layer.parts import Before, Composite, look_again
+from lamina.layer.policies import Typed
 from lamina.layer.signature import (
     CallContext,
     as_jax_array,
@@ -46,7 +46,7 @@ _counter = itertools.count(1)
 _one_builds = threading.RLock()  # many threads may call a new layer first
 
 
-class Layer(AddedLosses, Masks, Operation):
+class Layer(AddedLosses, Masks, Typed, Operation):
     """A computation with weights.
 
     Subclasses make weights in `build(input_shape)` with `add_weight` and compute in `call(inputs)`. A layer builds
@@ -97,7 +97,7 @@ class Layer(AddedLosses, Masks, Operation):
         self._made = next(_counter)
 
     def _base_config(self) -> dict[str, Any]:
-        config = {"name": self.name, "trainable": self.trainable, "dtype": configurable.serialize(self._dtype_policy)}
+        config = {"name": self.name, "trainable": self.trainable, "dtype": configurable.serialize(self._saved_policy())}
         if self.activity_regularizer is not None:
             config["activity_regularizer"] = configurable.plain(self.activity_regularizer)
         return config
@@ -287,13 +287,14 @@ class Layer(AddedLosses, Masks, Operation):
 
     def _run(self, context: CallContext, args: tuple, kwargs: dict[str, Any]) -> Any:
         cast = self.compute_dtype if self.autocast else None
-        call = functools.partial(self.rematerialized_call, self.call) if self._remat else self.call
+        call = self.call if self.quantization_mode is None else self.quantized_call
+        call = call if self._remat is None else self.rematerialized_call(call, *args, **kwargs)
         with scope.names((*scope.names.get(), self.name)), scope.call(context), scope.autocast(cast):
             return call(*args, **kwargs)
 
-    def rematerialized_call(self, layer_call: Callable, *args: Any, **kwargs: Any) -> Any:
-        """`layer_call`, its inside computed again in the backward pass rather than kept."""
-        return remat_call(layer_call, args, kwargs)
+    def rematerialized_call(self, layer_call: Callable, *args: Any, **kwargs: Any) -> Callable:
+        """`layer_call`, what it has inside computed again in the backward pass as the `RematScope` says."""
+        return layer_call if self._remat is None else self._remat.applied(self.name, layer_call)
 
     def symbolic_call(self, *args: Any, **kwargs: Any) -> Any:
         arrays = signature_of(type(self)).arrays(args, kwargs)
@@ -385,47 +386,13 @@ class Layer(AddedLosses, Masks, Operation):
         around = scope.names.get()
         return around if around and around[-1] == self.name else (*around, self.name)
 
-    # Flags, dtypes, losses --------------------------------------------------------------------------------------
+    # Flags and losses --------------------------------------------------------------------------------------------
 
     @property
     def path(self) -> str:
         """The layer's name behind those of the layers that it was called in."""
         own = self._own_variables()
-        return own[0].path.rpartition("/")[0] if own else self.name
-
-    @property
-    def dtype_policy(self) -> Any:
-        """The dtype policy."""
-        return self._dtype_policy
-
-    @dtype_policy.setter
-    def dtype_policy(self, value: Any) -> None:
-        self._dtype_policy = policy.get_policy(value)
-
-    @property
-    def dtype(self) -> str:
-        """The dtype of the weights."""
-        return self.variable_dtype
-
-    @property
-    def variable_dtype(self) -> str:
-        """The dtype of the weights."""
-        return self._dtype_policy.variable_dtype
-
-    @property
-    def compute_dtype(self) -> str:
-        """The dtype that the layer computes in."""
-        return self._dtype_policy.compute_dtype
-
-    @property
-    def input_dtype(self) -> str:
-        """The dtype that float inputs are cast to."""
-        return self.compute_dtype
-
-    @property
-    def quantization_mode(self) -> None:
-        """`None`: the layer is not quantized."""
-        return None
+        return own[0].path.rpartition("/")[0] if own else "/".join(self._inside())
 
     def add_metric(self, *args: Any, **kwargs: Any) -> None:
         """Not there: assign a metric to an attribute and call its `update_state` in place of this."""
@@ -458,11 +425,6 @@ class Layer(AddedLosses, Masks, Operation):
             losses = self.losses if return_losses else []
         after = state.values(own[1])
         return (outputs, after, losses) if return_losses else (outputs, after)
-
-    def quantize(self, mode: Any = None, type_check: bool = True, config: Any = None) -> None:
-        """Not there yet: weights stay floats."""
-        del type_check, config
-        raise NotImplementedError(f"{self._who()}: cannot be quantized, got mode={mode!r}.")
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} name={self.name}, built={self.built}>"

@@ -12,7 +12,7 @@ from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
 from lamina.core import dtypes, registry, scope
-from lamina.core.policy import DTypePolicy
+from lamina.core.policy import DTypePolicy, DTypePolicyMap
 from lamina.core.runtime import settings
 from lamina.core.symbolic import KerasTensor
 from lamina.core.variable import Variable
@@ -21,7 +21,7 @@ from lamina.layer.signature import InputSpec
 # Attributes that the outputs' shapes and dtypes do not depend on.
 _APART = frozenset({
     "name", "_inbound_nodes", "_losses", "_made", "_arguments", "_build_shapes", "_input_shape_arg", "_without_parts",
-    "_trainable",
+    "_trainable", "_kernel",
 })  # fmt: skip
 _APART_KINDS = ("_initializer", "_constraint", "kernel_regularizer", "bias_regularizer")
 _PLAIN = (bool, int, float, str, bytes, type(None))
@@ -79,7 +79,7 @@ def _mark(value: Any) -> Any:
         return kind, tuple([(_mark(key), _mark(item)) for key, item in value.items()])
     if kind is InputSpec:
         return kind, _mark(vars(value))
-    if isinstance(value, DTypePolicy) and registry.is_own(kind):
+    if isinstance(value, DTypePolicy) and registry.is_own(kind) and kind is not DTypePolicyMap:
         return kind, value.compute_dtype, value.variable_dtype
     if kind in (FunctionType, BuiltinFunctionType) and str(value.__module__).startswith(("lamina.", "jax.")):
         return value

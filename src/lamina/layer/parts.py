@@ -77,7 +77,7 @@ class Composite:
             layer._trainable = bool(value)
 
     def _own_variables(self) -> list[Variable]:
-        return sorted(look(self).variables, key=lambda variable: not variable.trainable)
+        return sorted(look(self).variables, key=lambda variable: not variable.made_trainable)
 
     def _carried(self) -> list[Variable]:
         """What a call carries on to the next one and weights leave out, besides seeds."""
@@ -103,14 +103,14 @@ class Composite:
             trainable = inherited.get(id(layer), True) and layer.trainable
             later = []
             for variable in parts.variables:
-                if variable.trainable:
-                    found.setdefault(id(variable), (variable, trainable))
+                if variable.made_trainable:
+                    found.setdefault(id(variable), (variable, trainable and variable.trainable))
                 else:
                     later.append(variable)
             if seeds:
                 later += [*[seed.state for seed in parts.seeds], *layer._carried()]
             for variable in later:
-                found.setdefault(id(variable), (variable, False))
+                found.setdefault(id(variable), (variable, trainable and variable.trainable))
             for child in parts.layers:
                 inherited[id(child)] = trainable
         return list(found.values())

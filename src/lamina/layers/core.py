@@ -1,4 +1,4 @@
-"""The plain ones: Input, Embedding, Lambda, Masking, Identity."""
+"""The plain ones: Input, Embedding (also there and back), Lambda, Masking, Identity."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from lamina.core import checks, configurable, dtypes
+from lamina import ops
+from lamina.core import checks, configurable, dtypes, masking
 from lamina.core.functions import Code
 from lamina.core.symbolic import KerasTensor, Node
 from lamina.layer import Layer
-from lamina.layers.projection import check_kernel_kind
+from lamina.layers.kernel_layer import KernelLayer
+from lamina.layers.kernels import Terms
+from lamina.layers.quantized import Int4, Int8
 from lamina.layers.weights import resolve_arguments, weight
 
 
@@ -113,7 +116,7 @@ def Input(
     return layer.output
 
 
-class Embedding(Layer):
+class Embedding(KernelLayer):
     """Row `i` of a table of vectors for each integer `i`.
 
     Args:
@@ -122,7 +125,8 @@ class Embedding(Layer):
         embeddings_initializer, embeddings_regularizer, embeddings_constraint: of the table.
         mask_zero: whether 0 means "nothing here": later layers get the mask `inputs != 0`.
         weights: a table to start from.
-        lora_rank, lora_alpha, quantization_config: must be `None`.
+        lora_rank, lora_alpha: of `enable_lora`, which the layer then does itself.
+        quantization_config: how a quantized dtype policy is meant, where that does not say.
 
     Shapes: (...) of integers -> (..., output_dim).
 
@@ -133,8 +137,11 @@ class Embedding(Layer):
     (1, 3, 2)
     """
 
+    embeddings_initializer: Any
     _omit_none = frozenset({"weights", "lora_rank", "lora_alpha"})
     _further = ("activity_regularizer",)
+    _kinds = {"int8": Int8, "int4": Int4}
+    _product_axes = Terms(".b", "ab", ".a")
 
     def __init__(
         self,
@@ -153,10 +160,9 @@ class Embedding(Layer):
         super().__init__(**kwargs)
         self.input_dim = checks.integer(self._who(), "input_dim", input_dim)
         self.output_dim = checks.integer(self._who(), "output_dim", output_dim)
-        check_kernel_kind(self._who(), lora_rank, quantization_config)
         resolve_arguments(self)
         self.mask_zero = mask_zero
-        self.lora_rank, self.lora_alpha, self.quantization_config = None, lora_alpha, None
+        self._set_kind(lora_rank, lora_alpha, quantization_config)
         self.supports_masking = mask_zero
         self.autocast = False  # integers are looked up as they are
         self.weights_given = weights
@@ -170,15 +176,109 @@ class Embedding(Layer):
     def build(self, input_shape: Any = None) -> None:
         if self.built:
             return
-        self.embeddings = weight(self, "embeddings", (self.input_dim, self.output_dim))
+        self._make_kernel((self.input_dim, self.output_dim), "embeddings")
+        if self.lora_rank is not None:
+            self._add_low_rank(self.lora_rank, self.lora_alpha)
+
+    @property
+    def embeddings(self) -> Any:
+        """The table: a variable, or what LoRA makes of it."""
+        if self._kernel is None:
+            raise AttributeError(f"{self._who()}: must be built to have a table; call it on data or call build().")
+        return self._kernel.whole
+
+    def _product(self, inputs: Any, kernel: Any) -> Any:
+        """The products of vectors and all rows, for which the table is quantized."""
+        return ops.matmul(inputs, kernel.T)
 
     def call(self, inputs: Any) -> Any:
         indices = inputs if jnp.issubdtype(inputs.dtype, jnp.integer) else inputs.astype("int32")
-        return jnp.take(self.embeddings.value, indices, axis=0).astype(self.compute_dtype)
+        return self._kernel.rows(indices).astype(self.compute_dtype)
 
     def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
         """`inputs != 0` with `mask_zero`, else none."""
         return jnp.not_equal(inputs, 0) if self.mask_zero else None
+
+
+class ReversibleEmbedding(Embedding):
+    """`Embedding`, and with `reverse=True` the products of vectors with its rows: logits of the integers.
+
+    Press and Wolf, 2017, https://arxiv.org/abs/1608.05859
+
+    Args:
+        input_dim: the number of rows.
+        output_dim: the size of a vector.
+        tie_weights: whether the way back has the same table, or one of its own.
+        embeddings_initializer, embeddings_regularizer, embeddings_constraint: of the table.
+        mask_zero: whether 0 means "nothing here": later layers get the mask `inputs != 0`.
+        reverse_dtype: the dtype of the logits, the compute dtype if not given.
+        logit_soft_cap: c in logits of `c tanh(logits / c)`; none if not given.
+
+    Shapes: (...) of integers -> (..., output_dim); with `reverse`, (..., output_dim) -> (..., input_dim).
+
+    Raises: ValueError if a size is not a positive integer, or the cap not above 0.
+    """
+
+    _kinds = Embedding._kinds
+    _further = ("activity_regularizer", "weights", "lora_rank", "lora_alpha", "quantization_config")
+
+    def __init__(
+        self,
+        input_dim: int,
+        output_dim: int,
+        tie_weights: bool = True,
+        embeddings_initializer: Any = "uniform",
+        embeddings_regularizer: Any = None,
+        embeddings_constraint: Any = None,
+        mask_zero: bool = False,
+        reverse_dtype: str | None = None,
+        logit_soft_cap: float | None = None,
+        **kwargs: Any,
+    ):
+        self.tie_weights = tie_weights
+        table = (embeddings_initializer, embeddings_regularizer, embeddings_constraint)
+        super().__init__(input_dim, output_dim, *table, mask_zero, **kwargs)
+        self.reverse_dtype = None if reverse_dtype is None else dtypes.standardize_dtype(reverse_dtype)
+        cap = logit_soft_cap
+        self.logit_soft_cap = None if cap is None else checks.positive(self._who(), "logit_soft_cap", cap)
+
+    def build(self, input_shape: Any = None) -> None:
+        if self.built:
+            return
+        super().build(input_shape)
+        if not self.tie_weights:
+            shape, start = (self.output_dim, self.input_dim), self.embeddings_initializer
+            self.reverse_embeddings = weight(self, "reverse_embeddings", shape, initializer=start)
+
+    def call(self, inputs: Any, reverse: bool = False) -> Any:
+        if not reverse:
+            vectors = super().call(inputs)
+            if self.mask_zero:
+                masking.set_mask(vectors, super().compute_mask(inputs))
+            return vectors
+        if inputs.shape[-1] != self.output_dim:
+            raise ValueError(f"{self._who()}: inputs must have size {self.output_dim} last, got {inputs.shape}.")
+        own = None if self.tie_weights else self.reverse_embeddings.value.T
+        logits = self._kernel.product(inputs) if own is None else self._product(inputs, own)
+        cap = self.logit_soft_cap
+        logits = logits if cap is None else jnp.tanh(logits / cap) * cap
+        return logits.astype(self.reverse_dtype or self.compute_dtype)
+
+    def _product(self, inputs: Any, kernel: Any) -> Any:
+        if self.reverse_dtype is not None and dtypes.is_float(kernel.dtype):
+            inputs, kernel = inputs.astype(self.reverse_dtype), kernel.astype(self.reverse_dtype)
+        return super()._product(inputs, kernel)
+
+    def quantize(self, mode: Any = None, type_check: bool = True, config: Any = None) -> None:
+        """As any `Embedding`, if the way back has the same table."""
+        if not self.tie_weights:
+            raise NotImplementedError(
+                f"{self._who()}: has no quantized form with tie_weights=False, got mode={mode!r}."
+            )
+        super().quantize(mode, type_check, config)
+
+    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
+        """None: the call sets it, as the way back has none."""
 
 
 class Lambda(Layer):

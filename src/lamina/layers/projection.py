@@ -7,41 +7,43 @@ import string
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax.numpy as jnp
-
 from lamina import initializers, ops
 from lamina.core import checks
-from lamina.layer import InputSpec, Layer
+from lamina.layer import InputSpec
+from lamina.layers.calibrated import KINDS
+from lamina.layers.kernel_layer import KernelLayer
+from lamina.layers.kernels import Terms
 from lamina.layers.weights import resolve_arguments, weight
 
 
-class Projection(Layer):
+class Projection(KernelLayer):
     """`activation(product(x, kernel) + bias)`.
 
     A subclass makes its weights by `_make_weights` and defines `_product(inputs, kernel)`, linear in both. Whatever
-    kind of kernel there is to be (of low rank beside a frozen one, or of integers with a scale), it is made in
-    `_make_kernel` and used in `_projected`; no layer asks which it is.
+    kind of kernel there is (of low rank beside a frozen one, or of integers with a scale), no layer asks which it is.
     """
 
     activation: Callable
     kernel_initializer: Any
-    kernel: Any
     bias: Any = None
 
     def _make_weights(self, kernel_shape: Sequence[Any], bias_shape: Sequence[Any] | None, **options: Any) -> None:
         """Make the kernel, with options of `add_weight`, and the bias if it has a shape."""
         self._make_kernel(kernel_shape, **options)
         self.bias = None if bias_shape is None else weight(self, "bias", bias_shape)
+        if self.lora_rank is not None:
+            self._add_low_rank(self.lora_rank, self.lora_alpha)
 
-    def _make_kernel(self, shape: Sequence[Any], **options: Any) -> None:
-        self.kernel = weight(self, "kernel", shape, **options)
-
-    def _product(self, inputs: Any, kernel: Any) -> Any:
-        raise NotImplementedError
+    @property
+    def kernel(self) -> Any:
+        """The kernel: a variable, or what LoRA makes of it."""
+        if self._kernel is None:
+            raise AttributeError(f"{self._who()}: must be built to have a kernel; call it on data or call build().")
+        return self._kernel.whole
 
     def _projected(self, inputs: Any) -> Any:
         """The product of the inputs and the kernel, of whatever kind it is."""
-        return self._product(inputs, self.kernel.value)
+        return self._kernel.product(inputs)
 
     def _spread_bias(self, bias: Any) -> Any:
         """The bias so that it broadcasts to the outputs."""
@@ -50,14 +52,9 @@ class Projection(Layer):
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         outputs = self._projected(inputs)
         if self.bias is not None:
-            outputs = outputs + self._spread_bias(self.bias.value)
+            bias = self.bias.value if self._kernel is None else self._kernel.bias(self.bias.value)
+            outputs = outputs + self._spread_bias(bias)
         return self.activation(outputs)
-
-
-def check_kernel_kind(who: str, lora_rank: Any, quantization_config: Any) -> None:
-    """Kernels are plain for now."""
-    if lora_rank is not None or quantization_config is not None:
-        raise NotImplementedError(f"{who}: lora_rank and quantization_config are not there yet.")
 
 
 class Dense(Projection):
@@ -70,7 +67,8 @@ class Dense(Projection):
         kernel_initializer, bias_initializer: what the weights start from.
         kernel_regularizer, bias_regularizer, activity_regularizer: added to the loss.
         kernel_constraint, bias_constraint: applied after each step.
-        lora_rank, lora_alpha, quantization_config: must be `None`.
+        lora_rank, lora_alpha: of `enable_lora`, which the layer then does itself.
+        quantization_config: how a quantized dtype policy is meant, where that does not say.
 
     Shapes: (..., features) -> (..., units); the kernel is (features, units).
 
@@ -104,11 +102,10 @@ class Dense(Projection):
         **kwargs: Any,
     ):
         super().__init__(activity_regularizer=activity_regularizer, **kwargs)
-        check_kernel_kind(self._who(), lora_rank, quantization_config)
         self.units = checks.integer(self._who(), "units", units)
         resolve_arguments(self)
         self.use_bias = use_bias
-        self.lora_rank, self.lora_alpha, self.quantization_config = None, lora_alpha, None
+        self._set_kind(lora_rank, lora_alpha, quantization_config)
         self.input_spec = InputSpec(min_ndim=2)
         self.supports_masking = True
 
@@ -116,6 +113,10 @@ class Dense(Projection):
         features = checks.known_size(self._who(), input_shape, -1)
         self._make_weights((features, self.units), (self.units,) if self.use_bias else None)
         self.input_spec = InputSpec(min_ndim=2, axes={-1: features})
+
+    _kinds = KINDS
+    _product_axes = Terms(".a", "ab", ".b")
+    _splits = True
 
     def _product(self, inputs: Any, kernel: Any) -> Any:
         return ops.matmul(inputs, kernel)
@@ -132,7 +133,9 @@ class EinsumDense(Projection):
         kernel_initializer, bias_initializer: what the weights start from.
         kernel_regularizer, bias_regularizer: added to the loss.
         kernel_constraint, bias_constraint: applied after each step.
-        lora_rank, lora_alpha, gptq_unpacked_column_size, quantization_config: must be `None`.
+        lora_rank, lora_alpha: of `enable_lora`, which the layer then does itself.
+        gptq_unpacked_column_size: kept for files of Keras.
+        quantization_config: how a quantized dtype policy is meant, where that does not say.
 
     Shapes: those of the equation.
 
@@ -164,12 +167,12 @@ class EinsumDense(Projection):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        check_kernel_kind(self._who(), lora_rank, quantization_config)
         self.equation = equation
         self.output_shape: Any = (output_shape,) if isinstance(output_shape, int) else tuple(output_shape)
         self.bias_axes = bias_axes
         resolve_arguments(self)
-        self.lora_rank = self.lora_alpha = self.gptq_unpacked_column_size = self.quantization_config = None
+        self._set_kind(lora_rank, lora_alpha, quantization_config)
+        self.gptq_unpacked_column_size = gptq_unpacked_column_size
         source = self._terms()[0]
         rank = len(source.replace(".", ""))
         self.input_spec = InputSpec(min_ndim=rank) if "." in source else InputSpec(ndim=rank)
@@ -225,6 +228,7 @@ class EinsumDense(Projection):
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         sizes = self._sizes(tuple(input_shape))
         source, kernel, out = self._terms()
+        self._behind = len(input_shape) - len(source.replace(".", "")) if out.endswith(".") else 0
         shape = None
         if self.bias_axes is not None:
             letters = out.replace(".", "")
@@ -232,9 +236,22 @@ class EinsumDense(Projection):
                 raise ValueError(f"{self._who()}: bias_axes must be axes of the output, got {self.bias_axes!r}.")
             first = min(map(letters.index, self.bias_axes))
             # Behind the first of its axes the bias has all that follow, with size 1 where it is constant.
-            trailing = len(input_shape) - len(source.replace(".", "")) if out.endswith(".") else 0
-            shape = [sizes[c] if c in self.bias_axes else 1 for c in letters[first:]] + [1] * trailing
+            shape = [sizes[c] if c in self.bias_axes else 1 for c in letters[first:]] + [1] * self._behind
         self._make_weights([sizes[letter] for letter in kernel], shape, initializer=self._start(kernel, out))
 
+    _kinds = KINDS
+    _name_of_zeros = "zero_point"
+
+    @property
+    def _product_axes(self) -> Terms:
+        terms, spare = self._terms(), [c for c in string.ascii_letters if c not in self.equation]
+        # Behind the letters so many axes pass through as there are.
+        return Terms(*(term[:-1] + "".join(spare[: self._behind]) if term.endswith(".") else term for term in terms))
+
+    @property
+    def _splits(self) -> bool:
+        source, kernel, out = self._terms()
+        return kernel[-1] == out[-1] and kernel[-1] not in source
+
     def _product(self, inputs: Any, kernel: Any) -> Any:
-        return jnp.einsum(self.equation, inputs, kernel)
+        return ops.einsum(self.equation, inputs, kernel)

@@ -7,11 +7,12 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
-from lamina.core import configurable, masking, registry, tree
+from lamina.core import checks, configurable, masking, registry, tree
 from lamina.core.symbolic import KerasTensor, any_symbolic
 from lamina.layer import Layer
 from lamina.layer.masks import only_passes
 from lamina.layers.core import InputLayer
+from lamina.models import quantization
 from lamina.models.functional import OPS_PASS_MASKS, Function, function_from_config, input_like, warn_of_keras
 from lamina.models.summary import print_summary
 from lamina.saving import archive
@@ -265,9 +266,40 @@ class Model(Trainer):
         """Read the weights from a `.weights.h5` or `.keras` file; on an error the model stays as it was."""
         archive.load_weights(self, filepath, skip_mismatch=skip_mismatch, **kwargs)
 
+    # Quantization -----------------------------------------------------------------------------------------------
+
     def quantize(self, mode: Any = None, config: Any = None, filters: Any = None, **kwargs: Any) -> None:
-        """Not there yet: weights stay floats."""
-        super().quantize(mode, config=config)
+        """Quantize the layers of the model that have a form for the mode; the others stay as they are.
+
+        Args:
+            mode: "int8", "int4", "float8", "gptq" or "awq", or a configuration.
+            config: a `lamina.quantizers.QuantizationConfig`; "gptq" and "awq" need one, with a dataset.
+            filters: which layers: a regular expression that is found in their names (in their paths, if it has a
+                slash), several of these, or a function of a layer.
+            kwargs: `type_check=False` for subclasses of a program's own too.
+
+        Raises: ValueError if the model is not built, or an argument is no such thing or fits no layer.
+        """
+        unknown = kwargs.keys() - {"type_check"}
+        if unknown:
+            raise checks.unknown_arguments(
+                f"{self._who()}.quantize", unknown, ("mode", "config", "filters", "type_check")
+            )
+        quantization.quantize(self, self._who(), mode, config, filters, **kwargs)
+        self._forget_programs()
+
+    def get_quantization_layer_structure(self, mode: str | None = None) -> dict[str, Any] | None:
+        """The order in which "gptq" and "awq" go through the model; a subclass says it.
+
+        Args:
+            mode: the mode.
+
+        Returns:
+            `{"pre_block_layers": [...], "sequential_blocks": [...]}`: layers that run first, and those quantized one
+            after the other.
+        """
+        del mode
+        return None
 
 
 def _arguments_are_graph(model: Model) -> bool:

@@ -12,16 +12,14 @@ from jax import lax
 from jax.scipy import ndimage
 
 from lamina import random
-from lamina.core import checks
+from lamina.core import checks, dtypes
 from lamina.core.dtypes import standardize_data_format
 from lamina.core.symbolic import op
-from lamina.ops import control, cpu, nn
+from lamina.ops import control, cpu, filters, sampling
 from lamina.ops.windows import each, window_of
 
-_RESIZES = ("bilinear", "nearest", "lanczos3", "lanczos5", "bicubic")
+RESIZES = ("bilinear", "nearest", "lanczos3", "lanczos5", "bicubic")
 _SCALINGS = ("linear", "bilinear", "trilinear", "cubic", "bicubic", "tricubic", "lanczos3", "lanczos5")
-_ORDERS = {"nearest": 0, "bilinear": 1}
-_FILLS = ("constant", "nearest", "wrap", "mirror", "reflect")
 
 
 def _images(who: str, images: Any, ranks: tuple[int, ...] = (3, 4)) -> Any:
@@ -62,17 +60,15 @@ def _planes(who: str, images: Any, axis: int) -> list[Any]:
     """The three channels."""
     if not jnp.issubdtype(images.dtype, jnp.floating):
         raise ValueError(f"{who}: images must be of a float dtype, got {images.dtype.name}.")
-    return [jnp.take(images, i, axis) for i in range(3)]
+    return [lax.index_in_dim(images, i, axis, keepdims=False) for i in range(3)]
 
 
 @op
 def rgb_to_hsv(images: Any, data_format: str | None = None) -> Any:
     """Hue, saturation and value, each from 0 to 1, of red, green and blue."""
     images, axis = _images("rgb_to_hsv", images), _axes(data_format)[2]
-    red, green, blue = (
-        jnp.where(jnp.abs(plane) < jnp.finfo(images.dtype).eps, 0, plane)
-        for plane in _planes("rgb_to_hsv", images, axis)
-    )
+    tiny = jnp.abs(images) < jnp.finfo(dtypes.floating(images.dtype)).eps
+    red, green, blue = _planes("rgb_to_hsv", jnp.where(tiny, 0, images), axis)
     value = jnp.maximum(jnp.maximum(red, green), blue)
     span = value - jnp.minimum(jnp.minimum(red, green), blue)
     saturation = jnp.where(value > 0, span / jnp.where(value > 0, value, 1), 0)
@@ -113,7 +109,7 @@ def resize(
         data_format: where the channels are.
     """
     images, (h, w, _) = _images("resize", images), _axes(data_format)
-    checks.one_of("resize", "interpolation", interpolation, _RESIZES)
+    checks.one_of("resize", "interpolation", interpolation, RESIZES)
     checks.one_of("resize", "fill_mode", fill_mode, ("constant",))
     if len(size) != 2 or min(size) <= 0:
         raise ValueError(f"resize: size must be a height and a width above 0, got {size}.")
@@ -146,19 +142,6 @@ def _widen(images: Any, axis: int, length: int, fill_value: float) -> Any:
     return jnp.pad(images, edges, constant_values=fill_value)
 
 
-def _sample(batch: Any, places: Any, interpolation: str, fill_mode: str, fill_value: Any) -> Any:
-    """Values of each image (batch, height, width, channels) at its places (batch, 2, ...): rows, then columns."""
-    plane = functools.partial(ndimage.map_coordinates, order=_ORDERS[interpolation], mode=fill_mode, cval=fill_value)
-    places = jnp.broadcast_to(places, (batch.shape[0], *places.shape[1:]))
-    return jax.vmap(jax.vmap(plane, in_axes=(-1, None), out_axes=-1))(batch, places)
-
-
-def _grid(batch: Any) -> tuple[Any, Any]:
-    """The row and column of each place: two arrays (height, width)."""
-    rows, columns = jnp.meshgrid(jnp.arange(batch.shape[1]), jnp.arange(batch.shape[2]), indexing="ij")
-    return rows, columns
-
-
 @op
 def affine_transform(
     images: Any, transform: Any, interpolation: str = "bilinear", fill_mode: str = "constant",
@@ -174,17 +157,17 @@ def affine_transform(
         fill_value: the constant.
         data_format: where the channels are.
     """
-    checks.one_of("affine_transform", "interpolation", interpolation, _ORDERS)
-    checks.one_of("affine_transform", "fill_mode", fill_mode, _FILLS)
+    checks.one_of("affine_transform", "interpolation", interpolation, sampling.INTERPOLATIONS)
+    checks.one_of("affine_transform", "fill_mode", fill_mode, sampling.FILLS)
     transform = jnp.asarray(transform)
     if transform.ndim not in (1, 2) or transform.shape[-1] != 8:
         raise ValueError(f"affine_transform: transform must have shape (8,) or (batch, 8), got {transform.shape}.")
 
+    maps = sampling.affine_map(jnp.atleast_2d(transform).at[:, 6:].set(0))
+    maps = maps.astype(dtypes.floating(maps.dtype))
+
     def warp(batch: Any) -> Any:
-        rows, columns = _grid(batch)
-        a0, a1, a2, b0, b1, b2 = jnp.atleast_2d(transform).T[:6, :, None, None]
-        places = jnp.stack([b0 * columns + b1 * rows + b2, a0 * columns + a1 * rows + a2], axis=1)
-        return _sample(batch, places, interpolation, fill_mode, fill_value)
+        return sampling.warp(batch, maps, interpolation, fill_mode, fill_value)
 
     return _by_batch("affine_transform", images, data_format, warp)
 
@@ -204,7 +187,7 @@ def perspective_transform(
         fill_value: what lies outside.
         data_format: where the channels are.
     """
-    checks.one_of("perspective_transform", "interpolation", interpolation, _ORDERS)
+    checks.one_of("perspective_transform", "interpolation", interpolation, sampling.INTERPOLATIONS)
     start, end = (jnp.asarray(points, "float32") for points in (start_points, end_points))
     if start.shape != end.shape or start.shape[-2:] != (4, 2) or start.ndim not in (2, 3):
         raise ValueError(
@@ -212,22 +195,10 @@ def perspective_transform(
             f"got {start.shape} and {end.shape}."
         )
     start, end = (points.reshape(-1, 4, 2) for points in (start, end))
-    # Eight equations for the map from end to start: x (g u + h v + 1) = a u + b v + c, and likewise for y.
-    ones = jnp.concatenate([end, jnp.ones_like(end[..., :1])], axis=-1)
-    zeros = jnp.zeros_like(ones)
-    rows = [
-        jnp.concatenate([*order, -start[..., i : i + 1] * end], axis=-1)
-        for i, order in enumerate([(ones, zeros), (zeros, ones)])
-    ]
-    target = jnp.concatenate([start[..., 0], start[..., 1]], axis=-1)[..., None]
-    solution = jnp.linalg.solve(jnp.concatenate(rows, axis=1), target)[..., 0]
+    maps = sampling.homography(start, end)
 
     def warp(batch: Any) -> Any:
-        y, x = _grid(batch)
-        a, b, c, d, e, f, g, h = solution.T[:, :, None, None]
-        below = g * x + h * y + 1
-        places = jnp.stack([(d * x + e * y + f) / below, (a * x + b * y + c) / below], axis=1)
-        return _sample(batch, places, interpolation, "constant", fill_value)
+        return sampling.warp(batch, maps, interpolation, fill_value=fill_value)
 
     return _by_batch("perspective_transform", images, data_format, warp)
 
@@ -255,16 +226,16 @@ def elastic_transform(
         seed: `None`, an integer or a `SeedGenerator`.
         data_format: where the channels are.
     """
-    checks.one_of("elastic_transform", "interpolation", interpolation, _ORDERS)
-    checks.one_of("elastic_transform", "fill_mode", fill_mode, _FILLS)
+    checks.one_of("elastic_transform", "interpolation", interpolation, sampling.INTERPOLATIONS)
+    checks.one_of("elastic_transform", "fill_mode", fill_mode, sampling.FILLS)
 
     def warp(batch: Any) -> Any:
         # Keras draws both components with one key, so they are one: places move along the diagonal.
         draw = random.normal(batch.shape[:3], dtype=batch.dtype.name, seed=seed) * sigma
         size = int(6 * sigma) | 1
         moved = alpha * _blur(draw[..., None], (size, size), (sigma, sigma))[..., 0]
-        places = jnp.stack([grid + moved for grid in _grid(batch)], axis=1)
-        return _sample(batch, places, interpolation, fill_mode, fill_value)
+        rows, columns = sampling.grid(*batch.shape[1:3])
+        return sampling.sample(batch, rows + moved, columns + moved, interpolation, fill_mode, fill_value)
 
     return _by_batch("elastic_transform", images, data_format, warp)
 
@@ -281,7 +252,7 @@ def map_coordinates(inputs: Any, coordinates: Any, order: int, fill_mode: str = 
         fill_value: the constant.
     """
     inputs, coordinates = jnp.asarray(inputs), jnp.asarray(coordinates)
-    checks.one_of("map_coordinates", "fill_mode", fill_mode, _FILLS)
+    checks.one_of("map_coordinates", "fill_mode", fill_mode, sampling.FILLS)
     checks.one_of("map_coordinates", "order", order, (0, 1))
     if coordinates.ndim < 2 or coordinates.shape[0] != inputs.ndim:
         raise ValueError(
@@ -414,21 +385,9 @@ def extract_patches_3d(
     return extract_patches(volumes, sizes, strides, dilation_rate, padding, data_format)
 
 
-def _gaussian(size: int, sigma: Any, dtype: Any) -> Any:
-    values = jnp.exp(-0.5 * ((jnp.arange(size, dtype=dtype) - (size - 1) / 2) / sigma) ** 2)
-    return values / values.sum()
-
-
-def _filter(batch: Any, kernels: Sequence[Any], padding: str = "same") -> Any:
-    """Each channel filtered by each kernel (height, width): (batch, ..., channels * kernels)."""
-    kernel = jnp.stack(list(kernels), axis=-1)[:, :, None].astype(batch.dtype)
-    kernel = jnp.repeat(kernel, batch.shape[-1], axis=2)
-    return nn.depthwise_conv(batch, kernel, padding=padding, data_format="channels_last")
-
-
 def _blur(batch: Any, kernel_size: Sequence[int], sigma: Sequence[Any], padding: str = "same") -> Any:
-    across, down = (_gaussian(size, s, batch.dtype) for size, s in zip(kernel_size, sigma))
-    return _filter(batch, [jnp.outer(down, across)], padding)
+    across, down = (filters.gaussian(size, s, batch.dtype) for size, s in zip(kernel_size, sigma))
+    return filters.separable(batch, down, across, padding)
 
 
 @op
@@ -452,9 +411,12 @@ def gaussian_blur(
 @op
 def sobel_edges(images: Any, data_format: str | None = None) -> Any:
     """The change downwards and to the right, by Sobel's windows, along a new last axis."""
-    images = _images("sobel_edges", images, (4,))
-    across = jnp.asarray([[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]], images.dtype)
-    edges = [_by_batch("sobel_edges", images, data_format, lambda b, k=k: _filter(b, [k])) for k in (across.T, across)]
+    images, smooth, change = _images("sobel_edges", images, (4,)), (1, 2, 1), (-1, 0, 1)
+    windows = ((change, smooth), (smooth, change))
+    edges = [
+        _by_batch("sobel_edges", images, data_format, lambda batch, window=window: filters.separable(batch, *window))
+        for window in windows
+    ]
     return jnp.stack(edges, axis=-1)
 
 

@@ -18,6 +18,7 @@ from lamina.core.sparse import bcoo, hot_entries
 from lamina.core.symbolic import op
 from lamina.ops import cpu, crossentropy, ctc
 from lamina.ops.binding import axes, bound, fractions, operand, unary
+from lamina.ops.flash import is_flash_attention_enabled
 from lamina.ops.windows import Window, count, each, layout, padding_name, window_of
 
 binary_crossentropy = crossentropy.binary_crossentropy
@@ -161,7 +162,8 @@ def depthwise_conv(
 ) -> Any:
     """The convolution of each channel with kernels of its own: (*sizes, channels, multiplier)."""
     data_format = standardize_data_format(data_format, "depthwise_conv: data_format")
-    inputs, kernel = jnp.asarray(inputs), jnp.asarray(kernel)
+    kernel = jnp.asarray(kernel)
+    inputs = jnp.asarray(inputs, kernel.dtype)
     channels = _channels(inputs, data_format)
     if channels != kernel.shape[-2]:
         raise ValueError(f"depthwise_conv: {channels} input channels must be the kernel's, got {kernel.shape[-2]}.")
@@ -197,7 +199,8 @@ def conv_transpose(
 ) -> Any:
     """The transpose of a convolution: the gradient of one by its inputs. Kernels are (*sizes, outputs, inputs)."""
     data_format = standardize_data_format(data_format, "conv_transpose: data_format")
-    inputs, kernel = jnp.asarray(inputs), jnp.asarray(kernel)
+    kernel = jnp.asarray(kernel)
+    inputs = jnp.asarray(inputs, kernel.dtype)
     rank = inputs.ndim - 2
     if _channels(inputs, data_format) != kernel.shape[-1]:
         raise ValueError(
@@ -289,6 +292,9 @@ def average_pool(
     return (total(_wide(inputs)) / points).astype(dtypes.floating(inputs.dtype))
 
 
+_FEW_WINDOWS = 6
+
+
 def _adaptive_pool(inputs: Any, output_size: Any, data_format: str | None, reduce: Callable, fill: Any) -> Any:
     """Pool axis by axis: output i of n gets the inputs from floor(i d / n) to below ceil((i + 1) d / n)."""
     inputs = jnp.asarray(inputs)
@@ -298,6 +304,10 @@ def _adaptive_pool(inputs: Any, output_size: Any, data_format: str | None, reduc
         size = inputs.shape[axis]
         starts = np.arange(n) * size // n
         counts = -(np.arange(1, n + 1) * size // -n) - starts
+        if n <= _FEW_WINDOWS:  # each by itself: to copy large windows out, or mask them, costs more
+            parts = (lax.slice_in_dim(inputs, a, a + k, axis=axis) for a, k in zip(starts.tolist(), counts.tolist()))
+            inputs = jnp.stack([reduce(part, axis, part.shape[axis]) for part in parts], axis)
+            continue
         index = starts[:, None] + np.arange(counts.max())
         inside = np.arange(counts.max()) < counts[:, None]  # (outputs, window)
         windows = jnp.take(inputs, np.minimum(index, size - 1), axis=axis)
@@ -531,7 +541,8 @@ def dot_product_attention(
         mask: where attention may go; broadcasts likewise.
         scale: 1 / sqrt(dim) if not given.
         is_causal: whether a place sees only itself and those before it.
-        flash_attention: whether GPUs use cuDNN's kernel, which wants 16 bits; CPUs have none.
+        flash_attention: whether GPUs use cuDNN's kernel, which wants 16 bits; CPUs have none. If not given, as
+            `config.disable_flash_attention` says, or else as XLA likes.
         attn_logits_soft_cap: c in logits / (1 + |logits| / c).
     """
     query, key, value = (jnp.asarray(x) for x in (query, key, value))
@@ -540,6 +551,7 @@ def dot_product_attention(
             "dot_product_attention: query, key and value must be (batch, time, heads, dim), "
             f"got {query.shape}, {key.shape} and {value.shape}."
         )
+    flash_attention = is_flash_attention_enabled() if flash_attention is None else flash_attention
     dtype = jnp.result_type(query, key, value)
     query, key, value = (x.astype(dtype) for x in (query, key, value))
     scale = query.shape[-1] ** -0.5 if scale is None else scale

@@ -22,6 +22,7 @@ from lamina.core.symbolic import KerasTensor, infer
 from lamina.core.transforms import value_and_grad
 from lamina.data.sources import ArraySource, Source, make_source, train_validation_split, unpack_x_y_sample_weight
 from lamina.layer.parts import one_look, walk
+from lamina.layer.policies import newest_change
 from lamina.random import seeds
 from lamina.training import loop
 from lamina.training.compiled import CompiledModel
@@ -47,6 +48,7 @@ class Trainer(CompiledModel):
         super()._prepare_training()
         self._launchers: dict[str, Launcher] = {}
         self._predict: Any = None
+        self._predict_made = 0  # the change of weights that it knows of
         self._runs, self._entropy = 0, int.from_bytes(os.urandom(4), "little")
 
     def _forget_programs(self) -> None:
@@ -344,9 +346,10 @@ class Trainer(CompiledModel):
         """The compiled `predict_step`; what it assigns, such as seeds, is assigned."""
         if self.run_eagerly:
             return _predict_step(self)
-        if self._predict is None:
+        newest = newest_change()
+        if self._predict is None or self._predict_made < newest:
             keep_freed_memory()
-            self._predict = jit(_predict_step(self))
+            self._predict, self._predict_made = jit(_predict_step(self)), newest
         return self._predict
 
     # One batch at a time -------------------------------------------------------------------------

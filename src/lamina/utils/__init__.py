@@ -23,7 +23,7 @@ from lamina.data.streams import PyDataset
 from lamina.data.streams import PyDataset as Sequence
 from lamina.random.seeds import set_global_seed as set_random_seed
 from lamina.saving import deserialize_keras_object
-from lamina.utils import legacy
+from lamina.utils import bounding_boxes, legacy
 from lamina.utils.arrays import normalize, pad_sequences, to_categorical
 from lamina.utils.images import array_to_img, img_to_array, load_img, save_img
 
@@ -33,6 +33,7 @@ __all__ = [
     "PyDataset",
     "Sequence",
     "array_to_img",
+    "bounding_boxes",
     "clear_session",
     "custom_object_scope",
     "deserialize_keras_object",

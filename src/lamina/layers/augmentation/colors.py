@@ -1,0 +1,357 @@
+"""Layers that change the colours of pixels, and leave them where they are.
+
+`pixels(images, transformation)` sees a batch with channels last in the layer's compute dtype. Where integers come in,
+floats go out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+
+from lamina import ops, random
+from lamina.core import checks, dtypes
+from lamina.core.configurable import variant
+from lamina.layers.preprocessing.base import Draws, ImageLayer, limits, scaled, spread, value_range_of
+from lamina.ops import filters
+
+Factor = float | Sequence[float]
+BYTES = (0, 255)
+
+
+class Color(ImageLayer):
+    """Base of layers that change colours by one random number for each image.
+
+    Args:
+        factor: how strongly: a number, or the two ends of a range.
+        value_range: the smallest and largest value of a pixel.
+        data_format: where the channels are.
+        seed: makes the draws repeatable.
+
+    Shapes: (height, width, channels) or (batch, height, width, channels) -> the same.
+
+    Raises: ValueError if `factor` is outside its domain or `value_range` is no range.
+    """
+
+    least, most = -1.0, 1.0  # what the factor lies between
+    ordered = True  # whether the smaller value comes first in `value_range`
+
+    def __init__(
+        self,
+        factor: Factor,
+        value_range: Sequence[float] = BYTES,
+        data_format: str | None = None,
+        seed: int | None = None,
+        **kwargs: Any,
+    ):
+        super().__init__(data_format=data_format, **kwargs)
+        self.factor = limits(self._who(), "factor", factor, self.least, self.most)
+        value_range = value_range_of(self._who(), value_range)
+        self.value_range = sorted(value_range) if self.ordered else value_range
+        self._set_seed(seed)
+
+    def draw(self, draws: Draws, shape: tuple[Any, ...]) -> dict[str, Any]:
+        return {"factor": draws.uniform(*self.factor)}
+
+    def _clip(self, images: Any) -> Any:
+        return jnp.clip(images, *self.value_range)
+
+
+def _planes(images: Any) -> list[Any]:
+    return [images[..., i] for i in range(images.shape[-1])]
+
+
+@variant()
+class RandomColorDegeneration(Color):
+    """Images faded to gray: `x + factor (gray(x) - x)`."""
+
+    def pixels(self, images: Any, transformation: Any) -> Any:
+        gray = ops.image.rgb_to_grayscale(images, data_format="channels_last")
+        return self._clip(images + spread(transformation["factor"]) * (gray - images))
+
+
+@variant()
+class RandomHue(Color):
+    """Hues turned by up to half the circle, in either direction.
+
+    Args:
+        factor: from 0 to 1, in parts of half the circle: a number, or the two ends of a range.
+        value_range: the smallest and largest value of a pixel.
+        data_format: where the channels are.
+        seed: makes the draws repeatable.
+    """
+
+    least, ordered, channels = 0.0, False, 3
+
+    def draw(self, draws: Draws, shape: tuple[Any, ...]) -> dict[str, Any]:
+        return {"factor": draws.signs() * draws.uniform(*self.factor) * 0.5}
+
+    def pixels(self, images: Any, transformation: Any) -> Any:
+        hue, *rest = _planes(ops.image.rgb_to_hsv(scaled(images, self.value_range, (0, 1)), "channels_last"))
+        hue = hue + jnp.reshape(transformation["factor"], (-1, 1, 1))
+        hue = jnp.where(hue > 1, hue - 1, jnp.where(hue < 0, hue + 1, hue))
+        turned = ops.image.hsv_to_rgb(jnp.stack([hue, *rest], axis=-1), "channels_last")
+        return scaled(jnp.clip(turned, 0, 1), (0, 1), self.value_range)
+
+
+@variant()
+class RandomSaturation(Color):
+    """Saturations times `factor / (1 - factor)`: 0 is gray, 0.5 no change, 1 as colourful as can be."""
+
+    channels = 3
+
+    def draw(self, draws: Draws, shape: tuple[Any, ...]) -> dict[str, Any]:
+        factor = draws.uniform(*self.factor)
+        return {"factor": factor / (1 - factor + dtypes.epsilon())}
+
+    def pixels(self, images: Any, transformation: Any) -> Any:
+        hue, saturation, value = _planes(ops.image.rgb_to_hsv(images, "channels_last"))
+        saturation = self._clip(saturation * jnp.reshape(transformation["factor"], (-1, 1, 1)))
+        return ops.image.hsv_to_rgb(jnp.stack([hue, saturation, value], axis=-1), "channels_last")
+
+
+@variant()
+class RandomSharpness(Color):
+    """Images smoothed or sharpened: `x + (1 - 2 factor) (smooth(x) - x)`, so 0.5 is no change.
+
+    Args:
+        factor: from 0 to 1: a number, or the two ends of a range.
+        value_range: the smallest and largest value of a pixel.
+        data_format: where the channels are.
+        seed: makes the draws repeatable.
+    """
+
+    least = 0.0
+
+    def pixels(self, images: Any, transformation: Any) -> Any:
+        # The window is 1/13 all around and 5/13 in the middle; outside are zeros.
+        smooth = filters.separable(images, (1, 1, 1), (1, 1, 1)) / 13 + images * (4 / 13)
+        return self._clip(images + (1 - 2 * spread(transformation["factor"])) * (smooth - images))
+
+
+@variant()
+class RandomPosterization(Color):
+    """Pixels with only their highest bits left.
+
+    Args:
+        factor: how many bits, from 1 to 8: a number, or the two ends of a range.
+        value_range: the smallest and largest value of a pixel.
+        data_format: where the channels are.
+        seed: makes the draws repeatable.
+    """
+
+    least, most = 1, 8
+
+    def draw(self, draws: Draws, shape: tuple[Any, ...]) -> dict[str, Any]:
+        low, high = self.factor
+        if low == high:
+            bits = jnp.full((draws.count,), low, "uint8")
+        else:
+            bits = random.randint((draws.count,), low, high, "uint8", draws.key())
+        return {"shift_factor": jnp.uint8(8) - bits}
+
+    def pixels(self, images: Any, transformation: Any) -> Any:
+        shift = spread(transformation["shift_factor"])
+        whole = scaled(images, self.value_range, BYTES).astype("uint8")
+        return scaled(((whole >> shift) << shift).astype(images.dtype), BYTES, self.value_range)
+
+
+class RandomBrightness(Color):
+    """`x + d`, `d` drawn from the range `factor` times that of the values.
+
+    Args:
+        factor: from -1 to 1: a number, or the two ends of a range.
+        value_range: the smallest and largest value of a pixel.
+        seed: makes the draws repeatable.
+
+    Shapes: (height, width, channels) or (batch, height, width, channels) -> the same.
+
+    Raises: ValueError if `factor` is outside its domain or `value_range` is no range.
+    """
+
+    def __init__(self, factor: Factor, value_range: Sequence[float] = BYTES, seed: int | None = None, **kwargs: Any):
+        super().__init__(factor, value_range, seed=seed, **kwargs)
+
+    def draw(self, draws: Draws, shape: tuple[Any, ...]) -> dict[str, Any]:
+        return {"rgb_delta": draws.uniform(*self.factor) * (self.value_range[1] - self.value_range[0])}
+
+    def pixels(self, images: Any, transformation: Any) -> Any:
+        return self._clip(images + spread(transformation["rgb_delta"]))
+
+
+class RandomContrast(Color):
+    """`(x - mean) c + mean` for the mean of each channel, `c` from `1 - factor[0]` to `1 + factor[1]`.
+
+    Args:
+        factor: from 0 to 1: a number, which stands for (0, number), or two.
+        value_range: the smallest and largest value of a pixel.
+        seed: makes the draws repeatable.
+
+    Shapes: (height, width, channels) or (batch, height, width, channels) -> the same.
+
+    Raises: ValueError if `factor` is outside its domain or `value_range` is no range.
+    """
+
+    least, ordered = 0.0, False
+
+    def __init__(self, factor: Factor, value_range: Sequence[float] = BYTES, seed: int | None = None, **kwargs: Any):
+        super().__init__(factor, value_range, seed=seed, **kwargs)
+
+    def draw(self, draws: Draws, shape: tuple[Any, ...]) -> dict[str, Any]:
+        return {"contrast_factor": draws.uniform(1 - self.factor[0], 1 + self.factor[1])}
+
+    def pixels(self, images: Any, transformation: Any) -> Any:
+        mean = images.mean(1, dtypes.wide(images.dtype), keepdims=True).mean(
+            2, keepdims=True
+        )  # one axis at a time is faster
+        return self._clip((images - mean) * spread(transformation["contrast_factor"]) + mean)
+
+
+class RandomInvert(Color):
+    """`value_range[1] - x` for some of the images.
+
+    Args:
+        factor: the share of images, from 0 to 1: a number, which stands for (0, number), or the two ends of a range
+            from which the share is drawn.
+        value_range: the smallest and largest value of a pixel.
+        seed: makes the draws repeatable.
+        data_format: where the channels are.
+
+    Shapes: (height, width, channels) or (batch, height, width, channels) -> the same.
+
+    Raises: ValueError if `factor` is outside its domain or `value_range` is no range.
+    """
+
+    least, ordered = 0.0, False
+
+    def __init__(
+        self,
+        factor: Factor = 1.0,
+        value_range: Sequence[float] = BYTES,
+        seed: int | None = None,
+        data_format: str | None = None,
+        **kwargs: Any,
+    ):
+        super().__init__(factor, value_range, data_format, seed, **kwargs)
+
+    def draw(self, draws: Draws, shape: tuple[Any, ...]) -> dict[str, Any]:
+        return {"apply_inversion": draws.chosen(self.factor)}
+
+    def pixels(self, images: Any, transformation: Any) -> Any:
+        return jnp.where(spread(transformation["apply_inversion"]), self.value_range[1] - images, images)
+
+
+class RandomGrayscale(ImageLayer):
+    """Some of the images in gray, in three equal channels.
+
+    Args:
+        factor: the share of images, from 0 to 1.
+        data_format: where the channels are.
+        seed: makes the draws repeatable.
+
+    Shapes: (height, width, channels) or (batch, height, width, channels) -> the same.
+
+    Raises: ValueError if `factor` is not from 0 to 1.
+    """
+
+    integers = True
+
+    def __init__(self, factor: float = 0.5, data_format: str | None = None, seed: int | None = None, **kwargs: Any):
+        super().__init__(data_format=data_format, **kwargs)
+        self.factor = checks.number(self._who(), "factor", factor, 0, 1)
+        self._set_seed(seed)
+
+    def draw(self, draws: Draws, shape: tuple[Any, ...]) -> dict[str, Any]:
+        return {"should_apply": draws.uniform() < self.factor}
+
+    def pixels(self, images: Any, transformation: Any) -> Any:
+        gray = ops.image.rgb_to_grayscale(images, data_format="channels_last")
+        return jnp.where(spread(transformation["should_apply"]), gray, images)
+
+
+class Solarization(ImageLayer):
+    """`y = x + addition`; what is not below a threshold is inverted. Both are drawn for each image.
+
+    Args:
+        addition_factor: from 0 to 1, in parts of the range of values: a number, which stands for (0, number), or two.
+        threshold_factor: likewise.
+        value_range: the smallest and largest value of a pixel.
+        seed: makes the draws repeatable.
+
+    Shapes: (height, width, channels) or (batch, height, width, channels) -> the same.
+
+    Raises: ValueError if a factor is outside its domain or `value_range` is no range.
+    """
+
+    def __init__(
+        self,
+        addition_factor: Factor = 0.0,
+        threshold_factor: Factor = 0.0,
+        value_range: Sequence[float] = BYTES,
+        seed: int | None = None,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        self.addition_factor = limits(self._who(), "addition_factor", addition_factor, 0.0, 1.0)
+        self.threshold_factor = limits(self._who(), "threshold_factor", threshold_factor, 0.0, 1.0)
+        self.value_range = sorted(value_range_of(self._who(), value_range))
+        self._set_seed(seed)
+
+    def draw(self, draws: Draws, shape: tuple[Any, ...]) -> dict[str, Any]:
+        pairs = {"additions": self.addition_factor, "thresholds": self.threshold_factor}
+        # Keras scales the upper end only.
+        return {name: draws.uniform(low, high * 255) for name, (low, high) in pairs.items()}
+
+    def pixels(self, images: Any, transformation: Any) -> Any:
+        images = scaled(images, self.value_range, BYTES)
+        images = jnp.clip(images + spread(transformation["additions"]), *BYTES)
+        images = jnp.where(images < spread(transformation["thresholds"]), images, 255 - images)
+        return scaled(images, BYTES, self.value_range)
+
+
+class RandomGaussianBlur(ImageLayer):
+    """Some of the images smoothed by a Gaussian window; its width and height are drawn once a call.
+
+    Args:
+        factor: the share of images, from 0 to 1: a number, which stands for (0, number), or the two ends of a range.
+        kernel_size: the size of the window, an odd number, or (width, height).
+        sigma: the standard deviation, from 0 to 1: a number, which stands for (0, number), or two.
+        value_range: the smallest and largest value of a pixel.
+        data_format: where the channels are.
+        seed: makes the draws repeatable.
+
+    Shapes: (height, width, channels) or (batch, height, width, channels) -> the same.
+
+    Raises: ValueError if an argument is outside its domain.
+    """
+
+    def __init__(
+        self,
+        factor: Factor = 1.0,
+        kernel_size: int | Sequence[int] = 3,
+        sigma: Factor = 1.0,
+        value_range: Sequence[float] = BYTES,
+        data_format: str | None = None,
+        seed: int | None = None,
+        **kwargs: Any,
+    ):
+        super().__init__(data_format=data_format, **kwargs)
+        self.factor = limits(self._who(), "factor", factor, 0.0, 1.0)
+        plain = checks.integers(kernel_size) if isinstance(kernel_size, (int, list, tuple)) else ()
+        self.kernel_size = (plain,) * 2 if isinstance(plain, int) else plain
+        if len(self.kernel_size) != 2 or not all(checks.is_integer(n) and n % 2 for n in self.kernel_size):
+            raise ValueError(f"{self._who()}: kernel_size must be an odd number, or two, got {kernel_size!r}.")
+        self.sigma = limits(self._who(), "sigma", sigma, 0.0, 1.0)
+        self.value_range = value_range_of(self._who(), value_range)
+        self._set_seed(seed)
+
+    def draw(self, draws: Draws, shape: tuple[Any, ...]) -> dict[str, Any]:
+        chosen = draws.chosen(self.factor)
+        return {"should_apply_blur": chosen, "blur_factor": draws.uniform(*self.sigma, shape=(2,)) + 1e-6}
+
+    def pixels(self, images: Any, transformation: Any) -> Any:
+        sigma = transformation["blur_factor"]
+        blurred = ops.image.gaussian_blur(images, self.kernel_size, sigma, data_format="channels_last")
+        return jnp.clip(jnp.where(spread(transformation["should_apply_blur"]), blurred, images), *self.value_range)

@@ -1,0 +1,316 @@
+"""Layers made of other augmentations: all of them, some of them, chains of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax, tree_util
+
+from lamina import random
+from lamina.core import checks
+from lamina.layer import Layer
+from lamina.layer.signature import signature_of
+from lamina.layers.augmentation import colors, histograms, warping
+from lamina.layers.augmentation.colors import BYTES, Factor
+from lamina.layers.preprocessing.base import DataLayer, Draws, ImageLayer, limits, value_range_of
+from lamina.ops.sampling import INTERPOLATIONS
+
+_JITTERS = {
+    "brightness": colors.RandomBrightness,
+    "contrast": colors.RandomContrast,
+    "saturation": colors.RandomSaturation,
+    "hue": colors.RandomHue,
+}
+
+
+class RandomColorJitter(ImageLayer):
+    """Brightness, contrast, saturation and hue changed, one after the other.
+
+    Args:
+        value_range: the smallest and largest value of a pixel.
+        brightness_factor, contrast_factor, saturation_factor, hue_factor: as those of `RandomBrightness`,
+            `RandomContrast`, `RandomSaturation` and `RandomHue`; what is not given stays.
+        seed: makes the draws repeatable.
+        data_format: where the channels are.
+
+    Shapes: (height, width, channels) or (batch, height, width, channels) -> the same.
+
+    Raises: ValueError if a factor is outside its domain or `value_range` is no range.
+    """
+
+    def __init__(
+        self,
+        value_range: Sequence[float] = BYTES,
+        brightness_factor: Factor | None = None,
+        contrast_factor: Factor | None = None,
+        saturation_factor: Factor | None = None,
+        hue_factor: Factor | None = None,
+        seed: int | None = None,
+        data_format: str | None = None,
+        **kwargs: Any,
+    ):
+        super().__init__(data_format=data_format, **kwargs)
+        self.value_range = value_range_of(self._who(), value_range)
+        self.brightness_factor, self.contrast_factor = brightness_factor, contrast_factor
+        self.saturation_factor, self.hue_factor = saturation_factor, hue_factor
+        self._set_seed(seed)
+        for name, cls in _JITTERS.items():
+            factor = getattr(self, f"{name}_factor")
+            options = {"seed": seed, "data_format": self.data_format, "dtype": self.dtype_policy}
+            setattr(self, f"random_{name}", None if factor is None else cls(factor, value_range, **options))
+        self.channels = next((layer.channels for _, layer in self._steps() if layer.channels is not None), None)
+
+    def _steps(self) -> Iterator[tuple[str, Any]]:
+        layers = ((name, getattr(self, f"random_{name}")) for name in _JITTERS)
+        return ((name, layer) for name, layer in layers if layer is not None)
+
+    def draw(self, draws: Draws, shape: tuple[Any, ...]) -> dict[str, Any]:
+        return {name: layer.draw(draws, shape) for name, layer in self._steps()}
+
+    def pixels(self, images: Any, transformation: Any) -> Any:
+        for name, layer in self._steps():
+            images = layer.pixels(images, transformation[name])
+        return images
+
+
+class Chosen(ImageLayer):
+    """Base of layers that choose among the augmentations of the library, which are their children."""
+
+    interpolation: str
+    value_range: Any
+    factor: tuple[float, float]
+    # In the order of the choice.
+    NAMES = (
+        "random_shear", "random_translation", "random_rotation", "random_brightness", "random_color_degeneration",
+        "random_contrast", "random_sharpness", "random_posterization", "solarization", "auto_contrast", "equalization",
+    )  # fmt: skip
+
+    def _set_choice(self, value_range: Any, factor: Factor, interpolation: str, seed: int | None) -> None:
+        who = self._who()
+        self.value_range = value_range_of(who, value_range)
+        self.factor = limits(who, "factor", factor, 0.0, 1.0)
+        self.interpolation = checks.one_of(who, "interpolation", interpolation, INTERPOLATIONS)
+        self._set_seed(seed)
+
+    def _make_layers(self, all_of_them: bool = True, colors_last: bool = False) -> None:
+        every = {"bounding_box_format": self.bounding_box_format, "dtype": self.dtype_policy}
+        every["data_format"] = self.data_format
+        drawn = {**every, "seed": self.seed}
+        moving = {**drawn, "interpolation": self.interpolation}
+        f, values = self.factor, self.value_range
+        self.random_shear = warping.RandomShear(f, f, **moving)
+        self.random_translation = warping.RandomTranslation(f, f, **moving)
+        self.random_rotation = warping.RandomRotation(f, **moving)
+        if not colors_last:
+            self._make_colors(drawn)
+        self.solarization = colors.Solarization(f, f, values, **drawn)
+        self.random_posterization = colors.RandomPosterization(max(1, int(8 * f[1])), values, **drawn)
+        self.auto_contrast = histograms.AutoContrast(values, **every)
+        self.equalization = histograms.Equalization(values, **every)
+        if colors_last and all_of_them:
+            self._make_colors(drawn)
+
+    def _make_colors(self, drawn: dict[str, Any]) -> None:
+        self.random_brightness = colors.RandomBrightness(self.factor, self.value_range, **drawn)
+        self.random_color_degeneration = colors.RandomColorDegeneration(self.factor, self.value_range, **drawn)
+        self.random_contrast = colors.RandomContrast(self.factor, self.value_range, **drawn)
+        self.random_sharpness = colors.RandomSharpness(self.factor, self.value_range, **drawn)
+
+    def _children(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.NAMES if hasattr(self, name)}
+
+
+class RandAugment(Chosen):
+    """Some augmentations, drawn for the whole batch, one after the other.
+
+    Cubuk et al., 2020, https://arxiv.org/abs/1909.13719
+
+    Args:
+        value_range: the smallest and largest value of a pixel.
+        num_ops: how many.
+        factor: how strongly, from 0 to 1: a number, which stands for (0, number), or the two ends of a range.
+        interpolation: "bilinear" or "nearest"; masks have "nearest".
+        seed: makes the draws repeatable.
+        data_format: where the channels are.
+
+    Shapes: (height, width, channels) or (batch, height, width, channels) -> the same.
+
+    Raises: ValueError if an argument is outside its domain.
+    """
+
+    def __init__(
+        self,
+        value_range: Sequence[float] = BYTES,
+        num_ops: int = 2,
+        factor: Factor = 0.5,
+        interpolation: str = "bilinear",
+        seed: int | None = None,
+        data_format: str | None = None,
+        **kwargs: Any,
+    ):
+        super().__init__(data_format=data_format, **kwargs)
+        self.num_ops = checks.integer(self._who(), "num_ops", num_ops)
+        self._set_choice(value_range, factor, interpolation, seed)
+        self._make_layers()
+
+    def draw(self, draws: Draws, shape: tuple[Any, ...]) -> dict[str, Any]:
+        chosen = random.randint((self.num_ops,), 0, len(self.NAMES), seed=draws.key())
+        return {"layer_idxes": chosen, "transforms": {k: v.draw(draws, shape) for k, v in self._children().items()}}
+
+    def _through(self, part: Any, transformation: Any, method: str) -> Any:
+        def branch(name: str, layer: Any) -> Callable[[Any], Any]:
+            step = getattr(layer, method)
+            return lambda part: tree_util.tree_map(_like, step(part, transformation["transforms"][name]), part)
+
+        branches = [branch(name, layer) for name, layer in self._children().items()]
+        for i in range(self.num_ops):
+            part = lax.switch(transformation["layer_idxes"][i], branches, part)
+        return part
+
+    def pixels(self, images: Any, transformation: Any) -> Any:
+        return self._through(images, transformation, "pixels")
+
+    def masks(self, masks: Any, transformation: Any) -> Any:
+        return self._through(masks, transformation, "masks")
+
+    def boxes(self, boxes: dict[str, Any], transformation: Any) -> dict[str, Any]:
+        part = {"boxes": boxes["boxes"].astype("float32"), "labels": boxes["labels"]}
+        return {**boxes, **self._through(part, transformation, "boxes")}
+
+
+class AugMix(Chosen):
+    """Images mixed with the mean of chains of augmentations; boxes and masks, which cannot be mixed, stay.
+
+    Hendrycks et al., 2020, https://arxiv.org/abs/1912.02781
+
+    Args:
+        value_range: the smallest and largest value of a pixel.
+        num_chains: how many chains.
+        chain_depth: how many augmentations a chain has; each may be none.
+        factor: how strongly, from 0 to 1: a number, which stands for (0, number), or the two ends of a range.
+        alpha: the chains' parts are drawn from Dirichlet(alpha), the images' own from Beta(alpha, alpha).
+        all_ops: whether those that Hendrycks et al. test with are among them: brightness, colour, contrast, sharpness.
+        interpolation: "bilinear" or "nearest"; masks have "nearest".
+        seed: makes the draws repeatable.
+        data_format: where the channels are.
+
+    Shapes: (height, width, channels) or (batch, height, width, channels) -> the same.
+
+    Raises: ValueError if an argument is outside its domain.
+    """
+
+    def __init__(
+        self,
+        value_range: Sequence[float] = BYTES,
+        num_chains: int = 3,
+        chain_depth: int = 3,
+        factor: Factor = 0.3,
+        alpha: float = 1.0,
+        all_ops: bool = True,
+        interpolation: str = "bilinear",
+        seed: int | None = None,
+        data_format: str | None = None,
+        **kwargs: Any,
+    ):
+        super().__init__(data_format=data_format, **kwargs)
+        self.num_chains = checks.integer(self._who(), "num_chains", num_chains)
+        self.chain_depth = checks.integer(self._who(), "chain_depth", chain_depth)
+        self.alpha = checks.positive(self._who(), "alpha", alpha)
+        self.all_ops = all_ops
+        self._set_choice(value_range, factor, interpolation, seed)
+        self._make_layers(all_of_them=all_ops, colors_last=True)
+
+    def draw(self, draws: Draws, shape: tuple[Any, ...]) -> dict[str, Any]:
+        parts = random.gamma((self.num_chains,), self.alpha, "float32", draws.key())
+        own = random.beta((), self.alpha, self.alpha, "float32", draws.key())
+        steps = (self.num_chains, self.chain_depth)
+        chosen = random.randint(steps, 0, len(self._children()) + 1, seed=draws.key())
+        # A key for each step, which its augmentation draws from.
+        keys = jax.random.split(draws.key(), self.num_chains * self.chain_depth).reshape(*steps, -1)
+        parts = {"chain_mixing_weights": parts / parts.sum(), "weight_sample": own}
+        return {**parts, "chosen": chosen, "keys": keys}
+
+    def pixels(self, images: Any, transformation: Any) -> Any:
+        count, *size = images.shape[:3]
+        shape = (count, *size, 3) if self.data_format == "channels_last" else (count, 3, *size)
+
+        def branch(layer: Any) -> Callable[[Any, Any], Any]:
+            return lambda x, key: _like(layer.pixels(x, layer.draw(Draws(key, count), shape)), x)
+
+        branches = [lambda x, key: x, *map(branch, self._children().values())]
+
+        def step(x: Any, at: tuple[Any, Any]) -> tuple[Any, None]:
+            return lax.switch(at[0], branches, x, at[1]), None
+
+        def chain(total: Any, at: tuple[Any, Any, Any]) -> tuple[Any, None]:
+            chosen, keys, part = at
+            return total + lax.scan(step, images, (chosen, keys))[0] * part.astype(total.dtype), None
+
+        each = transformation["chosen"], transformation["keys"], transformation["chain_mixing_weights"]
+        own = transformation["weight_sample"].astype(images.dtype)
+        mixed, _ = lax.scan(chain, jnp.zeros_like(images), each)
+        return jnp.clip(own * images + (1 - own) * mixed, *self.value_range)
+
+
+def _like(x: Any, other: Any) -> Any:
+    return x.astype(other.dtype)
+
+
+class Pipeline(DataLayer):
+    """Layers one after the other. Those that move pixels and follow one another draw the images once.
+
+    Args:
+        layers: the layers.
+        name: unique if not given.
+
+    Shapes: what the first layer takes -> what the last one gives.
+
+    Raises: ValueError if `layers` are not layers.
+    """
+
+    def __init__(self, layers: Sequence[Any], name: str | None = None):
+        super().__init__(name=name)
+        if not isinstance(layers, (list, tuple)) or not all(isinstance(layer, Layer) for layer in layers):
+            raise ValueError(f"{self._who()}: layers must be a list of layers, got {checks.shorten(layers)}.")
+        self._pipeline_layers = list(layers)
+        self.autocast = False
+
+    @property
+    def layers(self) -> list[Any]:
+        """The layers."""
+        return self._pipeline_layers
+
+    def call(self, inputs: Any, training: bool | None = True, mask: Any = None) -> Any:
+        for layers in self._together() if training else [self._pipeline_layers]:
+            # What is filled in, and how, is read off one that is not a flip.
+            sampler = next((layer for layer in layers if not isinstance(layer, warping.RandomFlip)), None)
+            if training and sampler is not None and len(layers) > 1:
+                inputs = sampler.apply(inputs, warping.multiplied(layers, inputs), True)
+                continue
+            for layer in layers:
+                takes = signature_of(type(layer))
+                more = {"training": training} if takes.takes_training else {}
+                inputs = layer(inputs, **more, **({"mask": mask} if "mask" in takes.all and mask is not None else {}))
+        return inputs
+
+    def _together(self) -> list[list[Any]]:
+        """The layers in groups, of which those of several layers are one map of places."""
+        groups: list[tuple[list[Any], Any]] = []
+        for layer in self._pipeline_layers:
+            own = layer.sampling() if isinstance(layer, warping.Warp) else None
+            both = _joined(groups[-1][1], own) if groups else None
+            if both is None:
+                groups.append(([layer], own))
+            else:
+                groups[-1] = ([*groups[-1][0], layer], both)
+        return [layers for layers, _ in groups]
+
+
+def _joined(one: tuple | None, other: tuple | None) -> tuple | None:
+    """How two layers sample, if one map can stand for both; what is `None` does not matter to a layer."""
+    if one is None or other is None or any(a != b and None not in (a, b) for a, b in zip(one[:3], other[:3])):
+        return None
+    return None if one[3:] != other[3:] else tuple(b if a is None else a for a, b in zip(one, other))

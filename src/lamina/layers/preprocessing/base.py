@@ -1,0 +1,340 @@
+"""What all layers on images have in common: which data they take, and what becomes of each part of it.
+
+A layer draws a transformation, a dict of arrays with a number or more for each image, and applies it to the images and
+to what belongs to them. Both halves are public, as in Keras: a program may apply a transformation of its own.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import tree_util
+from jax.core import Tracer
+
+from lamina import random
+from lamina.core import checks, dtypes, registry, state
+from lamina.core.jit import jit
+from lamina.core.symbolic import KerasTensor
+from lamina.layer import Layer
+from lamina.ops import boxes as ops_boxes
+from lamina.random import SeedGenerator
+from lamina.random.seeds import draw_seed
+
+_one_draws = threading.Lock()  # tf.data calls from several threads, and seeds move on one by one
+
+
+class DataLayer(Layer):
+    """A layer that may also stand in a pipeline of data: `tf.data` hands it tensors of a graph of TensorFlow's."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if "tensorflow" in sys.modules and _in_tensorflow_graph(args):
+            return self._in_tensorflow(args, kwargs)
+        return super().__call__(*args, **kwargs)
+
+    def _in_tensorflow(self, args: tuple, kwargs: dict[str, Any]) -> Any:
+        """Tensors of TensorFlow that a call of this layer will be made for, once the pipeline runs."""
+        import tensorflow as tf  # noqa: PLC0415 (optional, and there already)
+
+        tensors, treedef = tree_util.tree_flatten(args)
+        tensors = [tf.convert_to_tensor(x) for x in tensors]
+        symbols = [KerasTensor(x.shape.as_list(), x.dtype.name) for x in tensors]
+        infer = tf.autograph.experimental.do_not_convert(self.compute_output_spec)  # it is no code of TensorFlow's
+        specs, outputs = tree_util.tree_flatten(infer(*treedef.unflatten(symbols), **kwargs))
+
+        def run(*arrays: Any) -> list[np.ndarray]:
+            with _one_draws:
+                given = treedef.unflatten([np.asarray(x) for x in arrays])
+                leaves = tree_util.tree_leaves(super(DataLayer, self).__call__(*given, **kwargs))
+            return [np.asarray(x) for x in leaves]
+
+        results = tf.numpy_function(run, tensors, [tf.as_dtype(spec.dtype) for spec in specs])
+        for result, spec in zip(results, specs):
+            result.set_shape(spec.shape)
+        return outputs.unflatten(results)
+
+
+def _in_tensorflow_graph(args: tuple) -> bool:
+    leaves = tree_util.tree_leaves(args)
+    ours = any(type(x).__module__.partition(".")[0] == "tensorflow" for x in leaves)
+    return ours and not sys.modules["tensorflow"].executing_eagerly()
+
+
+class Draws:
+    """Random numbers for the images of a batch, each draw with a key of its own.
+
+    Args:
+        seed: a `SeedGenerator`, which moves on; or a key or an integer, of which each draw has its part.
+        count: the number of images.
+    """
+
+    def __init__(self, seed: Any, count: Any):
+        self.seed, self.count = seed, count
+        self._given = 0
+
+    def key(self) -> Any:
+        """A key that was not given before."""
+        if isinstance(self.seed, SeedGenerator):
+            return self.seed.next()
+        self._given += 1
+        return jax.random.fold_in(draw_seed(self.seed), self._given)
+
+    def uniform(self, low: Any = 0.0, high: Any = 1.0, shape: Sequence[Any] | None = None) -> Any:
+        """A number from `low` to `high` for each image, or numbers of another shape."""
+        shape = (self.count,) if shape is None else shape
+        return random.uniform(shape, low, high, "float32", self.key())
+
+    def chosen(self, factor: tuple[float, float]) -> Any:
+        """Which images are changed, each with a probability that is drawn from the range `factor`."""
+        probability = self.uniform(*factor)
+        return self.uniform() < probability
+
+    def signs(self) -> Any:
+        """1 or -1 for each image."""
+        return jnp.where(self.uniform() > 0.5, -1.0, 1.0)
+
+
+def limits(who: str, name: str, value: Any, low: float, high: float) -> tuple[Any, Any]:
+    """The range that a factor means, within `low` and `high`: two numbers, or from less one number to the number."""
+    pair = tuple(value) if isinstance(value, (list, tuple)) else (value,)
+    numbers = [isinstance(each, (int, float, np.number)) and low <= each <= high for each in pair]
+    if len(pair) not in (1, 2) or not all(numbers) or isinstance(value, bool):
+        raise ValueError(f"{who}: {name} must be a number from {low} to {high}, or two of them, got {value!r}.")
+    if len(pair) == 2:
+        return min(pair), max(pair)
+    return max(-abs(pair[0]), low), abs(pair[0])
+
+
+def value_range_of(who: str, value: Any) -> Any:
+    """The smallest and largest value of a pixel, in the form that was given."""
+    pair = tuple(value) if isinstance(value, (list, tuple)) else ()
+    if len(pair) != 2 or not all(isinstance(n, (int, float, np.number)) for n in pair) or pair[0] == pair[1]:
+        raise ValueError(f"{who}: value_range must be two different numbers, got {value!r}.")
+    return value
+
+
+def scaled(images: Any, source: Sequence[float], target: Sequence[float]) -> Any:
+    """Pixels of one range of values in another."""
+    if tuple(source) == tuple(target):
+        return images
+    return (images - source[0]) / (source[1] - source[0]) * (target[1] - target[0]) + target[0]
+
+
+def spread(numbers: Any) -> Any:
+    """One number for each image, so that it broadcasts to pixels (batch, height, width, channels)."""
+    return jnp.reshape(numbers, (-1, 1, 1, 1))
+
+
+class ImageLayer(DataLayer):
+    """Base of layers on images, alone or in batches, and on dicts of images and what belongs to them:
+
+    {"images": ..., "labels": ..., "bounding_boxes": {"boxes": ..., "labels": ...}, "segmentation_masks": ...}
+
+    What the dict holds besides comes back as it is. Without a `training` of its own or of a layer around, a call is
+    training, as in Keras. A subclass defines `draw`, and of `pixels`, `masks`, `boxes` and `labels` what it changes.
+    """
+
+    _further = ("data_format", "bounding_box_format")
+    _omit_none = frozenset({"bounding_box_format"})
+    always = False  # whether inference is no different from training
+    integers = False  # whether integers stay integers
+    channels: int | None = None  # how many the images must have
+
+    def __init__(self, *, data_format: str | None = None, bounding_box_format: str | None = None, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.data_format = dtypes.standardize_data_format(data_format, self._who())
+        if bounding_box_format is not None:
+            ops_boxes.check_format(self._who(), "bounding_box_format", bounding_box_format)
+        self.bounding_box_format = bounding_box_format
+        self.autocast = False  # boxes and labels stay as they are
+
+    def _set_seed(self, seed: int | None) -> None:
+        self.seed = seed
+        self.generator = SeedGenerator(seed)
+
+    # Drawing ----------------------------------------------------------------------------------------------------
+
+    def get_random_transformation(self, data: Any, training: bool = True, seed: Any = None) -> Any:
+        """A transformation for these images, or `None` at inference.
+
+        Args:
+            data: what the layer is called on.
+            training: whether this is training.
+            seed: a `SeedGenerator` to draw from in place of the layer's own, an integer or a key.
+        """
+        images = self._images_of(data)
+        batch = images.shape if len(images.shape) == 4 else (1, *images.shape)
+        if not (training or self.always):
+            return None
+        return self.draw(Draws(getattr(self, "generator", None) if seed is None else seed, batch[0]), tuple(batch))
+
+    def draw(self, draws: Draws, shape: tuple[Any, ...]) -> Any:
+        """A transformation for a batch of images of this shape; `None` if nothing is drawn."""
+        del draws, shape
+        return None
+
+    # Applying ---------------------------------------------------------------------------------------------------
+
+    def call(self, data: Any, training: bool | None = True) -> Any:
+        training = bool(training)
+        return self.apply(data, self.get_random_transformation(data, training), training)
+
+    def apply(self, data: Any, transformation: Any, training: bool) -> Any:
+        """What the layer is called on after a transformation; one compiled call where nothing is being traced."""
+        self._check(data)
+        if self._is_eager(data) and (training or self.always):
+            return self._compiled(data, transformation, training)
+        return self.transformed(data, transformation, training)
+
+    def _is_eager(self, data: Any) -> bool:
+        """Whether one compiled call may do it all: nothing is being traced, and no method is the program's own."""
+        values = (x for x in tree_util.tree_leaves(data) if isinstance(x, Tracer))
+        return registry.is_own(type(self)) and state.current.get() is None and next(values, None) is None
+
+    @jit(static_argnames="training")
+    def _compiled(self, data: Any, transformation: Any, training: bool) -> Any:
+        return self.transformed(data, transformation, training)
+
+    def transformed(self, data: Any, transformation: Any, training: bool = True) -> Any:
+        """The images, or the parts of a dict, after a transformation."""
+        if not isinstance(data, Mapping):
+            return self.transform_images(data, transformation, training=training)
+        alone = len(self._images_of(data).shape) == 3
+        out = dict(data)
+        for name, method in (
+            ("images", self.transform_images),
+            ("bounding_boxes", self.transform_bounding_boxes),
+            ("labels", self.transform_labels),
+            ("segmentation_masks", self.transform_segmentation_masks),
+        ):
+            if out.get(name) is not None:
+                part = tree_util.tree_map(lambda x: jnp.asarray(x)[None] if alone else jnp.asarray(x), out[name])
+                part = method(part, transformation, training=training)
+                out[name] = tree_util.tree_map(lambda x: x[0], part) if alone else part
+        return out
+
+    def _acts(self, transformation: Any, training: bool) -> bool:
+        """Whether anything is changed: nothing was drawn for what has no choice."""
+        return self.always or (training and not (transformation is None and type(self).draw is not ImageLayer.draw))
+
+    def transform_images(self, images: Any, transformation: Any, training: bool = True) -> Any:
+        """Images, one or a batch, after a transformation; at inference as they are, in the layer's compute dtype."""
+        images = jnp.asarray(images)
+        if not self.integers or jnp.issubdtype(images.dtype, jnp.floating):
+            images = images.astype(self.compute_dtype)
+        return self._on_batch(self.pixels, images, transformation) if self._acts(transformation, training) else images
+
+    def transform_labels(self, labels: Any, transformation: Any, training: bool = True) -> Any:
+        """Labels, one for each image, after a transformation."""
+        return self.labels(jnp.asarray(labels), transformation) if self._acts(transformation, training) else labels
+
+    def transform_bounding_boxes(self, bounding_boxes: Any, transformation: Any, training: bool = True) -> Any:
+        """{"boxes": (batch, count, 4), "labels": (batch, count)} after a transformation."""
+        if not self._acts(transformation, training):
+            return bounding_boxes
+        return self.boxes(tree_util.tree_map(jnp.asarray, dict(bounding_boxes)), transformation)
+
+    def transform_segmentation_masks(self, segmentation_masks: Any, transformation: Any, training: bool = True) -> Any:
+        """Masks, of the form of images, after a transformation; they keep their dtype."""
+        masks = jnp.asarray(segmentation_masks)
+        return self._on_batch(self.masks, masks, transformation) if self._acts(transformation, training) else masks
+
+    def _on_batch(self, method: Callable, images: Any, transformation: Any) -> Any:
+        """A method on a batch with channels last; the result in the order and the dtype of `images`."""
+        batch = images if images.ndim == 4 else images[None]
+        first = self.data_format == "channels_first"
+        out = method(jnp.moveaxis(batch, 1, -1) if first else batch, transformation)
+        out = (jnp.moveaxis(out, -1, 1) if first else out).astype(images.dtype)
+        return out if images.ndim == 4 else out[0]
+
+    def pixels(self, images: Any, transformation: Any) -> Any:
+        """Images (batch, height, width, channels) after a transformation."""
+        raise NotImplementedError
+
+    def masks(self, masks: Any, transformation: Any) -> Any:
+        """Masks (batch, height, width, channels) after a transformation."""
+        del transformation
+        return masks
+
+    def boxes(self, boxes: dict[str, Any], transformation: Any) -> dict[str, Any]:
+        """Boxes and their labels after a transformation."""
+        del transformation
+        return boxes
+
+    def labels(self, labels: Any, transformation: Any) -> Any:
+        """Labels after a transformation."""
+        del transformation
+        return labels
+
+    def _carry_boxes(self, bounding_boxes: Any, forward: Any, before: Sequence[Any], after: Sequence[Any]) -> Any:
+        """Boxes after a change of their images.
+
+        Args:
+            bounding_boxes: boxes in the layer's format, and their labels.
+            forward: matrices (batch, 3, 3) that take a place between pixels to where it comes to lie.
+            before, after: height and width.
+        """
+        boxes = ops_boxes.convert_format(bounding_boxes, str(self.bounding_box_format), "xyxy", *before)
+        boxes = {**boxes, "boxes": ops_boxes.carried(boxes["boxes"], forward)}
+        boxes = ops_boxes.clip_to_image_size(boxes, *after)
+        return ops_boxes.convert_format(boxes, "xyxy", str(self.bounding_box_format), *after)
+
+    def size_of(self, shape: Sequence[Any]) -> tuple[Any, Any]:
+        """Height and width in the shape of images in the layer's order."""
+        height, width = shape[-2:] if self.data_format == "channels_first" else shape[-3:-1]
+        return height, width
+
+    # Checking ---------------------------------------------------------------------------------------------------
+
+    def _images_of(self, data: Any) -> Any:
+        images = data.get("images") if isinstance(data, Mapping) else data
+        if images is None:
+            raise ValueError(f"{self._who()}: a dict must have the key 'images', got {', '.join(map(str, data))}.")
+        shape = tuple(np.shape(images))
+        if len(shape) not in (3, 4):
+            raise ValueError(
+                f"{self._who()}: images must have shape (height, width, channels), or (batch, height, width, "
+                f"channels), got shape {shape}."
+            )
+        axis = -1 if self.data_format == "channels_last" else -3
+        if self.channels is not None and shape[axis] != self.channels:
+            raise ValueError(f"{self._who()}: images must have {self.channels} channels, got shape {shape}.")
+        return images
+
+    def _check(self, data: Any) -> None:
+        """Whether the parts of a dict fit."""
+        images = self._images_of(data)
+        boxes = data.get("bounding_boxes") if isinstance(data, Mapping) else None
+        if boxes is None:
+            return
+        if self.bounding_box_format is None:
+            raise ValueError(f"{self._who()}: bounding_box_format must be given for bounding_boxes, got None.")
+        if not isinstance(boxes, Mapping) or not {"boxes", "labels"} <= boxes.keys():
+            given = ", ".join(map(str, boxes)) if isinstance(boxes, Mapping) else checks.shorten(boxes)
+            raise ValueError(f"{self._who()}: bounding_boxes must have the keys 'boxes' and 'labels', got {given}.")
+        shape, labels = np.shape(boxes["boxes"]), np.shape(boxes["labels"])
+        batch = len(images.shape) == 4
+        if len(shape) != 2 + batch or shape[-1] != 4 or labels[: 1 + batch] != shape[:-1]:
+            wanted = "(batch, count, 4) and (batch, count)" if batch else "(count, 4) and (count,)"
+            raise ValueError(f"{self._who()}: boxes and labels must have shapes {wanted}, got {shape} and {labels}.")
+
+
+class Moving(ImageLayer):
+    """Base of layers that move pixels: images, and masks with the interpolation "nearest"."""
+
+    interpolation = "bilinear"
+
+    def moved(self, images: Any, transformation: Any, interpolation: str) -> Any:
+        """Images or masks (batch, height, width, channels) after a transformation."""
+        raise NotImplementedError
+
+    def pixels(self, images: Any, transformation: Any) -> Any:
+        return self.moved(images, transformation, self.interpolation)
+
+    def masks(self, masks: Any, transformation: Any) -> Any:
+        return self.moved(masks, transformation, "nearest")

@@ -1,0 +1,108 @@
+"""Images seen through a map of places: the one way in which pixels are moved.
+
+A map is a matrix (3, 3) that takes the place (x, y, 1) of a pixel that is drawn to the place that it shows, up to a
+factor. Places are pixels' middles: the first is 0, and the last is the size less 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+INTERPOLATIONS = ("nearest", "bilinear")
+FILLS = ("constant", "nearest", "wrap", "mirror", "reflect")
+
+
+def _mirrored(index: Any, size: Any) -> Any:
+    around = jnp.mod(index, jnp.maximum(2 * size - 2, 1))
+    return jnp.where(around < size, around, 2 * size - 2 - around)
+
+
+def _reflected(index: Any, size: Any) -> Any:
+    around = jnp.mod(index, 2 * size)
+    return jnp.where(around < size, around, 2 * size - 1 - around)
+
+
+# The pixel in the image that stands for one at any index.
+_INSIDE: dict[str, Callable[[Any, Any], Any]] = {
+    "constant": lambda index, size: jnp.clip(index, 0, size - 1),  # and what was outside gets the constant
+    "nearest": lambda index, size: jnp.clip(index, 0, size - 1),
+    "wrap": jnp.mod,
+    "mirror": _mirrored,  # a b c d -> d c b | a b c d | c b a
+    "reflect": _reflected,  # a b c d -> d c b a | a b c d | d c b a
+}
+
+
+def grid(height: int, width: int) -> tuple[Any, Any]:
+    """The row and column of each pixel: two arrays (height, width)."""
+    rows, columns = jnp.meshgrid(jnp.arange(height), jnp.arange(width), indexing="ij")
+    return rows, columns
+
+
+def sample(
+    batch: Any, rows: Any, columns: Any, interpolation: str, fill_mode: str = "constant", fill_value: Any = 0
+) -> Any:
+    """The values of each image at places between its pixels.
+
+    Args:
+        batch: images (batch, height, width, channels).
+        rows, columns: places (batch, ...), or (1, ...) for all images.
+        interpolation: `"nearest"` or `"bilinear"`.
+        fill_mode: what lies outside: `"constant"`, `"nearest"`, `"wrap"`, `"mirror"` or `"reflect"`.
+        fill_value: the constant.
+
+    Shapes: (batch, height, width, channels) -> (batch, ..., channels), integers rounded.
+    """
+    count, height, width, channels = batch.shape
+    rows, columns = (jnp.broadcast_to(places, (count, *places.shape[1:])) for places in (rows, columns))
+    pixels = batch.reshape(count, height * width, channels)
+    take = jax.vmap(lambda image, index: image.at[index].get(mode="promise_in_bounds"))
+
+    def at(row: Any, column: Any) -> Any:
+        inside = _INSIDE[fill_mode]
+        values = take(pixels, inside(row, height) * width + inside(column, width))
+        if fill_mode != "constant":
+            return values
+        valid = (row >= 0) & (row < height) & (column >= 0) & (column < width)
+        return jnp.where(valid[..., None], values, jnp.asarray(fill_value, batch.dtype))
+
+    if interpolation == "nearest":
+        return at(*(jnp.trunc(places + 0.5 * jnp.sign(places)).astype(jnp.int32) for places in (rows, columns)))
+    top, left = jnp.floor(rows), jnp.floor(columns)
+    down, right = ((places - start)[..., None] for places, start in ((rows, top), (columns, left)))
+    top, left = top.astype(jnp.int32), left.astype(jnp.int32)
+    upper = at(top, left) * (1 - right) + at(top, left + 1) * right
+    lower = at(top + 1, left) * (1 - right) + at(top + 1, left + 1) * right
+    values = upper * (1 - down) + lower * down
+    return (jnp.round(values) if jnp.issubdtype(batch.dtype, jnp.integer) else values).astype(batch.dtype)
+
+
+def warp(batch: Any, maps: Any, interpolation: str, fill_mode: str = "constant", fill_value: Any = 0) -> Any:
+    """Images (batch, height, width, channels) seen through maps (batch, 3, 3), or (1, 3, 3) for all."""
+    y, x = (places.astype(maps.dtype) for places in grid(*batch.shape[1:3]))
+    column, row, scale = (line[:, None, None, 0] * x + line[:, None, None, 1] * y + line[:, None, None, 2]
+                          for line in jnp.moveaxis(maps, 1, 0))  # fmt: skip
+    return sample(batch, row / scale, column / scale, interpolation, fill_mode, fill_value)
+
+
+def affine_map(transform: Any) -> Any:
+    """The maps of coefficients (..., 8): a0 x + a1 y + a2, b0 x + b1 y + b2, both over c0 x + c1 y + 1."""
+    transform = jnp.asarray(transform)
+    ones = jnp.ones_like(transform[..., :1])
+    return jnp.concatenate([transform, ones], axis=-1).reshape(*transform.shape[:-1], 3, 3)
+
+
+def homography(start: Any, end: Any) -> Any:
+    """The maps (batch, 3, 3) that take four points `end` (batch, 4, 2) to the points `start`."""
+    # Eight equations: x (g u + h v + 1) = a u + b v + c, and likewise for y.
+    ones = jnp.concatenate([end, jnp.ones_like(end[..., :1])], axis=-1)
+    zeros = jnp.zeros_like(ones)
+    rows = [
+        jnp.concatenate([*order, -start[..., i : i + 1] * end], axis=-1)
+        for i, order in enumerate([(ones, zeros), (zeros, ones)])
+    ]
+    target = jnp.concatenate([start[..., 0], start[..., 1]], axis=-1)[..., None]
+    return affine_map(jnp.linalg.solve(jnp.concatenate(rows, axis=1), target)[..., 0])
