@@ -537,3 +537,17 @@ def test_a_copy_computes_the_same_alone(row, clone):
     assert_equal(call(row, twin), outputs(row))
     twin.set_weights([w + 1 for w in twin.get_weights()])
     assert_equal(layer.get_weights(), built(row).get_weights())
+
+
+ONE_ARRAY = ["BatchNormalization", "Conv2D", "Dense", "Embedding", "Flatten", "GRU", "GroupNormalization", "LSTM",
+             "LayerNormalization", "Masking", "MaxPooling2D", "PReLU", "Permute", "RMSNormalization", "Reshape",
+             "UnitNormalization"]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ONE_ARRAY)
+@pytest.mark.parametrize("kind", [list, dict])
+def test_a_layer_on_one_array_refuses_several(name, kind):
+    row = next(row for row in ROWS if row.layer == name)
+    (x,) = row.data()
+    with pytest.raises(ValueError, match=rf'^{name} ".*": must get one array, got a {kind.__name__}'):
+        row.make()([x, x] if kind is list else {"a": x})

@@ -110,7 +110,7 @@ def broken_rule(specs: Any, inputs: Any) -> str | None:
             return f"must get {len(flat)} inputs, got {len(values)}"
         pairs = list(zip(flat, values))
     for spec, x in pairs:
-        if spec is None or (x is None and spec.optional):
+        if spec is None or (spec.optional if x is None else not hasattr(x, "shape")):
             continue
         rule = "must be an array" if x is None else spec.violation(x)
         if rule is not None:

@@ -119,6 +119,8 @@ class PReLU(Layer):
     Shapes: (batch, ...) -> the same; the slopes are (...), with size 1 on shared axes.
     """
 
+    input_spec = InputSpec()  # one array
+
     def __init__(
         self,
         alpha_initializer: Any = "Zeros",

@@ -12,7 +12,7 @@ from lamina import ops
 from lamina.core import checks, configurable, dtypes, masking
 from lamina.core.functions import Code
 from lamina.core.symbolic import KerasTensor, Node
-from lamina.layer import Layer
+from lamina.layer import InputSpec, Layer
 from lamina.layers.kernel_layer import KernelLayer
 from lamina.layers.kernels import Terms
 from lamina.layers.quantized import Int4, Int8
@@ -136,6 +136,8 @@ class Embedding(KernelLayer):
     >>> table(np.array([[0, 2, 1]])).shape
     (1, 3, 2)
     """
+
+    input_spec = InputSpec()  # one array
 
     embeddings_initializer: Any
     _omit_none = frozenset({"weights", "lora_rank", "lora_alpha"})
@@ -336,6 +338,8 @@ class Masking(Layer):
 
     Shapes: (batch, time, features) -> the same.
     """
+
+    input_spec = InputSpec()  # one array
 
     def __init__(self, mask_value: float = 0.0, **kwargs: Any):
         super().__init__(**kwargs)

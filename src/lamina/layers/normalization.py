@@ -19,6 +19,8 @@ from lamina.layers.weights import resolve_arguments, weight
 class Normalization(Layer):
     """Base of the layers that bring their inputs to mean 0 and variance 1, then to a trained scale and offset."""
 
+    input_spec = InputSpec()  # one array
+
     center: bool
     scale: Any
     gamma: Any = None
@@ -331,6 +333,8 @@ class RMSNormalization(Layer):
     Raises: ValueError if an axis is not there or of unknown size.
     """
 
+    input_spec = InputSpec()  # one array
+
     def __init__(self, axis: int | Sequence[int] = -1, epsilon: float = 1e-6, **kwargs: Any):
         super().__init__(**kwargs)
         self.axis = axis if isinstance(axis, int) else sorted(axis)
@@ -360,6 +364,8 @@ class UnitNormalization(Layer):
 
     Raises: ValueError if an axis is not there.
     """
+
+    input_spec = InputSpec()  # one array
 
     def __init__(self, axis: int | Sequence[int] = -1, **kwargs: Any):
         super().__init__(**kwargs)

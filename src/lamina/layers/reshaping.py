@@ -47,6 +47,8 @@ class Reshape(Layer):
     Raises: ValueError if the elements do not fit.
     """
 
+    input_spec = InputSpec()  # one array
+
     def __init__(self, target_shape: Sequence[int] | int, **kwargs: Any):
         super().__init__(**kwargs)
         sizes = checks.integers(target_shape)
