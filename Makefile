@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test bench check clean
+.PHONY: demo test bench bench-layers check clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -28,6 +28,9 @@ test: check
 
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks
+
+bench-layers: $(VENV)/.bench
+	$(BIN)/python -m benchmarks.layers
 
 clean:
 	rm -rf $(VENV) build

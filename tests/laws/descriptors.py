@@ -453,7 +453,7 @@ FAMILIES = (
 ROWS: list[Row] = [row for family in FAMILIES for row in family()]
 
 # Public names of lamina.layers that no row can be made of.
-NOT_IN_ROWS = {"Input", "InputLayer", "InputSpec", "Layer", "Pipeline", "Wrapper"}
+NOT_IN_ROWS = {"FlaxLayer", "Input", "InputLayer", "InputSpec", "JaxLayer", "Layer", "Pipeline", "Wrapper"}
 
 # Layers whose calls in training change weights that no optimizer does.
 CHANGED_BY_TRAINING = {"BatchNormalization", "SpectralNormalization"}

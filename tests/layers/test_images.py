@@ -192,7 +192,18 @@ def test_an_own_layer_draws_and_applies():
         def get_random_transformation(self, data, training=True, seed=None):
             return {"rgb_delta": -10.0} if training else None
 
-    assert np.allclose(Darker(0.5)(np.full((1, 2, 2, 3), 50.0), training=True), 40)
+    layer = Darker(0.5, data_format="channels_first")
+    assert np.allclose(layer(np.full((1, 3, 2, 2), 50.0), training=True), 40)
+    assert Darker.from_config(layer.get_config()).data_format == "channels_first"
+
+
+def test_a_subclass_with_a_constructor_keeps_what_it_passes_on():
+    class Slight(layers.RandomRotation):
+        def __init__(self, **kwargs):
+            super().__init__(0.01, **kwargs)
+
+    config = Slight(data_format="channels_first", bounding_box_format="xywh").get_config()
+    assert (config["data_format"], config["bounding_box_format"]) == ("channels_first", "xywh")
 
 
 def test_training_augments_and_prediction_does_not():

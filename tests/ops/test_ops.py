@@ -16,7 +16,7 @@ from lamina.core.variable import Variable
 
 
 def test_namespaces_hold_ops_and_nothing_else():
-    modules = {"control", "crossentropy", "ctc", "image", "linalg", "math", "nn", "numpy"}
+    modules = {"boxes", "control", "crossentropy", "ctc", "image", "linalg", "math", "nn", "numpy"}
     names = {name for name in dir(ops) if name[0] != "_"}
     assert all(getattr(ops, name).__name__ == f"lamina.ops.{name}" for name in modules)
     assert all(callable(getattr(ops, name)) for name in names - modules)

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import pickle
 import warnings
 
 import jax
@@ -129,7 +130,8 @@ def test_a_graph_with_sparse_inputs_is_that_of_keras():
     theirs, ours = ({layer["class_name"]: layer["config"] for layer in config["layers"]} for config in configs)
     assert ours["InputLayer"] == theirs["InputLayer"]
     model = lamina.Model.from_config(configs[1])
-    assert model.inputs[0].sparse and model.operations[1].output.sparse
+    for one in (model, lamina.models.clone_model(model), pickle.loads(pickle.dumps(model))):
+        assert one.inputs[0].sparse and one.operations[1].output.sparse
 
 
 def test_layers_take_sparse_arrays_as_in_keras():

@@ -59,7 +59,7 @@ class Configurable:
         owner = next((c for c in mro[start:] if c in recorded and not _takes_any(c, _MANY)), None)
         if owner is None or "_base_config" in owner.__dict__:
             return config
-        arguments = bound_arguments(owner, *recorded[owner]) | dict.fromkeys(self._further)
+        arguments = dict.fromkeys(self._further) | bound_arguments(owner, *recorded[owner])
         if not overriding and not _takes_any(owner):
             config = {key: value for key, value in config.items() if key in arguments}
         for name, value in arguments.items():

@@ -160,7 +160,7 @@ class Function(Operation):
     def compute_output_spec(self, inputs: Any, mask: Any = None) -> Any:
         if not self.is_declared_for(inputs):
             return super().compute_output_spec(inputs, mask)
-        return tree.map_structure(lambda t: KerasTensor(t.shape, t.dtype), self.outputs_structure)
+        return tree.map_structure(lambda t: KerasTensor(t.shape, t.dtype, t.sparse), self.outputs_structure)
 
     def get_config(self) -> dict[str, Any]:
         """The layers with their calls, as Keras writes them."""
@@ -252,7 +252,8 @@ def _fits(x: Any, shape: tuple[int | None, ...]) -> bool:
 def input_like(tensor: KerasTensor) -> Any:
     """A new input of the shape, dtype and name of a symbolic tensor, optional if that one is."""
     optional = getattr(tensor.origin and tensor.origin[0], "optional", False)
-    return Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=tensor.name, optional=optional)
+    given = {"dtype": tensor.dtype, "sparse": tensor.sparse, "name": tensor.name, "optional": optional}
+    return Input(batch_shape=tensor.shape, **given)
 
 
 def _saved_call(operation: Operation, node: Node, saved: Callable) -> dict[str, Any]:

@@ -129,7 +129,7 @@ def _each_channel(x: Any, kernel: Any, window: Window) -> Any:
     """A convolution of each channel by itself, of 16-bit values too summed in 32 bits."""
     dtype, outputs = x.dtype, kernel.shape[-1]
     if outputs > x.shape[-1]:  # each channel as often as there are kernels for it
-        copies = jnp.broadcast_to(x[..., None], (*x.shape, outputs // x.shape[-1]))
+        copies = jnp.stack([x] * (outputs // x.shape[-1]), axis=-1)
         x = lax.optimization_barrier(copies.reshape(*x.shape[:-1], outputs))
     wide = dtype if jnp.issubdtype(dtype, jnp.integer) else jnp.promote_types(dtype, jnp.float32)
     weights = kernel.reshape(*kernel.shape[:-2], outputs)
@@ -152,7 +152,7 @@ def _put_in_place(x: Any, weights: Any, window: Window) -> Any:
         parts.append(lax.pad(x * w, np.zeros((), x.dtype), [(0, 0, 0), *edges, (0, 0, 0)]))
     starts = [r - low for r, (low, _) in zip(reach, window.pads)]  # no padding is wider than the kernel reaches
     ends = [a + (n - 1) * s + 1 for a, n, s in zip(starts, window.outputs(x, sizes), window.strides)]
-    whole = functools.reduce(operator.add, parts)
+    whole = lax.optimization_barrier(functools.reduce(operator.add, parts))  # the gradient is padded once, not in each
     return lax.slice(whole, (0, *starts, 0), (x.shape[0], *ends, channels), (1, *window.strides, 1))
 
 
@@ -164,7 +164,7 @@ def _row_by_row(x: Any, weights: Any, window: Window) -> Any:
     """
     sizes, channels = weights.shape[:-1], weights.shape[-1]
     rows, *rest = window.outputs(x, sizes)
-    if 4 * rows < np.prod(sizes):  # nothing would be saved
+    if rows == 1:
         return _all_at_once(x, weights, window)
     step = next(n for n in (4, 3, 2, 1) if rows % n == 0)
     counts = (x.shape[0], *rest, channels)

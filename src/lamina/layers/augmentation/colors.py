@@ -50,7 +50,7 @@ class Color(ImageLayer):
         self.factor = limits(self._who(), "factor", factor, self.least, self.most)
         value_range = value_range_of(self._who(), value_range)
         self.value_range = sorted(value_range) if self.ordered else value_range
-        self._set_seed(seed)
+        self.set_seed(seed)
 
     def draw(self, draws: Draws, shape: tuple[Any, ...]) -> dict[str, Any]:
         return {"factor": draws.uniform(*self.factor)}
@@ -261,7 +261,7 @@ class RandomGrayscale(ImageLayer):
     def __init__(self, factor: float = 0.5, data_format: str | None = None, seed: int | None = None, **kwargs: Any):
         super().__init__(data_format=data_format, **kwargs)
         self.factor = checks.number(self._who(), "factor", factor, 0, 1)
-        self._set_seed(seed)
+        self.set_seed(seed)
 
     def draw(self, draws: Draws, shape: tuple[Any, ...]) -> dict[str, Any]:
         return {"should_apply": draws.uniform() < self.factor}
@@ -297,7 +297,7 @@ class Solarization(ImageLayer):
         self.addition_factor = limits(self._who(), "addition_factor", addition_factor, 0.0, 1.0)
         self.threshold_factor = limits(self._who(), "threshold_factor", threshold_factor, 0.0, 1.0)
         self.value_range = sorted(value_range_of(self._who(), value_range))
-        self._set_seed(seed)
+        self.set_seed(seed)
 
     def draw(self, draws: Draws, shape: tuple[Any, ...]) -> dict[str, Any]:
         pairs = {"additions": self.addition_factor, "thresholds": self.threshold_factor}
@@ -345,7 +345,7 @@ class RandomGaussianBlur(ImageLayer):
             raise ValueError(f"{self._who()}: kernel_size must be an odd number, or two, got {kernel_size!r}.")
         self.sigma = limits(self._who(), "sigma", sigma, 0.0, 1.0)
         self.value_range = value_range_of(self._who(), value_range)
-        self._set_seed(seed)
+        self.set_seed(seed)
 
     def draw(self, draws: Draws, shape: tuple[Any, ...]) -> dict[str, Any]:
         chosen = draws.chosen(self.factor)

@@ -56,7 +56,7 @@ class RandomColorJitter(ImageLayer):
         self.value_range = value_range_of(self._who(), value_range)
         self.brightness_factor, self.contrast_factor = brightness_factor, contrast_factor
         self.saturation_factor, self.hue_factor = saturation_factor, hue_factor
-        self._set_seed(seed)
+        self.set_seed(seed)
         for name, cls in _JITTERS.items():
             factor = getattr(self, f"{name}_factor")
             options = {"seed": seed, "data_format": self.data_format, "dtype": self.dtype_policy}
@@ -93,7 +93,7 @@ class Chosen(ImageLayer):
         self.value_range = value_range_of(who, value_range)
         self.factor = limits(who, "factor", factor, 0.0, 1.0)
         self.interpolation = checks.one_of(who, "interpolation", interpolation, INTERPOLATIONS)
-        self._set_seed(seed)
+        self.set_seed(seed)
 
     def _make_layers(self, all_of_them: bool = True, colors_last: bool = False) -> None:
         every = {"bounding_box_format": self.bounding_box_format, "dtype": self.dtype_policy}

@@ -39,7 +39,7 @@ class MixUp(Mixing):
     def __init__(self, alpha: float = 0.2, data_format: str | None = None, seed: int | None = None, **kwargs: Any):
         super().__init__(data_format=data_format, **kwargs)
         self.alpha = checks.positive(self._who(), "alpha", alpha)
-        self._set_seed(seed)
+        self.set_seed(seed)
 
     def draw(self, draws: Draws, shape: tuple[Any, ...]) -> dict[str, Any]:
         order = random.shuffle(jnp.arange(draws.count), seed=draws.key())
@@ -95,7 +95,7 @@ class CutMix(Mixing):
     def __init__(self, factor: Factor = 1.0, seed: int | None = None, data_format: str | None = None, **kwargs: Any):
         super().__init__(data_format=data_format, **kwargs)
         self.factor = limits(self._who(), "factor", factor, 0.0, 1.0)
-        self._set_seed(seed)
+        self.set_seed(seed)
 
     def get_random_transformation(self, data: Any, training: bool = True, seed: Any = None) -> Any:
         alone = len(self._images_of(data).shape) == 3
@@ -151,7 +151,7 @@ class RandomErasing(ImageLayer):
             checks.number(self._who(), "fill_value", each)
         self.fill_value = fill_value
         self.value_range = value_range_of(self._who(), value_range)
-        self._set_seed(seed)
+        self.set_seed(seed)
 
     def draw(self, draws: Draws, shape: tuple[Any, ...]) -> dict[str, Any]:
         ratios = jnp.sqrt(draws.uniform(*self.scale, shape=(draws.count, 2)))

@@ -105,10 +105,10 @@ class RandomFlip(Warp):
     ):
         super().__init__(data_format=data_format, **kwargs)
         self.mode = checks.one_of(self._who(), "mode", mode, FLIPS)
-        self._set_seed(seed)
+        self.set_seed(seed)
 
     def draw(self, draws: Draws, shape: tuple[Any, ...]) -> dict[str, Any]:
-        return {"flips": spread(draws.uniform() <= 0.5), "input_shape": shape}
+        return {"flips": draws.uniform() <= 0.5, "input_shape": shape}
 
     def sampling(self) -> tuple[Any, ...]:
         return (None, None, None, *super().sampling()[3:])
@@ -153,7 +153,7 @@ class RandomRotation(Warp):
         super().__init__(data_format=data_format, **kwargs)
         self.factor = limits(self._who(), "factor", factor, -1.0, 1.0)
         self._set_sampling(interpolation, fill_value, fill_mode)
-        self._set_seed(seed)
+        self.set_seed(seed)
 
     def draw(self, draws: Draws, shape: tuple[Any, ...]) -> dict[str, Any]:
         return {"angle": draws.uniform(*(part * 360 for part in self.factor)), "input_shape": shape}
@@ -202,7 +202,7 @@ class AlongAxes(Warp):
             if factor is not None
         ]
         self._set_sampling(interpolation, fill_value, fill_mode)
-        self._set_seed(seed)
+        self.set_seed(seed)
 
 
 @variant(defaults={"width_factor": Parameter.empty})
@@ -266,7 +266,7 @@ class RandomShear(Warp):
         self.x_factor = limits(self._who(), "x_factor", x_factor, -1.0, 1.0)
         self.y_factor = limits(self._who(), "y_factor", y_factor, -1.0, 1.0)
         self._set_sampling(interpolation, fill_value, fill_mode)
-        self._set_seed(seed)
+        self.set_seed(seed)
 
     def draw(self, draws: Draws, shape: tuple[Any, ...]) -> dict[str, Any]:
         sign, y, x = draws.signs(), draws.uniform(*self.y_factor), draws.uniform(*self.x_factor)
@@ -307,7 +307,7 @@ class RandomPerspective(Warp):
         self.factor = limits(self._who(), "factor", factor, 0.0, 1.0)
         self.scale = checks.number(self._who(), "scale", scale, 0.0, 1.0)
         self._set_sampling(interpolation, fill_value)
-        self._set_seed(seed)
+        self.set_seed(seed)
 
     def draw(self, draws: Draws, shape: tuple[Any, ...]) -> dict[str, Any]:
         chosen = draws.chosen(self.factor)
@@ -365,7 +365,7 @@ class RandomElasticTransform(Moving):
         self.fill_mode = checks.one_of(who, "fill_mode", fill_mode, sampling.FILLS)
         self.fill_value = checks.number(who, "fill_value", fill_value)
         self.value_range = value_range_of(who, value_range)
-        self._set_seed(seed)
+        self.set_seed(seed)
 
     def draw(self, draws: Draws, shape: tuple[Any, ...]) -> dict[str, Any] | None:
         if 0 in (self.scale[1], self.factor[1]):
@@ -422,7 +422,7 @@ class RandomCrop(Moving):
         super().__init__(data_format=data_format, name=name, **kwargs)
         self.height = checks.integer(self._who(), "height", height)
         self.width = checks.integer(self._who(), "width", width)
-        self._set_seed(make_default_seed() if seed is None else seed)
+        self.set_seed(make_default_seed() if seed is None else seed)
 
     def _fixed(self, height: Any, width: Any) -> tuple[int, int] | None:
         """Where the part begins in an image that has no room for another one."""

@@ -153,7 +153,8 @@ class ImageLayer(DataLayer):
         self.bounding_box_format = bounding_box_format
         self.autocast = False  # boxes and labels stay as they are
 
-    def _set_seed(self, seed: int | None) -> None:
+    def set_seed(self, seed: int | None) -> None:
+        """Draw from a generator with this seed."""
         self.seed = seed
         self.generator = SeedGenerator(seed)
 
