@@ -171,7 +171,7 @@ class Int4(Int8):
         if not self.config.blocks:
             return codes.astype(scales[0].dtype) * jnp.expand_dims(1 / scales[0], axis)
         size, block = codes.shape[axis], self.config.blocks
-        scale, zero = (jnp.repeat(x, block, axis, total_repeat_length=x.shape[axis] * block) for x in scales)
+        scale, zero = (jnp.repeat(x, block, axis) for x in scales)
         within = (slice(None),) * (axis % codes.ndim) + (slice(size),)
         return (codes.astype(scale.dtype) - zero[within].astype(scale.dtype)) * scale[within]
 

@@ -154,12 +154,9 @@ def unpack_int4(packed: Any, orig_len: int, axis: int = 0, dtype: str = "int8") 
     x = jnp.asarray(value_of(packed))
     if x.dtype.name not in ("int8", "uint8"):
         raise TypeError(f"unpack_int4: packed must be of dtype 'int8' or 'uint8', got {x.dtype.name}.")
-    axis %= x.ndim
-    wide = x.astype("int8")
-    halves = (wide << 4, wide) if dtype == "int8" else (x.astype("uint8") << 4, x.astype("uint8"))
-    both = jnp.stack([half >> 4 for half in halves], axis + 1)  # the shift keeps the sign
-    flat = both.reshape(*x.shape[:axis], -1, *x.shape[axis + 1 :])
-    return flat[(slice(None),) * axis + (slice(orig_len),)]
+    x = jnp.moveaxis(x.astype(dtype), axis, 0)  # stacked in front: behind, XLA's CPU backend takes longer
+    halves = jnp.stack([(x << 4) >> 4, x >> 4], 1)  # the shift to the right keeps the sign, where there is one
+    return jnp.moveaxis(halves.reshape(-1, *x.shape[1:])[:orig_len], 0, axis)
 
 
 class Quantizer(Configurable):
