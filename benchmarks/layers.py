@@ -125,6 +125,8 @@ def functions(library, name, given, args):
     floats = all(leaf.dtype.kind == "f" for leaf in jax.tree.leaves(args))
     gradient = jax.grad(total, (0, 1) if floats else 0)
     compiled = [jax.jit(forward)] + ([jax.jit(gradient)] if trained or floats else [])
+    for fn in compiled:
+        fn(trained, args)
     return [lambda fn=fn: jax.block_until_ready(fn(trained, args)) for fn in compiled]
 
 
