@@ -6,12 +6,17 @@ from collections.abc import Sequence
 from operator import attrgetter
 from typing import Any
 
+import numpy as np
+
 from lamina.core import configurable, errors
 from lamina.core.symbolic import KerasTensor
+from lamina.data.sources import is_stream
 from lamina.layer import Layer
 from lamina.layer.parts import Before
 from lamina.layers.core import Input, InputLayer
+from lamina.layers.preprocessing.pipelines import HostLayer, is_text
 from lamina.models.functional import OPS_PASS_MASKS, Function
+from lamina.models.hosted import texts_in
 from lamina.models.model import Model
 
 
@@ -128,15 +133,25 @@ class Sequential(Model):
         self._whole = None
         self._forget_programs()
 
+    def _fed(self, x: Any) -> Any:
+        """A stack that is not built, and gets strings, is built on them: only a graph tells what runs on the host."""
+        texts = texts_in(x, self._who()) if self._function is None and not is_stream(x) else None
+        if texts is not None:
+            self._build_for({"inputs": texts if texts.ndim > 1 else texts[:, None]})
+        return super()._fed(x)
+
     def _input_dtype(self) -> Any:
         """The dtype of an input that nobody described: the data's own kind is kept by not casting integers."""
-        return self.__dict__.get("_first_dtype") or self.compute_dtype
+        first = self._stack[0] if self._stack else None
+        usual = first.input_dtype if isinstance(first, HostLayer) else self.compute_dtype
+        return self.__dict__.get("_first_dtype") or usual
 
     def _build_for(self, arrays: dict[str, Any]) -> Before | None:
         first = next(iter(arrays.values()))
         if not hasattr(first, "dtype"):
             raise ValueError(f'Sequential "{self.name}": must get one array, got {type(first).__name__}.')
-        self._first_dtype = str(first.dtype)
+        text = isinstance(first, np.ndarray) and is_text(first)
+        self._first_dtype = "string" if text else str(first.dtype)
         before = Before(self)
         try:
             return super()._build_for(arrays)

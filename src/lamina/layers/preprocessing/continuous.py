@@ -11,11 +11,11 @@ import numpy as np
 from lamina.core import checks, configurable, dtypes
 from lamina.core.arrays import value_of
 from lamina.core.symbolic import KerasTensor
-from lamina.layers.preprocessing.base import Adapts, DataLayer, host_array, numpy_for
 from lamina.layers.preprocessing.encoding import MODES, checked_mode, encode
+from lamina.layers.preprocessing.pipelines import Adapts, host_array, numpy_for
 
 
-class Normalization(Adapts, DataLayer):
+class Normalization(Adapts):
     """`(x - mean) / sqrt(variance)`, with the mean and variance of the data that `adapt` was given.
 
     Args:
@@ -33,7 +33,7 @@ class Normalization(Adapts, DataLayer):
     [[3.0]]
     """
 
-    _not_parts = DataLayer._not_parts | {"_totals"}
+    _not_parts = Adapts._not_parts | {"_totals"}
 
     def __init__(self, axis: Any = -1, mean: Any = None, variance: Any = None, invert: bool = False, **kwargs: Any):
         super().__init__(**kwargs)
@@ -141,13 +141,13 @@ class Normalization(Adapts, DataLayer):
         self._totals = None
 
     def _argument(self, owner: type, name: str, recorded: Any) -> Any:
-        given = {"mean": self.input_mean, "variance": self.input_variance}
-        if name in given:
-            return None if given[name] is None else given[name].tolist()
+        given = {"mean": self.input_mean, "variance": self.input_variance}.get(name)
+        if name in ("mean", "variance"):
+            return None if given is None else given.tolist()
         return super()._argument(owner, name, recorded)
 
 
-class Discretization(Adapts, DataLayer):
+class Discretization(Adapts):
     """The number of the bin that each value falls into: bin `i` holds `boundaries[i - 1] <= x < boundaries[i]`.
 
     Args:
@@ -247,7 +247,7 @@ class Discretization(Adapts, DataLayer):
         values = {key: configurable.deserialize(value) for key, value in config.items()}
         learned = values.pop("bin_boundaries", None) if values.get("num_bins") is not None else None
         layer = cls(**values)
-        layer.bin_boundaries = layer.bin_boundaries if learned is None else _ascending(layer._who(), learned)
+        layer.bin_boundaries = layer.bin_boundaries if learned is None else _ascending(cls.__name__, learned)
         return layer
 
 

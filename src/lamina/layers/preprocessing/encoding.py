@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lamina.core import checks
-from lamina.layers.preprocessing.base import DataLayer, numpy_for
+from lamina.layers.preprocessing.pipelines import DataLayer, numpy_for
 
 MODES = ("one_hot", "multi_hot", "count")
 _OLD_MODES = {"binary": "multi_hot", "tf-idf": "tf_idf"}

@@ -12,6 +12,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from lamina.core import checks
 from lamina.layers.preprocessing.strings import Integers, Strings, strings
 
 Salt = Sequence[int] | None  # the two halves of SipHash's key; without one the hash is FarmHash64
@@ -117,6 +118,16 @@ class Columns:
     def byte(self, at: int) -> Words:
         """The byte at a place."""
         return Words(self.zero.high, self.columns[at])
+
+
+def checked_salt(who: str, salt: Any) -> list[int] | None:
+    """The two integers of a salt."""
+    if salt is None:
+        return None
+    pair = [salt, salt] if checks.is_integer(salt, -(2**63)) else salt
+    if not isinstance(pair, (list, tuple)) or len(pair) != 2 or not all(checks.is_integer(n, -(2**63)) for n in pair):
+        raise ValueError(f"{who}: salt must be an integer or two of them, got {salt!r}.")
+    return [int(n) for n in pair]
 
 
 # FarmHash64 ---------------------------------------------------------------------------------------------------------

@@ -10,9 +10,8 @@ import numpy as np
 from lamina.core import checks, dtypes
 from lamina.core.symbolic import KerasTensor, infer
 from lamina.layers.preprocessing import fingerprints
-from lamina.layers.preprocessing.base import HostLayer, is_text, numpy_for
 from lamina.layers.preprocessing.encoding import MODES, checked_mode, encode
-from lamina.layers.preprocessing.lookup import checked_salt
+from lamina.layers.preprocessing.pipelines import HostLayer, is_text, numpy_for
 from lamina.layers.preprocessing.strings import Integers, Table, strings
 
 _CROSSING_KEY = 0xDECAFCAFFE
@@ -61,7 +60,7 @@ class Hashing(HostLayer):
             and not checks.is_integer(mask_value, -(2**63))
         ):
             raise ValueError(f"{who}: mask_value must be a string, an integer or None, got {mask_value!r}.")
-        self.mask_value, self.salt, self.sparse = mask_value, checked_salt(who, salt), False
+        self.mask_value, self.salt, self.sparse = mask_value, fingerprints.checked_salt(who, salt), False
 
     def indices(self, inputs: Any) -> Any:
         xp, masks = numpy_for(inputs), self.mask_value is not None and self.num_bins > 1

@@ -10,15 +10,21 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from lamina.core import checks, configurable
+from lamina.core import checks
 from lamina.core.arrays import value_of
-from lamina.core.budget import UnsafeFileError
 from lamina.core.symbolic import KerasTensor
 from lamina.layers.preprocessing import fingerprints
-from lamina.layers.preprocessing.base import Adapts, HostLayer, host_array, is_text, needs_strings, numpy_for
 from lamina.layers.preprocessing.encoding import MODES, checked_mode, encode
+from lamina.layers.preprocessing.pipelines import Adapts, HostLayer, host_array, is_text, needs_strings, numpy_for
 from lamina.layers.preprocessing.strings import UNKNOWN, Integers, Strings, strings
-from lamina.layers.preprocessing.vocabulary import DROPPED, Vocabulary, by_frequency, tokens_of
+from lamina.layers.preprocessing.vocabulary import (
+    DROPPED,
+    Vocabulary,
+    by_frequency,
+    checked_encoding,
+    tokens_of,
+    without_paths,
+)
 
 ASSET = "vocabulary.txt"
 
@@ -73,7 +79,7 @@ class IndexLookup(Adapts, HostLayer):
         self.oov_method = checks.one_of(who, "oov_method", oov_method, ("floormod", "farmhash"))
         if salt is not None and self._kind == "int64" and oov_method != "farmhash":
             raise ValueError(f'{who}: salt needs oov_method="farmhash", got {oov_method!r}.')
-        self.salt = checked_salt(who, salt)
+        self.salt = fingerprints.checked_salt(who, salt)
         self.input_vocabulary: Any = None
         self.input_idf_weights = _plain(idf_weights)
         self.idf_weights: np.ndarray | None = None
@@ -362,26 +368,6 @@ def _plain(values: Any) -> Any:
     return np.asarray(values).tolist() if hasattr(values, "__array__") else values
 
 
-def checked_salt(who: str, salt: Any) -> list[int] | None:
-    """The two integers of a salt."""
-    if salt is None:
-        return None
-    pair = [salt, salt] if checks.is_integer(salt, -(2**63)) else salt
-    if not isinstance(pair, (list, tuple)) or len(pair) != 2 or not all(checks.is_integer(n, -(2**63)) for n in pair):
-        raise ValueError(f"{who}: salt must be an integer or two of them, got {salt!r}.")
-    return [int(n) for n in pair]
-
-
-def without_paths(cls: type, config: Mapping[str, Any]) -> dict[str, Any]:
-    """The configuration of a lookup, which must not name a file outside: one from a stranger could ask for any."""
-    if isinstance(config.get("vocabulary"), str):
-        raise UnsafeFileError(
-            f"{cls.__name__}: a configuration must hold its vocabulary, got the file {config['vocabulary']!r}; "
-            "call set_vocabulary with it in your program."
-        )
-    return {key: configurable.deserialize(value) for key, value in config.items()}
-
-
 _ARGUMENTS = """
     Args:
         max_tokens: the largest size of the vocabulary, special tokens included; no limit if not given.
@@ -439,13 +425,6 @@ class StringLookup(IndexLookup):
         super().__init__(
             arguments, vocabulary, idf_weights, invert, output_mode, sparse, salt, method, name=name, **kwargs
         )
-
-
-def checked_encoding(who: str, encoding: Any) -> str:
-    """The encoding of strings that are bytes, which are UTF-8 everywhere here."""
-    if not isinstance(encoding, str) or encoding.lower().replace("_", "-") not in ("utf-8", "utf8"):
-        raise ValueError(f'{who}: encoding must be "utf-8", got {encoding!r}; decode the strings first.')
-    return encoding
 
 
 class IntegerLookup(IndexLookup):

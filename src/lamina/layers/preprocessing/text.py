@@ -11,11 +11,11 @@ import numpy as np
 
 from lamina.core import checks
 from lamina.core.symbolic import KerasTensor
-from lamina.layers.preprocessing.base import Adapts, HostLayer, host_array, is_text, needs_strings
 from lamina.layers.preprocessing.encoding import MODES, checked_mode
-from lamina.layers.preprocessing.lookup import StringLookup, without_paths
+from lamina.layers.preprocessing.lookup import StringLookup
+from lamina.layers.preprocessing.pipelines import Adapts, HostLayer, host_array, is_text, needs_strings
 from lamina.layers.preprocessing.strings import Strings, strings
-from lamina.layers.preprocessing.vocabulary import DROPPED
+from lamina.layers.preprocessing.vocabulary import DROPPED, without_paths
 
 # What TensorFlow lower-cases and strips is ASCII alone.
 _LOWER, _PUNCTUATION = bytes(range(256)).lower(), string.punctuation.encode()
@@ -129,10 +129,8 @@ class TextVectorization(Adapts, HostLayer):
             raise needs_strings(who, inputs)
         if callable(self.standardize):
             inputs = host_array(self.standardize(_unicode(inputs, who)), who)
-        texts = strings(inputs, who)
-        return (
-            texts.replaced(*_STANDARDS[self.standardize]) if self.standardize in _STANDARDS else texts
-        ), inputs.shape
+        texts, known = strings(inputs, who), _STANDARDS.get(str(self.standardize))
+        return (texts if known is None else texts.replaced(*known)), inputs.shape
 
     def _tokens(self, inputs: Any) -> tuple[Strings, np.ndarray]:
         """The tokens, and how many each text has; without `split` each row of the inputs is a text."""

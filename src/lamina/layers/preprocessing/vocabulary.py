@@ -5,14 +5,15 @@ from __future__ import annotations
 import heapq
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
-from lamina.core import checks
-from lamina.layers.preprocessing.base import host_array
+from lamina.core import checks, configurable
+from lamina.core.budget import UnsafeFileError
+from lamina.layers.preprocessing.pipelines import host_array
 from lamina.layers.preprocessing.strings import UNKNOWN, Integers, Strings, Table, strings
 
 DROPPED = -2  # in place of a number: what counts for nothing
@@ -111,3 +112,20 @@ def _fails(convert: Callable, line: bytes) -> bool:
     except ValueError:
         return True
     return False
+
+
+def without_paths(cls: type, config: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration of a lookup, which must not name a file outside: one from a stranger could ask for any."""
+    if isinstance(config.get("vocabulary"), str):
+        raise UnsafeFileError(
+            f"{cls.__name__}: a configuration must hold its vocabulary, got the file {config['vocabulary']!r}; "
+            "call set_vocabulary with it in your program."
+        )
+    return {key: configurable.deserialize(value) for key, value in config.items()}
+
+
+def checked_encoding(who: str, encoding: Any) -> str:
+    """The encoding of strings that are bytes, which are UTF-8 everywhere here."""
+    if not isinstance(encoding, str) or encoding.lower().replace("_", "-") not in ("utf-8", "utf8"):
+        raise ValueError(f'{who}: encoding must be "utf-8", got {encoding!r}; decode the strings first.')
+    return encoding

@@ -156,6 +156,9 @@ class HostLayer(DataLayer):
         super().__init__(**kwargs)
         self.autocast = False
 
+    def build(self, input_shape: Any = None) -> None:
+        """Nothing: there are no weights."""
+
     def call(self, inputs: Any) -> Any:
         return self.encoded(self.indices(inputs))
 
@@ -224,8 +227,8 @@ def _is_stream(data: Any) -> bool:
     return not whole and hasattr(data, "__iter__")
 
 
-class Adapts:
-    """The part of a layer that learns from data, in one pass: `update_state` for each batch, then `finalize_state`."""
+class Adapts(DataLayer):
+    """Base of the layers that learn from data, in one pass: `update_state` for each batch, then `finalize_state`."""
 
     def adapt(self, data: Any, steps: int | None = None) -> None:
         """Forget what was learned, and learn from data.
@@ -234,9 +237,8 @@ class Adapts:
             data: an array of any kind, or a stream of batches: tf.data, a PyDataset, a loader, a generator.
             steps: batches of a stream to take, all if not given.
         """
-        who: Any = getattr(self, "_who")  # noqa: B009
         self.reset_state()
-        for batch in batches_of(data, steps, who()):
+        for batch in batches_of(data, steps, self._who()):
             self.update_state(batch)
         self.finalize_state()
 
