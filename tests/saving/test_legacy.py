@@ -220,3 +220,16 @@ def test_inspect(tmp_path):
     write_model(tmp_path / "m.h5", STACK, STACK_WEIGHTS)
     found = keras.saving.inspect(tmp_path / "m.h5")
     assert [(row.name, row.nbytes) for row in found.rows] == [("model_weights/a/a", 60), ("model_weights/b/b", 16)]
+
+
+def test_lambdas_are_opened_by_the_names_of_their_layers(tmp_path):
+    kinds = {"function_type": "lambda", "module": "__main__", "output_shape": None, "output_shape_type": "raw"}
+    code = {"class_name": "__tuple__", "items": ["4wAA", None, None]}
+    config = {"name": "triple", "trainable": True, "dtype": "float32", "function": code, "arguments": {}, **kinds}
+    named = {**config, "name": "same", "function": "unchanged", "function_type": "function"}
+    rows = [entry("in"), *({"class_name": "Lambda", "config": each} for each in (config, named))]
+    write_model(tmp_path / "m.h5", {"class_name": "Sequential", "config": {"name": "s", "layers": rows}}, {})
+    with pytest.raises(keras.saving.UnsafeFileError, match=r"custom_objects=\{'triple': function\}"):
+        keras.models.load_model(tmp_path / "m.h5")
+    functions = {"triple": lambda x: 3 * x, "unchanged": lambda x: x}
+    np.testing.assert_allclose(keras.models.load_model(tmp_path / "m.h5", custom_objects=functions)(X), 3 * X)

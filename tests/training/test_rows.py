@@ -75,7 +75,7 @@ def test_a_batch_that_is_filled_up_counts_as_the_short_one(case, reduction, weig
     for model in (filled, plain):
         lamina.utils.set_random_seed(1)
         histories.append(model.fit(x, y, epochs=2, validation_data=(x[:19], y[:19]), **options).history)
-    assert filled._phase("train").fills and not plain._phase("train").fills
+    assert filled._phase("train").fills() and not plain._phase("train").fills()
     for name, values in histories[0].items():
         np.testing.assert_allclose(values, histories[1][name], rtol=1e-5)
     for a, b in zip(filled.get_weights(), plain.get_weights()):

@@ -24,6 +24,6 @@ def send(array: np.ndarray, dtype: Any = None) -> jax.Array:
     return jax.device_put(array.astype(canonical, copy=False))
 
 
-def copied(array: jax.Array) -> jax.Array:
+def copied(arrays: Any) -> Any:
     """The same values in memory of their own, on the same devices; compiles nothing."""
-    return jax.device_put(array, array.sharding, may_alias=False)
+    return jax.device_put(arrays, jax.tree.map(lambda array: array.sharding, arrays), may_alias=False)

@@ -20,7 +20,7 @@ import numpy as np
 from lamina.core import checks, registry
 from lamina.core.budget import CorruptFileError, UnsafeFileError, spend
 from lamina.core.checks import ArgumentError, shorten
-from lamina.core.functions import with_argument
+from lamina.core.functions import LAMBDA, Code, with_argument
 from lamina.core.scope import Scope
 
 C = TypeVar("C", bound="Configurable")
@@ -249,7 +249,7 @@ def plain(value: Any) -> Any:
 
 def serialize(obj: Any) -> Any:
     """`obj` as JSON values. Objects become `{"module", "class_name", "config", "registered_name"}`."""
-    if obj is None or isinstance(obj, (bool, int, float, str)):
+    if obj is None or isinstance(obj, (bool, int, float, str, Code)):
         return obj
     if isinstance(obj, (list, tuple)):
         return [serialize(item) for item in obj]
@@ -281,10 +281,7 @@ def serialize(obj: Any) -> Any:
 def _serialize_function(fn: Any) -> dict[str, Any]:
     name = getattr(fn, "__name__", type(fn).__name__)
     if name == "<lambda>":
-        raise ValueError(
-            "serialize: a lambda has no name that a file could hold, so it cannot be saved; write it as a function "
-            "(def) and decorate it with @lamina.saving.register_keras_serializable()."
-        )
+        return Code(fn, serialize)
     module, public = registry.public_path(fn) or ("builtins", registry.get_registered_name(fn))
     return {"module": module, "class_name": "function", "config": public, "registered_name": public}
 
@@ -340,8 +337,8 @@ def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) ->
     """The object that `serialize` described. Only public classes of the library and registered ones are made."""
     if isinstance(config, (list, tuple)):
         return type(config)(deserialize(item, custom_objects) for item in config)
-    if not isinstance(config, Mapping):
-        return config
+    if not isinstance(config, Mapping) or isinstance(config, Code):
+        return config.function if isinstance(config, Code) else config
     if "class_name" not in config or "config" not in config:
         return {key: deserialize(item, custom_objects) for key, item in config.items()}
     name, inner = config["class_name"], config["config"]
@@ -363,10 +360,10 @@ def _deserialize_value(kind: str, config: Any, custom_objects: Mapping[str, Any]
     if kind in ("__numpy__", "__tensor__"):
         array = _array(config["value"], config["dtype"])
         return array if kind == "__numpy__" else jax.device_put(array)
-    if kind == "__lambda__":
+    if kind == LAMBDA:
         raise UnsafeFileError(
             "deserialize: the file holds a lambda as byte code, and code from files is never run; "
-            "define the function in your program and pass it through custom_objects."
+            "put the function of your program in its place."
         )
     raise ValueError(f"deserialize: class_name must be a known one, got {kind!r}.")
 

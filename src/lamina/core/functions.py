@@ -1,10 +1,15 @@
-"""What is made of functions: classes that wrap one, and the same function with another name for its argument."""
+"""What is made of functions: classes that wrap one, one with another argument name, the form of one in a file."""
 
 from __future__ import annotations
 
+import base64
 import inspect
+import marshal
+from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
+
+LAMBDA = "__lambda__"  # the class name of lambdas in files
 
 
 def constructor(cls: type, fn: Callable, order: str, defaults: Mapping[str, Any]) -> Callable:
@@ -73,3 +78,65 @@ def with_argument(fn: Callable, name: str, doc: str, place: int = 0) -> Callable
     made: Any = call
     made.__signature__, made.__doc__ = signature, doc
     return made
+
+
+class Code(dict):
+    """The form of a lambda in a file: Python's byte code, which Keras writes and runs, and lamina never runs.
+
+    Until it is written the form has the function with it, so that a configuration makes the same object again.
+    """
+
+    def __init__(self, fn: Any, plain: Callable[[Any], Any]):
+        try:
+            cells = None if fn.__closure__ is None else [plain(cell.cell_contents) for cell in fn.__closure__]
+        except ValueError:  # of things that no file holds
+            cells = None
+        code = base64.encodebytes(marshal.dumps(fn.__code__)).decode("ascii")
+        super().__init__(class_name=LAMBDA, config={"value": [code, plain(fn.__defaults__), cells]})
+        self.function = fn
+
+    def by_name(self) -> Code:
+        """The form in which layers hold it."""
+        self["config"] = dict(zip(("code", "defaults", "closure"), self["config"]["value"]))
+        return self
+
+
+class Place(NamedTuple):
+    """Where a lambda is in a configuration, and the name by which `custom_objects` has its function.
+
+    That is the name of the object that it is an argument of, with the argument's behind a dot if there are several.
+    What a model is compiled with has the argument's alone.
+    """
+
+    name: str
+    holder: Any
+    key: Any
+
+
+def lambdas(config: Any) -> list[Place]:
+    """The lambdas in a configuration."""
+    found: list[tuple[str, str, Any, Any]] = []
+    waiting: list[tuple[Any, str, str]] = [(config, "", "")]
+    while waiting:
+        form, owner, path = waiting.pop()
+        if isinstance(form, dict) and "class_name" in form and isinstance(form.get("config"), dict):
+            owner, path = str(form["config"].get("name") or form.get("name") or form["class_name"]), ""
+        items = list(form.items() if isinstance(form, dict) else enumerate(form))
+        for key, item in items:
+            if isinstance(item, dict) and item.get("class_name") == LAMBDA:
+                found.append((owner, _below(path, key, len(items)), form, key))
+        for key, item in reversed(items):
+            if isinstance(item, (dict, list)) and item:
+                compiled = key == "compile_config"
+                waiting.append((item, "" if compiled else owner, "" if compiled else _below(path, key, len(items))))
+    owners = Counter(owner for owner, *_ in found)
+    return [
+        Place(owner if owner and owners[owner] == 1 else f"{owner}.{path}".strip("."), holder, key)
+        for owner, path, holder, key in found
+    ]
+
+
+def _below(path: str, key: Any, size: int) -> str:
+    """The name of an argument in what has the name `path`; the only item of a list needs none."""
+    plain = key in ("config", "inbound_nodes", "args", "kwargs") or (isinstance(key, int) and size == 1)
+    return path if plain else f"{path}.{key}".strip(".")

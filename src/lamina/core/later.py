@@ -12,12 +12,18 @@ class Later:
 
     Args:
         modules: the modules to load, all of one package: `Later("rich.table", "rich.text")` stands for `rich`.
+        install: what pip calls an optional package.
     """
 
-    def __init__(self, *modules: str):
-        self._modules = modules
+    def __init__(self, *modules: str, install: str = ""):
+        self._modules, self._package, self._install = modules, modules[0].partition(".")[0], install
 
     def __getattr__(self, name: str) -> Any:
-        for module in self._modules:
-            importlib.import_module(module)
-        return getattr(sys.modules[self._modules[0].partition(".")[0]], name)
+        try:
+            for module in self._modules:
+                importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            if not self._install or error.name != self._package:
+                raise
+            raise ModuleNotFoundError(f"This needs {self._package}; pip install {self._install}.") from None
+        return getattr(sys.modules[self._package], name)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lamina.core import checks, configurable, dtypes
+from lamina.core.functions import Code
 from lamina.core.symbolic import KerasTensor, Node
 from lamina.layer import Layer
 from lamina.layers.projection import check_kernel_kind
@@ -175,8 +176,8 @@ class Embedding(Layer):
 class Lambda(Layer):
     """A function as a layer.
 
-    It is saved by the function's name only if that is registered with `@register_keras_serializable()`; a lambda cannot
-    be saved, since a file never carries code.
+    A function that is registered with `@register_keras_serializable()` is saved by its name. A lambda is saved as byte
+    code, as in Keras, which is never run: to open the file takes `custom_objects={"the layer's name": function}`.
 
     Args:
         function: of the inputs, and of `mask` or `training` if it has arguments of these names.
@@ -188,6 +189,8 @@ class Lambda(Layer):
 
     Raises: TypeError if `function` cannot be called.
     """
+
+    _omit_none = frozenset({"output_shape", "mask"})
 
     def __init__(
         self,
@@ -214,13 +217,10 @@ class Lambda(Layer):
         return self.mask(inputs, previous_mask) if callable(self.mask) else self.mask
 
     def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "function": configurable.serialize(self.function),
-            "output_shape": configurable.plain(self.output_shape),
-            "mask": configurable.plain(self.mask),
-            "arguments": self.arguments,
-        }
+        given = {"function": self.function, "output_shape": self.output_shape, "mask": self.mask}
+        forms = {name: configurable.plain(value) for name, value in given.items() if value is not None}
+        forms = {name: form.by_name() if isinstance(form, Code) else form for name, form in forms.items()}
+        return {**super().get_config(), **forms, "arguments": self.arguments}
 
 
 class Masking(Layer):

@@ -1,7 +1,7 @@
 """Optimizers: `get` makes one from a name, a configuration or an Optax transformation."""
 
 from lamina.core import configurable
-from lamina.optimizers import schedules
+from lamina.optimizers import legacy, schedules
 from lamina.optimizers.adam import Adam, Adamax, AdamW, Lamb, Nadam, ScheduleFreeAdamW
 from lamina.optimizers.adaptive import Adadelta, Adafactor, Adagrad, Ftrl, RMSprop
 from lamina.optimizers.composite import LossScaleOptimizer, MultiOptimizer, OptimizerMap
@@ -31,6 +31,7 @@ __all__ = [
     "ScheduleFreeAdamW",
     "deserialize",
     "get",
+    "legacy",
     "schedules",
     "serialize",
 ]

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from lamina.core import configurable, registry
 from lamina.core.budget import MEBIBYTE, blamed_on
 from lamina.core.files import atomic_write
+from lamina.core.functions import lambdas
 from lamina.core.later import Later
 from lamina.saving import hdf5, legacy, sharded, weights
 from lamina.saving.contents import (
@@ -116,7 +117,15 @@ def _write_folder(model: Any, folder: Path, skip: Collection[Any]) -> None:
 def _described(model: Any) -> dict[str, str]:
     """The two texts of an archive by name."""
     now = datetime.datetime.now().strftime("%Y-%m-%d@%H:%M:%S")
-    config = json.dumps(configurable.serialize_model(model))
+    form = configurable.serialize_model(model)
+    names = [place.name for place in lambdas(form)]
+    if names:
+        warnings.warn(
+            f'save_model: "{model.name}" holds lambdas, which the file has as byte code that lamina never runs; '
+            f"open it with custom_objects={{{', '.join(f'{name!r}: function' for name in names)}}}.",
+            stacklevel=5,
+        )
+    config = json.dumps(form)
     if len(config) > MOST_JSON:  # which is refused when it is read
         raise ValueError(
             f"save_model: the configuration must have at most {MOST_JSON:,} characters, got {len(config):,}; "

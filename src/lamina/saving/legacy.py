@@ -13,6 +13,7 @@ from typing import Any
 
 from lamina.core import op_names, registry
 from lamina.core.budget import CorruptFileError, blamed_on
+from lamina.core.functions import LAMBDA
 from lamina.saving import contents, hdf5
 from lamina.saving.hdf5 import Stored, text, texts
 from lamina.saving.loading import Loading, made_of
@@ -237,6 +238,8 @@ def _model(name: str, config: Any) -> dict[str, Any]:
 
 def _arguments(name: str, config: Mapping[str, Any]) -> dict[str, Any]:
     out = {}
+    if name == "Lambda":
+        config = _functions(config)
     for key, value in config.items():
         if key in _DROPPED or (key == "batch_input_shape" and name != "InputLayer"):
             continue
@@ -245,6 +248,18 @@ def _arguments(name: str, config: Mapping[str, Any]) -> dict[str, Any]:
         out["axis"] = out["axis"][0]
     if out.get("reduction") == "auto":
         out["reduction"] = "sum_over_batch_size"
+    return out
+
+
+def _functions(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a `Lambda`, functions as objects; Keras 2 has their kinds in arguments beside them."""
+    kinds = {key.removesuffix("_type"): kind for key, kind in config.items() if key.endswith("_type")}
+    out = {key: value for key, value in config.items() if not key.endswith(("_type", "module"))}
+    for key, kind in kinds.items():
+        if kind == "lambda":
+            out[key] = {"class_name": LAMBDA, "config": {"value": out.get(key)}}
+        elif kind == "function":
+            out[key] = {"module": "builtins", "class_name": "function", "config": out.get(key)}
     return out
 
 

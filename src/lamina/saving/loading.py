@@ -11,6 +11,7 @@ import numpy as np
 from lamina.core import configurable, dtypes, registry, scope
 from lamina.core.arrays import send
 from lamina.core.budget import CALL, Budget, CorruptFileError, UnsafeFileError, blamed_on
+from lamina.core.functions import lambdas
 from lamina.core.variable import Variable
 
 
@@ -53,6 +54,7 @@ def made_of(config: dict[str, Any], file: Loading, place: str, custom_objects: A
     """The model that the configuration in a file describes, its variables zeros that the budget of the file allows."""
     with blamed_on(place, "save it again, or make the model in your program and call load_weights"):
         with registry.custom_objects(custom_objects):
+            _put_functions(config)
             _check_names(config)
             with configurable.sharing({}), scope.loading(file):
                 model = configurable.deserialize(config)
@@ -62,15 +64,14 @@ def made_of(config: dict[str, Any], file: Loading, place: str, custom_objects: A
 
 
 def unknown_names(config: Any) -> list[str]:
-    """What a configuration names and neither the library nor the program has, lambdas included."""
-    unknown: dict[str, None] = {}
+    """What a configuration names and neither the library nor the program has, and its lambdas."""
+    unknown = {f"the lambda {place.name!r}": None for place in lambdas(config)}
     waiting = [config]
     while waiting:
         form = waiting.pop()
         if isinstance(form, dict) and isinstance(form.get("class_name"), str) and "config" in form:
             name = form["class_name"]
             if name.startswith("__"):
-                unknown |= {"a lambda": None} if name == "__lambda__" else {}
                 continue
             found = configurable.resolve(form)
             if found is None:
@@ -85,13 +86,24 @@ def unknown_names(config: Any) -> list[str]:
     return list(unknown)
 
 
+def _put_functions(config: dict[str, Any]) -> None:
+    """Put functions of the program in the place of lambdas."""
+    missing = []
+    for name, holder, key in lambdas(config):
+        function = registry.get_registered_object(name)
+        if function is None:
+            missing.append(name)
+        else:
+            holder[key] = function
+    if missing:
+        raise UnsafeFileError(
+            "it holds lambdas as byte code, and code from files is never run, whatever safe_mode says; pass "
+            f"custom_objects={{{', '.join(f'{name!r}: function' for name in missing)}}} with functions of your program."
+        )
+
+
 def _check_names(config: dict[str, Any]) -> None:
     unknown = unknown_names(config)
-    if "a lambda" in unknown:
-        raise UnsafeFileError(
-            "it holds a lambda as code, and code from files is never run, whatever safe_mode says; save the model with "
-            "a function (def) that is decorated with @lamina.saving.register_keras_serializable()."
-        )
     if unknown:
         raise UnsafeFileError(
             f"it names {', '.join(unknown)}, which must be public names of lamina or registered ones; pass "

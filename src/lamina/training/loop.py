@@ -39,7 +39,7 @@ class Phase:
         stopped: whether the run shall end.
         launcher: runs the step, having looked at the model; `None` to run it through Python.
         minimum: the least number of steps in a launch.
-        fills: whether rows that do not count may fill a short batch up, see `rows.stay_apart`.
+        fills: tells whether rows that do not count may fill a short batch up, see `rows.stay_apart`.
     """
 
     name: str
@@ -49,7 +49,7 @@ class Phase:
     stopped: Callable[[], bool]
     launcher: Launcher | None = None
     minimum: int = 1
-    fills: bool = False
+    fills: Callable[[], bool] = bool
 
 
 class Pace:
@@ -126,9 +126,9 @@ def _rounded(size: int) -> int:
 class Windowed:
     """Batches in windows: of arrays in the host's memory, or of a stream."""
 
-    def __init__(self, source: Source, fills: bool = False):
+    def __init__(self, source: Source, fills: Callable[[], bool] = bool):
         self.source = source
-        self.fills = fills and isinstance(source, ArraySource) and source.rows(0) >= source.batch_size
+        self.fills = isinstance(source, ArraySource) and source.rows(0) >= source.batch_size and fills()
 
     def ahead(self) -> list[Feed]:
         """A feed of each kind of an epoch, full batches first, where that is known."""
@@ -167,7 +167,7 @@ def _structs(arrays: Any, batches: int, size: int) -> Any:
     )
 
 
-def reader(source: Source, fills: bool = False) -> Resident | Windowed:
+def reader(source: Source, fills: Callable[[], bool] = bool) -> Resident | Windowed:
     """The way to read a source: from the device, if that has memory of its own and all of it fits."""
     stats = jax.devices()[0].memory_stats() if jax.default_backend() != "cpu" else None
     if stats and isinstance(source, ArraySource) and source.nbytes <= stats.get("bytes_limit", 0) // 2:

@@ -30,6 +30,7 @@ from lamina.core.variable import Variable
 from lamina.data.windows import Filled
 from lamina.layer.parts import one_look
 
+MANY_ARRAYS = 200  # that a program gives; see `_options`
 KEPT_STATES = 4  # sets of variables for which a launcher keeps programs: freezing and unfreezing compiles once
 
 
@@ -197,7 +198,7 @@ class Program:
 
     def __init__(self, traced: Any, background: bool, checked: Callable, given: list[Variable], seen: list[Variable]):
         self.given, self.seen = given, seen  # what it was made for: the launcher may look at the model anew meanwhile
-        compile_ = traced.lower().compile
+        compile_ = partial(traced.lower().compile, _options(traced, len(given)))
         self._compiling: Callable[[], Any] = in_background(compile_).result if background else compile_
         self._lock = threading.Lock()
         self._compiled: Any = None
@@ -347,7 +348,7 @@ class Launcher:
             # Nothing is held meanwhile: Python that the program calls may read variables, or wait for another thread.
             def run_copies(seen: tuple) -> OneStep | ManySteps:
                 with handover.still:
-                    values = tuple([copied(self._value(v, run)) for v in program.given])
+                    values = copied(tuple([self._value(v, run) for v in program.given]))
                 return program(values, seen, *arguments)
 
             out = handover.call(run_copies, program.seen)
@@ -386,6 +387,16 @@ def checks_values() -> bool:
     """Whether JAX looks for NaN or infinity in what comes out, and raises."""
     config: Any = jax.config
     return bool(config.jax_debug_nans or config.jax_debug_infs)
+
+
+def _options(traced: Any, arrays: int) -> dict[str, Any]:
+    """Options of the compiler.
+
+    XLA looks a dozen times for what the loop over steps carries in vain, in time that grows with the square of the
+    number of arrays (a fifth of the compilation of 300 layers), and finds nothing. Loops of layers are worth a look.
+    """
+    bare = arrays > MANY_ARRAYS and "scan" not in primitives(traced.jaxpr.jaxpr)
+    return {"xla_disable_hlo_passes": "simplify-while-loops"} if bare else {}
 
 
 def _structs(variables: Sequence[Variable]) -> tuple:

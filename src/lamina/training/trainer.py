@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -107,7 +108,7 @@ class Trainer(CompiledModel):
             name, method, groups, self.reset_metrics,
             stopped=lambda: bool(self.stop_training if trains else self.stop_evaluating),
             launcher=None if self.run_eagerly else self._launchers[name],
-            minimum=self.steps_per_execution, fills=self._rows_stay_apart(trains),
+            minimum=self.steps_per_execution, fills=partial(self._rows_stay_apart, trains),
         )  # fmt: skip
 
     def _rows_stay_apart(self, trains: bool) -> bool:

@@ -23,13 +23,16 @@ from lamina.data.streams import PyDataset
 from lamina.data.streams import PyDataset as Sequence
 from lamina.random.seeds import set_global_seed as set_random_seed
 from lamina.saving import deserialize_keras_object
+from lamina.utils import legacy
 from lamina.utils.arrays import normalize, pad_sequences, to_categorical
+from lamina.utils.images import array_to_img, img_to_array, load_img, save_img
 
 __all__ = [
     "CustomObjectScope",
     "Progbar",
     "PyDataset",
     "Sequence",
+    "array_to_img",
     "clear_session",
     "custom_object_scope",
     "deserialize_keras_object",
@@ -38,12 +41,16 @@ __all__ = [
     "get_custom_objects",
     "get_registered_name",
     "get_registered_object",
+    "img_to_array",
     "is_interactive_logging_enabled",
     "is_keras_tensor",
+    "legacy",
+    "load_img",
     "normalize",
     "pack_x_y_sample_weight",
     "pad_sequences",
     "register_keras_serializable",
+    "save_img",
     "serialize_keras_object",
     "set_random_seed",
     "standardize_dtype",
