@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
 from lamina.core import checks, configurable, dtypes
@@ -53,10 +52,11 @@ class Normalization(Adapts):
                 f"got {shapes[0]} and {shapes[1]}."
             )
         self.input_mean, self.input_variance = (
-            None if each is None else np.asarray(value_of(each)) for each in (mean, variance)
+            None if each is None else np.asarray(value_of(each), dtypes.floatx()) for each in (mean, variance)
         )
         self.invert = bool(invert)
         self.supports_masking = True
+        self.autocast = False  # what comes in may lie far from 0, and be near its mean
         self.adapt_mean: Any = None
         self.adapt_variance: Any = None
         self.count: Any = None
@@ -76,38 +76,39 @@ class Normalization(Adapts):
             self.adapt_variance = self.add_weight(sizes, "ones", trainable=False, autocast=False, name="variance")
             self.count = self.add_weight((), "zeros", "int32", trainable=False, name="count")  # 0, as in Keras
         else:
-            self._beside(self.input_mean)
+            self._beside(self.input_mean)  # which checks it
 
     def _beside(self, value: Any) -> Any:
         """A mean or variance in a shape that lies beside the inputs."""
-        value = value_of(value)
         shape = np.ones(len(self._shape), int)
-        for axis, size in zip(reversed(self._kept), reversed(np.shape(value))):
+        for axis, size in zip(reversed(self._kept), reversed(value.shape)):
             shape[axis] = size
         try:
-            return jnp.broadcast_to(value.reshape(shape), self._shape).astype(self.compute_dtype)
+            return numpy_for(value).broadcast_to(value.reshape(shape), self._shape).astype(dtypes.wide(value.dtype))
         except ValueError:
             raise ValueError(
-                f"{self._who()}: mean and variance must fit inputs of shape {self._shape}, got {np.shape(value)}."
+                f"{self._who()}: mean and variance must fit inputs of shape {self._shape}, got {value.shape}."
             ) from None
 
     @property
     def mean(self) -> Any:
         """The mean, beside the inputs; `None` before the layer is built."""
-        return self._beside(self.adapt_mean if self.input_mean is None else self.input_mean) if self.built else None
+        value = self.input_mean if self.adapt_mean is None else self.adapt_mean.value
+        return self._beside(value) if self.built else None
 
     @property
     def variance(self) -> Any:
         """The variance, beside the inputs; `None` before the layer is built."""
-        given = self.input_variance
-        return self._beside(self.adapt_variance if given is None else given) if self.built else None
+        value = self.input_variance if self.adapt_variance is None else self.adapt_variance.value
+        return self._beside(value) if self.built else None
 
     def call(self, inputs: Any) -> Any:
-        xp = numpy_for(inputs)
-        x = inputs if jnp.issubdtype(inputs.dtype, jnp.inexact) else inputs.astype(self.compute_dtype)
-        mean, variance = (np.asarray(v) if xp is np else v for v in (self.mean, self.variance))
+        on_host = isinstance(inputs, np.ndarray)
+        mean, variance = (np.asarray(each) if on_host else each for each in (self.mean, self.variance))
+        xp, x = numpy_for(variance), inputs.astype(dtypes.wide(inputs.dtype))
         deviation = xp.maximum(xp.sqrt(variance), np.asarray(dtypes.epsilon(), variance.dtype))
-        return mean + x * deviation if self.invert else (x - mean) / deviation
+        out = mean + x * deviation if self.invert else (x - mean) * (1 / deviation)
+        return out.astype(self.compute_dtype)
 
     def adapt(self, data: Any, steps: int | None = None) -> None:
         if self.input_mean is not None:
@@ -239,8 +240,8 @@ class Discretization(Adapts):
         self.summary = _nothing()
 
     def get_config(self) -> dict[str, Any]:
-        names = ("bin_boundaries", "num_bins", "epsilon", "output_mode", "sparse", "name", "dtype")
-        return {name: getattr(self, name) for name in names}
+        names = ("bin_boundaries", "num_bins", "epsilon", "output_mode", "sparse", "name")
+        return {**{name: getattr(self, name) for name in names}, "dtype": self.dtype_policy.name}
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Discretization:

@@ -34,7 +34,7 @@ class Hashing(HostLayer):
     Raises: ValueError if an argument is outside its domain.
 
     >>> layers.Hashing(3)(["a", "b", "a"]).tolist()
-    [2, 1, 2]
+    [0, 1, 0]
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class HashedCrossing(HostLayer):
     Raises: ValueError if an argument is outside its domain.
 
     >>> layers.HashedCrossing(5)([np.array(["a", "b"]), np.array([1, 2])]).tolist()
-    [2, 4]
+    [0, 2]
     """
 
     several = True
@@ -161,4 +161,5 @@ class HashedCrossing(HostLayer):
         return KerasTensor(out.shape, self.output_dtype)
 
     def get_config(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in ("num_bins", "output_mode", "sparse", "name", "dtype")}
+        named = {name: getattr(self, name) for name in ("num_bins", "output_mode", "sparse", "name")}
+        return {**named, "dtype": self.dtype_policy.name}
