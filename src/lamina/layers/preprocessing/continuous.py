@@ -110,15 +110,20 @@ class Normalization(Adapts):
         out = mean + x * deviation if self.invert else (x - mean) * (1 / deviation)
         return out.astype(self.compute_dtype)
 
+    @property
+    def is_given(self) -> bool:
+        return self.input_mean is not None
+
     def adapt(self, data: Any, steps: int | None = None) -> None:
-        if self.input_mean is not None:
+        if self.is_given:
             raise ValueError(f"{self._who()}: adapt must not be called where mean and variance were given.")
         super().adapt(data, steps)
 
     def update_state(self, data: Any) -> None:
         x = np.asarray(host_array(data, self._who()), np.float64)
         if not self.built:
-            self.build(x.shape)
+            kept = {axis % x.ndim for axis in self.axis if -x.ndim <= axis < x.ndim}
+            self.build(tuple(size if i in kept else None for i, size in enumerate(x.shape)))
         if len(x.shape) != len(self._shape) or any(x.shape[i] != self._shape[i] for i in self._kept):
             wanted = tuple(size if i in self._kept else None for i, size in enumerate(self._shape))
             raise ValueError(f"{self._who()}: the data must have shape {wanted}, got {x.shape}.")
@@ -223,8 +228,16 @@ class Discretization(Adapts):
         twin = type(self)([0.0] * (self.num_bins - 1), output_mode=self.output_mode, dtype=self.dtype_policy)  # type: ignore[operator]
         return twin.compute_output_spec(KerasTensor(inputs.shape, inputs.dtype))
 
+    @property
+    def is_given(self) -> bool:
+        return self.num_bins is None
+
+    @property
+    def is_ready(self) -> bool:
+        return self.bin_boundaries is not None
+
     def adapt(self, data: Any, steps: int | None = None) -> None:
-        if self.num_bins is None:
+        if self.is_given:
             raise ValueError(f"{self._who()}: adapt must not be called where bin_boundaries were given; give num_bins.")
         super().adapt(data, steps)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
 from lamina.core import checks, dtypes
@@ -89,7 +88,7 @@ class Hashing(HostLayer):
 
     def encoded(self, indices: Any) -> Any:
         if self.output_mode == "int":
-            return indices if isinstance(indices, jnp.ndarray) else indices.astype(self.compute_dtype)
+            return indices.astype(self.compute_dtype) if isinstance(indices, np.ndarray) else indices
         return encode(indices, self.output_mode, self.num_bins, self.compute_dtype)
 
 
@@ -152,7 +151,7 @@ class HashedCrossing(HostLayer):
 
     def encoded(self, indices: Any) -> Any:
         if self.output_mode == "int":
-            return indices.astype(self.compute_dtype)
+            return indices.astype(self.compute_dtype) if isinstance(indices, np.ndarray) else indices
         return encode(indices, self.output_mode, self.num_bins, self.compute_dtype)
 
     def _evaluate(self, inputs: Any) -> Any:

@@ -202,9 +202,12 @@ class IndexLookup(Adapts, HostLayer):
         return len(self._special) + (0 if self._vocabulary is None else len(self._vocabulary.tokens))
 
     @property
-    def has_given_vocabulary(self) -> bool:
-        """Whether the vocabulary was given to the constructor, so that there is nothing to learn."""
+    def is_given(self) -> bool:
         return self._given
+
+    @property
+    def is_ready(self) -> bool:
+        return self._vocabulary is not None
 
     # Learning it ------------------------------------------------------------------------------------------------
 

@@ -93,9 +93,10 @@ class DataLayer(Layer):
     """Base of the layers of data pipelines."""
 
     several = False  # whether the inputs are a list of arrays
+    autograph_info__ = None  # which keeps TensorFlow from rewriting the code of this class
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if any(map(_of_tensorflow, _flat((args, kwargs)))):
+        if any(map(of_tensorflow, _flat((args, kwargs)))):
             return self._in_tensorflow(args, kwargs)
         return super().__call__(*args, **kwargs)
 
@@ -119,8 +120,8 @@ class DataLayer(Layer):
         """The call on tensors of TensorFlow, as a function of the host in their graph."""
         import tensorflow as tf  # noqa: PLC0415 (only where such tensors come in)
 
-        flat, treedef = tree_util.tree_flatten((args, kwargs), is_leaf=_of_tensorflow)
-        places = [i for i, leaf in enumerate(flat) if _of_tensorflow(leaf)]
+        flat, treedef = tree_util.tree_flatten((args, kwargs), is_leaf=of_tensorflow)
+        places = [i for i, leaf in enumerate(flat) if of_tensorflow(leaf)]
         if any(type(flat[i]).__name__ in _RAGGED for i in places):
             host_array(flat[places[0]], self._who())
 
@@ -147,6 +148,15 @@ class DataLayer(Layer):
         return ValueError(
             f"{self._who()}: {what} must be known before the layer is used; call adapt on data, or give it."
         )
+
+
+class Joined(DataLayer):
+    """The inputs one behind the other, along the last axis."""
+
+    several = True
+
+    def call(self, inputs: Any) -> Any:
+        return numpy_for(inputs[0]).concatenate(inputs, axis=-1)
 
 
 class HostLayer(DataLayer):
@@ -185,7 +195,8 @@ class HostLayer(DataLayer):
         return KerasTensor(out.shape, self.output_dtype)
 
 
-def _of_tensorflow(x: Any) -> bool:
+def of_tensorflow(x: Any) -> bool:
+    """Whether `x` is a tensor of TensorFlow."""
     return type(x).__module__.startswith("tensorflow.") and not isinstance(x, Variable)
 
 
@@ -241,6 +252,16 @@ class Adapts(DataLayer):
         for batch in batches_of(data, steps, self._who()):
             self.update_state(batch)
         self.finalize_state()
+
+    @property
+    def is_given(self) -> bool:
+        """Whether the constructor was given what there is to learn."""
+        return False
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether what there is to learn is known."""
+        return self.is_given or self.built
 
     def update_state(self, data: Any) -> None:
         """Learn from a batch."""

@@ -236,9 +236,12 @@ class TextVectorization(Adapts, HostLayer):
         return self._lookup_layer.vocabulary_size()
 
     @property
-    def has_given_vocabulary(self) -> bool:
-        """Whether the vocabulary was given to the constructor, so that there is nothing to learn."""
-        return self._lookup_layer.has_given_vocabulary
+    def is_given(self) -> bool:
+        return self._lookup_layer.is_given
+
+    @property
+    def is_ready(self) -> bool:
+        return self._lookup_layer.is_ready
 
     # Files ------------------------------------------------------------------------------------------------------
 
