@@ -120,7 +120,7 @@ class FeatureSpace(Layer):
     @classmethod
     def float(cls, name: str | None = None) -> Feature:
         """Numbers as they are."""
-        return _feature("float32", TFDIdentity, "float", "float", name, dtype="float32")
+        return _feature("float32", TFDIdentity, "float", "float", name)
 
     @classmethod
     def float_rescaled(cls, scale: Any = 1.0, offset: Any = 0.0, name: str | None = None) -> Feature:
@@ -197,7 +197,7 @@ class FeatureSpace(Layer):
         self.preprocessors = {key: feature.preprocessor for key, feature in self.features.items()}
         self.crossers = {c.name: layers.HashedCrossing(c.crossing_dim, name=c.name) for c in self.crosses}
         self.one_hot_encoders: dict[str, Any] = {}
-        self._joined = Joined()
+        self.concat = Joined()
         self._encoded: Any = None
 
     def _as_feature(self, name: str, feature: Any) -> Feature:
@@ -283,7 +283,7 @@ class FeatureSpace(Layer):
                 f"{self._who()}: feature {whole[0]!r} must be encoded to be concatenated, got {out[whole[0]].dtype}; "
                 'use output_mode="dict", or "one_hot" for the feature.'
             )
-        return self._joined(list(out.values()))
+        return self.concat(list(out.values()))
 
     def _one_hot(self, name: str, array: Any) -> Any:
         if name not in self.one_hot_encoders:
@@ -297,6 +297,7 @@ class FeatureSpace(Layer):
             self.one_hot_encoders[name] = layers.CategoryEncoding(size, "multi_hot")
         return self.one_hot_encoders[name](array)
 
+    _not_parts = Layer._not_parts | {"features", "crosses", "inputs"}  # the layers are among the preprocessors
     autograph_info__ = None  # which keeps TensorFlow from rewriting the code of this class
 
     def __call__(self, data: Any) -> Any:

@@ -174,6 +174,8 @@ class TextVectorization(Adapts, HostLayer):
     # From tokens to integers ------------------------------------------------------------------------------------
 
     def call(self, inputs: Any) -> Any:
+        if not self.is_ready:
+            raise self._not_ready("vocabulary")
         parts = [(self._lookup_layer.numbers(tokens), counts) for tokens, counts in self.tokens(inputs)]
         none = np.zeros(0, np.int64)
         numbers, counts = (np.concatenate([none, *found]) for found in (zip(*parts) if parts else ((), ())))
