@@ -16,14 +16,15 @@ with warnings.catch_warnings():
     import keras
     import tensorflow as tf
 
-pytestmark = pytest.mark.filterwarnings("ignore:Explicitly requested dtype")  # Keras asks JAX for 64 bits
+# Keras asks JAX for 64 bits, and its variables do not know all arguments of NumPy's conversion.
+pytestmark = pytest.mark.filterwarnings("ignore:Explicitly requested dtype", "ignore:__array__ implementation")
 TEXTS = ["The cat, the DOG!", "a b  c\tÉé\n d'e", "", "x y", "a 中 文, a"]
 WORDS = np.array([["a", "a", "b"], ["d", "m", "zz"], ["zz", "q", "a"]])
 DRAW = np.random.default_rng(0)
 NUMBERS = DRAW.normal(size=(6, 4)).astype("float32")
 
 
-def beside(name, arguments, data, learn=None, call={}):
+def beside(name, arguments, data, learn=None, **call):
     ours, theirs = (getattr(library.layers, name)(name="it", **arguments) for library in (lamina, keras))
     for layer in (ours, theirs) if learn is not None else ():
         layer.adapt(learn)
@@ -162,7 +163,7 @@ def test_discretization_that_learned(arguments):
 
 def test_counts_with_weights():
     x = DRAW.integers(0, 5, (6, 4))
-    beside("CategoryEncoding", {"num_tokens": 6, "output_mode": "count"}, [x], call={"count_weights": NUMBERS})
+    beside("CategoryEncoding", {"num_tokens": 6, "output_mode": "count"}, [x], count_weights=NUMBERS)
 
 
 # Files --------------------------------------------------------------------------------------------------------------

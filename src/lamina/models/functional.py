@@ -18,7 +18,7 @@ from lamina.core.budget import CALL, CorruptFileError, UnsafeFileError, spend
 from lamina.core.checks import shorten, some
 from lamina.core.state import StateScope
 from lamina.core.symbolic import KerasTensor, Node, OpCall, Operation, any_symbolic, calls_of, infer, node_of
-from lamina.data.arrays import are_rows
+from lamina.data.arrays import are_rows, is_numbers
 from lamina.layer import Layer
 from lamina.layer.masks import check_mask
 from lamina.layer.signature import ADD_BATCH_AXIS, CallContext
@@ -128,8 +128,8 @@ class Function(Operation):
                 return [x for part, own in zip(wanted, given) for x in self._matched(part, own)]
             if any(isinstance(part, dict) for part in wanted):
                 return self._matched(next(part for part in wanted if isinstance(part, dict)), given)
-        elif isinstance(wanted, KerasTensor) and wanted.dtype == "string" and not isinstance(given, KerasTensor):
-            return [host_array(given, self._who())]  # also of a list of texts
+        elif isinstance(wanted, KerasTensor) and (is_numbers(given) or wanted.dtype == "string"):
+            return [host_array(given, self._who())]  # also of a list
         return tree.flatten(given)
 
     def _by_key(self, wanted: list[tuple[Any, Any]], given: Any) -> list[Any]:
