@@ -29,13 +29,14 @@ from lamina import (
 from lamina.core.absent import AbsentName, explain_absent_names
 from lamina.core.jit import jit
 from lamina.core.policy import DTypePolicy, FloatDTypePolicy
-from lamina.core.runtime import keep_compiled_programs
-from lamina.core.scope import name_scope
+from lamina.core.runtime import device, keep_compiled_programs
+from lamina.core.scope import SymbolicScope, name_scope
 from lamina.core.state import StatelessScope
 from lamina.core.symbolic import KerasTensor, Operation
 from lamina.core.transforms import functional, grad, remat, scan, value_and_grad, vmap
 from lamina.core.variable import Variable
 from lamina.initializers import Initializer
+from lamina.layer import RematScope
 from lamina.layers import Input, InputSpec, Layer
 from lamina.losses import Loss
 from lamina.metrics import Metric
@@ -80,8 +81,10 @@ __all__ = [
     "Operation",
     "Optimizer",
     "Regularizer",
+    "RematScope",
     "Sequential",
     "StatelessScope",
+    "SymbolicScope",
     "Variable",
     "__version__",
     "activations",
@@ -90,6 +93,7 @@ __all__ = [
     "config",
     "constraints",
     "datasets",
+    "device",
     "dtype_policies",
     "functional",
     "grad",

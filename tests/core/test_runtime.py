@@ -5,8 +5,10 @@ import platform
 import subprocess
 import sys
 
+import jax
 import pytest
 
+import lamina
 from lamina.core.later import Later
 
 FAULTS = """
@@ -69,3 +71,18 @@ def test_importing_loads_neither_files_nor_tables():
     code = "import sys, lamina; print(sorted({'h5py', 'rich', 'jax.extend'} & set(sys.modules)))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("name", ["cpu", "CPU:0", "cpu:0"])
+def test_a_device_holds_what_is_made_inside(name):
+    with lamina.device(name):
+        assert lamina.Variable([1.0]).value.devices() == {jax.devices("cpu")[0]}
+    with lamina.device(jax.devices("cpu")[0]):
+        assert jax.config.jax_default_device == jax.devices("cpu")[0]
+    assert jax.config.jax_default_device is None
+
+
+@pytest.mark.parametrize("name", ["tpu:7", "cpu:99", "cpu:x", "cpu:-1", 3])
+def test_a_device_that_is_not_there_is_refused(name):
+    with pytest.raises(ValueError, match=r"device: must be one of .*cpu:0"):
+        lamina.device(name)

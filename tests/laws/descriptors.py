@@ -131,6 +131,11 @@ def _plain() -> Iterator[Row]:
     )
     yield Row("Embedding", {"input_dim": 7, "output_dim": 3}, (4, 6), free=(1,), below=7)
     yield Row("Embedding", {"input_dim": 7, "output_dim": 3, "mask_zero": True}, (4, 6), free=(1,), below=7)
+    capped = {"input_dim": 9, "output_dim": 5, "logit_soft_cap": 2.0}
+    yield Row("ReversibleEmbedding", capped, SEQUENCES, free=(1,), call={"reverse": True})
+    yield Row("ReversibleEmbedding", {**capped, "tie_weights": False}, SEQUENCES, call={"reverse": True})
+    masked = {"input_dim": 7, "output_dim": 3, "mask_zero": True}
+    yield Row("ReversibleEmbedding", masked, (4, 6), free=(1,), below=7)
     yield Row("Lambda", {"function": doubled, "arguments": {"plus": 3.0}}, SEQUENCES, free=(1, 2))
     yield Row("Masking", {"mask_value": 0.5}, SEQUENCES, free=(1, 2))
     yield Row("Identity", {}, SEQUENCES, free=(1, 2), mask="passes")
@@ -220,6 +225,27 @@ def _convolution() -> Iterator[Row]:
     yield _image_first("Conv2D", {"filters": 6, "kernel_size": 3, "strides": 2, **FIRST})
     yield _volume("Conv3D", {"filters": 3, "kernel_size": 2})
     yield _volume("Conv3D", {"filters": 3, "kernel_size": (1, 2, 3), "padding": "same", "strides": (1, 2, 2)})
+    yield _sequence("Conv1DTranspose", {"filters": 3, "kernel_size": 3}, mask="ends")
+    yield _sequence("Conv1DTranspose", {"filters": 3, "kernel_size": 3, "dilation_rate": 2}, mask="ends")
+    yield _sequence("Conv1DTranspose", {"filters": 3, "kernel_size": 2, "strides": 3}, mask="ends")
+    yield _image("Conv2DTranspose", {"filters": 6, "kernel_size": (3, 2), "activation": "relu"})
+    yield _image("Conv2DTranspose", {"filters": 6, "kernel_size": 3, "strides": 2, "padding": "same"})
+    yield _image("Conv2DTranspose", {"filters": 6, "kernel_size": 3, "strides": (2, 3), "output_padding": (1, 2)})
+    yield _image_first("Conv2DTranspose", {"filters": 6, "kernel_size": 3, "strides": (2, 1), **FIRST})
+    yield _volume("Conv3DTranspose", {"filters": 3, "kernel_size": 2})
+    yield _volume("Conv3DTranspose", {"filters": 3, "kernel_size": 2, "strides": (1, 2, 2), "use_bias": False})
+
+
+def _convolution_by_channel() -> Iterator[Row]:
+    yield _sequence("DepthwiseConv1D", {"kernel_size": 2, "depth_multiplier": 2}, mask="ends")
+    yield _sequence("DepthwiseConv1D", {"kernel_size": 3, "padding": "same", "dilation_rate": 2}, mask="ends")
+    yield _image("DepthwiseConv2D", {"kernel_size": (3, 2), "strides": 2, "depth_multiplier": 2})
+    yield _image("DepthwiseConv2D", {"kernel_size": 3, "padding": "same", "activation": "relu", "use_bias": False})
+    yield _image_first("DepthwiseConv2D", {"kernel_size": 3, "padding": "same", "strides": 2, **FIRST})
+    yield _sequence("SeparableConv1D", {"filters": 3, "kernel_size": 2}, mask="ends")
+    yield _image("SeparableConv2D", {"filters": 3, "kernel_size": 3, "depth_multiplier": 2, "dilation_rate": (1, 2)})
+    yield _image("SeparableConv2D", {"filters": 6, "kernel_size": 3, "padding": "same", "strides": 2})
+    yield _image_first("SeparableConv2D", {"filters": 6, "kernel_size": (3, 2), "activation": "relu", **FIRST})
 
 
 def _pooling() -> Iterator[Row]:
@@ -231,6 +257,10 @@ def _pooling() -> Iterator[Row]:
         yield _image_first(f"{kind}Pooling2D", {"pool_size": 3, "strides": 1, **FIRST})
         yield _volume(f"{kind}Pooling3D", {"pool_size": (2, 3, 2)})
         yield _volume(f"{kind}Pooling3D", {"pool_size": 2, "padding": "same"})
+        yield _sequence(f"Adaptive{kind}Pooling1D", {"output_size": 4}, mask="ends")
+        yield _image(f"Adaptive{kind}Pooling2D", {"output_size": (3, 6)})
+        yield _image_first(f"Adaptive{kind}Pooling2D", {"output_size": 2, **FIRST})
+        yield _volume(f"Adaptive{kind}Pooling3D", {"output_size": (2, 3, 1)})
         yield _sequence(f"Global{kind}Pooling1D", {}, mask="ends")
         yield _sequence(f"Global{kind}Pooling1D", {"keepdims": True, **FIRST})
         yield _image(f"Global{kind}Pooling2D", {})
@@ -249,6 +279,17 @@ def _normalization() -> Iterator[Row]:
     yield Row("LayerNormalization", {}, SEQUENCES, free=(1,), mask="passes")
     yield Row("LayerNormalization", {"epsilon": 0.1, "center": False}, VECTORS)
     yield Row("LayerNormalization", {"axis": (-2, -1), "scale": False}, SEQUENCES, mask="passes")
+    yield Row("GroupNormalization", {"groups": 2}, IMAGES, free=(1, 2))
+    yield Row("GroupNormalization", {"groups": 3, "axis": 1, "epsilon": 0.1}, SEQUENCES, free=(2,), mask="passes")
+    yield Row("GroupNormalization", {"groups": -1, "center": False}, SEQUENCES, free=(1,), mask="passes")
+    yield Row("GroupNormalization", {"groups": 2, "axis": -2, "scale": False}, IMAGES)
+    yield Row("RMSNormalization", {}, SEQUENCES, free=(1,), mask="ends")
+    yield Row("RMSNormalization", {"axis": (-2, -1), "epsilon": 0.1}, SEQUENCES, mask="ends")
+    yield Row("UnitNormalization", {}, SEQUENCES, free=(1,), mask="passes")
+    yield Row("UnitNormalization", {"axis": (1, -1)}, IMAGES, free=(1, 2))
+    yield Row("SpectralNormalization", {"layer": Made("Dense", {"units": 3})}, VECTORS)
+    kernel = Made("Conv2D", {"filters": 3, "kernel_size": 2})
+    yield Row("SpectralNormalization", {"layer": kernel, "power_iterations": 3}, IMAGES, free=(1, 2))
 
 
 def _attention() -> Iterator[Row]:
@@ -280,6 +321,15 @@ def _attention() -> Iterator[Row]:
     yield attention({"num_heads": 2, "key_dim": 3, "sliding_window": 2})
     yield attention({"num_heads": 1, "key_dim": 3, "dropout": 0.5, "seed": 1}, noisy=True)
     yield attention({"num_heads": 2, "key_dim": 3, "attention_axes": (2,)}, inputs=Each([IMAGES, IMAGES]), mask="")
+    grouped = functools.partial(Row, "GroupQueryAttention", inputs=Each([SEQUENCES, SEQUENCES]), mask="passes")
+    heads = {"head_dim": 3, "num_query_heads": 4, "num_key_value_heads": 2}
+    yield grouped(heads, free=(1,))
+    yield grouped({**heads, "use_gate": True, "use_bias": False}, call={"use_causal_mask": True}, free=(1,))
+    yield grouped(
+        {**heads, "num_key_value_heads": 1, "sliding_window": 2}, inputs=Each([SEQUENCES, (4, 3, 5), (4, 3, 2)])
+    )
+    yield grouped(heads, call={"return_attention_scores": True})
+    yield grouped({**heads, "dropout": 0.5, "seed": 1}, noisy=True)
 
 
 def _recurrent() -> Iterator[Row]:
@@ -303,6 +353,16 @@ def _recurrent() -> Iterator[Row]:
     lstm = Made("LSTM", {"units": 3, "return_sequences": True})
     yield _sequence("Bidirectional", {"layer": lstm, "merge_mode": "sum"}, mask="passes")
     yield _sequence("Bidirectional", {"layer": lstm, "merge_mode": None}, mask="passes")
+    films, refused = functools.partial(Row, inputs=(2, 3, 5, 6, 2), free=(1,)), (2, 5, 6, 2)
+    yield Row("ConvLSTM1D", {"filters": 3, "kernel_size": 2}, IMAGES, free=(1,), mask="ends", refused=(2, 7, 6))
+    masked = {"filters": 3, "kernel_size": 3, "padding": "same", "return_sequences": True}
+    yield Row("ConvLSTM1D", {**masked, "dilation_rate": 2}, IMAGES, free=(1,), mask="passes", refused=(2, 7, 6))
+    yield films("ConvLSTM2D", {"filters": 3, "kernel_size": (3, 2)}, refused=refused)
+    strided = {"filters": 2, "kernel_size": 3, "strides": 2, "padding": "same", "go_backwards": True}
+    yield films("ConvLSTM2D", {**strided, "return_state": True, "use_bias": False}, refused=refused)
+    dropped = {"filters": 3, "kernel_size": 2, "dropout": 0.5, "recurrent_dropout": 0.5, "seed": 1}
+    yield films("ConvLSTM2D", {**dropped, **FIRST}, noisy=True, refused=refused)
+    yield Row("ConvLSTM3D", {"filters": 2, "kernel_size": 2}, (2, 3, 4, 3, 3, 2), free=(1,), refused=refused)
     yield Row("TimeDistributed", {"layer": Made("Dense", {"units": 3})}, SEQUENCES, mask="passes")
     pooling = Made("GlobalMaxPooling1D", {})
     yield Row("TimeDistributed", {"layer": pooling}, IMAGES, free=(1,), mask="passes")
@@ -330,15 +390,16 @@ def _numbers_and_categories() -> Iterator[Row]:
 
 
 FAMILIES = (
-    _plain, _activation, _noise, _reshaping, _merging, _convolution, _pooling, _normalization, _attention,
-    _recurrent, _numbers_and_categories,
+    _plain, _activation, _noise, _reshaping, _merging, _convolution, _convolution_by_channel, _pooling,
+    _normalization, _attention, _recurrent,
+    _numbers_and_categories,
 )  # fmt: skip
 ROWS: list[Row] = [row for family in FAMILIES for row in family()]
 
 # Public names of lamina.layers that no row can be made of.
 NOT_IN_ROWS = {"Input", "InputLayer", "InputSpec", "Layer", "Wrapper"}
-NOT_IN_ROWS |= {
-    "HashedCrossing",
-    "StringLookup",
-    "TextVectorization",
-}  # strings: see tests/layers/test_preprocessing.py
+# Those of strings: see tests/layers/test_preprocessing.py.
+NOT_IN_ROWS |= {"HashedCrossing", "StringLookup", "TextVectorization"}
+
+# Layers whose calls in training change weights that no optimizer does.
+CHANGED_BY_TRAINING = {"BatchNormalization", "SpectralNormalization"}

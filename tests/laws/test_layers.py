@@ -17,7 +17,7 @@ import lamina
 from lamina import layers
 from lamina.core import masking
 from lamina.core.configurable import deserialize, serialize
-from tests.laws.descriptors import ROWS, Made
+from tests.laws.descriptors import CHANGED_BY_TRAINING, ROWS, Made
 
 FIRST_OF_CLASS = list({row.layer: row for row in reversed(ROWS)}.values())[::-1]
 
@@ -121,10 +121,20 @@ OTHER = {
     "attention_axes": (1,),
     "bias_axes": None,
     "center": False,
+    "depth_multiplier": 3,
     "dilation_rate": 2,
     "dropout": 0.25,
     "epsilon": 0.25,
     "groups": 3,
+    ("GroupNormalization", "axis"): 1,
+    ("GroupNormalization", "groups"): 4,
+    ("SpectralNormalization", "layer"): Made("Dense", {"units": 11}),
+    "logit_soft_cap": 3.0,
+    "num_key_value_heads": 4,
+    "output_size": 5,
+    "power_iterations": 4,
+    "reverse_dtype": "float16",
+    "tie_weights": False,
     "keepdims": True,
     "kernel_size": 1,
     "mask_value": 7.0,
@@ -156,7 +166,7 @@ OTHER = {
     "use_bias": False,
     "value_dim": 11,
     **dict.fromkeys(("cropping", "size"), 4),
-    **dict.fromkeys(("filters", "input_dim", "key_dim", "num_heads"), 12),
+    **dict.fromkeys(("filters", "input_dim", "key_dim", "head_dim", "num_heads", "num_query_heads"), 12),
     **dict.fromkeys(("l1", "l2"), 0.25),
     **dict.fromkeys(("go_backwards", "return_state", "stateful", "unroll", "zero_output_for_mask"), True),
     ("GRU", "return_sequences"): False,
@@ -185,6 +195,7 @@ OTHER = {
     ("TimeDistributed", "layer"): Made("Dense", {"units": 11}),
     ("UpSampling2D", "interpolation"): "lanczos3",
     **{(f"ZeroPadding{n}D", "padding"): 4 for n in (1, 2, 3)},
+    "output_padding": 0,
     "padding": "same",
     "data_format": "channels_first",
     "dtype": "mixed_bfloat16",
@@ -381,7 +392,7 @@ def test_compiled_is_eager(row):
     assert_equal(after, state)
 
 
-@over([row for row in ROWS if row.noisy or row.layer == "BatchNormalization"])
+@over([row for row in ROWS if row.noisy or row.layer in CHANGED_BY_TRAINING])
 def test_compiled_training_is_eager_training(row):
     layer = twin_of(row, built(row))
     fn, state = lamina.functional(layer)
@@ -441,7 +452,7 @@ def test_fractions_of_integers_are_those_of_the_same_floats(row, dtype):
             assert_close(mine, other)
 
 
-@over([row for row in TAKES_ARRAYS if row.noisy or row.layer == "BatchNormalization"])
+@over([row for row in TAKES_ARRAYS if row.noisy or row.layer in CHANGED_BY_TRAINING])
 def test_training_on_integers_is_training_on_the_same_floats(row):
     whole = jax.tree.map(lambda x: np.arange(x.size, dtype="uint8").reshape(x.shape), row.data())
     one, other = row.make(), row.make()

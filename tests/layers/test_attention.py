@@ -1,5 +1,6 @@
 """Attention: the definition, masks, and the projections that it is made of."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -159,3 +160,55 @@ def test_einsum_dense_has_the_weights_of_its_equation(equation, output_shape, bi
 def test_einsum_dense_refuses_shapes_that_do_not_fit(equation, output_shape, shape, rule):
     with pytest.raises(ValueError, match=f'EinsumDense "it": {rule}'):
         layers.EinsumDense(equation, output_shape, name="it")(lamina.KerasTensor(shape))
+
+
+def test_as_many_heads_of_keys_as_of_queries_is_attention_of_several_heads():
+    grouped, plain = layers.GroupQueryAttention(3, 2, 2), heads()
+    plain(QUERY, VALUE)
+    grouped(QUERY, VALUE)
+    grouped.set_weights(plain.get_weights())
+    np.testing.assert_allclose(grouped(QUERY, VALUE), plain(QUERY, VALUE), rtol=1e-5, atol=1e-6)
+
+
+def test_heads_of_a_group_share_keys_and_values():
+    grouped, plain = layers.GroupQueryAttention(3, 4, 2), heads(num_heads=4)
+    plain(QUERY, VALUE)
+    grouped(QUERY, VALUE)
+    for name in ("query_dense", "key_dense", "value_dense", "output_dense"):
+        shared = getattr(grouped, f"_{name}").get_weights()
+        if name in ("key_dense", "value_dense"):
+            shared = [w.repeat(2, axis=-2) for w in shared]
+        getattr(plain, name).set_weights(shared)
+    for more in ({}, {"return_attention_scores": True}, {"value_mask": MASK}, {"use_causal_mask": True}):
+        pair = [jax.tree.leaves(layer(QUERY, VALUE, **more)) for layer in (grouped, plain)]
+        for ours, expected in zip(*pair, strict=True):
+            np.testing.assert_allclose(ours, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "rule"),
+    [
+        ({"num_key_value_heads": 3}, "num_query_heads must be a multiple of num_key_value_heads=3, got 4"),
+        ({"head_dim": 0}, "head_dim must be a positive integer, got 0"),
+        ({"dropout": 0.5, "flash_attention": True}, "dropout must be 0 with flash_attention"),
+    ],
+    ids=str,
+)
+def test_heads_that_do_not_fit_are_refused(arguments, rule):
+    with pytest.raises(ValueError, match=f'GroupedQueryAttention "it": {rule}'):
+        usual = {"head_dim": 3, "num_query_heads": 4, "num_key_value_heads": 2, "name": "it"}
+        layers.GroupQueryAttention(**{**usual, **arguments})
+
+
+def test_flash_attention_has_no_scores():
+    layer = heads(flash_attention=True)
+    with pytest.raises(ValueError, match="flash_attention must not be set with return_attention_scores"):
+        layer(QUERY, VALUE, return_attention_scores=True)
+
+
+def test_flash_attention_is_allowed_unless_it_is_disabled():
+    assert lamina.config.is_flash_attention_enabled() is None
+    lamina.config.disable_flash_attention()
+    assert lamina.config.is_flash_attention_enabled() is False
+    lamina.config.enable_flash_attention()
+    assert lamina.config.is_flash_attention_enabled() is None

@@ -87,3 +87,59 @@ def test_other_channels_than_built_for_are_refused():
     layer.build((None, None, None, 3))
     with pytest.raises(ValueError, match=r'"stem": the input must have size 3 on axis -1, got shape \(1, 4, 4, 2\)'):
         layer(np.ones((1, 4, 4, 2), "float32"))
+
+
+def test_a_separable_convolution_is_a_depthwise_one_and_one_of_single_places():
+    x = draw.normal(size=(2, 6, 5, 3)).astype("float32")
+    both, first, second = (
+        layers.SeparableConv2D(4, 3, 2),
+        layers.DepthwiseConv2D(3, 2, use_bias=False),
+        layers.Conv2D(4, 1),
+    )
+    expected = second(first(x))
+    both(x)
+    both.set_weights([*first.get_weights(), *second.get_weights()])
+    np.testing.assert_allclose(both(x), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_depthwise_convolution_keeps_channels_apart():
+    layer = layers.DepthwiseConv1D(3, depth_multiplier=2)
+    x = draw.normal(size=(1, 6, 2)).astype("float32")
+    before = np.asarray(layer(x))
+    x[..., 1] += 1
+    after = np.asarray(layer(x))
+    np.testing.assert_array_equal(after[..., :2], before[..., :2])
+    assert (after[..., 2:] != before[..., 2:]).any()
+
+
+@pytest.mark.parametrize("padding", ["valid", "same"])
+@pytest.mark.parametrize(("size", "strides"), [(3, 1), (3, 2), (2, 3)])
+def test_a_transposed_convolution_gives_back_the_size(padding, size, strides):
+    x = np.ones((1, 11, 11, 2), "float32")
+    smaller = layers.Conv2D(3, size, strides, padding)(x)
+    larger = layers.Conv2DTranspose(2, size, strides, padding)(smaller).shape[1]
+    assert layers.Conv2D(3, size, strides, padding)(np.ones((1, larger, larger, 2), "float32")).shape == smaller.shape
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "rule"),
+    [
+        ("Conv2DTranspose", {"output_padding": 2, "strides": 2}, r"output_padding must be less than strides=\(2, 2\)"),
+        ("Conv2DTranspose", {"output_padding": -1}, "output_padding must be 1 or 2 integers of at least 0, got -1"),
+        ("Conv2DTranspose", {"dilation_rate": 2, "strides": 2}, "strides and dilation_rate must not both be above 1"),
+        ("Conv1D", {"kernel_size": 2.5}, "kernel_size must be a positive integer, got 2.5"),
+        ("SeparableConv2D", {"filters": None}, "filters must be a positive integer, got None"),
+        ("SeparableConv2D", {"depth_multiplier": 0}, "depth_multiplier must be a positive integer, got 0"),
+        ("DepthwiseConv2D", {"padding": "causal"}, "padding must be 'valid' or 'same', got 'causal'"),
+    ],
+    ids=str,
+)
+def test_arguments_outside_their_domains_are_refused(name, arguments, rule):
+    takes_filters = {"filters": 4} if "Depthwise" not in name else {}
+    with pytest.raises(ValueError, match=f'{name} "stem": {rule}'):
+        getattr(layers, name)(**{"kernel_size": 3, **takes_filters, **arguments}, name="stem")
+
+
+def test_a_depthwise_convolution_is_given_no_filters():
+    with pytest.raises(TypeError, match="DepthwiseConv2D: must not be given unknown arguments, got filters"):
+        layers.DepthwiseConv2D(3, filters=4)

@@ -109,3 +109,28 @@ def test_input_is_a_symbolic_tensor():
     assert layers.Input(batch_shape=(None, 4)).shape == (None, 4)
     assert layers.Input(()).shape == (None,)
     assert layers.Input(3).shape == (None, 3)
+
+
+def test_a_reversible_embedding_gives_the_products_with_its_rows():
+    table = layers.ReversibleEmbedding(5, 3)
+    vectors = table(np.array([[0, 4]]))
+    rows = table.embeddings.numpy()
+    np.testing.assert_allclose(table(vectors, reverse=True), np.asarray(vectors) @ rows.T, rtol=1e-5)
+
+
+def test_a_reversible_embedding_masks_integers_only():
+    table = layers.ReversibleEmbedding(3, 3, mask_zero=True)
+    vectors = table(np.array([[1, 0]]))
+    assert masking.get_mask(vectors).tolist() == [[True, False]]
+    assert masking.get_mask(table(np.zeros((1, 2, 3), "float32"), reverse=True)) is None
+
+
+@pytest.mark.parametrize(("dtype", "expected"), [(None, "bfloat16"), ("float32", "float32")])
+def test_the_dtype_of_logits_is_chosen(dtype, expected):
+    table = layers.ReversibleEmbedding(5, 3, reverse_dtype=dtype, dtype="mixed_bfloat16")
+    assert table(np.ones((2, 3), "float32"), reverse=True).dtype == expected
+
+
+def test_vectors_of_another_size_have_no_logits():
+    with pytest.raises(ValueError, match=r'"it": inputs must have size 3 last, got \(2, 4\)'):
+        layers.ReversibleEmbedding(5, 3, name="it")(np.ones((2, 4), "float32"), reverse=True)

@@ -91,3 +91,67 @@ def test_scale_and_shift_are_there_if_asked(layer):
         made = layer(scale=scale, center=center)
         made.build((None, 4))
         assert [v.name for v in made.trainable_weights] == ["gamma"] * scale + ["beta"] * center
+
+
+def test_groups_are_normalized_by_themselves():
+    x = np.random.default_rng(0).normal(3.0, 2.0, (2, 4, 5, 6)).astype("float32")
+    y = np.asarray(layers.GroupNormalization(3, epsilon=0.0)(x)).reshape(2, 4, 5, 3, 2)
+    np.testing.assert_allclose(y.mean((1, 2, 4)), 0, atol=1e-5)
+    np.testing.assert_allclose(y.std((1, 2, 4)), 1, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "rule"),
+    [
+        ("GroupNormalization", {"groups": 4}, "axis -1 must be one of channels that groups=4 divides"),
+        ("GroupNormalization", {"groups": 2, "axis": 0}, "axis 0 must be one of channels"),
+        ("GroupNormalization", {"groups": 0}, "groups must be a positive integer or -1, got 0"),
+        ("RMSNormalization", {"axis": 3}, "axis 3 must be an axis of known size"),
+        ("RMSNormalization", {"epsilon": -1}, "epsilon must be a number of at least 0, got -1"),
+        ("UnitNormalization", {"axis": 3}, "axis must be an axis of the input, got 3"),
+        ("UnitNormalization", {"axis": "last"}, "axis must be an integer or several, got 'last'"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_normalized_is_refused(name, arguments, rule):
+    with pytest.raises(ValueError, match=f'{name} "it": {rule}'):
+        getattr(layers, name)(**arguments, name="it")(np.ones((2, 6), "float32"))
+
+
+def test_the_root_of_the_mean_square_is_of_its_axes():
+    x = np.random.default_rng(0).normal(size=(2, 3, 4)).astype("float32")
+    layer = layers.RMSNormalization(axis=1, epsilon=0.0)
+    layer.build(x.shape)
+    layer.set_weights([np.array([1.0, 2.0, 3.0], "float32")])
+    expected = x / np.sqrt((x**2).mean(1, keepdims=True)) * np.array([[[1.0], [2.0], [3.0]]])
+    np.testing.assert_allclose(layer(x), expected, rtol=1e-5)
+
+
+def test_a_spectrally_normalized_kernel_has_norm_1():
+    layer = layers.SpectralNormalization(layers.Dense(4), power_iterations=50)
+    x = np.random.default_rng(0).normal(size=(2, 3)).astype("float32")
+    layer(x)
+    layer.kernel.assign(5 * layer.kernel.value)
+    layer(x)
+    assert np.linalg.norm(layer.kernel.numpy(), 2) > 2  # only training divides
+    layer(x, training=True)
+    np.testing.assert_allclose(np.linalg.norm(layer.kernel.numpy(), 2), 1, rtol=1e-3)
+
+
+def test_a_kernel_of_zeros_stays():
+    layer = layers.SpectralNormalization(layers.Dense(4, kernel_initializer="zeros"))
+    layer.build((2, 3))
+    before = layer.vector_u.numpy()
+    layer(np.ones((2, 3), "float32"), training=True)
+    np.testing.assert_array_equal(layer.kernel.numpy(), 0)
+    np.testing.assert_array_equal(layer.vector_u.numpy(), before)
+
+
+def test_spectral_normalization_of_a_layer_without_a_kernel_is_refused():
+    with pytest.raises(ValueError, match="layer must have a kernel or embeddings"):
+        layers.SpectralNormalization(layers.ReLU())(np.ones((2, 3), "float32"))
+
+
+def test_spectral_normalization_of_embeddings_gives_vectors():
+    layer = layers.SpectralNormalization(layers.Embedding(5, 3))
+    assert layer(np.array([[1, 2]]), training=True).dtype == "float32"

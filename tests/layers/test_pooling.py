@@ -48,3 +48,15 @@ def test_a_masked_mean_counts_what_is_there():
 def test_short_names_are_the_same_classes(short, rank):
     long = short.replace("Avg", "Average").replace("Pool", "Pooling")
     assert getattr(layers, f"{short}{rank}D") is getattr(layers, f"{long}{rank}D")
+
+
+def test_adaptive_windows_cover_the_input_and_overlap_where_they_must():
+    x = np.arange(5, dtype="float32").reshape(1, 5, 1)
+    assert layers.AdaptiveAveragePooling1D(3)(x).ravel().tolist() == [0.5, 2.0, 3.5]  # 0 and 1, 1 to 3, 3 and 4
+    assert layers.AdaptiveMaxPooling1D(2)(x).ravel().tolist() == [2.0, 4.0]
+
+
+@pytest.mark.parametrize("size", [0, (2, 2, 2), None, 1.5])
+def test_an_adaptive_output_size_outside_its_domain_is_refused(size):
+    with pytest.raises(ValueError, match='"it": output_size must be 1 or 2 positive integers, got'):
+        layers.AdaptiveMaxPooling2D(size, name="it")

@@ -44,7 +44,11 @@ every_loss = every_loss_but()
 
 
 def targets(cls):
-    return LABELS if cls in OF_CLASSES else ONE_HOT
+    return LABELS[:, None] if cls is losses.CTC else LABELS if cls in OF_CLASSES else ONE_HOT
+
+
+def predictions(cls, of_one_time=SHARES):
+    return np.stack([of_one_time, of_one_time[::-1], of_one_time], 1) if cls is losses.CTC else of_one_time
 
 
 @every_loss
@@ -62,7 +66,7 @@ def test_a_pickled_loss_is_the_same(cls):
     loss = cls(**NOT_DEFAULT.get(cls, {}))
     twin = pickle.loads(pickle.dumps(loss))
     assert twin.get_config() == loss.get_config()
-    np.testing.assert_array_equal(twin(targets(cls), SHARES), loss(targets(cls), SHARES))
+    np.testing.assert_array_equal(twin(targets(cls), predictions(cls)), loss(targets(cls), predictions(cls)))
 
 
 @every_loss
@@ -80,28 +84,32 @@ def test_an_unknown_argument_is_refused_by_name(cls):
 @every_loss
 def test_jit_is_eager(cls):
     loss = cls()
-    np.testing.assert_allclose(jax.jit(loss)(targets(cls), SHARES), loss(targets(cls), SHARES), rtol=2e-6)
+    np.testing.assert_allclose(
+        jax.jit(loss)(targets(cls), predictions(cls)), loss(targets(cls), predictions(cls)), rtol=2e-6
+    )
 
 
 @every_loss
 def test_weights_of_one_change_nothing(cls):
     loss, ones = cls(), np.ones(6)
-    np.testing.assert_allclose(loss(targets(cls), SHARES, ones), loss(targets(cls), SHARES), rtol=2e-6)
+    np.testing.assert_allclose(
+        loss(targets(cls), predictions(cls), ones), loss(targets(cls), predictions(cls)), rtol=2e-6
+    )
 
 
 @every_loss
 @pytest.mark.parametrize("reduction", ["sum_over_batch_size", "mean_with_sample_weight"])
 def test_weights_of_zero_give_zero(cls, reduction):
-    assert cls(reduction=reduction)(targets(cls), SHARES, sample_weight=np.zeros(6)) == 0
+    assert cls(reduction=reduction)(targets(cls), predictions(cls), sample_weight=np.zeros(6)) == 0
 
 
 @every_loss_but(*OF_WHOLE_BATCHES, losses.Circle)
 def test_masked_samples_do_not_count(cls):
     kept = np.array([0, 1, 3])
-    y_pred = jnp.asarray(SHARES)
+    y_pred = jnp.asarray(predictions(cls))
     set_mask(y_pred, jnp.zeros(6, bool).at[kept].set(True))
     loss = cls()
-    np.testing.assert_allclose(loss(targets(cls), y_pred), loss(targets(cls)[kept], SHARES[kept]), rtol=2e-6)
+    np.testing.assert_allclose(loss(targets(cls), y_pred), loss(targets(cls)[kept], predictions(cls)[kept]), rtol=2e-6)
 
 
 @every_loss
@@ -111,14 +119,14 @@ def test_16_bits_stay_finite_and_keep_their_dtype(cls, dtype):
     if cls is losses.MeanAbsolutePercentageError:
         y_true = SHARES + 0.1  # in percent of 0, nothing fits into float16
     for y_pred in (SHARES, CERTAIN):
-        values = loss.fn(y_true, jnp.asarray(y_pred, dtype), **loss._fn_kwargs)
+        values = loss.fn(y_true, jnp.asarray(predictions(cls, y_pred), dtype), **loss._fn_kwargs)
         assert values.dtype == dtype
         assert jnp.isfinite(values).all()
 
 
 @every_loss_but(losses.CategoricalGeneralizedCrossEntropy)  # p^q is vertical at 0
 def test_gradient_is_finite_at_certain_predictions(cls):
-    gradient = jax.grad(lambda p: cls()(targets(cls), p))(jnp.asarray(CERTAIN))
+    gradient = jax.grad(lambda p: cls()(targets(cls), p))(jnp.asarray(predictions(cls, CERTAIN)))
     assert jnp.isfinite(gradient).all()
 
 

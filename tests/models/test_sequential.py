@@ -96,8 +96,8 @@ def test_the_shape_of_outputs_is_told_before_building():
             'Sequential "s": input_shape must be a tuple, got None.',
         ),
         (
-            lambda: lamina.Sequential([layers.Dense(1)], name="s")([X, X]),
-            'Sequential "s": must get one array, got list.',
+            lambda: lamina.Sequential([layers.Dense(1, name="d")], name="s")([X, X]),
+            'Dense "s/d": must get one array, got a list.',
         ),
         (
             lambda: lamina.Sequential([layers.Dense(1, name="d")], name="s").count_params(),

@@ -84,16 +84,51 @@ def test_convolution_of_more_groups_than_are_split():
     assert_same(plain_convolution(1, "valid", 1, 66), lambda x, k: ops.conv(x, k), (x, kernel))
 
 
-@pytest.mark.parametrize("multiplier", [1, 2])
-@pytest.mark.parametrize("strides, padding", [(1, "same"), (2, "valid"), (2, "same")])
-def test_depthwise_convolution(multiplier, strides, padding):
-    x, kernel = array(2, 7, 6, 4), array(3, 2, 4, multiplier)
-    plain = plain_convolution(strides, padding, 1, 4)
+DEPTHWISE = list(itertools.product(((7, 6), (12, 5), (1, 9)), (1, 2), (1, 2), ("valid", "same"), (1, 2)))
+
+
+def depthwise(places, multiplier, strides, padding, dilation):
+    """The plain form, the fast one, and arguments of both."""
+    sizes = tuple(min(3, n) for n in places)
+    plain = plain_convolution(strides, padding, dilation, 4)
 
     def fast(x, k):
-        return ops.depthwise_conv(x, k, strides, padding)
+        return ops.depthwise_conv(x, k, strides, padding, dilation_rate=dilation)
 
-    assert_same(lambda x, k: plain(x, k.reshape(3, 2, 1, -1)), fast, (x, kernel))
+    args = array(2, *places, 4), array(*sizes, 4, multiplier)
+    return (lambda x, k: plain(x, k.reshape(*sizes, 1, -1))), fast, args
+
+
+@pytest.mark.parametrize("options", DEPTHWISE, ids=repr)
+def test_depthwise_convolution(options):
+    plain, fast, args = depthwise(*options)
+    assert_same(plain, fast, args)
+
+
+@pytest.mark.parametrize("places", [(9,), (8, 5, 4)], ids=repr)
+def test_depthwise_convolution_of_signals_and_volumes(places):
+    plain, fast, args = depthwise(places, 2, 2, "same", 1)
+    assert_same(plain, fast, args)
+
+
+def test_depthwise_convolution_has_second_derivatives_and_runs_under_vmap():
+    plain, fast, (x, kernel) = depthwise((8, 5), 2, 1, "same", 1)
+
+    def mixed(f):
+        loss = lambda x, k: jnp.sum(jnp.tanh(f(x, k)))  # noqa: E731
+        return jax.grad(lambda x, k: jnp.sum(jnp.square(jax.grad(loss)(x, k))) + loss(x, k), (0, 1))(x, kernel)
+
+    def each(f):
+        return jax.vmap(jax.grad(lambda k, a: jnp.sum(jnp.sin(f(a[None], k)))), (None, 0))(kernel, x)
+
+    for ours, theirs in zip((*mixed(fast), each(fast)), (*mixed(plain), each(plain)), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_depthwise_convolution_sums_16_bits_in_32():
+    x, kernel = jnp.full((1, 5, 5, 1), 1.0, "bfloat16"), jnp.full((5, 5, 1, 1), 1 / 256, "bfloat16")
+    kernel = kernel.at[0, 0].set(1)
+    assert ops.depthwise_conv(x, kernel)[0, 0, 0, 0] == jnp.bfloat16(1 + 24 / 256)  # each addend by itself is lost
 
 
 @pytest.mark.parametrize("size, strides, padding", list(itertools.product((1, 2, 3), (1, 2, 3), ("valid", "same"))))

@@ -37,6 +37,7 @@ class_certain = (LABELS, CERTAIN)
 
 # class, arguments, (y_true, y_pred)
 ROWS = [
+    ("CTC", {}, (np.array([[1, 2, 0], [3, 3, 0], [1, 1, 2]]), random.normal(size=(3, 7, CLASSES)).astype("float32"))),
     ("MeanSquaredError", {}, regression),
     ("MeanAbsoluteError", {}, regression),
     ("MeanAbsolutePercentageError", {}, regression),

@@ -291,3 +291,33 @@ def test_time_distributed_gives_masks_to_the_layer():
     theirs, ours = pair(lambda L: L.TimeDistributed(L.LSTM(UNITS)), *WORDS.shape)
     mask = random.random((2, 3, 5)) < 0.7
     assert_equal(ours(WORDS, mask=mask), theirs(WORDS, mask=mask))
+
+
+FILM = random.normal(size=(BATCH, TIME, 4, 5, 2)).astype("float32")
+IMAGES = [random.normal(size=(BATCH, 4, 5, 3)).astype("float32") for _ in range(2)]
+
+
+def film_layer(L, **arguments):
+    return L.ConvLSTM2D(3, (2, 3), padding="same", **arguments)
+
+
+@pytest.mark.parametrize("way", [way for way in WAYS if not way[2]], ids=lambda way: way[0])
+def test_values_of_films(way):  # Keras's take no masks on JAX
+    _, arguments, _ = way
+    theirs, ours = pair(film_layer, *FILM.shape, **arguments)
+    assert_equal(ours(FILM), theirs(FILM))
+    assert_equal(ours.losses, theirs.losses)
+
+
+def test_films_with_channels_first_and_an_initial_state():
+    theirs, ours = pair(film_layer, BATCH, TIME, 2, 4, 5, data_format="channels_first", return_state=True)
+    film, states = np.moveaxis(FILM, -1, 2), [np.moveaxis(image, -1, 1) for image in IMAGES]
+    for call in ({}, {"initial_state": states}):
+        assert_equal(ours(film, **call), theirs(film, **call))
+
+
+def test_stateful_films_go_on():
+    theirs, ours = pair(film_layer, *FILM.shape, stateful=True, go_backwards=True)
+    for _ in range(2):
+        assert_equal(ours(FILM), theirs(FILM))
+    assert_equal([v.value for v in ours.states], [v.value for v in theirs.states])

@@ -92,6 +92,13 @@ LAYERS = [
     layer("Conv2D", (8, 7, 3), arguments=(4, 3), strides=2, padding="same"),
     layer("Conv2D", (8, 7, 4), arguments=(4, (3, 2)), groups=2, activation="tanh", use_bias=False),
     layer("Conv3D", (4, 4, 4, 2), arguments=(3, 2)),
+    layer("Conv1DTranspose", (5, 3), arguments=(4, 3), strides=3, output_padding=2),
+    layer("Conv2DTranspose", (5, 4, 3), arguments=(2, 3), strides=(2, 1), padding="same", activation="tanh"),
+    layer("Conv3DTranspose", (3, 3, 3, 2), arguments=(2, 2), data_format="channels_first"),
+    layer("DepthwiseConv1D", (8, 3), arguments=(3,), depth_multiplier=2),
+    layer("DepthwiseConv2D", (8, 7, 3), arguments=((3, 2),), strides=2, depthwise_regularizer="l2"),
+    layer("SeparableConv1D", (8, 3), arguments=(4, 3), depthwise_constraint="max_norm"),
+    layer("SeparableConv2D", (8, 7, 3), arguments=(4, 3), dilation_rate=2, use_bias=False),
     layer("MaxPooling1D", (8, 3)),
     layer("MaxPooling2D", (8, 7, 3), pool_size=(2, 3), padding="same"),
     layer("AveragePooling1D", (8, 3), pool_size=3, strides=1),
@@ -105,6 +112,17 @@ LAYERS = [
     layer("BatchNormalization", (4,), renorm=True, renorm_clipping={"rmax": 2.0, "rmin": 0.5, "dmax": 1.0}),
     layer("LayerNormalization", (4, 3)),
     layer("LayerNormalization", (4, 3), axis=(1, 2), center=False),
+    layer("GroupNormalization", (5, 4), groups=2, epsilon=0.01),
+    layer("GroupNormalization", (4, 5), groups=-1, axis=1, scale=False),
+    layer("RMSNormalization", (4, 3), axis=(1, 2)),
+    layer("UnitNormalization", (4, 3)),
+    layer("AdaptiveAveragePooling2D", (7, 6, 3), output_size=(2, 3)),
+    layer("AdaptiveMaxPooling1D", (7, 3), arguments=(2,)),
+    Row(
+        "SpectralNormalization",
+        stack(lambda L: L.SpectralNormalization(L.Conv2D(3, 2), 2), shape=(5, 4, 2)),
+        ((3, 5, 4, 2),),
+    ),
     layer("EinsumDense", (4, 3), arguments=("abc,cd->abd",), output_shape=(None, 5), bias_axes="d"),
     *(layer(name, (4, 3), (4, 3)) for name in MERGING),
     layer("Subtract", (4,), (4,)),
@@ -115,6 +133,9 @@ LAYERS = [
     layer("GRU", (4, 3), arguments=(5,), reset_after=False),
     layer("GRU", (4, 3), arguments=(5,), go_backwards=True),
     layer("SimpleRNN", (4, 3), arguments=(5,)),
+    layer("ConvLSTM1D", (3, 5, 2), arguments=(2, 3), dropout=0.2, strides=2),
+    layer("ConvLSTM2D", (3, 4, 5, 2), arguments=(2, 2), data_format="channels_first", return_sequences=True),
+    layer("ConvLSTM3D", (2, 3, 3, 3, 1), arguments=(2, 2), use_bias=False, padding="same"),
 ]
 
 
@@ -133,6 +154,16 @@ def nested(k, x):
     inner = k.Model(inner_input, k.layers.Dense(3)(k.layers.Dense(5)(inner_input)), name="inner")
     stack = k.Sequential([k.Input((3,)), k.layers.Dense(2), k.layers.BatchNormalization()], name="stack")
     return stack(inner(x))
+
+
+def grouped_queries(k, x):
+    return k.layers.GroupQueryAttention(3, 4, 2, use_gate=True)(x, x)
+
+
+def there_and_back(k, tied):
+    words = k.Input((5,), dtype="int32")
+    table = k.layers.ReversibleEmbedding(9, 4, tie_weights=tied, mask_zero=True, logit_soft_cap=3.0)
+    return k.Model(words, table(k.layers.LSTM(4, return_sequences=True)(table(words)), reverse=True))
 
 
 def masked(k):
@@ -157,6 +188,13 @@ MODELS = [
     Row("nested", graph(nested)),
     Row("nested stack", lambda k: k.Sequential([k.Sequential([k.Input((4,)), k.layers.Dense(3)]), k.layers.Dense(2)])),
     Row("masked", masked, ((3, 5),), 9),
+    Row(
+        "grouped queries",
+        graph(lambda k, x: k.layers.GroupQueryAttention(3, 4, 2, use_gate=True)(x, x), (5, 4)),
+        ((3, 5, 4),),
+    ),
+    Row("there and back", lambda k: there_and_back(k, tied=True), ((3, 5),), 9),
+    Row("there and back, untied", lambda k: there_and_back(k, tied=False), ((3, 5),), 9),
     Row("embedding", stack(lambda L: L.Embedding(9, 4), shape=(5,), dtype="int32"), ((3, 5),), 9),
     Row("half precision", stack(lambda L: L.Dense(3, dtype="bfloat16"), lambda L: L.Dense(2, dtype="mixed_float16"))),
     Row("MultiHeadAttention", graph(attention, (4, 6)), ((3, 4, 6),)),

@@ -107,7 +107,7 @@ def integers(value: Any) -> Any:
     """NumPy's integers, also in sequences, as those of Python."""
     if isinstance(value, (int, np.integer)):
         return int(value)
-    return tuple(integers(v) if isinstance(v, (int, np.integer, list, tuple, np.ndarray)) else v for v in value)
+    return tuple(map(integers, value)) if isinstance(value, Iterable) and not isinstance(value, str) else value
 
 
 class _Short(reprlib.Repr):

@@ -112,32 +112,37 @@ def own_arguments(obj: Configurable) -> dict[str, Any]:
 
 
 def variant(
-    defaults: Mapping[str, Any] | None = None, without: Iterable[str] = (), last: Iterable[str] = ()
+    defaults: Mapping[str, Any] = {}, without: Iterable[str] = (), before: Mapping[str, str | None] = {}
 ) -> Callable[[type[C]], type[C]]:
     """A decorator of classes whose constructor is that of the class above but for its signature.
 
     Args:
         defaults: other defaults by name.
         without: the arguments that the variant lacks; they have their defaults, or those given here.
-        last: the arguments that stand behind all others.
+        before: the arguments that stand elsewhere: before the one that is named, or with `None` behind all others.
     """
     lacking = frozenset(without)
 
     def decorate(cls: type[C]) -> type[C]:
         init: Any = cls.__init__
-        cls.__init__ = _recording(cls, _with_signature(init, defaults or {}, lacking, tuple(last)))
+        cls.__init__ = _recording(cls, _with_signature(init, defaults, lacking, before))
         _complete_docstring(cls, lacking)
         return cls
 
     return decorate
 
 
-def _with_signature(init: Callable, defaults: Mapping[str, Any], lacking: frozenset[str], last: tuple) -> Callable:
+def _with_signature(
+    init: Callable, defaults: Mapping[str, Any], lacking: frozenset[str], before: Mapping[str, str | None]
+) -> Callable:
     old = inspect.signature(init)
     kept = [
         p.replace(default=defaults.get(p.name, p.default)) for p in old.parameters.values() if p.name not in lacking
     ]
-    kept.sort(key=lambda p: (p.kind, p.name in last))  # stable: all else stays in order
+    for name, other in before.items():
+        moved = kept.pop([p.name for p in kept].index(name))
+        kept.insert(len(kept) if other is None else [p.name for p in kept].index(other), moved)
+    kept.sort(key=lambda p: p.kind)  # stable: all else stays in order
     signature = old.replace(parameters=kept)
     extra = next((p.name for p in kept if p.kind is p.VAR_KEYWORD), "")
 

@@ -123,7 +123,7 @@ def public_path(obj: Any) -> tuple[str, str] | None:
     """(`keras.namespace`, name) of a public class or function of this library, else `None`."""
     if not is_own(obj):
         return None
-    name = getattr(obj, "__name__", "")
+    name = getattr(obj, "__dict__", {}).get("_public_name", getattr(obj, "__name__", ""))
     home = obj.__module__.split(".")[1]
     own = [path for path in NAMESPACES if home in path.split(".")]
     for path in [*own, "", *(p for p in NAMESPACES if p not in own)]:

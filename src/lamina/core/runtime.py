@@ -1,4 +1,4 @@
-"""What the machine keeps between runs of compiled programs: the programs on disk, and the memory they work in."""
+"""The machine: what it keeps between runs of compiled programs, on disk and in memory, and its devices."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -109,3 +110,21 @@ def _processor() -> str:
         lines = []
     features = next((line for line in lines if line.startswith(("flags", "Features"))), platform.processor())
     return hashlib.sha256(f"{platform.machine()} {features}".encode()).hexdigest()[:12]
+
+
+def device(device_name: Any) -> AbstractContextManager[Any]:
+    """A context in which new arrays lie, and programs run, on another device.
+
+    Args:
+        device_name: such as `"cpu"`, `"gpu:0"`, or a device of JAX.
+
+    Raises: ValueError if there is no such device.
+    """
+    if isinstance(device_name, jax.Device):
+        return jax.default_device(device_name)
+    kind, _, number = str(device_name).lower().partition(":")
+    try:
+        return jax.default_device({str(i): device for i, device in enumerate(jax.devices(kind))}[number or "0"])
+    except (RuntimeError, KeyError):
+        known = ", ".join(sorted({f"{d.platform}:{d.id}" for d in (*jax.devices(), *jax.devices("cpu"))}))
+        raise ValueError(f"device: must be one of {known}, or a device of JAX, got {device_name!r}.") from None

@@ -35,7 +35,7 @@ class Scope(Generic[T]):
 names: Scope[tuple[str, ...]] = Scope("names", ())  # the path of layers that is being built or called
 autocast: Scope[str | None] = Scope("autocast", None)  # dtype that float variables are read in
 call: Scope[Any] = Scope("call", None)  # the outermost layer call: its training flag
-remat: Scope[Any] = Scope("remat", None)  # the rematerialization mode that layers built now get
+remat: Scope[Any] = Scope("remat", None)  # the RematScope of the layers that are made now
 lanes: Scope[tuple[Any, ...]] = Scope("lanes", ())  # the names of the axes that vmap runs over
 rows: Scope[Any] = Scope("rows", None)  # how many rows of a batch count; the others fill it up
 loading: Scope[Any] = Scope("loading", None)  # a file being read: admits variables, their initial values wait
@@ -84,3 +84,12 @@ def name_scope(name: str, **_: Any) -> Iterator[str]:
     """Put `name/` in front of the paths of the variables that are made inside."""
     with names((*names.get(), name)):
         yield name
+
+
+class SymbolicScope:
+    """A mark that code runs for its shapes only; kept for Keras programs: symbolic tensors tell that here."""
+
+    def __enter__(self) -> SymbolicScope:
+        return self
+
+    def __exit__(self, *error: Any) -> None: ...

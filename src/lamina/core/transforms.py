@@ -201,10 +201,10 @@ def _has_one(mapped: Callable, pure: Callable, index: int) -> bool:
     return True
 
 
-def remat_call(fn: Callable, args: tuple, kwargs: dict[str, Any]) -> Any:
+def remat_call(fn: Callable, args: tuple, kwargs: dict[str, Any], **options: Any) -> Any:
     """`fn(*args, **kwargs)`, in which all but the arrays is fixed, computed again in the backward pass."""
     run, arrays = tree.function_of(jax.Array, fn, args, kwargs)
-    return remat(run)(*arrays)
+    return remat(run, **options)(*arrays)
 
 
 # Branches -----------------------------------------------------------------------------------------------------------

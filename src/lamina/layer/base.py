@@ -22,7 +22,6 @@ from lamina.core import configurable, dtypes, errors, masking, policy, registry,
 from lamina.core.arrays import value_of
 from lamina.core.state import StateScope
 from lamina.core.symbolic import Operation, any_symbolic, infer
-from lamina.core.transforms import remat_call
 from lamina.core.variable import Variable
 from lamina.layer.inferred import remembered
 from lamina.layer.losses import AddedLosses
@@ -285,13 +284,13 @@ class Layer(AddedLosses, Masks, Operation):
 
     def _run(self, context: CallContext, args: tuple, kwargs: dict[str, Any]) -> Any:
         cast = self.compute_dtype if self.autocast else None
-        call = functools.partial(self.rematerialized_call, self.call) if self._remat else self.call
+        call = self.call if self._remat is None else self.rematerialized_call(self.call, *args, **kwargs)
         with scope.names((*scope.names.get(), self.name)), scope.call(context), scope.autocast(cast):
             return call(*args, **kwargs)
 
-    def rematerialized_call(self, layer_call: Callable, *args: Any, **kwargs: Any) -> Any:
-        """`layer_call`, its inside computed again in the backward pass rather than kept."""
-        return remat_call(layer_call, args, kwargs)
+    def rematerialized_call(self, layer_call: Callable, *args: Any, **kwargs: Any) -> Callable:
+        """`layer_call`, what it has inside computed again in the backward pass as the `RematScope` says."""
+        return layer_call if self._remat is None else self._remat.applied(self.name, layer_call)
 
     def symbolic_call(self, *args: Any, **kwargs: Any) -> Any:
         arrays = signature_of(type(self)).arrays(args, kwargs)

@@ -101,6 +101,8 @@ def broken_rule(specs: Any, inputs: Any) -> str | None:
     if isinstance(specs, dict):
         pairs = [(specs[k], inputs.get(k)) for k in specs] if isinstance(inputs, dict) else []
     else:
+        if isinstance(specs, InputSpec) and tree.is_nested(inputs):
+            return f"must get one array, got a {type(inputs).__name__}"
         flat = [specs] if isinstance(specs, InputSpec) else tree.flatten(specs)
         values = tree.flatten(inputs)
         if len(flat) != len(values) and len(flat) > 1:

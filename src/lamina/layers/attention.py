@@ -1,4 +1,4 @@
-"""Attention: of several heads with projections, and plain."""
+"""Attention: of several heads with projections, which may share keys and values, and plain."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from lamina import ops
 from lamina.core import checks, dtypes, masking
-from lamina.layer import Layer
+from lamina.layer import InputSpec, Layer
 from lamina.layer.masks import check_broadcasts, check_mask, only_passes
 from lamina.layers.projection import EinsumDense
 from lamina.layers.regularization import Dropout
@@ -49,81 +49,46 @@ def _anew(initializer: Any) -> Any:
     return type(initializer).from_config(initializer.get_config()) if configured else initializer
 
 
-class MultiHeadAttention(Layer):
-    """`softmax(Q K^T / sqrt(key_dim)) V` for several heads, each with projections of its own.
+class HeadedAttention(Layer):
+    """Base of the attention of several heads: `softmax(Q K^T / sqrt(dim)) V`, with Q, K and V projections.
 
-    Vaswani et al., 2017, https://arxiv.org/abs/1706.03762
-
-    Args:
-        num_heads: the number of heads.
-        key_dim: the size of a head's queries and keys.
-        value_dim: the size of a head's values, `key_dim` if not given.
-        dropout: the share of attention weights that training drops.
-        use_bias: whether the projections have biases.
-        output_shape: the size of the output, that of the query if not given.
-        attention_axes: the axes that are attended over; all but batch and features if not given.
-        sliding_window: how far attention may reach to each side.
-        flash_attention: whether GPUs use cuDNN's kernel, which wants 16 bits.
-        kernel_initializer, bias_initializer: what the weights start from.
-        kernel_regularizer, bias_regularizer, activity_regularizer: added to the loss.
-        kernel_constraint, bias_constraint: applied after each step.
-        use_gate: whether the heads' outputs are multiplied by `sigmoid(query kernel + bias)`, element by element
-            (Qiu et al., 2025, https://arxiv.org/abs/2505.06708).
-        seed: of the dropout.
-
-    Shapes: query (batch, targets, features), value and key (batch, sources, features) -> (batch, targets, features).
-
-    Raises: ValueError if a size is not a positive integer, or `dropout` not from 0 to 1.
-
-    >>> x = np.zeros((2, 5, 8), "float32")
-    >>> outputs, weights = layers.MultiHeadAttention(num_heads=2, key_dim=4)(x, x, return_attention_scores=True)
-    >>> outputs.shape, weights.shape
-    ((2, 5, 8), (2, 2, 5, 5))
+    A subclass says how many heads there are and how large, by `_heads`, and calls `_set_up` in its constructor.
     """
 
     _omit_none = frozenset({"flash_attention"})
+    dropout: float
+    use_bias: bool
+    use_gate: bool
+    sliding_window: int | None
+    flash_attention: bool | None
+    seed: int | None
+    attention_axes: Any = None
 
-    def __init__(
-        self,
-        num_heads: int,
-        key_dim: int,
-        value_dim: int | None = None,
-        dropout: float = 0.0,
-        use_bias: bool = True,
-        output_shape: int | Sequence[int] | None = None,
-        attention_axes: int | Sequence[int] | None = None,
-        sliding_window: int | None = None,
-        flash_attention: bool | None = None,
-        kernel_initializer: Any = "glorot_uniform",
-        bias_initializer: Any = "zeros",
-        kernel_regularizer: Any = None,
-        bias_regularizer: Any = None,
-        activity_regularizer: Any = None,
-        kernel_constraint: Any = None,
-        bias_constraint: Any = None,
-        use_gate: bool = False,
-        seed: int | None = None,
-        **kwargs: Any,
-    ):
-        super().__init__(activity_regularizer=activity_regularizer, **kwargs)
+    def _set_up(
+        self, dropout: float, use_bias: bool, sliding_window: Any, flash_attention: Any, use_gate: bool, seed: Any
+    ) -> None:
         self._query_dense: Any = None
         self._key_dense: Any = None
         self._gate_dense: Any = None
         self._value_dense: Any = None
         who = self._who()
-        self.num_heads = checks.integer(who, "num_heads", num_heads)
-        self.key_dim = checks.integer(who, "key_dim", key_dim)
-        self.value_dim = self.key_dim if value_dim is None else checks.integer(who, "value_dim", value_dim)
         self.sliding_window, self.flash_attention = sliding_window, flash_attention
         if sliding_window is not None:
             self.sliding_window = checks.integer(who, "sliding_window", sliding_window)
         self.dropout = checks.number(who, "dropout", dropout, 0, 1)
+        if flash_attention and dropout:
+            raise ValueError(f"{who}: dropout must be 0 with flash_attention, which has no weights, got {dropout}.")
         self.use_bias, self.use_gate, self.seed = use_bias, use_gate, seed
-        self.output_shape: Any = (output_shape,) if isinstance(output_shape, int) else output_shape
-        axes = (attention_axes,) if isinstance(attention_axes, int) else attention_axes
-        self.attention_axes: Any = axes and tuple(axes)
         resolve_arguments(self)
         self.supports_masking = True
+
+    @property
+    def _heads(self) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
+        """The number and the size of the heads of queries, of keys, and of values."""
+        raise NotImplementedError
+
+    def _output_sizes(self, query_shape: Any) -> tuple[int, ...]:
+        return tuple(query_shape[-1:])
 
     def build(self, query_shape: Any, value_shape: Any, key_shape: Any = None) -> None:
         key_shape = value_shape if key_shape is None else key_shape
@@ -131,20 +96,19 @@ class MultiHeadAttention(Layer):
         if self.attention_axes is None:
             self.attention_axes = tuple(range(1, rank - 1))
         self.attention_axes = tuple(axis % rank for axis in self.attention_axes)
-        head = (self.num_heads, self.key_dim)
-        out_head = (self.num_heads, self.value_dim)
+        head, key_head, value_head = self._heads
+        out_head = (head[0], value_head[1])
         projections = (
             ("query", query_shape, head),
-            ("key", key_shape, head),
+            ("key", key_shape, key_head),
             *([("gate", query_shape, out_head)] if self.use_gate else []),
-            ("value", value_shape, out_head),
+            ("value", value_shape, value_head),
         )
         for name, shape, sizes in projections:
             setattr(self, f"_{name}_dense", self._projection(name, shape, 1, sizes))
         self._dropout_layer = Dropout(self.dropout, seed=self.seed, dtype=self.dtype_policy)
-        out = tuple(self.output_shape or query_shape[-1:])
         heads_shape = (*query_shape[:-1], *out_head)
-        self._output_dense = self._projection("attention_output", heads_shape, 2, out)
+        self._output_dense = self._projection("attention_output", heads_shape, 2, self._output_sizes(query_shape))
 
     def _projection(self, name: str, shape: Any, contracted: int, sizes: tuple[int, ...]) -> EinsumDense:
         """A dense layer from the last `contracted` axes to axes of the given sizes."""
@@ -170,11 +134,6 @@ class MultiHeadAttention(Layer):
         layer.supports_masking = True
         return layer
 
-    query_dense = property(operator.attrgetter("_query_dense"), doc="The projection of the queries.")
-    key_dense = property(operator.attrgetter("_key_dense"), doc="The projection of the keys.")
-    value_dense = property(operator.attrgetter("_value_dense"), doc="The projection of the values.")
-    output_dense = property(operator.attrgetter("_output_dense"), doc="The projection of the heads' outputs.")
-
     def call(
         self,
         query: Any,
@@ -199,6 +158,8 @@ class MultiHeadAttention(Layer):
             use_causal_mask: whether a target may look only at sources up to its own place.
         """
         key = value if key is None else key
+        if return_attention_scores and self.flash_attention:
+            raise ValueError(f"{self._who()}: flash_attention must not be set with return_attention_scores.")
         mask = self._joined_mask(query, value, query_mask, value_mask, key_mask, attention_mask, use_causal_mask)
         heads = (self._query_dense(query), self._key_dense(key), self._value_dense(value))
         outputs, scores = self._attend(*heads, mask, training, return_attention_scores)
@@ -254,10 +215,157 @@ class MultiHeadAttention(Layer):
     def _with_weights(self, query: Any, key: Any, value: Any, mask: Any, training: bool | None) -> tuple[Any, Any]:
         """The outputs, and the weights (batch, heads, targets, sources) before some of them are dropped."""
         query, key, value = (x.transpose(0, 2, 1, 3) for x in (query, key, value))
-        scores = _products(query, key) / math.sqrt(self.key_dim)
+        if query.shape[1] > key.shape[1]:  # heads of queries that share keys and values
+            key, value = (jnp.repeat(x, query.shape[1] // x.shape[1], axis=1) for x in (key, value))
+        scores = _products(query, key) / math.sqrt(query.shape[-1])
         weights = _softmax(scores, mask).astype(self.compute_dtype)
         outputs = self._dropout_layer(weights, training=training) @ value
         return outputs.transpose(0, 2, 1, 3), weights
+
+
+class MultiHeadAttention(HeadedAttention):
+    """`softmax(Q K^T / sqrt(key_dim)) V` for several heads, each with projections of its own.
+
+    Vaswani et al., 2017, https://arxiv.org/abs/1706.03762
+
+    Args:
+        num_heads: the number of heads.
+        key_dim: the size of a head's queries and keys.
+        value_dim: the size of a head's values, `key_dim` if not given.
+        dropout: the share of attention weights that training drops.
+        use_bias: whether the projections have biases.
+        output_shape: the size of the output, that of the query if not given.
+        attention_axes: the axes that are attended over; all but batch and features if not given.
+        sliding_window: how far attention may reach to each side.
+        flash_attention: whether GPUs use cuDNN's kernel, which wants 16 bits.
+        kernel_initializer, bias_initializer: what the weights start from.
+        kernel_regularizer, bias_regularizer, activity_regularizer: added to the loss.
+        kernel_constraint, bias_constraint: applied after each step.
+        use_gate: whether the heads' outputs are multiplied by `sigmoid(query kernel + bias)`, element by element
+            (Qiu et al., 2025, https://arxiv.org/abs/2505.06708).
+        seed: of the dropout.
+
+    Shapes: query (batch, targets, features), value and key (batch, sources, features) -> (batch, targets, features).
+
+    Raises: ValueError if a size is not a positive integer, or `dropout` not from 0 to 1.
+
+    >>> x = np.zeros((2, 5, 8), "float32")
+    >>> outputs, weights = layers.MultiHeadAttention(num_heads=2, key_dim=4)(x, x, return_attention_scores=True)
+    >>> outputs.shape, weights.shape
+    ((2, 5, 8), (2, 2, 5, 5))
+    """
+
+    def __init__(
+        self,
+        num_heads: int,
+        key_dim: int,
+        value_dim: int | None = None,
+        dropout: float = 0.0,
+        use_bias: bool = True,
+        output_shape: int | Sequence[int] | None = None,
+        attention_axes: int | Sequence[int] | None = None,
+        sliding_window: int | None = None,
+        flash_attention: bool | None = None,
+        kernel_initializer: Any = "glorot_uniform",
+        bias_initializer: Any = "zeros",
+        kernel_regularizer: Any = None,
+        bias_regularizer: Any = None,
+        activity_regularizer: Any = None,
+        kernel_constraint: Any = None,
+        bias_constraint: Any = None,
+        use_gate: bool = False,
+        seed: int | None = None,
+        **kwargs: Any,
+    ):
+        super().__init__(activity_regularizer=activity_regularizer, **kwargs)
+        who = self._who()
+        self.num_heads = checks.integer(who, "num_heads", num_heads)
+        self.key_dim = checks.integer(who, "key_dim", key_dim)
+        self.value_dim = self.key_dim if value_dim is None else checks.integer(who, "value_dim", value_dim)
+        self.output_shape: Any = (output_shape,) if isinstance(output_shape, int) else output_shape
+        axes = (attention_axes,) if isinstance(attention_axes, int) else attention_axes
+        self.attention_axes = axes and tuple(axes)
+        self._set_up(dropout, use_bias, sliding_window, flash_attention, use_gate, seed)
+
+    @property
+    def _heads(self) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
+        return (self.num_heads, self.key_dim), (self.num_heads, self.key_dim), (self.num_heads, self.value_dim)
+
+    query_dense = property(operator.attrgetter("_query_dense"), doc="The projection of the queries.")
+    key_dense = property(operator.attrgetter("_key_dense"), doc="The projection of the keys.")
+    value_dense = property(operator.attrgetter("_value_dense"), doc="The projection of the values.")
+    output_dense = property(operator.attrgetter("_output_dense"), doc="The projection of the heads' outputs.")
+
+    def _output_sizes(self, query_shape: Any) -> tuple[int, ...]:
+        return tuple(self.output_shape or query_shape[-1:])
+
+
+class GroupedQueryAttention(HeadedAttention):
+    """Attention of several heads of queries, groups of which share the keys and values of one head.
+
+    Ainslie et al., 2023, https://arxiv.org/abs/2305.13245
+
+    Args:
+        head_dim: the size of a head.
+        num_query_heads: the number of heads of queries.
+        num_key_value_heads: the number of heads of keys and values, which divides that of queries.
+        dropout: the share of attention weights that training drops.
+        use_bias: whether the projections have biases.
+        sliding_window: how far attention may reach to each side.
+        flash_attention: whether GPUs use cuDNN's kernel, which wants 16 bits.
+        kernel_initializer, bias_initializer: what the weights start from.
+        kernel_regularizer, bias_regularizer, activity_regularizer: added to the loss.
+        kernel_constraint, bias_constraint: applied after each step.
+        use_gate: whether the heads' outputs are multiplied by `sigmoid(query kernel + bias)`, element by element.
+        seed: of the dropout.
+
+    Shapes: query (batch, targets, features), value and key (batch, sources, features) -> (batch, targets, features).
+
+    Raises: ValueError if an argument is outside its domain.
+    """
+
+    _public_name = "GroupQueryAttention"  # files have this one in configurations, and the class's in paths
+
+    def __init__(
+        self,
+        head_dim: int,
+        num_query_heads: int,
+        num_key_value_heads: int,
+        dropout: float = 0.0,
+        use_bias: bool = True,
+        sliding_window: int | None = None,
+        flash_attention: bool | None = None,
+        kernel_initializer: Any = "glorot_uniform",
+        bias_initializer: Any = "zeros",
+        kernel_regularizer: Any = None,
+        bias_regularizer: Any = None,
+        activity_regularizer: Any = None,
+        kernel_constraint: Any = None,
+        bias_constraint: Any = None,
+        use_gate: bool = False,
+        seed: int | None = None,
+        **kwargs: Any,
+    ):
+        super().__init__(activity_regularizer=activity_regularizer, **kwargs)
+        who = self._who()
+        self.head_dim = checks.integer(who, "head_dim", head_dim)
+        self.num_query_heads = checks.integer(who, "num_query_heads", num_query_heads)
+        self.num_key_value_heads = checks.integer(who, "num_key_value_heads", num_key_value_heads)
+        if num_query_heads % num_key_value_heads:
+            raise ValueError(
+                f"{who}: num_query_heads must be a multiple of num_key_value_heads={num_key_value_heads}, "
+                f"got {num_query_heads}."
+            )
+        self._set_up(dropout, use_bias, sliding_window, flash_attention, use_gate, seed)
+        self.input_spec = InputSpec(ndim=3)
+
+    @property
+    def _heads(self) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
+        shared = (self.num_key_value_heads, self.head_dim)
+        return (self.num_query_heads, self.head_dim), shared, shared
+
+
+GroupQueryAttention = GroupedQueryAttention
 
 
 class Attention(Layer):

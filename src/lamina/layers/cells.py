@@ -49,6 +49,7 @@ class Cell(Layer):
     # Whether the dropout's seed is drawn before those of the initializers: it decides which weights
     # `set_random_seed` leads to.
     draws_seed_first = False
+    features_last = True
 
     def __init__(
         self,
@@ -98,12 +99,16 @@ class Cell(Layer):
         return self.bias_initializer
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        features, columns = checks.known_size(self._who(), input_shape, -1), self.gates * self.units
-        self.kernel = weight(self, "kernel", (features, columns))
-        self.recurrent_kernel = weight(self, "recurrent_kernel", (self.units, columns), arguments="recurrent")
+        window, features, columns = *self._sizes_of(input_shape), self.gates * self.units
+        self.kernel = weight(self, "kernel", (*window, features, columns))
+        self.recurrent_kernel = weight(self, "recurrent_kernel", (*window, self.units, columns), arguments="recurrent")
         self.bias = None
         if self.use_bias:
             self.bias = weight(self, "bias", self._bias_shape(), initializer=self._bias_start)
+
+    def _sizes_of(self, input_shape: tuple[int | None, ...]) -> tuple[tuple[int, ...], int]:
+        """The size of the kernels in space, if they have one, and the number of features."""
+        return (), checks.known_size(self._who(), input_shape, -1)
 
     def get_initial_state(self, batch_size: int | None = None) -> list[Any]:
         """Zeros for each state."""
@@ -133,35 +138,45 @@ class Cell(Layer):
             biases = (None, None) if self.bias is None else self._biases(self.bias.value)
             return self.kernel.value, self.recurrent_kernel.value, *biases
 
-    def _draw_dropout(self, batch: int, features: int, training: bool | None) -> tuple[Any, Any]:
-        """Factors for the inputs and for the output before, one array or one for each gate."""
+    def _draw_dropout(self, now: Any, before: Any, training: bool | None) -> tuple[Any, Any]:
+        """Factors for the inputs at one time and for the output before, one array or one for each gate."""
         count = self.gates if self.implementation == 1 else 1
 
-        def draw(rate: float, size: int) -> list[Any] | None:
+        def draw(rate: float, shape: tuple) -> list[Any] | None:
             if not training or not rate:
                 return None
-            ones = jnp.ones((batch, size), self.compute_dtype)
+            ones = jnp.ones(shape, self.compute_dtype)
             return [random.dropout(ones, rate, seed=self.seed_generator) for _ in range(count)]
 
-        return draw(self.dropout, features), draw(self.recurrent_dropout, self.units)
+        return draw(self.dropout, now), draw(self.recurrent_dropout, before)
+
+    def _moved(self, arrays: Any, source: int, target: int) -> Any:
+        """Arrays with their features on another axis, where those of inputs and states do not lie on the last one."""
+        if self.features_last:
+            return arrays
+        return tree_util.tree_map(lambda x: jnp.moveaxis(x, source, target), arrays)
 
     def call(self, inputs: Any, states: Any, training: bool = False) -> tuple[Any, Any]:
         leaves, treedef = tree_util.tree_flatten(states)
         kernel, recurrent_kernel, bias, recurrent_bias = self._weights_as_read()
-        masks = self._draw_dropout(inputs.shape[0], inputs.shape[1], training)
+        masks = self._moved(self._draw_dropout(inputs.shape, leaves[0].shape, training), 1, -1)
+        inputs, leaves = self._moved((inputs, leaves), 1, -1)
         first, rest = self.rule.split(recurrent_kernel, masks[1])
-        x, v = add(product(inputs, kernel, masks[0]), bias), add(product(leaves[0], *first), recurrent_bias)
-        new = self.gates_of(self.rule, self.join(x, v), leaves, rest)
+        x = add(product(self.rule.of_inputs, inputs, kernel, masks[0]), bias)
+        v = add(product(self.rule.of_output, leaves[0], *first), recurrent_bias)
+        new = self._moved(self.gates_of(self.rule, self.join(x, v), leaves, rest), -1, 1)
         return new[0], treedef.unflatten(new)
 
     def sweep(self, inputs: Any, states: Any, mask: Any, training: bool, **options: Any) -> tuple[Any, Any]:
         """`call` for all times at once: the outputs, or the last one, and the last states."""
         leaves, treedef = tree_util.tree_flatten(states)
         inputs, *leaves = (x.astype(self.compute_dtype) for x in (inputs, *leaves))
-        masks = self._draw_dropout(inputs.shape[0], inputs.shape[2], training)
+        now = (inputs.shape[0], *inputs.shape[2:])
+        masks = self._moved(self._draw_dropout(now, leaves[0].shape, training), 1, -1)
+        inputs, leaves = self._moved(inputs, 2, -1), self._moved(leaves, 1, -1)
         run = compiled_scan if self.rule.is_pure else scan
         outputs, leaves = run(self.rule, self._weights_as_read(), inputs, leaves, mask, masks, **options)
-        return outputs, treedef.unflatten(leaves)
+        return self._moved(outputs, -1, 2 if options["sequences"] else 1), treedef.unflatten(self._moved(leaves, -1, 1))
 
 
 @variant(without=["recurrent_activation", "unit_forget_bias", "reset_after"])
@@ -241,5 +256,5 @@ class GRUCell(Cell):
         h = states[0]
         x_h, z, r, *h_h = jnp.split(joined, joined.shape[-1] // h.shape[-1], axis=-1)
         z, r = rule.recurrent_activation(z), rule.recurrent_activation(r)
-        candidate = rule.activation(x_h + (r * h_h[0] if h_h else product(r * h, *rest)))
+        candidate = rule.activation(x_h + (r * h_h[0] if h_h else product(rule.of_output, r * h, *rest)))
         return [z * h + (1 - z) * candidate]

@@ -1,4 +1,4 @@
-"""Convolutions: one class, of which the rank is data."""
+"""Convolutions, transposed ones, and those of each channel by itself: the rank is data."""
 
 from __future__ import annotations
 
@@ -8,19 +8,28 @@ from typing import Any
 from lamina import ops
 from lamina.core import checks
 from lamina.core.configurable import variant
-from lamina.layer import InputSpec
 from lamina.layers.projection import Projection
-from lamina.layers.spatial import Spatial
-from lamina.layers.weights import resolve_arguments
+from lamina.layers.spatial import Windowed
+from lamina.layers.weights import resolve_arguments, weight
 
 
-class Convolution(Projection, Spatial):
+class Convolving(Projection, Windowed):
+    """Base of the layers whose kernel is a window that moves over `rank` spatial axes."""
+
+    use_bias: bool
+
+    def _spread_bias(self, bias: Any) -> Any:
+        return bias if self._channel_axis == -1 else bias.reshape(-1, *(1,) * self.rank)
+
+
+class Convolution(Convolving):
     """`activation(conv(x, kernel) + bias)` over `rank` spatial axes.
 
     Args:
         filters: the number of output channels.
         kernel_size, strides, dilation_rate: one integer, or one for each spatial axis.
         padding: "valid", "same", or "causal" for sequences.
+        output_padding: how much longer the output is than the inputs need, less than the strides.
         data_format: where the channels are.
         groups: the number of groups that channels are split into; each is convolved by itself.
         activation: a name or function; none if not given.
@@ -41,6 +50,7 @@ class Convolution(Projection, Spatial):
         kernel_size: int | Sequence[int],
         strides: int | Sequence[int] = 1,
         padding: str = "valid",
+        output_padding: int | Sequence[int] | None = None,
         data_format: str | None = None,
         dilation_rate: int | Sequence[int] = 1,
         groups: int = 1,
@@ -58,47 +68,32 @@ class Convolution(Projection, Spatial):
         super().__init__(activity_regularizer=activity_regularizer, **kwargs)
         self.filters = checks.integer(self._who(), "filters", filters)
         self.groups = checks.integer(self._who(), "groups", groups)
-        self.kernel_size = self._sizes("kernel_size", kernel_size)
-        self.strides = self._sizes("strides", strides)
-        self.dilation_rate = self._sizes("dilation_rate", dilation_rate)
-        allowed = ("valid", "same", "causal") if self.rank == 1 else ("valid", "same")
-        self.padding = checks.one_of(self._who(), "padding", str(padding).lower(), allowed)
-        self._set_layout(data_format)
+        self.output_padding = None if output_padding is None else self._sizes("output_padding", output_padding, 0)
         self.use_bias = use_bias
-        resolve_arguments(self)
+        self._set_window(kernel_size, strides, padding, data_format, dilation_rate)
+        self._check_strides()
         self._check_arguments()
+        resolve_arguments(self)
 
     def _check_arguments(self) -> None:
+        """Refuse what does not fit one another."""
         who = self._who()
         if self.filters % self.groups:
             raise ValueError(f"{who}: filters must be a multiple of groups={self.groups}, got {self.filters}.")
         if self.padding == "causal" and self.data_format != "channels_last":
             raise ValueError(f"{who}: data_format must be 'channels_last' with causal padding.")
-        if max(self.strides) > 1 and max(self.dilation_rate) > 1:
-            raise ValueError(
-                f"{who}: strides and dilation_rate must not both be above 1, got {self.strides} and "
-                f"{self.dilation_rate}."
-            )
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        channels = checks.known_size(self._who(), input_shape, self._channel_axis)
+        channels = self._check_channels(input_shape)
         if channels % self.groups:
             raise ValueError(
                 f"{self._who()}: the number of channels must be a multiple of groups={self.groups}, got {input_shape}."
             )
-        kernel_shape = (*self.kernel_size, channels // self.groups, self.filters)
-        self._make_weights(kernel_shape, (self.filters,) if self.use_bias else None)
-        self.input_spec = InputSpec(min_ndim=self.rank + 2, axes={self._channel_axis: channels})
-        self._check_output_size(input_shape)
+        self._check_size(input_shape)
+        self._make_weights(self._kernel_shape(channels), (self.filters,) if self.use_bias else None)
 
-    def _check_output_size(self, input_shape: tuple[int | None, ...]) -> None:
-        sizes = (input_shape[axis] for axis in self._axes)
-        for size, kernel, dilation in zip(sizes, self.kernel_size, self.dilation_rate):
-            if self.padding == "valid" and size is not None and size < (kernel - 1) * dilation + 1:
-                raise ValueError(
-                    f"{self._who()}: the input must be at least as large as the kernel {self.kernel_size}, "
-                    f"got shape {input_shape}."
-                )
+    def _kernel_shape(self, channels: int) -> tuple[int, ...]:
+        return (*self.kernel_size, channels // self.groups, self.filters)
 
     def _product(self, inputs: Any, kernel: Any) -> Any:
         padding = self.padding
@@ -107,11 +102,8 @@ class Convolution(Projection, Spatial):
             inputs, padding = ops.pad(inputs, ((0, 0), (left, 0), (0, 0))), "valid"
         return ops.conv(inputs, kernel, self.strides, padding, self.data_format, self.dilation_rate)
 
-    def _spread_bias(self, bias: Any) -> Any:
-        return bias if self._channel_axis == -1 else bias.reshape(-1, *(1,) * self.rank)
 
-
-@variant()
+@variant(without=["output_padding"])
 class Conv1D(Convolution):
     """Convolution of sequences.
 
@@ -119,9 +111,10 @@ class Conv1D(Convolution):
     """
 
     rank = 1
+    _paddings = ("valid", "same", "causal")
 
 
-@variant(defaults={"strides": (1, 1), "dilation_rate": (1, 1)})
+@variant(without=["output_padding"], defaults={"strides": (1, 1), "dilation_rate": (1, 1)})
 class Conv2D(Convolution):
     """Convolution of images.
 
@@ -134,7 +127,7 @@ class Conv2D(Convolution):
     rank = 2
 
 
-@variant(defaults={"strides": (1, 1, 1), "dilation_rate": (1, 1, 1)})
+@variant(without=["output_padding"], defaults={"strides": (1, 1, 1), "dilation_rate": (1, 1, 1)})
 class Conv3D(Convolution):
     """Convolution of volumes.
 
@@ -144,4 +137,224 @@ class Conv3D(Convolution):
     rank = 3
 
 
+@variant(without=["groups"])
+class TransposedConvolution(Convolution):
+    """`activation(transposed conv(x, kernel) + bias)`: the output is as large as what a convolution makes x of.
+
+    Shapes: (batch, *spatial, channels) -> (batch, *larger spatial, filters), or channels before spatial with
+    "channels_first"; the kernel is (*kernel_size, filters, channels).
+    """
+
+    def _check_arguments(self) -> None:
+        extra = self.output_padding
+        if extra is not None and any(n >= stride for n, stride in zip(extra, self.strides)):
+            raise ValueError(f"{self._who()}: output_padding must be less than strides={self.strides}, got {extra}.")
+
+    def _check_size(self, input_shape: tuple[int | None, ...]) -> None:
+        """The output is larger than the kernel, whatever the input."""
+
+    def _kernel_shape(self, channels: int) -> tuple[int, ...]:
+        return (*self.kernel_size, self.filters, channels)
+
+    def _product(self, inputs: Any, kernel: Any) -> Any:
+        window = (self.strides, self.padding, self.output_padding, self.data_format, self.dilation_rate)
+        return ops.conv_transpose(inputs, kernel, *window)
+
+
+@variant()
+class Conv1DTranspose(TransposedConvolution):
+    """Transposed convolution of sequences.
+
+    Shapes: (batch, time, channels) -> (batch, longer time, filters).
+    """
+
+    rank = 1
+
+
+@variant(defaults={"strides": (1, 1), "dilation_rate": (1, 1)})
+class Conv2DTranspose(TransposedConvolution):
+    """Transposed convolution of images.
+
+    Shapes: (batch, height, width, channels) -> (batch, larger height, larger width, filters).
+
+    >>> layers.Conv2DTranspose(8, 3, strides=2, padding="same")(np.zeros((1, 7, 7, 4), "float32")).shape
+    (1, 14, 14, 8)
+    """
+
+    rank = 2
+
+
+@variant(defaults={"strides": (1, 1, 1), "dilation_rate": (1, 1, 1)}, before={"data_format": "output_padding"})
+class Conv3DTranspose(TransposedConvolution):
+    """Transposed convolution of volumes.
+
+    Shapes: (batch, depth, height, width, channels) -> (batch, *larger sizes, filters).
+    """
+
+    rank = 3
+
+
+class ChannelwiseConvolution(Convolving):
+    """`activation(conv(each channel) + bias)` over `rank` spatial axes.
+
+    Args:
+        filters: the number of output channels.
+        kernel_size, strides, dilation_rate: one integer, or one for each spatial axis.
+        padding: "valid" or "same".
+        data_format: where the channels are.
+        depth_multiplier: the number of channels that are made of each.
+        activation: a name or function; none if not given.
+        use_bias: whether a bias is added.
+        depthwise_initializer, pointwise_initializer, bias_initializer: what the weights start from.
+        depthwise_regularizer, pointwise_regularizer, bias_regularizer, activity_regularizer: added to the loss.
+        depthwise_constraint, pointwise_constraint, bias_constraint: applied after each step.
+
+    Raises: ValueError if an argument is outside its domain, or the input smaller than the kernel.
+    """
+
+    def __init__(
+        self,
+        filters: int | None,
+        kernel_size: int | Sequence[int],
+        strides: int | Sequence[int] = 1,
+        padding: str = "valid",
+        data_format: str | None = None,
+        dilation_rate: int | Sequence[int] = 1,
+        depth_multiplier: int = 1,
+        activation: str | Callable | None = None,
+        use_bias: bool = True,
+        depthwise_initializer: Any = "glorot_uniform",
+        pointwise_initializer: Any = "glorot_uniform",
+        bias_initializer: Any = "zeros",
+        depthwise_regularizer: Any = None,
+        pointwise_regularizer: Any = None,
+        bias_regularizer: Any = None,
+        activity_regularizer: Any = None,
+        depthwise_constraint: Any = None,
+        pointwise_constraint: Any = None,
+        bias_constraint: Any = None,
+        **kwargs: Any,
+    ):
+        super().__init__(activity_regularizer=activity_regularizer, **kwargs)
+        self.filters, self.use_bias = filters, use_bias
+        self._check_filters()
+        self.depth_multiplier = checks.integer(self._who(), "depth_multiplier", depth_multiplier)
+        self._set_window(kernel_size, strides, padding, data_format, dilation_rate)
+        resolve_arguments(self)
+
+    def _check_filters(self) -> None:
+        """There are as many as the channels make."""
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        channels = self._check_channels(input_shape)
+        self._check_size(input_shape)
+        outputs = channels * self.depth_multiplier if self.filters is None else self.filters
+        self._make_weights((*self.kernel_size, channels, self.depth_multiplier), (outputs,) if self.use_bias else None)
+
+    @property
+    def _window(self) -> tuple:
+        return self.strides, self.padding, self.data_format, self.dilation_rate
+
+
+@variant()
+class SeparableConvolution(ChannelwiseConvolution):
+    """`activation(pointwise(depthwise(x)) + bias)`: each channel by itself over space, then all channels at a place.
+
+    Chollet, 2017, https://arxiv.org/abs/1610.02357
+
+    Shapes: (batch, *spatial, channels) -> (batch, *other spatial, filters), or channels before spatial with
+    "channels_first".
+    """
+
+    depthwise_kernel: Any
+    pointwise_kernel: Any
+
+    def _check_filters(self) -> None:
+        self.filters = checks.integer(self._who(), "filters", self.filters)
+
+    def _make_kernel(self, shape: Sequence[Any], **options: Any) -> None:
+        self.depthwise_kernel = weight(self, "depthwise_kernel", shape, arguments="depthwise", **options)
+        pointwise_shape = (*(1,) * self.rank, shape[-2] * shape[-1], self.filters)
+        self.pointwise_kernel = weight(self, "pointwise_kernel", pointwise_shape, arguments="pointwise", **options)
+
+    def _projected(self, inputs: Any) -> Any:
+        return ops.separable_conv(inputs, self.depthwise_kernel.value, self.pointwise_kernel.value, *self._window)
+
+
+@variant()
+class SeparableConv1D(SeparableConvolution):
+    """Separable convolution of sequences.
+
+    Shapes: (batch, time, channels) -> (batch, other time, filters).
+    """
+
+    rank = 1
+
+
+@variant(defaults={"strides": (1, 1), "dilation_rate": (1, 1)})
+class SeparableConv2D(SeparableConvolution):
+    """Separable convolution of images.
+
+    Shapes: (batch, height, width, channels) -> (batch, other height, other width, filters).
+    """
+
+    rank = 2
+
+
+@variant(
+    defaults={"filters": None, "pointwise_initializer": None},
+    without=["filters", "pointwise_initializer", "pointwise_regularizer", "pointwise_constraint"],
+    before={"depth_multiplier": "data_format"},
+)
+class DepthwiseConvolution(ChannelwiseConvolution):
+    """`activation(depthwise(x) + bias)`: each channel is convolved by itself.
+
+    Args:
+        kernel_size, strides, dilation_rate: one integer, or one for each spatial axis.
+        padding: "valid" or "same".
+        depth_multiplier: the number of channels that are made of each.
+        data_format: where the channels are.
+        activation: a name or function; none if not given.
+        use_bias: whether a bias is added.
+        depthwise_initializer, bias_initializer: what the weights start from.
+        depthwise_regularizer, bias_regularizer, activity_regularizer: added to the loss.
+        depthwise_constraint, bias_constraint: applied after each step.
+
+    Shapes: (batch, *spatial, channels) -> (batch, *other spatial, channels * depth_multiplier), or channels before
+    spatial with "channels_first"; the kernel is (*kernel_size, channels, depth_multiplier).
+    """
+
+    def _make_kernel(self, shape: Sequence[Any], **options: Any) -> None:
+        super()._make_kernel(shape, arguments="depthwise", **options)
+
+    def _product(self, inputs: Any, kernel: Any) -> Any:
+        return ops.depthwise_conv(inputs, kernel, *self._window)
+
+
+@variant()
+class DepthwiseConv1D(DepthwiseConvolution):
+    """Convolution of each channel of sequences.
+
+    Shapes: (batch, time, channels) -> (batch, other time, channels * depth_multiplier).
+    """
+
+    rank = 1
+
+
+@variant(defaults={"strides": (1, 1), "dilation_rate": (1, 1)})
+class DepthwiseConv2D(DepthwiseConvolution):
+    """Convolution of each channel of images.
+
+    Shapes: (batch, height, width, channels) -> (batch, other height, other width, channels * depth_multiplier).
+    """
+
+    rank = 2
+
+
 Convolution1D, Convolution2D, Convolution3D = Conv1D, Conv2D, Conv3D
+Convolution1DTranspose, Convolution2DTranspose, Convolution3DTranspose = (
+    Conv1DTranspose,
+    Conv2DTranspose,
+    Conv3DTranspose,
+)
+SeparableConvolution1D, SeparableConvolution2D = SeparableConv1D, SeparableConv2D

@@ -1,4 +1,4 @@
-"""The plain ones: Input, Embedding, Lambda, Masking, Identity."""
+"""The plain ones: Input, Embedding (also there and back), Lambda, Masking, Identity."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from lamina.core import checks, configurable, dtypes
+from lamina import ops
+from lamina.core import checks, configurable, dtypes, masking
 from lamina.core.functions import Code
 from lamina.core.symbolic import KerasTensor, Node
 from lamina.layer import Layer
@@ -125,6 +126,7 @@ class Embedding(Layer):
     (1, 3, 2)
     """
 
+    embeddings_initializer: Any
     _omit_none = frozenset({"weights", "lora_rank", "lora_alpha"})
     _further = ("activity_regularizer",)
 
@@ -171,6 +173,74 @@ class Embedding(Layer):
     def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
         """`inputs != 0` with `mask_zero`, else none."""
         return jnp.not_equal(inputs, 0) if self.mask_zero else None
+
+
+class ReversibleEmbedding(Embedding):
+    """`Embedding`, and with `reverse=True` the products of vectors with its rows: logits of the integers.
+
+    Press and Wolf, 2017, https://arxiv.org/abs/1608.05859
+
+    Args:
+        input_dim: the number of rows.
+        output_dim: the size of a vector.
+        tie_weights: whether the way back has the same table, or one of its own.
+        embeddings_initializer, embeddings_regularizer, embeddings_constraint: of the table.
+        mask_zero: whether 0 means "nothing here": later layers get the mask `inputs != 0`.
+        reverse_dtype: the dtype of the logits, the compute dtype if not given.
+        logit_soft_cap: c in logits of `c tanh(logits / c)`; none if not given.
+
+    Shapes: (...) of integers -> (..., output_dim); with `reverse`, (..., output_dim) -> (..., input_dim).
+
+    Raises: ValueError if a size is not a positive integer, or the cap not above 0.
+    """
+
+    _further = ("activity_regularizer", "weights", "lora_rank", "lora_alpha", "quantization_config")
+
+    def __init__(
+        self,
+        input_dim: int,
+        output_dim: int,
+        tie_weights: bool = True,
+        embeddings_initializer: Any = "uniform",
+        embeddings_regularizer: Any = None,
+        embeddings_constraint: Any = None,
+        mask_zero: bool = False,
+        reverse_dtype: str | None = None,
+        logit_soft_cap: float | None = None,
+        **kwargs: Any,
+    ):
+        self.tie_weights = tie_weights
+        table = (embeddings_initializer, embeddings_regularizer, embeddings_constraint)
+        super().__init__(input_dim, output_dim, *table, mask_zero, **kwargs)
+        self.reverse_dtype = None if reverse_dtype is None else dtypes.standardize_dtype(reverse_dtype)
+        cap = logit_soft_cap
+        self.logit_soft_cap = None if cap is None else checks.positive(self._who(), "logit_soft_cap", cap)
+
+    def build(self, input_shape: Any = None) -> None:
+        if self.built:
+            return
+        super().build(input_shape)
+        if not self.tie_weights:
+            shape, start = (self.output_dim, self.input_dim), self.embeddings_initializer
+            self.reverse_embeddings = weight(self, "reverse_embeddings", shape, initializer=start)
+
+    def call(self, inputs: Any, reverse: bool = False) -> Any:
+        if not reverse:
+            vectors = super().call(inputs)
+            if self.mask_zero:
+                masking.set_mask(vectors, super().compute_mask(inputs))
+            return vectors
+        if inputs.shape[-1] != self.output_dim:
+            raise ValueError(f"{self._who()}: inputs must have size {self.output_dim} last, got {inputs.shape}.")
+        kernel = self.embeddings.value.T if self.tie_weights else self.reverse_embeddings.value
+        if self.reverse_dtype is not None:
+            inputs, kernel = inputs.astype(self.reverse_dtype), kernel.astype(self.reverse_dtype)
+        logits, cap = ops.matmul(inputs, kernel), self.logit_soft_cap
+        logits = logits if cap is None else jnp.tanh(logits / cap) * cap
+        return logits.astype(self.reverse_dtype or self.compute_dtype)
+
+    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
+        """None: the call sets it, as the way back has none."""
 
 
 class Lambda(Layer):

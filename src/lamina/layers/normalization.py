@@ -1,4 +1,4 @@
-"""Normalization: of each channel over the batch, or of each sample over its features."""
+"""Normalization: of each channel over the batch, of each sample over its features or groups of them, of a kernel."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from lamina import ops
-from lamina.core import checks, dtypes
-from lamina.layer import InputSpec, Layer
+from lamina import initializers, ops
+from lamina.core import checks, dtypes, scope
+from lamina.layer import InputSpec, Layer, Wrapper
 from lamina.layers.weights import resolve_arguments, weight
 
 
@@ -20,7 +20,7 @@ class Normalization(Layer):
     """Base of the layers that bring their inputs to mean 0 and variance 1, then to a trained scale and offset."""
 
     center: bool
-    scale: bool
+    scale: Any
     gamma: Any = None
     beta: Any = None
 
@@ -194,6 +194,11 @@ def _check_clipping(who: str, bounds: dict[str, float]) -> None:
         )
 
 
+def _listed(axis: int | Sequence[int]) -> Any:
+    """An axis, or axes as a list, as configurations have them."""
+    return axis if isinstance(axis, int) else list(axis)
+
+
 class LayerNormalization(Normalization):
     """`gamma * (x - mean) / sqrt(variance + epsilon) + beta` of each sample, mean and variance over some axes.
 
@@ -230,7 +235,7 @@ class LayerNormalization(Normalization):
     ):
         self.rms_scaling = bool(kwargs.pop("rms_scaling", False))  # an older way to say RMSNormalization
         super().__init__(**kwargs)
-        self.axis = axis if isinstance(axis, int) else list(axis)
+        self.axis = _listed(axis)
         self.epsilon = checks.number(self._who(), "epsilon", epsilon, 0)
         self.center, self.scale = center, scale
 
@@ -243,3 +248,188 @@ class LayerNormalization(Normalization):
         options = {"axis": self.axis, "epsilon": self.epsilon, "rms_scaling": self.rms_scaling}
         outputs = ops.layer_normalization(x, *self._scale_and_offset(), **options)
         return outputs.astype(self.compute_dtype)
+
+
+class GroupNormalization(Normalization):
+    """`gamma * (x - mean) / sqrt(variance + epsilon) + beta`, mean and variance of each sample and group of channels.
+
+    Wu and He, 2018, https://arxiv.org/abs/1803.08494
+
+    Args:
+        groups: the number of groups; -1 makes one of each channel.
+        axis: that of the channels.
+        epsilon: added to the variance.
+        center, scale: whether there is a `beta`, a `gamma`, for each channel.
+        beta_initializer, gamma_initializer: what the weights start from.
+        beta_regularizer, gamma_regularizer: added to the loss.
+        beta_constraint, gamma_constraint: applied after each step.
+
+    Shapes: (batch, ..., channels) -> the same.
+
+    Raises: ValueError if the channels cannot be split into the groups.
+    """
+
+    def __init__(
+        self,
+        groups: int = 32,
+        axis: int = -1,
+        epsilon: float = 0.001,
+        center: bool = True,
+        scale: bool = True,
+        beta_initializer: Any = "zeros",
+        gamma_initializer: Any = "ones",
+        beta_regularizer: Any = None,
+        gamma_regularizer: Any = None,
+        beta_constraint: Any = None,
+        gamma_constraint: Any = None,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        if groups != -1 and not checks.is_integer(groups):
+            raise ValueError(f"{self._who()}: groups must be a positive integer or -1, got {groups!r}.")
+        self.groups, self.axis = groups, axis
+        self.epsilon = checks.number(self._who(), "epsilon", epsilon, 0)
+        self.center, self.scale = center, scale
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        channels = checks.known_size(self._who(), input_shape, self.axis)
+        self.groups = channels if self.groups == -1 else self.groups
+        if channels % self.groups or self.axis % len(input_shape) == 0:
+            raise ValueError(
+                f"{self._who()}: axis {self.axis} must be one of channels that groups={self.groups} divides, "
+                f"got {input_shape}."
+            )
+        self._make_scale_and_offset((channels,))
+        self.input_spec = InputSpec(ndim=len(input_shape), axes={self.axis: channels})
+
+    def call(self, inputs: Any) -> Any:
+        axis, shape = self.axis % inputs.ndim, inputs.shape
+        split = (self.groups, shape[axis] // self.groups)
+        x = inputs.astype(dtypes.wide(inputs.dtype)).reshape(*shape[:axis], *split, *shape[axis + 1 :])
+        axes = tuple(i for i in range(1, x.ndim) if i != axis)
+        scale, offset = (
+            None if v is None else v.reshape(*split, *(1,) * (x.ndim - axis - 2)) for v in self._scale_and_offset()
+        )
+        mean, factor = x.mean(axes, keepdims=True), lax.rsqrt(x.var(axes, keepdims=True) + self.epsilon)
+        factor = factor if scale is None else factor * scale
+        shift = -mean * factor
+        outputs = x * factor + (shift if offset is None else shift + offset)
+        return outputs.reshape(shape).astype(self.compute_dtype)
+
+
+class RMSNormalization(Layer):
+    """`scale * x / sqrt(mean(x^2) + epsilon)` of each sample, the mean over some axes.
+
+    Zhang and Sennrich, 2019, https://arxiv.org/abs/1910.07467
+
+    Args:
+        axis: the axes of the mean, along which `scale` has a number for each place.
+        epsilon: added to the mean.
+
+    Shapes: (batch, ..., features) -> the same.
+
+    Raises: ValueError if an axis is not there or of unknown size.
+    """
+
+    def __init__(self, axis: int | Sequence[int] = -1, epsilon: float = 1e-6, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.axis = axis if isinstance(axis, int) else sorted(axis)
+        self.epsilon = checks.number(self._who(), "epsilon", epsilon, 0)
+        self.autocast = False  # the mean is of what comes in, not of what is left of it in 16 bits
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        axes = [self.axis] if isinstance(self.axis, int) else sorted(self.axis, key=lambda a: a % len(input_shape))
+        shape = [checks.known_size(self._who(), input_shape, axis) for axis in axes]
+        self.scale = weight(self, "scale", shape, initializer="ones")
+
+    def call(self, x: Any) -> Any:
+        wide = x.astype(dtypes.wide(x.dtype))
+        axes = [axis % x.ndim for axis in ([self.axis] if isinstance(self.axis, int) else self.axis)]
+        scale = self.scale.value.reshape([size if i in axes else 1 for i, size in enumerate(x.shape)])
+        factor = lax.rsqrt(jnp.mean(jnp.square(wide), axes, keepdims=True) + self.epsilon)
+        return (wide * factor * scale).astype(self.compute_dtype)
+
+
+class UnitNormalization(Layer):
+    """`x / |x|` of each sample, the Euclidean norm over some axes.
+
+    Args:
+        axis: the axes of the norm.
+
+    Shapes: (batch, ..., features) -> the same.
+
+    Raises: ValueError if an axis is not there.
+    """
+
+    def __init__(self, axis: int | Sequence[int] = -1, **kwargs: Any):
+        super().__init__(**kwargs)
+        if not all(isinstance(each, int) for each in ([axis] if isinstance(axis, int) else axis)):
+            raise ValueError(f"{self._who()}: axis must be an integer or several, got {axis!r}.")
+        self.axis = _listed(axis)
+        self.supports_masking = True
+        self.autocast = False  # the norm is of what comes in, not of what is left of it in 16 bits
+        self.built = True
+
+    def call(self, inputs: Any) -> Any:
+        axes = [self.axis] if isinstance(self.axis, int) else self.axis
+        if not all(-inputs.ndim <= axis < inputs.ndim for axis in axes):
+            raise ValueError(f"{self._who()}: axis must be an axis of the input, got {self.axis} for {inputs.shape}.")
+        wide = inputs.astype(dtypes.wide(inputs.dtype))
+        return ops.normalize(wide, self.axis, order=2, epsilon=1e-12).astype(self.compute_dtype)
+
+
+class SpectralNormalization(Wrapper):
+    """A layer whose kernel is divided by its largest singular value, at each call in training.
+
+    Power iteration finds that value: `v = normalize(u kernel^T)`, `u = normalize(v kernel)`, and `v kernel u^T` comes
+    near it. The layer keeps the divided kernel, and u for the next call.
+
+    Miyato et al., 2018, https://arxiv.org/abs/1802.05957
+
+    Args:
+        layer: one with a `kernel` or `embeddings`.
+        power_iterations: the number of iterations at a call.
+
+    Shapes: those of the layer.
+
+    Raises: ValueError if `layer` is not a layer, or has neither weight, or `power_iterations` is not positive.
+    """
+
+    def __init__(self, layer: Layer, power_iterations: int = 1, **kwargs: Any):
+        super().__init__(layer, **kwargs)
+        self.power_iterations = checks.integer(self._who(), "power_iterations", power_iterations)
+
+    def build(self, input_shape: Any = None) -> None:
+        super().build(input_shape)
+        found = [getattr(self.layer, name) for name in ("kernel", "embeddings") if hasattr(self.layer, name)]
+        if not found:
+            raise ValueError(f"{self._who()}: layer must have a kernel or embeddings, got {self.layer!r}.")
+        self.kernel = found[0]
+        options = {"initializer": initializers.TruncatedNormal(stddev=0.02), "dtype": self.kernel.dtype}
+        self.vector_u = weight(self, "vector_u", (1, self.kernel.shape[-1]), trainable=False, **options)
+
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        if training:
+            vector_u, kernel = self.normalized_weights()
+            self.vector_u.assign(vector_u)
+            self.kernel.assign(kernel)
+        outputs = self.layer(inputs)
+        return outputs.astype(inputs.dtype) if dtypes.is_float(inputs.dtype) else outputs
+
+    def normalized_weights(self) -> tuple[Any, Any]:
+        """The next u and the divided kernel; those of now if the kernel is 0."""
+        with scope.autocast(None):
+            u, kernel = self.vector_u.value, self.kernel.value
+        wide = kernel.astype(dtypes.wide(kernel.dtype))
+        weights, vector_u = wide.reshape(-1, kernel.shape[-1]), u.astype(wide.dtype)
+        vector_v: Any = None
+        for _ in range(self.power_iterations):
+            vector_v = ops.normalize(vector_u @ weights.T, axis=None)
+            vector_u = ops.normalize(vector_v @ weights, axis=None)
+        vector_u, vector_v = lax.stop_gradient((vector_u, vector_v))
+        nothing = (weights == 0).all()
+        norm = jnp.where(nothing, 1, vector_v @ weights @ vector_u.T)[0, 0]
+        return jnp.where(nothing, u, vector_u.astype(u.dtype)), (wide / norm).astype(kernel.dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "power_iterations": self.power_iterations}

@@ -1,4 +1,4 @@
-"""Pooling: a reduction over windows, or over everything."""
+"""Pooling: a reduction over windows of a size, over a number of windows, or over everything."""
 
 from __future__ import annotations
 
@@ -167,6 +167,73 @@ class GlobalAveragePooling1D(GlobalPooling):
     @only_passes
     def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
         """None: the time axis is gone."""
+
+
+class AdaptivePooling(Spatial):
+    """A reduction over windows, nearly equal, of which there are as many as the output is to have places.
+
+    Window i of n along an axis of size d begins at floor(i d / n) and ends below ceil((i + 1) d / n).
+
+    Args:
+        output_size: the number of windows: an integer, or one for each axis.
+        data_format: where the channels are.
+
+    Shapes: (batch, *spatial, channels) -> (batch, *output_size, channels).
+
+    Raises: ValueError if a size is not a positive integer.
+    """
+
+    reduce: Any = None
+
+    def __init__(self, output_size: int | Sequence[int], data_format: str | None = None, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.output_size = self._sizes("output_size", output_size)
+        self._set_layout(data_format)
+
+    def call(self, inputs: Any) -> Any:
+        return type(self).reduce(inputs, self.output_size, self.data_format)
+
+
+@variant()
+class AdaptiveAveragePooling1D(AdaptivePooling):
+    """The mean of each of `output_size` windows in time."""
+
+    rank, reduce = 1, staticmethod(ops.adaptive_average_pool)
+
+
+@variant()
+class AdaptiveAveragePooling2D(AdaptivePooling):
+    """The mean of each of `output_size` windows of an image."""
+
+    rank, reduce = 2, staticmethod(ops.adaptive_average_pool)
+
+
+@variant()
+class AdaptiveAveragePooling3D(AdaptivePooling):
+    """The mean of each of `output_size` windows of a volume."""
+
+    rank, reduce = 3, staticmethod(ops.adaptive_average_pool)
+
+
+@variant()
+class AdaptiveMaxPooling1D(AdaptivePooling):
+    """The largest value of each of `output_size` windows in time."""
+
+    rank, reduce = 1, staticmethod(ops.adaptive_max_pool)
+
+
+@variant()
+class AdaptiveMaxPooling2D(AdaptivePooling):
+    """The largest value of each of `output_size` windows of an image."""
+
+    rank, reduce = 2, staticmethod(ops.adaptive_max_pool)
+
+
+@variant()
+class AdaptiveMaxPooling3D(AdaptivePooling):
+    """The largest value of each of `output_size` windows of a volume."""
+
+    rank, reduce = 3, staticmethod(ops.adaptive_max_pool)
 
 
 MaxPool1D, MaxPool2D, MaxPool3D = MaxPooling1D, MaxPooling2D, MaxPooling3D

@@ -311,15 +311,18 @@ class Recurrent(RNN):
         use_cudnn: bool | str = "auto",
         **kwargs: Any,
     ):
-        given = locals()
-        own = {name: given[name] for name in _arguments(self.cell_class)}
+        self._put_around_cell(locals(), kwargs)
+        self.use_cudnn = checks.one_of(self._who(), "use_cudnn", use_cudnn, ("auto", True, False))
+        self.input_spec = InputSpec(ndim=3)
+
+    def _put_around_cell(self, given: Mapping[str, Any], kwargs: dict[str, Any], **own: Any) -> None:
+        """Become the `RNN` around a new cell, from the constructor's arguments; `own` are more of the cell's."""
+        own.update({name: given[name] for name in _arguments(self.cell_class)})
         own.update({name: kwargs[name] for name in ("dtype", "trainable") if name in kwargs})
         own.update({name: kwargs.pop(name) for name in ("implementation",) if name in kwargs})
         cell = self.cell_class(**own, name=scope.snake_case(self.cell_class.__name__))
-        own = {name: given[name] for name in _FLAGS}
-        RNN.__init__(self, cell, activity_regularizer=activity_regularizer, **own, **kwargs)
-        self.use_cudnn = checks.one_of(self._who(), "use_cudnn", use_cudnn, ("auto", True, False))
-        self.input_spec = InputSpec(ndim=3)
+        own = {name: given[name] for name in _FLAGS if name in given}
+        RNN.__init__(self, cell, activity_regularizer=given["activity_regularizer"], **own, **kwargs)
 
     def __getattr__(self, name: str) -> Any:
         if name in _arguments(type(self).cell_class) and "cell" in self.__dict__:
@@ -339,12 +342,13 @@ class Recurrent(RNN):
 
 @functools.cache
 def _arguments(cell_class: type[Cell]) -> tuple[str, ...]:
-    """The names of the arguments of a cell."""
-    parameters = inspect.signature(cell_class).parameters.values()
-    return tuple(p.name for p in parameters if p.kind is not p.VAR_KEYWORD)
+    """The names of the arguments of a cell: also those that it hands on to a cell above, whose `units` it knows."""
+    names = [p.name for p in inspect.signature(cell_class).parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
+    above = () if "units" in names else _arguments(cell_class.__mro__[1])
+    return (*names, *(name for name in above if name != "units"))
 
 
-@variant(without=["recurrent_activation", "unit_forget_bias", "reset_after", "use_cudnn"], last=["seed"])
+@variant(without=["recurrent_activation", "unit_forget_bias", "reset_after", "use_cudnn"], before={"seed": None})
 class SimpleRNN(Recurrent):
     """`h = activation(x W + h_before U + b)` at each time.
 

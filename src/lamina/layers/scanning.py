@@ -17,17 +17,26 @@ from lamina.core import transforms
 from lamina.core.state import StateScope
 
 
+def multiply(x: Any, kernel: Any) -> Any:
+    """`x @ kernel` as one matrix product of two axes."""
+    flat = x.reshape(-1, x.shape[-1]) if x.ndim > 2 else x
+    return (flat @ kernel).reshape(*x.shape[:-1], kernel.shape[-1])
+
+
 class Rule(NamedTuple):
     """What a cell does in one step, without its arrays: cells of one rule share a compiled scan.
 
-    The recurrent kernel acts on the output before. `cell.join`, which is linear, puts the product beside the inputs,
-    and `cell.gates_of` makes the new states of both. The columns behind `at_once` gates are left to `gates_of`.
+    `of_inputs` is the product of the inputs and the kernel, of one time or of all; `of_output` that of the output
+    before and the recurrent kernel. `cell.join`, which is linear, puts the two beside each other, and `cell.gates_of`
+    makes the new states of both. The columns behind `at_once` gates are left to `gates_of`.
     """
 
     cell: Any
     activation: Callable
     recurrent_activation: Callable
     at_once: int
+    of_inputs: Callable = multiply
+    of_output: Callable = multiply
 
     @property
     def is_pure(self) -> bool:
@@ -36,8 +45,8 @@ class Rule(NamedTuple):
 
     def split(self, kernel: Any, masks: Sequence[Any] | None) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
         """The recurrent kernel and its dropout: what acts on the output before, and the rest."""
-        columns, masks = self.at_once * kernel.shape[0], masks or []
-        return (kernel[:, :columns], masks[: self.at_once]), (kernel[:, columns:], masks[self.at_once :])
+        columns, masks = self.at_once * kernel.shape[-2], masks or []
+        return (kernel[..., :columns], masks[: self.at_once]), (kernel[..., columns:], masks[self.at_once :])
 
 
 def _is_pure(fn: Callable) -> bool:
@@ -45,13 +54,12 @@ def _is_pure(fn: Callable) -> bool:
     return hasattr(fn, "__name__") and getattr(fn, "__self__", None) is None and package in ("lamina", "jax")
 
 
-def product(x: Any, kernel: Any, masks: Sequence[Any] | None = None) -> Any:
-    """`x @ kernel` as one matrix product of two axes; with dropout, the columns of each gate under its own mask."""
-    if masks:
-        parts = [product(x * m, k) for m, k in zip(masks, jnp.split(kernel, len(masks), axis=-1))]
-        return jnp.concatenate(parts, axis=-1)
-    flat = x.reshape(-1, x.shape[-1]) if x.ndim > 2 else x
-    return (flat @ kernel).reshape(*x.shape[:-1], kernel.shape[-1])
+def product(times: Callable, x: Any, kernel: Any, masks: Sequence[Any] | None = None) -> Any:
+    """`times(x, kernel)`; with dropout, the columns of each gate under its own mask."""
+    if not masks:
+        return times(x, kernel)
+    parts = [times(x * m, k) for m, k in zip(masks, jnp.split(kernel, len(masks), axis=-1))]
+    return jnp.concatenate(parts, axis=-1)
 
 
 def add(x: Any, bias: Any) -> Any:
@@ -74,7 +82,7 @@ def _forward(
 
     def join(at: Any, h: Any) -> Any:
         now = lax.dynamic_index_in_dim(x, at, keepdims=False)
-        return rule.cell.join(now, add(product(h, *first), bias))
+        return rule.cell.join(now, add(product(rule.of_output, h, *first), bias))
 
     # What the gates work on is carried into a step, not made in it: XLA's loop over the gates is then twice as fast
     # on CPUs. Behind the last time the last input is taken once more.
@@ -91,7 +99,12 @@ def _forward(
 
 def _hold(keep: Any, new: Sequence[Any], old: Sequence[Any]) -> list[Any]:
     """The new states, or the old ones where `keep` is false."""
-    return [jnp.where(keep[:, None], n, o) for n, o in zip(new, old)]
+    return [choose(keep, n, o) for n, o in zip(new, old)]
+
+
+def choose(keep: Any, new: Any, old: Any) -> Any:
+    """`new` where `keep`, which has the first axes, else `old`."""
+    return jnp.where(keep.reshape(keep.shape + (1,) * (new.ndim - keep.ndim)), new, old)
 
 
 def _carry(
@@ -131,12 +144,14 @@ def _carry_jvp(rule: Rule, sequences: bool, unroll: bool, primals: tuple, tangen
     )
     (first, first_masks), rest = rule.split(kernel, masks)
     (d_first, _), (d_rest, _) = rule.split(d_kernel, None)
-    d_joined = rule.cell.join(d_x, add(product(before[0], d_first, first_masks), d_bias))
+    # Changes of products, not products of changes: of these, convolutions know forms with fast gradients.
+    _, d_v = jax.jvp(lambda kernel: product(rule.of_output, before[0], kernel, first_masks), (first,), (d_first,))
+    d_joined = rule.cell.join(d_x, add(d_v, d_bias))
 
     def step(d: list[Any], at: tuple[Any, Any, list[Any], Any]) -> tuple[list[Any], Any]:
         d_now, now, states, keep = at
-        v = product(d[0], first, first_masks)
-        d_now = d_now + rule.cell.join(jnp.zeros(d_x.shape[1:], d_x.dtype), v)
+        _, d_v = jax.jvp(lambda h: product(rule.of_output, h, first, first_masks), (states[0],), (d[0],))
+        d_now = d_now + rule.cell.join(jnp.zeros(d_x.shape[1:], d_x.dtype), d_v)
 
         def gates(now: Any, states: list[Any], kernel: Any) -> list[Any]:
             return list(rule.cell.gates_of(rule, now, states, (kernel, rest[1])))
@@ -176,7 +191,9 @@ def scan(
         unroll: whether the steps are compiled one behind the other.
     """
     kernel, recurrent_kernel, bias, recurrent_bias = weights
-    x = add(product(jnp.swapaxes(inputs, 0, 1), kernel, dropout[0]), bias)  # (time, batch, gates * units)
+    x = add(
+        product(rule.of_inputs, jnp.swapaxes(inputs, 0, 1), kernel, dropout[0]), bias
+    )  # (time, batch, gates * units)
     keep = None if mask is None else jnp.swapaxes(mask, 0, 1)
     unroll = unroll and isinstance(x.shape[0], int)  # while shapes are inferred, the number of steps may be a symbol
     recurrent = (recurrent_kernel, recurrent_bias)
@@ -185,7 +202,7 @@ def scan(
     if not sequences:
         outputs, keep = last[0][None], None if keep is None else keep[-1:]
     if zero and keep is not None:
-        outputs = jnp.where(keep[..., None], outputs, 0)
+        outputs = choose(keep, outputs, jnp.zeros_like(outputs))
     return jnp.swapaxes(outputs, 0, 1) if sequences else outputs[0], last
 
 
@@ -203,9 +220,6 @@ def scan_calls(
     def run(x: Any, states: list[Any]) -> tuple[Any, list[Any]]:
         output, new = call(x, treedef.unflatten(states))
         return output, [n.astype(old.dtype) for n, old in zip(tree_util.tree_leaves(new), states)]
-
-    def choose(keep: Any, new: Any, old: Any) -> Any:
-        return jnp.where(keep.reshape(keep.shape + (1,) * (new.ndim - 1)), new, old)
 
     def step(carry: tuple[list[Any], Any], at: tuple[Any, Any]) -> tuple[tuple[list[Any], Any], Any]:
         (states, before), (x, keep) = carry, at

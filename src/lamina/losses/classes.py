@@ -101,3 +101,7 @@ class Tversky(LossOf, fn=f.tversky, order="alpha beta reduction name axis dtype"
 
 
 class Circle(LossOf, fn=f.circle, order="gamma margin remove_diagonal reduction name dtype"): ...
+
+
+class CTC(LossOf, fn=f.ctc, order="reduction name dtype"):
+    _keeps_integers = True

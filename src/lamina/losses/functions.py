@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from lamina.core import dtypes, masking
 from lamina.losses.weighting import align, as_array, check_same_shape, class_indices
 from lamina.ops import crossentropy
+from lamina.ops.ctc import ctc_loss
 
 
 def on_arrays(fn: Callable) -> Callable:
@@ -353,3 +354,22 @@ def circle(
     losses = jax.nn.softplus(jax.nn.logsumexp(near, 1) + jax.nn.logsumexp(far, 1))
     masking.set_mask(losses, losses > 0)
     return losses
+
+
+def ctc(y_true: Any, y_pred: Any) -> Any:
+    """`-log P(y_true | y_pred)`, over all ways to write the labels with repetitions and blanks; 0 is the blank.
+
+    Graves et al. 2006, Connectionist temporal classification, https://doi.org/10.1145/1143844.1143891
+
+    Args:
+        y_true: integer labels `(batch, labels)`, filled up with 0.
+        y_pred: logits `(batch, time, classes)`.
+    """
+    y_true, y_pred = as_array(y_true, "int32"), as_array(y_pred)
+    if y_true.ndim != 2 or y_pred.ndim != 3:
+        raise ValueError(
+            "ctc: y_true must be (batch, labels) and y_pred (batch, time, classes), got shapes "
+            f"{y_true.shape} and {y_pred.shape}."
+        )
+    times = jnp.full(y_pred.shape[:1], y_pred.shape[1])
+    return ctc_loss(y_true, y_pred, (y_true != 0).sum(-1), times).astype(y_pred.dtype)

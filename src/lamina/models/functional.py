@@ -117,6 +117,10 @@ class Function(Operation):
         """The leaves of `given` in the order of those of `wanted`: by key where either is a dict, else by place."""
         if isinstance(wanted, dict):
             fields = given._asdict() if hasattr(given, "_asdict") else given
+            more = sorted(map(str, fields.keys() - wanted.keys())) if isinstance(fields, dict) else []
+            if more:
+                rule = f"{self._who()}: the inputs must have the keys {shorten(sorted(wanted))}"
+                warnings.warn(f"{rule}, got {shorten(more)} too, which are not used.", stacklevel=2)
             if len(tree.flatten(wanted)) > 1 or isinstance(given, dict):
                 return self._by_key([(key, wanted[key]) for key in sorted(wanted)], fields)
         elif isinstance(given, dict):

@@ -153,6 +153,12 @@ class Model(Trainer):
         """The layers of the graph, or else those right below the model."""
         return self._layers if self._function is None else list(self._graph_layers)
 
+    @layers.setter
+    def layers(self, value: Any) -> None:
+        raise AttributeError(
+            f"{type(self).__name__}: layers is what lists the layers of a model and cannot be set; use another name."
+        )
+
     def get_layer(self, name: str | None = None, index: int | None = None) -> Layer:
         """The layer of a name, or at a place in `layers`."""
         layers = self.layers

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from lamina.core import configurable, errors
+from lamina.core import configurable, errors, tree
 from lamina.core.symbolic import KerasTensor
 from lamina.data.sources import is_stream
 from lamina.layer import Layer
@@ -21,7 +21,7 @@ from lamina.models.model import Model
 
 
 class Sequential(Model):
-    """Layers one after the other, each with one input and one output.
+    """Layers one after the other, each with one input and one output; the first may take a list or dict of arrays.
 
     The stack builds itself from an `Input` in front, or from the first data that it sees.
 
@@ -42,7 +42,7 @@ class Sequential(Model):
         super().__init__(trainable=trainable, name=name)
         self._entry: InputLayer | None = None
         self._stack: list[Layer] = []
-        self._tensors: list[KerasTensor] = []  # the input and each layer's output, once it is known on what to build
+        self._tensors: list[Any] = []  # input and each layer's output, once it is known on what to build
         self._whole: Function | None = None
         for layer in layers or ():
             self._append(layer)
@@ -113,7 +113,7 @@ class Sequential(Model):
         self.built, self._whole = len(self._tensors) == len(self._stack) + 1 > 1, None
         self._forget_programs()
 
-    def _grow(self, tensors: list[KerasTensor]) -> None:
+    def _grow(self, tensors: list[Any]) -> None:
         """Call the layers that have no output among the tensors yet."""
         tensors = list(tensors)
         for layer in self._stack[len(tensors) - 1 :]:
@@ -124,11 +124,16 @@ class Sequential(Model):
         if self._entry is not None:
             entry = self._entry.output
         else:
-            if not isinstance(input_shape, (tuple, list)):
+            if not isinstance(input_shape, (tuple, list, dict)):
                 raise ValueError(f'Sequential "{self.name}": input_shape must be a tuple, got {input_shape!r}.')
             if not self._stack:
                 raise ValueError(f'Sequential "{self.name}": must have a layer to be built, got none.')
-            entry = Input(batch_shape=(None, *input_shape[1:]), dtype=self._input_dtype())
+            dtypes = iter(self.__dict__.get("_first_dtypes") or ())  # integers stay integers
+            first = self._stack[0]
+            usual = first.input_dtype if isinstance(first, HostLayer) else self.compute_dtype
+            entry = tree.map_shape_structure(
+                lambda shape: Input(batch_shape=(None, *shape[1:]), dtype=next(dtypes, usual)), input_shape
+            )
         self._grow([entry])
         self._whole = None
         self._forget_programs()
@@ -140,18 +145,9 @@ class Sequential(Model):
             self._build_for({"inputs": texts if texts.ndim > 1 else texts[:, None]})
         return super()._fed(x)
 
-    def _input_dtype(self) -> Any:
-        """The dtype of an input that nobody described: the data's own kind is kept by not casting integers."""
-        first = self._stack[0] if self._stack else None
-        usual = first.input_dtype if isinstance(first, HostLayer) else self.compute_dtype
-        return self.__dict__.get("_first_dtype") or usual
-
     def _build_for(self, arrays: dict[str, Any]) -> Before | None:
-        first = next(iter(arrays.values()))
-        if not hasattr(first, "dtype"):
-            raise ValueError(f'Sequential "{self.name}": must get one array, got {type(first).__name__}.')
-        text = isinstance(first, np.ndarray) and is_text(first)
-        self._first_dtype = "string" if text else str(first.dtype)
+        given = tree.flatten(next(iter(arrays.values())))
+        self._first_dtypes = ["string" if _is_text(each) else str(each.dtype) for each in given]
         before = Before(self)
         try:
             return super()._build_for(arrays)
@@ -162,7 +158,7 @@ class Sequential(Model):
             self.built = True  # layers that ask for values cannot make a graph; they build themselves when they run
             return before
         finally:
-            self.__dict__.pop("_first_dtype", None)
+            self.__dict__.pop("_first_dtypes", None)
 
     def _run_graph(self, inputs: Any, mask: Any) -> Any:
         if self._function is not None or not self.run_eagerly:
@@ -171,7 +167,7 @@ class Sequential(Model):
             inputs = layer(inputs)
         return inputs
 
-    @property
+    @Model.layers.getter
     def layers(self) -> list[Layer]:
         return list(self._stack)
 
@@ -191,7 +187,7 @@ class Sequential(Model):
             "dtype": configurable.serialize(self.dtype_policy),
             "layers": [configurable.serialize(layer) for layer in layers],
         }
-        if self._function is not None:
+        if self._function is not None and isinstance(self._tensors[0], KerasTensor):
             config["build_input_shape"] = tuple(self._tensors[0].shape)
         return config
 
@@ -212,9 +208,13 @@ class Sequential(Model):
         return "keras", "Sequential", None
 
 
+def _is_text(x: Any) -> bool:
+    return isinstance(x, np.ndarray) and is_text(x)
+
+
 def _entry_of(layer: Layer) -> InputLayer | None:
     """The input that a first layer brings along: a model's own, or the one of its `input_shape` argument."""
-    if isinstance(layer, Model) and layer._function is not None:
+    if isinstance(layer, Model) and layer._function is not None and len(layer._function.inputs) == 1:
         tensor = layer._function.inputs[0]
         return InputLayer(batch_shape=tensor.shape, dtype=tensor.dtype)
     shape = getattr(layer, "_input_shape_arg", None)

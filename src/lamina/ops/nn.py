@@ -17,6 +17,7 @@ from lamina.core.dtypes import standardize_data_format
 from lamina.core.symbolic import op
 from lamina.ops import cpu, crossentropy, ctc
 from lamina.ops.binding import axes, bound, fractions, operand, unary
+from lamina.ops.flash import is_flash_attention_enabled
 from lamina.ops.windows import Window, count, each, layout, padding_name, window_of
 
 binary_crossentropy = crossentropy.binary_crossentropy
@@ -160,7 +161,8 @@ def depthwise_conv(
 ) -> Any:
     """The convolution of each channel with kernels of its own: (*sizes, channels, multiplier)."""
     data_format = standardize_data_format(data_format, "depthwise_conv: data_format")
-    inputs, kernel = jnp.asarray(inputs), jnp.asarray(kernel)
+    kernel = jnp.asarray(kernel)
+    inputs = jnp.asarray(inputs, kernel.dtype)
     channels = _channels(inputs, data_format)
     if channels != kernel.shape[-2]:
         raise ValueError(f"depthwise_conv: {channels} input channels must be the kernel's, got {kernel.shape[-2]}.")
@@ -196,7 +198,8 @@ def conv_transpose(
 ) -> Any:
     """The transpose of a convolution: the gradient of one by its inputs. Kernels are (*sizes, outputs, inputs)."""
     data_format = standardize_data_format(data_format, "conv_transpose: data_format")
-    inputs, kernel = jnp.asarray(inputs), jnp.asarray(kernel)
+    kernel = jnp.asarray(kernel)
+    inputs = jnp.asarray(inputs, kernel.dtype)
     rank = inputs.ndim - 2
     if _channels(inputs, data_format) != kernel.shape[-1]:
         raise ValueError(
@@ -525,7 +528,8 @@ def dot_product_attention(
         mask: where attention may go; broadcasts likewise.
         scale: 1 / sqrt(dim) if not given.
         is_causal: whether a place sees only itself and those before it.
-        flash_attention: whether GPUs use cuDNN's kernel, which wants 16 bits; CPUs have none.
+        flash_attention: whether GPUs use cuDNN's kernel, which wants 16 bits; CPUs have none. If not given, as
+            `config.disable_flash_attention` says, or else as XLA likes.
         attn_logits_soft_cap: c in logits / (1 + |logits| / c).
     """
     query, key, value = (jnp.asarray(x) for x in (query, key, value))
@@ -534,6 +538,7 @@ def dot_product_attention(
             "dot_product_attention: query, key and value must be (batch, time, heads, dim), "
             f"got {query.shape}, {key.shape} and {value.shape}."
         )
+    flash_attention = is_flash_attention_enabled() if flash_attention is None else flash_attention
     dtype = jnp.result_type(query, key, value)
     query, key, value = (x.astype(dtype) for x in (query, key, value))
     scale = query.shape[-1] ** -0.5 if scale is None else scale

@@ -16,6 +16,8 @@ from lamina.layer import Layer
 from lamina.metrics.metric import result_of
 from lamina.training.objectives import CHOSEN_BY_TARGET, CompiledLoss, CompiledMetrics, loss_tracker
 
+_KINDS = ("trainable_variables", "non_trainable_variables", "optimizer_variables", "metrics_variables")  # of the state
+
 
 class CompiledModel(Layer):
     """The half of training that holds optimizer, loss and metrics; `Trainer` runs the steps."""
@@ -215,6 +217,38 @@ class CompiledModel(Layer):
 
     def _test_groups(self) -> list[list[Variable]]:
         return [self.trainable_variables, self.non_trainable_variables, self.metrics_variables]
+
+    # The state as a tree -------------------------------------------------------------------------
+
+    def get_state_tree(self, value_format: str = "backend_tensor") -> dict[str, dict[str, Any]]:
+        """The values of all variables as `{kind: {layer: {variable: value}}}`, nested as their paths are.
+
+        Args:
+            value_format: "backend_tensor" for JAX's arrays, "numpy_array" for NumPy's.
+        """
+        checks.one_of("get_state_tree", "value_format", value_format, ("backend_tensor", "numpy_array"))
+        found: dict[str, dict[str, Any]] = {}
+        for kind, variables in zip(_KINDS, self._state_groups()):
+            found[kind] = {}
+            for variable in variables:
+                *above, last = variable.path.split("/")
+                inner = found[kind]
+                for part in above:
+                    inner = inner.setdefault(part, {})
+                if last in inner:
+                    raise ValueError(f"{self._who()}: the paths of variables must differ, got {variable.path} twice.")
+                inner[last] = variable.value if value_format == "backend_tensor" else variable.numpy()
+        return found
+
+    def set_state_tree(self, state_tree: dict[str, Any]) -> None:
+        """Assign the values of a tree like that of `get_state_tree`; variables that are not in it stay."""
+        own = {f"{kind}/{v.path}": v for kind, group in zip(_KINDS, self._state_groups()) for v in group}
+        given = {"/".join(map(str, path)): value for path, value in tree.flatten_with_path(state_tree)}
+        unknown = [path for path in given if path not in own]
+        if unknown:
+            raise ValueError(f"{self._who()}: state_tree must hold variables of the model, got {checks.some(unknown)}.")
+        for path, value in given.items():
+            own[path].assign(value)
 
     # Keras's pure forms --------------------------------------------------------------------------
 

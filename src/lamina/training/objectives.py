@@ -1,14 +1,14 @@
 """What `compile` was given, resolved: losses, weights and metrics laid out along the model's outputs.
 
-Every argument may be one thing for all outputs, a list along the outputs, or a dict by output name. `along` is the one
-place that turns these into a list with an entry for each output.
+Every argument may be one thing for all outputs, a list along the outputs, or a dict by output name. `Outputs.along` is
+the one place that turns these into a list with an entry for each output.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -22,48 +22,92 @@ from lamina.losses.loss import LossFunctionWrapper, target_kind
 from lamina.metrics import Mean, MeanMetricWrapper, Metric
 
 
-def along(value: Any, names: Sequence[str], what: str, y_pred: Any, *, spread: bool) -> list[Any]:
-    """`value` as a list with an entry for each output.
+class Outputs(NamedTuple):
+    """The outputs of a model, and what `compile` and targets may call them.
 
-    Args:
-        value: `None`, one entry for all, a list along the outputs, a dict by name, or the structure of the outputs.
-        names: the names of the outputs.
-        what: what the value is, for errors.
-        y_pred: the outputs.
-        spread: whether one entry may stand for all outputs.
+    names: their paths, such as `"a"` or `"a/b"`.
+    layers: the names of the layers that they come from, where the model declares them.
+    structure: how they are nested, lists as tuples.
     """
-    count = len(names)
-    if value is None:
-        return [None] * count
-    if count > 1 and tree.is_nested(value):
-        try:
-            return tree.flatten_up_to(tree.lists_to_tuples(y_pred), tree.lists_to_tuples(value))
-        except ValueError:
-            pass  # a list of another nesting, or a dict of other keys
-    if isinstance(value, dict):
-        unknown = sorted(set(value) - set(names))
-        if unknown and not (count == 1 and len(value) == 1):
+
+    names: list[str]
+    layers: Sequence[str]
+    structure: Any
+
+    @classmethod
+    def of(cls, y_pred: Any, declared: Sequence[str]) -> Outputs:
+        """Those of a model that declares the names of its outputs, or none."""
+        names = output_names(y_pred, declared)
+        structure = tree.map_structure(lambda _: 0, tree.lists_to_tuples(y_pred))
+        return cls(names, declared if len(declared) == len(names) else names, structure)
+
+    def along(self, value: Any, what: str, *, spread: bool) -> list[Any]:
+        """`value` as a list with an entry for each output.
+
+        Args:
+            value: `None`, one entry for all, a list along the outputs, a dict by name, or their structure.
+            what: what the value is, for errors.
+            spread: whether one entry may stand for all outputs.
+        """
+        count = len(self.names)
+        if value is None:
+            return [None] * count
+        if count > 1 and tree.is_nested(value):
+            try:
+                return tree.flatten_up_to(self.structure, tree.lists_to_tuples(value))
+            except ValueError:
+                pass  # a list of another nesting, or a dict of other keys
+        if isinstance(value, dict):
+            return self._by_name(value, what)
+        if isinstance(value, (list, tuple)):
+            flat = tree.flatten(value) if not spread else list(value)
+            flat = flat if len(flat) == count else list(value)
+            if len(flat) != count:
+                raise ValueError(f"{what}: must have one entry for each of {count} outputs, got {len(flat)}.")
+            return flat
+        if spread or count == 1:
+            return [value] * count
+        raise ValueError(
+            f"{what}: must be a list or dict for {count} outputs ({', '.join(self.names)}), "
+            f"got {'one array' if hasattr(value, 'shape') else shorten(value)}."
+        )
+
+    def targets(self, y_true: Any) -> list[Any]:
+        """The target of each output; one output may have a target of any structure."""
+        if len(self.names) == 1 and tree.is_nested(y_true):
+            if isinstance(y_true, dict) and set(y_true) == set(self.names):
+                return [y_true[self.names[0]]]
+            flat = tree.flatten(y_true)
+            return [flat[0]] if len(flat) == 1 else [y_true]
+        return self.along(y_true, "y", spread=False)
+
+    def _by_name(self, value: dict[Any, Any], what: str) -> list[Any]:
+        """The entries of a dict: by the names of outputs, of what they are in, or of their layers."""
+        heads = {name.partition("/")[0] for name in self.names}
+        unknown = sorted(map(str, set(value) - {*self.names, *heads, *self.layers}))
+        if unknown and len(self.names) == len(value) == 1:
+            return list(value.values())
+        if unknown:
             raise ValueError(
-                f"{what}: keys must be names of outputs ({', '.join(names)}), got {', '.join(map(str, unknown))}."
+                f"{what}: keys must be names of outputs ({', '.join(self.names)}), got {', '.join(unknown)}."
             )
-        return list(value.values()) if unknown else [value.get(name) for name in names]
-    if isinstance(value, (list, tuple)):
-        flat = tree.flatten(value) if not spread else list(value)
-        flat = flat if len(flat) == count else list(value)
-        if len(flat) != count:
-            raise ValueError(f"{what}: must have one entry for each of {count} outputs, got {len(flat)}.")
-        return flat
-    if spread or count == 1:
-        return [value] * count
-    raise ValueError(
-        f"{what}: must be a list or dict for {count} outputs ({', '.join(names)}), "
-        f"got {'one array' if hasattr(value, 'shape') else shorten(value)}."
-    )
+        return [_entry(value, name, value.get(layer)) for name, layer in zip(self.names, self.layers)]
+
+
+def _entry(value: dict[Any, Any], name: str, otherwise: Any) -> Any:
+    """What a dict, or one in it, has under the name of an output or of what that is in."""
+    if name in value:
+        return value[name]
+    head, _, rest = name.partition("/")
+    if head not in value:
+        return otherwise
+    return _entry(value[head], rest, None) if isinstance(value[head], dict) else value[head]
 
 
 def output_names(y_pred: Any, declared: Sequence[str]) -> list[str]:
     """The paths to the outputs, such as `"a"` or `"a/b"`; in place of a number, the name that the model declares."""
-    paths = [path for path, _ in tree.flatten_with_path(y_pred)]
+    unnamed = tree.traverse(lambda node: tuple(node) if hasattr(node, "_fields") else None, y_pred)  # as in Keras
+    paths = [path for path, _ in tree.flatten_with_path(unnamed)]
     if len(declared) != len(paths):
         declared = [f"output_{i}" for i in range(len(paths))]
     ends = [path[-1] if path and isinstance(path[-1], str) else name for path, name in zip(paths, declared)]
@@ -81,7 +125,7 @@ class CompiledLoss:
     def __init__(self, loss: Any, loss_weights: Any, declared: Sequence[str]):
         self._loss, self._weights, self._declared = loss, loss_weights, declared
         self._entries: list[tuple[Any, Any]] | None = None
-        self.names: list[str] = []
+        self.outputs = Outputs([], [], None)
         self.metrics: list[Mean] = []  # the loss of each output, where there are several
 
     @property
@@ -97,11 +141,11 @@ class CompiledLoss:
         """Resolve the losses for outputs and targets of these shapes."""
         if self._entries is not None:
             return
-        self.names = output_names(y_pred, self._declared)
-        given = along(self._loss, self.names, "compile: loss", y_pred, spread=True)
-        weights = along(self._weights, self.names, "compile: loss_weights", y_pred, spread=True)
-        flat, targets = tree.flatten(y_pred), targets_along(y_true, y_pred, self.names)
-        made = [_as_loss(*each) for each in zip(given, self.names, targets, flat)]
+        self.outputs = Outputs.of(y_pred, self._declared)
+        given = self.outputs.along(self._loss, "compile: loss", spread=True)
+        weights = self.outputs.along(self._weights, "compile: loss_weights", spread=True)
+        flat, targets = tree.flatten(y_pred), self.outputs.targets(y_true)
+        made = [_as_loss(*each) for each in zip(given, self.outputs.names, targets, flat)]
         self._entries = list(zip(made, weights))
         declared = self._declared if len(self._declared) == len(flat) else [getattr(one, "name", "") for one in made]
         counted = [name for name, one in zip(output_names(y_pred, declared), made) if one is not None]
@@ -122,9 +166,9 @@ class CompiledLoss:
 
     def by_output(self, y_true: Any, y_pred: Any, sample_weight: Any) -> Iterator[tuple]:
         """`(name, loss, its weight, target, output, sample weight)` of each output that has a loss."""
-        targets = targets_along(y_true, y_pred, self.names)
-        weights = along(sample_weight, self.names, "sample_weight", y_pred, spread=True)
-        for name, entry, *given in zip(self.names, self._entries or (), targets, tree.flatten(y_pred), weights):
+        targets = self.outputs.targets(y_true)
+        weights = self.outputs.along(sample_weight, "sample_weight", spread=True)
+        for name, entry, *given in zip(self.outputs.names, self._entries or (), targets, tree.flatten(y_pred), weights):
             if entry[0] is not None:
                 yield name, *entry, *given
 
@@ -155,12 +199,12 @@ def examine(batch: Any, loss: CompiledLoss | None, outputs: Any, who: str, maske
     x, y, sample_weight = unpack_x_y_sample_weight(batch)
     for part, value in (("x", x), ("y", y), ("sample_weight", sample_weight)):
         check_values(value, part, who)
-    if loss is None or outputs is None or y is None or not loss.names:
+    if loss is None or outputs is None or y is None or not loss.outputs.names:
         return
     for name, one, _, target, output, weight in loss.by_output(y, outputs, sample_weight):
         fn = getattr(one, "fn", one)
         if fn in _KIND_OF and hasattr(target, "shape"):
-            what = f"y of output {name!r}" if len(loss.names) > 1 else "y"
+            what = f"y of output {name!r}" if len(loss.outputs.names) > 1 else "y"
             weight = None if weight is None else np.asarray(weight)
             logits, axis = getattr(one, "from_logits", False), getattr(one, "axis", -1)
             ignored, activation = getattr(one, "ignore_class", None), activation_of(output)
@@ -222,16 +266,6 @@ def _as_loss(identifier: Any, name: str, target: Any, output: Any) -> Any:
     return LossFunctionWrapper(loss, name=identifier if isinstance(identifier, str) else own)
 
 
-def targets_along(y_true: Any, y_pred: Any, names: Sequence[str]) -> list[Any]:
-    """The target of each output; one output may have a target of any structure."""
-    if len(names) == 1 and tree.is_nested(y_true):
-        if isinstance(y_true, dict) and set(y_true) == set(names):
-            return [y_true[names[0]]]
-        flat = tree.flatten(y_true)
-        return [flat[0]] if len(flat) == 1 else [y_true]
-    return along(y_true, names, "y", y_pred, spread=False)
-
-
 def _check_target(name: str, target: Any, output: Any) -> None:
     if target is None:
         raise ValueError(f'loss: output "{name}" must have a target in y, got None.')
@@ -281,7 +315,7 @@ class CompiledMetrics:
     def __init__(self, given: Any, weighted: Any, declared: Sequence[str]):
         self._given, self._weighted, self._declared = given, weighted, declared
         self._entries: list[tuple[int, Metric, bool]] | None = None
-        self.names: list[str] = []
+        self.outputs = Outputs([], [], None)
         self.log_names: list[str] = []
 
     @property
@@ -302,14 +336,14 @@ class CompiledMetrics:
         """Make the metrics for outputs and targets of these shapes."""
         if self._entries is not None:
             return
-        self.names = output_names(y_pred, self._declared)
-        flat, targets = tree.flatten(y_pred), targets_along(y_true, y_pred, self.names)
+        self.outputs = Outputs.of(y_pred, self._declared)
+        flat, targets = tree.flatten(y_pred), self.outputs.targets(y_true)
         prefixes = self._prefixes(y_pred)
         entries: list[tuple[int, Metric, bool]] = []
         log_names: list[str] = []
         for value, use_weight in ((self._given, False), (self._weighted, True)):
             what = "compile: weighted_metrics" if use_weight else "compile: metrics"
-            for i, group in enumerate(_groups(value, self.names, what, y_pred)):
+            for i, group in enumerate(_groups(value, self.outputs, what)):
                 for identifier in group:
                     if identifier is None:
                         continue
@@ -322,19 +356,20 @@ class CompiledMetrics:
     def _prefixes(self, y_pred: Any) -> list[str]:
         """What the names of metrics begin with: the output's, where there are several and they have names."""
         flat_dict = isinstance(y_pred, dict) and not any(map(tree.is_nested, y_pred.values()))
-        names = self.names if flat_dict else self._declared
-        return [f"{name}_" for name in names] if len(names) == len(self.names) > 1 else [""] * len(self.names)
+        own = self.outputs.names
+        names = own if flat_dict else self._declared
+        return [f"{name}_" for name in names] if len(names) == len(own) > 1 else [""] * len(own)
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         self.build(y_true, y_pred)
-        flat, targets = tree.flatten(y_pred), targets_along(y_true, y_pred, self.names)
-        weights = along(sample_weight, self.names, "sample_weight", y_pred, spread=True)
+        flat, targets = tree.flatten(y_pred), self.outputs.targets(y_true)
+        weights = self.outputs.along(sample_weight, "sample_weight", spread=True)
         for i, metric, use_weight in self._entries or ():
             if targets[i] is not None:
                 try:
                     metric.update_state(targets[i], flat[i], **({"sample_weight": weights[i]} if use_weight else {}))
                 except Exception as error:
-                    errors.note(error, f'in metric "{metric.name}" of output "{self.names[i]}"')
+                    errors.note(error, f'in metric "{metric.name}" of output "{self.outputs.names[i]}"')
                     raise
 
     def reset_state(self) -> None:
@@ -342,13 +377,13 @@ class CompiledMetrics:
             metric.reset_state()
 
 
-def _groups(value: Any, names: Sequence[str], what: str, y_pred: Any) -> list[list[Any]]:
+def _groups(value: Any, outputs: Outputs, what: str) -> list[list[Any]]:
     """The metrics of each output."""
     if value is None:
-        return [[] for _ in names]
-    if len(names) == 1 and not isinstance(value, dict):
+        return [[] for _ in outputs.names]
+    if len(outputs.names) == 1 and not isinstance(value, dict):
         return [[m for m in tree.flatten(value) if m is not None] if isinstance(value, (list, tuple)) else [value]]
-    groups = along(value, names, what, y_pred, spread=False)
+    groups = outputs.along(value, what, spread=False)
     return [list(g) if isinstance(g, (list, tuple)) else [] if g is None else [g] for g in groups]
 
 

@@ -287,7 +287,7 @@ class FeatureSpace(Layer):
 
     def _one_hot(self, name: str, array: Any) -> Any:
         if name not in self.one_hot_encoders:
-            layer = self.preprocessors.get(name) or self.crossers[name]
+            layer: Any = self.preprocessors.get(name) or self.crossers[name]
             sizes = (getattr(layer, "num_tokens", None), getattr(layer, "num_bins", None))
             size = layer.vocabulary_size() if hasattr(layer, "vocabulary_size") else next(filter(None, sizes), None)
             if size is None and hasattr(layer, "bin_boundaries"):

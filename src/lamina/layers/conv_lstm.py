@@ -1,0 +1,195 @@
+"""LSTMs over images and the like, whose products are convolutions: the rank is data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from lamina import ops
+from lamina.core import checks
+from lamina.core.configurable import variant
+from lamina.core.symbolic import KerasTensor, infer
+from lamina.layer import InputSpec
+from lamina.layers.cells import LSTMCell
+from lamina.layers.recurrent import Recurrent
+from lamina.layers.scanning import Rule, zeros
+from lamina.layers.spatial import Windowed
+
+
+class Sliding(NamedTuple):
+    """The convolution of (..., *places, channels), with whatever axes in front; equal ones share a compiled scan."""
+
+    strides: tuple[int, ...]
+    padding: str = "same"
+    dilation: int | tuple[int, ...] = 1
+
+    def __call__(self, x: Any, kernel: Any) -> Any:
+        inner = len(self.strides) + 1
+        flat = x.reshape(-1, *x.shape[-inner:])
+        out = ops.conv(flat, kernel, self.strides, self.padding, "channels_last", self.dilation)
+        return out.reshape(*x.shape[:-inner], *out.shape[1:])
+
+
+class ConvLSTMCell(LSTMCell, Windowed):
+    """`LSTMCell` with convolutions for products: that of the output before keeps its size.
+
+    Shi et al., 2015, https://arxiv.org/abs/1506.04214
+
+    Args:
+        filters: the number of output channels.
+        kernel_size, strides, dilation_rate: one integer, or one for each spatial axis.
+        padding: "valid" or "same".
+        data_format: where the channels are.
+        rank: the number of spatial axes.
+        kwargs: those of `LSTMCell`, without `units`.
+
+    Shapes: (batch, *spatial, channels), states of (batch, *other spatial, filters) -> the first state, and states.
+
+    Raises: ValueError if an argument is outside its domain.
+    """
+
+    draws_seed_first = True
+
+    def __init__(
+        self,
+        filters: int,
+        kernel_size: int | Sequence[int],
+        strides: int | Sequence[int] = 1,
+        padding: str = "valid",
+        data_format: str | None = None,
+        dilation_rate: int | Sequence[int] = 1,
+        *,
+        rank: int,
+        **kwargs: Any,
+    ):
+        super().__init__(filters, **kwargs)
+        self.rank, self.filters, self.implementation = rank, self.units, 1
+        self._set_window(kernel_size, strides, padding, data_format, dilation_rate)
+        self._check_strides()
+        self.features_last = self.data_format == "channels_last"
+        self._places: tuple[int, ...] = ()
+
+    def _sizes_of(self, input_shape: tuple[int | None, ...]) -> tuple[tuple[int, ...], int]:
+        channels = self._check_channels(input_shape)
+        self._check_size(input_shape)
+        places = [checks.known_size(self._who(), input_shape, axis) for axis in self._axes]
+        images = KerasTensor((None, *places, channels))
+        kernel = KerasTensor((*self.kernel_size, channels, self.filters))
+        self._places = infer(self.rule.of_inputs, (images, kernel)).shape[1:-1]
+        return self.kernel_size, channels
+
+    @property
+    def rule(self) -> Rule:
+        """What a step computes."""
+        of_inputs = Sliding(self.strides, self.padding, self.dilation_rate)
+        return super().rule._replace(of_inputs=of_inputs, of_output=Sliding((1,) * self.rank))
+
+    def get_initial_state(self, batch_size: int | None = None) -> list[Any]:
+        """Zeros for each state; the layer must be built, since its inputs tell how large these are."""
+        shape = (*self._places, self.filters) if self.features_last else (self.filters, *self._places)
+        return zeros([shape] * 2, batch_size, self.compute_dtype)
+
+
+class ConvLSTM(Recurrent):
+    """An LSTM whose products with inputs and with the output before are convolutions over `rank` spatial axes.
+
+    Shi et al., 2015, https://arxiv.org/abs/1506.04214
+
+    Args:
+        filters: the number of output channels.
+        kernel_size, strides, dilation_rate: one integer, or one for each spatial axis.
+        padding: "valid" or "same".
+        data_format: where the channels are.
+        activation: of the candidate for the new state.
+        recurrent_activation: of the gates.
+        use_bias: whether a bias is added.
+        kernel_initializer, recurrent_initializer, bias_initializer: what the weights start from.
+        unit_forget_bias: whether the bias of the forget gate starts from 1.
+        kernel_regularizer, recurrent_regularizer, bias_regularizer, activity_regularizer: added to the loss.
+        kernel_constraint, recurrent_constraint, bias_constraint: applied after each step of training.
+        dropout: the share of the inputs that training drops, the same at all times.
+        recurrent_dropout: the share of the output before that training drops, the same at all times.
+        seed: of the dropout.
+        return_sequences: whether the outputs at all times are returned, or the last one.
+        return_state: whether the last states are returned behind the output.
+        go_backwards: whether time runs backwards; outputs come in the order in which they are computed.
+        stateful: whether the next call starts from the last states of this one; the batch size must be known.
+
+    Shapes: (batch, time, *spatial, channels) -> (batch, *other spatial, filters), with `return_sequences` also the
+    time axis; or channels before spatial with "channels_first".
+
+    Raises: ValueError if an argument is outside its domain, or a spatial size is not known.
+    """
+
+    cell_class = ConvLSTMCell
+    rank = 0
+
+    def __init__(
+        self,
+        filters: int,
+        kernel_size: int | Sequence[int],
+        strides: int | Sequence[int] = 1,
+        padding: str = "valid",
+        data_format: str | None = None,
+        dilation_rate: int | Sequence[int] = 1,
+        activation: str | Callable | None = "tanh",
+        recurrent_activation: str | Callable | None = "sigmoid",
+        use_bias: bool = True,
+        kernel_initializer: Any = "glorot_uniform",
+        recurrent_initializer: Any = "orthogonal",
+        bias_initializer: Any = "zeros",
+        unit_forget_bias: bool = True,
+        kernel_regularizer: Any = None,
+        recurrent_regularizer: Any = None,
+        bias_regularizer: Any = None,
+        activity_regularizer: Any = None,
+        kernel_constraint: Any = None,
+        recurrent_constraint: Any = None,
+        bias_constraint: Any = None,
+        dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        seed: int | None = None,
+        return_sequences: bool = False,
+        return_state: bool = False,
+        go_backwards: bool = False,
+        stateful: bool = False,
+        **kwargs: Any,
+    ):
+        self._put_around_cell(locals(), kwargs, rank=self.rank)
+        self.input_spec = InputSpec(ndim=self.rank + 3)
+
+    def build(self, sequences_shape: tuple[int | None, ...], initial_state_shape: Any = None) -> None:
+        super().build(sequences_shape, initial_state_shape)
+        self.input_spec = InputSpec(shape=(None, None, *sequences_shape[2:]))
+
+
+@variant()
+class ConvLSTM1D(ConvLSTM):
+    """An LSTM over sequences of signals.
+
+    Shapes: (batch, time, width, channels) -> (batch, other width, filters), with `return_sequences` also the time axis.
+    """
+
+    rank = 1
+
+
+@variant()
+class ConvLSTM2D(ConvLSTM):
+    """An LSTM over sequences of images.
+
+    Shapes: (batch, time, height, width, channels) -> (batch, other height, other width, filters), with
+    `return_sequences` also the time axis.
+    """
+
+    rank = 2
+
+
+@variant()
+class ConvLSTM3D(ConvLSTM):
+    """An LSTM over sequences of volumes.
+
+    Shapes: (batch, time, depth, height, width, channels) -> (batch, *other sizes, filters), with `return_sequences`
+    also the time axis.
+    """
+
+    rank = 3
