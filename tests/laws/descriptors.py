@@ -34,6 +34,7 @@ class Row:
     mask: what becomes of a mask over time: it "passes" or "ends"; nothing for layers that are not called on sequences.
     below: inputs are integers below this number.
     noisy: training draws random numbers.
+    whole: the results are integers, whatever the layer computes in.
     call: keyword arguments of the call.
     refused: a shape that is an error, `None` where every rank goes.
     jumps: values are sorted into bins, so a last bit of the input may change the output by any amount.
@@ -46,6 +47,7 @@ class Row:
     mask: str = ""
     below: int = 0
     noisy: bool = False
+    whole: bool = False
     call: dict[str, Any] = field(default_factory=dict)
     refused: tuple[int, ...] | None = None
     jumps: bool = False
@@ -446,14 +448,37 @@ def _signals() -> Iterator[Row]:
     yield frames({**channels, "expand_dims": True}, inputs=(2, 2, 40), free=(2,), mask="")
 
 
+def _numbers_and_categories() -> Iterator[Row]:
+    yield Row("Normalization", {}, VECTORS)
+    yield Row("Normalization", {"axis": (1, 2)}, SEQUENCES, mask="passes")
+    yield Row("Normalization", {"axis": None, "mean": 0.5, "variance": 2.0}, SEQUENCES, free=(1, 2), mask="passes")
+    statistics = {"mean": [0.5] * 5, "variance": [2.0] * 5}
+    yield Row("Normalization", {**statistics, "invert": True}, SEQUENCES, free=(1,), mask="passes")
+    yield Row("Discretization", {"bin_boundaries": [-0.5, 0.0, 0.75]}, VECTORS, free=(1,), whole=True)
+    categories = functools.partial(Row, inputs=(4, 6), free=(1,), below=300, whole=True)
+    unknown = {"num_oov_indices": 3, "oov_method": "farmhash"}
+    yield categories("IntegerLookup", {"vocabulary": [3, 1, 50], "max_tokens": 20, **unknown})
+    yield categories("IntegerLookup", {"vocabulary": [3, 1, 5], "mask_token": 0}, below=7)
+    yield categories("IntegerLookup", {"vocabulary": [3, 1, 5], "invert": True}, below=7)
+    yield categories("Hashing", {"num_bins": 5})
+    yield categories("Hashing", {"num_bins": 5, "salt": [3, 4], "mask_value": 2})
+    for mode in ("one_hot", "multi_hot", "count"):
+        yield Row("Discretization", {"bin_boundaries": [-0.5, 0.0], "output_mode": mode}, VECTORS)
+        yield Row("CategoryEncoding", {"num_tokens": 6, "output_mode": mode}, (4, 6), below=7)
+        yield Row("Hashing", {"num_bins": 5, "output_mode": mode}, (4, 6), below=300)
+        yield Row("IntegerLookup", {"vocabulary": [3, 1], "output_mode": mode}, (4, 6), below=7)
+
+
 FAMILIES = (
     _plain, _activation, _noise, _reshaping, _merging, _convolution, _convolution_by_channel, _pooling,
-    _normalization, _attention, _recurrent, _photos, _signals,
+    _normalization, _attention, _recurrent, _photos, _signals, _numbers_and_categories,
 )  # fmt: skip
 ROWS: list[Row] = [row for family in FAMILIES for row in family()]
 
 # Public names of lamina.layers that no row can be made of.
 NOT_IN_ROWS = {"FlaxLayer", "Input", "InputLayer", "InputSpec", "JaxLayer", "Layer", "Pipeline", "Wrapper"}
+# Those of strings: see tests/layers/test_preprocessing.py.
+NOT_IN_ROWS |= {"HashedCrossing", "StringLookup", "TextVectorization"}
 
 # Layers whose calls in training change weights that no optimizer does.
 CHANGED_BY_TRAINING = {"BatchNormalization", "SpectralNormalization"}

@@ -46,6 +46,7 @@ def pair(row):
                for v, w in zip(theirs.weights, theirs.get_weights())]  # fmt: skip
     for layer in (ours, theirs):
         layer.set_weights([w.astype("float32") for w in weights])
+    getattr(theirs, "finalize_state", lambda: None)()  # Keras's Normalization has its weights once more
     return ours, theirs
 
 
@@ -96,7 +97,17 @@ def test_names_and_order_of_weights(row):
     assert described(ours) == described(theirs)
 
 
-@every
+ON_HOST = ("Hashing", "IntegerLookup")  # which are TensorFlow's in Keras, and cannot be traced
+
+
+@over([row for row in BESIDE if row.layer in ON_HOST])
+def test_outputs_of_categories(row):
+    ours, theirs = pair(row)
+    for x in (np.asarray(*row.data()), np.asarray(*row.data(), np.int64) * 10**12, jnp.asarray(*row.data())):
+        np.testing.assert_array_equal(ours(x), np.asarray(theirs(x)))
+
+
+@over([row for row in BESIDE if row.layer not in ON_HOST])
 def test_outputs_and_gradients(row):
     ours, theirs = pair(row)
     fn, state = lamina.functional(ours)
@@ -123,7 +134,8 @@ def test_outputs_and_gradients(row):
     assert_close(our_gradients, gradients, 1e-4, scale)
 
 
-@over([row for row in BESIDE if row.layer != "RandomCrop"])  # Keras declares the size of training for inference too
+# Keras declares for one of these the size of training at inference too, for the other one vector for all integers.
+@over([row for row in BESIDE if row.layer != "RandomCrop" and str(row) != "Hashing(num_bins=5, output_mode=one_hot)"])
 def test_symbolic_shapes(row):
     tensors = row.symbolic(row.free)
     theirs = jax.tree.map(lambda t: keras.KerasTensor(t.shape, t.dtype), tensors)
@@ -166,7 +178,7 @@ def error(outputs, exact):
 ONLY_OURS = {"RNN(cell=[LSTMCell(units=3), GRUCell(units=2)], return_sequences=True, return_state=True)"}
 
 
-@over([row for row in BESIDE if not row.below])
+@over([row for row in BESIDE if not row.below and not row.whole])
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
 def test_half_precision_far_from_zero_is_as_exact_as_in_keras(row, policy):
     draw = np.random.default_rng(3)

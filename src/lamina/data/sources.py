@@ -9,7 +9,7 @@ import itertools
 import math
 import sys
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from typing import Any
 
 import jax
@@ -178,8 +178,16 @@ class StreamSource(Source):
     Epoch 0 always starts a pass.
     """
 
-    def __init__(self, data: Any, steps: int | None, who: str, class_weight: Mapping[Any, float] | None = None):
+    def __init__(
+        self,
+        data: Any,
+        steps: int | None,
+        who: str,
+        class_weight: Mapping[Any, float] | None = None,
+        fed: Callable[[Any], Any] = lambda x: x,
+    ):
         self.data = data
+        self._fed = fed
         self.steps = steps
         self._who = who
         self._class_weight = class_weight
@@ -259,21 +267,22 @@ class StreamSource(Source):
                 f"{who}: a batch of {type_name(self.data)} must be a tuple (x,), (x, y) or "
                 f"(x, y, sample_weight), got {given}."
             )
-        parts = batch if isinstance(batch, tuple) else (batch,)
+        x, *others = batch if isinstance(batch, tuple) else (batch,)
+        parts = (self._fed(x), *others)
         parts = convert_parts(parts, who, ("float64",))
         parts = tree_util.tree_map(lambda leaf: leaf[:] if isinstance(leaf, SparseRows) else leaf, parts)
         row_count(parts, f"{who}: in a batch of {type_name(self.data)}")
         if self._class_weight is not None:
             x, y, sample_weight = unpack_x_y_sample_weight(parts)
             return x, y, weighted(y, sample_weight, self._class_weight, who)
-        return parts if isinstance(batch, tuple) else parts[0]
+        return parts if isinstance(batch, tuple) or isinstance(parts[0], tuple) else parts[0]
 
 
 class PyDatasetSource(StreamSource):
     """Batches of a `PyDataset`, whose position can be sought; computed by its workers, in order."""
 
-    def __init__(self, data: Any, steps: int | None, who: str, class_weight: Any, shuffle: bool, seed: int):
-        super().__init__(data, steps, who, class_weight)
+    def __init__(self, data: Any, steps: int | None, who: str, class_weight: Any, fed: Any, shuffle: bool, seed: int):
+        super().__init__(data, steps, who, class_weight, fed)
         self._shuffle = shuffle
         self._seed = seed
         self._processes: streams.ProcessReader | None = None
@@ -364,6 +373,7 @@ def make_source(
     class_weight: Mapping[Any, float] | None = None,
     seed: int = 0,
     who: str = "fit",
+    fed: Callable[[Any], Any] = lambda x: x,
 ) -> ArraySource | StreamSource:
     """The source for what `fit`, `evaluate` or `predict` (`who`) was given.
 
@@ -374,6 +384,7 @@ def make_source(
         shuffle: of arrays and of a `PyDataset`; `"batch"` shuffles arrays inside each batch only.
         class_weight: class number to weight, in place of sample weights.
         seed: orders are a function of (seed, epoch).
+        fed: makes of x, or of that of a batch, what the step gets; it runs on the host.
     """
     if isinstance(x, (ArraySource, StreamSource)):
         return x
@@ -383,18 +394,19 @@ def make_source(
             checks.integer(who, name, value, 1)
     if shuffle not in (True, False, "batch"):
         raise ValueError(f"{who}: shuffle must be True, False or 'batch', got {shuffle!r}.")
-    if _is_stream(x):
+    if is_stream(x):
         _check_stream(x, y, sample_weight, batch_size, who)
         if isinstance(x, PyDataset):
-            return PyDatasetSource(x, steps, who, class_weight, bool(shuffle), seed)
-        return StreamSource(x, steps, who, class_weight)
-    parts = _array_parts(x, y, sample_weight, class_weight, who)
+            return PyDatasetSource(x, steps, who, class_weight, fed, bool(shuffle), seed)
+        return StreamSource(x, steps, who, class_weight, fed)
+    parts = _array_parts(fed(x), y, sample_weight, class_weight, who)
     size = row_count(parts, who)
     batch_size = _batch_size(size, batch_size, steps, who)
     return ArraySource(pack_x_y_sample_weight(*parts), size, batch_size, steps, shuffle, seed)
 
 
-def _is_stream(x: Any) -> bool:
+def is_stream(x: Any) -> bool:
+    """Whether `x` gives batches, and is no array or structure of arrays."""
     if is_array(x) or isinstance(x, (list, tuple, dict, str, bytes)):
         return False
     return isinstance(x, PyDataset) or hasattr(x, "__iter__")

@@ -254,7 +254,10 @@ def as_jax_array(x: Any, cast: str | None) -> Any:
     if not isinstance(x, jax.Array) and not is_sparse(x):
         if isinstance(x, (bool, int, float, str, type(None))) or not hasattr(x, "__array__"):
             return x
-        x = send(np.asarray(x))
+        array = np.asarray(x)
+        if array.dtype.kind in "OSUT":  # strings, which no device can hold
+            return array
+        x = send(array)
     if cast is not None and x.dtype != cast and jnp.issubdtype(x.dtype, jnp.floating):
         return x.astype(cast)
     return x

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -18,11 +19,13 @@ from lamina.core.checks import shorten, some
 from lamina.core.sparse import is_sparse
 from lamina.core.state import StateScope
 from lamina.core.symbolic import KerasTensor, Node, OpCall, Operation, any_symbolic, calls_of, infer, node_of
-from lamina.data.arrays import are_rows
+from lamina.data.arrays import are_rows, is_numbers
 from lamina.layer import Layer
 from lamina.layer.masks import check_mask
 from lamina.layer.signature import ADD_BATCH_AXIS, CallContext
 from lamina.layers.core import Input, InputLayer
+from lamina.layers.preprocessing.pipelines import host_array, is_text
+from lamina.models.hosted import Fed, HostPart
 
 # In the configuration of a graph: that its ops pass masks on. Keras writes no such key, and does not heed it.
 OPS_PASS_MASKS = "ops_pass_masks"
@@ -64,24 +67,43 @@ class Function(Operation):
         return [operation for operation in self.operations if isinstance(operation, Layer)]
 
     def call(self, inputs: Any, mask: Any = None) -> Any:
-        """Run every node in order."""
+        """Run every node in order, or those behind the part that has run on the host."""
+        if isinstance(inputs, Fed):
+            return self._run(*self.host_part.resume(inputs))
         arrays = self._arranged(inputs)
         if mask is not None:
             for tensor, array, one in zip(self.inputs, arrays, tree.flatten(mask)):
                 if one is not None and array.ndim > 1:
                     check_mask(self._who(), one, array, f'the mask of "{tensor.name}"')
                 masking.set_mask(array, one)
-        values = {id(t): x for t, x in zip(self.inputs, arrays)}
+        return self._run({id(t): x for t, x in zip(self.inputs, arrays)})
+
+    def _run(self, values: dict[int, Any], inner: Mapping[int, Any] = {}, done: Collection[int] = ()) -> Any:
+        """Run the nodes whose outputs are not among the values; models get what is `inner` in place of strings."""
         spend(f"{self._who()}: a run", len(self.nodes), work=CALL)
         for node in self.nodes:
-            if all(id(t) in values for t in node.outputs):
+            if id(node) in done or all(id(t) in values for t in node.outputs):
                 continue  # an input
-            args, kwargs = tree_util.tree_map(lambda t: _filled(t, values), (node.args, node.kwargs))
+            if id(node) in inner:
+                args, kwargs = (inner[id(node)],), {}
+            else:
+                args, kwargs = tree_util.tree_map(lambda t: _filled(t, values), (node.args, node.kwargs))
             outputs = tree_util.tree_leaves(node.operation(*args, **kwargs), is_leaf=is_sparse)
             values.update((id(t), outputs[t.origin.tensor_index]) for t in node.outputs)  # type: ignore[union-attr]
         return tree.map_structure(lambda t: values[id(t)], self.outputs_structure)
 
-    def _arranged(self, inputs: Any) -> list[Any]:
+    @functools.cached_property
+    def host_part(self) -> HostPart:
+        """The part of the graph that runs on the host, since it holds strings."""
+        return HostPart(self.inputs, self.nodes, self.outputs, graph_of, self._who())
+
+    def on_host(self, inputs: Any) -> Any:
+        """What a device gets of the inputs: a `Fed` where there is a part that runs on the host."""
+        if not self.host_part or isinstance(inputs, Fed):
+            return inputs
+        return self.host_part.run(self._arranged(inputs, on_host=True))
+
+    def _arranged(self, inputs: Any, on_host: bool = False) -> list[Any]:
         """The given arrays in the order of the graph's inputs, each checked, cast and of the right rank."""
         arrays = self._matched(self.inputs_structure, inputs)
         names = [t.name for t in self.inputs]
@@ -90,7 +112,7 @@ class Function(Operation):
             raise ValueError(
                 f"{self._who()}: must get {len(self.inputs)} inputs ({some(names)}), got {len(arrays)}{hint}."
             )
-        return [self._fitted(t, x) for t, x in zip(self.inputs, arrays)]
+        return [self._fitted(t, x, on_host or t.dtype == "string") for t, x in zip(self.inputs, arrays)]
 
     def _matched(self, wanted: Any, given: Any) -> list[Any]:
         """The leaves of `given` in the order of those of `wanted`: by key where either is a dict, else by place."""
@@ -111,6 +133,8 @@ class Function(Operation):
                 return [x for part, own in zip(wanted, given) for x in self._matched(part, own)]
             if any(isinstance(part, dict) for part in wanted):
                 return self._matched(next(part for part in wanted if isinstance(part, dict)), given)
+        elif isinstance(wanted, KerasTensor) and (is_numbers(given) or wanted.dtype == "string"):
+            return [host_array(given, self._who())]  # also of a list
         return tree.flatten(given)
 
     def _by_key(self, wanted: list[tuple[Any, Any]], given: Any) -> list[Any]:
@@ -123,16 +147,21 @@ class Function(Operation):
             raise ValueError(f"{rule}, got {shorten(sorted(given))}; {missing[0]!r} is missing.")
         return [x for key, part in wanted for x in self._matched(part, given[key])]
 
-    def _fitted(self, tensor: KerasTensor, x: Any) -> Any:
+    def _fitted(self, tensor: KerasTensor, x: Any, on_host: bool) -> Any:
         if x is None:
             operation = tensor.origin and tensor.origin[0]
             if getattr(operation, "optional", False):
                 return None
             raise ValueError(f'{self._who()}: input "{tensor.name}" must be an array, got None.')
         mask = masking.get_mask(x)
-        if not isinstance(x, (jax.Array, KerasTensor)) and not is_sparse(x):
+        if on_host:
+            x = host_array(x, self._who())
+            if is_text(x) != (tensor.dtype == "string"):
+                kind = "strings" if tensor.dtype == "string" else "numbers"
+                raise ValueError(f'{self._who()}: input "{tensor.name}" must hold {kind}, got dtype {x.dtype}.')
+        elif not isinstance(x, (jax.Array, KerasTensor)) and not is_sparse(x):
             x = jnp.asarray(np.asarray(x))
-        if not isinstance(x, KerasTensor) and x.dtype != tensor.dtype:
+        if not on_host and not isinstance(x, KerasTensor) and x.dtype != tensor.dtype:
             x = x.astype(tensor.dtype)
         shape, rank = tensor.shape, len(tensor.shape)
         if x.ndim == rank + 1 and x.shape[-1] == 1:

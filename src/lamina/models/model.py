@@ -9,6 +9,7 @@ from typing import Any
 
 from lamina.core import checks, configurable, masking, registry, tree
 from lamina.core.symbolic import KerasTensor, any_symbolic
+from lamina.data.sources import is_stream
 from lamina.layer import Layer
 from lamina.layer.masks import only_passes
 from lamina.layers.core import InputLayer
@@ -208,6 +209,10 @@ class Model(Trainer):
     def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
         """None of its own for a graph: the layers inside have given the outputs theirs."""
         return None if self._function is not None else super().compute_mask(inputs, previous_mask)
+
+    def _fed(self, x: Any) -> Any:
+        graph = self._function if type(self).call is Model.call else None
+        return x if graph is None or is_stream(x) else graph.on_host(x)
 
     def summary(
         self,

@@ -6,12 +6,17 @@ from collections.abc import Sequence
 from operator import attrgetter
 from typing import Any
 
+import numpy as np
+
 from lamina.core import configurable, errors, tree
 from lamina.core.symbolic import KerasTensor
+from lamina.data.sources import is_stream
 from lamina.layer import Layer
 from lamina.layer.parts import Before
 from lamina.layers.core import Input, InputLayer
+from lamina.layers.preprocessing.pipelines import HostLayer, is_text
 from lamina.models.functional import OPS_PASS_MASKS, Function
+from lamina.models.hosted import texts_in
 from lamina.models.model import Model
 
 
@@ -124,15 +129,25 @@ class Sequential(Model):
             if not self._stack:
                 raise ValueError(f'Sequential "{self.name}": must have a layer to be built, got none.')
             dtypes = iter(self.__dict__.get("_first_dtypes") or ())  # integers stay integers
+            first = self._stack[0]
+            usual = first.input_dtype if isinstance(first, HostLayer) else self.compute_dtype
             entry = tree.map_shape_structure(
-                lambda shape: Input(batch_shape=(None, *shape[1:]), dtype=next(dtypes, self.compute_dtype)), input_shape
+                lambda shape: Input(batch_shape=(None, *shape[1:]), dtype=next(dtypes, usual)), input_shape
             )
         self._grow([entry])
         self._whole = None
         self._forget_programs()
 
+    def _fed(self, x: Any) -> Any:
+        """A stack that is not built, and gets strings, is built on them: only a graph tells what runs on the host."""
+        texts = texts_in(x, self._who()) if self._function is None and not is_stream(x) else None
+        if texts is not None:
+            self._build_for({"inputs": texts if texts.ndim > 1 else texts[:, None]})
+        return super()._fed(x)
+
     def _build_for(self, arrays: dict[str, Any]) -> Before | None:
-        self._first_dtypes = [str(each.dtype) for each in tree.flatten(next(iter(arrays.values())))]
+        given = tree.flatten(next(iter(arrays.values())))
+        self._first_dtypes = ["string" if _is_text(each) else str(each.dtype) for each in given]
         before = Before(self)
         try:
             return super()._build_for(arrays)
@@ -191,6 +206,10 @@ class Sequential(Model):
     def serialized_class(self) -> tuple[str, str, str | None]:
         """What files call this class."""
         return "keras", "Sequential", None
+
+
+def _is_text(x: Any) -> bool:
+    return isinstance(x, np.ndarray) and is_text(x)
 
 
 def _entry_of(layer: Layer) -> InputLayer | None:

@@ -58,7 +58,7 @@ def made_of(config: dict[str, Any], file: Loading, place: str, custom_objects: A
             _check_names(config)
             with configurable.sharing({}), scope.loading(file):
                 model = configurable.deserialize(config)
-        if not hasattr(model, "load_own_variables") or not hasattr(model, "compile"):
+        if not hasattr(model, "load_own_variables") or not hasattr(model, "save"):
             raise CorruptFileError(f"must describe a model, got {type(model).__name__}; save a model.")
     return model
 

@@ -185,6 +185,10 @@ class Trainer(CompiledModel):
                 raise
             return None
 
+    def _fed(self, x: Any) -> Any:
+        """What a step gets of x, or of that of a batch: the same, but where a part of the model runs on the host."""
+        return x
+
     def _order_seed(self, run: int) -> int:
         """The seed of the orders of rows in a run."""
         base = seeds.global_seed()
@@ -240,13 +244,13 @@ class Trainer(CompiledModel):
         _check_epochs(epochs, initial_epoch, validation_freq)
         run = self._runs if initial_epoch else self._runs + 1  # one that goes on has the orders of the run before
         if validation_split and validation_data is None:
-            parts = (x, y, sample_weight)
+            parts = (self._fed(x), y, sample_weight)
             (x, y, sample_weight), validation_data = train_validation_split(parts, validation_split)
         source = make_source(
             x, y, sample_weight, batch_size=batch_size, steps=steps_per_epoch, shuffle=shuffle,
-            class_weight=class_weight, seed=self._order_seed(run), who="fit",
+            class_weight=class_weight, seed=self._order_seed(run), who="fit", fed=self._fed,
         )  # fmt: skip
-        held_out = _held_out(validation_data, validation_batch_size or batch_size, validation_steps)
+        held_out = _held_out(validation_data, validation_batch_size or batch_size, validation_steps, self._fed)
         training = self._prepared("train", source, "fit", held_out)
         steps = source.steps or source.num_batches
         listeners = self._listeners(callbacks, verbose, epochs=epochs, steps=steps, history=True)
@@ -301,7 +305,7 @@ class Trainer(CompiledModel):
         if kwargs:
             raise checks.unknown_arguments("evaluate", kwargs, inspect.signature(self.evaluate).parameters)
         self._require_compiled("evaluate")
-        source = make_source(x, y, sample_weight, batch_size=batch_size, steps=steps, who="evaluate")
+        source = make_source(x, y, sample_weight, batch_size=batch_size, steps=steps, who="evaluate", fed=self._fed)
         phase = self._prepared("test", source, "evaluate")
         count = source.steps or source.num_batches
         listeners = self._listeners(callbacks, verbose, epochs=1, steps=count, history=False)
@@ -326,9 +330,10 @@ class Trainer(CompiledModel):
     ) -> Any:
         """The outputs for all of x as NumPy arrays."""
         self._check_constructed()
+        x = self._fed(x)
         if verbose == 0 and callbacks is None and steps is None and _is_small(x, batch_size):
             return tree_util.tree_map(np.asarray, self._predict_function()(_floats(x)))
-        source = make_source(x, batch_size=batch_size, steps=steps, who="predict")
+        source = make_source(x, batch_size=batch_size, steps=steps, who="predict", fed=self._fed)
         count = source.steps or source.num_batches
         listeners = self._listeners(callbacks, verbose, epochs=1, steps=count, history=False)
         listeners.on_predict_begin()
@@ -369,12 +374,14 @@ class Trainer(CompiledModel):
     @errors.entry
     def predict_on_batch(self, x: Any) -> Any:
         """The outputs for one batch as NumPy arrays."""
+        x = self._fed(x)
         source = make_source(x, batch_size=loop.rows_in(x), who="predict_on_batch")
         return tree_util.tree_map(np.asarray, self._predict_function()(source.peek()))
 
     def _on_batch(self, phase: str, x: Any, y: Any, sample_weight: Any, class_weight: Any, as_dict: bool) -> Any:
         who = f"{phase}_on_batch"
         self._require_compiled(who)
+        x = self._fed(x)
         size = loop.rows_in(x)
         source = make_source(x, y, sample_weight, batch_size=size, class_weight=class_weight, who=who)
         with one_look():
@@ -440,7 +447,7 @@ def _predict_step(model: Any) -> Callable:
     return step
 
 
-def _held_out(data: Any, batch_size: int | None, steps: int | None) -> Any:
+def _held_out(data: Any, batch_size: int | None, steps: int | None, fed: Callable) -> Any:
     """The source of validation data, `None` without any."""
     if data is None:
         return None
@@ -448,8 +455,8 @@ def _held_out(data: Any, batch_size: int | None, steps: int | None) -> Any:
         if not 1 <= len(data) <= 3:
             raise ValueError(f"validation_data: must be (x, y) or (x, y, sample_weight), got {len(data)} items.")
         parts = unpack_x_y_sample_weight(tuple(data))
-        return make_source(*parts, batch_size=batch_size, steps=steps, who="validation_data")
-    return make_source(data, steps=steps, who="validation_data")
+        return make_source(*parts, batch_size=batch_size, steps=steps, who="validation_data", fed=fed)
+    return make_source(data, steps=steps, who="validation_data", fed=fed)
 
 
 def _is_small(x: Any, batch_size: int | None) -> bool:

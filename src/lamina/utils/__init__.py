@@ -25,10 +25,12 @@ from lamina.random.seeds import set_global_seed as set_random_seed
 from lamina.saving import deserialize_keras_object
 from lamina.utils import bounding_boxes, legacy
 from lamina.utils.arrays import normalize, pad_sequences, to_categorical
+from lamina.utils.feature_space import FeatureSpace
 from lamina.utils.images import array_to_img, img_to_array, load_img, save_img
 
 __all__ = [
     "CustomObjectScope",
+    "FeatureSpace",
     "Progbar",
     "PyDataset",
     "Sequence",

@@ -15,7 +15,8 @@ from lamina.layer import Layer
 from lamina.layer.signature import signature_of
 from lamina.layers.augmentation import colors, histograms, warping
 from lamina.layers.augmentation.colors import BYTES, Factor
-from lamina.layers.preprocessing.base import DataLayer, Draws, ImageLayer, limits, value_range_of
+from lamina.layers.preprocessing.base import Draws, ImageLayer, limits, value_range_of
+from lamina.layers.preprocessing.foreign import PipelineLayer
 from lamina.ops.sampling import INTERPOLATIONS
 
 _JITTERS = {
@@ -259,7 +260,7 @@ def _like(x: Any, other: Any) -> Any:
     return x.astype(other.dtype)
 
 
-class Pipeline(DataLayer):
+class Pipeline(PipelineLayer):
     """Layers one after the other. Those that move pixels and follow one another draw the images once.
 
     Args:

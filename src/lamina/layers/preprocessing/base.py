@@ -6,8 +6,6 @@ to what belongs to them. Both halves are public, as in Keras: a program may appl
 
 from __future__ import annotations
 
-import sys
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -20,49 +18,10 @@ from jax.core import Tracer
 from lamina import random
 from lamina.core import checks, dtypes, registry, state
 from lamina.core.jit import jit
-from lamina.core.symbolic import KerasTensor
-from lamina.layer import Layer
+from lamina.layers.preprocessing.foreign import PipelineLayer
 from lamina.ops import boxes as ops_boxes
 from lamina.random import SeedGenerator
 from lamina.random.seeds import draw_seed
-
-_one_draws = threading.Lock()  # tf.data calls from several threads, and seeds move on one by one
-
-
-class DataLayer(Layer):
-    """A layer that may also stand in a pipeline of data: `tf.data` hands it tensors of a graph of TensorFlow's."""
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if "tensorflow" in sys.modules and _in_tensorflow_graph(args):
-            return self._in_tensorflow(args, kwargs)
-        return super().__call__(*args, **kwargs)
-
-    def _in_tensorflow(self, args: tuple, kwargs: dict[str, Any]) -> Any:
-        """Tensors of TensorFlow that a call of this layer will be made for, once the pipeline runs."""
-        import tensorflow as tf  # noqa: PLC0415 (optional, and there already)
-
-        tensors, treedef = tree_util.tree_flatten(args)
-        tensors = [tf.convert_to_tensor(x) for x in tensors]
-        symbols = [KerasTensor(x.shape.as_list(), x.dtype.name) for x in tensors]
-        infer = tf.autograph.experimental.do_not_convert(self.compute_output_spec)  # it is no code of TensorFlow's
-        specs, outputs = tree_util.tree_flatten(infer(*treedef.unflatten(symbols), **kwargs))
-
-        def run(*arrays: Any) -> list[np.ndarray]:
-            with _one_draws:
-                given = treedef.unflatten([np.asarray(x) for x in arrays])
-                leaves = tree_util.tree_leaves(super(DataLayer, self).__call__(*given, **kwargs))
-            return [np.asarray(x) for x in leaves]
-
-        results = tf.numpy_function(run, tensors, [tf.as_dtype(spec.dtype) for spec in specs])
-        for result, spec in zip(results, specs):
-            result.set_shape(spec.shape)
-        return outputs.unflatten(results)
-
-
-def _in_tensorflow_graph(args: tuple) -> bool:
-    leaves = tree_util.tree_leaves(args)
-    ours = any(type(x).__module__.partition(".")[0] == "tensorflow" for x in leaves)
-    return ours and not sys.modules["tensorflow"].executing_eagerly()
 
 
 class Draws:
@@ -130,7 +89,7 @@ def spread(numbers: Any) -> Any:
     return jnp.reshape(numbers, (-1, 1, 1, 1))
 
 
-class ImageLayer(DataLayer):
+class ImageLayer(PipelineLayer):
     """Base of layers on images, alone or in batches, and on dicts of images and what belongs to them:
 
     {"images": ..., "labels": ..., "bounding_boxes": {"boxes": ..., "labels": ...}, "segmentation_masks": ...}

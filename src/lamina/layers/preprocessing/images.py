@@ -9,10 +9,11 @@ import jax.numpy as jnp
 
 from lamina import ops
 from lamina.core import checks, dtypes
-from lamina.layers.preprocessing.base import DataLayer, Draws, ImageLayer, Moving
+from lamina.layers.preprocessing.base import Draws, ImageLayer, Moving
+from lamina.layers.preprocessing.foreign import PipelineLayer
 
 
-class Rescaling(DataLayer):
+class Rescaling(PipelineLayer):
     """`x * scale + offset`.
 
     Args:

@@ -12,10 +12,10 @@ import numpy as np
 from lamina import initializers, ops
 from lamina.core import checks, dtypes
 from lamina.layer import InputSpec, Layer
-from lamina.layers.preprocessing.base import DataLayer
+from lamina.layers.preprocessing.foreign import PipelineLayer
 
 
-class MelSpectrogram(DataLayer):
+class MelSpectrogram(PipelineLayer):
     """The power of a signal in bands of frequencies as wide as the ear tells apart.
 
     The short-time Fourier transform's magnitude to the power `mag_exp`, summed over overlapping triangles between

@@ -1,0 +1,315 @@
+"""Hashes of strings: FarmHash64 and SipHash-2-4, of many strings of one length at once.
+
+Both are arithmetic on words of 64 bits, written once: the words are NumPy's, or `Words` on a device that has 32 bits.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from lamina.core import checks
+from lamina.layers.preprocessing.strings import Integers, Strings, strings
+
+Salt = Sequence[int] | None  # the two halves of SipHash's key; without one the hash is FarmHash64
+
+_BITS = 2**64 - 1
+_K0, _K1, _K2 = 0xC3A5C85C97CB3127, 0xB492B66FBE98F273, 0x9AE16A3B2F90404F
+_SIP = (0x736F6D6570736575, 0x646F72616E646F6D, 0x6C7967656E657261, 0x7465646279746573)
+
+
+class Words:
+    """Words of 64 bits as two arrays of 32: `high * 2**32 + low`. Integers of Python may stand on the right."""
+
+    def __init__(self, high: Any, low: Any):
+        self.high, self.low = high, low
+
+    @staticmethod
+    def _of(x: Any) -> Words:
+        return x if isinstance(x, Words) else Words(jnp.uint32(x >> 32), jnp.uint32(x & 0xFFFFFFFF))
+
+    def __add__(self, other: Any) -> Words:
+        other = self._of(other)
+        low = self.low + other.low
+        return Words(self.high + other.high + (low < other.low).astype(jnp.uint32), low)
+
+    def __mul__(self, other: Any) -> Words:
+        other = self._of(other)
+        a, b = ((x.low & 0xFFFF, x.low >> 16) for x in (self, other))
+        crossed = a[0] * b[1], a[1] * b[0]
+        lowest = a[0] * b[0]
+        middle = (lowest >> 16) + (crossed[0] & 0xFFFF) + (crossed[1] & 0xFFFF)
+        carried = a[1] * b[1] + (crossed[0] >> 16) + (crossed[1] >> 16) + (middle >> 16)
+        high = carried + self.high * other.low + self.low * other.high
+        return Words(high, (middle << 16) | (lowest & 0xFFFF))
+
+    def __xor__(self, other: Any) -> Words:
+        other = self._of(other)
+        return Words(self.high ^ other.high, self.low ^ other.low)
+
+    def __or__(self, other: Words) -> Words:
+        return Words(self.high | other.high, self.low | other.low)
+
+    def __lshift__(self, n: int) -> Words:
+        if n >= 32:
+            return Words(self.low << (n - 32), jnp.zeros_like(self.low))
+        return Words((self.high << n) | (self.low >> (32 - n)), self.low << n) if n else self
+
+    def __rshift__(self, n: int) -> Words:
+        if n >= 32:
+            return Words(jnp.zeros_like(self.high), self.high >> (n - 32))
+        return Words(self.high >> n, (self.low >> n) | (self.high << (32 - n))) if n else self
+
+    def __mod__(self, n: int) -> Any:
+        """The rest as uint32, by long division with as many bits at once as fit beside a rest."""
+        rest, width = jnp.zeros_like(self.low), max(1, 32 - n.bit_length())
+        for half in (self.high, self.low):
+            for top in range(32, 0, -width):
+                size = min(width, top)
+                bits = (half >> (top - size)) & ((1 << size) - 1)
+                rest = ((rest << size) | bits) % jnp.uint32(n)
+        return rest
+
+
+class Rows:
+    """Strings of one length: what is read of all of them at a place."""
+
+    def __init__(self, strings: Strings, length: int):
+        self._strings, self.length = strings, length
+        self.zero = np.zeros(len(strings), np.uint64)
+
+    def word(self, at: int) -> Any:
+        """The eight bytes from a place on."""
+        return self._strings.eight(at)
+
+    def half(self, at: int) -> Any:
+        """The four bytes from a place on."""
+        return self._strings.eight(at) & 0xFFFFFFFF
+
+    def byte(self, at: int) -> Any:
+        """The byte at a place."""
+        return self._strings.eight(at) & 0xFF
+
+
+class Columns:
+    """`Rows` of a device: an array (uint32) for each place."""
+
+    def __init__(self, columns: Sequence[Any]):
+        self.columns, self.length = columns, len(columns)
+        nothing = jnp.zeros_like(columns[0])
+        self.zero = Words(nothing, nothing)
+
+    def _four(self, at: int) -> Any:
+        a, b, c, d = self.columns[at : at + 4]
+        return a | (b << 8) | (c << 16) | (d << 24)
+
+    def word(self, at: int) -> Words:
+        """The eight bytes from a place on."""
+        return Words(self._four(at + 4), self._four(at))
+
+    def half(self, at: int) -> Words:
+        """The four bytes from a place on."""
+        return Words(self.zero.high, self._four(at))
+
+    def byte(self, at: int) -> Words:
+        """The byte at a place."""
+        return Words(self.zero.high, self.columns[at])
+
+
+def checked_salt(who: str, salt: Any) -> list[int] | None:
+    """The two integers of a salt."""
+    if salt is None:
+        return None
+    pair = [salt, salt] if checks.is_integer(salt, -(2**63)) else salt
+    if not isinstance(pair, (list, tuple)) or len(pair) != 2 or not all(checks.is_integer(n, -(2**63)) for n in pair):
+        raise ValueError(f"{who}: salt must be an integer or two of them, got {salt!r}.")
+    return [int(n) for n in pair]
+
+
+# FarmHash64 ---------------------------------------------------------------------------------------------------------
+
+
+def _rotated(x: Any, n: int) -> Any:
+    """Rotated to the right."""
+    return (x >> n) | (x << (64 - n))
+
+
+def _mixed(x: Any, shift: int = 47) -> Any:
+    return x ^ (x >> shift)
+
+
+def _joined(u: Any, v: Any, factor: Any) -> Any:
+    """One word of two."""
+    a = _mixed((u ^ v) * factor)
+    return _mixed((v ^ a) * factor) * factor
+
+
+def farmhash(s: Any) -> Any:
+    """FarmHash64 of `Rows` or `Columns`.
+
+    Pike and Alakuijala, 2014, the function `farmhashna::Hash64` of https://github.com/google/farmhash
+    """
+    n = s.length
+    factor = (_K2 + 2 * n) & _BITS
+    if n > 64:
+        return _farmhash_long(s)
+    if n > 16:
+        return _farmhash_middle(s, factor)
+    if n >= 8:
+        a, b = s.word(0) + _K2, s.word(n - 8)
+        return _joined(_rotated(b, 37) * factor + a, (_rotated(a, 25) + b) * factor, factor)
+    if n >= 4:
+        return _joined((s.half(0) << 3) + n, s.half(n - 4), factor)
+    if n > 0:
+        y, z = s.byte(0) + (s.byte(n >> 1) << 8), (s.byte(n - 1) << 2) + n
+        return _mixed((y * _K2) ^ (z * _K0)) * _K2
+    return s.zero + _K2
+
+
+def _farmhash_middle(s: Any, factor: int) -> Any:
+    """Of 17 to 64 bytes."""
+    n, long = s.length, s.length > 32
+    a, b = s.word(0) * (_K2 if long else _K1), s.word(8)
+    c, d = s.word(n - 8) * factor, s.word(n - 16) * _K2
+    y, z = _rotated(a + b, 43) + _rotated(c, 30) + d, a + _rotated(b + _K2, 18) + c
+    if not long:
+        return _joined(y, z, factor)
+    z = _joined(y, z, factor)
+    e, f = s.word(16) * factor, s.word(24)
+    g, h = (y + s.word(n - 32)) * factor, (z + s.word(n - 24)) * factor
+    return _joined(_rotated(e + f, 43) + _rotated(g, 30) + h, e + _rotated(f + a, 18) + g, factor)
+
+
+def _weak(s: Any, at: int, a: Any, b: Any) -> tuple[Any, Any]:
+    """Two words of the 32 bytes from a place on, and two seeds."""
+    w, x, y, z = (s.word(at + i) for i in (0, 8, 16, 24))
+    a = a + w
+    b = _rotated(b + a + z, 21)
+    c = a
+    a = a + x + y
+    return a + z, b + _rotated(a, 44) + c
+
+
+def _farmhash_long(s: Any) -> Any:
+    """Of more than 64 bytes, 64 at a time and the last 64 once more."""
+    tail = (s.length - 1) & 63
+    x, y = s.zero + 81 * _K2 % 2**64, s.zero + (81 * _K1 + 113) % 2**64
+    z = _mixed(y * _K2 + 113) * _K2
+    x = x + s.word(0)
+    v = w = (s.zero, s.zero)
+
+    def turn(at: int, x: Any, y: Any, z: Any, v: tuple, w: tuple, factor: Any, times: int) -> tuple:
+        x = _rotated(x + y + v[0] + s.word(at + 8), 37) * factor
+        y = _rotated(y + v[1] + s.word(at + 48), 42) * factor
+        x = x ^ (w[1] * times)
+        y = y + v[0] * times + s.word(at + 40)
+        z = _rotated(z + w[0], 33) * factor
+        v = _weak(s, at, v[1] * factor, x + w[0])
+        w = _weak(s, at + 32, z + w[1], y + s.word(at + 16))
+        return z, y, x, v, w
+
+    for at in range(0, s.length - tail - 1, 64):
+        x, y, z, v, w = turn(at, x, y, z, v, w, _K1, 1)
+    factor = ((z & 0xFF) << 1) + _K1
+    w = (w[0] + tail, w[1])
+    v = (v[0] + w[0], v[1])
+    w = (w[0] + v[0], w[1])
+    x, y, z, v, w = turn(s.length - 64, x, y, z, v, w, factor, 9)
+    first = _joined(v[0], w[0], factor) + _mixed(y) * _K0 + z
+    return _joined(first, _joined(v[1], w[1], factor) + x, factor)
+
+
+def joined_fingerprints(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """One fingerprint of two, as crossings have it."""
+    factor = np.uint64(0xC6A4A7935BD1E995)
+    out = ((first ^ factor) ^ (_mixed(second * factor) * factor)) * factor
+    return _mixed(_mixed(out) * factor)
+
+
+# SipHash ------------------------------------------------------------------------------------------------------------
+
+
+def siphash(s: Any, key: Sequence[int]) -> Any:
+    """SipHash-2-4 of `Rows` or `Columns`.
+
+    Aumasson and Bernstein, 2012, https://www.aumasson.jp/siphash/siphash.pdf
+    """
+    n = s.length
+    v = [s.zero + (constant ^ (key[i % 2] & _BITS)) for i, constant in enumerate(_SIP)]
+    last = s.zero + ((n & 0xFF) << 56)
+    for place in range(n - n % 8, n):
+        last = last | (s.byte(place) << (8 * (place % 8)))
+    for word in [*(s.word(at) for at in range(0, n - 7, 8)), last]:
+        v[3] = v[3] ^ word
+        v = _sip_rounds(v, 2)
+        v[0] = v[0] ^ word
+    v[2] = v[2] ^ 0xFF
+    v = _sip_rounds(v, 4)
+    return v[0] ^ v[1] ^ v[2] ^ v[3]
+
+
+def _sip_rounds(v: list[Any], count: int) -> list[Any]:
+    a, b, c, d = v
+    for _ in range(count):
+        a, c = a + b, c + d
+        b, d = _rotated(b, 51) ^ a, _rotated(d, 48) ^ c
+        a = _rotated(a, 32)
+        c, a = c + b, a + d
+        b, d = _rotated(b, 47) ^ c, _rotated(d, 43) ^ a
+        c = _rotated(c, 32)
+    return [a, b, c, d]
+
+
+# Of many strings ----------------------------------------------------------------------------------------------------
+
+
+def fingerprints(texts: Strings, salt: Salt = None) -> np.ndarray:
+    """The hash (uint64) of each string: those of one length at once."""
+    order = np.argsort(texts.lengths, kind="stable")
+    out, done = np.empty(len(texts), np.uint64), 0
+    for length, count in zip(*(found.tolist() for found in np.unique(texts.lengths, return_counts=True))):
+        which = order[done : done + count]
+        rows = Rows(texts[which], length)
+        with np.errstate(over="ignore"):
+            out[which] = farmhash(rows) if salt is None else siphash(rows, salt)
+        done += count
+    return out
+
+
+def bins(tokens: Any, count: int, salt: Salt = None) -> Any:
+    """The bin of each of `Strings`, `Integers` or an array of JAX, among so many."""
+    if isinstance(tokens, Integers):
+        tokens = strings(tokens.values.astype("S21"), "")
+    if not isinstance(tokens, Strings):
+        return bins_on_device(tokens, count, salt)
+    return (fingerprints(tokens, salt) % np.uint64(count)).astype(np.int64)
+
+
+def bins_on_device(x: Any, count: int, salt: Salt = None) -> Any:
+    """The bin of each integer of a JAX array, those of its decimal string: the hash for each number of digits."""
+    unsigned = jnp.uint64 if x.dtype.itemsize == 8 else jnp.uint32
+    negative, value = x < 0, x.astype(unsigned)
+    magnitude = jnp.where(negative, -value, value)
+    most = 20 if x.dtype.itemsize == 8 else 10
+    powers = [unsigned(10**i) for i in range(most)]
+    digits = [((magnitude // power) % unsigned(10)).astype(jnp.uint32) + 48 for power in powers]
+    length = 1 + sum((magnitude >= power).astype(jnp.int32) for power in powers[1:]) + negative
+    out = Words(jnp.zeros(x.shape, jnp.uint32), jnp.zeros(x.shape, jnp.uint32))
+    for n in range(1, most + 1 + bool(jnp.issubdtype(x.dtype, jnp.signedinteger))):
+        if n > most:
+            digits.append(jnp.zeros_like(digits[0]))
+        columns = [digits[n - 1 - place] for place in range(n)]
+        columns[0] = jnp.where(negative, jnp.uint32(ord("-")), columns[0])
+        found = farmhash(Columns(columns)) if salt is None else siphash(Columns(columns), salt)
+        out = Words(*(jnp.where(length == n, *pair) for pair in ((found.high, out.high), (found.low, out.low))))
+    return (out % count).astype(jnp.int32)
+
+
+@functools.cache
+def bins_of_truth(count: int, salt: tuple[int, ...] | None) -> np.ndarray:
+    """The bins of False and True, which are hashed as words."""
+    return bins(strings([b"false", b"true"], ""), count, salt)

@@ -1,0 +1,164 @@
+"""Strings and integers as one of few numbers, by a hash: Hashing and HashedCrossing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from lamina.core import checks, dtypes
+from lamina.core.symbolic import KerasTensor, infer
+from lamina.layers.preprocessing import fingerprints
+from lamina.layers.preprocessing.encoding import MODES, checked_mode, encode
+from lamina.layers.preprocessing.pipelines import HostLayer, is_text, numpy_for
+from lamina.layers.preprocessing.strings import Integers, Table, strings
+
+_CROSSING_KEY = 0xDECAFCAFFE
+
+
+class Hashing(HostLayer):
+    """The bin of each string or integer: its hash modulo the number of bins.
+
+    The hash is FarmHash64 of the string, or of the integer's decimal string; the bins are those of TensorFlow.
+
+    Args:
+        num_bins: the number of bins; with a `mask_value` the first one is for that alone.
+        mask_value: the value that gets bin 0.
+        salt: an integer or two: the hash is SipHash with this key.
+        output_mode: "int", or what becomes of the numbers: "one_hot", "multi_hot" or "count".
+        sparse: must be false.
+
+    Shapes: (...) of strings or integers -> the same; with another output mode see CategoryEncoding.
+
+    Raises: ValueError if an argument is outside its domain.
+
+    >>> layers.Hashing(3)(["a", "b", "a"]).tolist()
+    [0, 1, 0]
+    """
+
+    def __init__(
+        self,
+        num_bins: int,
+        mask_value: Any = None,
+        salt: Any = None,
+        output_mode: str = "int",
+        sparse: bool = False,
+        **kwargs: Any,
+    ):
+        if kwargs.get("dtype") is None:
+            kwargs["dtype"] = "int64" if output_mode == "int" else dtypes.floatx()
+        super().__init__(**kwargs)
+        who = self._who()
+        self.num_bins = checks.integer(who, "num_bins", num_bins)
+        self.output_mode = checked_mode(who, output_mode, ("int", *MODES), sparse)
+        if self.output_mode == "int" and not dtypes.is_int(self.compute_dtype):
+            raise ValueError(f"{who}: dtype must be an integer one with output_mode='int', got {self.compute_dtype!r}.")
+        if (
+            mask_value is not None
+            and not isinstance(mask_value, (str, bytes))
+            and not checks.is_integer(mask_value, -(2**63))
+        ):
+            raise ValueError(f"{who}: mask_value must be a string, an integer or None, got {mask_value!r}.")
+        self.mask_value, self.salt, self.sparse = mask_value, fingerprints.checked_salt(who, salt), False
+
+    def indices(self, inputs: Any) -> Any:
+        xp, masks = numpy_for(inputs), self.mask_value is not None and self.num_bins > 1
+        bins = self._bins(inputs, self.num_bins - masks)
+        if not masks:
+            return bins
+        mask: Any = self.mask_value
+        if isinstance(inputs, np.ndarray) and is_text(inputs):
+            known = Table(strings([mask] if isinstance(mask, (str, bytes)) else [], self._who()))
+            masked = (known.numbers(strings(inputs, self._who())) == 0).reshape(inputs.shape)
+        else:
+            masked = inputs == mask if not isinstance(mask, (str, bytes)) else xp.zeros(inputs.shape, bool)
+        return xp.where(masked, 0, bins + 1)
+
+    def _bins(self, inputs: Any, count: int) -> Any:
+        on_host = isinstance(inputs, np.ndarray)
+        if inputs.dtype == bool:
+            table = fingerprints.bins_of_truth(count, None if self.salt is None else tuple(self.salt))
+            return numpy_for(inputs).asarray(table)[inputs.astype("int32")]
+        if on_host and is_text(inputs):
+            tokens: Any = strings(inputs, self._who())
+        else:
+            whole = inputs if inputs.dtype.kind in "iu" else inputs.astype("int64" if on_host else "int32")
+            tokens = Integers(whole) if on_host else whole
+        return fingerprints.bins(tokens, count, self.salt).reshape(inputs.shape)
+
+    def encoded(self, indices: Any) -> Any:
+        if self.output_mode == "int":
+            return indices.astype(self.compute_dtype) if isinstance(indices, np.ndarray) else indices
+        return encode(indices, self.output_mode, self.num_bins, self.compute_dtype)
+
+
+class HashedCrossing(HostLayer):
+    """The bin of each combination of values of several features, by a hash of them all.
+
+    Args:
+        num_bins: the number of bins.
+        output_mode: "int", or "one_hot" for vectors.
+        sparse: must be false.
+
+    Shapes: a list of (batch) or (batch, 1) of strings or integers -> the same; with "one_hot" (batch, num_bins).
+
+    Raises: ValueError if an argument is outside its domain.
+
+    >>> layers.HashedCrossing(5)([np.array(["a", "b"]), np.array([1, 2])]).tolist()
+    [0, 2]
+    """
+
+    several = True
+
+    def __init__(
+        self,
+        num_bins: int,
+        output_mode: str = "int",
+        sparse: bool = False,
+        name: str | None = None,
+        dtype: Any = None,
+        **kwargs: Any,
+    ):
+        super().__init__(name=name, dtype="int64" if dtype is None and output_mode == "int" else dtype, **kwargs)
+        self.num_bins = checks.integer(self._who(), "num_bins", num_bins)
+        self.output_mode = checked_mode(self._who(), output_mode, ("int", "one_hot"), sparse)
+        self.sparse = False
+
+    def indices(self, inputs: Any) -> Any:
+        self._check(inputs)
+        out = np.full(np.size(inputs[0]), _CROSSING_KEY, np.uint64)
+        with np.errstate(over="ignore"):
+            for x in inputs:
+                x = np.asarray(x)
+                own = (
+                    fingerprints.fingerprints(strings(x, self._who()))
+                    if is_text(x)
+                    else x.ravel().astype("int64").view("uint64")
+                )
+                out = fingerprints.joined_fingerprints(out, own)
+        return (out % np.uint64(self.num_bins)).astype("int64").reshape(np.shape(inputs[0]))
+
+    def _check(self, inputs: Any) -> None:
+        who = self._who()
+        if not isinstance(inputs, (list, tuple)) or len(inputs) < 2:
+            raise ValueError(f"{who}: the input must be a list of at least two arrays, got {checks.shorten(inputs)}.")
+        shapes = [tuple(x.shape) for x in inputs]
+        if len(set(shapes)) > 1 or len(shapes[0]) > 2 or (len(shapes[0]) == 2 and shapes[0][1] != 1):
+            raise ValueError(f"{who}: the inputs must have one shape, (batch,) or (batch, 1), got {shapes}.")
+        wrong = [str(x.dtype) for x in inputs if not is_text(x) and not dtypes.is_int(x.dtype)]
+        if wrong:
+            raise ValueError(f"{who}: the inputs must hold integers or strings, got dtype {wrong[0]}.")
+
+    def encoded(self, indices: Any) -> Any:
+        if self.output_mode == "int":
+            return indices.astype(self.compute_dtype) if isinstance(indices, np.ndarray) else indices
+        return encode(indices, self.output_mode, self.num_bins, self.compute_dtype)
+
+    def _evaluate(self, inputs: Any) -> Any:
+        self._check(inputs)
+        out = infer(self.encoded, (KerasTensor(inputs[0].shape, "int32"),))
+        return KerasTensor(out.shape, self.output_dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        named = {name: getattr(self, name) for name in ("num_bins", "output_mode", "sparse", "name")}
+        return {**named, "dtype": self.dtype_policy.name}

@@ -1,0 +1,483 @@
+"""Words and numbers of a vocabulary as integers from 0 on: StringLookup and IntegerLookup."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from lamina.core import checks
+from lamina.core.arrays import value_of
+from lamina.core.symbolic import KerasTensor
+from lamina.layers.preprocessing import fingerprints
+from lamina.layers.preprocessing.encoding import MODES, checked_mode, encode
+from lamina.layers.preprocessing.pipelines import Adapts, HostLayer, host_array, is_text, needs_strings, numpy_for
+from lamina.layers.preprocessing.strings import UNKNOWN, Integers, Strings, strings
+from lamina.layers.preprocessing.vocabulary import (
+    DROPPED,
+    Vocabulary,
+    by_frequency,
+    checked_encoding,
+    tokens_of,
+    without_paths,
+)
+
+ASSET = "vocabulary.txt"
+
+
+class IndexLookup(Adapts, HostLayer):
+    """Base of the lookups: the number of a token in a vocabulary, or the token of a number.
+
+    Numbers go to a mask token first (0, with `output_mode="int"`), then to unknown tokens, then to the vocabulary.
+    """
+
+    _not_parts = HostLayer._not_parts | {
+        "input_vocabulary",
+        "input_idf_weights",
+        "idf_weights",
+        "_counts",
+        "_documents",
+    }
+    _further = ("vocabulary_size", "oov_method")
+    max_tokens: int | None
+    num_oov_indices: int
+    mask_token: Any
+    oov_token: Any
+    pad_to_max_tokens: bool
+
+    def __init__(
+        self,
+        arguments: Mapping[str, Any],
+        vocabulary: Any,
+        idf_weights: Any,
+        invert: bool,
+        output_mode: str,
+        sparse: bool,
+        salt: Any,
+        oov_method: str,
+        **kwargs: Any,
+    ):
+        self._size: int | None = kwargs.pop("vocabulary_size", None)
+        given = bool(kwargs.pop("has_input_vocabulary", vocabulary is not None))
+        super().__init__(**kwargs)
+        who = self._who()
+        for name, value in arguments.items():
+            setattr(self, name, value)
+        if self.max_tokens is not None:
+            checks.integer(who, "max_tokens", self.max_tokens, 2)
+        elif self.pad_to_max_tokens:
+            raise ValueError(f"{who}: pad_to_max_tokens needs max_tokens, got None.")
+        checks.integer(who, "num_oov_indices", self.num_oov_indices, 0)
+        self.output_mode = checked_mode(who, output_mode, ("int", *MODES, "tf_idf"), sparse)
+        self.sparse, self.invert = False, bool(invert)
+        if self.invert and self.output_mode != "int":
+            raise ValueError(f'{who}: invert needs output_mode="int", got {output_mode!r}.')
+        self.oov_method = checks.one_of(who, "oov_method", oov_method, ("floormod", "farmhash"))
+        if salt is not None and self._kind == "int64" and oov_method != "farmhash":
+            raise ValueError(f'{who}: salt needs oov_method="farmhash", got {oov_method!r}.')
+        self.salt = fingerprints.checked_salt(who, salt)
+        self.input_vocabulary: Any = None
+        self.input_idf_weights = _plain(idf_weights)
+        self.idf_weights: np.ndarray | None = None
+        self._given = given  # at construction, so that adapt may not change it
+        self._vocabulary: Any = None
+        if vocabulary is not None:
+            if not isinstance(vocabulary, (str, os.PathLike)):
+                self.input_vocabulary = _plain(vocabulary)
+            self.set_vocabulary(vocabulary, idf_weights)
+        elif idf_weights is not None:
+            raise ValueError(f"{who}: idf_weights needs a vocabulary, got None.")
+        self.reset_state()
+        self.built = True
+
+    @property
+    def _kind(self) -> str:
+        """What the tokens are: "string" or "int64"."""
+        return "string"
+
+    @property
+    def input_dtype(self) -> str:
+        return "int64" if self.invert else self._kind
+
+    @property
+    def output_dtype(self) -> str:
+        return self._kind if self.invert else "int64" if self.output_mode == "int" else self.compute_dtype
+
+    def get_build_config(self) -> dict[str, Any]:
+        return {}
+
+    def build_from_config(self, config: dict[str, Any]) -> None:
+        """Nothing: the vocabulary is not built of shapes."""
+
+    # The vocabulary ---------------------------------------------------------------------------------------------
+
+    @property
+    def _special(self) -> list[Any]:
+        """What stands in front of the vocabulary."""
+        mask = [self.mask_token] if self.mask_token is not None and self.output_mode == "int" else []
+        return [*mask, *[self.oov_token] * self.num_oov_indices]
+
+    @property
+    def _first_unknown(self) -> int:
+        return len(self._special) - self.num_oov_indices
+
+    def set_vocabulary(self, vocabulary: Any, idf_weights: Any = None) -> None:
+        """Use a vocabulary.
+
+        Args:
+            vocabulary: the tokens, with or without the special ones in front; or a file that has one a line.
+            idf_weights: with `output_mode="tf_idf"`, the weight of each token.
+        """
+        who = self._who()
+        if (idf_weights is None) != (self.output_mode != "tf_idf"):
+            rule = "needs" if idf_weights is None else "is needed for"
+            raise ValueError(f'{who}: output_mode="tf_idf" {rule} idf_weights, got output_mode={self.output_mode!r}.')
+        tokens = tokens_of(vocabulary, self._kind == "string", who)
+        special = [self._token(each) for each in self._special]
+        has_special = list(tokens[: len(special)]) == special
+        own = tokens[len(special) :] if has_special else tokens
+        self._check_tokens(own)
+        self._use(own)
+        if idf_weights is not None:
+            self.idf_weights = self._weights_of(np.asarray(value_of(idf_weights), "float32"), len(tokens), has_special)
+
+    def _token(self, token: Any) -> Any:
+        return token.encode() if isinstance(token, str) else token
+
+    def _check_tokens(self, tokens: list[Any]) -> None:
+        who = self._who()
+        known = [("mask_token", self.mask_token)] + ([("oov_token", self.oov_token)] if self.invert else [])
+        for name, token in known:
+            if token is not None and self._token(token) in tokens:
+                raise ValueError(
+                    f"{who}: vocabulary must have its special tokens in front, {self._special}, or not at all, "
+                    f"got the {name} {token!r} behind."
+                )
+        size = len(tokens) + len(self._special)
+        if self.max_tokens is not None and size > self.max_tokens:
+            raise ValueError(
+                f"{who}: vocabulary must fit max_tokens={self.max_tokens}, got {size} with special tokens."
+            )
+
+    def _use(self, tokens: Any) -> None:
+        size = len(tokens) + len(self._special)
+        fixed = self.output_mode != "int" and not self.pad_to_max_tokens
+        if fixed and self._size not in (None, size):
+            raise RuntimeError(
+                f"{self._who()}: the vocabulary must keep its size of {self._size}, which the outputs have, got "
+                f"{size}; pad_to_max_tokens leaves room."
+            )
+        masked = 0 if self.output_mode == "int" else DROPPED
+        more = [] if self.mask_token is None else [(self._token(self.mask_token), masked)]
+        made = Vocabulary(tokens, len(self._special), more, self._kind == "string")
+        if made.repeated:
+            shown = [self._shown(token) for token in made.repeated]
+            raise ValueError(f"{self._who()}: vocabulary must hold each token once, got {checks.shorten(shown)} again.")
+        self._vocabulary, self._size = made, size
+
+    def _weights_of(self, weights: np.ndarray, size: int, has_special: bool) -> np.ndarray:
+        """The weights with those of special tokens in front, the mean, and zeros up to `max_tokens` behind."""
+        padded = self.pad_to_max_tokens and len(weights) == self.max_tokens
+        if weights.ndim != 1 or (len(weights) != size and not padded):
+            raise ValueError(f"{self._who()}: idf_weights must be one for each of {size} tokens, got {weights.shape}.")
+        front = 0 if has_special else len(self._special)
+        weights = np.concatenate([np.full(front, weights.mean(), "float32"), weights])
+        missing = (self.max_tokens or 0) - len(weights) if self.pad_to_max_tokens else 0
+        return np.concatenate([weights, np.zeros(missing, "float32")])
+
+    def get_vocabulary(self, include_special_tokens: bool = True) -> list[Any]:
+        """The tokens in the order of their numbers."""
+        tokens = [] if self._vocabulary is None else self._vocabulary.tokens
+        return [*(self._special if include_special_tokens else []), *map(self._shown, tokens)]
+
+    def _shown(self, token: Any) -> Any:
+        return token.decode("utf-8", "surrogateescape") if isinstance(token, bytes) else token
+
+    def vocabulary_size(self) -> int:
+        """The number of tokens, special ones included."""
+        return len(self._special) + (0 if self._vocabulary is None else len(self._vocabulary.tokens))
+
+    @property
+    def is_given(self) -> bool:
+        return self._given
+
+    @property
+    def is_ready(self) -> bool:
+        return self._vocabulary is not None
+
+    # Learning it ------------------------------------------------------------------------------------------------
+
+    def update_state(self, data: Any) -> None:
+        array = host_array(data, self._who())
+        rows = array.reshape(1, -1) if array.ndim < 2 else array
+        self.count(self._read(rows), np.repeat(np.arange(len(rows)), rows[0].size if len(rows) else 0), len(rows))
+
+    def count(self, tokens: Strings | Integers, documents: np.ndarray, number: int) -> None:
+        """Learn from tokens, given the document of each, of so many."""
+        if self._given:
+            raise ValueError(f"{self._who()}: adapt must not be called where a vocabulary was given.")
+        found = tokens.counts(documents if self.output_mode == "tf_idf" else None)
+        self._counts.update(dict(zip(found.tokens, found.times.tolist())))
+        if found.documents is not None:
+            self._documents.update(dict(zip(found.tokens, found.documents.tolist())))
+            self._number_of_documents += number
+
+    def adapt(self, data: Any, steps: int | None = None) -> None:
+        single = not isinstance(data, (list, tuple)) and np.ndim(data) == 1 if hasattr(data, "__array__") else False
+        flat = isinstance(data, (list, tuple)) and not any(isinstance(item, (list, tuple)) for item in data[:1])
+        if single or (flat and not hasattr(data[0] if data else None, "shape")):
+            data = host_array(data, self._who())[:, None]  # each item is a document
+        super().adapt(data, steps)
+
+    def finalize_state(self) -> None:
+        if self._given or not self._counts:
+            return
+        for token in (self.mask_token, self.oov_token):
+            self._counts.pop(self._token(token), None)
+        room = None if self.max_tokens is None else self.max_tokens - len(self._special)
+        found = by_frequency(self._counts, room)
+        if self.output_mode == "tf_idf":
+            seen = np.array([self._documents[token] for token in found], np.float64)
+            weights = np.log(1 + self._number_of_documents / (1 + seen)).astype("float32")
+            self.idf_weights = self._weights_of(weights, len(found), has_special=False)
+        self._use(found)
+        self.reset_state()
+
+    def reset_state(self) -> None:
+        self._counts: Counter[Any] = Counter()
+        self._documents: Counter[Any] = Counter()
+        self._number_of_documents = 0
+
+    # Looking up -------------------------------------------------------------------------------------------------
+
+    def call(self, inputs: Any) -> Any:
+        if self._vocabulary is None:
+            raise self._not_ready("vocabulary")
+        if self.invert:
+            return self._tokens_at(inputs)
+        return super().call(inputs)
+
+    def indices(self, inputs: Any) -> Any:
+        return self.numbers(self._read(inputs)).reshape(inputs.shape)
+
+    def _read(self, inputs: Any) -> Any:
+        """The tokens: `Strings` or `Integers`, or an array of JAX."""
+        on_host, known = isinstance(inputs, np.ndarray), inputs.dtype.kind in "iu" or inputs.size == 0
+        if self._kind == "string" and not (on_host and (is_text(inputs) or inputs.size == 0)):
+            raise needs_strings(self._who(), inputs)
+        if self._kind != "string" and not known:
+            raise ValueError(f"{self._who()}: the input must hold integers, got dtype {inputs.dtype}.")
+        return strings(inputs, self._who()) if self._kind == "string" else Integers(inputs) if on_host else inputs
+
+    def numbers(self, tokens: Any) -> Any:
+        """The numbers of tokens, also of unknown ones."""
+        if self._vocabulary is None:
+            raise self._not_ready("vocabulary")
+        numbers, count = self._vocabulary.numbers(tokens), self.num_oov_indices
+        if not isinstance(numbers, np.ndarray):
+            bins = self._unknown_bins(tokens) if count > 1 else 0
+            return jnp.where(numbers == UNKNOWN, bins + self._first_unknown, numbers) if count else numbers
+        unknown = np.flatnonzero(numbers == UNKNOWN)
+        if count == 0 and len(unknown):
+            token = self._shown(tokens[unknown[:1]].tolist()[0])
+            raise ValueError(
+                f"{self._who()}: with num_oov_indices=0 all tokens must be in the vocabulary, got {token!r}; "
+                "num_oov_indices=1 gives unknown ones a number."
+            )
+        if len(unknown):
+            numbers[unknown] = self._first_unknown + (self._unknown_bins(tokens[unknown]) if count > 1 else 0)
+        return numbers
+
+    def _unknown_bins(self, tokens: Any) -> Any:
+        if isinstance(tokens, Strings) or self.oov_method == "farmhash":
+            return fingerprints.bins(tokens, self.num_oov_indices, self.salt)
+        return (tokens.values if isinstance(tokens, Integers) else tokens) % self.num_oov_indices
+
+    def _tokens_at(self, numbers: Any) -> Any:
+        """The token of each number, the unknown one where there is none."""
+        if self._kind == "string":
+            table = np.array([*self.get_vocabulary(), self.oov_token], object)
+            numbers = np.asarray(numbers)
+        else:
+            xp = numpy_for(numbers)
+            table = xp.asarray(np.array([*self.get_vocabulary(), self.oov_token]), None if xp is np else "int32")
+        outside = (numbers < 0) | (numbers >= len(table) - 1)
+        return table[numpy_for(numbers).where(outside, len(table) - 1, numbers)]
+
+    def encoded(self, indices: Any) -> Any:
+        if self.output_mode == "int":
+            return indices
+        depth = self.max_tokens if self.pad_to_max_tokens else self._size
+        if depth is None:
+            raise self._not_ready("vocabulary")
+        mode = "count" if self.output_mode == "tf_idf" else self.output_mode
+        out = encode(indices, mode, depth, self.compute_dtype)
+        if self.output_mode == "tf_idf" and self.idf_weights is not None:
+            out = out * np.asarray(self.idf_weights, out.dtype)
+        return out
+
+    def _evaluate(self, inputs: Any) -> Any:
+        wrong = is_text(inputs) != (self.input_dtype == "string") or "float" in inputs.dtype
+        if wrong:
+            raise ValueError(f"{self._who()}: the input must have dtype {self.input_dtype}, got {inputs.dtype}.")
+        return KerasTensor(inputs.shape, self._kind) if self.invert else super()._evaluate(inputs)
+
+    # Files ------------------------------------------------------------------------------------------------------
+
+    def _argument(self, owner: type, name: str, recorded: Any) -> Any:
+        known = {
+            "vocabulary": self.input_vocabulary, "idf_weights": self.input_idf_weights, "vocabulary_size": self._size
+        }  # fmt: skip
+        return known[name] if name in known else super()._argument(owner, name, recorded)
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Any:
+        return super().from_config(without_paths(cls, config))
+
+    def save_own_variables(self, store: Any) -> None:
+        if self.idf_weights is not None:
+            store["idf_weights"] = self.idf_weights
+
+    def load_own_variables(self, store: Any) -> None:
+        if self.output_mode == "tf_idf" and "idf_weights" in store:
+            self.idf_weights = np.asarray(store["idf_weights"], "float32")
+
+    def save_assets(self, dir_path: str) -> None:
+        """Write the vocabulary to a file in a folder, unless the configuration has it."""
+        if self.input_vocabulary is not None or self._vocabulary is None:
+            return
+        lines = [str(token).encode("utf-8", "surrogateescape") for token in self.get_vocabulary()]
+        broken = [line for line in lines if b"\n" in line]
+        if broken:
+            raise ValueError(f"{self._who()}: tokens must be lines to be saved, got {checks.shorten(broken[0])}.")
+        with open(os.path.join(dir_path, ASSET), "wb") as file:
+            file.write(b"\n".join(lines))
+
+    def load_assets(self, dir_path: str) -> None:
+        """Read what `save_assets` wrote."""
+        if self.input_vocabulary is not None:
+            return
+        weights = self.idf_weights if self.output_mode == "tf_idf" else None
+        self.set_vocabulary(os.path.join(dir_path, ASSET), weights)
+
+
+def _plain(values: Any) -> Any:
+    """Arrays as lists, for the configuration."""
+    values = value_of(values)
+    return np.asarray(values).tolist() if hasattr(values, "__array__") else values
+
+
+_ARGUMENTS = """
+    Args:
+        max_tokens: the largest size of the vocabulary, special tokens included; no limit if not given.
+        num_oov_indices: the number of integers for unknown tokens; with several the hash of a token says which, with 0
+            unknown tokens are errors.
+        mask_token: the token for "nothing here": 0 with `output_mode="int"`, else it counts for nothing.
+        oov_token: what stands for unknown tokens in the vocabulary.
+        vocabulary: the tokens, or a file that has one a line; if not given, `adapt` learns it.
+        idf_weights: with `output_mode="tf_idf"` and a vocabulary, the weight of each token.
+        invert: whether integers go in and tokens come out.
+        output_mode: "int", "one_hot", "multi_hot", "count", or "tf_idf": the count times `log(1 + N / (1 + n))`, where
+            n of N documents have the token.
+        pad_to_max_tokens: whether vectors have the size `max_tokens`, however many tokens there are.
+        sparse: must be false.
+        salt: an integer or two: the hash of unknown tokens is SipHash with this key, else FarmHash64.
+"""
+
+
+class StringLookup(IndexLookup):
+    __doc__ = f"""Strings as integers, by their place in a vocabulary that is given or learned.
+{_ARGUMENTS}        encoding: must be "utf-8".
+
+    Shapes: (...) of strings -> (...); with vectors see CategoryEncoding.
+
+    Raises: ValueError if an argument is outside its domain.
+
+    >>> layer = layers.StringLookup(vocabulary=["cat", "dog"])
+    >>> layer(["dog", "cat", "cow"]).tolist(), layer.get_vocabulary()
+    ([2, 1, 0], ['[UNK]', 'cat', 'dog'])
+    """
+
+    def __init__(
+        self,
+        max_tokens: int | None = None,
+        num_oov_indices: int = 1,
+        mask_token: str | None = None,
+        oov_token: str | None = "[UNK]",
+        vocabulary: Any = None,
+        idf_weights: Any = None,
+        invert: bool = False,
+        output_mode: str = "int",
+        pad_to_max_tokens: bool = False,
+        sparse: bool = False,
+        encoding: str = "utf-8",
+        name: str | None = None,
+        salt: Any = None,
+        **kwargs: Any,
+    ):
+        arguments = {
+            "max_tokens": max_tokens, "num_oov_indices": num_oov_indices, "mask_token": mask_token,
+            "oov_token": oov_token, "pad_to_max_tokens": pad_to_max_tokens,
+        }  # fmt: skip
+        self.encoding = checked_encoding(type(self).__name__, encoding)
+        method = kwargs.pop("oov_method", "floormod")
+        super().__init__(
+            arguments, vocabulary, idf_weights, invert, output_mode, sparse, salt, method, name=name, **kwargs
+        )
+
+
+class IntegerLookup(IndexLookup):
+    __doc__ = f"""Integers as integers from 0 on, by their place in a vocabulary that is given or learned.
+{_ARGUMENTS}        vocabulary_dtype: must be "int64".
+        oov_method: how unknown integers are spread: "floormod" takes the rest of the division, "farmhash" a hash.
+
+    Shapes: (...) of integers -> (...); with vectors see CategoryEncoding.
+
+    Raises: ValueError if an argument is outside its domain.
+
+    >>> layer = layers.IntegerLookup()
+    >>> layer.adapt([20, 30, 20])
+    >>> layer(np.array([20, 30, 7])).tolist()
+    [1, 2, 0]
+    """
+
+    def __init__(
+        self,
+        max_tokens: int | None = None,
+        num_oov_indices: int = 1,
+        mask_token: int | None = None,
+        oov_token: int | None = -1,
+        vocabulary: Any = None,
+        vocabulary_dtype: str = "int64",
+        idf_weights: Any = None,
+        invert: bool = False,
+        output_mode: str = "int",
+        sparse: bool = False,
+        pad_to_max_tokens: bool = False,
+        oov_method: str = "floormod",
+        salt: Any = None,
+        name: str | None = None,
+        **kwargs: Any,
+    ):
+        tokens = {"mask_token": mask_token, "oov_token": oov_token}
+        for key, token in tokens.items():
+            if token is not None and not checks.is_integer(token, -(2**63)):
+                raise ValueError(f"{type(self).__name__}: {key} must be an integer or None, got {token!r}.")
+        arguments = {
+            "max_tokens": max_tokens,
+            "num_oov_indices": num_oov_indices,
+            "pad_to_max_tokens": pad_to_max_tokens,
+        }
+        self.vocabulary_dtype = checks.one_of(type(self).__name__, "vocabulary_dtype", vocabulary_dtype, ("int64",))
+        super().__init__(
+            {**arguments, **{key: None if token is None else int(token) for key, token in tokens.items()}},
+            vocabulary, idf_weights, invert, output_mode, sparse, salt, oov_method, name=name, **kwargs,
+        )  # fmt: skip
+
+    @property
+    def _kind(self) -> str:
+        return "int64"

@@ -1,0 +1,233 @@
+"""Many strings at once: as parts of one array of bytes, which are split, compared, numbered and counted as arrays."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lamina.core.checks import shorten
+
+UNKNOWN = -1  # the number of a string that is not in a table
+_NEWLINE, _PADDING, _SHORT = 10, 8, 7
+_MASKS = np.array([256**n - 1 for n in range(9)], np.uint64)  # the first bytes of eight
+_SPREAD = np.uint64(0x9E3779B97F4A7C15)
+_IS_SPACE = np.isin(np.arange(256), np.frombuffer(b" \t\n\v\f\r", np.uint8))
+
+
+class Strings:
+    """Strings, as bytes in UTF-8.
+
+    Args:
+        content: the bytes of all, whitespace between any two, and eight more behind.
+        starts: where each begins.
+        lengths: how many bytes each has.
+    """
+
+    def __init__(self, content: np.ndarray, starts: np.ndarray, lengths: np.ndarray):
+        self.content, self.starts, self.lengths = content, starts, lengths
+        self._eights = np.ndarray((len(content) - 7,), "<u8", content, strides=(1,))  # from every place on
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def eight(self, at: int, which: Any = slice(None)) -> np.ndarray:
+        """The eight bytes of each string from a place on (uint64), zeros behind its end."""
+        places = np.minimum(self.starts[which] + at, len(self._eights) - 1)
+        return self._eights[places] & _MASKS[np.clip(self.lengths[which] - at, 0, 8)]
+
+    def __getitem__(self, which: Any) -> Strings:
+        return Strings(self.content, self.starts[which], self.lengths[which])
+
+    def tolist(self) -> list[bytes]:
+        """The strings one by one."""
+        content = self.content.tobytes()
+        return [content[at : at + n] for at, n in zip(self.starts.tolist(), self.lengths.tolist())]
+
+    def fingerprints(self) -> np.ndarray:
+        """A number (uint64) for each string. One of up to 7 bytes shares it with no other string, longer ones may."""
+        out = self.eight(0)
+        lengths = self.lengths.astype(np.uint64)
+        at, longer = 8, np.flatnonzero(self.lengths > _SHORT)
+        out |= np.minimum(lengths, 255) << 56
+        mixed, which = self.eight(0, longer) ^ lengths[longer], longer
+        while len(which):
+            out[which] = mixed | np.uint64(255 << 56)
+            left = self.lengths[which] > at
+            mixed, which = mixed[left] * _SPREAD, which[left]
+            mixed = (mixed ^ (mixed >> 29)) ^ self.eight(at, which)
+            mixed, at = mixed * _SPREAD ^ (mixed >> 32), at + 8
+        out *= _SPREAD
+        out ^= out >> 32
+        return out
+
+    def differ(self, which: np.ndarray, others: Strings, those: np.ndarray) -> np.ndarray:
+        """Where strings, which have the fingerprints of others, are not the same."""
+        places = np.flatnonzero(self.lengths[which] > _SHORT)
+        which, those = which[places], those[places]
+        same, at = self.lengths[which] == others.lengths[those], 0
+        left = np.flatnonzero(same)
+        while len(left):
+            same[left] = self.eight(at, which[left]) == others.eight(at, those[left])
+            at += 8
+            left = left[same[left] & (self.lengths[which[left]] > at)]
+        return places[~same]
+
+    def replaced(self, table: bytes, left_out: bytes) -> Strings:
+        """Each byte as `table` has it, and those in `left_out` taken out."""
+        content = np.frombuffer(self.content.tobytes().translate(table, left_out), np.uint8)
+        if not left_out or len(content) == len(self.content):
+            return Strings(content, self.starts, self.lengths)
+        gone = np.flatnonzero(np.isin(np.arange(256), np.frombuffer(left_out, np.uint8))[self.content])
+        starts, ends = (places - np.searchsorted(gone, places) for places in (self.starts, self.starts + self.lengths))
+        return Strings(content, starts, ends - starts)
+
+    def split(self) -> tuple[Strings, np.ndarray]:
+        """The words between whitespace (of ASCII), and how many each string has."""
+        outside = np.concatenate([[True], _IS_SPACE[self.content[:-_PADDING]], [True]])
+        starts, ends = np.flatnonzero(outside[:-1] & ~outside[1:]), np.flatnonzero(~outside[:-1] & outside[1:])
+        found = np.searchsorted(starts, np.append(self.starts, len(self.content)))
+        return Strings(self.content, starts, ends - starts), np.diff(found)
+
+    def counts(self, documents: np.ndarray | None = None) -> Counts:
+        """Each string once, and how often and in how many documents it is, where the document of each is given."""
+        _, first, number = np.unique(self.fingerprints(), return_index=True, return_inverse=True)
+        if len(self.differ(np.arange(len(self)), self, first[number])):  # two have one fingerprint
+            known = {text: i for i, text in enumerate(dict.fromkeys(self.tolist()))}
+            number = np.array([known[text] for text in self.tolist()])
+            first = np.unique(number, return_index=True)[1]
+        return Counts(self[first].tolist(), *_counted(number, len(first), documents))
+
+
+class Counts(NamedTuple):
+    """Tokens, how often each is there, and in how many documents."""
+
+    tokens: list[Any]
+    times: np.ndarray
+    documents: np.ndarray | None
+
+
+class Integers:
+    """Integers (int64), for tables and counts as `Strings` are."""
+
+    def __init__(self, values: np.ndarray):
+        self.values = values.ravel().astype(np.int64, copy=False)
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, which: Any) -> Integers:
+        return Integers(self.values[which])
+
+    def tolist(self) -> list[int]:
+        """The integers one by one."""
+        return self.values.tolist()
+
+    def fingerprints(self) -> np.ndarray:
+        """A number (uint64) for each, no two the same."""
+        out = self.values.view(np.uint64) * _SPREAD
+        return out ^ (out >> 32)
+
+    def differ(self, which: np.ndarray, others: Integers, those: np.ndarray) -> np.ndarray:
+        """Where integers that have the fingerprints of others are not the same: nowhere."""
+        return which[:0]
+
+    def counts(self, documents: np.ndarray | None = None) -> Counts:
+        """Each integer once, and how often and in how many documents it is, where the document of each is given."""
+        found, number = np.unique(self.values, return_inverse=True)
+        return Counts(found.tolist(), *_counted(number, len(found), documents))
+
+
+def _counted(number: np.ndarray, size: int, documents: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None]:
+    times = np.bincount(number, minlength=size)
+    if documents is None or not size:
+        return times, None if documents is None else times
+    return times, np.bincount(np.unique(documents * size + number) % size, minlength=size)
+
+
+def strings(values: Any, who: str) -> Strings:
+    """The strings of an array, row by row, or of a list."""
+    kind = values.dtype.kind if isinstance(values, np.ndarray) else ""
+    if kind in ("U", "S") and values.size:
+        units = np.ascontiguousarray(values).view(np.uint32 if kind == "U" else np.uint8).reshape(values.size, -1)
+        if kind == "S" or units.max() < 128:
+            return _of_columns(units, np.strings.str_len(values).ravel())
+    items = values.ravel().tolist() if isinstance(values, np.ndarray) else values
+    encoded, joined = items, b""
+    try:
+        joined = "\n".join(items).encode()
+    except (TypeError, UnicodeEncodeError):  # bytes, as TensorFlow has them, or a mistake
+        encoded = [_encoded(item, who) for item in items]
+        joined = b"\n".join(encoded)
+    content = np.frombuffer(joined + bytes(_PADDING), np.uint8)
+    breaks = np.flatnonzero(content == _NEWLINE)
+    if len(breaks) != len(items) - 1:  # some are in the strings
+        lengths = [len(item if isinstance(item, bytes) else item.encode()) for item in encoded]
+        breaks = np.cumsum(np.array(lengths, np.int64) + 1)[:-1] - 1
+    if not items:
+        return Strings(content, np.zeros(0, np.int64), np.zeros(0, np.int64))
+    starts = np.concatenate([[0], breaks + 1])
+    return Strings(content, starts, np.append(breaks, len(joined)) - starts)
+
+
+def _of_columns(units: np.ndarray, lengths: np.ndarray) -> Strings:
+    """Of strings of one size, which NumPy fills up with zeros."""
+    count, width = units.shape
+    content = np.full((count, width + 1), _NEWLINE, np.uint8)
+    np.copyto(content[:, :-1], units, casting="unsafe", where=np.arange(width) < lengths[:, None])
+    padded = np.concatenate([content.ravel(), np.zeros(_PADDING, np.uint8)])
+    return Strings(padded, np.arange(count) * (width + 1), lengths)
+
+
+def _encoded(item: Any, who: str) -> bytes:
+    if not isinstance(item, (str, bytes)):
+        remedy = "; fill in missing values first, as with fillna('')" if item is None or item != item else ""
+        raise ValueError(f"{who}: the input must hold strings, got {shorten(item)}{remedy}.")
+    try:
+        return item if isinstance(item, bytes) else item.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{who}: strings must have a form in UTF-8, got {item!r}.") from None
+
+
+class Table:
+    """A hash table of strings or integers, with open addresses: the number of each of many at once.
+
+    Args:
+        keys: what is in the table; their numbers are their places.
+    """
+
+    def __init__(self, keys: Any):
+        self.keys = keys
+        bits = max(4, (2 * len(keys)).bit_length())
+        self._shift, self._last = np.uint64(64 - bits), 2**bits - 1
+        self._numbers = np.full(2**bits, UNKNOWN)  # in each slot
+        waiting, fingerprints = np.arange(len(keys)), keys.fingerprints()
+        slots = self._slots(fingerprints)
+        while len(waiting):
+            free = self._numbers[slots] == UNKNOWN
+            self._numbers[slots[free]] = waiting[free]  # the last of several that want one place gets it
+            left = self._numbers[slots] != waiting
+            waiting, slots = waiting[left], (slots[left] + 1) & self._last
+        taken = self._numbers != UNKNOWN
+        self._fingerprints = np.zeros(2**bits, np.uint64)
+        self._fingerprints[taken] = fingerprints[self._numbers[taken]]
+
+    def _slots(self, fingerprints: np.ndarray) -> np.ndarray:
+        return ((fingerprints * _SPREAD) >> self._shift).view(np.int64)
+
+    def numbers(self, texts: Any) -> np.ndarray:
+        """The number of each string or integer, or `UNKNOWN`."""
+        fingerprints, out = texts.fingerprints(), np.full(len(texts), UNKNOWN)
+        which, slots = np.arange(len(texts)), self._slots(fingerprints)
+        while len(which):
+            alike = self._fingerprints[slots] == fingerprints
+            hits, left = np.flatnonzero(alike), np.flatnonzero(~alike)
+            found = self._numbers[slots[hits]]
+            out[which[hits]] = found
+            left = left[self._numbers[slots[left]] != UNKNOWN]
+            others = hits[texts.differ(which[hits], self.keys, found)]
+            if len(others):
+                out[which[others]] = UNKNOWN
+                left = np.concatenate([left, others])
+            which, fingerprints, slots = which[left], fingerprints[left], (slots[left] + 1) & self._last
+        return out

@@ -1,0 +1,301 @@
+"""Texts as integers or vectors: TextVectorization."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
+from typing import Any
+
+import numpy as np
+
+from lamina.core import checks
+from lamina.core.symbolic import KerasTensor
+from lamina.layers.preprocessing.encoding import MODES, checked_mode
+from lamina.layers.preprocessing.lookup import StringLookup
+from lamina.layers.preprocessing.pipelines import Adapts, HostLayer, host_array, is_text, needs_strings
+from lamina.layers.preprocessing.strings import Strings, strings
+from lamina.layers.preprocessing.vocabulary import DROPPED, without_paths
+
+# What TensorFlow lower-cases and strips is ASCII alone.
+_LOWER, _PUNCTUATION = bytes(range(256)).lower(), string.punctuation.encode()
+_STANDARDS = {
+    "lower_and_strip_punctuation": (_LOWER, _PUNCTUATION),
+    "lower": (_LOWER, b""),
+    "strip_punctuation": (bytes(range(256)), _PUNCTUATION),
+}
+_TOGETHER = 2**14  # texts, few enough to stay in a processor's cache
+
+
+class TextVectorization(Adapts, HostLayer):
+    """Each text as the integers of its words, or as one vector: standardized, split, and looked up in a vocabulary.
+
+    Texts are bytes in UTF-8 to it, as they are to TensorFlow: what is lower-cased, stripped and split at is ASCII.
+
+    Args:
+        max_tokens: the largest size of the vocabulary, special tokens included; no limit if not given.
+        standardize: "lower_and_strip_punctuation", "lower", "strip_punctuation", `None`, or a function of an array of
+            strings.
+        split: "whitespace", "character", `None` (the inputs are tokens), or a function of an array of strings that
+            returns the tokens of each: an array, lists or a ragged tensor.
+        ngrams: runs of so many tokens, from one on, are the tokens; or a tuple of the numbers.
+        output_mode: "int", "multi_hot", "count" or "tf_idf", and "one_hot" where `split` is `None`.
+        output_sequence_length: with "int", so many integers are returned for each text, cut off or filled with 0; if
+            not given, as many as the longest text of the call has.
+        pad_to_max_tokens: whether vectors have the size `max_tokens`, however many tokens there are.
+        vocabulary: the tokens, or a file that has one a line; if not given, `adapt` learns it.
+        idf_weights: with `output_mode="tf_idf"` and a vocabulary, the weight of each token.
+        sparse, ragged: must be false: arrays of JAX are dense.
+        encoding: must be "utf-8".
+
+    Shapes: (batch) or (batch, 1) of strings -> (batch, output_sequence_length) or (batch, size of the vocabulary).
+
+    Raises: ValueError if an argument is outside its domain.
+
+    >>> layer = layers.TextVectorization(output_sequence_length=4)
+    >>> layer.adapt(["A cat!", "a dog"])
+    >>> layer.get_vocabulary()
+    ['', '[UNK]', 'a', 'dog', 'cat']
+    >>> layer(["The dog, a dog."]).tolist()
+    [[1, 3, 2, 3]]
+    """
+
+    _further = ("vocabulary_size",)
+
+    def __init__(
+        self,
+        max_tokens: int | None = None,
+        standardize: Any = "lower_and_strip_punctuation",
+        split: Any = "whitespace",
+        ngrams: int | Sequence[int] | None = None,
+        output_mode: str = "int",
+        output_sequence_length: int | None = None,
+        pad_to_max_tokens: bool = False,
+        vocabulary: Any = None,
+        idf_weights: Any = None,
+        sparse: bool = False,
+        ragged: bool = False,
+        encoding: str = "utf-8",
+        name: str | None = None,
+        **kwargs: Any,
+    ):
+        inner = {key: kwargs.pop(key) for key in ("vocabulary_size", "has_input_vocabulary") if key in kwargs}
+        super().__init__(name=name, **kwargs)
+        who = self._who()
+        if ragged:
+            raise ValueError(f"{who}: ragged must be False; arrays of JAX are dense: 0 fills short texts up.")
+        for key, value, known in (
+            ("standardize", standardize, _STANDARDS),
+            ("split", split, ("whitespace", "character")),
+        ):
+            if value is not None and not callable(value):
+                checks.one_of(who, key, value, known)
+        self.standardize, self.split, self.ngrams = (
+            standardize,
+            split,
+            None if ngrams is None else checks.integers(ngrams),
+        )
+        self._widths = _widths(who, ngrams)
+        self.output_mode = checked_mode(who, output_mode, ("int", *MODES, "tf_idf"), sparse)
+        self.output_sequence_length = output_sequence_length
+        if output_sequence_length is not None:
+            checks.integer(who, "output_sequence_length", output_sequence_length, 0)
+            if self.output_mode != "int":
+                raise ValueError(f'{who}: output_sequence_length needs output_mode="int", got {output_mode!r}.')
+        if self.output_mode == "one_hot" and split is not None:
+            raise ValueError(f'{who}: output_mode="one_hot" needs split=None, since texts differ in length.')
+        self.sparse, self.ragged = False, False
+        self._lookup_layer = StringLookup(
+            max_tokens, vocabulary=vocabulary, idf_weights=idf_weights, pad_to_max_tokens=pad_to_max_tokens,
+            mask_token="", output_mode=self.output_mode, encoding=encoding, dtype=self.dtype_policy, **inner,
+        )  # fmt: skip
+        self.max_tokens, self.pad_to_max_tokens = self._lookup_layer.max_tokens, pad_to_max_tokens
+        self.encoding = encoding
+
+    @property
+    def input_dtype(self) -> str:
+        return "string"
+
+    @property
+    def output_dtype(self) -> str:
+        return self._lookup_layer.output_dtype
+
+    # From texts to tokens ---------------------------------------------------------------------------------------
+
+    def _standardized(self, inputs: Any) -> tuple[Strings, tuple[int, ...]]:
+        """The texts, and their shape."""
+        who = self._who()
+        if not isinstance(inputs, np.ndarray) or not (is_text(inputs) or inputs.size == 0):
+            raise needs_strings(who, inputs)
+        if callable(self.standardize):
+            inputs = host_array(self.standardize(_unicode(inputs, who)), who)
+        texts, known = strings(inputs, who), _STANDARDS.get(str(self.standardize))
+        return (texts if known is None else texts.replaced(*known)), inputs.shape
+
+    def _tokens(self, inputs: Any) -> tuple[Strings, np.ndarray]:
+        """The tokens, and how many each text has; without `split` each row of the inputs is a text."""
+        texts, shape = self._standardized(inputs)
+        if self.split is None:
+            size = shape[-1] if shape else 1
+            tokens, counts = texts, np.full(len(texts) // max(1, size), size)
+        elif len(shape) > 1 and shape[-1] != 1:
+            raise ValueError(f"{self._who()}: the input must have shape (batch,) or (batch, 1), got {shape}.")
+        elif self.split == "whitespace":
+            tokens, counts = texts.split()
+        else:
+            whole = [text.decode("utf-8", "replace") for text in texts.tolist()]
+            rows = self._split_by_function(whole) if callable(self.split) else list(map(list, whole))
+            tokens, counts = self._of_rows(rows)
+        if self._widths is None:
+            return tokens, counts
+        flat, ends = tokens.tolist(), np.cumsum(counts).tolist()
+        return self._of_rows([_runs(flat[end - n : end], self._widths) for end, n in zip(ends, counts.tolist())])
+
+    def _of_rows(self, rows: Any) -> tuple[Strings, np.ndarray]:
+        return strings(list(chain.from_iterable(rows)), self._who()), np.fromiter(map(len, rows), np.int64, len(rows))
+
+    def _split_by_function(self, texts: list[str]) -> Any:
+        found = self.split(np.array(texts, str))
+        for method in ("to_list", "tolist"):  # of ragged tensors and of arrays
+            found = getattr(found, method)() if hasattr(found, method) else found
+        if not isinstance(found, (list, tuple)) or len(found) != len(texts):
+            raise ValueError(f"{self._who()}: split must return the tokens of each of {len(texts)} texts.")
+        return found
+
+    def tokens(self, inputs: Any) -> Iterator[tuple[Strings, np.ndarray]]:
+        """The tokens of some texts, and how many each has; then those of the next ones."""
+        own_function = callable(self.standardize) or callable(self.split)
+        if own_function or inputs.ndim == 0 or (self.split is None and inputs.ndim == 1):
+            yield self._tokens(inputs)
+        else:
+            for at in range(0, len(inputs), _TOGETHER):
+                yield self._tokens(inputs[at : at + _TOGETHER])
+
+    # From tokens to integers ------------------------------------------------------------------------------------
+
+    def call(self, inputs: Any) -> Any:
+        if not self.is_ready:
+            raise self._not_ready("vocabulary")
+        parts = [(self._lookup_layer.numbers(tokens), counts) for tokens, counts in self.tokens(inputs)]
+        none = np.zeros(0, np.int64)
+        numbers, counts = (np.concatenate([none, *found]) for found in (zip(*parts) if parts else ((), ())))
+        if self.split is None and self.ngrams is None and self.output_sequence_length is None:
+            return self.encoded(numbers.reshape(inputs.shape))
+        width = self.output_sequence_length
+        width = int(counts.max(initial=0)) if width is None else width
+        table = np.full((len(counts), width), 0 if self.output_mode == "int" else DROPPED)
+        table[np.arange(width) < counts[:, None]] = numbers[_places(counts) < width]
+        lead = inputs.shape[:-1] if inputs.ndim > 1 or self.split is None else inputs.shape
+        return self.encoded(table.reshape(*lead, width))
+
+    def encoded(self, indices: Any) -> Any:
+        return self._lookup_layer.encoded(indices)
+
+    def _symbolic_indices(self, inputs: Any) -> Any:
+        shape = tuple(inputs.shape)
+        if not is_text(inputs):
+            raise ValueError(f"{self._who()}: the input must have dtype string, got {inputs.dtype}.")
+        if self.split is None and self.ngrams is None and self.output_sequence_length is None:
+            return KerasTensor(shape, "int32")
+        lead = shape[:-1] if len(shape) > 1 or self.split is None else shape
+        return KerasTensor((*lead, self.output_sequence_length), "int32")
+
+    # The vocabulary ---------------------------------------------------------------------------------------------
+
+    def adapt(self, data: Any, batch_size: int | None = None, steps: int | None = None) -> None:
+        """Forget the vocabulary, and learn it from data.
+
+        Args:
+            data: texts, in an array of any kind or in a stream of batches: tf.data, a PyDataset, a loader, a generator.
+            batch_size: kept for Keras programs.
+            steps: batches of a stream to take, all if not given.
+        """
+        del batch_size
+        if self.split is None and hasattr(data, "ndim") and data.ndim == 1:
+            data = host_array(data, self._who())[:, None]
+        super().adapt(data, steps)
+
+    def update_state(self, data: Any) -> None:
+        for tokens, counts in self.tokens(host_array(data, self._who())):
+            self._lookup_layer.count(tokens, np.repeat(np.arange(len(counts)), counts), len(counts))
+
+    def finalize_state(self) -> None:
+        self._lookup_layer.finalize_state()
+
+    def reset_state(self) -> None:
+        self._lookup_layer.reset_state()
+
+    def get_vocabulary(self, include_special_tokens: bool = True) -> list[str]:
+        """The tokens in the order of their numbers."""
+        return self._lookup_layer.get_vocabulary(include_special_tokens)
+
+    def set_vocabulary(self, vocabulary: Any, idf_weights: Any = None) -> None:
+        """Use a vocabulary, with or without the special tokens in front; or a file that has a token a line."""
+        self._lookup_layer.set_vocabulary(vocabulary, idf_weights)
+
+    def vocabulary_size(self) -> int:
+        """The number of tokens, special ones included."""
+        return self._lookup_layer.vocabulary_size()
+
+    @property
+    def is_given(self) -> bool:
+        return self._lookup_layer.is_given
+
+    @property
+    def is_ready(self) -> bool:
+        return self._lookup_layer.is_ready
+
+    # Files ------------------------------------------------------------------------------------------------------
+
+    def _argument(self, owner: type, name: str, recorded: Any) -> Any:
+        if name in ("vocabulary", "idf_weights"):
+            return self._lookup_layer.get_config()[name]
+        return self.vocabulary_size() if name == "vocabulary_size" else super()._argument(owner, name, recorded)
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Any:
+        values = without_paths(cls, config)
+        if isinstance(values.get("ngrams"), list):
+            values["ngrams"] = tuple(values["ngrams"])
+        return super().from_config(values)
+
+    def save_own_variables(self, store: Any) -> None:
+        self._lookup_layer.save_own_variables(store)
+
+    def load_own_variables(self, store: Any) -> None:
+        self._lookup_layer.load_own_variables(store)
+
+    def save_assets(self, dir_path: str) -> None:
+        """Write the vocabulary to a file in a folder, unless the configuration has it."""
+        self._lookup_layer.save_assets(dir_path)
+
+    def load_assets(self, dir_path: str) -> None:
+        """Read what `save_assets` wrote."""
+        self._lookup_layer.load_assets(dir_path)
+
+
+def _widths(who: str, ngrams: Any) -> tuple[int, ...] | None:
+    if ngrams is None:
+        return None
+    widths = tuple(range(1, ngrams + 1)) if checks.is_integer(ngrams) else ngrams
+    if not isinstance(widths, (tuple, list)) or not widths or not all(map(checks.is_integer, widths)):
+        raise ValueError(f"{who}: ngrams must be a positive integer or a tuple of them, got {ngrams!r}.")
+    return tuple(widths)
+
+
+def _places(counts: np.ndarray) -> np.ndarray:
+    """0, 1, ... for the tokens of each text."""
+    return np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+
+
+def _runs(row: list[bytes], widths: tuple[int, ...]) -> list[bytes]:
+    """The runs of so many tokens, those of the first width first."""
+    return [b" ".join(row[at : at + width]) for width in widths for at in range(len(row) - width + 1)]
+
+
+def _unicode(array: np.ndarray, who: str) -> np.ndarray:
+    """The strings as an array of NumPy's own, which its functions and those of programs take."""
+    if array.dtype.kind == "U":
+        return array
+    texts = strings(array, who).tolist()
+    return np.array([text.decode("utf-8", "replace") for text in texts], str).reshape(array.shape)

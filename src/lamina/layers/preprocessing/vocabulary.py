@@ -1,0 +1,131 @@
+"""Vocabularies: which integer stands for which word or number."""
+
+from __future__ import annotations
+
+import heapq
+import os
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from lamina.core import checks, configurable
+from lamina.core.budget import UnsafeFileError
+from lamina.layers.preprocessing.pipelines import host_array
+from lamina.layers.preprocessing.strings import UNKNOWN, Integers, Strings, Table, strings
+
+DROPPED = -2  # in place of a number: what counts for nothing
+
+
+class Vocabulary:
+    """Tokens, numbered from `start` on.
+
+    Args:
+        tokens: words as bytes in UTF-8, or integers.
+        start: the number of the first one.
+        more: further tokens and their numbers.
+    """
+
+    def __init__(self, tokens: list[Any], start: int, more: Sequence[tuple[Any, int]], is_text: bool):
+        self.tokens = tokens
+        self._keys = [*tokens, *(token for token, _ in more)]
+        self._table = Table(strings(self._keys, "") if is_text else Integers(np.array(self._keys, np.int64)))
+        numbers = [np.arange(start, start + len(tokens)), [number for _, number in more], [UNKNOWN]]
+        self._numbers = np.concatenate(numbers).astype(np.int64)
+
+    def numbers(self, tokens: Any) -> Any:
+        """The number of each token of `Strings` or `Integers`, or in an array of JAX."""
+        if isinstance(tokens, (Strings, Integers)):
+            return self._numbers[self._table.numbers(tokens)]
+        keys, limits = np.array(self._keys, np.int64), jnp.iinfo(tokens.dtype)
+        order = np.argsort(keys)
+        order = order[(keys[order] >= limits.min) & (keys[order] <= limits.max)]
+        if not len(order):
+            return jnp.full(tokens.shape, UNKNOWN)
+        keys, numbers = jnp.asarray(keys[order].astype(tokens.dtype)), jnp.asarray(self._numbers[order].astype("int32"))
+        places = jnp.minimum(jnp.searchsorted(keys, tokens), len(order) - 1)
+        return jnp.where(keys[places] == tokens, numbers[places], UNKNOWN)
+
+    @property
+    def repeated(self) -> list[Any]:
+        """The tokens that are there more than once."""
+        again = np.flatnonzero(self._table.numbers(self._table.keys) != np.arange(len(self._keys)))
+        return [*dict.fromkeys(self._keys[i] for i in again.tolist())]
+
+
+def by_frequency(counts: Counter[Any], most: int | None) -> list[Any]:
+    """The tokens, the most frequent first; of those that are as frequent the greater first."""
+
+    def rank(token: Any) -> tuple[int, Any]:
+        return counts[token], token
+
+    return sorted(counts, key=rank, reverse=True) if most is None else heapq.nlargest(max(0, most), counts, key=rank)
+
+
+def tokens_of(vocabulary: Any, is_text: bool, who: str) -> Any:
+    """The tokens of a list, an array or a file: bytes, or integers in an array."""
+    if isinstance(vocabulary, (str, os.PathLike)):
+        return read(os.fspath(vocabulary), is_text, who)
+    array = host_array(vocabulary, who)
+    if array.size == 0:
+        raise ValueError(f"{who}: vocabulary must hold at least one token, got none.")
+    if array.ndim != 1:
+        raise ValueError(f"{who}: vocabulary must be a list of tokens, got shape {array.shape}.")
+    if is_text:
+        return strings(array, f"{who}: vocabulary").tolist()
+    if array.dtype.kind not in "iu":
+        raise ValueError(f"{who}: vocabulary must hold integers, got dtype {array.dtype}.")
+    return array.tolist()
+
+
+def read(path: str, is_text: bool, who: str) -> Any:
+    """The tokens in a file, one a line."""
+    try:
+        with open(path, "rb") as file:
+            lines = [line.removesuffix(b"\r") for line in file.read().split(b"\n")]
+    except OSError as error:
+        raise ValueError(f'{who}: the vocabulary file "{path}" must be there to read, got {error.strerror}.') from None
+    while lines and not lines[-1]:
+        lines.pop()
+    if not lines:
+        raise ValueError(f'{who}: the vocabulary file "{path}" must hold a token a line, got an empty file.')
+    wanted = "UTF-8" if is_text else "integers"
+    try:
+        if not is_text:
+            return np.array([int(line) for line in lines], np.int64).tolist()
+        b"".join(lines).decode()
+    except (ValueError, OverflowError):
+        convert: Callable = bytes.decode if is_text else int
+        number = next(i for i, line in enumerate(lines, 1) if _fails(convert, line))
+        raise ValueError(
+            f'{who}: the vocabulary file "{path}" must hold {wanted}, got {checks.shorten(lines[number - 1])} '
+            f"in line {number}."
+        ) from None
+    return lines
+
+
+def _fails(convert: Callable, line: bytes) -> bool:
+    try:
+        convert(line)
+    except ValueError:
+        return True
+    return False
+
+
+def without_paths(cls: type, config: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration of a lookup, which must not name a file outside: one from a stranger could ask for any."""
+    if isinstance(config.get("vocabulary"), str):
+        raise UnsafeFileError(
+            f"{cls.__name__}: a configuration must hold its vocabulary, got the file {config['vocabulary']!r}; "
+            "call set_vocabulary with it in your program."
+        )
+    return {key: configurable.deserialize(value) for key, value in config.items()}
+
+
+def checked_encoding(who: str, encoding: Any) -> str:
+    """The encoding of strings that are bytes, which are UTF-8 everywhere here."""
+    if not isinstance(encoding, str) or encoding.lower().replace("_", "-") not in ("utf-8", "utf8"):
+        raise ValueError(f'{who}: encoding must be "utf-8", got {encoding!r}; decode the strings first.')
+    return encoding
