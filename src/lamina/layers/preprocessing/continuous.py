@@ -93,18 +93,26 @@ class Normalization(Adapts):
     @property
     def mean(self) -> Any:
         """The mean, beside the inputs; `None` before the layer is built."""
-        value = self.input_mean if self.adapt_mean is None else self.adapt_mean.value
-        return self._beside(value) if self.built else None
+        return self._beside(self._statistics[0]) if self.built else None
 
     @property
     def variance(self) -> Any:
         """The variance, beside the inputs; `None` before the layer is built."""
-        value = self.input_variance if self.adapt_variance is None else self.adapt_variance.value
-        return self._beside(value) if self.built else None
+        return self._beside(self._statistics[1]) if self.built else None
+
+    @property
+    def _statistics(self) -> tuple[Any, Any]:
+        """The mean and the variance as they were given or learned."""
+        if self.adapt_mean is None:
+            return self.input_mean, self.input_variance
+        return self.adapt_mean.value, self.adapt_variance.value
 
     def call(self, inputs: Any) -> Any:
         on_host = isinstance(inputs, np.ndarray)
-        mean, variance = (np.asarray(each) if on_host else each for each in (self.mean, self.variance))
+        given = (
+            map(np.asarray, self._statistics) if on_host else self._statistics
+        )  # processes of loaders have no device
+        mean, variance = map(self._beside, given)
         xp, x = numpy_for(variance), inputs.astype(dtypes.wide(inputs.dtype))
         deviation = xp.maximum(xp.sqrt(variance), np.asarray(dtypes.epsilon(), variance.dtype))
         out = mean + x * deviation if self.invert else (x - mean) * (1 / deviation)
