@@ -11,11 +11,11 @@ from jax import lax, tree_util
 
 from lamina import random
 from lamina.core import checks
+from lamina.core.configurable import variant
 from lamina.layer import Layer
 from lamina.layer.signature import signature_of
 from lamina.layers.augmentation import colors, histograms, warping
-from lamina.layers.augmentation.colors import BYTES, Factor
-from lamina.layers.preprocessing.base import Draws, ImageLayer, limits, value_range_of
+from lamina.layers.preprocessing.base import BYTES, Augmentation, Draws, Factor
 from lamina.layers.preprocessing.foreign import PipelineLayer
 from lamina.ops.sampling import INTERPOLATIONS
 
@@ -27,19 +27,13 @@ _JITTERS = {
 }
 
 
-class RandomColorJitter(ImageLayer):
+@variant(arguments=("value_range", *(f"{name}_factor" for name in _JITTERS), "seed", "data_format"))
+class RandomColorJitter(Augmentation):
     """Brightness, contrast, saturation and hue changed, one after the other.
 
     Args:
-        value_range: the smallest and largest value of a pixel.
         brightness_factor, contrast_factor, saturation_factor, hue_factor: as those of `RandomBrightness`,
             `RandomContrast`, `RandomSaturation` and `RandomHue`; what is not given stays.
-        seed: makes the draws repeatable.
-        data_format: where the channels are.
-
-    Shapes: (height, width, channels) or (batch, height, width, channels) -> the same.
-
-    Raises: ValueError if a factor is outside its domain or `value_range` is no range.
     """
 
     def __init__(
@@ -49,18 +43,14 @@ class RandomColorJitter(ImageLayer):
         contrast_factor: Factor | None = None,
         saturation_factor: Factor | None = None,
         hue_factor: Factor | None = None,
-        seed: int | None = None,
-        data_format: str | None = None,
         **kwargs: Any,
     ):
-        super().__init__(data_format=data_format, **kwargs)
-        self.value_range = value_range_of(self._who(), value_range)
+        super().__init__(value_range=value_range, **kwargs)
         self.brightness_factor, self.contrast_factor = brightness_factor, contrast_factor
         self.saturation_factor, self.hue_factor = saturation_factor, hue_factor
-        self.set_seed(seed)
         for name, cls in _JITTERS.items():
             factor = getattr(self, f"{name}_factor")
-            options = {"seed": seed, "data_format": self.data_format, "dtype": self.dtype_policy}
+            options = {"seed": self.seed, "data_format": self.data_format, "dtype": self.dtype_policy}
             setattr(self, f"random_{name}", None if factor is None else cls(factor, value_range, **options))
         self.channels = next((layer.channels for _, layer in self._steps() if layer.channels is not None), None)
 
@@ -77,24 +67,23 @@ class RandomColorJitter(ImageLayer):
         return images
 
 
-class Chosen(ImageLayer):
-    """Base of layers that choose among the augmentations of the library, which are their children."""
+class Chosen(Augmentation):
+    """Base of layers that choose among the augmentations of the library, which are their children.
 
-    interpolation: str
-    value_range: Any
-    factor: tuple[float, float]
+    Args:
+        factor: how strongly, from 0 to 1: a number, which stands for (0, number), or the two ends of a range.
+        interpolation: "bilinear" or "nearest"; masks have "nearest".
+    """
+
     # In the order of the choice.
     NAMES = (
         "random_shear", "random_translation", "random_rotation", "random_brightness", "random_color_degeneration",
         "random_contrast", "random_sharpness", "random_posterization", "solarization", "auto_contrast", "equalization",
     )  # fmt: skip
 
-    def _set_choice(self, value_range: Any, factor: Factor, interpolation: str, seed: int | None) -> None:
-        who = self._who()
-        self.value_range = value_range_of(who, value_range)
-        self.factor = limits(who, "factor", factor, 0.0, 1.0)
-        self.interpolation = checks.one_of(who, "interpolation", interpolation, INTERPOLATIONS)
-        self.set_seed(seed)
+    def __init__(self, interpolation: str = "bilinear", **kwargs: Any):
+        super().__init__(**kwargs)
+        self.interpolation = checks.one_of(self._who(), "interpolation", interpolation, INTERPOLATIONS)
 
     def _make_layers(self, all_of_them: bool = True, colors_last: bool = False) -> None:
         every = {"bounding_box_format": self.bounding_box_format, "dtype": self.dtype_policy}
@@ -124,37 +113,19 @@ class Chosen(ImageLayer):
         return {name: getattr(self, name) for name in self.NAMES if hasattr(self, name)}
 
 
+@variant(arguments=("value_range", "num_ops", "factor", "interpolation", "seed", "data_format"))
 class RandAugment(Chosen):
     """Some augmentations, drawn for the whole batch, one after the other.
 
     Cubuk et al., 2020, https://arxiv.org/abs/1909.13719
 
     Args:
-        value_range: the smallest and largest value of a pixel.
         num_ops: how many.
-        factor: how strongly, from 0 to 1: a number, which stands for (0, number), or the two ends of a range.
-        interpolation: "bilinear" or "nearest"; masks have "nearest".
-        seed: makes the draws repeatable.
-        data_format: where the channels are.
-
-    Shapes: (height, width, channels) or (batch, height, width, channels) -> the same.
-
-    Raises: ValueError if an argument is outside its domain.
     """
 
-    def __init__(
-        self,
-        value_range: Sequence[float] = BYTES,
-        num_ops: int = 2,
-        factor: Factor = 0.5,
-        interpolation: str = "bilinear",
-        seed: int | None = None,
-        data_format: str | None = None,
-        **kwargs: Any,
-    ):
-        super().__init__(data_format=data_format, **kwargs)
+    def __init__(self, value_range: Sequence[float] = BYTES, num_ops: int = 2, factor: Factor = 0.5, **kwargs: Any):
+        super().__init__(value_range=value_range, factor=factor, **kwargs)
         self.num_ops = checks.integer(self._who(), "num_ops", num_ops)
-        self._set_choice(value_range, factor, interpolation, seed)
         self._make_layers()
 
     def draw(self, draws: Draws, shape: tuple[Any, ...]) -> dict[str, Any]:
@@ -182,25 +153,22 @@ class RandAugment(Chosen):
         return {**boxes, **self._through(part, transformation, "boxes")}
 
 
+@variant(
+    arguments=(
+        "value_range", "num_chains", "chain_depth", "factor", "alpha", "all_ops", "interpolation", "seed",
+        "data_format",
+    ),
+)  # fmt: skip
 class AugMix(Chosen):
     """Images mixed with the mean of chains of augmentations; boxes and masks, which cannot be mixed, stay.
 
     Hendrycks et al., 2020, https://arxiv.org/abs/1912.02781
 
     Args:
-        value_range: the smallest and largest value of a pixel.
         num_chains: how many chains.
         chain_depth: how many augmentations a chain has; each may be none.
-        factor: how strongly, from 0 to 1: a number, which stands for (0, number), or the two ends of a range.
         alpha: the chains' parts are drawn from Dirichlet(alpha), the images' own from Beta(alpha, alpha).
         all_ops: whether those that Hendrycks et al. test with are among them: brightness, colour, contrast, sharpness.
-        interpolation: "bilinear" or "nearest"; masks have "nearest".
-        seed: makes the draws repeatable.
-        data_format: where the channels are.
-
-    Shapes: (height, width, channels) or (batch, height, width, channels) -> the same.
-
-    Raises: ValueError if an argument is outside its domain.
     """
 
     def __init__(
@@ -211,17 +179,13 @@ class AugMix(Chosen):
         factor: Factor = 0.3,
         alpha: float = 1.0,
         all_ops: bool = True,
-        interpolation: str = "bilinear",
-        seed: int | None = None,
-        data_format: str | None = None,
         **kwargs: Any,
     ):
-        super().__init__(data_format=data_format, **kwargs)
+        super().__init__(value_range=value_range, factor=factor, **kwargs)
         self.num_chains = checks.integer(self._who(), "num_chains", num_chains)
         self.chain_depth = checks.integer(self._who(), "chain_depth", chain_depth)
         self.alpha = checks.positive(self._who(), "alpha", alpha)
         self.all_ops = all_ops
-        self._set_choice(value_range, factor, interpolation, seed)
         self._make_layers(all_of_them=all_ops, colors_last=True)
 
     def draw(self, draws: Draws, shape: tuple[Any, ...]) -> dict[str, Any]:

@@ -8,8 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from lamina.core import checks, dtypes
-from lamina.layers.augmentation.colors import BYTES
-from lamina.layers.preprocessing.base import ImageLayer, scaled, value_range_of
+from lamina.layers.preprocessing.base import BYTES, ImageLayer, scaled, value_range_of
 
 
 class AutoContrast(ImageLayer):

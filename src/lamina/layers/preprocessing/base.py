@@ -23,6 +23,9 @@ from lamina.ops import boxes as ops_boxes
 from lamina.random import SeedGenerator
 from lamina.random.seeds import draw_seed
 
+Factor = float | Sequence[float]
+BYTES = (0, 255)
+
 
 class Draws:
     """Random numbers for the images of a batch, each draw with a key of its own.
@@ -282,6 +285,46 @@ class ImageLayer(PipelineLayer):
         if len(shape) != 2 + batch or shape[-1] != 4 or labels[: 1 + batch] != shape[:-1]:
             wanted = "(batch, count, 4) and (batch, count)" if batch else "(count, 4) and (count,)"
             raise ValueError(f"{self._who()}: boxes and labels must have shapes {wanted}, got {shape} and {labels}.")
+
+
+class Augmentation(ImageLayer):
+    """Base of layers whose draws the same few arguments govern; a variant names those that it has.
+
+    Args:
+        factor: from 0 to 1: a number, which stands for (0, number), or the two ends of a range.
+        scale: likewise.
+        value_range: the smallest and largest value of a pixel.
+        seed: makes the draws repeatable.
+        data_format: where the channels are.
+
+    Shapes: (height, width, channels) or (batch, height, width, channels) -> the same.
+
+    Raises: ValueError if an argument is outside its domain.
+    """
+
+    domains: Mapping[str, tuple[float, float]] = {}  # what a factor lies between, if not 0 and 1
+    single: frozenset[str] = frozenset()  # the factors that are one number, no range
+    ordered = False  # whether the smaller value comes first in `value_range`
+
+    def __init__(
+        self,
+        factor: Factor = 1.0,
+        value_range: Sequence[float] = BYTES,
+        scale: Factor = 1.0,
+        seed: int | None = None,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        self.factor: Any = self._strength("factor", factor)
+        self.scale: Any = self._strength("scale", scale)
+        value_range = value_range_of(self._who(), value_range)
+        self.value_range = sorted(value_range) if self.ordered else value_range
+        self.set_seed(seed)
+
+    def _strength(self, name: str, value: Any) -> Any:
+        """A factor within its domain: a range, or one number."""
+        check = checks.number if name in self.single else limits
+        return check(self._who(), name, value, *self.domains.get(name, (0.0, 1.0)))
 
 
 class Moving(ImageLayer):
