@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -12,6 +12,7 @@ from jax import lax, tree_util
 from lamina import random
 from lamina.core import checks
 from lamina.core.configurable import variant
+from lamina.core.constructors import parameters
 from lamina.layer import Layer
 from lamina.layer.signature import signature_of
 from lamina.layers.augmentation import colors, histograms, warping
@@ -67,6 +68,24 @@ class RandomColorJitter(Augmentation):
         return images
 
 
+# Name -> class, and the factors that it gets; in the order in which the layers are made.
+_CHOICE: dict[str, tuple[Any, Callable[[tuple[float, float]], tuple[Any, ...]]]] = {
+    "random_shear": (warping.RandomShear, lambda factor: (factor, factor)),
+    "random_translation": (warping.RandomTranslation, lambda factor: (factor, factor)),
+    "random_rotation": (warping.RandomRotation, lambda factor: (factor,)),
+    "random_brightness": (colors.RandomBrightness, lambda factor: (factor,)),
+    "random_color_degeneration": (colors.RandomColorDegeneration, lambda factor: (factor,)),
+    "random_contrast": (colors.RandomContrast, lambda factor: (factor,)),
+    "random_sharpness": (colors.RandomSharpness, lambda factor: (factor,)),
+    "solarization": (colors.Solarization, lambda factor: (factor, factor)),
+    "random_posterization": (colors.RandomPosterization, lambda factor: (max(1, int(8 * factor[1])),)),
+    "auto_contrast": (histograms.AutoContrast, lambda factor: ()),
+    "equalization": (histograms.Equalization, lambda factor: ()),
+}
+# Those that Hendrycks et al. test with.
+_TESTED = ("random_brightness", "random_color_degeneration", "random_contrast", "random_sharpness")
+
+
 class Chosen(Augmentation):
     """Base of layers that choose among the augmentations of the library, which are their children.
 
@@ -85,29 +104,14 @@ class Chosen(Augmentation):
         super().__init__(**kwargs)
         self.interpolation = checks.one_of(self._who(), "interpolation", interpolation, INTERPOLATIONS)
 
-    def _make_layers(self, all_of_them: bool = True, colors_last: bool = False) -> None:
+    def _make_layers(self, names: Iterable[str]) -> None:
         every = {"bounding_box_format": self.bounding_box_format, "dtype": self.dtype_policy}
         every["data_format"] = self.data_format
-        drawn = {**every, "seed": self.seed}
-        moving = {**drawn, "interpolation": self.interpolation}
-        f, values = self.factor, self.value_range
-        self.random_shear = warping.RandomShear(f, f, **moving)
-        self.random_translation = warping.RandomTranslation(f, f, **moving)
-        self.random_rotation = warping.RandomRotation(f, **moving)
-        if not colors_last:
-            self._make_colors(drawn)
-        self.solarization = colors.Solarization(f, f, values, **drawn)
-        self.random_posterization = colors.RandomPosterization(max(1, int(8 * f[1])), values, **drawn)
-        self.auto_contrast = histograms.AutoContrast(values, **every)
-        self.equalization = histograms.Equalization(values, **every)
-        if colors_last and all_of_them:
-            self._make_colors(drawn)
-
-    def _make_colors(self, drawn: dict[str, Any]) -> None:
-        self.random_brightness = colors.RandomBrightness(self.factor, self.value_range, **drawn)
-        self.random_color_degeneration = colors.RandomColorDegeneration(self.factor, self.value_range, **drawn)
-        self.random_contrast = colors.RandomContrast(self.factor, self.value_range, **drawn)
-        self.random_sharpness = colors.RandomSharpness(self.factor, self.value_range, **drawn)
+        some = {"value_range": self.value_range, "interpolation": self.interpolation, "seed": self.seed}
+        for name in names:
+            cls, strengths = _CHOICE[name]
+            taken = {key: value for key, value in some.items() if key in parameters(cls)}
+            setattr(self, name, cls(*strengths(self.factor), **taken, **every))
 
     def _children(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.NAMES if hasattr(self, name)}
@@ -126,7 +130,7 @@ class RandAugment(Chosen):
     def __init__(self, value_range: Sequence[float] = BYTES, num_ops: int = 2, factor: Factor = 0.5, **kwargs: Any):
         super().__init__(value_range=value_range, factor=factor, **kwargs)
         self.num_ops = checks.integer(self._who(), "num_ops", num_ops)
-        self._make_layers()
+        self._make_layers(_CHOICE)
 
     def draw(self, draws: Draws, shape: tuple[Any, ...]) -> dict[str, Any]:
         chosen = random.randint((self.num_ops,), 0, len(self.NAMES), seed=draws.key())
@@ -186,7 +190,7 @@ class AugMix(Chosen):
         self.chain_depth = checks.integer(self._who(), "chain_depth", chain_depth)
         self.alpha = checks.positive(self._who(), "alpha", alpha)
         self.all_ops = all_ops
-        self._make_layers(all_of_them=all_ops, colors_last=True)
+        self._make_layers([*(name for name in _CHOICE if name not in _TESTED), *(_TESTED if all_ops else ())])
 
     def draw(self, draws: Draws, shape: tuple[Any, ...]) -> dict[str, Any]:
         parts = random.gamma((self.num_chains,), self.alpha, "float32", draws.key())

@@ -17,7 +17,7 @@ from jax import lax
 from lamina import ops, random
 from lamina.core import checks
 from lamina.core.configurable import variant
-from lamina.layers.preprocessing.base import Augmentation, Draws, Factor, Moving, spread
+from lamina.layers.preprocessing.base import Augmentation, Draws, Factor, Moving, Sized, spread
 from lamina.ops import filters, sampling
 from lamina.random.seeds import make_default_seed
 
@@ -307,23 +307,17 @@ class RandomElasticTransform(Sampled):
 
 
 @variant(arguments=("height", "width", "seed", "data_format", "name"))
-class RandomCrop(Moving, Augmentation):
+class RandomCrop(Sized, Augmentation):
     """A part of the images, the same of all in a batch; images that are too small are enlarged.
 
     Inference leaves images as they are, whatever their size, as in Keras.
 
     Args:
         height, width: the size of the part.
-
-    Shapes: (rows, columns, channels) or (batch, rows, columns, channels) -> the same with this height and width.
-
-    Raises: ValueError if a size is not a positive integer.
     """
 
     def __init__(self, height: int, width: int, seed: int | None = None, **kwargs: Any):
-        super().__init__(seed=make_default_seed() if seed is None else seed, **kwargs)
-        self.height = checks.integer(self._who(), "height", height)
-        self.width = checks.integer(self._who(), "width", width)
+        super().__init__(height, width, seed=make_default_seed() if seed is None else seed, **kwargs)
 
     def _fixed(self, height: Any, width: Any) -> tuple[int, int] | None:
         """Where the part begins in an image that has no room for another one."""
