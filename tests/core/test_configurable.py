@@ -1,11 +1,13 @@
 """The constructor's arguments are the configuration."""
 
+import inspect
+
 import numpy as np
 import pytest
 
 import lamina
 from lamina import layers
-from lamina.core.configurable import deserialize, serialize
+from lamina.core.configurable import deserialize, serialize, variant
 
 
 class Recorded(layers.Layer):
@@ -256,3 +258,53 @@ def test_what_has_no_configuration_names_the_class_too(make, message):
     with pytest.raises(TypeError) as error:
         make()
     assert str(error.value) == message
+
+
+class Most(layers.Layer):
+    """All that the others choose from.
+
+    Args:
+        first: the first,
+            and more of it.
+        second: the second.
+    """
+
+    def __init__(self, first=1, second=2, *, free=3, **kwargs):
+        super().__init__(**kwargs)
+        self.first, self.second, self.free = first, second, free
+
+
+@variant(arguments=("third", "free", "first"), defaults={"first": 5})
+class Chosen(Most):
+    """Some of them.
+
+    Args:
+        third: its own.
+    """
+
+    def __init__(self, third, **kwargs):
+        super().__init__(**kwargs)
+        self.third = third
+
+
+def test_a_variant_has_the_arguments_that_it_names_in_their_order():
+    layer = Chosen(7, 8)
+    assert list(inspect.signature(Chosen).parameters) == ["third", "free", "first", "kwargs"]
+    assert (layer.third, layer.free, layer.first, layer.second) == (7, 8, 5, 2)
+    config = layer.get_config()
+    assert [config.get(name) for name in ("third", "free", "first", "second")] == [7, 8, 5, None]
+    assert Chosen.from_config(config).get_config() == config
+
+
+def test_a_variant_explains_each_argument_in_the_words_of_the_nearest_class():
+    assert (
+        Chosen.__doc__
+        == "Some of them.\n\nArgs:\n    third: its own.\n    first: the first,\n        and more of it.\n"
+    )
+
+
+def test_a_variant_neither_takes_nor_proposes_what_it_does_not_name():
+    with pytest.raises(TypeError, match=r"unknown arguments, got second\.$"):
+        Chosen(1, second=2)
+    with pytest.raises(TypeError, match=r"unknown arguments, got secnd\.$"):
+        Chosen(1, secnd=2)

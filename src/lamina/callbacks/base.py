@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from lamina.callbacks.progress import Progbar, is_interactive_logging_enabled, say
-from lamina.core import configurable, registry
+from lamina.core import constructors, registry
 
 PHASES = ("train", "test", "predict")
 # The hooks of training batches call these, their older names, unless overridden.
@@ -55,7 +55,7 @@ class Callback:
     replays: bool = False
     state_fields: tuple[str, ...] = ()
 
-    @configurable.explaining
+    @constructors.explaining
     def __init__(self) -> None:
         self.params = None
         self.model = None
@@ -63,7 +63,7 @@ class Callback:
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "__init__" in vars(cls):
-            cls.__init__ = configurable.explaining(vars(cls)["__init__"])
+            cls.__init__ = constructors.explaining(vars(cls)["__init__"])
         if "replays" not in vars(cls) and any(hook in vars(cls) for hook in BATCH_HOOKS):
             cls.replays = False  # what a class above declared was about other functions
 

@@ -10,23 +10,32 @@ import functools
 import inspect
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import FunctionType
 from typing import Any, TypeVar
 
 import jax
 import numpy as np
 
-from lamina.core import checks, registry
+from lamina.core import registry
 from lamina.core.budget import CorruptFileError, UnsafeFileError, spend
-from lamina.core.checks import ArgumentError, shorten
+from lamina.core.checks import shorten
+from lamina.core.constructors import (
+    KEYWORDS,
+    MANY,
+    bound,
+    bound_arguments,
+    explaining,
+    parameters,
+    takes_any,
+    unknown_arguments,
+)
 from lamina.core.functions import LAMBDA, Code, Live, with_argument
 from lamina.core.scope import Scope
 
 C = TypeVar("C", bound="Configurable")
 _SECTIONS = re.compile(r"^(?:Args|Shapes|Raises):.*(?:\n(?![A-Z>]).*)*", re.MULTILINE)
-_MANY, _KEYWORDS = inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD
-_NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+_ENTRIES = re.compile(r"^(?=    (\w+(?:, \w+)*):)(.*(?:\n {8}.*)*)", re.MULTILINE)  # the names and lines of arguments
 
 # While a whole model is written or read: id -> (number, object) of what is written, number -> object of what is read.
 sharing: Scope[dict[int, Any] | None] = Scope("sharing", None)
@@ -56,11 +65,11 @@ class Configurable:
         start = overriding[-1] + 1 if overriding else 0
         config = dict(self._base_config())
         recorded = self.__dict__.get("_arguments", {})
-        owner = next((c for c in mro[start:] if c in recorded and not _takes_any(c, _MANY)), None)
+        owner = next((c for c in mro[start:] if c in recorded and not takes_any(c, MANY)), None)
         if owner is None or "_base_config" in owner.__dict__:
             return config
         arguments = dict.fromkeys(self._further) | bound_arguments(owner, *recorded[owner])
-        if not overriding and not _takes_any(owner):
+        if not overriding and not takes_any(owner):
             config = {key: value for key, value in config.items() if key in arguments}
         for name, value in arguments.items():
             if name not in config:
@@ -88,22 +97,6 @@ def _recording(cls: type, init: Callable) -> Callable:
     return __init__
 
 
-def explaining(init: Callable) -> Callable:
-    """A constructor whose errors about its arguments speak of the class that the program named, and of near names."""
-
-    @functools.wraps(init)
-    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
-        try:
-            init(self, *args, **kwargs)
-        except TypeError as error:
-            better = _in_our_words(type(self), error)
-            if better is None:
-                raise
-            raise better from None
-
-    return __init__
-
-
 def own_arguments(obj: Configurable) -> dict[str, Any]:
     """What the constructors of the library's own classes were given: where one calls another, the inner one's say."""
     recorded = obj.__dict__.get("_arguments", {}).items()
@@ -112,30 +105,53 @@ def own_arguments(obj: Configurable) -> dict[str, Any]:
 
 
 def variant(
-    defaults: Mapping[str, Any] = {}, without: Iterable[str] = (), before: Mapping[str, str | None] = {}
+    defaults: Mapping[str, Any] = {},
+    without: Iterable[str] = (),
+    before: Mapping[str, str | None] = {},
+    arguments: Sequence[str] = (),
 ) -> Callable[[type[C]], type[C]]:
-    """A decorator of classes whose constructor is that of the class above but for its signature.
+    """A decorator of classes whose constructor, that of the class above or their own, has another signature.
 
     Args:
         defaults: other defaults by name.
         without: the arguments that the variant lacks; they have their defaults, or those given here.
         before: the arguments that stand elsewhere: before the one that is named, or with `None` behind all others.
+        arguments: in place of `without` and `before`, all that the variant has, in their order. Those of the classes
+            farther above may be among them, to which `**kwargs` leads; keyword-only ones of theirs need not.
     """
-    lacking = frozenset(without)
 
     def decorate(cls: type[C]) -> type[C]:
-        init: Any = cls.__init__
-        cls.__init__ = _recording(cls, _with_signature(init, defaults, lacking, before))
-        _complete_docstring(cls, lacking)
+        init: Any = inspect.unwrap(vars(cls)["__init__"]) if "__init__" in vars(cls) else cls.__init__
+        signature, lacking = inspect.signature(init), frozenset(without)
+        if arguments:
+            signature, lacking = _selected(cls, signature, arguments)
+        cls.__init__ = _recording(cls, _with_signature(init, signature, defaults, lacking, before))
+        _complete_docstring(cls, lacking, arguments)
         return cls
 
     return decorate
 
 
+def _selected(cls: type, old: inspect.Signature, arguments: Sequence[str]) -> tuple[inspect.Signature, frozenset[str]]:
+    """The signature with these arguments of `cls` and the classes above, and the names that are refused."""
+    above = [parameters(each) for each in cls.__mro__[1:] if "__init__" in each.__dict__ and each is not object]
+    every = [*reversed(above), {name: p for name, p in old.parameters.items() if name != "self"}]
+    known = {name: p for each in every for name, p in each.items()}
+    free = {name for each in every for name, p in each.items() if p.kind is not p.POSITIONAL_OR_KEYWORD}
+    rest = [p for name, p in old.parameters.items() if name == "self" or p.kind is KEYWORDS]
+    chosen = [known[name].replace(kind=inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in arguments]
+    # Not checked yet: the defaults that make it one that Python could have are to come.
+    signature = inspect.Signature([*rest[:1], *chosen, *rest[1:]], __validate_parameters__=False)
+    return signature, frozenset(known) - free - set(arguments)
+
+
 def _with_signature(
-    init: Callable, defaults: Mapping[str, Any], lacking: frozenset[str], before: Mapping[str, str | None]
+    init: Callable,
+    old: inspect.Signature,
+    defaults: Mapping[str, Any],
+    lacking: frozenset[str],
+    before: Mapping[str, str | None],
 ) -> Callable:
-    old = inspect.signature(init)
     kept = [
         p.replace(default=defaults.get(p.name, p.default)) for p in old.parameters.values() if p.name not in lacking
     ]
@@ -155,84 +171,28 @@ def _with_signature(
         init(**{**defaults, **given}, **more)
 
     setattr(__init__, "__signature__", signature)  # noqa: B010
+    setattr(__init__, "refused", lacking | getattr(init, "refused", frozenset()))  # noqa: B010
     return __init__
 
 
-def _complete_docstring(cls: type, lacking: frozenset[str]) -> None:
-    """Give a variant's docstring what the class above says of arguments and shapes, if it says nothing of its own."""
-    own, above = (inspect.cleandoc(each.__doc__ or "") for each in cls.__mro__[:2])
-    sections = {text.partition(":")[0]: text.rstrip() for doc in (above, own) for text in _SECTIONS.findall(doc)}
-    if "Args" in sections and "Args:" not in own:
+def _complete_docstring(cls: type, lacking: frozenset[str], arguments: Sequence[str]) -> None:
+    """Give a variant's docstring what the class above says of arguments and shapes, if it says nothing of its own.
+
+    Where all `arguments` are named, each has the line of the nearest class that explains it.
+    """
+    above = cls.__mro__[1:] if arguments else cls.__mro__[1:2]
+    own, *others = (inspect.cleandoc(each.__doc__ or "") for each in (cls, *above))
+    docs = [*reversed(others), own]
+    sections = {text.partition(":")[0]: text.rstrip() for doc in docs for text in _SECTIONS.findall(doc)}
+    if arguments:
+        found = [entry for doc in docs for text in _SECTIONS.findall(doc) for entry in _ENTRIES.findall(text)]
+        lines = {name: text.rstrip() for names, text in found for name in names.split(", ")}
+        explained = dict.fromkeys(lines[name] for name in arguments if name in lines)
+        sections = {"Args": "", **sections} | {"Args": "\n".join(["Args:", *explained])}
+    elif "Args" in sections and "Args:" not in own:
         lines = sections["Args"].splitlines()
         sections["Args"] = "\n".join(line for line in lines if line.strip().partition(":")[0] not in lacking)
     cls.__doc__ = "\n\n".join([_SECTIONS.sub("", own).rstrip(), *sections.values()]) + "\n"
-
-
-def unknown_arguments(cls: type, names: Collection[str]) -> ArgumentError:
-    """The error that a class does not take the arguments `names`, with the nearest ones that it takes."""
-    return checks.unknown_arguments(cls.__name__, names, _all_parameters(cls))
-
-
-def bound(cls: type, signature: inspect.Signature, args: tuple, kwargs: dict[str, Any]) -> inspect.BoundArguments:
-    """The arguments by name, where a constructor's real signature is not the one that Python knows."""
-    try:
-        return signature.bind(*args, **kwargs)
-    except TypeError as error:
-        unknown = [name for name in kwargs if name not in signature.parameters]
-        if unknown:
-            raise unknown_arguments(cls, unknown) from None
-        places = [p for p in signature.parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
-        lacking = [p.name for p in places[len(args) :] if p.default is p.empty and p.name not in kwargs]
-        raise _wrong_number(cls, lacking, len(places) - 1, len(args) - 1, f"got {error}") from None
-
-
-def _wrong_number(cls: type, lacking: Sequence[str], most: int, given: int, other: str) -> ArgumentError:
-    few = f"must be given {' and '.join(lacking)}" if lacking else ""
-    many = f"must be given at most {most} arguments without a name, got {given}" if given > most else other
-    return ArgumentError(f"{cls.__name__}: {few or many}.")
-
-
-def _in_our_words(cls: type, error: TypeError) -> ArgumentError | None:
-    """Python's error about the arguments of a constructor of `cls`, in terms of what the program wrote."""
-    owner, _, problem = str(error).partition(".__init__() ")
-    if owner not in {each.__qualname__ for each in cls.__mro__} or isinstance(error, ArgumentError):
-        return None
-    names = re.findall(r"'(\w+)'", problem)
-    if problem.startswith("got an unexpected"):
-        return unknown_arguments(cls, names)
-    most, given = [int(n) - 1 for n in re.findall(r"\d+", problem)[-2:]] if problem.startswith("takes") else (0, 0)
-    return _wrong_number(cls, names if problem.startswith("missing") else (), most, given, problem)
-
-
-def _all_parameters(cls: type) -> list[str]:
-    """The arguments of the constructor, and of those above that get what is left over."""
-    names: list[str] = []
-    for each in cls.__mro__:
-        if "__init__" in each.__dict__ and each is not object:
-            names += [name for name, p in _parameters(each).items() if p.kind in _NAMED]
-            if not _takes_any(each):
-                break
-    return names
-
-
-@functools.cache
-def _parameters(cls: type) -> Mapping[str, inspect.Parameter]:
-    parameters = dict(inspect.signature(cls.__init__).parameters)
-    parameters.pop("self", None)
-    return parameters
-
-
-def _takes_any(cls: type, kind: Any = _KEYWORDS) -> bool:
-    # Whether the constructor takes `**kwargs`, or another kind of rest.
-    return any(p.kind is kind for p in _parameters(cls).values())
-
-
-def bound_arguments(cls: type, args: tuple, kwargs: dict) -> dict[str, Any]:
-    """Each argument of the constructor by name, defaults included, and extra keywords behind them."""
-    named = {name: p for name, p in _parameters(cls).items() if p.kind in _NAMED}
-    given = dict(zip(named, args)) | kwargs
-    first = {name: given.pop(name, p.default) for name, p in named.items()}
-    return {k: v for k, v in first.items() if v is not inspect.Parameter.empty} | given
 
 
 def plain(value: Any) -> Any:

@@ -18,7 +18,7 @@ import jax
 from jax import tree_util
 
 from lamina import constraints, initializers, regularizers
-from lamina.core import configurable, dtypes, errors, masking, policy, registry, scope
+from lamina.core import configurable, constructors, dtypes, errors, masking, policy, registry, scope
 from lamina.core.arrays import value_of
 from lamina.core.sparse import dense, is_sparse
 from lamina.core.state import StateScope
@@ -85,7 +85,7 @@ class Layer(AddedLosses, Masks, Typed, Operation):
         input_dim = kwargs.pop("input_dim", None)
         self._input_shape_arg = kwargs.pop("input_shape", None if input_dim is None else (input_dim,))
         if kwargs:
-            raise configurable.unknown_arguments(type(self), kwargs)
+            raise constructors.unknown_arguments(type(self), kwargs)
         self.activity_regularizer = regularizers.get(activity_regularizer)
         self.autocast = autocast
         self.built = False

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import tree_util
 
-from lamina.core import configurable, dtypes, tree
+from lamina.core import constructors, dtypes, tree
 from lamina.core.arrays import send, value_of
 from lamina.core.sparse import is_sparse
 from lamina.core.symbolic import KerasTensor
@@ -36,7 +36,7 @@ class InputSpec:
     Raises: ValueError if an argument is outside its domain.
     """
 
-    @configurable.explaining
+    @constructors.explaining
     def __init__(
         self,
         dtype: Any = None,

@@ -13,7 +13,7 @@ from typing import Any, ParamSpec, TypeAlias, TypedDict
 import jax
 import numpy as np
 
-from lamina.core import configurable, dtypes, registry, scope
+from lamina.core import configurable, constructors, dtypes, registry, scope
 from lamina.core.arrays import value_of
 from lamina.core.configurable import Configurable
 from lamina.core.variable import Variable
@@ -51,7 +51,7 @@ class BaseOptimizer(Configurable):
         if kwargs.pop("decay", None):
             warnings.warn(f"{who}: decay has no effect; use a schedule as learning_rate.", stacklevel=3)
         if kwargs:
-            raise configurable.unknown_arguments(type(self), kwargs)
+            raise constructors.unknown_arguments(type(self), kwargs)
         self.name = name or scope.unique_name(scope.snake_case(who))
         self.weight_decay = weight_decay
         self.clipnorm, self.clipvalue, self.global_clipnorm = clipnorm, clipvalue, global_clipnorm
@@ -299,7 +299,7 @@ def with_common(init: Callable[P, None], behind: str | None = None) -> Callable[
 
     @functools.wraps(init)
     def __init__(*args: P.args, **kwargs: P.kwargs) -> None:
-        arguments = configurable.bound(type(args[0]), signature, args, kwargs).arguments
+        arguments = constructors.bound(type(args[0]), signature, args, kwargs).arguments
         unknown = arguments.pop("kwargs", {})
         check(type(args[0]).__name__, {p.name: arguments.get(p.name) for p in own})
         init(**arguments, **unknown)  # type: ignore[call-arg]

@@ -24,11 +24,11 @@ class Calibrated(NamedTuple):
 
 def _scale_of(weights: np.ndarray, config: Any) -> Affine:
     """The scales and zeros, (outputs, 1), of the weights of one group of inputs."""
-    if getattr(config, "per_channel", True):
+    if config.per_channel:
         least, most = weights.min(1, keepdims=True), weights.max(1, keepdims=True)
     else:
         least, most = (np.full((len(weights), 1), end, weights.dtype) for end in (weights.min(), weights.max()))
-    if not getattr(config, "symmetric", False):
+    if not config.symmetric:
         return Affine.of(least, most, config.weight_bits)
     most = np.maximum(-least, most)
     affine = Affine.of(np.where(least < 0, -most, least), most, config.weight_bits)

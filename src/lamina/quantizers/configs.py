@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lamina.core import checks, configurable
-from lamina.core.configurable import Configurable
+from lamina.core.configurable import Configurable, variant
 from lamina.core.policy import check_mode
 from lamina.quantizers.integers import AbsMaxQuantizer
 
@@ -40,6 +40,10 @@ class QuantizationConfig(Configurable):
                 raise ValueError(f"{type(self).__name__}: weight_quantizer must have {name} {rule!r}, got {given!r}.")
 
 
+def _or_default(given: Any, default: Any) -> Any:
+    return default if isinstance(given, str) and given == "default" else given
+
+
 class Int8QuantizationConfig(QuantizationConfig):
     """Weights of 8 bits with a scale for each output, and inputs of 8 bits with a scale for each row.
 
@@ -53,8 +57,7 @@ class Int8QuantizationConfig(QuantizationConfig):
     mode = "int8"
 
     def __init__(self, weight_quantizer: Any = None, activation_quantizer: Any = "default"):
-        default = isinstance(activation_quantizer, str) and activation_quantizer == "default"
-        super().__init__(weight_quantizer, AbsMaxQuantizer() if default else activation_quantizer)
+        super().__init__(weight_quantizer, _or_default(activation_quantizer, AbsMaxQuantizer()))
         self._check_weights(None)
 
 
@@ -74,8 +77,7 @@ class Int4QuantizationConfig(QuantizationConfig):
     def __init__(
         self, weight_quantizer: Any = None, activation_quantizer: Any = "default", block_size: int | None = 128
     ):
-        default = isinstance(activation_quantizer, str) and activation_quantizer == "default"
-        super().__init__(weight_quantizer, None if default else activation_quantizer)
+        super().__init__(weight_quantizer, _or_default(activation_quantizer, None))
         self.block_size = block_size if block_size in (None, -1) else checks.integer(self.who, "block_size", block_size)
         if self.blocks and (self.weight_quantizer or self.activation_quantizer):
             raise ValueError(
@@ -105,46 +107,12 @@ class Float8QuantizationConfig(QuantizationConfig):
 
 
 class CalibratedConfig(QuantizationConfig):
-    """Weights that are quantized beside the inputs which a dataset brings them."""
-
-    def __init__(
-        self,
-        dataset: Any,
-        tokenizer: Any,
-        weight_bits: int,
-        num_samples: int,
-        sequence_length: int,
-        group_size: int,
-        quantization_layer_structure: dict[str, Any] | None,
-    ):
-        super().__init__()
-        who = type(self).__name__
-        self.dataset, self.tokenizer = dataset, tokenizer
-        self.weight_bits = checks.one_of(who, "weight_bits", weight_bits, self.known_bits)
-        self.num_samples = checks.integer(who, "num_samples", num_samples)
-        self.sequence_length = checks.integer(who, "sequence_length", sequence_length)
-        self.group_size = -1 if group_size == -1 else checks.integer(who, "group_size", group_size)
-        if quantization_layer_structure is not None:
-            check_structure(who, quantization_layer_structure)
-        self.quantization_layer_structure = quantization_layer_structure
-
-    known_bits: tuple[int, ...] = (4,)
-
-    def dtype_policy_string(self) -> str:
-        return f"{self.mode}/{self.weight_bits}/{self.group_size}"
-
-    def _argument(self, owner: type, name: str, recorded: Any) -> Any:
-        once = ("dataset", "tokenizer", "quantization_layer_structure")  # what calibration needs, and nobody afterwards
-        return None if name in once else super()._argument(owner, name, recorded)
-
-
-class GPTQConfig(CalibratedConfig):
-    """Weights rounded one input after the other, the rest making good the error. Frantar et al. 2022, arXiv:2210.17323.
+    """Weights that are quantized beside the inputs which a dataset brings them.
 
     Args:
         dataset: strings, or arrays of tokens.
         tokenizer: has `tokenize`, or is a function, that makes tokens of strings; not needed for tokens.
-        weight_bits: 2, 3, 4 or 8.
+        weight_bits: 4, for GPTQ 2, 3 or 8 too.
         num_samples: how many sequences are run.
         per_channel: whether outputs have scales of their own.
         sequence_length: of each sequence.
@@ -152,13 +120,14 @@ class GPTQConfig(CalibratedConfig):
         group_size: the inputs that share a scale; -1 for all.
         symmetric: whether the range of the integers is symmetric about 0.
         activation_order: whether the inputs that matter most are rounded first.
+        num_grid_points: how many exponents of the inputs' sizes are tried as scales.
         quantization_layer_structure: `{"pre_block_layers": [...], "sequential_blocks": [...]}`; what the model's
             `get_quantization_layer_structure` says if not given.
 
     Raises: ValueError if an argument is outside its domain.
     """
 
-    mode, known_bits = "gptq", (2, 3, 4, 8)
+    known_bits: tuple[int, ...] = (4,)
 
     def __init__(
         self,
@@ -173,49 +142,49 @@ class GPTQConfig(CalibratedConfig):
         group_size: int = 128,
         symmetric: bool = False,
         activation_order: bool = False,
-        quantization_layer_structure: dict[str, Any] | None = None,
-    ):
-        super().__init__(
-            dataset, tokenizer, weight_bits, num_samples, sequence_length, group_size, quantization_layer_structure
-        )
-        self.hessian_damping = checks.number("GPTQConfig", "hessian_damping", hessian_damping, 0, 1)
-        self.per_channel, self.symmetric, self.activation_order = per_channel, symmetric, activation_order
-
-
-class AWQConfig(CalibratedConfig):
-    """Weights of 4 bits, scaled before so that those of large inputs round finest. Lin et al. 2023, arXiv:2306.00978.
-
-    Args:
-        dataset: strings, or arrays of tokens.
-        tokenizer: has `tokenize`, or is a function, that makes tokens of strings; not needed for tokens.
-        weight_bits: 4.
-        num_samples: how many sequences are run.
-        sequence_length: of each sequence.
-        group_size: the inputs that share a scale; -1 for all.
-        num_grid_points: how many exponents of the inputs' sizes are tried as scales.
-        quantization_layer_structure: as in `GPTQConfig`.
-
-    Raises: ValueError if an argument is outside its domain.
-    """
-
-    mode = "awq"
-
-    def __init__(
-        self,
-        dataset: Any,
-        tokenizer: Any,
-        *,
-        weight_bits: int = 4,
-        num_samples: int = 128,
-        sequence_length: int = 512,
-        group_size: int = 128,
         num_grid_points: int = 20,
         quantization_layer_structure: dict[str, Any] | None = None,
     ):
-        super().__init__(
-            dataset, tokenizer, weight_bits, num_samples, sequence_length, group_size, quantization_layer_structure
-        )
-        self.num_grid_points = checks.integer("AWQConfig", "num_grid_points", num_grid_points)
+        super().__init__()
+        who = type(self).__name__
+        self.dataset, self.tokenizer = dataset, tokenizer
+        self.weight_bits = checks.one_of(who, "weight_bits", weight_bits, self.known_bits)
+        self.num_samples = checks.integer(who, "num_samples", num_samples)
+        self.sequence_length = checks.integer(who, "sequence_length", sequence_length)
+        self.group_size = -1 if group_size == -1 else checks.integer(who, "group_size", group_size)
+        if quantization_layer_structure is not None:
+            check_structure(who, quantization_layer_structure)
+        self.quantization_layer_structure = quantization_layer_structure
+        self.hessian_damping = checks.number(who, "hessian_damping", hessian_damping, 0, 1)
+        self.per_channel, self.symmetric, self.activation_order = per_channel, symmetric, activation_order
+        self.num_grid_points = checks.integer(who, "num_grid_points", num_grid_points)
+
+    def dtype_policy_string(self) -> str:
+        return f"{self.mode}/{self.weight_bits}/{self.group_size}"
+
+    def _argument(self, owner: type, name: str, recorded: Any) -> Any:
+        once = ("dataset", "tokenizer", "quantization_layer_structure")  # what calibration needs, and nobody afterwards
+        return None if name in once else super()._argument(owner, name, recorded)
+
+
+@variant(without=["num_grid_points"])
+class GPTQConfig(CalibratedConfig):
+    """Weights rounded one input after the other, the rest making good the error.
+
+    Frantar et al. 2022, https://arxiv.org/abs/2210.17323
+    """
+
+    mode, known_bits = "gptq", (2, 3, 4, 8)
+
+
+@variant(without=["per_channel", "hessian_damping", "symmetric", "activation_order"])
+class AWQConfig(CalibratedConfig):
+    """Weights of 4 bits, scaled before so that those of large inputs round finest.
+
+    Lin et al. 2023, https://arxiv.org/abs/2306.00978
+    """
+
+    mode = "awq"
 
 
 _OF_MODE: dict[Any, type[QuantizationConfig]] = {
@@ -261,6 +230,6 @@ def config_of(policy: Any, given: Any) -> QuantizationConfig:
     cls: Any = _OF_MODE[policy.quantization_mode]
     if cls is Int4QuantizationConfig:
         return cls(block_size=getattr(policy, "block_size", None))
-    if cls in (GPTQConfig, AWQConfig):
+    if issubclass(cls, CalibratedConfig):
         return cls(None, None, weight_bits=policy.weight_bits, group_size=policy.group_size)
     return cls()

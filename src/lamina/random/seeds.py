@@ -13,7 +13,8 @@ from jax.core import Tracer
 
 from lamina.core import scope
 from lamina.core.arrays import send
-from lamina.core.configurable import Configurable, unknown_arguments
+from lamina.core.configurable import Configurable
+from lamina.core.constructors import unknown_arguments
 from lamina.core.variable import Variable
 
 _global: dict[str, Any] = {"seed": None, "generator": None}

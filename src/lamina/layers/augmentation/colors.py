@@ -7,6 +7,7 @@ floats go out.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from inspect import Parameter
 from typing import Any
 
 import jax.numpy as jnp
@@ -14,43 +15,23 @@ import jax.numpy as jnp
 from lamina import ops, random
 from lamina.core import checks, dtypes
 from lamina.core.configurable import variant
-from lamina.layers.preprocessing.base import Draws, ImageLayer, limits, scaled, spread, value_range_of
+from lamina.layers.preprocessing.base import BYTES, Augmentation, Draws, Factor, scaled, spread
 from lamina.ops import filters
 
-Factor = float | Sequence[float]
-BYTES = (0, 255)
+COLOR = ("factor", "value_range", "data_format", "seed")
+SHARE = {"factor": (0.0, 1.0)}
 
 
-class Color(ImageLayer):
+@variant(arguments=COLOR, defaults={"factor": Parameter.empty})
+class Color(Augmentation):
     """Base of layers that change colours by one random number for each image.
 
     Args:
         factor: how strongly: a number, or the two ends of a range.
-        value_range: the smallest and largest value of a pixel.
-        data_format: where the channels are.
-        seed: makes the draws repeatable.
-
-    Shapes: (height, width, channels) or (batch, height, width, channels) -> the same.
-
-    Raises: ValueError if `factor` is outside its domain or `value_range` is no range.
     """
 
-    least, most = -1.0, 1.0  # what the factor lies between
-    ordered = True  # whether the smaller value comes first in `value_range`
-
-    def __init__(
-        self,
-        factor: Factor,
-        value_range: Sequence[float] = BYTES,
-        data_format: str | None = None,
-        seed: int | None = None,
-        **kwargs: Any,
-    ):
-        super().__init__(data_format=data_format, **kwargs)
-        self.factor = limits(self._who(), "factor", factor, self.least, self.most)
-        value_range = value_range_of(self._who(), value_range)
-        self.value_range = sorted(value_range) if self.ordered else value_range
-        self.set_seed(seed)
+    domains = {"factor": (-1.0, 1.0)}
+    ordered = True
 
     def draw(self, draws: Draws, shape: tuple[Any, ...]) -> dict[str, Any]:
         return {"factor": draws.uniform(*self.factor)}
@@ -72,18 +53,15 @@ class RandomColorDegeneration(Color):
         return self._clip(images + spread(transformation["factor"]) * (gray - images))
 
 
-@variant()
+@variant(arguments=COLOR)
 class RandomHue(Color):
     """Hues turned by up to half the circle, in either direction.
 
     Args:
         factor: from 0 to 1, in parts of half the circle: a number, or the two ends of a range.
-        value_range: the smallest and largest value of a pixel.
-        data_format: where the channels are.
-        seed: makes the draws repeatable.
     """
 
-    least, ordered, channels = 0.0, False, 3
+    domains, ordered, channels = SHARE, False, 3
 
     def draw(self, draws: Draws, shape: tuple[Any, ...]) -> dict[str, Any]:
         return {"factor": draws.signs() * draws.uniform(*self.factor) * 0.5}
@@ -112,18 +90,15 @@ class RandomSaturation(Color):
         return ops.image.hsv_to_rgb(jnp.stack([hue, saturation, value], axis=-1), "channels_last")
 
 
-@variant()
+@variant(arguments=COLOR)
 class RandomSharpness(Color):
     """Images smoothed or sharpened: `x + (1 - 2 factor) (smooth(x) - x)`, so 0.5 is no change.
 
     Args:
         factor: from 0 to 1: a number, or the two ends of a range.
-        value_range: the smallest and largest value of a pixel.
-        data_format: where the channels are.
-        seed: makes the draws repeatable.
     """
 
-    least = 0.0
+    domains = SHARE
 
     def pixels(self, images: Any, transformation: Any) -> Any:
         # The window is 1/13 all around and 5/13 in the middle; outside are zeros.
@@ -131,18 +106,15 @@ class RandomSharpness(Color):
         return self._clip(images + (1 - 2 * spread(transformation["factor"])) * (smooth - images))
 
 
-@variant()
+@variant(arguments=COLOR)
 class RandomPosterization(Color):
     """Pixels with only their highest bits left.
 
     Args:
         factor: how many bits, from 1 to 8: a number, or the two ends of a range.
-        value_range: the smallest and largest value of a pixel.
-        data_format: where the channels are.
-        seed: makes the draws repeatable.
     """
 
-    least, most = 1, 8
+    domains = {"factor": (1, 8)}
 
     def draw(self, draws: Draws, shape: tuple[Any, ...]) -> dict[str, Any]:
         low, high = self.factor
@@ -158,46 +130,31 @@ class RandomPosterization(Color):
         return scaled(((whole >> shift) << shift).astype(images.dtype), BYTES, self.value_range)
 
 
+@variant(arguments=("factor", "value_range", "seed"))
 class RandomBrightness(Color):
     """`x + d`, `d` drawn from the range `factor` times that of the values.
 
     Args:
         factor: from -1 to 1: a number, or the two ends of a range.
-        value_range: the smallest and largest value of a pixel.
-        seed: makes the draws repeatable.
-
-    Shapes: (height, width, channels) or (batch, height, width, channels) -> the same.
-
-    Raises: ValueError if `factor` is outside its domain or `value_range` is no range.
     """
 
-    def __init__(self, factor: Factor, value_range: Sequence[float] = BYTES, seed: int | None = None, **kwargs: Any):
-        super().__init__(factor, value_range, seed=seed, **kwargs)
-
     def draw(self, draws: Draws, shape: tuple[Any, ...]) -> dict[str, Any]:
-        return {"rgb_delta": draws.uniform(*self.factor) * (self.value_range[1] - self.value_range[0])}
+        low, high = self.value_range
+        return {"rgb_delta": draws.uniform(*self.factor) * (high - low)}
 
     def pixels(self, images: Any, transformation: Any) -> Any:
         return self._clip(images + spread(transformation["rgb_delta"]))
 
 
+@variant(arguments=("factor", "value_range", "seed"))
 class RandomContrast(Color):
     """`(x - mean) c + mean` for the mean of each channel, `c` from `1 - factor[0]` to `1 + factor[1]`.
 
     Args:
         factor: from 0 to 1: a number, which stands for (0, number), or two.
-        value_range: the smallest and largest value of a pixel.
-        seed: makes the draws repeatable.
-
-    Shapes: (height, width, channels) or (batch, height, width, channels) -> the same.
-
-    Raises: ValueError if `factor` is outside its domain or `value_range` is no range.
     """
 
-    least, ordered = 0.0, False
-
-    def __init__(self, factor: Factor, value_range: Sequence[float] = BYTES, seed: int | None = None, **kwargs: Any):
-        super().__init__(factor, value_range, seed=seed, **kwargs)
+    domains, ordered = SHARE, False
 
     def draw(self, draws: Draws, shape: tuple[Any, ...]) -> dict[str, Any]:
         return {"contrast_factor": draws.uniform(1 - self.factor[0], 1 + self.factor[1])}
@@ -209,32 +166,16 @@ class RandomContrast(Color):
         return self._clip((images - mean) * spread(transformation["contrast_factor"]) + mean)
 
 
+@variant(arguments=("factor", "value_range", "seed", "data_format"), defaults={"factor": 1.0})
 class RandomInvert(Color):
     """`value_range[1] - x` for some of the images.
 
     Args:
         factor: the share of images, from 0 to 1: a number, which stands for (0, number), or the two ends of a range
             from which the share is drawn.
-        value_range: the smallest and largest value of a pixel.
-        seed: makes the draws repeatable.
-        data_format: where the channels are.
-
-    Shapes: (height, width, channels) or (batch, height, width, channels) -> the same.
-
-    Raises: ValueError if `factor` is outside its domain or `value_range` is no range.
     """
 
-    least, ordered = 0.0, False
-
-    def __init__(
-        self,
-        factor: Factor = 1.0,
-        value_range: Sequence[float] = BYTES,
-        seed: int | None = None,
-        data_format: str | None = None,
-        **kwargs: Any,
-    ):
-        super().__init__(factor, value_range, data_format, seed, **kwargs)
+    domains, ordered = SHARE, False
 
     def draw(self, draws: Draws, shape: tuple[Any, ...]) -> dict[str, Any]:
         return {"apply_inversion": draws.chosen(self.factor)}
@@ -243,25 +184,19 @@ class RandomInvert(Color):
         return jnp.where(spread(transformation["apply_inversion"]), self.value_range[1] - images, images)
 
 
-class RandomGrayscale(ImageLayer):
+@variant(arguments=("factor", "data_format", "seed"))
+class RandomGrayscale(Augmentation):
     """Some of the images in gray, in three equal channels.
 
     Args:
         factor: the share of images, from 0 to 1.
-        data_format: where the channels are.
-        seed: makes the draws repeatable.
-
-    Shapes: (height, width, channels) or (batch, height, width, channels) -> the same.
-
-    Raises: ValueError if `factor` is not from 0 to 1.
     """
 
     integers = True
+    domains, single = {"factor": (0, 1)}, frozenset({"factor"})
 
-    def __init__(self, factor: float = 0.5, data_format: str | None = None, seed: int | None = None, **kwargs: Any):
-        super().__init__(data_format=data_format, **kwargs)
-        self.factor = checks.number(self._who(), "factor", factor, 0, 1)
-        self.set_seed(seed)
+    def __init__(self, factor: float = 0.5, **kwargs: Any):
+        super().__init__(factor, **kwargs)
 
     def draw(self, draws: Draws, shape: tuple[Any, ...]) -> dict[str, Any]:
         return {"should_apply": draws.uniform() < self.factor}
@@ -271,33 +206,27 @@ class RandomGrayscale(ImageLayer):
         return jnp.where(spread(transformation["should_apply"]), gray, images)
 
 
-class Solarization(ImageLayer):
+@variant(arguments=("addition_factor", "threshold_factor", "value_range", "seed"))
+class Solarization(Augmentation):
     """`y = x + addition`; what is not below a threshold is inverted. Both are drawn for each image.
 
     Args:
         addition_factor: from 0 to 1, in parts of the range of values: a number, which stands for (0, number), or two.
         threshold_factor: likewise.
-        value_range: the smallest and largest value of a pixel.
-        seed: makes the draws repeatable.
-
-    Shapes: (height, width, channels) or (batch, height, width, channels) -> the same.
-
-    Raises: ValueError if a factor is outside its domain or `value_range` is no range.
     """
+
+    ordered = True
 
     def __init__(
         self,
         addition_factor: Factor = 0.0,
         threshold_factor: Factor = 0.0,
         value_range: Sequence[float] = BYTES,
-        seed: int | None = None,
         **kwargs: Any,
     ):
-        super().__init__(**kwargs)
-        self.addition_factor = limits(self._who(), "addition_factor", addition_factor, 0.0, 1.0)
-        self.threshold_factor = limits(self._who(), "threshold_factor", threshold_factor, 0.0, 1.0)
-        self.value_range = sorted(value_range_of(self._who(), value_range))
-        self.set_seed(seed)
+        super().__init__(value_range=value_range, **kwargs)
+        self.addition_factor = self._strength("addition_factor", addition_factor)
+        self.threshold_factor = self._strength("threshold_factor", threshold_factor)
 
     def draw(self, draws: Draws, shape: tuple[Any, ...]) -> dict[str, Any]:
         pairs = {"additions": self.addition_factor, "thresholds": self.threshold_factor}
@@ -311,41 +240,23 @@ class Solarization(ImageLayer):
         return scaled(images, BYTES, self.value_range)
 
 
-class RandomGaussianBlur(ImageLayer):
+@variant(arguments=("factor", "kernel_size", "sigma", "value_range", "data_format", "seed"))
+class RandomGaussianBlur(Augmentation):
     """Some of the images smoothed by a Gaussian window; its width and height are drawn once a call.
 
     Args:
         factor: the share of images, from 0 to 1: a number, which stands for (0, number), or the two ends of a range.
         kernel_size: the size of the window, an odd number, or (width, height).
         sigma: the standard deviation, from 0 to 1: a number, which stands for (0, number), or two.
-        value_range: the smallest and largest value of a pixel.
-        data_format: where the channels are.
-        seed: makes the draws repeatable.
-
-    Shapes: (height, width, channels) or (batch, height, width, channels) -> the same.
-
-    Raises: ValueError if an argument is outside its domain.
     """
 
-    def __init__(
-        self,
-        factor: Factor = 1.0,
-        kernel_size: int | Sequence[int] = 3,
-        sigma: Factor = 1.0,
-        value_range: Sequence[float] = BYTES,
-        data_format: str | None = None,
-        seed: int | None = None,
-        **kwargs: Any,
-    ):
-        super().__init__(data_format=data_format, **kwargs)
-        self.factor = limits(self._who(), "factor", factor, 0.0, 1.0)
+    def __init__(self, factor: Factor = 1.0, kernel_size: int | Sequence[int] = 3, sigma: Factor = 1.0, **kwargs: Any):
+        super().__init__(factor, **kwargs)
         plain = checks.integers(kernel_size) if isinstance(kernel_size, (int, list, tuple)) else ()
         self.kernel_size = (plain,) * 2 if isinstance(plain, int) else plain
         if len(self.kernel_size) != 2 or not all(checks.is_integer(n) and n % 2 for n in self.kernel_size):
             raise ValueError(f"{self._who()}: kernel_size must be an odd number, or two, got {kernel_size!r}.")
-        self.sigma = limits(self._who(), "sigma", sigma, 0.0, 1.0)
-        self.value_range = value_range_of(self._who(), value_range)
-        self.set_seed(seed)
+        self.sigma = self._strength("sigma", sigma)
 
     def draw(self, draws: Draws, shape: tuple[Any, ...]) -> dict[str, Any]:
         chosen = draws.chosen(self.factor)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -11,11 +11,12 @@ from jax import lax, tree_util
 
 from lamina import random
 from lamina.core import checks
+from lamina.core.configurable import variant
+from lamina.core.constructors import parameters
 from lamina.layer import Layer
 from lamina.layer.signature import signature_of
 from lamina.layers.augmentation import colors, histograms, warping
-from lamina.layers.augmentation.colors import BYTES, Factor
-from lamina.layers.preprocessing.base import Draws, ImageLayer, limits, value_range_of
+from lamina.layers.preprocessing.base import BYTES, Augmentation, Draws, Factor
 from lamina.layers.preprocessing.foreign import PipelineLayer
 from lamina.ops.sampling import INTERPOLATIONS
 
@@ -27,19 +28,13 @@ _JITTERS = {
 }
 
 
-class RandomColorJitter(ImageLayer):
+@variant(arguments=("value_range", *(f"{name}_factor" for name in _JITTERS), "seed", "data_format"))
+class RandomColorJitter(Augmentation):
     """Brightness, contrast, saturation and hue changed, one after the other.
 
     Args:
-        value_range: the smallest and largest value of a pixel.
         brightness_factor, contrast_factor, saturation_factor, hue_factor: as those of `RandomBrightness`,
             `RandomContrast`, `RandomSaturation` and `RandomHue`; what is not given stays.
-        seed: makes the draws repeatable.
-        data_format: where the channels are.
-
-    Shapes: (height, width, channels) or (batch, height, width, channels) -> the same.
-
-    Raises: ValueError if a factor is outside its domain or `value_range` is no range.
     """
 
     def __init__(
@@ -49,18 +44,14 @@ class RandomColorJitter(ImageLayer):
         contrast_factor: Factor | None = None,
         saturation_factor: Factor | None = None,
         hue_factor: Factor | None = None,
-        seed: int | None = None,
-        data_format: str | None = None,
         **kwargs: Any,
     ):
-        super().__init__(data_format=data_format, **kwargs)
-        self.value_range = value_range_of(self._who(), value_range)
+        super().__init__(value_range=value_range, **kwargs)
         self.brightness_factor, self.contrast_factor = brightness_factor, contrast_factor
         self.saturation_factor, self.hue_factor = saturation_factor, hue_factor
-        self.set_seed(seed)
         for name, cls in _JITTERS.items():
             factor = getattr(self, f"{name}_factor")
-            options = {"seed": seed, "data_format": self.data_format, "dtype": self.dtype_policy}
+            options = {"seed": self.seed, "data_format": self.data_format, "dtype": self.dtype_policy}
             setattr(self, f"random_{name}", None if factor is None else cls(factor, value_range, **options))
         self.channels = next((layer.channels for _, layer in self._steps() if layer.channels is not None), None)
 
@@ -77,85 +68,69 @@ class RandomColorJitter(ImageLayer):
         return images
 
 
-class Chosen(ImageLayer):
-    """Base of layers that choose among the augmentations of the library, which are their children."""
+# Name -> class, and the factors that it gets; in the order in which the layers are made.
+_CHOICE: dict[str, tuple[Any, Callable[[tuple[float, float]], tuple[Any, ...]]]] = {
+    "random_shear": (warping.RandomShear, lambda factor: (factor, factor)),
+    "random_translation": (warping.RandomTranslation, lambda factor: (factor, factor)),
+    "random_rotation": (warping.RandomRotation, lambda factor: (factor,)),
+    "random_brightness": (colors.RandomBrightness, lambda factor: (factor,)),
+    "random_color_degeneration": (colors.RandomColorDegeneration, lambda factor: (factor,)),
+    "random_contrast": (colors.RandomContrast, lambda factor: (factor,)),
+    "random_sharpness": (colors.RandomSharpness, lambda factor: (factor,)),
+    "solarization": (colors.Solarization, lambda factor: (factor, factor)),
+    "random_posterization": (colors.RandomPosterization, lambda factor: (max(1, int(8 * factor[1])),)),
+    "auto_contrast": (histograms.AutoContrast, lambda factor: ()),
+    "equalization": (histograms.Equalization, lambda factor: ()),
+}
+# Those that Hendrycks et al. test with.
+_TESTED = ("random_brightness", "random_color_degeneration", "random_contrast", "random_sharpness")
 
-    interpolation: str
-    value_range: Any
-    factor: tuple[float, float]
+
+class Chosen(Augmentation):
+    """Base of layers that choose among the augmentations of the library, which are their children.
+
+    Args:
+        factor: how strongly, from 0 to 1: a number, which stands for (0, number), or the two ends of a range.
+        interpolation: "bilinear" or "nearest"; masks have "nearest".
+    """
+
     # In the order of the choice.
     NAMES = (
         "random_shear", "random_translation", "random_rotation", "random_brightness", "random_color_degeneration",
         "random_contrast", "random_sharpness", "random_posterization", "solarization", "auto_contrast", "equalization",
     )  # fmt: skip
 
-    def _set_choice(self, value_range: Any, factor: Factor, interpolation: str, seed: int | None) -> None:
-        who = self._who()
-        self.value_range = value_range_of(who, value_range)
-        self.factor = limits(who, "factor", factor, 0.0, 1.0)
-        self.interpolation = checks.one_of(who, "interpolation", interpolation, INTERPOLATIONS)
-        self.set_seed(seed)
+    def __init__(self, interpolation: str = "bilinear", **kwargs: Any):
+        super().__init__(**kwargs)
+        self.interpolation = checks.one_of(self._who(), "interpolation", interpolation, INTERPOLATIONS)
 
-    def _make_layers(self, all_of_them: bool = True, colors_last: bool = False) -> None:
+    def _make_layers(self, names: Iterable[str]) -> None:
         every = {"bounding_box_format": self.bounding_box_format, "dtype": self.dtype_policy}
         every["data_format"] = self.data_format
-        drawn = {**every, "seed": self.seed}
-        moving = {**drawn, "interpolation": self.interpolation}
-        f, values = self.factor, self.value_range
-        self.random_shear = warping.RandomShear(f, f, **moving)
-        self.random_translation = warping.RandomTranslation(f, f, **moving)
-        self.random_rotation = warping.RandomRotation(f, **moving)
-        if not colors_last:
-            self._make_colors(drawn)
-        self.solarization = colors.Solarization(f, f, values, **drawn)
-        self.random_posterization = colors.RandomPosterization(max(1, int(8 * f[1])), values, **drawn)
-        self.auto_contrast = histograms.AutoContrast(values, **every)
-        self.equalization = histograms.Equalization(values, **every)
-        if colors_last and all_of_them:
-            self._make_colors(drawn)
-
-    def _make_colors(self, drawn: dict[str, Any]) -> None:
-        self.random_brightness = colors.RandomBrightness(self.factor, self.value_range, **drawn)
-        self.random_color_degeneration = colors.RandomColorDegeneration(self.factor, self.value_range, **drawn)
-        self.random_contrast = colors.RandomContrast(self.factor, self.value_range, **drawn)
-        self.random_sharpness = colors.RandomSharpness(self.factor, self.value_range, **drawn)
+        some = {"value_range": self.value_range, "interpolation": self.interpolation, "seed": self.seed}
+        for name in names:
+            cls, strengths = _CHOICE[name]
+            taken = {key: value for key, value in some.items() if key in parameters(cls)}
+            setattr(self, name, cls(*strengths(self.factor), **taken, **every))
 
     def _children(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.NAMES if hasattr(self, name)}
 
 
+@variant(arguments=("value_range", "num_ops", "factor", "interpolation", "seed", "data_format"))
 class RandAugment(Chosen):
     """Some augmentations, drawn for the whole batch, one after the other.
 
     Cubuk et al., 2020, https://arxiv.org/abs/1909.13719
 
     Args:
-        value_range: the smallest and largest value of a pixel.
         num_ops: how many.
-        factor: how strongly, from 0 to 1: a number, which stands for (0, number), or the two ends of a range.
-        interpolation: "bilinear" or "nearest"; masks have "nearest".
-        seed: makes the draws repeatable.
-        data_format: where the channels are.
-
-    Shapes: (height, width, channels) or (batch, height, width, channels) -> the same.
-
-    Raises: ValueError if an argument is outside its domain.
     """
 
-    def __init__(
-        self,
-        value_range: Sequence[float] = BYTES,
-        num_ops: int = 2,
-        factor: Factor = 0.5,
-        interpolation: str = "bilinear",
-        seed: int | None = None,
-        data_format: str | None = None,
-        **kwargs: Any,
-    ):
-        super().__init__(data_format=data_format, **kwargs)
+    def __init__(self, value_range: Sequence[float] = BYTES, num_ops: int = 2, factor: Factor = 0.5, **kwargs: Any):
+        super().__init__(value_range=value_range, factor=factor, **kwargs)
         self.num_ops = checks.integer(self._who(), "num_ops", num_ops)
-        self._set_choice(value_range, factor, interpolation, seed)
-        self._make_layers()
+        self._make_layers(_CHOICE)
 
     def draw(self, draws: Draws, shape: tuple[Any, ...]) -> dict[str, Any]:
         chosen = random.randint((self.num_ops,), 0, len(self.NAMES), seed=draws.key())
@@ -182,25 +157,22 @@ class RandAugment(Chosen):
         return {**boxes, **self._through(part, transformation, "boxes")}
 
 
+@variant(
+    arguments=(
+        "value_range", "num_chains", "chain_depth", "factor", "alpha", "all_ops", "interpolation", "seed",
+        "data_format",
+    ),
+)  # fmt: skip
 class AugMix(Chosen):
     """Images mixed with the mean of chains of augmentations; boxes and masks, which cannot be mixed, stay.
 
     Hendrycks et al., 2020, https://arxiv.org/abs/1912.02781
 
     Args:
-        value_range: the smallest and largest value of a pixel.
         num_chains: how many chains.
         chain_depth: how many augmentations a chain has; each may be none.
-        factor: how strongly, from 0 to 1: a number, which stands for (0, number), or the two ends of a range.
         alpha: the chains' parts are drawn from Dirichlet(alpha), the images' own from Beta(alpha, alpha).
         all_ops: whether those that Hendrycks et al. test with are among them: brightness, colour, contrast, sharpness.
-        interpolation: "bilinear" or "nearest"; masks have "nearest".
-        seed: makes the draws repeatable.
-        data_format: where the channels are.
-
-    Shapes: (height, width, channels) or (batch, height, width, channels) -> the same.
-
-    Raises: ValueError if an argument is outside its domain.
     """
 
     def __init__(
@@ -211,18 +183,14 @@ class AugMix(Chosen):
         factor: Factor = 0.3,
         alpha: float = 1.0,
         all_ops: bool = True,
-        interpolation: str = "bilinear",
-        seed: int | None = None,
-        data_format: str | None = None,
         **kwargs: Any,
     ):
-        super().__init__(data_format=data_format, **kwargs)
+        super().__init__(value_range=value_range, factor=factor, **kwargs)
         self.num_chains = checks.integer(self._who(), "num_chains", num_chains)
         self.chain_depth = checks.integer(self._who(), "chain_depth", chain_depth)
         self.alpha = checks.positive(self._who(), "alpha", alpha)
         self.all_ops = all_ops
-        self._set_choice(value_range, factor, interpolation, seed)
-        self._make_layers(all_of_them=all_ops, colors_last=True)
+        self._make_layers([*(name for name in _CHOICE if name not in _TESTED), *(_TESTED if all_ops else ())])
 
     def draw(self, draws: Draws, shape: tuple[Any, ...]) -> dict[str, Any]:
         parts = random.gamma((self.num_chains,), self.alpha, "float32", draws.key())

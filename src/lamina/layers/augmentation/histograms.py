@@ -8,26 +8,15 @@ from typing import Any
 import jax.numpy as jnp
 
 from lamina.core import checks, dtypes
-from lamina.layers.augmentation.colors import BYTES
-from lamina.layers.preprocessing.base import ImageLayer, scaled, value_range_of
+from lamina.core.configurable import variant
+from lamina.layers.preprocessing.base import BYTES, Ranged, scaled
 
 
-class AutoContrast(ImageLayer):
-    """Each channel of each image stretched over the whole range of values; one without any contrast stays.
+@variant(arguments=("value_range",))
+class AutoContrast(Ranged):
+    """Each channel of each image stretched over the whole range of values; one without any contrast stays."""
 
-    Args:
-        value_range: the smallest and largest value of a pixel.
-
-    Shapes: (height, width, channels) or (batch, height, width, channels) -> the same.
-
-    Raises: ValueError if `value_range` is no range.
-    """
-
-    always = True
-
-    def __init__(self, value_range: Sequence[float] = BYTES, **kwargs: Any):
-        super().__init__(**kwargs)
-        self.value_range = sorted(value_range_of(self._who(), value_range))
+    always = ordered = True
 
     def pixels(self, images: Any, transformation: Any) -> Any:
         wide = images.astype(dtypes.wide(images.dtype))
@@ -37,25 +26,19 @@ class AutoContrast(ImageLayer):
         return jnp.where(flat, wide, jnp.clip(stretched, *self.value_range))
 
 
-class Equalization(ImageLayer):
+@variant(arguments=("value_range", "bins", "data_format"))
+class Equalization(Ranged):
     """Values replaced so that all of them are about as frequent; the counts are those of the whole batch.
 
     Args:
-        value_range: the smallest and largest value of a pixel.
-        bins: how many values are told apart.
-        data_format: where the channels are.
-
-    Shapes: (height, width, channels) or (batch, height, width, channels) -> the same.
-
-    Raises: ValueError if `value_range` is no range or `bins` no number above 1.
+        bins: how many values are told apart, above 1.
     """
 
-    def __init__(
-        self, value_range: Sequence[float] = BYTES, bins: int = 256, data_format: str | None = None, **kwargs: Any
-    ):
-        super().__init__(data_format=data_format, **kwargs)
+    ordered = True
+
+    def __init__(self, value_range: Sequence[float] = BYTES, bins: int = 256, **kwargs: Any):
+        super().__init__(value_range, **kwargs)
         self.bins = checks.integer(self._who(), "bins", bins, 2)
-        self.value_range = sorted(value_range_of(self._who(), value_range))
 
     def pixels(self, images: Any, transformation: Any) -> Any:
         wide = scaled(images.astype(dtypes.wide(images.dtype)), self.value_range, BYTES)
@@ -75,20 +58,15 @@ def histogram(numbers: Any, bins: int) -> Any:
     return jnp.zeros(bins, "int32").at[numbers.ravel()].add(1, mode="promise_in_bounds")
 
 
-class ContrastLimitedAdaptiveHistogramEqualization(ImageLayer):
+@variant(arguments=("value_range", "clip_limit", "tile_grid_size", "data_format"))
+class ContrastLimitedAdaptiveHistogramEqualization(Ranged):
     """Values replaced by their ranks in the tiles around them; integers stay integers.
 
     Pizer et al., 1987, Adaptive histogram equalization and its variations.
 
     Args:
-        value_range: the smallest and largest value of a pixel.
         clip_limit: a value counts at most so many times as often as the average one; 0 for no limit.
         tile_grid_size: how many tiles there are, down and across.
-        data_format: where the channels are.
-
-    Shapes: (height, width, channels) or (batch, height, width, channels) -> the same.
-
-    Raises: ValueError if an argument is outside its domain.
     """
 
     always = integers = True
@@ -98,11 +76,9 @@ class ContrastLimitedAdaptiveHistogramEqualization(ImageLayer):
         value_range: Sequence[float] = BYTES,
         clip_limit: float = 4.0,
         tile_grid_size: Sequence[int] = (8, 8),
-        data_format: str | None = None,
         **kwargs: Any,
     ):
-        super().__init__(data_format=data_format, **kwargs)
-        self.value_range = value_range_of(self._who(), value_range)
+        super().__init__(value_range, **kwargs)
         self.clip_limit = checks.number(self._who(), "clip_limit", clip_limit, 0)
         sizes = checks.integers(tile_grid_size) if isinstance(tile_grid_size, (list, tuple)) else ()
         if len(sizes) != 2 or not all(map(checks.is_integer, sizes)):

@@ -9,11 +9,11 @@ import jax.numpy as jnp
 
 from lamina import random
 from lamina.core import checks
-from lamina.layers.augmentation.colors import BYTES, Factor
-from lamina.layers.preprocessing.base import Draws, ImageLayer, limits, spread, value_range_of
+from lamina.core.configurable import variant
+from lamina.layers.preprocessing.base import Augmentation, Draws, Factor, spread
 
 
-class Mixing(ImageLayer):
+class Mixing(Augmentation):
     """Base of layers that mix each image with another one of the batch, and their labels alike."""
 
     def labels(self, labels: Any, transformation: Any) -> Any:
@@ -21,6 +21,7 @@ class Mixing(ImageLayer):
         return own * labels + (1 - own) * labels[transformation["permutation_order"]]
 
 
+@variant(arguments=("alpha", "data_format", "seed"))
 class MixUp(Mixing):
     """`w x + (1 - w) x'` for another image x' of the batch, and the labels alike; boxes of both are kept.
 
@@ -28,18 +29,15 @@ class MixUp(Mixing):
 
     Args:
         alpha: w is drawn from Beta(alpha, alpha).
-        data_format: where the channels are.
-        seed: makes the draws repeatable.
 
     Shapes: (height, width, channels) or (batch, height, width, channels) -> the same; labels (batch, classes), floats.
 
     Raises: ValueError if `alpha` is not above 0.
     """
 
-    def __init__(self, alpha: float = 0.2, data_format: str | None = None, seed: int | None = None, **kwargs: Any):
-        super().__init__(data_format=data_format, **kwargs)
+    def __init__(self, alpha: float = 0.2, **kwargs: Any):
+        super().__init__(**kwargs)
         self.alpha = checks.positive(self._who(), "alpha", alpha)
-        self.set_seed(seed)
 
     def draw(self, draws: Draws, shape: tuple[Any, ...]) -> dict[str, Any]:
         order = random.shuffle(jnp.arange(draws.count), seed=draws.key())
@@ -77,6 +75,7 @@ def _rectangle(draws: Draws, size: tuple[Any, Any], ratios: Sequence[Any]) -> tu
     return inside, share
 
 
+@variant(arguments=("factor", "seed", "data_format"))
 class CutMix(Mixing):
     """A rectangle of another image of the batch in each image, and the labels mixed by its area.
 
@@ -84,18 +83,11 @@ class CutMix(Mixing):
 
     Args:
         factor: from 0 to 1: areas are drawn from Beta(a, a), `a` from the range of two numbers or (0, number).
-        seed: makes the draws repeatable.
-        data_format: where the channels are.
 
     Shapes: (height, width, channels), which stays, or (batch, height, width, channels) -> the same.
 
     Raises: ValueError if `factor` is outside its domain; NotImplementedError for boxes.
     """
-
-    def __init__(self, factor: Factor = 1.0, seed: int | None = None, data_format: str | None = None, **kwargs: Any):
-        super().__init__(data_format=data_format, **kwargs)
-        self.factor = limits(self._who(), "factor", factor, 0.0, 1.0)
-        self.set_seed(seed)
 
     def get_random_transformation(self, data: Any, training: bool = True, seed: Any = None) -> Any:
         alone = len(self._images_of(data).shape) == 3
@@ -116,7 +108,8 @@ class CutMix(Mixing):
         raise NotImplementedError(f"{self._who()}: bounding_boxes must not be given; rectangles cut through them.")
 
 
-class RandomErasing(ImageLayer):
+@variant(arguments=("factor", "scale", "fill_value", "value_range", "seed", "data_format"))
+class RandomErasing(Augmentation):
     """A rectangle of noise, or of one colour, in some of the images.
 
     Zhong et al., 2020, https://arxiv.org/abs/1708.04896
@@ -125,13 +118,6 @@ class RandomErasing(ImageLayer):
         factor: the share of images, from 0 to 1: a number, which stands for (0, number), or the two ends of a range.
         scale: the area, from 0 to 1: likewise.
         fill_value: a number, or one for each channel; noise if not given.
-        value_range: the smallest and largest value of a pixel.
-        seed: makes the draws repeatable.
-        data_format: where the channels are.
-
-    Shapes: (height, width, channels) or (batch, height, width, channels) -> the same.
-
-    Raises: ValueError if an argument is outside its domain.
     """
 
     def __init__(
@@ -139,19 +125,12 @@ class RandomErasing(ImageLayer):
         factor: Factor = 1.0,
         scale: Factor = (0.02, 0.33),
         fill_value: float | Sequence[float] | None = None,
-        value_range: Sequence[float] = BYTES,
-        seed: int | None = None,
-        data_format: str | None = None,
         **kwargs: Any,
     ):
-        super().__init__(data_format=data_format, **kwargs)
-        self.factor = limits(self._who(), "factor", factor, 0.0, 1.0)
-        self.scale = limits(self._who(), "scale", scale, 0.0, 1.0)
+        super().__init__(factor, scale=scale, **kwargs)
         for each in fill_value if isinstance(fill_value, (list, tuple)) else [fill_value or 0]:
             checks.number(self._who(), "fill_value", each)
         self.fill_value = fill_value
-        self.value_range = value_range_of(self._who(), value_range)
-        self.set_seed(seed)
 
     def draw(self, draws: Draws, shape: tuple[Any, ...]) -> dict[str, Any]:
         ratios = jnp.sqrt(draws.uniform(*self.scale, shape=(draws.count, 2)))

@@ -7,7 +7,7 @@ that a chain of them draws an image once.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from inspect import Parameter
 from typing import Any
 
@@ -17,8 +17,7 @@ from jax import lax
 from lamina import ops, random
 from lamina.core import checks
 from lamina.core.configurable import variant
-from lamina.layers.augmentation.colors import BYTES, Factor
-from lamina.layers.preprocessing.base import Draws, Moving, limits, spread, value_range_of
+from lamina.layers.preprocessing.base import Augmentation, Draws, Factor, Moving, Sized, spread
 from lamina.ops import filters, sampling
 from lamina.random.seeds import make_default_seed
 
@@ -26,17 +25,34 @@ ABOVE_MINUS_ONE = math.nextafter(-1, 0)
 FLIPS = {"horizontal": (2,), "vertical": (1,), "horizontal_and_vertical": (1, 2)}  # axes
 
 
-class Warp(Moving):
-    """Base of layers that see images through a map of places; a subclass defines `draw` and `maps`."""
+class Sampled(Moving, Augmentation):
+    """Base of layers that see images at other places, between pixels and beyond the edges.
 
-    fill_mode, fill_value = "constant", 0.0
+    Args:
+        fill_mode: what lies outside: "reflect", "wrap", "constant" or "nearest".
+        interpolation: "bilinear" or "nearest"; masks have "nearest".
+        fill_value: the constant.
+    """
 
-    def _set_sampling(self, interpolation: str, fill_value: float, fill_mode: str | None = None) -> None:
+    fills: Collection[str] = ("reflect", "wrap", "constant", "nearest")
+
+    def __init__(
+        self,
+        factor: Factor = 1.0,
+        fill_mode: str = "reflect",
+        interpolation: str = "bilinear",
+        fill_value: float = 0.0,
+        **kwargs: Any,
+    ):
+        super().__init__(factor, **kwargs)
         who = self._who()
         self.interpolation = checks.one_of(who, "interpolation", interpolation, sampling.INTERPOLATIONS)
         self.fill_value = checks.number(who, "fill_value", fill_value)
-        if fill_mode is not None:
-            self.fill_mode = checks.one_of(who, "fill_mode", fill_mode, ("reflect", "wrap", "constant", "nearest"))
+        self.fill_mode = checks.one_of(who, "fill_mode", fill_mode, self.fills)
+
+
+class Warp(Sampled):
+    """Base of layers that see images through a map of places; a subclass defines `draw` and `maps`."""
 
     def sampling(self) -> tuple[Any, ...]:
         """What two layers must have in common, to be one map; `None` for what does not matter to this one."""
@@ -83,29 +99,19 @@ def multiplied(layers: Sequence[Warp], data: Any) -> dict[str, Any]:
     return {"maps": total, "input_shape": shape}
 
 
+@variant(arguments=("mode", "seed", "data_format"))
 class RandomFlip(Warp):
     """Half of the images in the mirror.
 
     Args:
         mode: "horizontal", "vertical", or "horizontal_and_vertical" for both at once.
-        seed: makes the draws repeatable.
-        data_format: where the channels are.
-
-    Shapes: (height, width, channels) or (batch, height, width, channels) -> the same.
 
     Raises: ValueError if `mode` is another word.
     """
 
-    def __init__(
-        self,
-        mode: str = "horizontal_and_vertical",
-        seed: int | None = None,
-        data_format: str | None = None,
-        **kwargs: Any,
-    ):
-        super().__init__(data_format=data_format, **kwargs)
+    def __init__(self, mode: str = "horizontal_and_vertical", **kwargs: Any):
+        super().__init__(fill_mode="constant", **kwargs)
         self.mode = checks.one_of(self._who(), "mode", mode, FLIPS)
-        self.set_seed(seed)
 
     def draw(self, draws: Draws, shape: tuple[Any, ...]) -> dict[str, Any]:
         return {"flips": draws.uniform() <= 0.5, "input_shape": shape}
@@ -124,36 +130,18 @@ class RandomFlip(Warp):
         return jnp.where(spread(transformation["flips"]), jnp.flip(images, FLIPS[self.mode]), images)
 
 
+@variant(
+    arguments=("factor", "fill_mode", "interpolation", "seed", "fill_value", "data_format"),
+    defaults={"factor": Parameter.empty},
+)
 class RandomRotation(Warp):
     """Images turned around their middle.
 
     Args:
         factor: from -1 to 1, in parts of the full circle, against the clock: a number, or the two ends of a range.
-        fill_mode: what lies outside: "reflect", "wrap", "constant" or "nearest".
-        interpolation: "bilinear" or "nearest"; masks have "nearest".
-        seed: makes the draws repeatable.
-        fill_value: the constant.
-        data_format: where the channels are.
-
-    Shapes: (height, width, channels) or (batch, height, width, channels) -> the same.
-
-    Raises: ValueError if an argument is outside its domain.
     """
 
-    def __init__(
-        self,
-        factor: Factor,
-        fill_mode: str = "reflect",
-        interpolation: str = "bilinear",
-        seed: int | None = None,
-        fill_value: float = 0.0,
-        data_format: str | None = None,
-        **kwargs: Any,
-    ):
-        super().__init__(data_format=data_format, **kwargs)
-        self.factor = limits(self._who(), "factor", factor, -1.0, 1.0)
-        self._set_sampling(interpolation, fill_value, fill_mode)
-        self.set_seed(seed)
+    domains = {"factor": (-1.0, 1.0)}
 
     def draw(self, draws: Draws, shape: tuple[Any, ...]) -> dict[str, Any]:
         return {"angle": draws.uniform(*(part * 360 for part in self.factor)), "input_shape": shape}
@@ -164,45 +152,25 @@ class RandomRotation(Warp):
         return affine((cos, -sin, x - x * cos + y * sin), (sin, cos, y - x * sin - y * cos))
 
 
+AXES = ("height_factor", "width_factor", "fill_mode", "interpolation", "seed", "fill_value", "data_format")
+
+
+@variant(arguments=AXES)
 class AlongAxes(Warp):
     """What takes a factor for height and one for width.
 
     Args:
         height_factor: from -1 to 1, in parts of the height: a number, or the two ends of a range.
         width_factor: likewise of the width.
-        fill_mode: what lies outside: "reflect", "wrap", "constant" or "nearest".
-        interpolation: "bilinear" or "nearest"; masks have "nearest".
-        seed: makes the draws repeatable.
-        fill_value: the constant.
-        data_format: where the channels are.
-
-    Shapes: (height, width, channels) or (batch, height, width, channels) -> the same.
-
-    Raises: ValueError if an argument is outside its domain.
     """
 
-    least = -1.0
+    domains = {"height_factor": (-1.0, 1.0), "width_factor": (-1.0, 1.0)}
 
-    def __init__(
-        self,
-        height_factor: Factor,
-        width_factor: Factor | None = None,
-        fill_mode: str = "reflect",
-        interpolation: str = "bilinear",
-        seed: int | None = None,
-        fill_value: float = 0.0,
-        data_format: str | None = None,
-        **kwargs: Any,
-    ):
-        super().__init__(data_format=data_format, **kwargs)
+    def __init__(self, height_factor: Factor, width_factor: Factor | None = None, **kwargs: Any):
+        super().__init__(**kwargs)
         self.height_factor, self.width_factor = height_factor, width_factor
-        self._ranges = [
-            limits(self._who(), name, factor, self.least, 1.0)
-            for name, factor in (("height_factor", height_factor), ("width_factor", width_factor))
-            if factor is not None
-        ]
-        self._set_sampling(interpolation, fill_value, fill_mode)
-        self.set_seed(seed)
+        given = {"height_factor": height_factor, "width_factor": width_factor}
+        self._ranges = [self._strength(name, factor) for name, factor in given.items() if factor is not None]
 
 
 @variant(defaults={"width_factor": Parameter.empty})
@@ -222,7 +190,7 @@ class RandomTranslation(AlongAxes):
 class RandomZoom(AlongAxes):
     """Images seen from farther off (factors above 0) or nearer; a width without a factor goes with the height."""
 
-    least = ABOVE_MINUS_ONE
+    domains = dict.fromkeys(AlongAxes.domains, (ABOVE_MINUS_ONE, 1.0))
 
     def draw(self, draws: Draws, shape: tuple[Any, ...]) -> dict[str, Any]:
         zooms = [draws.uniform(1 + low, 1 + high)[:, None] for low, high in self._ranges]
@@ -233,40 +201,22 @@ class RandomZoom(AlongAxes):
         return affine((x, 0, (width - 1) / 2 * (1 - x)), (0, y, (height - 1) / 2 * (1 - y)))
 
 
+@variant(arguments=("x_factor", "y_factor", "interpolation", "fill_mode", "fill_value", "data_format", "seed"))
 class RandomShear(Warp):
     """Images with rows or columns moved along themselves, in proportion to their distance from the first.
 
     Args:
         x_factor: from 0 to 1, how far rows move: a number, or the two ends of a range; the sign is drawn too.
         y_factor: likewise columns.
-        interpolation: "bilinear" or "nearest"; masks have "nearest".
-        fill_mode: what lies outside: "reflect", "wrap", "constant" or "nearest".
-        fill_value: the constant.
-        data_format: where the channels are.
-        seed: makes the draws repeatable.
-
-    Shapes: (height, width, channels) or (batch, height, width, channels) -> the same.
-
-    Raises: ValueError if an argument is outside its domain.
     """
 
-    def __init__(
-        self,
-        x_factor: Factor = 0.0,
-        y_factor: Factor = 0.0,
-        interpolation: str = "bilinear",
-        fill_mode: str = "reflect",
-        fill_value: float = 0.0,
-        data_format: str | None = None,
-        seed: int | None = None,
-        **kwargs: Any,
-    ):
-        super().__init__(data_format=data_format, **kwargs)
-        # From -1, since that is how configurations have it.
-        self.x_factor = limits(self._who(), "x_factor", x_factor, -1.0, 1.0)
-        self.y_factor = limits(self._who(), "y_factor", y_factor, -1.0, 1.0)
-        self._set_sampling(interpolation, fill_value, fill_mode)
-        self.set_seed(seed)
+    # From -1, since that is how configurations have it.
+    domains = {"x_factor": (-1.0, 1.0), "y_factor": (-1.0, 1.0)}
+
+    def __init__(self, x_factor: Factor = 0.0, y_factor: Factor = 0.0, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.x_factor = self._strength("x_factor", x_factor)
+        self.y_factor = self._strength("y_factor", y_factor)
 
     def draw(self, draws: Draws, shape: tuple[Any, ...]) -> dict[str, Any]:
         sign, y, x = draws.signs(), draws.uniform(*self.y_factor), draws.uniform(*self.x_factor)
@@ -277,37 +227,20 @@ class RandomShear(Warp):
         return affine((1, x, 0), (y, 1, 0))
 
 
+@variant(arguments=("factor", "scale", "interpolation", "fill_value", "seed", "data_format"))
 class RandomPerspective(Warp):
     """Some of the images as seen at an angle: their corners move.
 
     Args:
         factor: the share of images, from 0 to 1: a number, which stands for (0, number), or the two ends of a range.
         scale: from 0 to 1, how far the corners move.
-        interpolation: "bilinear" or "nearest"; masks have "nearest".
         fill_value: what lies outside.
-        seed: makes the draws repeatable.
-        data_format: where the channels are.
-
-    Shapes: (height, width, channels) or (batch, height, width, channels) -> the same.
-
-    Raises: ValueError if an argument is outside its domain.
     """
 
-    def __init__(
-        self,
-        factor: Factor = 1.0,
-        scale: float = 1.0,
-        interpolation: str = "bilinear",
-        fill_value: float = 0.0,
-        seed: int | None = None,
-        data_format: str | None = None,
-        **kwargs: Any,
-    ):
-        super().__init__(data_format=data_format, **kwargs)
-        self.factor = limits(self._who(), "factor", factor, 0.0, 1.0)
-        self.scale = checks.number(self._who(), "scale", scale, 0.0, 1.0)
-        self._set_sampling(interpolation, fill_value)
-        self.set_seed(seed)
+    single = frozenset({"scale"})
+
+    def __init__(self, factor: Factor = 1.0, scale: float = 1.0, **kwargs: Any):
+        super().__init__(factor, scale=scale, fill_mode="constant", **kwargs)
 
     def draw(self, draws: Draws, shape: tuple[Any, ...]) -> dict[str, Any]:
         chosen = draws.chosen(self.factor)
@@ -325,7 +258,12 @@ class RandomPerspective(Warp):
         return jnp.where(chosen, sampling.homography(start, end), jnp.eye(3, dtype="float32"))
 
 
-class RandomElasticTransform(Moving):
+@variant(
+    arguments=(
+        "factor", "scale", "interpolation", "fill_mode", "fill_value", "value_range", "seed", "data_format",
+    ),
+)  # fmt: skip
+class RandomElasticTransform(Sampled):
     """Some of the images as if on rubber: each place moves by a smooth random distance.
 
     Simard et al., 2003, Best practices for convolutional neural networks.
@@ -333,39 +271,12 @@ class RandomElasticTransform(Moving):
     Args:
         factor: the share of images, from 0 to 1: a number, which stands for (0, number), or the two ends of a range.
         scale: how far and how smoothly, from 0 to 1: likewise; one number is drawn for a batch.
-        interpolation: "bilinear" or "nearest"; masks have "nearest".
         fill_mode: what lies outside: "constant", "nearest", "wrap", "mirror" or "reflect".
-        fill_value: the constant.
-        value_range: the smallest and largest value of a pixel.
-        seed: makes the draws repeatable.
-        data_format: where the channels are.
-
-    Shapes: (height, width, channels) or (batch, height, width, channels) -> the same.
 
     Raises: ValueError if an argument is outside its domain; NotImplementedError for boxes.
     """
 
-    def __init__(
-        self,
-        factor: Factor = 1.0,
-        scale: Factor = 1.0,
-        interpolation: str = "bilinear",
-        fill_mode: str = "reflect",
-        fill_value: float = 0.0,
-        value_range: Sequence[float] = BYTES,
-        seed: int | None = None,
-        data_format: str | None = None,
-        **kwargs: Any,
-    ):
-        super().__init__(data_format=data_format, **kwargs)
-        who = self._who()
-        self.factor = limits(who, "factor", factor, 0.0, 1.0)
-        self.scale = limits(who, "scale", scale, 0.0, 1.0)
-        self.interpolation = checks.one_of(who, "interpolation", interpolation, sampling.INTERPOLATIONS)
-        self.fill_mode = checks.one_of(who, "fill_mode", fill_mode, sampling.FILLS)
-        self.fill_value = checks.number(who, "fill_value", fill_value)
-        self.value_range = value_range_of(who, value_range)
-        self.set_seed(seed)
+    fills = sampling.FILLS
 
     def draw(self, draws: Draws, shape: tuple[Any, ...]) -> dict[str, Any] | None:
         if 0 in (self.scale[1], self.factor[1]):
@@ -395,34 +306,18 @@ class RandomElasticTransform(Moving):
         raise NotImplementedError(f"{self._who()}: bounding_boxes must not be given; what becomes of one is no box.")
 
 
-class RandomCrop(Moving):
+@variant(arguments=("height", "width", "seed", "data_format", "name"))
+class RandomCrop(Sized, Augmentation):
     """A part of the images, the same of all in a batch; images that are too small are enlarged.
 
     Inference leaves images as they are, whatever their size, as in Keras.
 
     Args:
         height, width: the size of the part.
-        seed: makes the draws repeatable.
-        data_format: where the channels are.
-
-    Shapes: (rows, columns, channels) or (batch, rows, columns, channels) -> the same with this height and width.
-
-    Raises: ValueError if a size is not a positive integer.
     """
 
-    def __init__(
-        self,
-        height: int,
-        width: int,
-        seed: int | None = None,
-        data_format: str | None = None,
-        name: str | None = None,
-        **kwargs: Any,
-    ):
-        super().__init__(data_format=data_format, name=name, **kwargs)
-        self.height = checks.integer(self._who(), "height", height)
-        self.width = checks.integer(self._who(), "width", width)
-        self.set_seed(make_default_seed() if seed is None else seed)
+    def __init__(self, height: int, width: int, seed: int | None = None, **kwargs: Any):
+        super().__init__(height, width, seed=make_default_seed() if seed is None else seed, **kwargs)
 
     def _fixed(self, height: Any, width: Any) -> tuple[int, int] | None:
         """Where the part begins in an image that has no room for another one."""

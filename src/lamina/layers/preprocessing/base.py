@@ -23,6 +23,9 @@ from lamina.ops import boxes as ops_boxes
 from lamina.random import SeedGenerator
 from lamina.random.seeds import draw_seed
 
+Factor = float | Sequence[float]
+BYTES = (0, 255)
+
 
 class Draws:
     """Random numbers for the images of a batch, each draw with a key of its own.
@@ -96,6 +99,14 @@ class ImageLayer(PipelineLayer):
 
     What the dict holds besides comes back as it is. Without a `training` of its own or of a layer around, a call is
     training, as in Keras. A subclass defines `draw`, and of `pixels`, `masks`, `boxes` and `labels` what it changes.
+
+    Args:
+        data_format: where the channels are.
+        bounding_box_format: that of bounding boxes, if there are any.
+
+    Shapes: (height, width, channels) or (batch, height, width, channels) -> the same.
+
+    Raises: ValueError if an argument is outside its domain.
     """
 
     _further = ("data_format", "bounding_box_format")
@@ -284,6 +295,52 @@ class ImageLayer(PipelineLayer):
             raise ValueError(f"{self._who()}: boxes and labels must have shapes {wanted}, got {shape} and {labels}.")
 
 
+class Ranged(ImageLayer):
+    """Base of layers that must know what values pixels may have.
+
+    Args:
+        value_range: the smallest and largest value of a pixel.
+    """
+
+    ordered = False  # whether the smaller value comes first in `value_range`
+
+    def __init__(self, value_range: Sequence[float] = BYTES, **kwargs: Any):
+        super().__init__(**kwargs)
+        value_range = value_range_of(self._who(), value_range)
+        self.value_range = sorted(value_range) if self.ordered else value_range
+
+
+class Augmentation(Ranged):
+    """Base of layers whose draws the same few arguments govern; a variant names those that it has.
+
+    Args:
+        factor: from 0 to 1: a number, which stands for (0, number), or the two ends of a range.
+        scale: likewise.
+        seed: makes the draws repeatable.
+    """
+
+    domains: Mapping[str, tuple[float, float]] = {}  # what a factor lies between, if not 0 and 1
+    single: frozenset[str] = frozenset()  # the factors that are one number, no range
+
+    def __init__(
+        self,
+        factor: Factor = 1.0,
+        value_range: Sequence[float] = BYTES,
+        scale: Factor = 1.0,
+        seed: int | None = None,
+        **kwargs: Any,
+    ):
+        super().__init__(value_range, **kwargs)
+        self.factor: Any = self._strength("factor", factor)
+        self.scale: Any = self._strength("scale", scale)
+        self.set_seed(seed)
+
+    def _strength(self, name: str, value: Any) -> Any:
+        """A factor within its domain: a range, or one number."""
+        check = checks.number if name in self.single else limits
+        return check(self._who(), name, value, *self.domains.get(name, (0.0, 1.0)))
+
+
 class Moving(ImageLayer):
     """Base of layers that move pixels: images, and masks with the interpolation "nearest"."""
 
@@ -298,3 +355,18 @@ class Moving(ImageLayer):
 
     def masks(self, masks: Any, transformation: Any) -> Any:
         return self.moved(masks, transformation, "nearest")
+
+
+class Sized(Moving):
+    """Base of layers that give images one size.
+
+    Args:
+        height, width: the size.
+
+    Shapes: (rows, columns, channels) or (batch, rows, columns, channels) -> the same with this height and width.
+    """
+
+    def __init__(self, height: int, width: int, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.height = checks.integer(self._who(), "height", height)
+        self.width = checks.integer(self._who(), "width", width)

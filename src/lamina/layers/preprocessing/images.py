@@ -9,7 +9,8 @@ import jax.numpy as jnp
 
 from lamina import ops
 from lamina.core import checks, dtypes
-from lamina.layers.preprocessing.base import Draws, ImageLayer, Moving
+from lamina.core.configurable import variant
+from lamina.layers.preprocessing.base import Draws, ImageLayer, Sized
 from lamina.layers.preprocessing.foreign import PipelineLayer
 
 
@@ -48,16 +49,10 @@ def _numbers(value: Any) -> Any:
         return jnp.zeros((), bool)
 
 
-class Resized(Moving):
+class Resized(Sized):
     """Base of layers that give images the size `height`, `width`, at inference as in training."""
 
     always = True
-    height: int
-    width: int
-
-    def _set_size(self, height: int, width: int) -> None:
-        self.height = checks.integer(self._who(), "height", height)
-        self.width = checks.integer(self._who(), "width", width)
 
     def draw(self, draws: Draws, shape: tuple[Any, ...]) -> Any:
         return {"input_shape": shape}
@@ -75,22 +70,22 @@ class Resized(Moving):
         return {**carried, "boxes": jnp.where(filling, 0, carried["boxes"])}
 
 
+@variant(
+    arguments=(
+        "height", "width", "interpolation", "crop_to_aspect_ratio", "pad_to_aspect_ratio", "fill_mode", "fill_value",
+        "antialias", "data_format",
+    ),
+)  # fmt: skip
 class Resizing(Resized):
     """Images in another size; integers stay integers.
 
     Args:
-        height, width: the size.
         interpolation: "bilinear", "nearest", "bicubic", "lanczos3" or "lanczos5"; masks have "nearest".
         crop_to_aspect_ratio: cut the longer side first, so that nothing is stretched.
         pad_to_aspect_ratio: pad the shorter side first, so that nothing is stretched.
         fill_mode: "constant".
         fill_value: what to pad with.
         antialias: whether to smooth what is made smaller.
-        data_format: where the channels are.
-
-    Shapes: (rows, columns, channels) or (batch, rows, columns, channels) -> the same with this height and width.
-
-    Raises: ValueError if an argument is outside its domain.
     """
 
     integers = True
@@ -105,11 +100,9 @@ class Resizing(Resized):
         fill_mode: str = "constant",
         fill_value: float = 0.0,
         antialias: bool = False,
-        data_format: str | None = None,
         **kwargs: Any,
     ):
-        super().__init__(data_format=data_format, **kwargs)
-        self._set_size(height, width)
+        super().__init__(height, width, **kwargs)
         self.interpolation = checks.one_of(self._who(), "interpolation", interpolation, ops.image.RESIZES)
         if crop_to_aspect_ratio and pad_to_aspect_ratio:
             raise ValueError(f"{self._who()}: only one of crop_to_aspect_ratio and pad_to_aspect_ratio may be set.")
@@ -139,21 +132,9 @@ class Resizing(Resized):
         return (scale, (self.height - height * scale) // 2), (scale, (self.width - width * scale) // 2)
 
 
+@variant(arguments=("height", "width", "data_format"))
 class CenterCrop(Resized):
-    """The middle of images; those that are too small are enlarged so that they fill the size.
-
-    Args:
-        height, width: the size.
-        data_format: where the channels are.
-
-    Shapes: (rows, columns, channels) or (batch, rows, columns, channels) -> the same with this height and width.
-
-    Raises: ValueError if a size is not a positive integer.
-    """
-
-    def __init__(self, height: int, width: int, data_format: str | None = None, **kwargs: Any):
-        super().__init__(data_format=data_format, **kwargs)
-        self._set_size(height, width)
+    """The middle of images; those that are too small are enlarged so that they fill the size."""
 
     def moved(self, images: Any, transformation: Any, interpolation: str) -> Any:
         top, left = ((n - size) // 2 for n, size in zip(images.shape[1:3], (self.height, self.width)))
