@@ -13,7 +13,7 @@ REFUSED = [
     ("Embedding", {"input_dim": 2, "output_dim": -1}, "output_dim"),
     ("InputLayer", {"shape": (2, -1)}, "sizes"),
     ("InputLayer", {}, "exactly one of shape and batch_shape"),
-    ("InputLayer", {"shape": (2,), "sparse": True}, "sparse and ragged inputs"),
+    ("InputLayer", {"shape": (2,), "ragged": True}, "ragged"),
     ("Lambda", {"function": 3}, "function"),
     ("ReLU", {"max_value": -1.0}, "max_value"),
     ("ReLU", {"negative_slope": None}, "negative_slope"),
