@@ -33,6 +33,7 @@ class Normalization(Adapts):
     """
 
     _not_parts = Adapts._not_parts | {"_totals"}
+    _given_by = "mean and variance were given"
 
     def __init__(self, axis: Any = -1, mean: Any = None, variance: Any = None, invert: bool = False, **kwargs: Any):
         super().__init__(**kwargs)
@@ -114,11 +115,6 @@ class Normalization(Adapts):
     def is_given(self) -> bool:
         return self.input_mean is not None
 
-    def adapt(self, data: Any, steps: int | None = None) -> None:
-        if self.is_given:
-            raise ValueError(f"{self._who()}: adapt must not be called where mean and variance were given.")
-        super().adapt(data, steps)
-
     def update_state(self, data: Any) -> None:
         x = np.asarray(host_array(data, self._who()), np.float64)
         if not self.built:
@@ -172,6 +168,8 @@ class Discretization(Adapts):
     [0, 1, 1, 2]
     """
 
+    _given_by = "bin_boundaries were given; give num_bins"
+
     def __init__(
         self,
         bin_boundaries: Any = None,
@@ -204,10 +202,6 @@ class Discretization(Adapts):
     def input_dtype(self) -> str:
         return dtypes.floatx()
 
-    def _convert(self, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
-        (x,), kwargs = super()._convert(args, kwargs) if args else ((kwargs.pop("inputs"),), kwargs)
-        return (x,), kwargs
-
     def call(self, inputs: Any) -> Any:
         if self.bin_boundaries is None:
             raise self._not_ready("bin_boundaries")
@@ -235,11 +229,6 @@ class Discretization(Adapts):
     @property
     def is_ready(self) -> bool:
         return self.bin_boundaries is not None
-
-    def adapt(self, data: Any, steps: int | None = None) -> None:
-        if self.is_given:
-            raise ValueError(f"{self._who()}: adapt must not be called where bin_boundaries were given; give num_bins.")
-        super().adapt(data, steps)
 
     def update_state(self, data: Any) -> None:
         values = np.asarray(host_array(data, self._who()), "float32")

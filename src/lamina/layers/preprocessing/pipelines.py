@@ -178,8 +178,18 @@ def _is_stream(data: Any) -> bool:
     return not whole and hasattr(data, "__iter__")
 
 
+def documents(data: Any, who: str) -> Any:
+    """The data of `adapt`; each item of an array with one axis is a document."""
+    if _is_stream(data):
+        return data
+    array = host_array(data, who)
+    return array[:, None] if array.ndim == 1 else array
+
+
 class Adapts(DataLayer):
     """Base of the layers that learn from data, in one pass: `update_state` for each batch, then `finalize_state`."""
+
+    _given_by = ""  # what was given where there is nothing to learn
 
     def adapt(self, data: Any, steps: int | None = None) -> None:
         """Forget what was learned, and learn from data.
@@ -188,10 +198,15 @@ class Adapts(DataLayer):
             data: an array of any kind, or a stream of batches: tf.data, a PyDataset, a loader, a generator.
             steps: batches of a stream to take, all if not given.
         """
+        self._check_not_given()
         self.reset_state()
         for batch in batches_of(data, steps, self._who()):
             self.update_state(batch)
         self.finalize_state()
+
+    def _check_not_given(self) -> None:
+        if self.is_given:
+            raise ValueError(f"{self._who()}: adapt must not be called where {self._given_by}.")
 
     @property
     def is_given(self) -> bool:
