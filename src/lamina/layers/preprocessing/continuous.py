@@ -94,13 +94,16 @@ class Normalization(Adapts):
     @property
     def mean(self) -> Any:
         """The mean, beside the inputs; `None` before the layer is built."""
-        value = self.input_mean if self.adapt_mean is None else self.adapt_mean.value
-        return self._beside(value) if self.built else None
+        return self._moment("mean")
 
     @property
     def variance(self) -> Any:
         """The variance, beside the inputs; `None` before the layer is built."""
-        value = self.input_variance if self.adapt_variance is None else self.adapt_variance.value
+        return self._moment("variance")
+
+    def _moment(self, name: str) -> Any:
+        learned = getattr(self, f"adapt_{name}")
+        value = getattr(self, f"input_{name}") if learned is None else learned.value
         return self._beside(value) if self.built else None
 
     def call(self, inputs: Any) -> Any:
@@ -143,10 +146,10 @@ class Normalization(Adapts):
         self._totals = None
 
     def _argument(self, owner: type, name: str, recorded: Any) -> Any:
-        given = {"mean": self.input_mean, "variance": self.input_variance}.get(name)
-        if name in ("mean", "variance"):
-            return None if given is None else given.tolist()
-        return super()._argument(owner, name, recorded)
+        if name not in ("mean", "variance"):
+            return super()._argument(owner, name, recorded)
+        given = getattr(self, f"input_{name}")
+        return None if given is None else given.tolist()
 
 
 class Discretization(Adapts):
@@ -209,11 +212,9 @@ class Discretization(Adapts):
         x = inputs.astype(dtypes.floatx())
         bounds = np.asarray(self.bin_boundaries, x.dtype)
         places = xp.searchsorted(bounds, x, side="right").astype("int32")
-        return (
-            places
-            if self.output_mode == "int"
-            else encode(places, self.output_mode, len(bounds) + 1, self.output_dtype)
-        )
+        if self.output_mode == "int":
+            return places
+        return encode(places, self.output_mode, len(bounds) + 1, self.output_dtype)
 
     def _evaluate(self, inputs: Any) -> Any:
         """A layer that is to learn its boundaries later may stand in a graph before."""
