@@ -194,7 +194,7 @@ class Discretization(Adapts):
         self.epsilon = checks.positive(who, "epsilon", checks.number(who, "epsilon", epsilon, 0, 1))
         self.output_mode = checked_mode(who, output_mode, ("int", *MODES), sparse)
         self.sparse = False
-        self.summary = _nothing()
+        self.summary = np.zeros((2, 0), "float32")
 
     @property
     def output_dtype(self) -> str:
@@ -233,14 +233,15 @@ class Discretization(Adapts):
 
     def update_state(self, data: Any) -> None:
         values = np.asarray(host_array(data, self._who()), "float32")
-        self.summary = _merged(_summary(values, self.epsilon), self.summary, self.epsilon)
+        both = np.concatenate([_summary(values, self.epsilon), self.summary], axis=1)
+        self.summary = _compressed(both[:, np.argsort(both[0])], self.epsilon)
 
     def finalize_state(self) -> None:
         if self.num_bins is not None and self.summary.size:
             self.bin_boundaries = _compressed(self.summary, 1.0 / self.num_bins)[0, :-1].tolist()
 
     def reset_state(self) -> None:
-        self.summary = _nothing()
+        self.summary = np.zeros((2, 0), "float32")
 
     def get_config(self) -> dict[str, Any]:
         names = ("bin_boundaries", "num_bins", "epsilon", "output_mode", "sparse", "name")
@@ -265,21 +266,12 @@ def _ascending(who: str, boundaries: Any) -> list[float]:
 # A summary of values: an ascending sample of them, and how many values each stands for (2, size) ---------------------
 
 
-def _nothing() -> np.ndarray:
-    return np.array([[], []], "float32")
-
-
 def _summary(values: np.ndarray, epsilon: float) -> np.ndarray:
     """Each so manieth of the sorted values."""
     ordered = np.sort(values.reshape(-1))
     step = max(ordered.size / (1.0 / epsilon), 1)
     sample = ordered[int(step - 1) :: int(step)]
     return np.stack([sample, np.full_like(sample, step)])
-
-
-def _merged(one: np.ndarray, other: np.ndarray, epsilon: float) -> np.ndarray:
-    both = np.concatenate([one, other], axis=1)
-    return _compressed(both[:, np.argsort(both[0])], epsilon)
 
 
 def _compressed(summary: np.ndarray, epsilon: float) -> np.ndarray:

@@ -93,7 +93,7 @@ class Hashing(Binned):
     def _bins(self, inputs: Any, count: int) -> Any:
         on_host = isinstance(inputs, np.ndarray)
         if inputs.dtype == bool:
-            table = fingerprints.bins_of_truth(count, None if self.salt is None else tuple(self.salt))
+            table = fingerprints.bins(strings([b"false", b"true"], ""), count, self.salt)
             return numpy_for(inputs).asarray(table)[inputs.astype("int32")]
         if on_host and is_text(inputs):
             tokens: Any = strings(inputs, self._who())

@@ -15,9 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lamina.core import dtypes
+from lamina.core import checks, dtypes
 from lamina.core.arrays import value_of
-from lamina.core.checks import shorten
 from lamina.core.symbolic import KerasTensor, infer
 from lamina.layers.preprocessing.foreign import RAGGED, SCALARS, PipelineLayer, no_ragged
 
@@ -69,7 +68,7 @@ def _of_list(value: Any, dtype: Any, who: str) -> np.ndarray:
     except ValueError:
         array = None
     if array is None or (array.dtype == object and array.size and isinstance(array.flat[0], (list, tuple))):
-        raise ValueError(f"{who}: the input must be a list whose rows have one length, got {shorten(value)}.")
+        raise ValueError(f"{who}: the input must be a list whose rows have one length, got {checks.shorten(value)}.")
     return array
 
 
@@ -158,8 +157,8 @@ class HostLayer(DataLayer):
 
 def batches_of(data: Any, steps: int | None, who: str) -> Iterator[Any]:
     """The inputs in whatever `adapt` is given: an array as one batch, or the batches of a stream without targets."""
-    if steps is not None and (not isinstance(steps, (int, np.integer)) or steps < 1):
-        raise ValueError(f"{who}: steps must be a positive integer, got {steps!r}.")
+    if steps is not None:
+        checks.integer(who, "steps", steps)
     if not _is_stream(data):
         yield host_array(data, who)
         return
