@@ -335,6 +335,18 @@ def test_a_vocabulary_file_that_is_none_is_refused(tmp_path, content, message):
     assert "\n" not in str(caught.value)
 
 
+def test_a_dict_of_columns_is_no_stream_of_its_keys():
+    with pytest.raises(ValueError, match="must hold strings"):
+        layers.StringLookup().adapt({"kind": ["cat", "dog"]})
+
+
+def test_a_vocabulary_file_of_integers_holds_those_of_64_bits(tmp_path):
+    path = tmp_path / "numbers.txt"
+    path.write_text(f"1\n{2**70}\n")
+    with pytest.raises(ValueError, match=r"must hold integers, got .* in line 2"):
+        layers.IntegerLookup(vocabulary=str(path))
+
+
 def test_a_vocabulary_comes_from_a_file(tmp_path):
     path = tmp_path / "words.txt"
     path.write_bytes("cat\r\ndog\r\né\r\n".encode())

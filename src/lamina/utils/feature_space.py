@@ -289,9 +289,12 @@ class FeatureSpace(Layer):
         missing = [name for name in self.features if name not in data]
         if missing:
             raise ValueError(f"{self._who()}: the input must have the column {missing[0]!r}.")
-        columns = {name: _tensor(data[name], self._who()) for name in self.features}
-        single = {name for name, x in columns.items() if len(x.shape) == 0}
-        columns = {name: x if len(x.shape) > 1 else _reshaped(x) for name, x in columns.items()}
+        columns, single = {}, False
+        for name in self.features:
+            x = data[name] if of_tensorflow(data[name]) else host_array(data[name], self._who())
+            single = single or len(x.shape) == 0
+            x = x if len(x.shape) else x[None]
+            columns[name] = x if len(x.shape) > 1 else x[:, None]
         out = self._encode(columns)
         if not single:
             return out
@@ -324,12 +327,3 @@ def _column(values: Any, who: str) -> np.ndarray:
     """A column with an axis for the rows and one of size 1."""
     array = np.asarray(host_array(values, who))
     return array.reshape(-1, 1) if array.ndim < 2 else array
-
-
-def _tensor(values: Any, who: str) -> Any:
-    return values if of_tensorflow(values) else host_array(values, who)
-
-
-def _reshaped(x: Any) -> Any:
-    """With two axes; of TensorFlow's tensors too."""
-    return x[None, None] if len(x.shape) == 0 else x[:, None]

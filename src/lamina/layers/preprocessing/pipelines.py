@@ -18,7 +18,8 @@ import numpy as np
 from lamina.core import checks, dtypes
 from lamina.core.arrays import value_of
 from lamina.core.symbolic import KerasTensor, infer
-from lamina.layers.preprocessing.foreign import RAGGED, SCALARS, PipelineLayer, no_ragged
+from lamina.data.sources import is_stream
+from lamina.layers.preprocessing.foreign import RAGGED, PipelineLayer, no_ragged
 
 
 def numpy_for(x: Any) -> Any:
@@ -173,8 +174,7 @@ def batches_of(data: Any, steps: int | None, who: str) -> Iterator[Any]:
 def _is_stream(data: Any) -> bool:
     if isinstance(data, (list, tuple)):  # of batches, or one array
         return bool(data) and hasattr(data[0], "shape") and len(data[0].shape) > 0
-    whole = hasattr(data, "__array__") or isinstance(data, SCALARS) or type(data).__name__ in RAGGED
-    return not whole and hasattr(data, "__iter__")
+    return is_stream(data) and type(data).__name__ not in RAGGED
 
 
 def documents(data: Any, who: str) -> Any:

@@ -251,10 +251,7 @@ class TextVectorization(Adapts, HostLayer):
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Any:
-        values = without_paths(cls, config)
-        if isinstance(values.get("ngrams"), list):
-            values["ngrams"] = tuple(values["ngrams"])
-        return super().from_config(values)
+        return super().from_config(without_paths(cls, config))
 
     save_own_variables = _asked(StringLookup.save_own_variables)
     load_own_variables = _asked(StringLookup.load_own_variables)

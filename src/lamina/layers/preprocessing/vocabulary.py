@@ -11,7 +11,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from lamina.core import checks, configurable
+from lamina.core import checks
 from lamina.core.budget import UnsafeFileError
 from lamina.layers.preprocessing.pipelines import host_array
 from lamina.layers.preprocessing.strings import UNKNOWN, Integers, Strings, Table, strings
@@ -109,7 +109,7 @@ def without_paths(cls: type, config: Mapping[str, Any]) -> dict[str, Any]:
             f"{cls.__name__}: a configuration must hold its vocabulary, got the file {config['vocabulary']!r}; "
             "call set_vocabulary with it in your program."
         )
-    return {key: configurable.deserialize(value) for key, value in config.items()}
+    return dict(config)
 
 
 def checked_encoding(who: str, encoding: Any) -> str:
