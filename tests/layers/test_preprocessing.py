@@ -148,6 +148,15 @@ def some_strings(count=3000):
     return ["".join(signs[draw.integers(0, len(signs), draw.integers(0, 30))]) for _ in range(count)]
 
 
+@pytest.mark.parametrize("items", [["a", "b", "a"], list(map(np.str_, ["a", "b", "a"]))], ids=["str", "str_"])
+@pytest.mark.parametrize(("name", "given"), [("StringLookup", {}), ("TextVectorization", {"split": None})])
+def test_each_item_of_a_list_is_a_document(name, given, items):
+    of_list, of_array = (getattr(layers, name)(output_mode="tf_idf", **given) for _ in range(2))
+    of_list.adapt(items)
+    of_array.adapt(np.array(items))
+    np.testing.assert_array_equal(of_list(items[:1]), of_array(items[:1]))
+
+
 @pytest.mark.parametrize("kind", ["list", "bytes", "object", "U", "S"])
 def test_split_and_replaced_are_those_of_python(kind):
     items = [text.encode() for text in some_strings()]
@@ -324,6 +333,18 @@ def test_a_vocabulary_file_that_is_none_is_refused(tmp_path, content, message):
     with pytest.raises(ValueError, match=message) as caught:
         layers.TextVectorization(vocabulary=str(path))
     assert "\n" not in str(caught.value)
+
+
+def test_a_dict_of_columns_is_no_stream_of_its_keys():
+    with pytest.raises(ValueError, match="must hold strings"):
+        layers.StringLookup().adapt({"kind": ["cat", "dog"]})
+
+
+def test_a_vocabulary_file_of_integers_holds_those_of_64_bits(tmp_path):
+    path = tmp_path / "numbers.txt"
+    path.write_text(f"1\n{2**70}\n")
+    with pytest.raises(ValueError, match=r"must hold integers, got .* in line 2"):
+        layers.IntegerLookup(vocabulary=str(path))
 
 
 def test_a_vocabulary_comes_from_a_file(tmp_path):

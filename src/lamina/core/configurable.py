@@ -166,8 +166,9 @@ def _with_signature(
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
         given = bound(type(self), signature, (self, *args), kwargs).arguments
         more = given.pop(extra, {})
-        if lacking & more.keys():
-            raise unknown_arguments(type(self), sorted(lacking & more.keys()))
+        refused = (lacking & more.keys()) - set(self._further)
+        if refused:
+            raise unknown_arguments(type(self), sorted(refused))
         init(**{**defaults, **given}, **more)
 
     setattr(__init__, "__signature__", signature)  # noqa: B010

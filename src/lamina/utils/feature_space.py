@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from inspect import Parameter
 from typing import Any
 
 import numpy as np
@@ -18,7 +20,15 @@ from lamina.saving import archive
 _MODULE = "keras.src.layers.preprocessing.feature_space"
 
 
-class Feature(Configurable):
+class _Named:
+    """What files know by its own name in a module of Keras."""
+
+    def serialized_class(self) -> tuple[str, str, str | None]:
+        """What files call this class."""
+        return _MODULE, type(self).__name__, type(self).__name__
+
+
+class Feature(_Named, Configurable):
     """A column: its dtype, the layer that prepares it, and the form that it has behind.
 
     Args:
@@ -28,18 +38,11 @@ class Feature(Configurable):
     """
 
     def __init__(self, dtype: str, preprocessor: Any, output_mode: str):
-        self.dtype = dtype
-        self.preprocessor = (
-            configurable.deserialize(preprocessor) if isinstance(preprocessor, Mapping) else preprocessor
-        )
+        self.dtype, self.preprocessor = dtype, configurable.deserialize(preprocessor)
         self.output_mode = checks.one_of("Feature", "output_mode", output_mode, ("int", "one_hot", "float"))
 
-    def serialized_class(self) -> tuple[str, str, str | None]:
-        """What files call this class."""
-        return _MODULE, "Feature", "Feature"
 
-
-class Cross(Configurable):
+class Cross(_Named, Configurable):
     """Several columns as one, by a hash of their values together.
 
     Args:
@@ -58,20 +61,12 @@ class Cross(Configurable):
         """The names of the columns, joined."""
         return "_X_".join(self.feature_names)
 
-    def serialized_class(self) -> tuple[str, str, str | None]:
-        """What files call this class."""
-        return _MODULE, "Cross", "Cross"
 
-
-class TFDIdentity(DataLayer):
+class TFDIdentity(_Named, DataLayer):
     """The inputs; files know it by this name."""
 
     def call(self, inputs: Any) -> Any:
         return inputs
-
-    def serialized_class(self) -> tuple[str, str, str | None]:
-        """What files call this class."""
-        return _MODULE, "TFDIdentity", "TFDIdentity"
 
 
 def _find(module: str, name: str, function: bool) -> Any:
@@ -82,9 +77,37 @@ def _find(module: str, name: str, function: bool) -> Any:
 registry.add_kind(lambda module: module in (_MODULE, "keras.utils"), _find)
 
 
-def _feature(dtype: str, layer: Any, output_mode: str, kind: str, name: str | None, **arguments: Any) -> Feature:
-    name = name or scope.unique_name(kind)
-    return Feature(dtype, layer(name=f"{name}_preprocessor", **arguments), output_mode)
+_NEEDED = Parameter.empty
+_TOKENS = {"max_tokens": None, "num_oov_indices": 1, "output_mode": "one_hot"}
+_HASHED = {"num_bins": _NEEDED, "output_mode": "one_hot"}
+
+
+def _discretization(num_bins: int, bin_boundaries: Any = None, **kwargs: Any) -> Any:
+    return layers.Discretization(bin_boundaries, num_bins if bin_boundaries is None else None, **kwargs)
+
+
+def _kind(name: str, dtype: str, layer: Callable, says: str, **defaults: Any) -> Any:
+    """A constructor of features: a static method with the arguments of a layer, and `output_mode` if there is a choice.
+
+    Args:
+        name: of the kind.
+        dtype: of the values.
+        layer: makes the layer that prepares them.
+        says: the docstring.
+        defaults: the arguments; `_NEEDED` for those that must be given.
+    """
+    parameters = {**defaults, "name": None}.items()
+    signature = inspect.Signature([Parameter(k, Parameter.POSITIONAL_OR_KEYWORD, default=v) for k, v in parameters])
+
+    def make(*args: Any, **kwargs: Any) -> Feature:
+        arguments = {**defaults, **signature.bind(*args, **kwargs).arguments}
+        output_mode = arguments.pop("output_mode", "float")
+        own_name = arguments.pop("name", None) or scope.unique_name(name)
+        return Feature(dtype, layer(name=f"{own_name}_preprocessor", **arguments), output_mode)
+
+    made: Any = make
+    made.__name__, made.__qualname__, made.__doc__, made.__signature__ = name, f"FeatureSpace.{name}", says, signature
+    return staticmethod(made)
 
 
 class FeatureSpace(Layer):
@@ -118,63 +141,23 @@ class FeatureSpace(Layer):
         """A column that a layer of the program prepares."""
         return Feature(dtype, preprocessor, output_mode)
 
-    @classmethod
-    def float(cls, name: str | None = None) -> Feature:
-        """Numbers as they are."""
-        return _feature("float32", TFDIdentity, "float", "float", name)
-
-    @classmethod
-    def float_rescaled(cls, scale: Any = 1.0, offset: Any = 0.0, name: str | None = None) -> Feature:
-        """`x * scale + offset`."""
-        rescaling = getattr(layers, "Rescaling")  # noqa: B009
-        return _feature("float32", rescaling, "float", "float_rescaled", name, scale=scale, offset=offset)
-
-    @classmethod
-    def float_normalized(cls, name: str | None = None) -> Feature:
-        """Numbers with mean 0 and variance 1."""
-        return _feature("float32", layers.Normalization, "float", "float_normalized", name, axis=-1)
-
-    @classmethod
-    def float_discretized(
-        cls, num_bins: int, bin_boundaries: Any = None, output_mode: str = "one_hot", name: str | None = None
-    ) -> Feature:
-        """The bins that numbers fall into."""
-        bins = {"num_bins": num_bins} if bin_boundaries is None else {"bin_boundaries": bin_boundaries}
-        return _feature("float32", layers.Discretization, output_mode, "float_discretized", name, **bins)
-
-    @classmethod
-    def integer_categorical(
-        cls,
-        max_tokens: int | None = None,
-        num_oov_indices: int = 1,
-        output_mode: str = "one_hot",
-        name: str | None = None,
-    ) -> Feature:
-        """Integers by their place in a vocabulary."""
-        sizes = {"max_tokens": max_tokens, "num_oov_indices": num_oov_indices}
-        return _feature("int32", layers.IntegerLookup, output_mode, "integer_categorical", name, **sizes)
-
-    @classmethod
-    def string_categorical(
-        cls,
-        max_tokens: int | None = None,
-        num_oov_indices: int = 1,
-        output_mode: str = "one_hot",
-        name: str | None = None,
-    ) -> Feature:
-        """Strings by their place in a vocabulary."""
-        sizes = {"max_tokens": max_tokens, "num_oov_indices": num_oov_indices}
-        return _feature("string", layers.StringLookup, output_mode, "string_categorical", name, **sizes)
-
-    @classmethod
-    def string_hashed(cls, num_bins: int, output_mode: str = "one_hot", name: str | None = None) -> Feature:
-        """Strings by their hash."""
-        return _feature("string", layers.Hashing, output_mode, "string_hashed", name, num_bins=num_bins)
-
-    @classmethod
-    def integer_hashed(cls, num_bins: int, output_mode: str = "one_hot", name: str | None = None) -> Feature:
-        """Integers by their hash."""
-        return _feature("int32", layers.Hashing, output_mode, "integer_hashed", name, num_bins=num_bins)
+    float = _kind("float", "float32", TFDIdentity, "Numbers as they are.")
+    float_rescaled = _kind(
+        "float_rescaled", "float32", layers.Rescaling, "`x * scale + offset`.", scale=1.0, offset=0.0
+    )
+    float_normalized = _kind("float_normalized", "float32", layers.Normalization, "Numbers with mean 0 and variance 1.")
+    float_discretized = _kind(
+        "float_discretized", "float32", _discretization, "The bins that numbers fall into.",
+        num_bins=_NEEDED, bin_boundaries=None, output_mode="one_hot",
+    )  # fmt: skip
+    integer_categorical = _kind(
+        "integer_categorical", "int32", layers.IntegerLookup, "Integers by their place in a vocabulary.", **_TOKENS
+    )
+    string_categorical = _kind(
+        "string_categorical", "string", layers.StringLookup, "Strings by their place in a vocabulary.", **_TOKENS
+    )
+    string_hashed = _kind("string_hashed", "string", layers.Hashing, "Strings by their hash.", **_HASHED)
+    integer_hashed = _kind("integer_hashed", "int32", layers.Hashing, "Integers by their hash.", **_HASHED)
 
     def __init__(
         self,
@@ -202,8 +185,7 @@ class FeatureSpace(Layer):
         self._encoded: Any = None
 
     def _as_feature(self, name: str, feature: Any) -> Feature:
-        if isinstance(feature, Mapping):
-            feature = configurable.deserialize(feature)
+        feature = configurable.deserialize(feature)
         if isinstance(feature, Feature):
             return feature
         sizes = {
@@ -216,7 +198,7 @@ class FeatureSpace(Layer):
         return getattr(self, known)(*sizes.get(known, ()), name=name)
 
     def _as_cross(self, cross: Any) -> Cross:
-        cross = configurable.deserialize(cross) if isinstance(cross, Mapping) else cross
+        cross = configurable.deserialize(cross)
         made = cross if isinstance(cross, Cross) else Cross(cross, self.crossing_dim)
         unknown = [name for name in made.feature_names if name not in self.features]
         if unknown:
@@ -307,9 +289,12 @@ class FeatureSpace(Layer):
         missing = [name for name in self.features if name not in data]
         if missing:
             raise ValueError(f"{self._who()}: the input must have the column {missing[0]!r}.")
-        columns = {name: _tensor(data[name], self._who()) for name in self.features}
-        single = {name for name, x in columns.items() if len(x.shape) == 0}
-        columns = {name: x if len(x.shape) > 1 else _reshaped(x) for name, x in columns.items()}
+        columns, single = {}, False
+        for name in self.features:
+            x = data[name] if of_tensorflow(data[name]) else host_array(data[name], self._who())
+            single = single or len(x.shape) == 0
+            x = x if len(x.shape) else x[None]
+            columns[name] = x if len(x.shape) > 1 else x[:, None]
         out = self._encode(columns)
         if not single:
             return out
@@ -322,15 +307,8 @@ class FeatureSpace(Layer):
         return "keras.utils", "FeatureSpace", None
 
     def get_config(self) -> dict[str, Any]:
-        return {
-            "features": configurable.serialize(self.features), "output_mode": self.output_mode,
-            "crosses": configurable.serialize(self.crosses), "crossing_dim": self.crossing_dim,
-            "hashing_dim": self.hashing_dim, "num_discretization_bins": self.num_discretization_bins,
-        }  # fmt: skip
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> FeatureSpace:
-        return cls(**{key: configurable.deserialize(value) for key, value in config.items()})
+        names = ("features", "output_mode", "crosses", "crossing_dim", "hashing_dim", "num_discretization_bins")
+        return {name: configurable.serialize(getattr(self, name)) for name in names}
 
     def get_build_config(self) -> dict[str, Any]:
         return {name: layer.get_build_config() for name, layer in self.preprocessors.items()}
@@ -349,12 +327,3 @@ def _column(values: Any, who: str) -> np.ndarray:
     """A column with an axis for the rows and one of size 1."""
     array = np.asarray(host_array(values, who))
     return array.reshape(-1, 1) if array.ndim < 2 else array
-
-
-def _tensor(values: Any, who: str) -> Any:
-    return values if of_tensorflow(values) else host_array(values, who)
-
-
-def _reshaped(x: Any) -> Any:
-    """With two axes; of TensorFlow's tensors too."""
-    return x[None, None] if len(x.shape) == 0 else x[:, None]

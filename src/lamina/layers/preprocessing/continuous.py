@@ -33,6 +33,7 @@ class Normalization(Adapts):
     """
 
     _not_parts = Adapts._not_parts | {"_totals"}
+    _given_by = "mean and variance were given"
 
     def __init__(self, axis: Any = -1, mean: Any = None, variance: Any = None, invert: bool = False, **kwargs: Any):
         super().__init__(**kwargs)
@@ -122,11 +123,6 @@ class Normalization(Adapts):
     def is_given(self) -> bool:
         return self.input_mean is not None
 
-    def adapt(self, data: Any, steps: int | None = None) -> None:
-        if self.is_given:
-            raise ValueError(f"{self._who()}: adapt must not be called where mean and variance were given.")
-        super().adapt(data, steps)
-
     def update_state(self, data: Any) -> None:
         x = np.asarray(host_array(data, self._who()), np.float64)
         if not self.built:
@@ -155,10 +151,10 @@ class Normalization(Adapts):
         self._totals = None
 
     def _argument(self, owner: type, name: str, recorded: Any) -> Any:
-        given = {"mean": self.input_mean, "variance": self.input_variance}.get(name)
-        if name in ("mean", "variance"):
-            return None if given is None else given.tolist()
-        return super()._argument(owner, name, recorded)
+        if name not in ("mean", "variance"):
+            return super()._argument(owner, name, recorded)
+        given = getattr(self, f"input_{name}")
+        return None if given is None else given.tolist()
 
 
 class Discretization(Adapts):
@@ -179,6 +175,8 @@ class Discretization(Adapts):
     >>> layers.Discretization([0.0, 1.0])(np.array([-2.0, 0.0, 0.5, 3.0])).tolist()
     [0, 1, 1, 2]
     """
+
+    _given_by = "bin_boundaries were given; give num_bins"
 
     def __init__(
         self,
@@ -201,7 +199,7 @@ class Discretization(Adapts):
         self.epsilon = checks.positive(who, "epsilon", checks.number(who, "epsilon", epsilon, 0, 1))
         self.output_mode = checked_mode(who, output_mode, ("int", *MODES), sparse)
         self.sparse = False
-        self.summary = _nothing()
+        self.summary = np.zeros((2, 0), "float32")
 
     @property
     def output_dtype(self) -> str:
@@ -212,10 +210,6 @@ class Discretization(Adapts):
     def input_dtype(self) -> str:
         return dtypes.floatx()
 
-    def _convert(self, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
-        (x,), kwargs = super()._convert(args, kwargs) if args else ((kwargs.pop("inputs"),), kwargs)
-        return (x,), kwargs
-
     def call(self, inputs: Any) -> Any:
         if self.bin_boundaries is None:
             raise self._not_ready("bin_boundaries")
@@ -223,11 +217,9 @@ class Discretization(Adapts):
         x = inputs.astype(dtypes.floatx())
         bounds = np.asarray(self.bin_boundaries, x.dtype)
         places = xp.searchsorted(bounds, x, side="right").astype("int32")
-        return (
-            places
-            if self.output_mode == "int"
-            else encode(places, self.output_mode, len(bounds) + 1, self.output_dtype)
-        )
+        if self.output_mode == "int":
+            return places
+        return encode(places, self.output_mode, len(bounds) + 1, self.output_dtype)
 
     def _evaluate(self, inputs: Any) -> Any:
         """A layer that is to learn its boundaries later may stand in a graph before."""
@@ -244,21 +236,17 @@ class Discretization(Adapts):
     def is_ready(self) -> bool:
         return self.bin_boundaries is not None
 
-    def adapt(self, data: Any, steps: int | None = None) -> None:
-        if self.is_given:
-            raise ValueError(f"{self._who()}: adapt must not be called where bin_boundaries were given; give num_bins.")
-        super().adapt(data, steps)
-
     def update_state(self, data: Any) -> None:
         values = np.asarray(host_array(data, self._who()), "float32")
-        self.summary = _merged(_summary(values, self.epsilon), self.summary, self.epsilon)
+        both = np.concatenate([_summary(values, self.epsilon), self.summary], axis=1)
+        self.summary = _compressed(both[:, np.argsort(both[0])], self.epsilon)
 
     def finalize_state(self) -> None:
         if self.num_bins is not None and self.summary.size:
             self.bin_boundaries = _compressed(self.summary, 1.0 / self.num_bins)[0, :-1].tolist()
 
     def reset_state(self) -> None:
-        self.summary = _nothing()
+        self.summary = np.zeros((2, 0), "float32")
 
     def get_config(self) -> dict[str, Any]:
         names = ("bin_boundaries", "num_bins", "epsilon", "output_mode", "sparse", "name")
@@ -283,21 +271,12 @@ def _ascending(who: str, boundaries: Any) -> list[float]:
 # A summary of values: an ascending sample of them, and how many values each stands for (2, size) ---------------------
 
 
-def _nothing() -> np.ndarray:
-    return np.array([[], []], "float32")
-
-
 def _summary(values: np.ndarray, epsilon: float) -> np.ndarray:
     """Each so manieth of the sorted values."""
     ordered = np.sort(values.reshape(-1))
     step = max(ordered.size / (1.0 / epsilon), 1)
     sample = ordered[int(step - 1) :: int(step)]
     return np.stack([sample, np.full_like(sample, step)])
-
-
-def _merged(one: np.ndarray, other: np.ndarray, epsilon: float) -> np.ndarray:
-    both = np.concatenate([one, other], axis=1)
-    return _compressed(both[:, np.argsort(both[0])], epsilon)
 
 
 def _compressed(summary: np.ndarray, epsilon: float) -> np.ndarray:

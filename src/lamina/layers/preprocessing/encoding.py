@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import jax.numpy as jnp
@@ -33,10 +34,10 @@ def encode(indices: Any, mode: str, depth: int, dtype: Any, weights: Any = None)
         return (indices[..., None] == numpy_for(indices).arange(depth)).astype(dtype)
     xp = numpy_for(indices)
     indices = indices.reshape(1) if indices.ndim == 0 else indices
-    axis = 1 if indices.ndim > 1 else 0
+    axis = min(1, indices.ndim - 1)
     moved = xp.moveaxis(indices, axis, -1)
-    lead, n = moved.shape[:-1], moved.shape[-1]
-    flat = moved.reshape(int(np.prod(lead)) if lead else 1, n) if xp is np else moved.reshape(-1, n)
+    lead = moved.shape[:-1]
+    flat = moved.reshape(math.prod(lead), moved.shape[-1])
     if weights is not None:
         weights = xp.moveaxis(xp.broadcast_to(weights, indices.shape), axis, -1).reshape(flat.shape)
     counts = (_counts_on_host if xp is np else _counts)(flat, depth, weights)

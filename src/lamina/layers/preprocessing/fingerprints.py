@@ -6,6 +6,7 @@ Both are arithmetic on words of 64 bits, written once: the words are NumPy's, or
 from __future__ import annotations
 
 import functools
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -82,17 +83,10 @@ class Rows:
         self._strings, self.length = strings, length
         self.zero = np.zeros(len(strings), np.uint64)
 
-    def word(self, at: int) -> Any:
-        """The eight bytes from a place on."""
-        return self._strings.eight(at)
-
-    def half(self, at: int) -> Any:
-        """The four bytes from a place on."""
-        return self._strings.eight(at) & 0xFFFFFFFF
-
-    def byte(self, at: int) -> Any:
-        """The byte at a place."""
-        return self._strings.eight(at) & 0xFF
+    def word(self, at: int, size: int = 8) -> Any:
+        """So many bytes from a place on."""
+        eight = self._strings.eight(at)
+        return eight if size == 8 else eight & (256**size - 1)
 
 
 class Columns:
@@ -103,21 +97,13 @@ class Columns:
         nothing = jnp.zeros_like(columns[0])
         self.zero = Words(nothing, nothing)
 
-    def _four(self, at: int) -> Any:
-        a, b, c, d = self.columns[at : at + 4]
-        return a | (b << 8) | (c << 16) | (d << 24)
+    def _half(self, at: int, size: int) -> Any:
+        shifted = (self.columns[at + i] << (8 * i) for i in range(size))
+        return functools.reduce(operator.or_, shifted, self.zero.low)
 
-    def word(self, at: int) -> Words:
-        """The eight bytes from a place on."""
-        return Words(self._four(at + 4), self._four(at))
-
-    def half(self, at: int) -> Words:
-        """The four bytes from a place on."""
-        return Words(self.zero.high, self._four(at))
-
-    def byte(self, at: int) -> Words:
-        """The byte at a place."""
-        return Words(self.zero.high, self.columns[at])
+    def word(self, at: int, size: int = 8) -> Words:
+        """So many bytes from a place on."""
+        return Words(self._half(at + 4, size - 4), self._half(at, min(size, 4)))
 
 
 def checked_salt(who: str, salt: Any) -> list[int] | None:
@@ -163,9 +149,9 @@ def farmhash(s: Any) -> Any:
         a, b = s.word(0) + _K2, s.word(n - 8)
         return _joined(_rotated(b, 37) * factor + a, (_rotated(a, 25) + b) * factor, factor)
     if n >= 4:
-        return _joined((s.half(0) << 3) + n, s.half(n - 4), factor)
+        return _joined((s.word(0, 4) << 3) + n, s.word(n - 4, 4), factor)
     if n > 0:
-        y, z = s.byte(0) + (s.byte(n >> 1) << 8), (s.byte(n - 1) << 2) + n
+        y, z = s.word(0, 1) + (s.word(n >> 1, 1) << 8), (s.word(n - 1, 1) << 2) + n
         return _mixed((y * _K2) ^ (z * _K0)) * _K2
     return s.zero + _K2
 
@@ -242,7 +228,7 @@ def siphash(s: Any, key: Sequence[int]) -> Any:
     v = [s.zero + (constant ^ (key[i % 2] & _BITS)) for i, constant in enumerate(_SIP)]
     last = s.zero + ((n & 0xFF) << 56)
     for place in range(n - n % 8, n):
-        last = last | (s.byte(place) << (8 * (place % 8)))
+        last = last | (s.word(place, 1) << (8 * (place % 8)))
     for word in [*(s.word(at) for at in range(0, n - 7, 8)), last]:
         v[3] = v[3] ^ word
         v = _sip_rounds(v, 2)
@@ -307,9 +293,3 @@ def bins_on_device(x: Any, count: int, salt: Salt = None) -> Any:
         found = farmhash(Columns(columns)) if salt is None else siphash(Columns(columns), salt)
         out = Words(*(jnp.where(length == n, *pair) for pair in ((found.high, out.high), (found.low, out.low))))
     return (out % count).astype(jnp.int32)
-
-
-@functools.cache
-def bins_of_truth(count: int, salt: tuple[int, ...] | None) -> np.ndarray:
-    """The bins of False and True, which are hashed as words."""
-    return bins(strings([b"false", b"true"], ""), count, salt)

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from lamina.core import checks, dtypes
-from lamina.core.symbolic import KerasTensor, infer
 from lamina.layers.preprocessing import fingerprints
 from lamina.layers.preprocessing.encoding import MODES, checked_mode, encode
 from lamina.layers.preprocessing.pipelines import HostLayer, is_text, numpy_for
@@ -16,7 +15,30 @@ from lamina.layers.preprocessing.strings import Integers, Table, strings
 _CROSSING_KEY = 0xDECAFCAFFE
 
 
-class Hashing(HostLayer):
+class Binned(HostLayer):
+    """Base of the layers whose integers are below `num_bins`.
+
+    Args:
+        num_bins: the number of bins.
+        output_mode: one of `_modes`.
+        sparse: must be false.
+    """
+
+    _modes: tuple[str, ...] = ("int", *MODES)
+
+    def __init__(self, num_bins: int, output_mode: str, sparse: bool, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.num_bins = checks.integer(self._who(), "num_bins", num_bins)
+        self.output_mode = checked_mode(self._who(), output_mode, self._modes, sparse)
+        self.sparse = False
+
+    def encoded(self, indices: Any) -> Any:
+        if self.output_mode == "int":
+            return indices.astype(self.compute_dtype) if isinstance(indices, np.ndarray) else indices
+        return encode(indices, self.output_mode, self.num_bins, self.compute_dtype)
+
+
+class Hashing(Binned):
     """The bin of each string or integer: its hash modulo the number of bins.
 
     The hash is FarmHash64 of the string, or of the integer's decimal string; the bins are those of TensorFlow.
@@ -47,19 +69,13 @@ class Hashing(HostLayer):
     ):
         if kwargs.get("dtype") is None:
             kwargs["dtype"] = "int64" if output_mode == "int" else dtypes.floatx()
-        super().__init__(**kwargs)
+        super().__init__(num_bins, output_mode, sparse, **kwargs)
         who = self._who()
-        self.num_bins = checks.integer(who, "num_bins", num_bins)
-        self.output_mode = checked_mode(who, output_mode, ("int", *MODES), sparse)
         if self.output_mode == "int" and not dtypes.is_int(self.compute_dtype):
             raise ValueError(f"{who}: dtype must be an integer one with output_mode='int', got {self.compute_dtype!r}.")
-        if (
-            mask_value is not None
-            and not isinstance(mask_value, (str, bytes))
-            and not checks.is_integer(mask_value, -(2**63))
-        ):
+        if not (isinstance(mask_value, (str, bytes, type(None))) or checks.is_integer(mask_value, -(2**63))):
             raise ValueError(f"{who}: mask_value must be a string, an integer or None, got {mask_value!r}.")
-        self.mask_value, self.salt, self.sparse = mask_value, fingerprints.checked_salt(who, salt), False
+        self.mask_value, self.salt = mask_value, fingerprints.checked_salt(who, salt)
 
     def indices(self, inputs: Any) -> Any:
         xp, masks = numpy_for(inputs), self.mask_value is not None and self.num_bins > 1
@@ -77,7 +93,7 @@ class Hashing(HostLayer):
     def _bins(self, inputs: Any, count: int) -> Any:
         on_host = isinstance(inputs, np.ndarray)
         if inputs.dtype == bool:
-            table = fingerprints.bins_of_truth(count, None if self.salt is None else tuple(self.salt))
+            table = fingerprints.bins(strings([b"false", b"true"], ""), count, self.salt)
             return numpy_for(inputs).asarray(table)[inputs.astype("int32")]
         if on_host and is_text(inputs):
             tokens: Any = strings(inputs, self._who())
@@ -86,13 +102,8 @@ class Hashing(HostLayer):
             tokens = Integers(whole) if on_host else whole
         return fingerprints.bins(tokens, count, self.salt).reshape(inputs.shape)
 
-    def encoded(self, indices: Any) -> Any:
-        if self.output_mode == "int":
-            return indices.astype(self.compute_dtype) if isinstance(indices, np.ndarray) else indices
-        return encode(indices, self.output_mode, self.num_bins, self.compute_dtype)
 
-
-class HashedCrossing(HostLayer):
+class HashedCrossing(Binned):
     """The bin of each combination of values of several features, by a hash of them all.
 
     Args:
@@ -109,6 +120,7 @@ class HashedCrossing(HostLayer):
     """
 
     several = True
+    _modes = ("int", "one_hot")
 
     def __init__(
         self,
@@ -119,10 +131,8 @@ class HashedCrossing(HostLayer):
         dtype: Any = None,
         **kwargs: Any,
     ):
-        super().__init__(name=name, dtype="int64" if dtype is None and output_mode == "int" else dtype, **kwargs)
-        self.num_bins = checks.integer(self._who(), "num_bins", num_bins)
-        self.output_mode = checked_mode(self._who(), output_mode, ("int", "one_hot"), sparse)
-        self.sparse = False
+        dtype = "int64" if dtype is None and output_mode == "int" else dtype
+        super().__init__(num_bins, output_mode, sparse, name=name, dtype=dtype, **kwargs)
 
     def indices(self, inputs: Any) -> Any:
         self._check(inputs)
@@ -130,12 +140,8 @@ class HashedCrossing(HostLayer):
         with np.errstate(over="ignore"):
             for x in inputs:
                 x = np.asarray(x)
-                own = (
-                    fingerprints.fingerprints(strings(x, self._who()))
-                    if is_text(x)
-                    else x.ravel().astype("int64").view("uint64")
-                )
-                out = fingerprints.joined_fingerprints(out, own)
+                integers = fingerprints.fingerprints(strings(x, self._who())) if is_text(x) else x.ravel()
+                out = fingerprints.joined_fingerprints(out, integers.astype("uint64"))
         return (out % np.uint64(self.num_bins)).astype("int64").reshape(np.shape(inputs[0]))
 
     def _check(self, inputs: Any) -> None:
@@ -149,15 +155,9 @@ class HashedCrossing(HostLayer):
         if wrong:
             raise ValueError(f"{who}: the inputs must hold integers or strings, got dtype {wrong[0]}.")
 
-    def encoded(self, indices: Any) -> Any:
-        if self.output_mode == "int":
-            return indices.astype(self.compute_dtype) if isinstance(indices, np.ndarray) else indices
-        return encode(indices, self.output_mode, self.num_bins, self.compute_dtype)
-
-    def _evaluate(self, inputs: Any) -> Any:
+    def _symbolic_indices(self, inputs: Any) -> Any:
         self._check(inputs)
-        out = infer(self.encoded, (KerasTensor(inputs[0].shape, "int32"),))
-        return KerasTensor(out.shape, self.output_dtype)
+        return super()._symbolic_indices(inputs[0])
 
     def get_config(self) -> dict[str, Any]:
         named = {name: getattr(self, name) for name in ("num_bins", "output_mode", "sparse", "name")}

@@ -12,10 +12,19 @@ import numpy as np
 
 from lamina.core import checks
 from lamina.core.arrays import value_of
+from lamina.core.configurable import variant
 from lamina.core.symbolic import KerasTensor
 from lamina.layers.preprocessing import fingerprints
 from lamina.layers.preprocessing.encoding import MODES, checked_mode, encode
-from lamina.layers.preprocessing.pipelines import Adapts, HostLayer, host_array, is_text, needs_strings, numpy_for
+from lamina.layers.preprocessing.pipelines import (
+    Adapts,
+    HostLayer,
+    documents,
+    host_array,
+    is_text,
+    needs_strings,
+    numpy_for,
+)
 from lamina.layers.preprocessing.strings import UNKNOWN, Integers, Strings, strings
 from lamina.layers.preprocessing.vocabulary import (
     DROPPED,
@@ -30,9 +39,31 @@ ASSET = "vocabulary.txt"
 
 
 class IndexLookup(Adapts, HostLayer):
-    """Base of the lookups: the number of a token in a vocabulary, or the token of a number.
+    """The number of a token by its place in a vocabulary that is given or learned, or the token of a number.
 
     Numbers go to a mask token first (0, with `output_mode="int"`), then to unknown tokens, then to the vocabulary.
+
+    Args:
+        max_tokens: the largest size of the vocabulary, special tokens included; no limit if not given.
+        num_oov_indices: the number of integers for unknown tokens; with several the hash of a token says which, with 0
+            unknown tokens are errors.
+        mask_token: the token for "nothing here": 0 with `output_mode="int"`, else it counts for nothing.
+        oov_token: what stands for unknown tokens in the vocabulary.
+        vocabulary: the tokens, or a file that has one a line; if not given, `adapt` learns it.
+        vocabulary_dtype: must be "int64".
+        idf_weights: with `output_mode="tf_idf"` and a vocabulary, the weight of each token.
+        invert: whether integers go in and tokens come out.
+        output_mode: "int", "one_hot", "multi_hot", "count", or "tf_idf": the count times `log(1 + N / (1 + n))`, where
+            n of N documents have the token.
+        sparse: must be false.
+        pad_to_max_tokens: whether vectors have the size `max_tokens`, however many tokens there are.
+        encoding: must be "utf-8".
+        oov_method: how unknown integers are spread: "floormod" takes the rest of the division, "farmhash" a hash.
+        salt: an integer or two: the hash of unknown tokens is SipHash with this key, else FarmHash64.
+
+    Shapes: (...) of tokens -> (...); with vectors see CategoryEncoding.
+
+    Raises: ValueError if an argument is outside its domain.
     """
 
     _not_parts = HostLayer._not_parts | {
@@ -43,35 +74,45 @@ class IndexLookup(Adapts, HostLayer):
         "_documents",
     }
     _further = ("vocabulary_size", "oov_method")
-    max_tokens: int | None
-    num_oov_indices: int
-    mask_token: Any
-    oov_token: Any
-    pad_to_max_tokens: bool
+    _kind = "string"  # what the tokens are, or "int64"
+    _given_by = "a vocabulary was given"
 
     def __init__(
         self,
-        arguments: Mapping[str, Any],
-        vocabulary: Any,
-        idf_weights: Any,
-        invert: bool,
-        output_mode: str,
-        sparse: bool,
-        salt: Any,
-        oov_method: str,
+        max_tokens: int | None = None,
+        num_oov_indices: int = 1,
+        mask_token: str | int | None = None,
+        oov_token: str | int | None = "[UNK]",
+        vocabulary: Any = None,
+        vocabulary_dtype: str = "int64",
+        idf_weights: Any = None,
+        invert: bool = False,
+        output_mode: str = "int",
+        sparse: bool = False,
+        pad_to_max_tokens: bool = False,
+        encoding: str = "utf-8",
+        oov_method: str = "floormod",
+        salt: Any = None,
+        name: str | None = None,
         **kwargs: Any,
     ):
         self._size: int | None = kwargs.pop("vocabulary_size", None)
-        given = bool(kwargs.pop("has_input_vocabulary", vocabulary is not None))
-        super().__init__(**kwargs)
+        # At construction, so that adapt may not change it.
+        self._given = bool(kwargs.pop("has_input_vocabulary", vocabulary is not None))
+        super().__init__(name=name, **kwargs)
         who = self._who()
-        for name, value in arguments.items():
-            setattr(self, name, value)
-        if self.max_tokens is not None:
-            checks.integer(who, "max_tokens", self.max_tokens, 2)
-        elif self.pad_to_max_tokens:
+        self.max_tokens = None if max_tokens is None else checks.integer(who, "max_tokens", max_tokens, 2)
+        if pad_to_max_tokens and max_tokens is None:
             raise ValueError(f"{who}: pad_to_max_tokens needs max_tokens, got None.")
-        checks.integer(who, "num_oov_indices", self.num_oov_indices, 0)
+        self.num_oov_indices = checks.integer(who, "num_oov_indices", num_oov_indices, 0)
+        if self._kind == "int64":
+            for key, token in (("mask_token", mask_token), ("oov_token", oov_token)):
+                if token is not None and not checks.is_integer(token, -(2**63)):
+                    raise ValueError(f"{who}: {key} must be an integer or None, got {token!r}.")
+        self.mask_token, self.oov_token = checks.integers((mask_token, oov_token))
+        self.pad_to_max_tokens = pad_to_max_tokens
+        self.encoding = checked_encoding(who, encoding)
+        self.vocabulary_dtype = checks.one_of(who, "vocabulary_dtype", vocabulary_dtype, ("int64",))
         self.output_mode = checked_mode(who, output_mode, ("int", *MODES, "tf_idf"), sparse)
         self.sparse, self.invert = False, bool(invert)
         if self.invert and self.output_mode != "int":
@@ -80,24 +121,16 @@ class IndexLookup(Adapts, HostLayer):
         if salt is not None and self._kind == "int64" and oov_method != "farmhash":
             raise ValueError(f'{who}: salt needs oov_method="farmhash", got {oov_method!r}.')
         self.salt = fingerprints.checked_salt(who, salt)
-        self.input_vocabulary: Any = None
+        self.input_vocabulary = None if isinstance(vocabulary, (str, os.PathLike)) else _plain(vocabulary)
         self.input_idf_weights = _plain(idf_weights)
         self.idf_weights: np.ndarray | None = None
-        self._given = given  # at construction, so that adapt may not change it
         self._vocabulary: Any = None
         if vocabulary is not None:
-            if not isinstance(vocabulary, (str, os.PathLike)):
-                self.input_vocabulary = _plain(vocabulary)
             self.set_vocabulary(vocabulary, idf_weights)
         elif idf_weights is not None:
             raise ValueError(f"{who}: idf_weights needs a vocabulary, got None.")
         self.reset_state()
         self.built = True
-
-    @property
-    def _kind(self) -> str:
-        """What the tokens are: "string" or "int64"."""
-        return "string"
 
     @property
     def input_dtype(self) -> str:
@@ -120,10 +153,6 @@ class IndexLookup(Adapts, HostLayer):
         """What stands in front of the vocabulary."""
         mask = [self.mask_token] if self.mask_token is not None and self.output_mode == "int" else []
         return [*mask, *[self.oov_token] * self.num_oov_indices]
-
-    @property
-    def _first_unknown(self) -> int:
-        return len(self._special) - self.num_oov_indices
 
     def set_vocabulary(self, vocabulary: Any, idf_weights: Any = None) -> None:
         """Use a vocabulary.
@@ -218,8 +247,7 @@ class IndexLookup(Adapts, HostLayer):
 
     def count(self, tokens: Strings | Integers, documents: np.ndarray, number: int) -> None:
         """Learn from tokens, given the document of each, of so many."""
-        if self._given:
-            raise ValueError(f"{self._who()}: adapt must not be called where a vocabulary was given.")
+        self._check_not_given()
         found = tokens.counts(documents if self.output_mode == "tf_idf" else None)
         self._counts.update(dict(zip(found.tokens, found.times.tolist())))
         if found.documents is not None:
@@ -227,11 +255,7 @@ class IndexLookup(Adapts, HostLayer):
             self._number_of_documents += number
 
     def adapt(self, data: Any, steps: int | None = None) -> None:
-        single = not isinstance(data, (list, tuple)) and np.ndim(data) == 1 if hasattr(data, "__array__") else False
-        flat = isinstance(data, (list, tuple)) and not any(isinstance(item, (list, tuple)) for item in data[:1])
-        if single or (flat and not hasattr(data[0] if data else None, "shape")):
-            data = host_array(data, self._who())[:, None]  # each item is a document
-        super().adapt(data, steps)
+        super().adapt(documents(data, self._who()), steps)
 
     def finalize_state(self) -> None:
         if self._given or not self._counts:
@@ -278,9 +302,10 @@ class IndexLookup(Adapts, HostLayer):
         if self._vocabulary is None:
             raise self._not_ready("vocabulary")
         numbers, count = self._vocabulary.numbers(tokens), self.num_oov_indices
+        first = len(self._special) - count  # of the unknown ones
         if not isinstance(numbers, np.ndarray):
             bins = self._unknown_bins(tokens) if count > 1 else 0
-            return jnp.where(numbers == UNKNOWN, bins + self._first_unknown, numbers) if count else numbers
+            return jnp.where(numbers == UNKNOWN, bins + first, numbers) if count else numbers
         unknown = np.flatnonzero(numbers == UNKNOWN)
         if count == 0 and len(unknown):
             token = self._shown(tokens[unknown[:1]].tolist()[0])
@@ -289,7 +314,7 @@ class IndexLookup(Adapts, HostLayer):
                 "num_oov_indices=1 gives unknown ones a number."
             )
         if len(unknown):
-            numbers[unknown] = self._first_unknown + (self._unknown_bins(tokens[unknown]) if count > 1 else 0)
+            numbers[unknown] = first + (self._unknown_bins(tokens[unknown]) if count > 1 else 0)
         return numbers
 
     def _unknown_bins(self, tokens: Any) -> Any:
@@ -371,73 +396,23 @@ def _plain(values: Any) -> Any:
     return np.asarray(values).tolist() if hasattr(values, "__array__") else values
 
 
-_ARGUMENTS = """
-    Args:
-        max_tokens: the largest size of the vocabulary, special tokens included; no limit if not given.
-        num_oov_indices: the number of integers for unknown tokens; with several the hash of a token says which, with 0
-            unknown tokens are errors.
-        mask_token: the token for "nothing here": 0 with `output_mode="int"`, else it counts for nothing.
-        oov_token: what stands for unknown tokens in the vocabulary.
-        vocabulary: the tokens, or a file that has one a line; if not given, `adapt` learns it.
-        idf_weights: with `output_mode="tf_idf"` and a vocabulary, the weight of each token.
-        invert: whether integers go in and tokens come out.
-        output_mode: "int", "one_hot", "multi_hot", "count", or "tf_idf": the count times `log(1 + N / (1 + n))`, where
-            n of N documents have the token.
-        pad_to_max_tokens: whether vectors have the size `max_tokens`, however many tokens there are.
-        sparse: must be false.
-        salt: an integer or two: the hash of unknown tokens is SipHash with this key, else FarmHash64.
-"""
-
-
+@variant(without=["vocabulary_dtype", "oov_method"], before={"pad_to_max_tokens": "sparse", "salt": None})
 class StringLookup(IndexLookup):
-    __doc__ = f"""Strings as integers, by their place in a vocabulary that is given or learned.
-{_ARGUMENTS}        encoding: must be "utf-8".
+    """Strings as integers, by their place in a vocabulary that is given or learned.
 
     Shapes: (...) of strings -> (...); with vectors see CategoryEncoding.
-
-    Raises: ValueError if an argument is outside its domain.
 
     >>> layer = layers.StringLookup(vocabulary=["cat", "dog"])
     >>> layer(["dog", "cat", "cow"]).tolist(), layer.get_vocabulary()
     ([2, 1, 0], ['[UNK]', 'cat', 'dog'])
     """
 
-    def __init__(
-        self,
-        max_tokens: int | None = None,
-        num_oov_indices: int = 1,
-        mask_token: str | None = None,
-        oov_token: str | None = "[UNK]",
-        vocabulary: Any = None,
-        idf_weights: Any = None,
-        invert: bool = False,
-        output_mode: str = "int",
-        pad_to_max_tokens: bool = False,
-        sparse: bool = False,
-        encoding: str = "utf-8",
-        name: str | None = None,
-        salt: Any = None,
-        **kwargs: Any,
-    ):
-        arguments = {
-            "max_tokens": max_tokens, "num_oov_indices": num_oov_indices, "mask_token": mask_token,
-            "oov_token": oov_token, "pad_to_max_tokens": pad_to_max_tokens,
-        }  # fmt: skip
-        self.encoding = checked_encoding(type(self).__name__, encoding)
-        method = kwargs.pop("oov_method", "floormod")
-        super().__init__(
-            arguments, vocabulary, idf_weights, invert, output_mode, sparse, salt, method, name=name, **kwargs
-        )
 
-
+@variant(defaults={"oov_token": -1}, without=["encoding"])
 class IntegerLookup(IndexLookup):
-    __doc__ = f"""Integers as integers from 0 on, by their place in a vocabulary that is given or learned.
-{_ARGUMENTS}        vocabulary_dtype: must be "int64".
-        oov_method: how unknown integers are spread: "floormod" takes the rest of the division, "farmhash" a hash.
+    """Integers as integers from 0 on, by their place in a vocabulary that is given or learned.
 
     Shapes: (...) of integers -> (...); with vectors see CategoryEncoding.
-
-    Raises: ValueError if an argument is outside its domain.
 
     >>> layer = layers.IntegerLookup()
     >>> layer.adapt([20, 30, 20])
@@ -445,39 +420,4 @@ class IntegerLookup(IndexLookup):
     [1, 2, 0]
     """
 
-    def __init__(
-        self,
-        max_tokens: int | None = None,
-        num_oov_indices: int = 1,
-        mask_token: int | None = None,
-        oov_token: int | None = -1,
-        vocabulary: Any = None,
-        vocabulary_dtype: str = "int64",
-        idf_weights: Any = None,
-        invert: bool = False,
-        output_mode: str = "int",
-        sparse: bool = False,
-        pad_to_max_tokens: bool = False,
-        oov_method: str = "floormod",
-        salt: Any = None,
-        name: str | None = None,
-        **kwargs: Any,
-    ):
-        tokens = {"mask_token": mask_token, "oov_token": oov_token}
-        for key, token in tokens.items():
-            if token is not None and not checks.is_integer(token, -(2**63)):
-                raise ValueError(f"{type(self).__name__}: {key} must be an integer or None, got {token!r}.")
-        arguments = {
-            "max_tokens": max_tokens,
-            "num_oov_indices": num_oov_indices,
-            "pad_to_max_tokens": pad_to_max_tokens,
-        }
-        self.vocabulary_dtype = checks.one_of(type(self).__name__, "vocabulary_dtype", vocabulary_dtype, ("int64",))
-        super().__init__(
-            {**arguments, **{key: None if token is None else int(token) for key, token in tokens.items()}},
-            vocabulary, idf_weights, invert, output_mode, sparse, salt, oov_method, name=name, **kwargs,
-        )  # fmt: skip
-
-    @property
-    def _kind(self) -> str:
-        return "int64"
+    _kind = "int64"

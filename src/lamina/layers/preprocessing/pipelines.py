@@ -15,11 +15,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lamina.core import dtypes
+from lamina.core import checks, dtypes
 from lamina.core.arrays import value_of
-from lamina.core.checks import shorten
 from lamina.core.symbolic import KerasTensor, infer
-from lamina.layers.preprocessing.foreign import RAGGED, SCALARS, PipelineLayer, no_ragged
+from lamina.data.sources import is_stream
+from lamina.layers.preprocessing.foreign import RAGGED, PipelineLayer, no_ragged
 
 
 def numpy_for(x: Any) -> Any:
@@ -69,7 +69,7 @@ def _of_list(value: Any, dtype: Any, who: str) -> np.ndarray:
     except ValueError:
         array = None
     if array is None or (array.dtype == object and array.size and isinstance(array.flat[0], (list, tuple))):
-        raise ValueError(f"{who}: the input must be a list whose rows have one length, got {shorten(value)}.")
+        raise ValueError(f"{who}: the input must be a list whose rows have one length, got {checks.shorten(value)}.")
     return array
 
 
@@ -158,8 +158,8 @@ class HostLayer(DataLayer):
 
 def batches_of(data: Any, steps: int | None, who: str) -> Iterator[Any]:
     """The inputs in whatever `adapt` is given: an array as one batch, or the batches of a stream without targets."""
-    if steps is not None and (not isinstance(steps, (int, np.integer)) or steps < 1):
-        raise ValueError(f"{who}: steps must be a positive integer, got {steps!r}.")
+    if steps is not None:
+        checks.integer(who, "steps", steps)
     if not _is_stream(data):
         yield host_array(data, who)
         return
@@ -174,12 +174,21 @@ def batches_of(data: Any, steps: int | None, who: str) -> Iterator[Any]:
 def _is_stream(data: Any) -> bool:
     if isinstance(data, (list, tuple)):  # of batches, or one array
         return bool(data) and hasattr(data[0], "shape") and len(data[0].shape) > 0
-    whole = hasattr(data, "__array__") or isinstance(data, SCALARS) or type(data).__name__ in RAGGED
-    return not whole and hasattr(data, "__iter__")
+    return is_stream(data) and type(data).__name__ not in RAGGED
+
+
+def documents(data: Any, who: str) -> Any:
+    """The data of `adapt`; each item of an array with one axis is a document."""
+    if _is_stream(data):
+        return data
+    array = host_array(data, who)
+    return array[:, None] if array.ndim == 1 else array
 
 
 class Adapts(DataLayer):
     """Base of the layers that learn from data, in one pass: `update_state` for each batch, then `finalize_state`."""
+
+    _given_by = ""  # what was given where there is nothing to learn
 
     def adapt(self, data: Any, steps: int | None = None) -> None:
         """Forget what was learned, and learn from data.
@@ -188,10 +197,15 @@ class Adapts(DataLayer):
             data: an array of any kind, or a stream of batches: tf.data, a PyDataset, a loader, a generator.
             steps: batches of a stream to take, all if not given.
         """
+        self._check_not_given()
         self.reset_state()
         for batch in batches_of(data, steps, self._who()):
             self.update_state(batch)
         self.finalize_state()
+
+    def _check_not_given(self) -> None:
+        if self.is_given:
+            raise ValueError(f"{self._who()}: adapt must not be called where {self._given_by}.")
 
     @property
     def is_given(self) -> bool:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import string
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -13,7 +14,7 @@ from lamina.core import checks
 from lamina.core.symbolic import KerasTensor
 from lamina.layers.preprocessing.encoding import MODES, checked_mode
 from lamina.layers.preprocessing.lookup import StringLookup
-from lamina.layers.preprocessing.pipelines import Adapts, HostLayer, host_array, is_text, needs_strings
+from lamina.layers.preprocessing.pipelines import Adapts, HostLayer, documents, host_array, is_text, needs_strings
 from lamina.layers.preprocessing.strings import Strings, strings
 from lamina.layers.preprocessing.vocabulary import DROPPED, without_paths
 
@@ -25,6 +26,16 @@ _STANDARDS = {
     "strip_punctuation": (bytes(range(256)), _PUNCTUATION),
 }
 _TOGETHER = 2**14  # texts, few enough to stay in a processor's cache
+
+
+def _asked(method: Callable) -> Callable[..., Any]:
+    """A method of the lookup, as one of the layer around it."""
+
+    @functools.wraps(method)
+    def ask(self: TextVectorization, *args: Any, **kwargs: Any) -> Any:
+        return method(self._lookup_layer, *args, **kwargs)
+
+    return ask
 
 
 class TextVectorization(Adapts, HostLayer):
@@ -90,11 +101,7 @@ class TextVectorization(Adapts, HostLayer):
         ):
             if value is not None and not callable(value):
                 checks.one_of(who, key, value, known)
-        self.standardize, self.split, self.ngrams = (
-            standardize,
-            split,
-            None if ngrams is None else checks.integers(ngrams),
-        )
+        self.standardize, self.split, self.ngrams = standardize, split, checks.integers(ngrams)
         self._widths = _widths(who, ngrams)
         self.output_mode = checked_mode(who, output_mode, ("int", *MODES, "tf_idf"), sparse)
         self.output_sequence_length = output_sequence_length
@@ -179,26 +186,30 @@ class TextVectorization(Adapts, HostLayer):
         parts = [(self._lookup_layer.numbers(tokens), counts) for tokens, counts in self.tokens(inputs)]
         none = np.zeros(0, np.int64)
         numbers, counts = (np.concatenate([none, *found]) for found in (zip(*parts) if parts else ((), ())))
-        if self.split is None and self.ngrams is None and self.output_sequence_length is None:
+        if self._keeps_shape:
             return self.encoded(numbers.reshape(inputs.shape))
         width = self.output_sequence_length
         width = int(counts.max(initial=0)) if width is None else width
         table = np.full((len(counts), width), 0 if self.output_mode == "int" else DROPPED)
         table[np.arange(width) < counts[:, None]] = numbers[_places(counts) < width]
-        lead = inputs.shape[:-1] if inputs.ndim > 1 or self.split is None else inputs.shape
-        return self.encoded(table.reshape(*lead, width))
+        return self.encoded(table.reshape(*self._lead(inputs), width))
 
-    def encoded(self, indices: Any) -> Any:
-        return self._lookup_layer.encoded(indices)
+    @property
+    def _keeps_shape(self) -> bool:
+        """Whether the inputs are tokens, and a number stands in the place of each."""
+        return self.split is None and self.ngrams is None and self.output_sequence_length is None
+
+    def _lead(self, inputs: Any) -> tuple[Any, ...]:
+        """The axes of the texts."""
+        return inputs.shape[:-1] if len(inputs.shape) > 1 or self.split is None else inputs.shape
+
+    encoded = _asked(StringLookup.encoded)
 
     def _symbolic_indices(self, inputs: Any) -> Any:
-        shape = tuple(inputs.shape)
         if not is_text(inputs):
             raise ValueError(f"{self._who()}: the input must have dtype string, got {inputs.dtype}.")
-        if self.split is None and self.ngrams is None and self.output_sequence_length is None:
-            return KerasTensor(shape, "int32")
-        lead = shape[:-1] if len(shape) > 1 or self.split is None else shape
-        return KerasTensor((*lead, self.output_sequence_length), "int32")
+        shape = inputs.shape if self._keeps_shape else (*self._lead(inputs), self.output_sequence_length)
+        return KerasTensor(shape, "int32")
 
     # The vocabulary ---------------------------------------------------------------------------------------------
 
@@ -211,31 +222,17 @@ class TextVectorization(Adapts, HostLayer):
             steps: batches of a stream to take, all if not given.
         """
         del batch_size
-        if self.split is None and hasattr(data, "ndim") and data.ndim == 1:
-            data = host_array(data, self._who())[:, None]
-        super().adapt(data, steps)
+        super().adapt(data if self.split is not None else documents(data, self._who()), steps)
 
     def update_state(self, data: Any) -> None:
         for tokens, counts in self.tokens(host_array(data, self._who())):
             self._lookup_layer.count(tokens, np.repeat(np.arange(len(counts)), counts), len(counts))
 
-    def finalize_state(self) -> None:
-        self._lookup_layer.finalize_state()
-
-    def reset_state(self) -> None:
-        self._lookup_layer.reset_state()
-
-    def get_vocabulary(self, include_special_tokens: bool = True) -> list[str]:
-        """The tokens in the order of their numbers."""
-        return self._lookup_layer.get_vocabulary(include_special_tokens)
-
-    def set_vocabulary(self, vocabulary: Any, idf_weights: Any = None) -> None:
-        """Use a vocabulary, with or without the special tokens in front; or a file that has a token a line."""
-        self._lookup_layer.set_vocabulary(vocabulary, idf_weights)
-
-    def vocabulary_size(self) -> int:
-        """The number of tokens, special ones included."""
-        return self._lookup_layer.vocabulary_size()
+    finalize_state = _asked(StringLookup.finalize_state)
+    reset_state = _asked(StringLookup.reset_state)
+    get_vocabulary = _asked(StringLookup.get_vocabulary)
+    set_vocabulary = _asked(StringLookup.set_vocabulary)
+    vocabulary_size = _asked(StringLookup.vocabulary_size)
 
     @property
     def is_given(self) -> bool:
@@ -254,24 +251,12 @@ class TextVectorization(Adapts, HostLayer):
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Any:
-        values = without_paths(cls, config)
-        if isinstance(values.get("ngrams"), list):
-            values["ngrams"] = tuple(values["ngrams"])
-        return super().from_config(values)
+        return super().from_config(without_paths(cls, config))
 
-    def save_own_variables(self, store: Any) -> None:
-        self._lookup_layer.save_own_variables(store)
-
-    def load_own_variables(self, store: Any) -> None:
-        self._lookup_layer.load_own_variables(store)
-
-    def save_assets(self, dir_path: str) -> None:
-        """Write the vocabulary to a file in a folder, unless the configuration has it."""
-        self._lookup_layer.save_assets(dir_path)
-
-    def load_assets(self, dir_path: str) -> None:
-        """Read what `save_assets` wrote."""
-        self._lookup_layer.load_assets(dir_path)
+    save_own_variables = _asked(StringLookup.save_own_variables)
+    load_own_variables = _asked(StringLookup.load_own_variables)
+    save_assets = _asked(StringLookup.save_assets)
+    load_assets = _asked(StringLookup.load_assets)
 
 
 def _widths(who: str, ngrams: Any) -> tuple[int, ...] | None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import heapq
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
-from lamina.core import checks, configurable
+from lamina.core import checks
 from lamina.core.budget import UnsafeFileError
 from lamina.layers.preprocessing.pipelines import host_array
 from lamina.layers.preprocessing.strings import UNKNOWN, Integers, Strings, Table, strings
@@ -61,7 +61,7 @@ def by_frequency(counts: Counter[Any], most: int | None) -> list[Any]:
     def rank(token: Any) -> tuple[int, Any]:
         return counts[token], token
 
-    return sorted(counts, key=rank, reverse=True) if most is None else heapq.nlargest(max(0, most), counts, key=rank)
+    return heapq.nlargest(len(counts) if most is None else most, counts, key=rank)
 
 
 def tokens_of(vocabulary: Any, is_text: bool, who: str) -> Any:
@@ -91,27 +91,15 @@ def read(path: str, is_text: bool, who: str) -> Any:
         lines.pop()
     if not lines:
         raise ValueError(f'{who}: the vocabulary file "{path}" must hold a token a line, got an empty file.')
-    wanted = "UTF-8" if is_text else "integers"
-    try:
-        if not is_text:
-            return np.array([int(line) for line in lines], np.int64).tolist()
-        b"".join(lines).decode()
-    except (ValueError, OverflowError):
-        convert: Callable = bytes.decode if is_text else int
-        number = next(i for i, line in enumerate(lines, 1) if _fails(convert, line))
-        raise ValueError(
-            f'{who}: the vocabulary file "{path}" must hold {wanted}, got {checks.shorten(lines[number - 1])} '
-            f"in line {number}."
-        ) from None
-    return lines
-
-
-def _fails(convert: Callable, line: bytes) -> bool:
-    try:
-        convert(line)
-    except ValueError:
-        return True
-    return False
+    for number, line in enumerate(lines, 1):
+        try:
+            np.int64(int(line)) if not is_text else line.decode()
+        except (ValueError, OverflowError):
+            wanted, given = "UTF-8" if is_text else "integers", checks.shorten(line)
+            raise ValueError(
+                f'{who}: the vocabulary file "{path}" must hold {wanted}, got {given} in line {number}.'
+            ) from None
+    return lines if is_text else list(map(int, lines))
 
 
 def without_paths(cls: type, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -121,7 +109,7 @@ def without_paths(cls: type, config: Mapping[str, Any]) -> dict[str, Any]:
             f"{cls.__name__}: a configuration must hold its vocabulary, got the file {config['vocabulary']!r}; "
             "call set_vocabulary with it in your program."
         )
-    return {key: configurable.deserialize(value) for key, value in config.items()}
+    return dict(config)
 
 
 def checked_encoding(who: str, encoding: Any) -> str:
