@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
@@ -153,10 +153,16 @@ def resolve(module: str, name: str, registered_name: str | None, *, function: bo
     paths = FUNCTION_NAMESPACES if function else ("", *NAMESPACES)
     for candidate in [path] if path in paths else paths:
         owner = namespace(candidate)
-        found = getattr(owner, name, None) if name in set(public_names(owner)) - _NOT_NAMED else None
+        names = set(public_names(owner)) - _NOT_NAMED
+        found = getattr(owner, name) if name in names else _called(name, [getattr(owner, each) for each in names])
         if found is not None and callable(found) and isinstance(found, type) != function:
             return found
     return None
+
+
+def _called(name: str, things: Iterable[Any]) -> Any:
+    """The class of the library that calls itself so, whatever its public name."""
+    return next((each for each in things if isinstance(each, type) and each.__name__ == name and is_own(each)), None)
 
 
 @contextmanager
