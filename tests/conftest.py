@@ -6,3 +6,23 @@ os.environ["KERAS_BACKEND"] = "jax"
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+
+import gc
+import itertools
+from pathlib import Path
+
+import jax
+import pytest
+
+# Each compiled program maps some memory, and Linux lets a process have 65,530 such pieces: then compilers abort.
+MOST_MAPS, LOOKS = 20_000, 50
+_tests = itertools.count(1)
+
+
+@pytest.fixture(autouse=True)
+def _few_compiled_programs():
+    yield
+    maps = Path("/proc/self/maps")
+    if next(_tests) % LOOKS == 0 and maps.exists() and maps.read_bytes().count(b"\n") > MOST_MAPS:
+        jax.clear_caches()
+        gc.collect()
