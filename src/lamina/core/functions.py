@@ -6,7 +6,7 @@ import base64
 import inspect
 import marshal
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 LAMBDA = "__lambda__"  # the class name of lambdas in files
@@ -99,10 +99,17 @@ class Code(Live):
         code = base64.encodebytes(marshal.dumps(fn.__code__)).decode("ascii")
         super().__init__(fn, class_name=LAMBDA, config={"value": [code, plain(fn.__defaults__), cells]})
 
-    def by_name(self) -> Code:
-        """The form in which layers hold it."""
-        self["config"] = dict(zip(("code", "defaults", "closure"), self["config"]["value"]))
-        return self
+
+def by_name(form: Any) -> Any:
+    """The form of a lambda in which layers hold it; another form as it is."""
+    if isinstance(form, Code):
+        form["config"] = dict(zip(("code", "defaults", "closure"), form["config"]["value"]))
+    return form
+
+
+def asked_for(names: Iterable[str]) -> str:
+    """What a program has to pass to open a file with lambdas of these names."""
+    return f"custom_objects={{{', '.join(f'{name!r}: function' for name in names)}}}"
 
 
 class Place(NamedTuple):

@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax, tree_util
 
-from lamina.core import configurable
-from lamina.core.functions import Code, Live
+from lamina.core import configurable, tree
+from lamina.core.functions import Live, by_name
 from lamina.core.variable import Variable
 from lamina.layer import Layer
 from lamina.random import SeedGenerator
@@ -111,21 +111,23 @@ class Linen(Unchanging):
         return None if self.variables is None else _parted(self.variables)
 
     def init(self, rng: Any, inputs: Any, training: bool) -> tuple[Any, Any]:
-        return _parted(self.module.init(rng, inputs, method=self.method, **self._training(training)))
+        return _parted(self.module.init(rng, inputs, method=self.method, **_said(self._flag, training)))
 
     def apply(self, params: Any, state: Any, rng: Any, inputs: Any, training: bool) -> tuple[Any, Any]:
-        given = {"method": self.method, "rngs": rng, **self._training(training)}
+        given = {"method": self.method, "rngs": rng, **_said(self._flag, training)}
         out, after = self.module.apply({"params": params, **state}, inputs, mutable=list(state), **given)
         return out, {**state, **after}
-
-    def _training(self, training: bool) -> dict[str, bool]:
-        return {self._flag: training is not (self._flag == "deterministic")} if self._flag else {}
 
 
 def _flag(fn: Any) -> str | None:
     """The argument of a module's call that says whether it trains."""
     names = inspect.signature(fn).parameters
     return next((name for name in ("training", "train", "deterministic") if name in names), None)
+
+
+def _said(flag: str | None, training: bool) -> dict[str, bool]:
+    """The argument that says so, where there is one."""
+    return {flag: training is not (flag == "deterministic")} if flag else {}
 
 
 def _parted(variables: Any) -> tuple[Any, Any]:
@@ -156,8 +158,7 @@ class Nnx(Unchanging):
     def apply(self, params: Any, state: Any, rng: Any, inputs: Any, training: bool) -> tuple[Any, Any]:
         module = self._library.merge(self._graph, params, state)
         module.train() if training else module.eval()
-        given = {self._flag: training is not (self._flag == "deterministic")} if self._flag else {}
-        return module(inputs, **given), self._library.split(module, self._library.Param, ...)[2]
+        return module(inputs, **_said(self._flag, training)), self._library.split(module, self._library.Param, ...)[2]
 
 
 class Equinox(Unchanging):
@@ -322,17 +323,16 @@ class JaxLayer(Layer):
         return self._state and self._state.variables
 
     def build(self, input_shape: Any) -> None:
-        one = tree_util.tree_map(
-            lambda shape: jnp.zeros([1 if n is None else n for n in shape], self.compute_dtype),
-            input_shape, is_leaf=lambda x: isinstance(x, tuple) and all(n is None or isinstance(n, int) for n in x),
-        )  # fmt: skip
+        one = tree.map_shape_structure(
+            lambda shape: jnp.zeros([1 if n is None else n for n in shape], self.compute_dtype), input_shape
+        )
         self._keep(*self._source.init(self._key(), one, True))
 
     def _key(self) -> Any:
         return None if self.seed_generator is None else self.seed_generator.next()
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
-        params, state = (tree and tree.values for tree in (self._params, self._state))
+        params, state = (each and each.values for each in (self._params, self._state))
         out, after = self._source.apply(params, state, self._key(), inputs, bool(training))
         if self._state is not None:
             self._state.assign(after)
@@ -393,6 +393,5 @@ def _form(value: Any, name: str) -> Any:
     if value is None or hasattr(value, "get_config"):
         return configurable.serialize(value)
     if inspect.isfunction(value):
-        form = configurable.serialize(value)
-        return form.by_name() if isinstance(form, Code) else form
+        return by_name(configurable.serialize(value))
     return Live(value, class_name="function", module="builtins", config=name, registered_name=name)

@@ -10,7 +10,7 @@ import numpy as np
 
 from lamina import ops
 from lamina.core import checks, configurable, dtypes, masking
-from lamina.core.functions import Code
+from lamina.core.functions import by_name
 from lamina.core.symbolic import KerasTensor, Node
 from lamina.layer import InputSpec, Layer
 from lamina.layers.kernel_layer import KernelLayer
@@ -328,8 +328,7 @@ class Lambda(Layer):
 
     def get_config(self) -> dict[str, Any]:
         given = {"function": self.function, "output_shape": self.output_shape, "mask": self.mask}
-        forms = {name: configurable.plain(value) for name, value in given.items() if value is not None}
-        forms = {name: form.by_name() if isinstance(form, Code) else form for name, form in forms.items()}
+        forms = {name: by_name(configurable.plain(value)) for name, value in given.items() if value is not None}
         return {**super().get_config(), **forms, "arguments": self.arguments}
 
 

@@ -25,7 +25,7 @@ from lamina.layer.masks import check_mask
 from lamina.layer.signature import ADD_BATCH_AXIS, CallContext
 from lamina.layers.core import Input, InputLayer
 from lamina.layers.preprocessing.pipelines import host_array, is_text
-from lamina.models.hosted import Fed, HostPart
+from lamina.models.hosted import Fed, HostPart, filled
 
 # In the configuration of a graph: that its ops pass masks on. Keras writes no such key, and does not heed it.
 OPS_PASS_MASKS = "ops_pass_masks"
@@ -87,7 +87,7 @@ class Function(Operation):
             if id(node) in inner:
                 args, kwargs = (inner[id(node)],), {}
             else:
-                args, kwargs = tree_util.tree_map(lambda t: _filled(t, values), (node.args, node.kwargs))
+                args, kwargs = filled((node.args, node.kwargs), values)
             outputs = tree_util.tree_leaves(node.operation(*args, **kwargs), is_leaf=is_sparse)
             values.update((id(t), outputs[t.origin.tensor_index]) for t in node.outputs)  # type: ignore[union-attr]
         return tree.map_structure(lambda t: values[id(t)], self.outputs_structure)
@@ -290,10 +290,6 @@ def _saved_call(operation: Operation, node: Node, saved: Callable) -> dict[str, 
     args, kwargs = split(node) if split is not None else (node.args, node.kwargs)
     call = {"args": saved(list(args)), "kwargs": saved(kwargs)}
     return {**call, "given": ["training"]} if "training" in kwargs else call
-
-
-def _filled(leaf: Any, values: dict[int, Any]) -> Any:
-    return values[id(leaf)] if isinstance(leaf, KerasTensor) else leaf
 
 
 def _sorted_graph(

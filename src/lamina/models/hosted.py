@@ -76,12 +76,12 @@ class HostPart:
         """What the device gets for arrays of the host, in the order of the graph's inputs."""
         values = {id(tensor): array for tensor, array in zip(self._inputs, arrays)}
         for node in self.nodes:
-            args, kwargs = _filled((node.args, node.kwargs), values)
+            args, kwargs = filled((node.args, node.kwargs), values)
             outputs = tree_util.tree_leaves(node.operation(*args, **kwargs))
             values.update((id(t), outputs[t.origin.tensor_index]) for t in node.outputs)  # type: ignore[union-attr]
         inner = []
         for node in self.models:
-            args, _ = _filled((node.args, node.kwargs), values)
+            args, _ = filled((node.args, node.kwargs), values)
             inner.append(self._graph_of(node.operation).on_host(args[0]))
         return Fed(tuple(values[id(tensor)] for tensor in self.tensors), tuple(inner))
 
@@ -91,7 +91,8 @@ class HostPart:
         return values, {id(node): one for node, one in zip(self.models, fed.inner)}, self._done
 
 
-def _filled(structure: Any, values: Mapping[int, Any]) -> Any:
+def filled(structure: Any, values: Mapping[int, Any]) -> Any:
+    """The structure with the value of each symbolic tensor in its place."""
     return tree_util.tree_map(lambda leaf: values[id(leaf)] if isinstance(leaf, KerasTensor) else leaf, structure)
 
 

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from lamina.core import configurable, registry
 from lamina.core.budget import MEBIBYTE, blamed_on
 from lamina.core.files import atomic_write
-from lamina.core.functions import lambdas
+from lamina.core.functions import asked_for, lambdas
 from lamina.core.later import Later
 from lamina.saving import hdf5, legacy, sharded, weights
 from lamina.saving.contents import (
@@ -122,7 +122,7 @@ def _described(model: Any) -> dict[str, str]:
     if names:
         warnings.warn(
             f'save_model: "{model.name}" holds lambdas, which the file has as byte code that lamina never runs; '
-            f"open it with custom_objects={{{', '.join(f'{name!r}: function' for name in names)}}}.",
+            f"open it with {asked_for(names)}.",
             stacklevel=5,
         )
     config = json.dumps(form)

@@ -11,7 +11,7 @@ import numpy as np
 from lamina.core import configurable, dtypes, registry, scope
 from lamina.core.arrays import send
 from lamina.core.budget import CALL, Budget, CorruptFileError, UnsafeFileError, blamed_on
-from lamina.core.functions import lambdas
+from lamina.core.functions import asked_for, lambdas
 from lamina.core.variable import Variable
 
 
@@ -98,7 +98,7 @@ def _put_functions(config: dict[str, Any]) -> None:
     if missing:
         raise UnsafeFileError(
             "it holds lambdas as byte code, and code from files is never run, whatever safe_mode says; pass "
-            f"custom_objects={{{', '.join(f'{name!r}: function' for name in missing)}}} with functions of your program."
+            f"{asked_for(missing)} with functions of your program."
         )
 
 
