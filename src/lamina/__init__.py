@@ -10,6 +10,7 @@ from lamina import (
     callbacks,
     config,
     constraints,
+    distribution,
     dtype_policies,
     initializers,
     layers,
@@ -36,6 +37,7 @@ from lamina.core.state import StatelessScope
 from lamina.core.symbolic import KerasTensor, Operation
 from lamina.core.transforms import functional, grad, remat, scan, value_and_grad, vmap
 from lamina.core.variable import Variable
+from lamina.distribution.plans import plan_of_environment
 from lamina.initializers import Initializer
 from lamina.layer import RematScope
 from lamina.layers import Input, InputSpec, Layer
@@ -49,6 +51,7 @@ from lamina.regularizers import Regularizer
 __version__ = "0.1.0"
 
 keep_compiled_programs()
+plan_of_environment()
 
 # Namespaces that load when first touched.
 _LATER = ("datasets",)
@@ -97,6 +100,7 @@ __all__ = [
     "constraints",
     "datasets",
     "device",
+    "distribution",
     "dtype_policies",
     "functional",
     "grad",

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax import tree_util
 from jax.core import Tracer
 
-from lamina.core import dtypes, handover, scope, state
+from lamina.core import dtypes, handover, placement, scope, state
 from lamina.core.arrays import copied, value_of
 from lamina.core.effects import TRACES, add_losses, calls_host, made_anew
 from lamina.core.state import StateScope
@@ -153,7 +153,7 @@ def _surroundings() -> tuple:
     """What a trace depends on beside arguments and JAX's own settings."""
     call = scope.call.get()
     inside = (call.training,) if call is not None else ()
-    return scope.autocast.get(), inside, scope.lanes.get(), dtypes.floatx(), dtypes.epsilon()
+    return placement.current(), scope.autocast.get(), inside, scope.lanes.get(), dtypes.floatx(), dtypes.epsilon()
 
 
 class _Incomplete(Exception):
@@ -199,7 +199,8 @@ class _Program:
         for layer, loss in inside.losses:
             name = str(self._number(layer))
             losses[name] = losses.get(name, 0) + loss
-        return _in_own_memory((inside.values(form.changing), out, losses), (changing, reading, donated, kept))
+        values = placement.pinned(form.changing, inside.values(form.changing))
+        return _in_own_memory((values, out, losses), (changing, reading, donated, kept))
 
     def _number(self, layer: Any) -> int:
         with self._lock:
@@ -232,6 +233,7 @@ class _Form:
             return self._compiled(tuple(arrays[:split]), tuple(arrays[split:]), donated, kept)
 
         variables = (*self.changing, *self.reading)
+        placement.arrange(variables)
         if state.current.get() is not None:  # inside another transform
             values, out, losses = run([v.current for v in variables])
             self._put(values)

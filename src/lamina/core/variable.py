@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from lamina.core import dtypes, handover, registry, scope, state
+from lamina.core import dtypes, handover, placement, registry, scope, state
 from lamina.core.arrays import copied, send, value_of
 from lamina.core.state import Cell
 
@@ -30,7 +30,8 @@ class Variable(Cell):
         dtype: the default float dtype if not given, or that of the array.
         trainable: whether training may change it by gradients.
         autocast: whether layers that compute in another float dtype see it in that dtype.
-        aggregation, synchronization, layout: kept for Keras programs; one JAX array needs none of them.
+        aggregation, synchronization: kept for Keras programs; one JAX array needs none of them.
+        layout: how it lies on several devices, if not as the plan says (`lamina.distribution`).
         name: unique if not given.
 
     Raises: ValueError if an argument is outside its domain.
@@ -56,6 +57,7 @@ class Variable(Cell):
     regularizer: Any = None  # added to the loss
     constraint: Any = None  # applied to each new value after an optimizer's step
     overwrite_with_gradient: bool = False  # the gradient itself is the new value
+    follows: str | None = None  # the path of the variable that it belongs to, as an optimizer's do
 
     def __init__(
         self,
@@ -90,6 +92,7 @@ class Variable(Cell):
             self._value: Any = _initial_value(self.path, initializer, shape, dtype)
         self.shape = self._value.shape
         self.dtype = self._value.dtype.name
+        self._value = placement.placed(self, self._value)
 
     @property
     def value(self) -> Any:
@@ -97,8 +100,8 @@ class Variable(Cell):
         value = self.current
         cast = scope.autocast.get()
         if cast is not None and self.autocast and cast != self.dtype and dtypes.is_float(self.dtype):
-            return value.astype(cast)
-        return value
+            value = value.astype(cast)
+        return placement.as_used(self, value)
 
     def assign(self, value: Any) -> Any:
         """Put another array of the same shape into the cell, and return it."""
@@ -114,7 +117,7 @@ class Variable(Cell):
                     f'Variable "{self.path}": must not be assigned inside a plain JAX transform, where the value would '
                     "be lost; use lamina.jit, lamina.value_and_grad or lamina.functional."
                 )
-            handover.settled(self._put, value)
+            handover.settled(self._put, placement.placed(self, value))
         return value
 
     def assign_add(self, value: Any) -> Any:
@@ -163,7 +166,7 @@ class Variable(Cell):
 
     def numpy(self) -> np.ndarray:
         """The value as a NumPy array of the program's own."""
-        return np.array(self.value)
+        return np.array(placement.to_host(self.value))
 
     @property
     def ndim(self) -> int:
@@ -172,7 +175,7 @@ class Variable(Cell):
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         del copy  # the value lives in a JAX array: NumPy gets its own
-        return np.array(self.value, dtype)
+        return np.array(placement.to_host(self.value), dtype)
 
     def __jax_array__(self) -> Any:
         return self.value
@@ -230,7 +233,7 @@ class Variable(Cell):
         return twin
 
     def __reduce__(self) -> tuple:
-        return _unpickle, ({**self.__dict__, "_value": np.asarray(self.hand_out())},)
+        return _unpickle, ({**self.__dict__, "_value": placement.to_host(self.hand_out())},)
 
 
 def _unpickle(state: dict[str, Any]) -> Variable:

@@ -18,7 +18,7 @@ import jax
 from jax import tree_util
 
 from lamina import constraints, initializers, regularizers
-from lamina.core import configurable, constructors, dtypes, errors, masking, policy, registry, scope
+from lamina.core import configurable, constructors, dtypes, errors, masking, placement, policy, registry, scope
 from lamina.core.arrays import value_of
 from lamina.core.sparse import dense, is_sparse
 from lamina.core.state import StateScope
@@ -290,7 +290,7 @@ class Layer(AddedLosses, Masks, Typed, Operation):
         call = self.call if self.quantization_mode is None else self.quantized_call
         call = call if self._remat is None else self.rematerialized_call(call, *args, **kwargs)
         with scope.names((*scope.names.get(), self.name)), scope.call(context), scope.autocast(cast):
-            return call(*args, **kwargs)
+            return placement.laid_out(call(*args, **kwargs))
 
     def rematerialized_call(self, layer_call: Callable, *args: Any, **kwargs: Any) -> Callable:
         """`layer_call`, what it has inside computed again in the backward pass as the `RematScope` says."""

@@ -123,13 +123,15 @@ class BaseOptimizer(Configurable):
     ) -> Variable:
         """A new variable of the shape and dtype of the model's `reference_variable`, named after it."""
         path = reference_variable.path.replace("/", "_")
-        return self.add_variable(
+        variable = self.add_variable(
             reference_variable.shape,
             initializer,
             reference_variable.dtype,
             layout=reference_variable.layout,
             name=f"{path}_{name or 'var'}",
         )
+        variable.follows = reference_variable.path
+        return variable
 
     def add_optimizer_variables(
         self, trainable_variables: Iterable[Variable], name: str | Sequence[str], initializer: Any = "zeros"

@@ -17,6 +17,7 @@ import jax
 import numpy as np
 from jax import tree_util
 
+from lamina.core import placement
 from lamina.core.arrays import value_of
 from lamina.core.variable import Variable
 from lamina.data import windows
@@ -87,7 +88,7 @@ class Resident:
         self._rows, self._batches = _rounded(source.size), _rounded(source.num_batches)
         sent: dict[int, Any] = {}  # an array that is input and target too is sent once
         self.data = tree_util.tree_map(
-            lambda a: sent.setdefault(id(a), jax.device_put(_filled(a, self._rows))), source.arrays
+            lambda a: sent.setdefault(id(a), placement.sent(_filled(a, self._rows))), source.arrays
         )
 
     def ahead(self) -> list[Feed]:
@@ -101,7 +102,7 @@ class Resident:
         rows = np.arange(self.source.size, dtype=np.int32) if order is None else order
         full, rest = divmod(self.source.rows(epoch), self._size)
         batches = rows[: full * self._size].reshape(full, self._size)
-        order, done = jax.device_put(_filled(batches, self._batches)), 0
+        order, done = placement.sent(_filled(batches, self._batches), before=1), 0
         while done < full:
             count = min(pace.steps(), full - done)
             done += count
@@ -150,9 +151,10 @@ class Windowed:
             full, rest = (0, 0) if self.fills else divmod(self.source.rows(epoch), self.source.batch_size)
         else:
             found, full, rest = windows.of_stream(self.source.epoch(epoch)), 0, 0
-        total, in_place = 0, jax.default_backend() == "cpu"  # which reads the windows where they are
+        # One CPU reads the windows where they are.
+        total, in_place = 0, jax.default_backend() == "cpu" and placement.current() is None
         for window in found:
-            data, done = window.data if in_place else jax.device_put(window.data), 0
+            data, done = window.data if in_place else placement.sent(window.data, before=1), 0
             while done < window.count:
                 count = min(pace.steps(), window.count - done)
                 done, total = done + count, total + count

@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax, tree_util
 
-from lamina.core import handover, scope
+from lamina.core import handover, placement, scope
 from lamina.core.arrays import copied, value_of
 from lamina.core.effects import TRACES, calls_host, made_anew, primitives
 from lamina.core.runtime import in_background, keep_freed_memory, settings
@@ -105,7 +105,7 @@ def pure_step(
             assigned = [v for v in state.written if id(v) in constant]
             if missing or assigned:
                 raise FoundVariables(list(missing.values()), assigned)
-            return tuple(state.values(given)), logs
+            return tuple(placement.pinned(given, state.values(given))), placement.whole(logs)
 
     return step
 
@@ -113,13 +113,15 @@ def pure_step(
 def batch_of(data: Any, order: Any, number: Any) -> Any:
     """One batch of a feed's data."""
     if order is None:
-        return tree_util.tree_map(lambda a: lax.dynamic_index_in_dim(a, number, keepdims=False), data)
-    rows = lax.dynamic_index_in_dim(order, number, keepdims=False)
-    return tree_util.tree_map(lambda a: a.at[rows].get(mode="promise_in_bounds"), data)
+        batch = tree_util.tree_map(lambda a: lax.dynamic_index_in_dim(a, number, keepdims=False), data)
+    else:
+        rows = placement.rows(lax.dynamic_index_in_dim(order, number, keepdims=False))
+        batch = tree_util.tree_map(lambda a: a.at[rows].get(mode="promise_in_bounds"), data)
+    return placement.rows(batch)
 
 
-def many_steps(step: Callable, fresh: Callable) -> Any:
-    """`step` over a range of batches, to be compiled.
+def many_steps(step: Callable, fresh: Callable, given: Sequence[Variable]) -> Any:
+    """`step`, which gives new values for `given`, over a range of batches, to be compiled.
 
     `run(given, seen, data, order, first, count, reset, capacity=)` runs `count` steps from batch `first` on, from the
     values that `fresh` makes if `reset`, and keeps the logs of the last `capacity` steps. Where loops slow a step down
@@ -144,7 +146,8 @@ def many_steps(step: Callable, fresh: Callable) -> Any:
             return values, {k: history[k].at[i % capacity].set(logs[k]) for k in logs}
 
         history = {k: jnp.zeros((capacity, *s.shape), s.dtype) for k, s in traced.out_info[1].items()}
-        return ManySteps(*lax.fori_loop(0, count, body, (values, history)))
+        values, history = lax.fori_loop(0, count, body, (values, history))
+        return ManySteps(tuple(placement.pinned(given, values)), history)
 
     return jax.jit(loop, donate_argnums=0, static_argnames="capacity")
 
@@ -276,9 +279,11 @@ class Launcher:
         """Look at the model anew: variables may have come, gone or changed sides since the last launch."""
         with self._lock, one_look():
             groups = self._groups()
-            key = (*(tuple([id(v) for v in group]) for group in groups), len(self._extra), len(self._assigned))
+            ids = (tuple([id(v) for v in group]) for group in groups)
+            key = (placement.current(), *ids, len(self._extra), len(self._assigned))
             if key == self._key:
                 return
+            placement.arrange(itertools.chain(*groups, self._extra))
             self._key, self._metrics = key, frozenset(id(v) for v in groups[-1])
             found = {id(v): v for v in itertools.chain(*groups, self._extra)}
             changing = itertools.chain(*groups, self._extra) if self._trains else [*groups[-1], *self._extra]
@@ -287,7 +292,7 @@ class Launcher:
             self._seen = [v for key, v in found.items() if key not in given]
             if key not in self._loops:
                 step = pure_step(self._method, self._given, self._seen, self._groups)
-                self._loops[key] = many_steps(step, partial(self._fresh, self._given))
+                self._loops[key] = many_steps(step, partial(self._fresh, self._given), self._given)
                 for old in list(self._loops)[:-KEPT_STATES]:
                     del self._loops[old]
                     self._programs = {k: program for k, program in self._programs.items() if k[0] != old}
@@ -303,6 +308,7 @@ class Launcher:
     ) -> dict[str, Any]:
         """Run the steps of `feed` and return the logs of the last `capacity` of them, by name."""
         program.compile()
+        feed = _laid_out(feed)
         kept: list[dict[str, Any]] = []
         done = 0
         while done < feed.count:
@@ -316,9 +322,9 @@ class Launcher:
     def program(self, feed: Feed, capacity: int, background: bool = False) -> Program:
         """The compiled program for such a feed; traced here and now, and compiled, if asked, while others go on."""
         with self._lock:
-            found = None
+            found, feed = None, _laid_out(feed, shapes=True)
             for _ in range(TRACES):
-                if self._key is None:
+                if self._key is None or self._key[0] is not placement.current():
                     self.refresh()
                 loop = self._loops[self._key]
                 key = (self._key, settings(), capacity, _shapes((feed.data, feed.order)))
@@ -326,8 +332,8 @@ class Launcher:
                     return self._programs[key]
                 try:
                     traced = loop.trace(
-                        _structs(self._given), _structs(self._seen), feed.data, feed.order, 0, 1, False,
-                        capacity=capacity,
+                        placement.structs(self._given), placement.structs(self._seen), feed.data, feed.order,
+                        0, 1, False, capacity=capacity,
                     )  # fmt: skip
                 except FoundVariables as error:
                     found = error.missing or error.assigned
@@ -399,8 +405,16 @@ def _options(traced: Any, arrays: int) -> dict[str, Any]:
     return {"xla_disable_hlo_passes": "simplify-while-loops"} if bare else {}
 
 
-def _structs(variables: Sequence[Variable]) -> tuple:
-    return tuple([jax.ShapeDtypeStruct(v.shape, v.dtype) for v in variables])
+def _laid_out(feed: Feed, shapes: bool = False) -> Feed:
+    """The feed with each row on the device that it belongs to, or the shapes of that."""
+    if placement.current() is None:
+        return feed
+    data, order = feed.data, feed.order
+    if shapes:
+        data, order = tree_util.tree_map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), (data, order))
+    if order is None:
+        return feed._replace(data=placement.rows(data, before=1))
+    return feed._replace(data=placement.whole(data), order=placement.rows(order, before=1))
 
 
 def _shapes(data: Any) -> tuple:

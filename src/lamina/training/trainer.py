@@ -14,7 +14,7 @@ from jax import tree_util
 
 from lamina.callbacks import CallbackList
 from lamina.callbacks.progress import is_interactive_logging_enabled
-from lamina.core import checks, dtypes, errors
+from lamina.core import checks, dtypes, errors, placement
 from lamina.core.jit import jit
 from lamina.core.runtime import keep_freed_memory
 from lamina.core.state import StateScope
@@ -434,9 +434,10 @@ class Trainer(CompiledModel):
 def _predict_step(model: Any) -> Callable:
     """`predict_step` in its stateful form."""
     if len(inspect.signature(model.predict_step).parameters) == 1:
-        return lambda data: model.predict_step(data)
+        return lambda data: model.predict_step(placement.rows(data))
 
     def step(data: Any) -> Any:
+        data = placement.rows(data)
         groups = [model.trainable_variables, model.non_trainable_variables]
         outputs, after = model.predict_step(tuple([v.value for v in group] for group in groups), data)
         if len(after) == len(groups[1]):

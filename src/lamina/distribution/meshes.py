@@ -1,0 +1,213 @@
+"""Devices in a grid, and how an array lies on it."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, MutableMapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from lamina.core import placement
+from lamina.core.arrays import value_of
+
+
+def list_devices(device_type: str | None = None) -> list[str]:
+    """The names of all devices of the cluster, such as `"cpu:0"`.
+
+    Args:
+        device_type: `"cpu"`, `"gpu"` or `"tpu"`; the kind that JAX prefers if not given.
+    """
+    return [_name(device) for device in _devices(device_type)]
+
+
+def get_device_count(device_type: str | None = None) -> int:
+    """How many devices of a kind there are in the cluster."""
+    return len(_devices(device_type))
+
+
+def _devices(kind: str | None) -> list[jax.Device]:
+    return jax.devices(kind.lower() if kind else None)
+
+
+def _name(device: jax.Device) -> str:
+    return f"{device.platform}:{device.id}"
+
+
+def device_of(name: Any) -> jax.Device:
+    """The device that a name such as `"cpu:0"` or `"gpu:1"` stands for."""
+    if isinstance(name, jax.Device):
+        return name
+    kind, _, number = str(name).lower().partition(":")
+    found = {str(device.id): device for device in _devices(kind)}
+    if number not in found:
+        raise ValueError(f"device: must be among {', '.join(map(_name, found.values()))}, got {name!r}.")
+    return found[number]
+
+
+class DeviceMesh:
+    """Devices in a grid with a name for each axis.
+
+    Args:
+        shape: the sizes of the axes; their product is the number of devices.
+        axis_names: a name for each.
+        devices: their names, or devices of JAX; all that there are if not given.
+
+    Raises: ValueError if sizes, names and devices do not fit together.
+    """
+
+    def __init__(self, shape: Sequence[int], axis_names: Sequence[str], devices: Any = None):
+        if not shape or not axis_names:
+            raise ValueError(f"DeviceMesh: must have at least one axis, got shape {shape} and axis_names {axis_names}.")
+        if len(shape) != len(axis_names) or len(set(axis_names)) != len(axis_names):
+            raise ValueError(
+                f"DeviceMesh: axis_names must be different, one for each axis of shape {tuple(shape)}, "
+                f"got {list(axis_names)}."
+            )
+        grid = np.array(list_devices() if devices is None else devices)
+        if grid.size != math.prod(shape):
+            raise ValueError(
+                f"DeviceMesh: shape must have as many places as there are devices ({grid.size}), got {tuple(shape)}."
+            )
+        self._shape, self._axis_names = tuple(shape), list(axis_names)
+        self._devices = grid.reshape(self._shape)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The sizes of the axes."""
+        return self._shape
+
+    @property
+    def axis_names(self) -> list[str]:
+        """The names of the axes."""
+        return self._axis_names
+
+    @property
+    def devices(self) -> np.ndarray:
+        """The names of the devices, in the grid's shape."""
+        return self._devices
+
+    @property
+    def backend_mesh(self) -> Mesh:
+        """JAX's form of it."""
+        devices = [device_of(device) for device in self._devices.ravel()]
+        return Mesh(np.array(devices).reshape(self._shape), self._axis_names)
+
+    def size_of(self, axis: str) -> int:
+        """How many devices lie along an axis."""
+        return self._shape[self._axis_names.index(axis)]
+
+    def __repr__(self) -> str:
+        return f"<DeviceMesh shape={self.shape}, axis_names={self.axis_names}>"
+
+
+class TensorLayout:
+    """How an array lies on a mesh: for each of its axes the axis of the mesh that divides it, or `None`.
+
+    Args:
+        axes: such as `("data", None)`; an entry may be a tuple of axes of the mesh.
+        device_mesh: the mesh; a `LayoutMap` fills it in.
+    """
+
+    def __init__(self, axes: Sequence[Any], device_mesh: DeviceMesh | None = None):
+        self._axes, self._device_mesh = tuple(axes), None
+        self.device_mesh = device_mesh
+
+    @property
+    def axes(self) -> tuple:
+        """The axes of the mesh, by axis of the array."""
+        return self._axes
+
+    @property
+    def device_mesh(self) -> DeviceMesh | None:
+        """The mesh."""
+        return self._device_mesh
+
+    @device_mesh.setter
+    def device_mesh(self, mesh: DeviceMesh | None) -> None:
+        if mesh is not None:
+            if self._device_mesh is not None:
+                raise ValueError(f"TensorLayout: device_mesh must be set once, and is {self._device_mesh}.")
+            named = [name for axis in self._axes for name in (axis if isinstance(axis, tuple) else (axis,))]
+            unknown = {name for name in named if name is not None} - set(mesh.axis_names)
+            if unknown:
+                raise ValueError(f"TensorLayout: axes must be among {mesh.axis_names} or None, got {sorted(unknown)}.")
+        self._device_mesh = mesh
+
+    @property
+    def backend_layout(self) -> NamedSharding:
+        """JAX's form of it."""
+        if self._device_mesh is None:
+            raise ValueError("TensorLayout: device_mesh must be set before an array can lie on it, is None.")
+        return NamedSharding(self._device_mesh.backend_mesh, PartitionSpec(*self._axes))
+
+    def __repr__(self) -> str:
+        return f"<TensorLayout axes={self.axes}, device_mesh={self.device_mesh}>"
+
+
+class LayoutMap(MutableMapping):
+    """Layouts by the paths of variables, and of layers' outputs as `"path/output"`.
+
+    A key is a regular expression that must match a whole path. What no key matches lies whole on every device.
+
+    Args:
+        device_mesh: the mesh of layouts that have none.
+
+    Raises: ValueError if a key is set twice, or if two match a path.
+
+    >>> mesh = lamina.distribution.DeviceMesh((1,), ["model"], devices=lamina.distribution.list_devices()[:1])
+    >>> layouts = lamina.distribution.LayoutMap(mesh)
+    >>> layouts[".*dense.*kernel"] = (None, "model")
+    >>> layouts["mlp/dense_1/kernel"].axes
+    (None, 'model')
+    """
+
+    def __init__(self, device_mesh: DeviceMesh | None):
+        self._layouts: dict[str, TensorLayout] = {}
+        self._device_mesh = device_mesh
+
+    @property
+    def device_mesh(self) -> DeviceMesh | None:
+        """The mesh of layouts that have none."""
+        return self._device_mesh
+
+    def __getitem__(self, key: str) -> Any:
+        if key in self._layouts:
+            return self._layouts[key]
+        found = [pattern for pattern in self._layouts if re.fullmatch(pattern, key)]
+        if len(found) > 1:
+            raise ValueError(f'LayoutMap: at most one key must match a path, "{key}" is matched by {found}.')
+        return self._layouts[found[0]] if found else None
+
+    def __setitem__(self, key: str, layout: Any) -> None:
+        if key in self._layouts:
+            raise ValueError(f'LayoutMap: a key must be set once, "{key}" has {self._layouts[key]}.')
+        layout = TensorLayout(layout) if isinstance(layout, tuple) else layout
+        if not isinstance(layout, TensorLayout):
+            raise ValueError(f'LayoutMap: "{key}" must get a TensorLayout or a tuple of axes, got {layout!r}.')
+        if layout.device_mesh is None and self._device_mesh is not None:
+            layout.device_mesh = self._device_mesh
+        self._layouts[key] = layout
+
+    def __delitem__(self, key: str) -> None:
+        del self._layouts[key]
+
+    def __len__(self) -> int:
+        return len(self._layouts)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._layouts)
+
+
+def distribute_tensor(tensor: Any, layout: Any) -> Any:
+    """The array in a layout; inside a compiled function, from there on.
+
+    Args:
+        tensor: an array.
+        layout: a `TensorLayout`, or a sharding of JAX.
+    """
+    sharding = layout.backend_layout if isinstance(layout, TensorLayout) else layout
+    return placement.laid(value_of(tensor), sharding)
