@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from lamina.core import placement
+
 try:
     import fcntl
 except ImportError:  # Windows: what a killed program leaves there stays
@@ -22,8 +24,10 @@ _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
 
 @contextmanager
-def atomic_write(path: Any) -> Iterator[Path]:
+def atomic_write(path: Any, together: bool = False) -> Iterator[Path]:
     """`with atomic_write(path) as temporary:` what the block writes to `temporary` becomes `path` at its end.
+
+    If processes write it `together`, the first one's becomes `path`, and none goes on before.
 
     Until then an old file at `path` stays as it is. On an error, Ctrl-C included, the temporary file is removed.
     A folder may be written as well: the block makes `temporary` a folder.
@@ -31,7 +35,10 @@ def atomic_write(path: Any) -> Iterator[Path]:
     with workplace(path) as (folder, target):
         temporary = folder / target.name
         yield temporary
-        put(temporary, target)
+        if not together or placement.is_first():
+            put(temporary, target)
+    if together:
+        placement.barrier()
 
 
 @contextmanager

@@ -1,8 +1,8 @@
 """Where arrays lie on several devices: the plan that holds now, and what the library asks of it.
 
 A plan (`lamina.distribution`) says of each variable how it is stored and how layers see it, and over which devices the
-rows of a batch go. Programs are partitioned by XLA: all that is said here are the layouts of what goes in, of what stays
-between steps, and of weights where they are used. Without a plan nothing here does anything.
+rows of a batch go. Programs are partitioned by XLA: all that is said here are the layouts of what goes in, of what
+stays between steps, and of weights where they are used. Without a plan nothing here does anything.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from jax.sharding import Sharding
 
 from lamina.core import handover, scope
 
+GATHERED = "gathered"  # the name of gathered weights in programs
+
 
 class Placement(NamedTuple):
     """How the array of a variable lies: in its cell, and inside a layer."""
@@ -31,6 +33,7 @@ class Placement(NamedTuple):
 class Plan:
     """What a plan answers; `lamina.distribution` has those that there are."""
 
+    divides_streams: bool = True  # whether all processes read the same stream; else each has its own rows
     gathers_again: bool = False  # whether the backward pass gathers weights a second time rather than keep them
 
     @property
@@ -95,7 +98,7 @@ def to_host(array: Any) -> np.ndarray:
     return np.asarray(array)
 
 
-# ---- variables --------------------------------------------------------------------------------------------------------
+# ---- variables -----------------------------------------------------------------------------------------------
 
 
 def placed(variable: Any, array: Any) -> Any:
@@ -138,7 +141,12 @@ def as_used(variable: Any, value: Any) -> Any:
     return checkpoint_name(value, GATHERED) if plan.gathers_again else value
 
 
-GATHERED = "gathered"
+def gathering(fn: Callable) -> Callable:
+    """`fn`, to be differentiated: weights are kept from the forward pass, or gathered again in the backward one."""
+    plan = current()
+    if plan is None or not plan.gathers_again:
+        return fn
+    return jax.checkpoint(fn, policy=jax.checkpoint_policies.save_anything_except_these_names(GATHERED))
 
 
 def pinned(variables: Sequence[Any], values: Iterable[Any]) -> list[Any]:
@@ -162,7 +170,7 @@ def _bound(value: Any, sharding: Sharding) -> Any:
     return jax.lax.with_sharding_constraint(value, sharding)
 
 
-# ---- data -------------------------------------------------------------------------------------------------------------
+# ---- data ----------------------------------------------------------------------------------------------------
 
 
 def rows(data: Any, before: int = 0) -> Any:
@@ -174,10 +182,15 @@ def rows(data: Any, before: int = 0) -> Any:
     return tree_util.tree_map(lambda leaf: laid(leaf, plan.rows(np.shape(leaf), before)), data)
 
 
-def sent(data: Any, before: int | None = None) -> Any:
-    """Data on the device, or on those of the plan: by rows on axis `before`, or whole on each."""
+def sent(data: Any, before: int | None = None, size: int | None = None) -> Any:
+    """Data on the device, or on those of the plan: by rows on axis `before`, or whole on each.
+
+    With `size` rows in all, each process has its own, or all of them.
+    """
     if current() is None:
         return jax.device_put(data)
+    if before is not None and size is not None and processes() > 1:
+        return _joined(data, size, before)
     return whole(data) if before is None else rows(data, before)
 
 
@@ -203,3 +216,72 @@ def laid_out(outputs: Any) -> Any:
     if sharding is None:
         return outputs
     return tree_util.tree_map(lambda leaf: laid(leaf, sharding), outputs)
+
+
+# ---- processes that train together ---------------------------------------------------------------------------
+
+
+def processes() -> int:
+    """How many train together. Looks for no devices before they have joined."""
+    return jax.process_count() if jax.distributed.is_initialized() else 1
+
+
+def is_first() -> bool:
+    """Whether this process is the one that prints and writes."""
+    return processes() == 1 or jax.process_index() == 0
+
+
+def agreed(number: int) -> int:
+    """The first process's number, in all of them: whatever comes from a clock or from chance."""
+    if processes() == 1:
+        return number
+    halves = np.array([number >> 31, number & 0x7FFFFFFF], np.int32)
+    high, low = multihost_utils.broadcast_one_to_all(halves).tolist()
+    return (high << 31) | low
+
+
+def least(number: int) -> int:
+    """The least number that any process has."""
+    return number if processes() == 1 else int(multihost_utils.process_allgather(np.int32(number)).min())
+
+
+def any_of(flag: bool) -> bool:
+    """Whether it is so in any process."""
+    return bool(flag) if processes() == 1 else not least(not flag)
+
+
+def barrier() -> None:
+    """Wait until every process is here."""
+    if processes() > 1:
+        multihost_utils.sync_global_devices("lamina")
+
+
+def own_rows(size: int) -> slice | None:
+    """Which rows of a batch of `size` the devices of this process have, `None` for all."""
+    plan = current()
+    if plan is None or processes() == 1:
+        return None
+    (rows,) = zip(*plan.rows((size,)).addressable_devices_indices_map((size,)).values())
+    found = slice(min(r.start or 0 for r in rows), max(size if r.stop is None else r.stop for r in rows))
+    return None if found == slice(0, size) else found
+
+
+def own_part(size: int) -> tuple[slice, int]:
+    """Which rows of a stream's batch are this process's, and how many there are in all processes."""
+    plan = current()
+    if plan is not None and not plan.divides_streams:
+        return slice(None), size * processes()
+    return own_rows(size) or slice(None), size
+
+
+def _joined(data: Any, size: int, before: int) -> Any:
+    """Batches of `size` rows from those that each process has."""
+    plan = current()
+    assert plan is not None
+
+    def join(leaf: Any) -> Any:
+        shape = leaf.shape if np.ndim(leaf) <= before else (*leaf.shape[:before], size, *leaf.shape[before + 1 :])
+        sharding = plan.rows(shape, before)
+        return jax.make_array_from_process_local_data(sharding, np.asarray(leaf), shape)
+
+    return tree_util.tree_map(join, data)

@@ -16,7 +16,7 @@ import numpy as np
 from jax import lax, tree_util
 from jax.core import Tracer
 
-from lamina.core import scope, tree
+from lamina.core import placement, scope, tree
 from lamina.core.arrays import value_of
 from lamina.core.effects import Effects
 from lamina.core.state import StateScope
@@ -118,6 +118,7 @@ def value_and_grad(fn: Callable, variables: Any = None, *, has_aux: bool = False
             value, aux = out if has_aux else (out, None)
             return value, (aux, effects.collect(inside))
 
+        pure = placement.gathering(pure)
         (value, (aux, after)), gradients = jax.value_and_grad(pure, has_aux=True)([v.current for v in targets])
         effects.apply(after)
         return ((value, aux) if has_aux else value), gradients

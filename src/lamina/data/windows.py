@@ -16,6 +16,7 @@ import jax
 import numpy as np
 from jax import tree_util
 
+from lamina.core import placement
 from lamina.data.sources import ArraySource
 from lamina.data.sparse import SparseRows, host
 from lamina.data.streams import close, prefetch
@@ -26,10 +27,14 @@ _ALIGNMENT = 64
 
 
 class Window(NamedTuple):
-    """`count` batches, at the beginning of every array in `data`, (batches, rows, ...)."""
+    """`count` batches, at the beginning of every array in `data`, (batches, rows, ...).
+
+    Where other processes have other rows of the batches, `size` is the number of all.
+    """
 
     data: Any
     count: int
+    size: int | None = None
 
 
 class Filled(NamedTuple):
@@ -89,12 +94,15 @@ def of_arrays(source: ArraySource, epoch: int, fills: bool = False) -> Iterator[
 
     def window(first: int, count: int, size: int, capacity: int) -> Window:
         rows: Any = slice(first, first + count * size)
-        if rows.stop > total:
+        own, part = placement.own_rows(size), size
+        if rows.stop > total or own is not None:
             rows = np.arange(rows.start, rows.stop)
             rows[rows >= total] = total - rest
-        rooms = [_room((capacity, size, *leaf.shape[1:]), dtype) for leaf, dtype in zip(hosts, dtypes)]
+        if own is not None:
+            rows, part = rows.reshape(count, size)[:, own].ravel(), own.stop - own.start
+        rooms = [_room((capacity, part, *leaf.shape[1:]), dtype) for leaf, dtype in zip(hosts, dtypes)]
         for room, leaf in zip(rooms, hosts):
-            filled = room[:count].reshape(count * size, *leaf.shape[1:])  # the same memory
+            filled = room[:count].reshape(count * part, *leaf.shape[1:])  # the same memory
             if order is None:
                 filled[:] = leaf[rows]
             elif room.dtype != leaf.dtype or isinstance(leaf, SparseRows):
@@ -103,11 +111,11 @@ def of_arrays(source: ArraySource, epoch: int, fills: bool = False) -> Iterator[
                 np.take(leaf, order[rows], axis=0, out=filled, mode="clip")
         data = tree_util.tree_map(rooms.__getitem__, numbers)
         if not fills:
-            return Window(data, count)
+            return Window(data, count, size)
         counted = _room((capacity,), np.int32)
         counted[:count] = size
         counted[count - 1] = min(size, total - first - (count - 1) * size)
-        return Window(Filled(data, counted), count)
+        return Window(Filled(data, counted), count, size)
 
     def windows() -> Iterator[Window]:
         for done in range(0, batches, capacity):
@@ -142,9 +150,22 @@ class _Filling:
 def of_stream(batches: Iterable[Any]) -> Iterator[Window]:
     """The windows of a stream of batches: a thread fills the next one while the last is worked on.
 
-    Who asks for a window gets what has come, one batch at least, so that no batch waits for the next.
+    Who asks for a window gets what has come, one batch at least, so that no batch waits for the next. Processes that
+    train together get one each time, and all end with the first whose stream does.
     """
-    return _Reader(batches).windows()
+    return _Reader(batches).windows() if placement.processes() == 1 else _in_step(prefetch(iter(batches), 2))
+
+
+def _in_step(batches: Iterator[Any]) -> Iterator[Window]:
+    try:
+        while True:
+            batch = next(batches, None)
+            if placement.any_of(batch is None):
+                return
+            own, size = placement.own_part(len(tree_util.tree_leaves(batch)[0]))
+            yield Window(tree_util.tree_map(lambda a, own=own: np.asarray(a)[None, own], batch), 1, size)
+    finally:
+        close(batches)
 
 
 class _Reader:

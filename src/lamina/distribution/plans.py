@@ -26,7 +26,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from lamina.core import placement
 from lamina.core.placement import Placement
-from lamina.distribution.meshes import DeviceMesh, LayoutMap, TensorLayout, get_device_count, list_devices
+from lamina.distribution.meshes import DeviceMesh, LayoutMap, TensorLayout, list_devices
 
 
 class Distribution(placement.Plan):
@@ -48,7 +48,7 @@ class Distribution(placement.Plan):
                 f"{type(self).__name__}: batch_dim_name must be among {device_mesh.axis_names}, got {name!r}."
             )
         self._device_mesh, self._batch_dim_name = device_mesh, name
-        self._auto_shard_dataset = auto_shard_dataset
+        self.divides_streams = bool(auto_shard_dataset)
         self._mesh = device_mesh.backend_mesh
         self._whole = self._on(())
         self._placements: dict[Any, Placement] = {}
@@ -71,11 +71,11 @@ class Distribution(placement.Plan):
     @property
     def auto_shard_dataset(self) -> bool:
         """Whether streams are divided among processes."""
-        return self._auto_shard_dataset
+        return self.divides_streams
 
     @auto_shard_dataset.setter
     def auto_shard_dataset(self, value: bool) -> None:
-        self._auto_shard_dataset = bool(value)
+        self.divides_streams = bool(value)
 
     @property
     def num_processes(self) -> int:
@@ -257,7 +257,9 @@ class ModelParallel(Distribution):
             if not any(key == path or re.fullmatch(key, path) for path in paths):
                 near = difflib.get_close_matches(key, paths, 1, 0)
                 hint = f"; the nearest path is {near[0]!r}" if near else ""
-                warnings.warn(f"ModelParallel: layout_map's key {key!r} matches no variable or output{hint}.", stacklevel=3)
+                warnings.warn(
+                    f"ModelParallel: layout_map's key {key!r} matches no variable or output{hint}.", stacklevel=3
+                )
 
     def _stored(self, variable: Any) -> tuple:
         layout = self._layout_map[variable.follows or variable.path]

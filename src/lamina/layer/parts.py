@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lamina.core import handover, scope
+from lamina.core import handover, placement, scope
 from lamina.core.scope import Scope
 from lamina.core.state import Meter
 from lamina.core.variable import Variable
@@ -159,7 +159,7 @@ class Composite:
     def get_weights(self) -> list[np.ndarray]:
         """The weights as NumPy arrays."""
         arrays = handover.settled(lambda weights: [v.value for v in weights], self.weights)  # all of one moment
-        return [np.array(array) for array in arrays]
+        return [np.array(placement.to_host(array)) for array in arrays]
 
     def set_weights(self, weights: Sequence[Any]) -> None:
         """Assign arrays to the weights, in the order of `get_weights`; all of them or, on an error, none."""

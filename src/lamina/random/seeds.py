@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from lamina.core import scope
+from lamina.core import placement, scope
 from lamina.core.arrays import send
 from lamina.core.configurable import Configurable
 from lamina.core.constructors import unknown_arguments
@@ -66,12 +66,12 @@ class SeedGenerator(Configurable):
 
 def make_default_seed() -> int:
     """A seed from Python's `random`, so that `set_random_seed` governs it."""
-    return python_random.randint(1, 10**9)
+    return placement.agreed(python_random.randint(1, 10**9))
 
 
 def set_global_seed(seed: int) -> None:
     """Seed Python's `random`, NumPy, the global generator, and TensorFlow where a program has loaded it."""
-    seed = int(_seed_pair("set_random_seed", seed)[0])
+    seed = placement.agreed(int(_seed_pair("set_random_seed", seed)[0]))
     python_random.seed(seed)
     np.random.seed(seed)
     _global.update(seed=seed, generator=None)

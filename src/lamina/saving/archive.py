@@ -83,7 +83,7 @@ def save_model(model: Any, filepath: Any, overwrite: bool = True, zipped: bool |
             stacklevel=3,
         )
     skip = [] if with_optimizer else [getattr(model, "optimizer", None)]
-    with atomic_write(path) as temporary:
+    with atomic_write(path, together=True) as temporary:
         if zipped:
             with open(temporary, "wb") as file:
                 write_archive(model, file, skip)
@@ -282,7 +282,7 @@ def save_weights(
     if max_shard_size is not None:
         sharded.write_shards(model, path, max_shard_size * 2**30, skip)
         return
-    with atomic_write(path) as temporary:
+    with atomic_write(path, together=True) as temporary:
         _write_hdf5(model, temporary, skip)
 
 

@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lamina.core import files
+from lamina.core import files, placement
 from lamina.core.budget import Budget, CorruptFileError, UnsafeFileError, blamed_on
 from lamina.core.later import Later
 from lamina.saving import contents, hdf5, weights
@@ -46,6 +46,8 @@ def write_shards(model: Any, path: Any, limit: float, skip: Collection[Any]) -> 
             sink.close()
         places = {f"/{group}": [names[number] for number in numbers] for group, numbers in sink.places.items()}
         described = {"metadata": {"total_size": sink.total, "written": mark}, "weight_map": places}
+        if not placement.is_first():
+            return placement.barrier()
         (folder / index.name).write_text(json.dumps(described, indent=4), encoding="utf-8")
         first = index.with_name(f"{_base(index)}_00000.weights.h5")
         h5py.File(folder / first.name, "w").close()  # Keras opens it before it reads the index
@@ -55,6 +57,7 @@ def write_shards(model: Any, path: Any, limit: float, skip: Collection[Any]) -> 
         if first.name in before:
             files.put(folder / first.name, first)
         _remove_old(index, before - {first.name})
+        placement.barrier()
 
 
 def _base(index: Path) -> str:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import jax.numpy as jnp
 import numpy as np
 
-from lamina.core import registry, scope
+from lamina.core import placement, registry, scope
 from lamina.core.budget import CorruptFileError, FileError
 from lamina.core.configurable import Configurable
 from lamina.core.state import StateScope
@@ -141,7 +141,7 @@ class Sink:
 
     def put(self, group: str, key: str, value: Any) -> None:
         """Write one array."""
-        array = np.asarray(value)
+        array = placement.to_host(value)
         named = array.dtype.name in BYTES_FORMATS
         if array.dtype.kind not in "biufc" and not named:
             raise ValueError(f"{group}/{key}: what is saved must be an array of numbers, got {array.dtype}.")

@@ -66,7 +66,7 @@ class Pace:
         wanted = 1 if seconds is None else int(TARGET_SECONDS / max(seconds, 1e-9))
         wanted = max(1, self._phase.minimum, min(wanted, 1_000_000))
         limits = [self._callbacks.launch_limit(self._phase.name), self.capacity if self.capacity > 1 else None]
-        return min([wanted, *(limit for limit in limits if limit is not None)])
+        return placement.least(min([wanted, *(limit for limit in limits if limit is not None)]))
 
     @property
     def free(self) -> bool:
@@ -154,7 +154,7 @@ class Windowed:
         # One CPU reads the windows where they are.
         total, in_place = 0, jax.default_backend() == "cpu" and placement.current() is None
         for window in found:
-            data, done = window.data if in_place else placement.sent(window.data, before=1), 0
+            data, done = window.data if in_place else placement.sent(window.data, 1, window.size), 0
             while done < window.count:
                 count = min(pace.steps(), window.count - done)
                 done, total = done + count, total + count
@@ -208,7 +208,7 @@ def run_epoch(
                 kept = min(feed.count, pace.capacity)
                 callbacks.replay(phase.name, step - kept, {k: v[:kept] for k, v in values.items()}, kept)
                 logs = {name: value[(feed.count - 1) % pace.capacity] for name, value in values.items()}
-                if phase.stopped():
+                if placement.any_of(phase.stopped()):
                     break
                 if callbacks.may_change_model and not pace.free:  # else its hooks come with the next epoch
                     launcher.refresh()
@@ -301,7 +301,7 @@ def collect_outputs(predict: Callable, source: Any, callbacks: Any, stopped: Cal
         callbacks.on_predict_batch_begin(step)
         outputs = predict(batch)
         leaves, treedef = tree_util.tree_flatten(outputs)
-        arrays, rows = [np.asarray(leaf) for leaf in leaves], rows_in(batch)
+        arrays, rows = [placement.to_host(leaf) for leaf in leaves], rows_in(batch)
         if step == 0 and total is not None and all(a.shape[:1] == (rows,) for a in arrays):
             whole = [np.empty((total, *a.shape[1:]), a.dtype) for a in arrays]
         if whole is not None:

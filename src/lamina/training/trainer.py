@@ -49,7 +49,7 @@ class Trainer(CompiledModel):
         self._launchers: dict[str, Launcher] = {}
         self._predict: Any = None
         self._predict_made = 0  # the change of weights that it knows of
-        self._runs, self._entropy = 0, int.from_bytes(os.urandom(4), "little")
+        self._runs, self._entropy = 0, placement.agreed(int.from_bytes(os.urandom(4), "little"))
 
     def _forget_programs(self) -> None:
         self._launchers, self._predict = {}, None
@@ -269,6 +269,7 @@ class Trainer(CompiledModel):
                 if validator is not None and _validates(epoch, validation_freq):
                     logs = {**logs, **self._validate(validator)}
                 listeners.on_epoch_end(epoch, logs)
+                self.stop_training = placement.any_of(self.stop_training)
                 if self.stop_training:
                     break
         finally:
@@ -332,7 +333,7 @@ class Trainer(CompiledModel):
         self._check_constructed()
         x = self._fed(x)
         if verbose == 0 and callbacks is None and steps is None and _is_small(x, batch_size):
-            return tree_util.tree_map(np.asarray, self._predict_function()(_floats(x)))
+            return tree_util.tree_map(placement.to_host, self._predict_function()(_floats(x)))
         source = make_source(x, batch_size=batch_size, steps=steps, who="predict", fed=self._fed)
         count = source.steps or source.num_batches
         listeners = self._listeners(callbacks, verbose, epochs=1, steps=count, history=False)
@@ -376,7 +377,7 @@ class Trainer(CompiledModel):
         """The outputs for one batch as NumPy arrays."""
         x = self._fed(x)
         source = make_source(x, batch_size=loop.rows_in(x), who="predict_on_batch")
-        return tree_util.tree_map(np.asarray, self._predict_function()(source.peek()))
+        return tree_util.tree_map(placement.to_host, self._predict_function()(source.peek()))
 
     def _on_batch(self, phase: str, x: Any, y: Any, sample_weight: Any, class_weight: Any, as_dict: bool) -> Any:
         who = f"{phase}_on_batch"
@@ -422,6 +423,7 @@ class Trainer(CompiledModel):
     def _listeners(self, callbacks: Any, verbose: Any, *, epochs: int, steps: int | None, history: bool) -> Any:
         if verbose == "auto":
             verbose = 1 if is_interactive_logging_enabled() else 2
+        verbose = verbose if placement.is_first() else 0
         if isinstance(callbacks, CallbackList):
             callbacks.set_model(self)
             return callbacks
