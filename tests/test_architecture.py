@@ -21,7 +21,9 @@ NOT_THERE_YET = list(not_there())
 LEVELS = {
     **dict.fromkeys(["core"], 0),
     **dict.fromkeys(["ops", "random"], 1),
-    **dict.fromkeys(["activations", "initializers", "regularizers", "constraints", "quantizers", "distribution", "data"], 2),
+    **dict.fromkeys(
+        ["activations", "initializers", "regularizers", "constraints", "quantizers", "distribution", "data"], 2
+    ),
     **dict.fromkeys(["layer", "losses", "optimizers", "saving", "callbacks"], 3),
     **dict.fromkeys(["layers", "metrics"], 4),
     **dict.fromkeys(["training"], 5),

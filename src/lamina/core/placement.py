@@ -13,15 +13,11 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from jax import tree_util
-from jax.ad_checkpoint import checkpoint_name
 from jax.core import Tracer
 from jax.experimental import multihost_utils
 from jax.sharding import Sharding
 
 from lamina.core import handover, scope
-
-GATHERED = "gathered"  # the name of gathered weights in programs
-
 
 class Placement(NamedTuple):
     """How the array of a variable lies: in its cell, and inside a layer."""
@@ -48,6 +44,9 @@ class Plan:
     def rows(self, shape: Sequence[int], before: int = 0) -> Sharding:
         """The layout of data whose rows lie on axis `before`; whole on every device where the mesh does not divide."""
         raise NotImplementedError
+
+    def look_for_slips(self, paths: Sequence[str]) -> None:
+        """Warn of what the plan says of variables that are not among these."""
 
     def output(self, path: str) -> Sharding | None:
         """The layout of what the layer at a path gives, if it has one of its own."""
@@ -83,7 +82,7 @@ def when_asked(make: Callable[[], Any]) -> None:
 
 def put(array: Any, sharding: Sharding) -> jax.Array:
     """The array in that layout, in memory of its own if it has to move."""
-    if isinstance(array, jax.Array) and array.sharding == sharding:
+    if isinstance(array, jax.Array) and array.sharding.is_equivalent_to(sharding, array.ndim):
         return array
     if sharding.is_fully_addressable:
         return jax.device_put(array, sharding, may_alias=False)
@@ -125,6 +124,15 @@ def arrange(variables: Iterable[Any]) -> None:
                 variable.take(moved)
 
 
+def meet(variables: Iterable[Any]) -> None:
+    """Let the plan see the variables of a training: `arrange`, and a word where it speaks of others."""
+    variables = list(variables)
+    arrange(variables)
+    plan = current()
+    if plan is not None:
+        plan.look_for_slips([v.path for v in variables])
+
+
 def as_used(variable: Any, value: Any) -> Any:
     """The value of a variable as a layer sees it.
 
@@ -137,8 +145,7 @@ def as_used(variable: Any, value: Any) -> Any:
     stored, used = plan.placement_of(variable)
     if stored == used:
         return value
-    value = _bound(_bound(value, stored), used)
-    return checkpoint_name(value, GATHERED) if plan.gathers_again else value
+    return _bound(_bound(value, stored), used)
 
 
 def gathering(fn: Callable) -> Callable:
@@ -146,7 +153,7 @@ def gathering(fn: Callable) -> Callable:
     plan = current()
     if plan is None or not plan.gathers_again:
         return fn
-    return jax.checkpoint(fn, policy=jax.checkpoint_policies.save_anything_except_these_names(GATHERED))
+    return jax.checkpoint(fn, policy=lambda primitive, *_, **__: primitive.name != "sharding_constraint")
 
 
 def pinned(variables: Sequence[Any], values: Iterable[Any]) -> list[Any]:

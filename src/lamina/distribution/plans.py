@@ -154,6 +154,8 @@ class Distribution(placement.Plan):
         return self._stored(variable)
 
     def _on(self, axes: Sequence[Any]) -> NamedSharding:
+        while axes and axes[-1] is None:  # as JAX has it
+            axes = axes[:-1]
         return NamedSharding(self._mesh, PartitionSpec(*axes))
 
 
@@ -245,21 +247,21 @@ class ModelParallel(Distribution):
             raise ValueError(f"ModelParallel: layout_map must be a LayoutMap with a device_mesh, got {layout_map!r}.")
         super().__init__(layout_map.device_mesh, batch_dim_name, auto_shard_dataset)
         self._layout_map = layout_map
-        self._has_outputs = any(key.endswith("output") or key.endswith("*") for key in layout_map)
+        self._unmatched = {key for key in layout_map if not key.endswith("/output")}  # by variables, until now
 
     def get_tensor_layout(self, path: str) -> TensorLayout | None:
         """The layout of what the layer at `"path/output"` gives, `None` for the compiler's choice."""
         return self._layout_map[path]
 
-    def warn_of_unmatched(self, paths: Sequence[str]) -> None:
-        """Warn of keys of the map that match none of the paths: a slip there changes nothing that one would see."""
-        for key in self._layout_map:
-            if not any(key == path or re.fullmatch(key, path) for path in paths):
-                near = difflib.get_close_matches(key, paths, 1, 0)
-                hint = f"; the nearest path is {near[0]!r}" if near else ""
-                warnings.warn(
-                    f"ModelParallel: layout_map's key {key!r} matches no variable or output{hint}.", stacklevel=3
-                )
+    def look_for_slips(self, paths: Sequence[str]) -> None:
+        for key in self._unmatched & self._layout_map.keys():
+            if any(key == path or re.fullmatch(key, path) for path in paths):
+                self._unmatched.discard(key)
+        while self._unmatched:  # once: another model may have other paths
+            key = self._unmatched.pop()
+            near = difflib.get_close_matches(key, paths, 1, 0)
+            hint = f"; the nearest path is {near[0]!r}" if near else ""
+            warnings.warn(f"ModelParallel: no variable has a path like {key!r}{hint}.", stacklevel=2)
 
     def _stored(self, variable: Any) -> tuple:
         layout = self._layout_map[variable.follows or variable.path]

@@ -213,6 +213,12 @@ class Program:
     def __call__(self, *arguments: Any) -> OneStep | ManySteps:
         return (self._checked if checks_values() else self._compiled)(*arguments)
 
+    @property
+    def compiled(self) -> Any:
+        """JAX's form of it."""
+        self.compile()
+        return self._compiled
+
     def compile(self) -> None:
         """Be compiled when this returns."""
         if self._compiled is None:
@@ -283,7 +289,7 @@ class Launcher:
             key = (placement.current(), *ids, len(self._extra), len(self._assigned))
             if key == self._key:
                 return
-            placement.arrange(itertools.chain(*groups, self._extra))
+            placement.meet(itertools.chain(*groups, self._extra))
             self._key, self._metrics = key, frozenset(id(v) for v in groups[-1])
             found = {id(v): v for v in itertools.chain(*groups, self._extra)}
             changing = itertools.chain(*groups, self._extra) if self._trains else [*groups[-1], *self._extra]

@@ -379,6 +379,20 @@ class Trainer(CompiledModel):
         source = make_source(x, batch_size=loop.rows_in(x), who="predict_on_batch")
         return tree_util.tree_map(placement.to_host, self._predict_function()(source.peek()))
 
+    @errors.entry
+    def compiled_step(self, x: Any, y: Any = None, sample_weight: Any = None) -> tuple[Any, list[Any]]:
+        """JAX's compiled program of training steps on such batches, and the variables that it changes.
+
+        It tells its text (`as_text()`), its memory (`memory_analysis()`) and its cost (`cost_analysis()`).
+        """
+        self._require_compiled("compiled_step")
+        source = make_source(self._fed(x), y, sample_weight, batch_size=loop.rows_in(x), who="compiled_step")
+        launcher = self._prepared("train", source, "compiled_step").launcher
+        if launcher is None:
+            raise ValueError(f"{self._who()}: run_eagerly must be off for compiled_step, is on.")
+        program = launcher.program(Feed(tree_util.tree_map(lambda a: a[None], source.peek()), None, 0, 1), 1)
+        return program.compiled, program.given
+
     def _on_batch(self, phase: str, x: Any, y: Any, sample_weight: Any, class_weight: Any, as_dict: bool) -> Any:
         who = f"{phase}_on_batch"
         self._require_compiled(who)

@@ -1,0 +1,67 @@
+"""What was saved under one plan goes on under another."""
+
+import numpy as np
+import pytest
+
+import lamina
+from lamina import distribution, layers
+
+X = np.random.default_rng(0).normal(size=(48, 12)).astype("float32")
+Y = np.random.default_rng(1).integers(0, 3, 48)
+
+
+def tensor(shape):
+    mesh = distribution.DeviceMesh(shape, ["batch", "model"], distribution.list_devices()[: shape[0] * shape[1]])
+    found = distribution.LayoutMap(mesh)
+    found[".*hidden/kernel"], found[".*hidden/bias"] = (None, "model"), ("model",)
+    found[".*out/kernel"] = ("model", None)
+    return distribution.ModelParallel(layout_map=found)
+
+
+PLANS = {
+    "1": lambda: None,
+    "4": lambda: distribution.FullySharded(devices=distribution.list_devices()[:4], least=8),
+    "8": lambda: distribution.FullySharded(least=8),
+    "2x2": lambda: tensor((2, 2)),
+    "2x4": lambda: tensor((2, 4)),
+}
+
+
+@pytest.fixture(autouse=True)
+def _one_device_again():
+    yield
+    distribution.set_distribution(None)
+
+
+def make():
+    lamina.utils.set_random_seed(4)
+    model = lamina.Sequential(
+        [layers.Input((12,)), layers.Dense(16, "relu", name="hidden"), layers.Dropout(0.2), layers.Dense(3, name="out")]
+    )
+    loss = lamina.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(lamina.optimizers.Adam(0.01), loss)
+    return model
+
+
+def losses(model, first, last):
+    history = model.fit(X, Y, batch_size=16, initial_epoch=first, epochs=last, shuffle=False, verbose=0)
+    return history.history["loss"]
+
+
+@pytest.fixture(scope="module")
+def expected():
+    return losses(make(), 0, 4)[2:]
+
+
+AROUND = list(zip(PLANS, [*list(PLANS)[1:], next(iter(PLANS))]))
+
+
+@pytest.mark.parametrize(("before", "after"), [*AROUND, *((b, a) for a, b in AROUND)])
+def test_a_model_goes_on_elsewhere(before, after, expected, tmp_path):
+    distribution.set_distribution(PLANS[before]())
+    model = make()
+    losses(model, 0, 2)
+    model.save(tmp_path / "model.keras")
+    distribution.set_distribution(PLANS[after]())
+    model = lamina.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_allclose(losses(model, 2, 4), expected, rtol=1e-5)
