@@ -50,6 +50,7 @@ PRIVATE_BUT_READ = {
     ("models/sequential.py", "_input_shape_arg"): "to be named",
     ("models/summary.py", "_build_shapes"): "to be named",
     ("saving/weights.py", "_function"): "to be named",
+    ("utils/splitting.py", "_batch_size"): "what Keras goes by too: tf.data says nowhere else that it has batches",
     ("saving/weights.py", "_not_parts"): "to be named",
 }
 # Imported when first used; scipy comes with JAX and is slow to load.

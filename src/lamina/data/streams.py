@@ -87,8 +87,8 @@ Sequence = PyDataset
 
 
 def fetched(
-    fetch: Callable[[int], futures.Future],
-    indices: Iterable[int],
+    fetch: Callable[[Any], futures.Future],
+    indices: Iterable[Any],
     ahead: int,
     drop: Callable[[futures.Future], None] = lambda future: None,
 ) -> Iterator[Any]:

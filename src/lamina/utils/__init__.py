@@ -26,7 +26,9 @@ from lamina.saving import deserialize_keras_object
 from lamina.utils import bounding_boxes, legacy
 from lamina.utils.arrays import normalize, pad_sequences, to_categorical
 from lamina.utils.feature_space import FeatureSpace
+from lamina.utils.folders import audio_dataset_from_directory, image_dataset_from_directory, text_dataset_from_directory
 from lamina.utils.images import array_to_img, img_to_array, load_img, save_img
+from lamina.utils.splitting import split_dataset, timeseries_dataset_from_array
 
 __all__ = [
     "CustomObjectScope",
@@ -35,6 +37,7 @@ __all__ = [
     "PyDataset",
     "Sequence",
     "array_to_img",
+    "audio_dataset_from_directory",
     "bounding_boxes",
     "clear_session",
     "custom_object_scope",
@@ -44,6 +47,7 @@ __all__ = [
     "get_custom_objects",
     "get_registered_name",
     "get_registered_object",
+    "image_dataset_from_directory",
     "img_to_array",
     "is_interactive_logging_enabled",
     "is_keras_tensor",
@@ -56,7 +60,10 @@ __all__ = [
     "save_img",
     "serialize_keras_object",
     "set_random_seed",
+    "split_dataset",
     "standardize_dtype",
+    "text_dataset_from_directory",
+    "timeseries_dataset_from_array",
     "to_categorical",
     "unpack_x_y_sample_weight",
 ]

@@ -1,0 +1,384 @@
+"""What a `Dataset` reads: elements of a pass, from any of them on, as plain arrays.
+
+Where a flow is `indexed`, each element can be had by itself. Then a shuffle moves numbers and no elements, and what
+comes behind it is computed by threads.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import itertools
+import math
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent import futures
+from typing import Any
+
+import numpy as np
+from jax import tree_util
+
+from lamina.data import caches, elements, orders, streams
+from lamina.data.arrays import row_count
+
+
+def cores() -> int:
+    """How many threads compute at the same time."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def side_by_side(call: Callable[[Any], Any], items: Iterable[Any], workers: int) -> Iterator[Any]:
+    """`call(item)` for each item in order, twice as many under way as there are workers."""
+    if workers < 2:
+        yield from map(call, items)
+        return
+    context = contextvars.copy_context()
+    with futures.ThreadPoolExecutor(workers, "lamina-data") as pool:
+        yield from streams.fetched(lambda item: pool.submit(context.copy().run, call, item), items, 2 * workers)
+
+
+def _from(items: Iterable[Any], start: int) -> Iterator[Any]:
+    return itertools.islice(items, start, None)
+
+
+class Flow:
+    """Elements that can be read again and again.
+
+    Attributes:
+        size: how many, `math.inf` if there is no end, `None` if only the end will tell.
+        indexed: whether `get` can be called.
+        workers: threads that call `get` at the same time.
+        whole: whether `rows` costs less than its elements one by one.
+        count: elements in a batch, `None` for what is no flow of batches.
+        like: a flow that has the same elements, in whatever order.
+    """
+
+    indexed = whole = False
+    count: int | None = None
+
+    def __init__(self, size: float | None, workers: int = 1, like: Flow | None = None):
+        self.size, self.workers, self.like = size, workers, like
+        if like is not None:
+            self.workers, self.indexed, self.whole, self.count = like.workers, like.indexed, like.whole, like.count
+
+    def get(self, number: int, epoch: int) -> Any:
+        """An element of a pass."""
+        raise NotImplementedError(f"{type(self).__name__}: get(number, epoch) must be written where indexed is true.")
+
+    def rows(self, numbers: np.ndarray, epoch: int) -> Any:
+        """A batch of elements of a pass."""
+        return elements.stacked([self.get(int(number), epoch) for number in numbers])
+
+    def read(self, epoch: int, start: int = 0) -> Iterator[Any]:
+        """The elements of a pass, from one on."""
+        numbers = itertools.count(start) if self.size == math.inf else range(start, int(self.size or 0))
+        return side_by_side(lambda number: self.get(number, epoch), numbers, self.workers)
+
+    def spec(self) -> Any:
+        """The `TensorSpec` of each array of an element, found out by reading the first."""
+        if self.like is not None:
+            return self.like.spec()
+        for element in self.read(0):
+            return tree_util.tree_map(lambda leaf: elements.TensorSpec(leaf.shape, leaf.dtype), element)
+        raise ValueError("Dataset: element_spec needs an element to look at, got an empty dataset.")
+
+
+class Table(Flow):
+    """Elements by number: `get(number)`, and perhaps `rows(numbers)`, a batch of several."""
+
+    indexed = True
+
+    def __init__(self, size: float, get: Callable[[int], Any], rows: Callable | None = None, workers: int = 1):
+        super().__init__(size, workers)
+        self.whole, self._get, self._rows = rows is not None, get, rows
+
+    def get(self, number: int, epoch: int) -> Any:
+        return self._get(number)
+
+    def rows(self, numbers: np.ndarray, epoch: int) -> Any:
+        return super().rows(numbers, epoch) if self._rows is None else self._rows(numbers)
+
+
+class Opened(Flow):
+    """What `open()` gives, called anew for each pass."""
+
+    def __init__(self, open: Callable[[], Iterable[Any]]):
+        super().__init__(None)
+        self._open = open
+
+    def read(self, epoch: int, start: int = 0) -> Iterator[Any]:
+        return _from(self._open(), start)
+
+
+class Mapped(Flow):
+    """`fn(element)` of each, by several threads, or by one after the other."""
+
+    def __init__(self, child: Flow, fn: Callable, workers: int):
+        super().__init__(child.size, max(workers, child.workers))
+        self.indexed = child.indexed
+        self._child, self._fn, self._own, self._alone, self._begun = child, fn, workers, threading.Lock(), False
+
+    def get(self, number: int, epoch: int) -> Any:
+        return self._call(self._child.get(number, epoch))
+
+    def read(self, epoch: int, start: int = 0) -> Iterator[Any]:
+        return side_by_side(self._call, self._child.read(epoch, start), self._own)
+
+    def _call(self, element: Any) -> Any:
+        if self._own > 1 and self._begun:
+            return elements.tidy(elements.called(self._fn, element), "map")
+        with self._alone:  # the first call too: layers build themselves in it
+            out = elements.tidy(elements.called(self._fn, element), "map")
+            self._begun = True
+        return out
+
+
+class Kept(Flow):
+    """The elements for which `keep(element)` is true; `ended` hears at the end of a pass how many others there were."""
+
+    def __init__(self, child: Flow, keep: Callable[[Any], bool], ended: Callable[[int], None] = lambda dropped: None):
+        super().__init__(None, like=child)
+        self.indexed = self.whole = False
+        self._child, self._keep, self._ended = child, keep, ended
+
+    def read(self, epoch: int, start: int = 0) -> Iterator[Any]:
+        return _from(self._kept(epoch), start)
+
+    def _kept(self, epoch: int) -> Iterator[Any]:
+        dropped = 0
+        for element in self._child.read(epoch):
+            if self._keep(element):
+                yield element
+            else:
+                dropped += 1
+        self._ended(dropped)
+
+
+class Batched(Flow):
+    """Batches of `count` elements, which `join` makes of a list of them."""
+
+    def __init__(self, child: Flow, count: int, drop: bool, join: Callable[[list[Any]], Any] = elements.stacked):
+        size = child.size
+        if size not in (None, math.inf):
+            size = int(size) // count if drop else math.ceil(size / count)
+        super().__init__(size, child.workers)
+        self.count, self.indexed = count, child.indexed
+        self._child, self._drop, self._join = child, drop, join
+        self._whole = child.whole and join is elements.stacked
+
+    def spec(self) -> Any:
+        def batched(part: Any) -> Any:
+            shape = (None,) * len(part.shape) if self._join is elements.padded else part.shape
+            return elements.TensorSpec((self.count if self._drop else None, *shape), part.dtype)
+
+        return tree_util.tree_map(batched, self._child.spec())
+
+    def get(self, number: int, epoch: int) -> Any:
+        stop = min((number + 1) * (self.count or 1), self._child.size or 0)
+        numbers = np.arange(number * (self.count or 1), stop, dtype=np.int64)
+        if self._whole:
+            return self._child.rows(numbers, epoch)
+        return self._join([self._child.get(int(i), epoch) for i in numbers])
+
+    def read(self, epoch: int, start: int = 0) -> Iterator[Any]:
+        if self._whole:
+            return super().read(epoch, start)
+        return self._collected(self._child.read(epoch, start * (self.count or 1)))
+
+    def _collected(self, rows: Iterator[Any]) -> Iterator[Any]:
+        while batch := list(itertools.islice(rows, self.count)):
+            if len(batch) == self.count or not self._drop:
+                yield self._join(batch)
+
+    def unbatched(self) -> Flow:
+        """The elements that are in batches."""
+        return (
+            self._child if not self._drop or self.size is None else Part(self._child, 0, self.size * (self.count or 1))
+        )
+
+
+class Unbatched(Flow):
+    """The rows of each element."""
+
+    def __init__(self, child: Flow):
+        super().__init__(None)
+        self._child = child
+
+    def read(self, epoch: int, start: int = 0) -> Iterator[Any]:
+        return _from((row for batch in self._child.read(epoch) for row in self._rows(batch)), start)
+
+    def _rows(self, batch: Any) -> Iterator[Any]:
+        for i in range(row_count([batch], "unbatch")):
+            yield tree_util.tree_map(lambda leaf, i=i: leaf[i, ...], batch)
+
+
+class Part(Flow):
+    """`count` elements, from `first` on in steps."""
+
+    def __init__(self, child: Flow, first: int, count: float = math.inf, step: int = 1):
+        left = child.size
+        if left not in (None, math.inf):
+            left = max(0, math.ceil((left - first) / step))
+        super().__init__(None if left is None else min(left, count), like=child)
+        self._child, self._first, self._count, self._step = child, first, count, step
+
+    def get(self, number: int, epoch: int) -> Any:
+        return self._child.get(self._first + number * self._step, epoch)
+
+    def rows(self, numbers: np.ndarray, epoch: int) -> Any:
+        return self._child.rows(self._first + numbers * self._step, epoch)
+
+    def read(self, epoch: int, start: int = 0) -> Iterator[Any]:
+        if start >= self._count:
+            return iter(())
+        found = self._child.read(epoch, self._first + start * self._step)
+        stop = None if self._count == math.inf else (int(self._count) - start - 1) * self._step + 1
+        return itertools.islice(found, 0, stop, self._step)
+
+
+class Shuffled(Flow):
+    """The elements in an order of `orders.shuffled`, another one for each pass if `anew`."""
+
+    def __init__(self, child: Flow, buffer: int, seed: int, anew: bool):
+        super().__init__(child.size, like=child)
+        self.indexed = child.indexed and child.size != math.inf
+        self.whole = child.whole and self.indexed
+        self._child, self._buffer, self._seeds, self._anew = child, buffer, orders.seeds_of(seed), anew
+        self._known: tuple[int, np.ndarray] = -1, np.zeros(0, np.int64)
+
+    def _shuffled(self, items: Iterable[Any], epoch: int) -> Iterator[Any]:
+        return orders.shuffled(items, self._buffer, orders.draws(self._seeds, epoch if self._anew else None))
+
+    def _order(self, epoch: int) -> np.ndarray:
+        known = self._known
+        if known[0] != epoch:
+            size = int(self.size or 0)
+            self._known = known = epoch, np.fromiter(self._shuffled(range(size), epoch), np.int64, size)
+        return known[1]
+
+    def get(self, number: int, epoch: int) -> Any:
+        return self._child.get(int(self._order(epoch)[number]), epoch)
+
+    def rows(self, numbers: np.ndarray, epoch: int) -> Any:
+        return self._child.rows(self._order(epoch)[numbers], epoch)
+
+    def read(self, epoch: int, start: int = 0) -> Iterator[Any]:
+        if self.indexed:
+            return super().read(epoch, start)
+        return _from(self._shuffled(self._child.read(epoch), epoch), start)
+
+
+class Repeated(Flow):
+    """The elements `count` times; each time is a pass of its own."""
+
+    def __init__(self, child: Flow, count: float):
+        size = 0 if 0 in (child.size, count) else None if child.size is None else child.size * count
+        super().__init__(size, like=child)
+        self.indexed, self.whole = child.indexed and child.size not in (0, math.inf), False
+        self._child, self._count = child, count
+
+    def _passes(self, epoch: int, first: int = 0) -> Iterator[int]:
+        if self._count == math.inf:
+            return itertools.count(epoch + first)
+        return iter(range(epoch * int(self._count) + first, (epoch + 1) * int(self._count)))
+
+    def get(self, number: int, epoch: int) -> Any:
+        times, number = divmod(number, int(self._child.size or 0))
+        return self._child.get(number, next(self._passes(epoch, times)))
+
+    def read(self, epoch: int, start: int = 0) -> Iterator[Any]:
+        if self.indexed:
+            times, start = divmod(start, int(self._child.size or 0))
+            parts = (self._child.read(p, start * (i == 0)) for i, p in enumerate(self._passes(epoch, times)))
+            return itertools.chain.from_iterable(parts)
+        return _from(self._again(epoch), start)
+
+    def _again(self, epoch: int) -> Iterator[Any]:
+        for number in self._passes(epoch):
+            empty = True
+            for element in self._child.read(number):
+                empty = False
+                yield element
+            if empty:
+                return
+
+
+class Chain(Flow):
+    """The elements of one flow, and then those of another."""
+
+    def __init__(self, first: Flow, second: Flow):
+        sizes = first.size, second.size
+        super().__init__(None if None in sizes else sum(sizes), like=first)  # type: ignore[arg-type]
+        self.indexed, self.whole = first.indexed and second.indexed and first.size != math.inf, False
+        self.workers, self._first, self._second = max(first.workers, second.workers), first, second
+
+    def get(self, number: int, epoch: int) -> Any:
+        behind = number - int(self._first.size or 0)
+        return self._first.get(number, epoch) if behind < 0 else self._second.get(behind, epoch)
+
+    def read(self, epoch: int, start: int = 0) -> Iterator[Any]:
+        size = self._first.size
+        if size is None:
+            return _from(itertools.chain(self._first.read(epoch), self._second.read(epoch)), start)
+        flows = [(self._first, start)] if start < size else []
+        flows += [] if size == math.inf else [(self._second, max(0, start - int(size)))]
+        return itertools.chain.from_iterable(flow.read(epoch, at) for flow, at in flows)
+
+
+class Zipped(Flow):
+    """A structure of an element of each flow, up to the end of the shortest."""
+
+    def __init__(self, flows: list[Flow], structure: Any):
+        sizes = [flow.size for flow in flows]
+        super().__init__(None if None in sizes else min(sizes), max(flow.workers for flow in flows))  # type: ignore[type-var]
+        self.indexed = all(flow.indexed for flow in flows)
+        self._flows, self._structure = flows, structure
+
+    def get(self, number: int, epoch: int) -> Any:
+        return self._structure.unflatten([flow.get(number, epoch) for flow in self._flows])
+
+    def read(self, epoch: int, start: int = 0) -> Iterator[Any]:
+        return map(self._structure.unflatten, zip(*(flow.read(epoch, start) for flow in self._flows)))
+
+
+class Prefetched(Flow):
+    """The same elements, read by a thread that is `ahead` of them."""
+
+    def __init__(self, child: Flow, ahead: int):
+        super().__init__(child.size, like=child)
+        self.child, self._ahead, self.get, self.rows = child, ahead, child.get, child.rows
+
+    def read(self, epoch: int, start: int = 0) -> Iterator[Any]:
+        return streams.prefetch(self.child.read(epoch, start), self._ahead)
+
+
+class Cached(Flow):
+    """The elements of the first pass, each of them read once."""
+
+    def __init__(self, child: Flow, kept: caches.File | caches.Memory):
+        super().__init__(child.size, like=child)
+        self.whole, self._child, self._kept = False, child, kept
+        self._end(kept.done)
+
+    def _end(self, done: bool) -> None:
+        if done:
+            self._kept.finish()
+            self.size, self.indexed, self.workers = len(self._kept), True, 1
+
+    def _keep(self, number: int, element: Any) -> Any:
+        self._kept[number] = element
+        self._end(self.indexed and len(self._kept) == self._child.size)
+        return element
+
+    def get(self, number: int, epoch: int) -> Any:
+        return self._kept[number] if number in self._kept else self._keep(number, self._child.get(number, 0))
+
+    def read(self, epoch: int, start: int = 0) -> Iterator[Any]:
+        if self._kept.done or (self.indexed and len(self._kept)):
+            return super().read(epoch, start)
+        return self._first_pass(start) if self.indexed else _from(self._first_pass(0), start)
+
+    def _first_pass(self, start: int) -> Iterator[Any]:
+        for number, element in enumerate(self._child.read(0, start), start):
+            yield self._keep(number, element)
+        self._end(not self.indexed)
