@@ -73,12 +73,15 @@ def resized(pixels: np.ndarray, size: tuple[int, int], method: str) -> np.ndarra
     """An image in another size, float32; 8 bits stay with "nearest"."""
     for axis, wanted in enumerate(size):
         places, weights = _taps(pixels.shape[axis], wanted, method)
-        parts = (np.take(pixels, column, axis) for column in places.T)
         if method == "nearest":
-            pixels = next(parts)
+            pixels = np.take(pixels, places[:, 0], axis)
             continue
-        columns = (w.reshape(-1, *[1] * (2 - axis)) for w in weights.T)
-        pixels = functools.reduce(np.add, map(np.multiply, parts, columns))
+        out: Any = None
+        for place, weight in zip(places.T, weights.T):
+            part = np.take(pixels, place, axis).astype(np.float32, copy=False)
+            part *= weight.reshape(-1, *[1] * (2 - axis))
+            out = part if out is None else np.add(out, part, out)  # in place: new memory is half of the time
+        pixels = out
     return pixels
 
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lamina.core import checks, dtypes
+from lamina.core.runtime import keep_freed_memory
 from lamina.data import Dataset, elements, flows
 from lamina.utils import decoding
 
@@ -41,6 +42,7 @@ class _Folder(NamedTuple):
     def datasets(self, load: Callable[[str], np.ndarray], join: Callable = elements.stacked) -> Any:
         """The dataset, or those for training and for validation."""
         directory = self._check()
+        keep_freed_memory()  # each file needs some, and gives it back
         labelled = self.labels is not None and self.label_mode is not None
         seed = int(np.random.randint(1_000_000)) if self.seed is None else self.seed
         paths, labels, names = self._files(directory, labelled)
