@@ -49,7 +49,6 @@ PIPELINES = {
     "zip": lambda d: type(d).zip((d, type(d).range(2, 9, 2))),
     "cache of a shuffle": lambda d: d.shuffle(5, seed=3).cache(),
     "cache, shuffle": lambda d: d.cache().shuffle(10, seed=3).batch(2).prefetch(AUTOTUNE),
-    "shard": lambda d: d.shard(3, 1),
     "apply": lambda d: d.apply(lambda e: e.take(2)),
 }
 

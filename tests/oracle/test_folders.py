@@ -222,8 +222,9 @@ def test_sounds_are_those_of_keras(sounds, asked):
     both("audio_dataset_from_directory", sounds, **asked)
 
 
-def test_ragged_sounds_have_the_lengths_of_keras(sounds):
-    arguments = {"shuffle": False, "ragged": True, "batch_size": 3, "verbose": False}
+@pytest.mark.parametrize("batch_size", [3, 1])
+def test_ragged_sounds_have_the_lengths_of_keras(sounds, batch_size):
+    arguments = {"shuffle": False, "ragged": True, "batch_size": batch_size, "verbose": False}
     ours, theirs = (lib.utils.audio_dataset_from_directory(sounds, **arguments) for lib in (lamina, keras))
     for (mine, labels), (other, expected) in zip(ours, theirs, strict=True):
         np.testing.assert_array_equal(labels, expected)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 import zipfile
@@ -28,8 +27,8 @@ class Memory(dict):
 class File:
     """Elements by number in a file like those of `np.savez`, which appears when all are there.
 
-    Beside the arrays stands the structure of an element, as JSON. Texts have a full stop at their ends, since NumPy's
-    own lose zeros there.
+    Beside the arrays stands the structure of an element. Texts have a full stop at their ends, since NumPy's own lose
+    zeros there.
     """
 
     def __init__(self, path: str):
@@ -47,7 +46,7 @@ class File:
         return self.done and number in self._known  # what is being written cannot be read yet
 
     def __getitem__(self, number: int) -> Any:
-        return tree_util.tree_map(lambda at: self._array(f"{number}.{at}"), self._structure)
+        return self._structure.unflatten([self._array(f"{number}.{at}") for at in range(self._structure.num_leaves)])
 
     def _array(self, name: str) -> np.ndarray:
         with self._zip.open(name) as file:
@@ -57,7 +56,6 @@ class File:
         return np.array([text[:-1] for text in array.reshape(-1)] + [None], object)[:-1].reshape(array.shape)
 
     def __setitem__(self, number: int, element: Any) -> None:
-        leaves, treedef = tree_util.tree_flatten(element)
         with self._lock:
             if self.done or number in self._known:
                 return
@@ -65,8 +63,8 @@ class File:
                 folder, self._target = self._stack.enter_context(files.workplace(self._path))
                 self._new = folder / self._target.name
                 self._zip = self._stack.enter_context(zipfile.ZipFile(self._new, "w"))
-                self._zip.writestr("structure", json.dumps(_listed(treedef.unflatten(range(len(leaves))))))
-            for at, leaf in enumerate(leaves):
+                self._zip.writestr("structure", tree_util.tree_structure(element).serialize_using_proto())
+            for at, leaf in enumerate(tree_util.tree_leaves(element)):
                 if leaf.dtype == object:
                     leaf = np.array([text + b"." for text in leaf.reshape(-1)], "S").reshape(leaf.shape)
                 with self._zip.open(f"{number}.{at}", "w", force_zip64=True) as file:
@@ -86,20 +84,8 @@ class File:
     def _open(self) -> None:
         try:
             self._zip = zipfile.ZipFile(self._path)
-            self._structure = _tupled(json.loads(self._zip.read("structure")))
+            structure = self._zip.read("structure")
         except (zipfile.BadZipFile, KeyError):
             raise ValueError(f'cache: "{self._path}" must be a file that cache has written; delete it.') from None
+        self._structure = tree_util.PyTreeDef.deserialize_using_proto(tree_util.default_registry, structure)
         self._known = {int(name.partition(".")[0]) for name in self._zip.namelist() if name != "structure"}
-
-
-def _listed(structure: Any) -> Any:
-    """The structure as JSON has it: a tuple is a list, and a dict a list of pairs behind the word."""
-    if isinstance(structure, dict):
-        return {"dict": [[key, _listed(part)] for key, part in structure.items()]}
-    return list(map(_listed, structure)) if isinstance(structure, tuple) else structure
-
-
-def _tupled(form: Any) -> Any:
-    if isinstance(form, dict):
-        return {key: _tupled(part) for key, part in form["dict"]}
-    return tuple(map(_tupled, form)) if isinstance(form, list) else form

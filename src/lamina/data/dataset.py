@@ -11,18 +11,17 @@ import numpy as np
 from jax import tree_util
 
 from lamina.core import checks
-from lamina.data import caches, elements, flows
+from lamina.data import elements, flows
 from lamina.data.arrays import row_count, type_name
 
 AUTOTUNE = -1  # as many threads as there are cores, and as many elements ahead as are good
-_AHEAD = 2
 
 
 class Dataset:
     """Elements that can be gone through again and again: arrays, or tuples and dicts of arrays.
 
     `map`, `batch`, `shuffle` and the others return a new dataset, as those of `tf.data.Dataset` do; their arguments
-    `deterministic` and `name` have no effect. It goes into `fit`, `evaluate`, `predict` and `adapt`. The order of a
+    `deterministic` and its like have no effect. It goes into `fit`, `evaluate`, `predict` and `adapt`. The order of a
     shuffle is a function of (seed, epoch).
 
     Args:
@@ -102,7 +101,7 @@ class Dataset:
     @staticmethod
     def from_generator(
         generator: Callable[..., Iterable[Any]], output_types: Any = None, output_shapes: Any = None,
-        args: tuple = (), output_signature: Any = None, name: str | None = None,
+        args: tuple = (), output_signature: Any = None,
     ) -> Dataset:  # fmt: skip
         """What `generator(*args)` gives, called anew for each pass; a list, or anything else to iterate, will do.
 
@@ -121,7 +120,7 @@ class Dataset:
                 raise ValueError(f"from_generator: {rule}, got {len(leaves)}.")
             return structure.unflatten(map(_cast, leaves, kinds) if kinds else leaves)
 
-        return Dataset(flows.Opened(lambda: map(element, generator(*args) if callable(generator) else generator)))
+        return Dataset(flows.Stream(lambda epoch: map(element, generator(*args) if callable(generator) else generator)))
 
     @staticmethod
     def range(*args: int) -> Dataset:
@@ -139,7 +138,7 @@ class Dataset:
 
     def map(
         self, map_func: Callable, num_parallel_calls: int | None = None, deterministic: Any = None,
-        name: str | None = None, *, workers: int | None = None,
+        *, workers: int | None = None,
     ) -> Dataset:  # fmt: skip
         """`map_func(element)` of each, in order; the parts of a tuple are its arguments.
 
@@ -152,13 +151,13 @@ class Dataset:
         threads = flows.cores() if threads == AUTOTUNE else checks.integer("map", "num_parallel_calls", threads)
         return Dataset(flows.Mapped(self.flow, map_func, threads), self)
 
-    def filter(self, predicate: Callable, name: str | None = None) -> Dataset:
+    def filter(self, predicate: Callable) -> Dataset:
         """The elements for which `predicate(element)` is true."""
-        return Dataset(flows.Kept(self.flow, lambda element: bool(elements.called(predicate, element))), self)
+        return Dataset(flows.kept(self.flow, lambda element: bool(elements.called(predicate, element))), self)
 
     def batch(
         self, batch_size: int, drop_remainder: bool = False, num_parallel_calls: Any = None,
-        deterministic: Any = None, name: str | None = None,
+        deterministic: Any = None,
     ) -> Dataset:  # fmt: skip
         """Batches of `batch_size` elements; the last one may be shorter, or is left out if `drop_remainder`."""
         size = checks.integer("batch", "batch_size", batch_size)
@@ -169,31 +168,23 @@ class Dataset:
         size = checks.integer("padded_batch", "batch_size", batch_size)
         return Dataset(flows.Batched(self.flow, size, drop_remainder, elements.padded), self)
 
-    def unbatch(self, name: str | None = None) -> Dataset:
+    def unbatch(self) -> Dataset:
         """The rows of each element."""
-        flow = self.flow.child if isinstance(self.flow, flows.Prefetched) else self.flow
-        return Dataset(flow.unbatched() if isinstance(flow, flows.Batched) else flows.Unbatched(flow), self)
+        return Dataset(flows.unbatched(self.flow), self)
 
-    def take(self, count: int, name: str | None = None) -> Dataset:
+    def take(self, count: int) -> Dataset:
         """The first `count` elements, all if it is -1."""
-        return (
-            self if count == -1 else Dataset(flows.Part(self.flow, 0, checks.integer("take", "count", count, 0)), self)
-        )
+        return self._part("take", 0, math.inf if count == -1 else count)
 
-    def skip(self, count: int, name: str | None = None) -> Dataset:
+    def skip(self, count: int) -> Dataset:
         """The elements after the first `count`, none if it is -1."""
-        return (
-            self.take(0)
-            if count == -1
-            else Dataset(flows.Part(self.flow, checks.integer("skip", "count", count, 0)), self)
-        )
+        return self._part("skip", 0, 0) if count == -1 else self._part("skip", count, math.inf)
 
-    def shard(self, num_shards: int, index: int) -> Dataset:
-        """Each `num_shards`-th element, from `index` on."""
-        checks.integer("shard", "num_shards", num_shards)
-        return Dataset(
-            flows.Part(self.flow, checks.one_of("shard", "index", index, range(num_shards)), step=num_shards), self
-        )
+    def _part(self, who: str, first: int, count: float) -> Dataset:
+        for value in (first, count):
+            if value != math.inf:
+                checks.integer(who, "count", value, 0)
+        return Dataset(flows.Part(self.flow, first, count), self)
 
     def shuffle(
         self, buffer_size: int | None = None, seed: int | None = None, reshuffle_each_iteration: bool | None = True
@@ -224,9 +215,9 @@ class Dataset:
         numbers = flows.Table(math.inf, lambda number: np.asarray(start + number, np.int64))
         return Dataset.zip(Dataset(numbers), self)
 
-    def prefetch(self, buffer_size: int = AUTOTUNE, name: str | None = None) -> Dataset:
+    def prefetch(self, buffer_size: int = AUTOTUNE) -> Dataset:
         """The same elements, read by a thread that is `buffer_size` of them ahead."""
-        size = _AHEAD if buffer_size == AUTOTUNE else checks.integer("prefetch", "buffer_size", buffer_size, 0)
+        size = flows.AHEAD if buffer_size == AUTOTUNE else checks.integer("prefetch", "buffer_size", buffer_size, 0)
         return Dataset(flows.Prefetched(self.flow, size), self)
 
     def cache(self, filename: Any = "") -> Dataset:
@@ -235,16 +226,11 @@ class Dataset:
         Args:
             filename: the file that keeps them, which appears when all are there; memory keeps them if not given.
         """
-        kept = caches.File(checks.path("cache", "filename", filename)) if filename else caches.Memory()
-        return Dataset(flows.Cached(self.flow, kept), self)
+        return Dataset(flows.Cached(self.flow, checks.path("cache", "filename", filename)), self)
 
     def apply(self, transformation_func: Callable[[Dataset], Any]) -> Any:
         """`transformation_func(dataset)`."""
         return transformation_func(self)
-
-    def with_options(self, options: Any) -> Dataset:
-        """The same dataset: options of TensorFlow have no effect."""
-        return self
 
     # For other libraries ----------------------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent import futures
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,8 @@ from jax import tree_util
 
 from lamina.data import caches, elements, orders, streams
 from lamina.data.arrays import row_count
+
+AHEAD = 2  # batches that are ready before they are asked for
 
 
 def cores() -> int:
@@ -99,15 +102,46 @@ class Table(Flow):
         return super().rows(numbers, epoch) if self._rows is None else self._rows(numbers)
 
 
-class Opened(Flow):
-    """What `open()` gives, called anew for each pass."""
+class Stream(Flow):
+    """What `open(epoch)` gives; only the end will tell how many."""
 
-    def __init__(self, open: Callable[[], Iterable[Any]]):
-        super().__init__(None)
-        self._open = open
+    def __init__(self, open: Callable[[int], Iterable[Any]], like: Flow | None = None):
+        super().__init__(None, like=like)
+        self.indexed, self.whole, self._open = False, False, open
 
     def read(self, epoch: int, start: int = 0) -> Iterator[Any]:
-        return _from(self._open(), start)
+        return _from(self._open(epoch), start)
+
+
+def kept(child: Flow, keep: Callable[[Any], bool], ended: Callable[[list[Any]], None] | None = None) -> Flow:
+    """The elements for which `keep(element)` is true; `ended` gets the others, if any, at the end of a pass."""
+
+    def read(epoch: int) -> Iterator[Any]:
+        dropped = []
+        for element in child.read(epoch):
+            if keep(element):
+                yield element
+            elif ended is not None:
+                dropped.append(element)
+        if ended is not None and dropped:
+            ended(dropped)
+
+    return Stream(read, child)
+
+
+def unbatched(child: Flow) -> Flow:
+    """The rows of each element."""
+    batches = child.child if isinstance(child, Prefetched) else child
+    if isinstance(batches, Batched):
+        return batches.elements()
+
+    def row(batch: Any, i: int) -> Any:
+        return tree_util.tree_map(lambda leaf: leaf[i, ...], batch)
+
+    def rows(epoch: int) -> Iterator[Any]:
+        return (row(batch, i) for batch in child.read(epoch) for i in range(row_count([batch], "unbatch")))
+
+    return Stream(rows)
 
 
 class Mapped(Flow):
@@ -125,37 +159,17 @@ class Mapped(Flow):
         return side_by_side(self._call, self._child.read(epoch, start), self._own)
 
     def _call(self, element: Any) -> Any:
-        if self._own > 1 and self._begun:
-            return elements.tidy(elements.called(self._fn, element), "map")
-        with self._alone:  # the first call too: layers build themselves in it
+        # One at a time, and so is the first call of several workers: layers build themselves in it.
+        with self._alone if self._own == 1 or not self._begun else nullcontext():
             out = elements.tidy(elements.called(self._fn, element), "map")
             self._begun = True
         return out
 
 
-class Kept(Flow):
-    """The elements for which `keep(element)` is true; `ended` hears at the end of a pass how many others there were."""
-
-    def __init__(self, child: Flow, keep: Callable[[Any], bool], ended: Callable[[int], None] = lambda dropped: None):
-        super().__init__(None, like=child)
-        self.indexed = self.whole = False
-        self._child, self._keep, self._ended = child, keep, ended
-
-    def read(self, epoch: int, start: int = 0) -> Iterator[Any]:
-        return _from(self._kept(epoch), start)
-
-    def _kept(self, epoch: int) -> Iterator[Any]:
-        dropped = 0
-        for element in self._child.read(epoch):
-            if self._keep(element):
-                yield element
-            else:
-                dropped += 1
-        self._ended(dropped)
-
-
 class Batched(Flow):
     """Batches of `count` elements, which `join` makes of a list of them."""
+
+    count: int
 
     def __init__(self, child: Flow, count: int, drop: bool, join: Callable[[list[Any]], Any] = elements.stacked):
         size = child.size
@@ -164,7 +178,7 @@ class Batched(Flow):
         super().__init__(size, child.workers)
         self.count, self.indexed = count, child.indexed
         self._child, self._drop, self._join = child, drop, join
-        self._whole = child.whole and join is elements.stacked
+        self._gathers = child.whole and join is elements.stacked
 
     def spec(self) -> Any:
         def batched(part: Any) -> Any:
@@ -174,72 +188,48 @@ class Batched(Flow):
         return tree_util.tree_map(batched, self._child.spec())
 
     def get(self, number: int, epoch: int) -> Any:
-        stop = min((number + 1) * (self.count or 1), self._child.size or 0)
-        numbers = np.arange(number * (self.count or 1), stop, dtype=np.int64)
-        if self._whole:
+        numbers = np.arange(number * self.count, min((number + 1) * self.count, self._child.size or 0), dtype=np.int64)
+        if self._gathers:
             return self._child.rows(numbers, epoch)
         return self._join([self._child.get(int(i), epoch) for i in numbers])
 
     def read(self, epoch: int, start: int = 0) -> Iterator[Any]:
-        if self._whole:
+        if self._gathers:
             return super().read(epoch, start)
-        return self._collected(self._child.read(epoch, start * (self.count or 1)))
+        rows = self._child.read(epoch, start * self.count)
+        batches = iter(lambda: list(itertools.islice(rows, self.count)), [])
+        return (self._join(batch) for batch in batches if len(batch) == self.count or not self._drop)
 
-    def _collected(self, rows: Iterator[Any]) -> Iterator[Any]:
-        while batch := list(itertools.islice(rows, self.count)):
-            if len(batch) == self.count or not self._drop:
-                yield self._join(batch)
-
-    def unbatched(self) -> Flow:
+    def elements(self) -> Flow:
         """The elements that are in batches."""
-        return (
-            self._child if not self._drop or self.size is None else Part(self._child, 0, self.size * (self.count or 1))
-        )
-
-
-class Unbatched(Flow):
-    """The rows of each element."""
-
-    def __init__(self, child: Flow):
-        super().__init__(None)
-        self._child = child
-
-    def read(self, epoch: int, start: int = 0) -> Iterator[Any]:
-        return _from((row for batch in self._child.read(epoch) for row in self._rows(batch)), start)
-
-    def _rows(self, batch: Any) -> Iterator[Any]:
-        for i in range(row_count([batch], "unbatch")):
-            yield tree_util.tree_map(lambda leaf, i=i: leaf[i, ...], batch)
+        return self._child if not self._drop or self.size is None else Part(self._child, 0, self.size * self.count)
 
 
 class Part(Flow):
-    """`count` elements, from `first` on in steps."""
+    """`count` elements, from `first` on."""
 
-    def __init__(self, child: Flow, first: int, count: float = math.inf, step: int = 1):
-        left = child.size
-        if left not in (None, math.inf):
-            left = max(0, math.ceil((left - first) / step))
+    def __init__(self, child: Flow, first: int, count: float = math.inf):
+        left = None if child.size is None else max(0, child.size - first)
         super().__init__(None if left is None else min(left, count), like=child)
-        self._child, self._first, self._count, self._step = child, first, count, step
+        self._child, self._first, self._count = child, first, count
 
     def get(self, number: int, epoch: int) -> Any:
-        return self._child.get(self._first + number * self._step, epoch)
+        return self._child.get(self._first + number, epoch)
 
     def rows(self, numbers: np.ndarray, epoch: int) -> Any:
-        return self._child.rows(self._first + numbers * self._step, epoch)
+        return self._child.rows(self._first + numbers, epoch)
 
     def read(self, epoch: int, start: int = 0) -> Iterator[Any]:
         if start >= self._count:
             return iter(())
-        found = self._child.read(epoch, self._first + start * self._step)
-        stop = None if self._count == math.inf else (int(self._count) - start - 1) * self._step + 1
-        return itertools.islice(found, 0, stop, self._step)
+        left = None if self._count == math.inf else int(self._count) - start
+        return itertools.islice(self._child.read(epoch, self._first + start), left)
 
 
 class Shuffled(Flow):
     """The elements in an order of `orders.shuffled`, another one for each pass if `anew`."""
 
-    def __init__(self, child: Flow, buffer: int, seed: int, anew: bool):
+    def __init__(self, child: Flow, buffer: int, seed: int, anew: bool = True):
         super().__init__(child.size, like=child)
         self.indexed = child.indexed and child.size != math.inf
         self.whole = child.whole and self.indexed
@@ -287,19 +277,18 @@ class Repeated(Flow):
         return self._child.get(number, next(self._passes(epoch, times)))
 
     def read(self, epoch: int, start: int = 0) -> Iterator[Any]:
-        if self.indexed:
-            times, start = divmod(start, int(self._child.size or 0))
-            parts = (self._child.read(p, start * (i == 0)) for i, p in enumerate(self._passes(epoch, times)))
-            return itertools.chain.from_iterable(parts)
-        return _from(self._again(epoch), start)
+        if not self.indexed:
+            return _from(self._again(epoch), start)
+        times, start = divmod(start, int(self._child.size or 0))
+        parts = (self._child.read(p, 0 if i else start) for i, p in enumerate(self._passes(epoch, times)))
+        return itertools.chain.from_iterable(parts)
 
     def _again(self, epoch: int) -> Iterator[Any]:
         for number in self._passes(epoch):
-            empty = True
-            for element in self._child.read(number):
-                empty = False
-                yield element
-            if empty:
+            last = None
+            for last in self._child.read(number):
+                yield last
+            if last is None:  # or it would be looked for without end
                 return
 
 
@@ -317,20 +306,19 @@ class Chain(Flow):
         return self._first.get(number, epoch) if behind < 0 else self._second.get(behind, epoch)
 
     def read(self, epoch: int, start: int = 0) -> Iterator[Any]:
-        size = self._first.size
-        if size is None:
+        if not self.indexed:
             return _from(itertools.chain(self._first.read(epoch), self._second.read(epoch)), start)
-        flows = [(self._first, start)] if start < size else []
-        flows += [] if size == math.inf else [(self._second, max(0, start - int(size)))]
-        return itertools.chain.from_iterable(flow.read(epoch, at) for flow, at in flows)
+        size = int(self._first.size or 0)
+        parts = [(self._first, start), (self._second, 0)] if start < size else [(self._second, start - size)]
+        return itertools.chain.from_iterable(flow.read(epoch, at) for flow, at in parts)
 
 
 class Zipped(Flow):
     """A structure of an element of each flow, up to the end of the shortest."""
 
     def __init__(self, flows: list[Flow], structure: Any):
-        sizes = [flow.size for flow in flows]
-        super().__init__(None if None in sizes else min(sizes), max(flow.workers for flow in flows))  # type: ignore[type-var]
+        sizes: list[Any] = [flow.size for flow in flows]
+        super().__init__(None if None in sizes else min(sizes), max(flow.workers for flow in flows))
         self.indexed = all(flow.indexed for flow in flows)
         self._flows, self._structure = flows, structure
 
@@ -344,7 +332,7 @@ class Zipped(Flow):
 class Prefetched(Flow):
     """The same elements, read by a thread that is `ahead` of them."""
 
-    def __init__(self, child: Flow, ahead: int):
+    def __init__(self, child: Flow, ahead: int = AHEAD):
         super().__init__(child.size, like=child)
         self.child, self._ahead, self.get, self.rows = child, ahead, child.get, child.rows
 
@@ -355,10 +343,11 @@ class Prefetched(Flow):
 class Cached(Flow):
     """The elements of the first pass, each of them read once."""
 
-    def __init__(self, child: Flow, kept: caches.File | caches.Memory):
+    def __init__(self, child: Flow, path: str):
         super().__init__(child.size, like=child)
-        self.whole, self._child, self._kept = False, child, kept
-        self._end(kept.done)
+        self.whole, self._child = False, child
+        self._kept = caches.File(path) if path else caches.Memory()
+        self._end(self._kept.done)
 
     def _end(self, done: bool) -> None:
         if done:

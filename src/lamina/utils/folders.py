@@ -7,6 +7,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,159 +18,143 @@ from lamina.data import Dataset, elements, flows
 from lamina.utils import decoding
 
 _IMAGES, _TEXTS, _SOUNDS = (".bmp", ".gif", ".jpeg", ".jpg", ".png"), (".txt",), (".wav",)
-_SKIPPED = object()
 
 
 class _Folder(NamedTuple):
-    """What is asked of any loader, behind who asks, for what kind of file and with which endings of names."""
+    """Files of a kind, by the endings of their names, for `who`, who was called with the arguments `asked`."""
 
     who: str
     kind: str
     endings: tuple[str, ...]
-    directory: Any
-    labels: Any
-    label_mode: str | None
-    class_names: Sequence[str] | None
-    batch_size: int | None
-    shuffle: bool
-    seed: int | None
-    validation_split: float | None
-    subset: str | None
-    follow_links: bool
-    verbose: bool
-    on_error: str
+    asked: Any
 
     def datasets(self, load: Callable[[str], np.ndarray], join: Callable = elements.stacked) -> Any:
         """The dataset, or those for training and for validation."""
-        directory = self._check()
+        who, asked = self.who, self.asked
+        labelled = asked.labels is not None and asked.label_mode is not None
+        directory = self._check(labelled)
         keep_freed_memory()  # each file needs some, and gives it back
-        labelled = self.labels is not None and self.label_mode is not None
-        seed = int(np.random.randint(1_000_000)) if self.seed is None else self.seed
+        seed = int(np.random.randint(1_000_000)) if asked.seed is None else asked.seed
         paths, labels, names = self._files(directory, labelled)
-        if self.label_mode == "binary" and labelled and len(names) != 2:
-            raise ValueError(f'{self.who}: label_mode "binary" needs exactly 2 classes, got {checks.some(names)}.')
-        if self.verbose:
-            print(f"Found {len(paths)} files{f' belonging to {len(names)} classes' if labelled else ''}.")
+        if asked.label_mode == "binary" and labelled and len(names) != 2:
+            raise ValueError(f'{who}: label_mode "binary" needs exactly 2 classes, got {checks.some(names) or "none"}.')
+        self._say(f"Found {len(paths)} files{f' belonging to {len(names)} classes' if labelled else ''}.")
         order = np.arange(len(paths))
-        if self.shuffle:
+        if asked.shuffle:
             np.random.RandomState(seed).shuffle(order)
         made = []
-        for part in ("training", "validation") if self.subset == "both" else (self.subset,):
+        for part in ("training", "validation") if asked.subset == "both" else (asked.subset,):
             rows = self._part(order, part)
             chosen = [paths[i] for i in rows]
-            dataset = Dataset(self._flow(chosen, labels[rows] if labelled else None, load, join, part, seed))
-            dataset.file_paths = chosen
-            dataset.class_names = names if labelled else None  # type: ignore[assignment]
-            made.append(dataset)
-        return made if self.subset == "both" else made[0]
+            flow = self._read(chosen, labels[rows] if labelled else None, load)
+            if asked.shuffle and not (asked.subset == "both" and part == "validation"):
+                flow = flows.Shuffled(flow, 8 * (asked.batch_size or 128), seed)
+            flow = self._whole(flow, chosen)
+            if asked.batch_size is not None:
+                flow = flows.Batched(flow, asked.batch_size, False, join)
+            made.append(Dataset(flows.Prefetched(flow)))
+            made[-1].class_names, made[-1].file_paths = names if labelled else None, chosen  # type: ignore[assignment]
+        return made if asked.subset == "both" else made[0]
 
-    def _check(self) -> str:
-        who, split = self.who, self.validation_split
-        directory = checks.path(who, "directory", self.directory)
+    def _say(self, text: str) -> None:
+        if self.asked.verbose:
+            print(text)
+
+    def _check(self, labelled: bool) -> str:
+        who, asked = self.who, self.asked
+        directory, labels, split = checks.path(who, "directory", asked.directory), asked.labels, asked.validation_split
         if not os.path.isdir(directory):
             raise FileNotFoundError(f'{who}: directory must be a folder that exists, got "{directory}".')
-        listed = isinstance(self.labels, (list, tuple, np.ndarray))
-        if not listed and self.labels is not None and self.labels != "inferred":
-            raise ValueError(f'{who}: labels must be "inferred", None or a list of integers, got {self.labels!r}.')
-        if self.class_names is not None and (listed or self.labels is None):
-            raise ValueError(f'{who}: class_names must only be given with labels="inferred".')
-        checks.one_of(who, "label_mode", self.label_mode, ("int", "categorical", "binary", None))
-        checks.one_of(who, "on_error", self.on_error, ("raise", "skip"))
-        checks.one_of(who, "subset", self.subset, ("training", "validation", "both", None))
-        if self.batch_size is not None:
-            checks.integer(who, "batch_size", self.batch_size)
+        inferred = isinstance(labels, str) and labels == "inferred"
+        if not inferred and labels is not None and not isinstance(labels, (list, tuple, np.ndarray)):
+            raise ValueError(f'{who}: labels must be "inferred", None or a list of integers, got {labels!r}.')
+        if asked.class_names is not None and not (inferred and labelled):
+            raise ValueError(f"{who}: class_names must only be given where labels are inferred from folders.")
+        checks.one_of(who, "label_mode", asked.label_mode, ("int", "categorical", "binary", None))
+        checks.one_of(who, "on_error", asked.on_error, ("raise", "skip"))
+        checks.one_of(who, "subset", asked.subset, ("training", "validation", "both", None))
+        checks.integer(who, "batch_size", 1 if asked.batch_size is None else asked.batch_size)
         if split and not 0 < split < 1:
             raise ValueError(f"{who}: validation_split must be between 0 and 1, got {split!r}.")
-        if bool(split) != (self.subset is not None):
-            given = f"validation_split={split!r} and subset={self.subset!r}"
+        if bool(split) != (asked.subset is not None):
+            given = f"validation_split={split!r} and subset={asked.subset!r}"
             raise ValueError(f"{who}: validation_split and subset must be given together, got {given}.")
-        if split and self.shuffle and self.seed is None:
-            raise ValueError(
-                f"{who}: seed must be given where shuffled files are split, so that no file is in both parts, "
-                "got None; give the same to both calls, or shuffle=False."
-            )
+        if split and asked.shuffle and asked.seed is None:
+            rule = "must be given where shuffled files are split, so that no file is in both parts"
+            raise ValueError(f"{who}: seed {rule}, got None; give the same to both calls, or shuffle=False.")
         return directory
 
     def _files(self, directory: str, labelled: bool) -> tuple[list[str], np.ndarray, list[str]]:
         """The files, their labels as the model gets them, and the names of the classes."""
-        inferred, names = labelled and isinstance(self.labels, str), [""]
+        asked, names = self.asked, [""]
+        inferred = labelled and isinstance(asked.labels, str)
         if inferred:
-            found = sorted(os.listdir(directory))
-            names = [name for name in found if name[0] != "." and os.path.isdir(os.path.join(directory, name))]
-            if self.class_names is not None:
-                unknown = [name for name in self.class_names if name not in names]
-                if unknown:
-                    some = f"{checks.some(unknown)}; there are {checks.some(names) or 'none'}"
-                    raise ValueError(f"{self.who}: class_names must be names of folders in the directory, got {some}.")
-                names = list(self.class_names)
-        folders = [os.path.join(directory, name) for name in names]
-        found = list(flows.side_by_side(lambda folder: list(self._walked(folder)), folders, flows.cores()))
+            inside = sorted(os.listdir(directory))
+            known = [name for name in inside if name[0] != "." and os.path.isdir(os.path.join(directory, name))]
+            names = known if asked.class_names is None else list(asked.class_names)
+            unknown = [name for name in names if name not in known]
+            if unknown:
+                given = f"{checks.some(unknown)}; there are {checks.some(known) or 'none'}"
+                raise ValueError(f"{self.who}: class_names must be names of folders in the directory, got {given}.")
+        found = [list(self._walked(os.path.join(directory, name))) for name in names]
         paths = [path for files in found for path in files]
         labels = np.repeat(np.arange(len(names), dtype=np.int32), list(map(len, found)))
         if labelled and not inferred:
-            labels = elements.tidy(list(self.labels), self.who)
+            labels = elements.tidy(list(asked.labels), self.who)
             names = [str(label) for label in sorted(set(labels.tolist()))]
             if len(labels) != len(paths):
                 rule = f"labels must have one for each of the {len(paths)} files"
                 raise ValueError(f"{self.who}: {rule}, got {len(labels)}.")
-        if self.label_mode == "binary":
+        if asked.label_mode == "binary":
             labels = labels.astype(np.float32)[:, None]
-        elif self.label_mode == "categorical":
+        elif asked.label_mode == "categorical":
             labels = (labels[:, None] == np.arange(len(names))).astype(np.float32)
         return paths, labels, names
 
     def _walked(self, folder: str) -> Iterator[str]:
-        for root, _, files in sorted(os.walk(folder, followlinks=self.follow_links), key=lambda each: each[0]):
+        for root, _, files in sorted(os.walk(folder, followlinks=self.asked.follow_links), key=lambda each: each[0]):
             yield from (os.path.join(root, name) for name in sorted(files) if name.lower().endswith(self.endings))
 
     def _part(self, order: np.ndarray, part: str | None) -> np.ndarray:
-        held = int((self.validation_split or 0) * len(order))
-        rows = (
-            order
-            if part is None
-            else order[len(order) - held :]
-            if part == "validation"
-            else order[: len(order) - held]
-        )
+        """The numbers of the files for training or for validation."""
+        first = len(order) - int((self.asked.validation_split or 0) * len(order))
+        rows = order[first:] if part == "validation" else order[:first]
         if not len(rows):
-            hint = "; without folders for classes give labels=None" if isinstance(self.labels, str) else ""
+            hint = "; without folders for classes give labels=None" if isinstance(self.asked.labels, str) else ""
             what = f"{part or 'any'} {self.kind} files, whose names end with {' '.join(self.endings)}"
-            raise ValueError(f'{self.who}: directory must hold {what}, got "{self.directory}" with {len(order)}{hint}.')
-        if part is not None and self.verbose:
-            print(f"Using {len(rows)} files for {part}.")
+            given = f'"{self.asked.directory}" with {len(order)}{hint}'
+            raise ValueError(f"{self.who}: directory must hold {what}, got {given}.")
+        if part is not None:
+            self._say(f"Using {len(rows)} files for {part}.")
         return rows
 
-    def _flow(
-        self, paths: list[str], labels: np.ndarray | None, load: Callable, join: Callable, part: str | None, seed: int
-    ) -> flows.Flow:
-        broken: dict[str, None] = {}
+    def _read(self, paths: list[str], labels: np.ndarray | None, load: Callable[[str], np.ndarray]) -> flows.Flow:
+        """What is in the files; for one that cannot be read its path, if such are to be left out."""
 
         def get(number: int) -> Any:
+            path = paths[number]
             try:
-                content = load(paths[number])
+                content = load(path)
             except Exception as error:
-                if self.on_error == "skip":
-                    broken[paths[number]] = None
-                    return _SKIPPED
-                raise ValueError(
-                    f'{self.who}: "{paths[number]}" must hold {self.kind} data that can be read, got '
-                    f'{type(error).__name__}: {error}; on_error="skip" leaves such files out.'
-                ) from error
+                if self.asked.on_error == "skip":
+                    return path
+                given = f'{type(error).__name__}: {error}; on_error="skip" leaves such files out'
+                rule = f"must hold {self.kind} data that can be read"
+                raise ValueError(f'{self.who}: "{path}" {rule}, got {given}.') from error
             return content if labels is None else (content, labels[number, ...])
 
-        def ended(dropped: int) -> None:
-            if dropped:
-                given = f"{dropped} of {len(paths)} files cannot be read and are left out: {checks.some(list(broken))}"
-                warnings.warn(f"{self.who}: {given}.", stacklevel=2)
+        return flows.Table(len(paths), get, workers=flows.cores())
 
-        flow: flows.Flow = flows.Table(len(paths), get, workers=flows.cores())
-        if self.shuffle and not (self.subset == "both" and part == "validation"):
-            flow = flows.Shuffled(flow, 8 * self.batch_size if self.batch_size else 1024, seed, True)
-        if self.on_error == "skip":
-            flow = flows.Kept(flow, lambda element: element is not _SKIPPED, ended)
-        if self.batch_size is not None:
-            flow = flows.Batched(flow, self.batch_size, False, join)
-        return flows.Prefetched(flow, 2)
+    def _whole(self, flow: flows.Flow, paths: list[str]) -> flows.Flow:
+        """Without what is only the path of a file."""
+        if self.asked.on_error == "raise":
+            return flow
+
+        def ended(dropped: list[str]) -> None:
+            given = f"{len(dropped)} of {len(paths)} files cannot be read and are left out: {checks.some(dropped)}"
+            warnings.warn(f"{self.who}: {given}.", stacklevel=2)
+
+        return flows.kept(flow, lambda element: not isinstance(element, str), ended)
 
 
 def image_dataset_from_directory(
@@ -208,7 +193,7 @@ def image_dataset_from_directory(
 
     Raises: ValueError, or FileNotFoundError, if an argument or the folder does not fit.
     """
-    who = "image_dataset_from_directory"
+    who, asked = "image_dataset_from_directory", SimpleNamespace(**locals())
     channels = decoding.CHANNELS[checks.one_of(who, "color_mode", color_mode, decoding.CHANNELS)]
     method = checks.one_of(who, "interpolation", str(interpolation).lower(), decoding.INTERPOLATIONS)
     size = tuple(image_size) if isinstance(image_size, (list, tuple)) else (image_size, image_size)
@@ -224,10 +209,7 @@ def image_dataset_from_directory(
         pixels = fit(decoding.image(path, channels), size, method)
         return np.ascontiguousarray(pixels.transpose(2, 0, 1)) if first else pixels
 
-    return _Folder(
-        who, "image", _IMAGES, directory, labels, label_mode, class_names, batch_size, shuffle, seed,
-        validation_split, subset, follow_links, verbose, on_error,
-    ).datasets(load)  # fmt: skip
+    return _Folder(who, "image", _IMAGES, asked).datasets(load)
 
 
 def text_dataset_from_directory(
@@ -245,12 +227,14 @@ def text_dataset_from_directory(
 
     Raises: ValueError, or FileNotFoundError, if an argument or the folder does not fit.
     """
-    who = "text_dataset_from_directory"
+    who, asked = "text_dataset_from_directory", SimpleNamespace(**locals())
     checks.one_of(who, "format", format, ("tf", "grain"))
-    return _Folder(
-        who, "text", _TEXTS, directory, labels, label_mode, class_names, batch_size, shuffle, seed,
-        validation_split, subset, follow_links, verbose, on_error,
-    ).datasets(lambda path: np.array(Path(path).read_bytes()[:max_length], object))  # fmt: skip
+    checks.integer(who, "max_length", max_length or 0, 0)
+
+    def load(path: str) -> np.ndarray:
+        return np.array(Path(path).read_bytes()[:max_length], object)
+
+    return _Folder(who, "text", _TEXTS, asked).datasets(load)
 
 
 def audio_dataset_from_directory(
@@ -273,29 +257,13 @@ def audio_dataset_from_directory(
 
     Raises: ValueError, or FileNotFoundError, if an argument or the folder does not fit.
     """
-    who = "audio_dataset_from_directory"
+    who, asked = "audio_dataset_from_directory", SimpleNamespace(**locals())
     for name, value in (("sampling_rate", sampling_rate), ("output_sequence_length", output_sequence_length)):
         if value is not None:
             checks.integer(who, name, value)
     if ragged and output_sequence_length is not None:
         raise ValueError(f"{who}: only one of ragged and output_sequence_length may be set.")
-    made = _Folder(
-        who,
-        "WAV",
-        _SOUNDS,
-        directory,
-        labels,
-        label_mode,
-        class_names,
-        batch_size,
-        shuffle,
-        seed,
-        validation_split,
-        subset,
-        follow_links,
-        verbose,
-        on_error,
-    ).datasets(
+    made = _Folder(who, "WAV", _SOUNDS, asked).datasets(
         functools.partial(_sound, rate=sampling_rate, length=output_sequence_length),
         _apart if ragged else elements.padded if output_sequence_length is None else elements.stacked,
     )
@@ -316,5 +284,6 @@ def _sound(path: str, rate: int | None, length: int | None) -> np.ndarray:
 def _apart(rows: list[Any]) -> Any:
     """A batch in which sounds keep their lengths."""
     sounds = np.empty(len(rows), object)
-    sounds[:] = [row[0] if isinstance(row, tuple) else row for row in rows]
+    for i, row in enumerate(rows):  # at once, NumPy would make one array of those of the same length
+        sounds[i] = row[0] if isinstance(row, tuple) else row
     return (sounds, np.stack([row[1] for row in rows])) if isinstance(rows[0], tuple) else sounds

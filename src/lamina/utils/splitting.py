@@ -62,7 +62,7 @@ def timeseries_dataset_from_array(
 
     flow: flows.Flow = flows.Table(len(begins), rows, rows)
     if shuffle:
-        flow = flows.Shuffled(flow, 8 * batch_size if batch_size else 1024, seed, True)
+        flow = flows.Shuffled(flow, 8 * (batch_size or 128), seed)
     return Dataset(
         flow if batch_size is None else flows.Batched(flow, checks.integer(who, "batch_size", batch_size), False)
     )
@@ -100,7 +100,7 @@ def split_dataset(
     parts = []
     for rows in (np.array(order[:left]), np.array(order[-right:])):
         part: flows.Flow = _picked(flow, rows)
-        parts.append(Dataset(part if count is None else flows.Prefetched(flows.Batched(part, count, False), 2)))
+        parts.append(Dataset(part if count is None else flows.Prefetched(flows.Batched(part, count, False))))
         if hasattr(dataset, "class_names"):
             parts[-1].class_names = dataset.class_names
     if preferred_backend == "tensorflow" or (tf_given and preferred_backend is None):
