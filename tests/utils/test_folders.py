@@ -262,3 +262,10 @@ def test_files_are_decoded_by_several_threads(images, monkeypatch):
     monkeypatch.setattr("lamina.data.flows.cores", lambda: 3)
     list(image_dataset_from_directory(images, image_size=(300, 300), batch_size=1, verbose=False))
     assert threads and all(name.startswith("lamina-data") for name in threads)
+
+
+def test_parts_of_a_shuffled_dataset_have_no_element_in_common_in_any_epoch():
+    dataset = lamina.data.Dataset.range(20).shuffle(20, seed=1).batch(4)
+    left, right = split_dataset(dataset, left_size=0.5)
+    passes = [{int(x) for _ in range(3) for batch in part for x in batch} for part in (left, right)]
+    assert passes[0] | passes[1] == set(range(20)) and not passes[0] & passes[1]

@@ -23,6 +23,7 @@ from lamina.data import caches, elements, orders, streams
 from lamina.data.arrays import row_count
 
 AHEAD = 2  # batches that are ready before they are asked for
+ORDERS = 8  # of passes that are kept, where a shuffle of several is shuffled again
 
 
 def cores() -> int:
@@ -205,19 +206,27 @@ class Batched(Flow):
         return self._child if not self._drop or self.size is None else Part(self._child, 0, self.size * self.count)
 
 
-class Part(Flow):
+class Picked(Flow):
+    """Elements of another flow, `pick(number, epoch)` their number there, also for an array of numbers."""
+
+    def __init__(self, child: Flow, size: float | None, pick: Callable[[Any, int], Any]):
+        super().__init__(size, like=child)
+        self._child, self._pick = child, pick
+
+    def get(self, number: int, epoch: int) -> Any:
+        return self._child.get(int(self._pick(number, epoch)), epoch)
+
+    def rows(self, numbers: np.ndarray, epoch: int) -> Any:
+        return self._child.rows(self._pick(numbers, epoch), epoch)
+
+
+class Part(Picked):
     """`count` elements, from `first` on."""
 
     def __init__(self, child: Flow, first: int, count: float = math.inf):
         left = None if child.size is None else max(0, child.size - first)
-        super().__init__(None if left is None else min(left, count), like=child)
-        self._child, self._first, self._count = child, first, count
-
-    def get(self, number: int, epoch: int) -> Any:
-        return self._child.get(self._first + number, epoch)
-
-    def rows(self, numbers: np.ndarray, epoch: int) -> Any:
-        return self._child.rows(self._first + numbers, epoch)
+        super().__init__(child, None if left is None else min(left, count), lambda number, epoch: first + number)
+        self._first, self._count = first, count
 
     def read(self, epoch: int, start: int = 0) -> Iterator[Any]:
         if start >= self._count:
@@ -226,31 +235,28 @@ class Part(Flow):
         return itertools.islice(self._child.read(epoch, self._first + start), left)
 
 
-class Shuffled(Flow):
+class Shuffled(Picked):
     """The elements in an order of `orders.shuffled`, another one for each pass if `anew`."""
 
     def __init__(self, child: Flow, buffer: int, seed: int, anew: bool = True):
-        super().__init__(child.size, like=child)
+        super().__init__(child, child.size, lambda number, epoch: self._order(epoch)[number])
         self.indexed = child.indexed and child.size != math.inf
         self.whole = child.whole and self.indexed
-        self._child, self._buffer, self._seeds, self._anew = child, buffer, orders.seeds_of(seed), anew
-        self._known: tuple[int, np.ndarray] = -1, np.zeros(0, np.int64)
+        self._buffer, self._seeds, self._anew = buffer, orders.seeds_of(seed), anew
+        self._known: dict[int, np.ndarray] = {}
+        self._alone = threading.Lock()
 
     def _shuffled(self, items: Iterable[Any], epoch: int) -> Iterator[Any]:
         return orders.shuffled(items, self._buffer, orders.draws(self._seeds, epoch if self._anew else None))
 
     def _order(self, epoch: int) -> np.ndarray:
-        known = self._known
-        if known[0] != epoch:
-            size = int(self.size or 0)
-            self._known = known = epoch, np.fromiter(self._shuffled(range(size), epoch), np.int64, size)
-        return known[1]
-
-    def get(self, number: int, epoch: int) -> Any:
-        return self._child.get(int(self._order(epoch)[number]), epoch)
-
-    def rows(self, numbers: np.ndarray, epoch: int) -> Any:
-        return self._child.rows(self._order(epoch)[numbers], epoch)
+        with self._alone:  # workers ask for it, all at the same time
+            if epoch not in self._known:
+                if len(self._known) == ORDERS:
+                    self._known.clear()
+                size = int(self.size or 0)
+                self._known[epoch] = np.fromiter(self._shuffled(range(size), epoch), np.int64, size)
+            return self._known[epoch]
 
     def read(self, epoch: int, start: int = 0) -> Iterator[Any]:
         if self.indexed:

@@ -48,7 +48,9 @@ __all__ = [
     "unpack_x_y_sample_weight",
 ]
 
-_STREAMS = "a generator, PyDataset, tf.data.Dataset, torch DataLoader, Grain dataset or other iterable of batches"
+_STREAMS = (
+    "a Dataset, generator, PyDataset, tf.data.Dataset, torch DataLoader, Grain dataset or other iterable of batches"
+)
 
 
 def _span(epoch: int, steps: int | None, num_batches: int) -> tuple[int, int, int]:

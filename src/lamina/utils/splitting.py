@@ -97,20 +97,19 @@ def split_dataset(
     order = list(range(int(flow.size or 0)))
     if shuffle:
         random.Random(random.randint(0, 10**6) if seed is None else seed).shuffle(order)
+    # In one order for all passes, or elements would change sides.
+    table = flows.Table(
+        len(order), lambda i: flow.get(i, 0), (lambda rows: flow.rows(rows, 0)) if flow.whole else None, flow.workers
+    )
     parts = []
     for rows in (np.array(order[:left]), np.array(order[-right:])):
-        part: flows.Flow = _picked(flow, rows)
+        part: flows.Flow = flows.Picked(table, len(rows), lambda number, epoch, rows=rows: rows[number])
         parts.append(Dataset(part if count is None else flows.Prefetched(flows.Batched(part, count, False))))
         if hasattr(dataset, "class_names"):
             parts[-1].class_names = dataset.class_names
     if preferred_backend == "tensorflow" or (tf_given and preferred_backend is None):
         return tuple(part.to_tf() for part in parts)  # type: ignore[return-value]
     return tuple(part.to_torch() if preferred_backend == "torch" else part for part in parts)  # type: ignore[return-value]
-
-
-def _picked(flow: flows.Flow, numbers: np.ndarray) -> flows.Table:
-    rows = (lambda at: flow.rows(numbers[at], 0)) if flow.whole else None
-    return flows.Table(len(numbers), lambda at: flow.get(int(numbers[at]), 0), rows, flow.workers)
 
 
 def _elements(dataset: Any, tf_given: bool, who: str) -> tuple[flows.Flow, int | None]:
