@@ -45,6 +45,8 @@ PIPELINES = {
     "all of take and skip": lambda d: d.take(-1).concatenate(d.skip(-1)),
     "concatenate": lambda d: d.skip(7).concatenate(d.filter(lambda x, y: y < 2)),
     "unbatch": lambda d: d.batch(3).map(lambda x, y: (x, y)).unbatch(),
+    "unbatch without the rest": lambda d: d.filter(lambda x, y: y > 2).batch(3, True).unbatch(),
+    "unbatch of padded ones": lambda d: d.map(lambda x, y: y).padded_batch(2).unbatch(),
     "enumerate": lambda d: d.enumerate(5),
     "zip": lambda d: type(d).zip((d, type(d).range(2, 9, 2))),
     "cache of a shuffle": lambda d: d.shuffle(5, seed=3).cache(),

@@ -133,8 +133,9 @@ def kept(child: Flow, keep: Callable[[Any], bool], ended: Callable[[list[Any]], 
 def unbatched(child: Flow) -> Flow:
     """The rows of each element."""
     batches = child.child if isinstance(child, Prefetched) else child
-    if isinstance(batches, Batched):
-        return batches.elements()
+    inside = batches.elements() if isinstance(batches, Batched) else None
+    if inside is not None:
+        return inside
 
     def row(batch: Any, i: int) -> Any:
         return tree_util.tree_map(lambda leaf: leaf[i, ...], batch)
@@ -201,9 +202,11 @@ class Batched(Flow):
         batches = iter(lambda: list(itertools.islice(rows, self.count)), [])
         return (self._join(batch) for batch in batches if len(batch) == self.count or not self._drop)
 
-    def elements(self) -> Flow:
-        """The elements that are in batches."""
-        return self._child if not self._drop or self.size is None else Part(self._child, 0, self.size * self.count)
+    def elements(self) -> Flow | None:
+        """The elements that are in batches, `None` if these hold something else."""
+        if self.size is None or self._join is not elements.stacked:
+            return None
+        return Part(self._child, 0, self.size * self.count) if self._drop else self._child
 
 
 class Picked(Flow):

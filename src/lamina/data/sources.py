@@ -199,7 +199,6 @@ class StreamSource(Source):
         self._untouched = False  # whether no epoch has taken of the iterator yet
         self._first: Any = None
         self.batch_size = _declared_batch_size(data, who)
-        self._passes = itertools.count()
 
     @property
     def num_batches(self) -> int | None:  # type: ignore[override]
@@ -344,6 +343,10 @@ class PyDatasetSource(StreamSource):
 
 class DatasetSource(StreamSource):
     """Batches of a `Dataset`: those of an epoch are a function of its number, so that a later one can begin."""
+
+    def __init__(self, *arguments: Any):
+        super().__init__(*arguments)
+        self._passes = itertools.count()
 
     def epoch(self, epoch: int) -> Iterator[Any]:
         size, steps = self.data.cardinality(), self.steps
