@@ -1,6 +1,8 @@
 """Loaders of folders: mistakes, broken files, sounds of all kinds, and training."""
 
 import struct
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -249,6 +251,16 @@ def test_dicts_lists_and_streams_are_split():
     stream = lamina.data.Dataset.from_generator(lambda: range(6)).batch(2)
     assert [x.tolist() for x in split_dataset(stream, left_size=3)[1]] == [[3, 4], [5]]
     assert split_dataset([1, 2, 3], left_size=1, preferred_backend="torch")[1].dataset is not None
+
+
+def test_a_program_that_ends_in_the_middle_of_a_pass_ends_quietly(images):
+    script = (
+        "import sys, lamina\n"
+        "read = iter(lamina.utils.image_dataset_from_directory(sys.argv[1], image_size=(8, 8), batch_size=1))\n"
+        "next(read)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, images], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_files_are_decoded_by_several_threads(images, monkeypatch):

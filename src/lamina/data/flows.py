@@ -13,7 +13,6 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent import futures
-from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -161,11 +160,12 @@ class Mapped(Flow):
         return side_by_side(self._call, self._child.read(epoch, start), self._own)
 
     def _call(self, element: Any) -> Any:
-        # One at a time, and so is the first call of several workers: layers build themselves in it.
-        with self._alone if self._own == 1 or not self._begun else nullcontext():
-            out = elements.tidy(elements.called(self._fn, element), "map")
-            self._begun = True
-        return out
+        with self._alone:
+            if self._own == 1 or not self._begun:  # several workers wait for the first call: layers build in it
+                out = elements.tidy(elements.called(self._fn, element), "map")
+                self._begun = True
+                return out
+        return elements.tidy(elements.called(self._fn, element), "map")
 
 
 class Batched(Flow):
