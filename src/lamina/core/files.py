@@ -35,25 +35,30 @@ def atomic_write(path: Any) -> Iterator[Path]:
 
 
 @contextmanager
-def workplace(path: Any) -> Iterator[tuple[Path, Path]]:
+def workplace(path: Any, resume: bool = False) -> Iterator[tuple[Path, Path]]:
     """(a folder to write in, beside the file that `path` stands for; that file). It is removed at the end.
 
     A killed program leaves its folder behind. The next one that writes to the same name removes it: the folder is
     locked for as long as its writer lives. Those of other hosts, whose locks may not be seen here, are left alone.
+
+    Args:
+        path: where what is written will be.
+        resume: to get the folder of a writer that was killed or failed, with what is in it, if there is one.
     """
     target = Path(os.path.realpath(path))  # through a link, to the file that it stands for
     if not target.parent.is_dir():
         raise FileNotFoundError(f'The folder "{target.parent}" must exist, so that "{target.name}" can be written.')
-    for left in leftovers(target):
-        if left.name.startswith(_prefix(target, _host())):
-            _remove_if_left(left)
-    folder, lock = _claimed(target)
+    left = [each for each in leftovers(target) if each.name.startswith(_prefix(target, _host()))]
+    held = [(each, lock) for each in left if (lock := _locked_if_left(each)) is not None]
+    folder, lock = held.pop() if resume and held else _claimed(target)
+    for each in held:
+        _release(*each)
+    done = False
     try:
         yield folder, target
+        done = True
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        if lock is not None:
-            os.close(lock)
+        _release(folder, lock, keep=resume and not done and any(folder.glob("*")))
 
 
 def put(new: Path, target: Path) -> None:
@@ -121,13 +126,22 @@ def _locked(folder: Path) -> int | None:
     return handle
 
 
-def _remove_if_left(folder: Path) -> None:
+def _locked_if_left(folder: Path) -> int | None:
+    """The handle of a lock on the folder of a killed writer; `None` if it lives, or is gone, or nobody knows."""
     try:
         lock = _locked(folder)
     except OSError:
-        return
-    if lock is not None:
+        return None
+    if lock is not None and not folder.is_dir():
+        os.close(lock)
+        return None
+    return lock
+
+
+def _release(folder: Path, lock: int | None, keep: bool = False) -> None:
+    if not keep:
         shutil.rmtree(folder, ignore_errors=True)
+    if lock is not None:
         os.close(lock)
 
 
