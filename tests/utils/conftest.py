@@ -1,4 +1,4 @@
-"""A web server on this machine that does what a test says: breaks off, stalls, lies, redirects, forgets about ranges."""
+"""A web server on this machine that does what a test says: breaks off, stalls, lies, redirects, ignores ranges."""
 
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -9,9 +9,9 @@ import pytest
 class Site:
     """What one server sends: `plans` holds, for each request to come, in what it differs from a good one.
 
-    A plan may have: `status`; `to`, where it leads; `cut`, after how many bytes it breaks off; `stall`, after how many it
-    waits for the end of the test; `length` or `etag`, instead of the true ones; `ranges=False`; `start`, of the part that
-    it sends instead of the one that it was asked for; `chunked`.
+    A plan may have: `status`; `to`, where it leads; `cut`, after how many bytes it breaks off; `stall`, after how many
+    it waits for the end of the test; `length` or `etag`, instead of the true ones; `ranges=False`; `start`, of the part
+    that it sends instead of the one that it was asked for; `chunked`.
     """
 
     def __init__(self):

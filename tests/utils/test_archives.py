@@ -218,6 +218,6 @@ def test_a_full_disk_leaves_no_folder(site, cache, monkeypatch, kind):
 def test_a_file_in_the_place_of_the_folder(site, cache):
     site.body = ARCHIVES["zip"]
     get_file("data", f"{site.url}/x")
-    with pytest.raises(ValueError, match='data_archive" must be a file, and ".*/data" a folder; remove it'):
+    with pytest.raises(ValueError, match=r'data_archive" must be a file, and ".*/data" a folder; remove it'):
         get_file("data", f"{site.url}/x", extract=True)
     assert (cache / "data").read_bytes() == site.body

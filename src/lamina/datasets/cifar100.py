@@ -11,6 +11,6 @@ def load_data(label_mode: str = "fine") -> Split:
     Args:
         label_mode: `"fine"`, or `"coarse"` for 20 kinds.
     """
-    checks.one_of("cifar100.load_data", "label_mode", label_mode, ("fine", "coarse"))
+    checks.one_of("cifar100", "label_mode", label_mode, ("fine", "coarse"))
     files = ["train"], ["test"]
     return batches("cifar-100-python.tar.gz", "cifar-100-python", files, f"{label_mode}_labels".encode())

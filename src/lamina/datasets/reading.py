@@ -46,11 +46,12 @@ def arrays(name: str, fname: Any, *keys: str) -> list[Any]:
     """The arrays `keys` of a file of NumPy; those of lists are pickled there."""
     path, found = fetch(name, fname), []
     with blamed_on(path), zipfile.ZipFile(path) as archive:
-        for file in (archive.open(f"{key}.npy") for key in keys):
-            try:
-                found.append(np.lib.format.read_array(file, allow_pickle=False))
-            except ValueError:  # after the header, behind which the pickle is
-                found.append(np.asarray(unpickled(file)))
+        for key in keys:
+            with archive.open(f"{key}.npy") as file:
+                try:
+                    found.append(np.lib.format.read_array(file, allow_pickle=False))
+                except ValueError:  # after the header, behind which the pickle is
+                    found.append(np.asarray(unpickled(file)))
     return found
 
 
