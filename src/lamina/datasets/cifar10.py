@@ -7,7 +7,7 @@ import numpy as np
 
 from lamina.core.budget import blamed_on
 from lamina.core.dtypes import image_data_format
-from lamina.datasets.reading import Split, fetch, unpickled
+from lamina.datasets.reading import Split, Unpickler, fetch
 
 
 def load_data() -> Split:
@@ -28,7 +28,7 @@ def batches(name: str, folder: str, files: Any, labels: bytes) -> Split:
         xs, ys = [], []
         for path in paths:
             with blamed_on(path), open(path, "rb") as file:
-                batch = unpickled(file)
+                batch = Unpickler(file, encoding="bytes").load()
                 xs.append(batch[b"data"].reshape(-1, 3, 32, 32).transpose(order))
                 ys.append(np.reshape(batch[labels], (-1, 1)))
         found.append((np.ascontiguousarray(np.concatenate(xs)), np.concatenate(ys)))

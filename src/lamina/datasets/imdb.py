@@ -23,9 +23,9 @@ def load_data(
     """
     if kwargs:
         raise checks.unknown_arguments("imdb.load_data", kwargs, ("num_words", "skip_top", "maxlen", "index_from"))
-    x_train, y_train, x_test, y_test = reading.arrays("imdb.npz", path, "x_train", "y_train", "x_test", "y_test")
+    found = reading.arrays("imdb.npz", path, "x_train", "y_train", "x_test", "y_test")
     chars = start_char, oov_char, index_from
-    return reading.texts("imdb", None, num_words, skip_top, maxlen, seed, *chars, (x_train, y_train), (x_test, y_test))
+    return reading.texts("imdb", None, num_words, skip_top, maxlen, seed, *chars, found[:2], found[2:])
 
 
 def get_word_index(path: str = "imdb_word_index.json") -> dict[str, int]:

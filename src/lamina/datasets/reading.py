@@ -13,15 +13,9 @@ from lamina.core.budget import UnsafeFileError, blamed_on
 from lamina.utils.downloads import get_file
 
 Split = tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
-
 # The name of a file -> its URL and its hash.
 ORIGINS = json.loads(Path(__file__).with_name("origins.json").read_text())
-_ADMITTED = {
-    "numpy ndarray",
-    "numpy dtype",
-    "numpy.core.multiarray _reconstruct",
-    "numpy._core.multiarray _reconstruct",
-}
+_ARRAYS = {"numpy.ndarray", "numpy.dtype", "numpy.core.multiarray._reconstruct", "numpy._core.multiarray._reconstruct"}
 
 
 def fetch(name: str, fname: Any = None, **more: Any) -> str:
@@ -30,16 +24,14 @@ def fetch(name: str, fname: Any = None, **more: Any) -> str:
     return get_file(fname or name, url, file_hash=file_hash, **more)
 
 
-class _Unpickler(pickle.Unpickler):
+class Unpickler(pickle.Unpickler):
+    """Reads the arrays, lists, dicts and texts of a pickle, and refuses all else."""
+
     def find_class(self, module_name: str, global_name: str) -> Any:
-        if f"{module_name} {global_name}" in _ADMITTED:
+        """What an array is made with."""
+        if f"{module_name}.{global_name}" in _ARRAYS and "." not in global_name:
             return super().find_class(module_name, global_name)
-        raise UnsafeFileError(f"must hold only arrays, lists, dicts and bytes, and names {module_name}.{global_name}.")
-
-
-def unpickled(file: Any) -> Any:
-    """The arrays, lists, dicts and bytes of a pickle, the strings of Python 2 as bytes; all else is refused."""
-    return _Unpickler(file, encoding="bytes").load()
+        raise UnsafeFileError(f"must hold only arrays, lists, dicts and texts, and names {module_name}.{global_name}.")
 
 
 def arrays(name: str, fname: Any, *keys: str) -> list[Any]:
@@ -51,7 +43,7 @@ def arrays(name: str, fname: Any, *keys: str) -> list[Any]:
                 try:
                     found.append(np.lib.format.read_array(file, allow_pickle=False))
                 except ValueError:  # after the header, behind which the pickle is
-                    found.append(np.asarray(unpickled(file)))
+                    found.append(np.asarray(Unpickler(file).load()))
     return found
 
 
@@ -60,13 +52,6 @@ def word_index(name: str, fname: Any) -> dict[str, int]:
     path = fetch(name, fname)
     with blamed_on(path):
         return json.loads(Path(path).read_text("utf-8"))
-
-
-def shuffled(rng: np.random.RandomState, *given: Any) -> list[Any]:
-    """The arrays with their rows in a new order, the same for all."""
-    order = np.arange(len(given[0]))
-    rng.shuffle(order)
-    return [each[order] for each in given]
 
 
 def split(test_split: float, x: Any, y: Any) -> Split:
@@ -79,8 +64,9 @@ def housing(name: str, path: Any, test_split: float, seed: int, most: int | None
     """The first `most` rows of a table with targets, shuffled and split."""
     if checks.number(name, "test_split", test_split, 0, 1) == 1:
         raise ValueError(f"{name}: test_split must be below 1, so that there is something to train on, got 1.")
-    found = (each[:most] for each in arrays(f"{name}.npz", path, "x", "y"))
-    return split(test_split, *shuffled(np.random.RandomState(seed), *found))
+    x, y = (each[:most] for each in arrays(f"{name}.npz", path, "x", "y"))
+    order = np.random.RandomState(seed).permutation(len(x))
+    return split(test_split, x[order], y[order])
 
 
 def texts(
@@ -88,16 +74,16 @@ def texts(
     *parts: Any,
 ) -> Split:  # fmt: skip
     """Each of `parts`, texts and labels, shuffled and with the numbers of words that `imdb.load_data` tells of."""
-    rng, found = np.random.RandomState(seed), []
-    for words, labels in [shuffled(rng, *part) for part in parts]:
-        xs = [[*([] if start is None else [start]), *(word + (shift or 0) for word in text)] for text in words]
-        kept = [i for i, x in enumerate(xs) if not maxlen or len(x) < maxlen]
+    rng, found, first = np.random.RandomState(seed), [], [] if start is None else [start]
+    for words, labels in parts:
+        xs = [np.append(first, np.add(text, shift or 0)).astype(int) for text in words]
+        kept = [i for i in rng.permutation(len(xs)) if not maxlen or len(xs[i]) < maxlen]
         if not kept:
             raise ValueError(f"{name}: maxlen must be above the length of a text in each part, got {maxlen}.")
         found.append(([xs[i] for i in kept], labels[kept]))
-    end = num_words or max(max(x, default=0) for xs, _ in found for x in xs)  # cuts the last word, as in Keras
-    others = [] if oov is None else [oov]
+    end = num_words or max(x.max(initial=0) for xs, _ in found for x in xs)  # cuts the last word, as in Keras
     for xs, _ in found:
-        xs[:] = [[n for word in x for n in ([word] if skip_top <= word < end else others)] for x in xs]
+        known = ((x, (skip_top <= x) & (x < end)) for x in xs)
+        xs[:] = [(x[good] if oov is None else np.where(good, x, oov)).tolist() for x, good in known]
     train, test = split(test_split, *found[0]) if test_split is not None else found
     return (np.array(train[0], dtype=object), train[1]), (np.array(test[0], dtype=object), test[1])
