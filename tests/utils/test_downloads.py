@@ -95,7 +95,6 @@ def test_a_download_that_broke_off_is_gone_on_with(site, cache, etag, chunked):
         (None, {}),
         ('"1"', {"ranges": False}),
         ('"1"', {"status": 416}),
-        ('"1"', {"status": 500}),
         ('"1"', {"start": 50_000}),
     ],
 )
@@ -104,6 +103,14 @@ def test_nothing_is_made_of_halves_of_two_files(site, cache, etag, plan):
     failed(site)
     site.body = OTHER
     assert Path(get_file("b", f"{site.url}/b")).read_bytes() == OTHER
+
+
+def test_a_server_that_is_tired_costs_nothing(site):
+    site.plans = [{"cut": 100_000}, {"status": 503}]
+    failed(site)
+    assert "503 Service Unavailable" in failed(site)
+    assert Path(get_file("b", f"{site.url}/b")).read_bytes() == BODY
+    assert site.asked == [None, "bytes=100000-", "bytes=100000-"]
 
 
 def test_a_hash_finds_halves_of_two_files_that_look_the_same(site):

@@ -40,10 +40,7 @@ def workplace(path: Any, resume: bool = False) -> Iterator[tuple[Path, Path]]:
 
     A killed program leaves its folder behind. The next one that writes to the same name removes it: the folder is
     locked for as long as its writer lives. Those of other hosts, whose locks may not be seen here, are left alone.
-
-    Args:
-        path: where what is written will be.
-        resume: to get the folder of a writer that was killed or failed, with what is in it, if there is one.
+    With `resume` it takes the folder over, with what is in it, and a writer that fails leaves its folder, too.
     """
     target = Path(os.path.realpath(path))  # through a link, to the file that it stands for
     if not target.parent.is_dir():

@@ -26,21 +26,19 @@ def extract(archive: str, folder: str, kinds: Iterable[str], anew: bool) -> bool
         return False
     try:
         with KINDS[kind][1](archive) as opened:
-            if kind == "tar":
-                members = [(member, member.name, member.size) for member in opened]
-            else:
-                members = [(member, member.filename, member.file_size) for member in opened.infolist()]
-            if not anew and _is_done(folder, archive, members):
-                return True
-            _refuse_what_leads_elsewhere(members)
-            with workplace(folder) as (place, target):
-                opened.extractall(place / "new", **({"filter": "data"} if kind == "tar" else {}))
-                _move(place / "new", target)
-                os.utime(target)
+            tar = opened.getmembers() if kind == "tar" else []
+            sizes = (
+                {m.name: m.size for m in tar} if kind == "tar" else {m.filename: m.file_size for m in opened.infolist()}
+            )
+            if anew or not _is_done(folder, archive, sizes):
+                _refuse_what_leads_elsewhere(sizes, tar)
+                with workplace(folder) as (place, target):
+                    opened.extractall(place / "new", **({"filter": "data"} if tar else {}))
+                    _move(place / "new", target)
+                    os.utime(target)
     except (UnsafeFileError, tarfile.FilterError) as error:
-        raise UnsafeFileError(
-            f"an archive must stay in its folder, and {error}; nothing was unpacked.", archive
-        ) from None
+        rule = f"an archive must stay in its folder, and {error}; nothing was unpacked."
+        raise UnsafeFileError(rule, archive) from None
     except Exception as error:
         if getattr(error, "errno", None):  # of the disk
             raise
@@ -49,27 +47,22 @@ def extract(archive: str, folder: str, kinds: Iterable[str], anew: bool) -> bool
     return True
 
 
-def _is_done(folder: str, archive: str, members: list[tuple[Any, str, int]]) -> bool:
+def _is_done(folder: str, archive: str, sizes: dict[str, int]) -> bool:
     if not os.path.isdir(folder) or os.stat(folder).st_mtime_ns < os.stat(archive).st_mtime_ns:
         return False
-    paths = ((os.path.join(folder, name), size) for _, name, size in members)
+    paths = ((os.path.join(folder, name), size) for name, size in sizes.items())
     return all(os.path.lexists(path) and size in (0, os.path.getsize(path)) for path, size in paths)
 
 
-def _refuse_what_leads_elsewhere(members: list[tuple[Any, str, int]]) -> None:
-    """No name does, and none lies behind a link of the archive; where these lead is checked by `tarfile`."""
-    tar = [member for member, _, _ in members if isinstance(member, tarfile.TarInfo)]
-    links = {PurePath(member.name.casefold()) for member in tar if member.issym()}
+def _refuse_what_leads_elsewhere(names: Iterable[str], tar: list[tarfile.TarInfo]) -> None:
+    """No name does, and nothing is written through a link of the archive; `tarfile` checks where these lead."""
     files = {member.name for member in tar if member.isreg()}
-    for member, name, _ in members:
-        path = PurePath(name.casefold())  # on some systems the same
-        behind = links & {*path.parents} or (path in links and not member.issym())
-        if (
-            path.anchor
-            or ".." in path.parts
-            or behind
-            or (member in tar and member.islnk() and member.linkname not in files)
-        ):
+    links = {PurePath(member.name.casefold()) for member in tar if member.issym()}  # on some systems case is none
+    odd = {member.name for member in tar if member.islnk() and member.linkname not in files}
+    odd |= {member.name for member in tar if not member.issym() and PurePath(member.name.casefold()) in links}
+    for name in names:
+        path = PurePath(name.casefold())
+        if name in odd or path.anchor or ".." in path.parts or links & {*path.parents}:
             raise UnsafeFileError(f"{name!r} would not")
 
 

@@ -165,7 +165,7 @@ def _fetch(origin: str, folder: Path, resume: bool = True) -> bool:
     try:
         response = urlopen(Request(quote(origin, string.punctuation), headers=headers), timeout=STALLED)
     except urllib.error.HTTPError as error:
-        if not first:
+        if not first or error.code != http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
             raise
         error.close()
         return _fetch(origin, folder, resume=False)
