@@ -3,6 +3,7 @@
 import io
 import os
 import tarfile
+import threading
 import zipfile
 from pathlib import Path
 
@@ -221,3 +222,16 @@ def test_a_file_in_the_place_of_the_folder(site, cache):
     with pytest.raises(ValueError, match=r'data_archive" must be a file, and ".*/data" a folder; remove it'):
         get_file("data", f"{site.url}/x", extract=True)
     assert (cache / "data").read_bytes() == site.body
+
+
+def test_many_at_once(site, cache):
+    site.body, found = ARCHIVES["gz"], []
+    threads = [
+        threading.Thread(target=lambda: found.append(found_in(get_file("data", f"{site.url}/x", extract=True))))
+        for _ in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [FILES] * 8 and names(cache) == ["data", "data_archive"]

@@ -13,14 +13,13 @@ import sys
 import tempfile
 import urllib.error
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 from urllib.request import Request, urlopen
 
 from lamina.callbacks.progress import Progbar, say
-from lamina.core import checks, files
+from lamina.core import checks, errors, files
 from lamina.core.budget import printable
 from lamina.utils import archives
 
@@ -33,6 +32,7 @@ class DownloadError(OSError):
     """A file did not come."""
 
 
+@errors.entry
 def get_file(
     fname: Any = None, origin: str | None = None, untar: bool = False, md5_hash: str | None = None,
     file_hash: str | None = None, cache_subdir: Any = "datasets", hash_algorithm: str = "auto", extract: bool = False,
@@ -63,10 +63,9 @@ def get_file(
     name, more = _name(fname, origin), extract or untar
     algorithm, digits = (hash_algorithm, file_hash) if md5_hash is None or file_hash else ("md5", md5_hash)
     expected = None if digits is None else _hash(str(digits).lower(), algorithm)
-    kinds = archives.KINDS if archive_format == "auto" else archive_format or ()
-    kinds = ["tar"] if untar else [kinds] if isinstance(kinds, str) else [*kinds]
-    for kind in kinds:
-        checks.one_of("get_file", "archive_format", kind, archives.KINDS)
+    given = archives.KINDS if archive_format == "auto" else archive_format or ()
+    given = ["tar"] if untar else [given] if isinstance(given, str) else given
+    kinds = [checks.one_of("get_file", "archive_format", kind, archives.KINDS) for kind in given]
     unpacked = f"{name.partition('.')[0]}_extracted" if fname and "." in name else name
     name = f"{name}_archive" if more and unpacked == name else name
     folder = _folder(cache_dir, cache_subdir, name)
@@ -81,7 +80,7 @@ def get_file(
         _download(str(origin), path, expected)
     if more and not archives.extract(path, unpacked, kinds, anew):
         text = f'get_file: "{path}" must be an archive ({" or ".join(kinds) or "none was asked for"}), and is none'
-        warnings.warn(f'{text}; "{unpacked}" was not made. To get the file as it is, leave extract out.', stacklevel=2)
+        warnings.warn(f'{text}; "{unpacked}" was not made. To get the file as it is, leave extract out.', stacklevel=3)
     return unpacked if more else path
 
 
@@ -123,35 +122,34 @@ def _folder(cache_dir: Any, cache_subdir: Any, name: str) -> str:
 
 def _download(origin: str, path: str, expected: tuple[str, str] | None) -> None:
     say(f"Downloading data from {origin}")
-    with files.workplace(path, resume=True) as (folder, target), _explained(origin, path):
-        part = folder / "part"
-        resumed = _fetch(origin, folder)
-        if resumed and expected and _hash_of(part, expected[0]) != expected:  # perhaps halves of two files
-            _fetch(origin, folder, resume=False)
-        if expected and (found := _hash_of(part, expected[0])) != expected:
+    try:
+        with files.workplace(path, resume=True) as (folder, target):
+            part = folder / "part"
+            resumed = _fetch(origin, folder)
+            if resumed and expected and _hash_of(part, expected[0]) != expected:  # perhaps halves of two files
+                _fetch(origin, folder, resume=False)
+            if not expected or (found := _hash_of(part, expected[0])) == expected:
+                return files.put(part, target)
             part.unlink()
             (folder / "part.json").unlink()
             text = f'"{origin}" must have the {expected[0]} hash {expected[1]}, got {found[1]}, and was not kept'
             raise ValueError(f'get_file: {text}; put the right file at "{path}", or correct file_hash.')
-        files.put(part, target)
-
-
-@contextlib.contextmanager
-def _explained(origin: str, path: str) -> Iterator[None]:
-    try:
-        yield
     except (OSError, http.client.HTTPException) as error:
-        reason = getattr(error, "reason", error)
-        why = getattr(reason, "strerror", None) or str(reason) or type(reason).__name__
-        if isinstance(reason, TimeoutError):
-            why = f"nothing came for {STALLED:g} seconds"
-        elif isinstance(error, urllib.error.HTTPError):
-            why = f"the server answers {error.code} {why}"
-            error.close()
-        elif isinstance(error, http.client.IncompleteRead):
-            why = "the connection broke off"
-        text = f'get_file: "{origin}" must come to "{path}", and did not: {printable(" ".join(why.split()))}'
+        text = f'get_file: "{origin}" must come to "{path}", and did not: {printable(" ".join(_reason(error).split()))}'
         raise DownloadError(f"{text}; call again to go on, or put the file there by hand.") from None
+
+
+def _reason(error: Exception) -> str:
+    reason: Any = getattr(error, "reason", error)
+    if isinstance(reason, TimeoutError):
+        return f"nothing came for {STALLED:g} seconds"
+    if isinstance(error, http.client.IncompleteRead):
+        return "the connection broke off"
+    why = getattr(reason, "strerror", None) or str(reason) or type(reason).__name__
+    if isinstance(error, urllib.error.HTTPError):
+        error.close()
+        return f"the server answers {error.code} {why}"
+    return why
 
 
 def _fetch(origin: str, folder: Path, resume: bool = True) -> bool:
