@@ -9,7 +9,7 @@ import platform
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -98,41 +98,29 @@ def _claimed(target: Path) -> tuple[Path, int | None]:
     while True:
         folder = target.with_name(f"{_prefix(target, _host())}-{secrets.token_hex(8)}.tmp")
         folder.mkdir()
-        try:
-            lock = _locked(folder)
-        except (BlockingIOError, FileNotFoundError):  # another one took it for left behind before it was locked
-            continue
-        if folder.is_dir():
-            return folder, lock
-        if lock is not None:
-            os.close(lock)
+        with suppress(BlockingIOError, FileNotFoundError):  # another took it for left behind before it was locked
+            return folder, _locked(folder)
 
 
 def _locked(folder: Path) -> int | None:
-    """The handle of a lock on the folder, `None` where there are none; `BlockingIOError` if its writer lives."""
+    """The handle of a lock on the folder, `None` where there are none; an `OSError` if its writer lives or it went."""
     if fcntl is None:
         return None
     handle = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.stat(folder)
     except OSError as error:
         os.close(handle)
-        if isinstance(error, BlockingIOError):
+        if isinstance(error, (BlockingIOError, FileNotFoundError)):
             raise
         return None
     return handle
 
 
 def _locked_if_left(folder: Path) -> int | None:
-    """The handle of a lock on the folder of a killed writer; `None` if it lives, or is gone, or nobody knows."""
-    try:
-        lock = _locked(folder)
-    except OSError:
-        return None
-    if lock is not None and not folder.is_dir():
-        os.close(lock)
-        return None
-    return lock
+    with suppress(OSError):
+        return _locked(folder)
 
 
 def _release(folder: Path, lock: int | None, keep: bool = False) -> None:

@@ -1,7 +1,6 @@
 """70,000 pictures of clothes of 10 kinds: H. Xiao and others, 2017, https://arxiv.org/abs/1708.07747 (MIT)."""
 
 import gzip
-import os
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,6 @@ def load_data() -> Split:
 
 
 def _read(name: str, *shape: int) -> Any:
-    path = fetch(f"{name}-ubyte.gz", cache_subdir=os.path.join("datasets", "fashion-mnist"))
+    path = fetch(f"{name}-ubyte.gz", cache_subdir="datasets/fashion-mnist")
     with blamed_on(path), gzip.open(path) as file:
         return np.frombuffer(bytearray(file.read()), "uint8", offset=8 + 4 * len(shape)).reshape(-1, *shape)

@@ -8,8 +8,6 @@ import http.client
 import json
 import os
 import re
-import string
-import sys
 import tempfile
 import urllib.error
 import warnings
@@ -28,10 +26,6 @@ _TWICE = 16  # bytes that are read again where a server does not say which versi
 _DIGITS = {"md5": 32, "sha256": 64}
 
 
-class DownloadError(OSError):
-    """A file did not come."""
-
-
 @errors.entry
 def get_file(
     fname: Any = None, origin: str | None = None, untar: bool = False, md5_hash: str | None = None,
@@ -45,8 +39,7 @@ def get_file(
     Args:
         fname: its name in the cache; that in `origin` if not given.
         origin: a URL of http, https, ftp or file.
-        untar: as `extract`, for tar archives only.
-        md5_hash: older name of `file_hash`.
+        untar, md5_hash: older names of `extract`, for tar archives only, and of `file_hash`.
         file_hash: the MD5 or SHA-256 of the file. One that has another is downloaded again, or refused.
         cache_subdir: a folder in the cache, or an absolute path.
         hash_algorithm: `"md5"`, `"sha256"`, or `"auto"`: by the number of digits.
@@ -58,7 +51,7 @@ def get_file(
 
     Raises:
         ValueError: an argument is none of these, the file has another hash, or the archive is damaged or unsafe.
-        DownloadError: the file did not come.
+        OSError: the file did not come.
     """
     name, more = _name(fname, origin), extract or untar
     algorithm, digits = (hash_algorithm, file_hash) if md5_hash is None or file_hash else ("md5", md5_hash)
@@ -136,7 +129,7 @@ def _download(origin: str, path: str, expected: tuple[str, str] | None) -> None:
             raise ValueError(f'get_file: {text}; put the right file at "{path}", or correct file_hash.')
     except (OSError, http.client.HTTPException) as error:
         text = f'get_file: "{origin}" must come to "{path}", and did not: {printable(" ".join(_reason(error).split()))}'
-        raise DownloadError(f"{text}; call again to go on, or put the file there by hand.") from None
+        raise OSError(f"{text}; call again to go on, or put the file there by hand.") from None
 
 
 def _reason(error: Exception) -> str:
@@ -158,10 +151,10 @@ def _fetch(origin: str, folder: Path, resume: bool = True) -> bool:
     with contextlib.suppress(OSError, ValueError):
         known = json.loads(record.read_text()) if resume else {}
         twice = _TWICE if (known.get("etag") or "W/").startswith("W/") else 0
-        first = max(0, min(part.stat().st_size - twice, (known.get("length") or sys.maxsize) - 1)) if known else 0
+        first = max(0, min(part.stat().st_size - twice, (known.get("length") or 2**63) - 1)) if known else 0
     headers = {"User-Agent": "lamina"} | ({"Range": f"bytes={first}-"} if first else {})
     try:
-        response = urlopen(Request(quote(origin, string.punctuation), headers=headers), timeout=STALLED)
+        response = urlopen(Request(quote(origin, "%/:=&?~#+!$,;'@()*[]"), headers=headers), timeout=STALLED)
     except urllib.error.HTTPError as error:
         if not first or error.code != http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
             raise
