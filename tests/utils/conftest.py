@@ -53,7 +53,7 @@ class Site:
 
 
 @pytest.fixture
-def site():
+def site(cache):
     site = Site()
 
     class Handler(BaseHTTPRequestHandler):
@@ -80,7 +80,7 @@ def site():
     thread.join()
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def cache(tmp_path, monkeypatch):
     """The cache of this test, as `KERAS_HOME` says; the folder for temporary files is another."""
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "home"))
