@@ -45,7 +45,7 @@ def image(path: str, channels: int) -> np.ndarray:
             img = PIL.Image.fromarray((np.asarray(img) >> 8).astype(np.uint8))
         if channels == 1 and img.mode == "RGB":
             return (np.asarray(img) @ _LUMA >> 15).astype(np.uint8)[..., None]
-        pixels = np.asarray(img.convert(_MODES[channels]))
+        pixels = np.asarray(img if img.mode == _MODES[channels] else img.convert(_MODES[channels]))
     return pixels.reshape(*pixels.shape[:2], channels)
 
 
@@ -79,7 +79,8 @@ def resized(pixels: np.ndarray, size: tuple[int, int], method: str) -> np.ndarra
         out: Any = None
         for place, weight in zip(places.T, weights.T):
             part = np.take(pixels, place, axis).astype(np.float32, copy=False)
-            part *= weight.reshape(-1, *[1] * (2 - axis))
+            flat = part.reshape(len(part), -1)  # the same memory; long rows multiply faster than a few channels
+            flat *= weight[:, None] if axis == 0 else np.repeat(weight, part.shape[-1])
             out = part if out is None else np.add(out, part, out)  # in place: new memory is half of the time
         pixels = out
     return pixels
