@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from lamina.callbacks import curves
 from lamina.callbacks.progress import Progbar, is_interactive_logging_enabled, say
 from lamina.core import constructors, registry
 
@@ -142,7 +143,10 @@ class Callback:
 
 
 class History(Callback):
-    """Keeps the logs of all epochs: `history["loss"][i]` belongs to epoch `epoch[i]`. `fit` returns one."""
+    """Keeps the logs of all epochs: `history["loss"][i]` belongs to epoch `epoch[i]`. `fit` returns one.
+
+    `plot()` draws the curves; in a notebook the object itself is shown as a table with them.
+    """
 
     state_fields = ("history", "epoch")
 
@@ -159,6 +163,22 @@ class History(Callback):
         for name, value in (logs or {}).items():
             self.history.setdefault(name, []).append(value)
         self.model.history = self
+
+    def plot(self, metrics: str | Sequence[str] | None = None) -> Any:
+        """A figure of matplotlib with a panel for each metric: training, validation, and which epoch was best.
+
+        Args:
+            metrics: a name or several; all if not given. With "loss" comes "val_loss".
+
+        Raises: ValueError if there is no such metric, or no epoch yet.
+        """
+        return curves.figure_of(self.history, self.epoch, self.model, metrics)
+
+    def __repr__(self) -> str:
+        return f"<History: {curves.text_of(self.history, self.epoch, self.model)}>"
+
+    def _repr_html_(self) -> str:
+        return curves.html_of(self.history, self.epoch, self.model)
 
 
 class ProgbarLogger(Callback):
