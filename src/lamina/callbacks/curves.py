@@ -15,7 +15,7 @@ Logs = dict[str, list[Any]]
 
 
 def better(model: Any, name: str) -> str | None:
-    """Whether the "max" or the "min" of a logged value is best, as the metric behind the name says; losses are to fall."""
+    """Whether the "max" or the "min" of a logged value is best, as its metric says; losses fall."""
     find, bare = getattr(model, "metric_in_logs", {}.get), name.removeprefix("val_")
     for each in (name, bare):
         direction = getattr(find(each), "direction", None)

@@ -10,20 +10,18 @@ from typing import TYPE_CHECKING, Any
 from lamina.core.later import Later
 
 if TYPE_CHECKING:
-    import matplotlib.backends.backend_agg
     import matplotlib.figure
 else:
-    matplotlib = Later("matplotlib.figure", "matplotlib.backends.backend_agg", install="matplotlib")
+    matplotlib = Later("matplotlib.figure", install="matplotlib")
 
-# Colours that people with any kind of sight tell apart (Okabe and Ito, 2008).
-BLUE, ORANGE, GREEN, PURPLE, GRAY = "#0072B2", "#D55E00", "#009E73", "#AA4499", "#666666"
+BLUE, ORANGE, GRAY = "#0072B2", "#D55E00", "#666666"  # told apart by all kinds of eyes (Okabe and Ito, 2008)
 
 
 @functools.cache
-def figure_class() -> Any:
-    """The class of our figures: that of matplotlib, which a notebook shows also where pyplot was never loaded."""
-
+def _figure_class() -> Any:
     class Picture(matplotlib.figure.Figure):
+        """A figure that a notebook shows also where pyplot was never loaded."""
+
         def _repr_png_(self) -> bytes:
             return image_of(self, "png", dpi=100)
 
@@ -32,15 +30,13 @@ def figure_class() -> Any:
 
 def new_figure(width: float, height: float, **kwargs: Any) -> Any:
     """A figure of this many inches that pyplot does not know of."""
-    figure = figure_class()(figsize=(width, height), **kwargs)
-    matplotlib.backends.backend_agg.FigureCanvasAgg(figure)
-    return figure
+    return _figure_class()(figsize=(width, height), **kwargs)
 
 
 def image_of(figure: Any, file_format: str, **kwargs: Any) -> bytes:
-    """A figure as the bytes of an image file. Characters that the font lacks become boxes without a word."""
+    """A figure as the bytes of an image file. What the font lacks becomes boxes, no warning; SVG keeps texts."""
     buffer = io.BytesIO()
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), matplotlib.rc_context({"svg.fonttype": "none"}):
         warnings.filterwarnings("ignore", "Glyph", UserWarning)
         figure.savefig(buffer, format=file_format, **kwargs)
     return buffer.getvalue()

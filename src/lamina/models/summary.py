@@ -14,6 +14,7 @@ from lamina.core import checks
 from lamina.core.budget import printable
 from lamina.core.later import Later
 from lamina.core.symbolic import Node, Operation, calls_of
+from lamina.layer import Layer
 from lamina.layer.signature import is_shape, shape_of
 from lamina.layers.core import InputLayer
 from lamina.models.functional import graph_of
@@ -201,18 +202,31 @@ def calls_in(model: Any) -> dict[int, list[Node]]:
     return calls
 
 
+def input_shapes(part: Any, calls: Sequence[Node] = ()) -> list[Any]:
+    """The different shapes of what a layer gets: in these calls, or else those that it was built for."""
+    return _different([shape_of(node.input) for node in calls] or list(_built_for(part).values()))
+
+
 def output_shapes(part: Any, calls: Sequence[Node] = ()) -> list[Any]:
     """The different shapes of what a layer gives: in these calls, or else for what it was built for."""
     shapes = [shape_of(node.output) for node in calls or calls_of(part)[:1]]
-    if not shapes and getattr(part, "built", False):
-        try:
-            config = part.get_build_config() or {}
-            given = config.get("shapes_dict") or ((config["input_shape"],) if "input_shape" in config else None)
-            if given is not None:
-                by_name = isinstance(given, dict)
-                shapes = [part.compute_output_shape(**given) if by_name else part.compute_output_shape(*given)]
-        except Exception:  # a layer that cannot be inferred still has a row
-            shapes = []
+    given = {} if shapes else _built_for(part)
+    try:
+        if len(given) == 1:
+            shapes = [part.compute_output_shape(*given.values())]
+        elif given:
+            shapes = [part.compute_output_shape(**given)]
+    except Exception:  # a layer that cannot be inferred still has a row
+        shapes = []
+    return _different(shapes)
+
+
+def _built_for(part: Any) -> dict[str, Any]:
+    config = (part.get_build_config() or {}) if getattr(part, "built", False) and isinstance(part, Layer) else {}
+    return config.get("shapes_dict") or config
+
+
+def _different(shapes: list[Any]) -> list[Any]:
     return [shape for i, shape in enumerate(shapes) if shape not in shapes[:i]]
 
 

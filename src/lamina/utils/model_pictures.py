@@ -1,0 +1,289 @@
+"""`plot_model` and `model_to_dot`, and the drawing that they make where Graphviz is not installed."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import textwrap
+import unicodedata
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from lamina.core import checks, figures
+from lamina.core.files import atomic_write
+from lamina.core.later import Later
+from lamina.models import Model
+from lamina.utils.layout import arrange
+from lamina.utils.model_graph import EDGE, Cell, Graph, dot_text
+
+if TYPE_CHECKING:
+    import matplotlib.patches
+    import matplotlib.path
+    import pydot
+else:
+    matplotlib = Later("matplotlib.path", "matplotlib.patches", install="matplotlib")
+    pydot = Later("pydot", install="pydot")
+
+_FONT, _LINE, _PAD, _LOOP, _ARROW, _MARGIN = 10.0, 14.0, 7.0, 20.0, 6.0, 10.0  # points
+_FOLD = 44  # characters of a line in a box
+_MOST_PIXELS = 30_000  # of a side, which programs that show images still take
+
+
+class Picture:
+    """An image that a notebook shows: `data` are the bytes of a file of `format`."""
+
+    def __init__(self, data: bytes, file_format: str):
+        self.data, self.format = data, file_format
+
+    def _repr_png_(self) -> bytes | None:
+        return self.data if self.format == "png" else None
+
+    def _repr_jpeg_(self) -> bytes | None:
+        return self.data if self.format in ("jpg", "jpeg") else None
+
+    def _repr_svg_(self) -> str | None:
+        return self.data.decode() if self.format == "svg" else None
+
+
+class Drawn:
+    """A graph that makes files: with Graphviz where its program is there, else of a drawing of our own."""
+
+    to_string: Callable[[], str]
+    draw: Callable[[str], bytes]
+
+    def create(self, prog: Any = None, format: str = "ps", encoding: str | None = None) -> bytes:
+        """The bytes of an image in a format such as "png"; `prog` is Graphviz's program, or a list with arguments."""
+        command = [prog] if isinstance(prog, str) else list(prog or ["dot"])
+        text = self.to_string().encode(encoding or "utf-8")
+        if format in ("raw", "dot", "gv"):
+            return text
+        if shutil.which(command[0]) is None:
+            return self.draw(format)
+        done = subprocess.run([*command, f"-T{format}"], input=text, capture_output=True, check=False)
+        if done.returncode:
+            raise RuntimeError(f"{command[0]} could not draw the model: {done.stderr.decode(errors='replace').strip()}")
+        return done.stdout
+
+    def write(self, path: Any, prog: Any = None, format: str = "raw", encoding: str | None = None) -> bool:
+        """Write a file, all or nothing: the DOT text, or an image in a format such as "png"."""
+        data = self.create(prog, format, encoding)
+        with atomic_write(path) as temporary:
+            temporary.write_bytes(data)
+        return True
+
+    def _repr_svg_(self) -> str:
+        return self.create(format="svg").decode()
+
+
+class Dot(Drawn):
+    """What `model_to_dot` gives where pydot is not installed; `create_png`, `write_svg` and the like work too."""
+
+    def __init__(self, text: str, draw: Callable[[str], bytes]):
+        self.to_string, self.draw = lambda: text, draw
+
+    def __getattr__(self, name: str) -> Any:
+        verb, _, file_format = name.partition("_")
+        if verb == "create" and file_format:
+            return lambda prog=None, encoding=None: self.create(prog, file_format, encoding)
+        if verb == "write" and file_format:
+            return lambda path, prog=None, encoding=None: self.write(path, prog, file_format, encoding)
+        raise AttributeError(f"A graph has no {name!r} without pydot; pip install pydot.")
+
+
+def model_to_dot(
+    model: Any, show_shapes: bool = False, show_dtype: bool = False, show_layer_names: bool = True,
+    rankdir: str = "TB", expand_nested: bool = False, dpi: int = 200, subgraph: bool = False,
+    show_layer_activations: bool = False, show_trainable: bool = False, splines: str = "ortho", **kwargs: Any,
+) -> Any:  # fmt: skip
+    """The graph of a model in the DOT language; of a model whose `call` is its own, the tree of its layers.
+
+    Args:
+        model: the model, built.
+        show_shapes, show_dtype: whether boxes say the shapes and dtypes that go in and out.
+        show_layer_names: whether they say the names of layers beside their classes.
+        rankdir: "TB" from the top down, "LR" from the left to the right; "BT" and "RL" are for Graphviz.
+        expand_nested: whether models inside are frames with their layers.
+        dpi: dots an inch, of images.
+        subgraph: whether the result is a cluster, to be put into another graph.
+        show_layer_activations, show_trainable: whether boxes name the activation, and say if the layer trains.
+        splines: how Graphviz draws edges: "ortho", "curved", "polyline", "spline" or "line".
+
+    Returns:
+        A `pydot.Dot` or `pydot.Cluster`; where pydot is not installed, an object with `to_string`, `create` and
+        `write`. Without the programs of Graphviz images are drawings of our own.
+
+    Raises: ValueError if the model is not built or an argument is outside its domain.
+    """
+    told = {"shapes": show_shapes, "dtype": show_dtype, "layer_names": show_layer_names}
+    told |= {"layer_activations": show_layer_activations, "trainable": show_trainable}
+    dot = _dot("model_to_dot", model, told, rankdir, expand_nested, dpi, subgraph, splines, kwargs)
+    if importlib.util.find_spec("pydot") is None:
+        return dot
+    parsed: Any = pydot.graph_from_dot_data(dot.to_string())[0]  # type: ignore[index]
+    if subgraph:
+        return parsed.get_subgraphs()[0]
+    parsed.__class__ = type("Dot", (Drawn, pydot.Dot), {"draw": staticmethod(dot.draw)})
+    return parsed
+
+
+def plot_model(
+    model: Any, to_file: Any = "model.png", show_shapes: bool = False, show_dtype: bool = False,
+    show_layer_names: bool = False, rankdir: str = "TB", expand_nested: bool = False, dpi: int = 200,
+    show_layer_activations: bool = False, show_trainable: bool = False, splines: str = "ortho", **kwargs: Any,
+) -> Any:  # fmt: skip
+    """Draw a model as an image: with Graphviz, if it is installed, else with a drawing of our own.
+
+    Args:
+        model: the model, built.
+        to_file: the file to write, PNG if its name has no ending; `None` for none.
+        show_shapes, show_dtype, show_layer_names, rankdir, expand_nested, dpi, splines: as in `model_to_dot`.
+        show_layer_activations, show_trainable: as in `model_to_dot`.
+
+    Returns:
+        The picture, which a notebook shows.
+
+    Raises: ValueError if the model is not built or an argument is outside its domain.
+    """
+    told = {"shapes": show_shapes, "dtype": show_dtype, "layer_names": show_layer_names}
+    told |= {"layer_activations": show_layer_activations, "trainable": show_trainable}
+    dot = _dot("plot_model", model, told, rankdir, expand_nested, dpi, False, splines, kwargs)
+    path = None if to_file is None else checks.path("plot_model", "to_file", to_file)
+    file_format = os.path.splitext(path or "")[1][1:].lower() or "png"
+    picture = Picture(dot.create(format=file_format), file_format)
+    if path is not None:
+        with atomic_write(path) as temporary:
+            temporary.write_bytes(picture.data)
+    return picture
+
+
+def _dot(
+    who: str, model: Any, told: dict[str, bool], rankdir: str, expand: bool, dpi: Any, subgraph: bool,
+    splines: str, unknown: dict[str, Any],
+) -> Dot:  # fmt: skip
+    if unknown.pop("layer_range", None) is not None:
+        raise ValueError(f"{who}: layer_range must not be given; plot a model of these layers instead.")
+    if unknown:
+        raise checks.unknown_arguments(who, unknown, ["rankdir", "dpi", *(f"show_{name}" for name in told)])
+    if not isinstance(model, Model):
+        raise TypeError(f"{who}: model must be a model, got {type(model).__name__}; put layers into a Sequential.")
+    if not model.built:
+        raise ValueError(f'{who}: the model "{model.name}" must be built; call model.build(shape) or it on data first.')
+    checks.one_of(who, "rankdir", rankdir, ("TB", "LR", "BT", "RL"))
+    graph = Graph(model, {name for name, shown in told.items() if shown}, bool(expand))
+    settings = {"rankdir": rankdir, "concentrate": "true", "dpi": checks.positive(who, "dpi", dpi), "splines": splines}
+    return Dot(dot_text(graph, model.name, subgraph, **settings), lambda form: _draw(graph, rankdir, dpi, form))
+
+
+# The drawing, in points from the top left. ---------------------------------------------------------------------------
+
+
+def _lines(text: str) -> list[str]:
+    whole = re.sub(r"(?<!\)), ", ",\u00a0", text)  # lines do not end within a shape
+    return textwrap.wrap(whole, _FOLD, break_on_hyphens=False) or [""]
+
+
+def _advance(character: str) -> float:
+    """The width of a character in parts of the font's size, rather too much than too little."""
+    if unicodedata.east_asian_width(character) in "WF":
+        return 1.0
+    if character in "iljftrI.,:;'|!()[] \u00a0":
+        return 0.4
+    return 1.0 if character in "mwMW@%" else 0.77 if character.isupper() else 0.64
+
+
+def _text_size(text: str, bold: bool = False) -> tuple[float, float]:
+    """That of a text in its lines, with room around."""
+    widths = [sum(map(_advance, line)) * _FONT * (1.12 if bold else 1.0) for line in _lines(text)]
+    return max(widths) + 2 * _PAD, len(widths) * _LINE + _PAD
+
+
+def _cell_size(cell: Cell) -> tuple[float, float]:
+    return _text_size(cell.text, bold=cell.fill != "white")
+
+
+def _box_size(rows: list[list[Cell]]) -> tuple[float, float]:
+    sizes = [[_cell_size(cell) for cell in row] for row in rows]
+    return max(sum(width for width, _ in row) for row in sizes), sum(max(height for _, height in row) for row in sizes)
+
+
+def _draw(graph: Graph, rankdir: str, dpi: float, file_format: str) -> bytes:
+    upright, around = rankdir in ("TB", "BT"), {key: box.around for key, box in graph.boxes.items()}
+    sizes = {key: _box_size(box.rows) for key, box in graph.boxes.items()}
+    room = {}
+    for key, (width, height) in sizes.items():
+        more = 2 * _LOOP if (key, key) in graph.edges else 0
+        room[key] = (width + more, height) if upright else (width, height + more)
+    titles = {key: _text_size(title)[0] for key, title in graph.frames.items()}
+    layout = arrange(room, [edge for edge in graph.edges if edge[0] != edge[1]], around, titles, upright)
+    width, height = (side + 2 * _MARGIN for side in layout.size)
+    figure = figures.new_figure(width / 72, height / 72)
+    known = sorted(figure.canvas.get_supported_filetypes())
+    if file_format not in known:
+        rule = f"the format must be one of {', '.join(known)} where Graphviz is not installed"
+        raise ValueError(f"plot_model: {rule}, got {file_format!r}.")
+    axes = figure.add_axes((0, 0, 1, 1), xlim=(-_MARGIN, width - _MARGIN), ylim=(height - _MARGIN, -_MARGIN))
+    axes.set_axis_off()
+    for key, (x, y, *size) in layout.frames.items():
+        _rectangle(axes, x, y, *size, "none", linestyle="dashed")
+        _text(axes, x + titles[key] / 2, y + _LINE / 2 + 2, graph.frames[key], EDGE)
+    for points in layout.routes.values():
+        _edge(axes, points, int(upright), arrow=not graph.is_tree)
+    for key, (x, y, *size) in layout.boxes.items():
+        if (key, key) in graph.edges:
+            x, y = (x + _LOOP, y) if upright else (x, y + _LOOP)
+            ends = (x + size[0] - 2 * _LOOP, y + size[1] / 2) if upright else (y + size[1] - 2 * _LOOP, x + size[0] / 2)
+            _loop(axes, *ends, int(upright))
+        _box(axes, graph.boxes[key].rows, x, y, sizes[key][0])
+    return figures.image_of(figure, file_format, dpi=min(dpi, _MOST_PIXELS * 72 / max(width, height)))
+
+
+def _rectangle(axes: Any, x: float, y: float, width: float, height: float, fill: str, **style: Any) -> None:
+    axes.add_patch(matplotlib.patches.Rectangle((x, y), width, height, facecolor=fill, edgecolor=EDGE, **style))
+
+
+def _text(axes: Any, x: float, y: float, text: str, color: str, weight: str = "normal") -> None:
+    axes.text(x, y, text, color=color, weight=weight, fontsize=_FONT, ha="center", va="center", parse_math=False)
+
+
+def _box(axes: Any, rows: list[list[Cell]], left: float, y: float, width: float) -> None:
+    for row in rows:
+        sizes, x = [_cell_size(cell) for cell in row], left
+        height = max(size[1] for size in sizes)
+        for cell, size in zip(row, sizes):
+            across = size[0] * width / sum(each[0] for each in sizes)
+            _rectangle(axes, x, y, across, height, cell.fill)
+            weight = "normal" if cell.fill == "white" else "bold"
+            _text(axes, x + across / 2, y + height / 2, "\n".join(_lines(cell.text)), cell.color, weight)
+            x += across
+        y += height
+
+
+def _edge(axes: Any, points: list[Any], axis: int, arrow: bool) -> None:
+    """Curves through points that leave each along the axis: so they move across between the rows alone."""
+    tip = points[-1]
+    back = -_ARROW if next(p[axis] for p in points[::-1] if p[axis] != tip[axis]) < tip[axis] else _ARROW
+    base, *sides = (tuple(tip[k] + (back if k == axis else side) for k in (0, 1)) for side in (0, -3.5, 3.5))
+    ends = [p for p in points if p != tip] + [base, tip]
+    curves = ends[:1]
+    for a, b in zip(ends, ends[1:]):
+        half = (a[axis] + b[axis]) / 2
+        curves += [tuple(half if k == axis else end[k] for k in (0, 1)) for end in (a, b)] + [b]
+    _curve(axes, curves, [tip, *sides] if arrow else [])
+
+
+def _loop(axes: Any, across: float, along: float, axis: int) -> None:
+    """An edge from a box to itself, at its side."""
+    places = [(0, -6), (24, -6), (24, 6), (0, 6), (0, 6), (_ARROW, 2.5), (_ARROW, 9.5)]
+    points = [(across + x, along + y)[:: 1 if axis else -1] for x, y in places]
+    _curve(axes, points[:4], points[4:])
+
+
+def _curve(axes: Any, points: list[Any], head: list[Any]) -> None:
+    kind = matplotlib.path.Path
+    path = kind(points, [kind.MOVETO, *[kind.CURVE4] * (len(points) - 1)])
+    axes.add_patch(matplotlib.patches.PathPatch(path, facecolor="none", edgecolor=EDGE))
+    if head:
+        axes.add_patch(matplotlib.patches.Polygon(head, facecolor=EDGE, linewidth=0))
