@@ -220,10 +220,6 @@ def _draw(graph: Graph, rankdir: str, dpi: float, file_format: str) -> bytes:
     layout = arrange(room, [edge for edge in graph.edges if edge[0] != edge[1]], around, titles, upright)
     width, height = (side + 2 * _MARGIN for side in layout.size)
     figure = figures.new_figure(width / 72, height / 72)
-    known = sorted(figure.canvas.get_supported_filetypes())
-    if file_format not in known:
-        rule = f"the format must be one of {', '.join(known)} where Graphviz is not installed"
-        raise ValueError(f"plot_model: {rule}, got {file_format!r}.")
     axes = figure.add_axes((0, 0, 1, 1), xlim=(-_MARGIN, width - _MARGIN), ylim=(height - _MARGIN, -_MARGIN))
     axes.set_axis_off()
     for key, (x, y, *size) in layout.frames.items():
@@ -237,7 +233,7 @@ def _draw(graph: Graph, rankdir: str, dpi: float, file_format: str) -> bytes:
             ends = (x + size[0] - 2 * _LOOP, y + size[1] / 2) if upright else (y + size[1] - 2 * _LOOP, x + size[0] / 2)
             _loop(axes, *ends, int(upright))
         _box(axes, graph.boxes[key].rows, x, y, sizes[key][0])
-    return figures.image_of(figure, file_format, dpi=min(dpi, _MOST_PIXELS * 72 / max(width, height)))
+    return figures.image_of("plot_model", figure, file_format, dpi=min(dpi, _MOST_PIXELS * 72 / max(width, height)))
 
 
 def _rectangle(axes: Any, x: float, y: float, width: float, height: float, fill: str, **style: Any) -> None:
