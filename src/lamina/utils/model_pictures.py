@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import textwrap
 import unicodedata
+import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -122,10 +123,12 @@ def model_to_dot(
     dot = _dot("model_to_dot", model, told, rankdir, expand_nested, dpi, subgraph, splines, kwargs)
     if importlib.util.find_spec("pydot") is None:
         return dot
-    parsed: Any = pydot.graph_from_dot_data(dot.to_string())[0]  # type: ignore[index]
-    if subgraph:
-        return parsed.get_subgraphs()[0]
-    parsed.__class__ = type("Dot", (Drawn, pydot.Dot), {"draw": staticmethod(dot.draw)})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # between versions of pydot and of what it parses with
+        parsed: Any = pydot.graph_from_dot_data(dot.to_string())[0]  # type: ignore[index]
+    parsed = parsed.get_subgraphs()[0] if subgraph else parsed
+    drawn = type("Dot", (Drawn, pydot.Dot), {"draw": staticmethod(dot.draw)})
+    parsed.__class__ = pydot.Cluster if subgraph else drawn
     return parsed
 
 
@@ -194,14 +197,14 @@ def _advance(character: str) -> float:
     return 1.0 if character in "mwMW@%" else 0.77 if character.isupper() else 0.64
 
 
-def _text_size(text: str, bold: bool = False) -> tuple[float, float]:
+def text_size(text: str, bold: bool = False) -> tuple[float, float]:
     """That of a text in its lines, with room around."""
     widths = [sum(map(_advance, line)) * _FONT * (1.12 if bold else 1.0) for line in _lines(text)]
     return max(widths) + 2 * _PAD, len(widths) * _LINE + _PAD
 
 
 def _cell_size(cell: Cell) -> tuple[float, float]:
-    return _text_size(cell.text, bold=cell.fill != "white")
+    return text_size(cell.text, bold=cell.fill != "white")
 
 
 def _box_size(rows: list[list[Cell]]) -> tuple[float, float]:
@@ -216,7 +219,7 @@ def _draw(graph: Graph, rankdir: str, dpi: float, file_format: str) -> bytes:
     for key, (width, height) in sizes.items():
         more = 2 * _LOOP if (key, key) in graph.edges else 0
         room[key] = (width + more, height) if upright else (width, height + more)
-    titles = {key: _text_size(title)[0] for key, title in graph.frames.items()}
+    titles = {key: text_size(title)[0] for key, title in graph.frames.items()}
     layout = arrange(room, [edge for edge in graph.edges if edge[0] != edge[1]], around, titles, upright)
     width, height = (side + 2 * _MARGIN for side in layout.size)
     figure = figures.new_figure(width / 72, height / 72)
