@@ -9,7 +9,7 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from lamina.core import checks
-from lamina.core.files import atomic_write
+from lamina.core.files import write_whole
 from lamina.core.later import Later
 
 if TYPE_CHECKING:
@@ -61,6 +61,5 @@ def image_of(who: str, figure: Any, file_format: str, **kwargs: Any) -> bytes:
 
 def save(who: str, figure: Any, path: Any, **kwargs: Any) -> None:
     """Write a figure to a file, all or nothing; PNG if its name has no ending."""
-    data = image_of(who, figure, os.path.splitext(checks.path(who, "path", path))[1][1:].lower() or "png", **kwargs)
-    with atomic_write(path) as temporary:
-        temporary.write_bytes(data)
+    ending = os.path.splitext(checks.path(who, "path", path))[1][1:].lower()
+    write_whole(path, image_of(who, figure, ending or "png", **kwargs))

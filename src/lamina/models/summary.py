@@ -175,7 +175,7 @@ def _rows(model: Any, parts: Iterable[Any], expand: bool, around: tuple[int, ...
             Row(
                 printable(part.name),
                 printable(type(part).__name__),
-                printable(shape_text(output_shapes(part, own))),
+                printable(output_shapes(part, own)),
                 f"{sum(math.prod(v.shape) for v in weights):,}" if getattr(part, "built", True) else "0 (unbuilt)",
                 "\n".join(f"{printable(o.name)}[{i}][{t}]" for o, i, t in _origins(model, own)) or "-",
                 ("Y" if part.trainable else "N") if weights else "-",
@@ -202,23 +202,22 @@ def calls_in(model: Any) -> dict[int, list[Node]]:
     return calls
 
 
-def input_shapes(part: Any, calls: Sequence[Node] = ()) -> list[Any]:
-    """The different shapes of what a layer gets: in these calls, or else those that it was built for."""
-    return _different([shape_of(node.input) for node in calls] or list(_built_for(part).values()))
+def input_shapes(part: Any, calls: Sequence[Node]) -> str:
+    """What a layer gets, in words: the different shapes in these calls, or else those that it was built for."""
+    return _told([shape_of(node.input) for node in calls] or list(_built_for(part).values()))
 
 
-def output_shapes(part: Any, calls: Sequence[Node] = ()) -> list[Any]:
-    """The different shapes of what a layer gives: in these calls, or else for what it was built for."""
+def output_shapes(part: Any, calls: Sequence[Node]) -> str:
+    """What a layer gives, in words: the different shapes in these calls, or else for what it was built for."""
     shapes = [shape_of(node.output) for node in calls or calls_of(part)[:1]]
     given = {} if shapes else _built_for(part)
     try:
-        if len(given) == 1:
-            shapes = [part.compute_output_shape(*given.values())]
-        elif given:
-            shapes = [part.compute_output_shape(**given)]
+        if given:
+            one = len(given) == 1
+            shapes = [part.compute_output_shape(*given.values() if one else (), **{} if one else given)]
     except Exception:  # a layer that cannot be inferred still has a row
         shapes = []
-    return _different(shapes)
+    return _told(shapes)
 
 
 def _built_for(part: Any) -> dict[str, Any]:
@@ -226,17 +225,16 @@ def _built_for(part: Any) -> dict[str, Any]:
     return config.get("shapes_dict") or config
 
 
-def _different(shapes: list[Any]) -> list[Any]:
-    return [shape for i, shape in enumerate(shapes) if shape not in shapes[:i]]
+def _told(shapes: list[Any]) -> str:
+    return ", ".join(dict.fromkeys(map(_shape_text, shapes))) or "?"
 
 
-def shape_text(shapes: Any) -> str:
-    """Shapes in words; "?" for none."""
-    if isinstance(shapes, dict):
-        return ", ".join(f"{key}: {shape_text(shape)}" for key, shape in shapes.items())
-    if is_shape(shapes) and (shapes or isinstance(shapes, tuple)):
+def _shape_text(shapes: Any) -> str:
+    if is_shape(shapes):
         return str(tuple(shapes))
-    return ", ".join(map(shape_text, shapes)) if isinstance(shapes, (list, tuple)) and shapes else "?"
+    if isinstance(shapes, dict):
+        return f"{{{', '.join(f'{key}: {_shape_text(shape)}' for key, shape in shapes.items())}}}"
+    return f"[{', '.join(map(_shape_text, shapes))}]" if isinstance(shapes, (list, tuple)) else "?"
 
 
 def _totals(model: Any) -> list[tuple[str, int, float]]:

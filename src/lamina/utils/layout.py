@@ -23,24 +23,20 @@ class Layout(NamedTuple):
     boxes: dict[Key, tuple[float, ...]]
     frames: dict[Key, tuple[float, ...]]
     routes: dict[tuple[Key, Key], list[tuple[float, ...]]]
-    size: tuple[float, float]
+    size: tuple[float, ...]
     ports: dict[Key, float] = {}
 
     def moved(self, across: float, along: float) -> Layout:
         """The same, elsewhere."""
         boxes, frames = (
-            {key: (x + across, y + along, *size) for key, (x, y, *size) in places.items()}
-            for places in (self.boxes, self.frames)
+            {key: (x + across, y + along, *size) for key, (x, y, *size) in places.items()} for places in self[:2]
         )
         routes = {edge: [(x + across, y + along) for x, y in points] for edge, points in self.routes.items()}
         return Layout(boxes, frames, routes, self.size, {port: x + across for port, x in self.ports.items()})
 
     def turned(self) -> Layout:
         """The same with x and y exchanged."""
-        boxes, frames = (
-            {key: (y, x, height, width) for key, (x, y, width, height) in places.items()}
-            for places in (self.boxes, self.frames)
-        )
+        boxes, frames = ({key: (y, x, h, w) for key, (x, y, w, h) in places.items()} for places in self[:2])
         routes = {edge: [(y, x) for x, y in points] for edge, points in self.routes.items()}
         return Layout(boxes, frames, routes, self.size[::-1])
 
@@ -70,7 +66,7 @@ def arrange(
 class _Frames(NamedTuple):
     """The arguments of `arrange`, sizes across and along."""
 
-    sizes: Mapping[Key, tuple[float, float]]
+    sizes: Mapping[Key, tuple[float, ...]]
     around: Mapping[Key, tuple[Key, ...]]
     titles: Mapping[Key, float]
     upright: bool
@@ -148,8 +144,8 @@ def _rows(sizes: dict[Key, Any], links: list[tuple], first: Collection[Key], las
             above.setdefault(y, []).append((x, from_x - from_y))
     rows = _uncrossed(rows, above, below)
     middle = _middles(rows, sizes, above, below)
-    left = min((middle[key] - sizes[key][0] / 2 for key in middle), default=0.0)
-    right = max((middle[key] + sizes[key][0] / 2 for key in middle), default=0.0)
+    left = min(middle[key] - sizes[key][0] / 2 for key in middle)
+    right = max(middle[key] + sizes[key][0] / 2 for key in middle)
     bands, start = {}, 0.0 if sizes[rows[0][0]][1] else ROW_GAP / 2
     for row in rows:
         height = max(sizes[key][1] for key in row)

@@ -12,7 +12,7 @@ from lamina.layer import Layer
 from lamina.layer.parts import look
 from lamina.models import Model, Sequential
 from lamina.models.functional import graph_of
-from lamina.models.summary import calls_in, input_shapes, output_shapes, parts_of, shape_text
+from lamina.models.summary import calls_in, input_shapes, output_shapes, parts_of
 
 TITLE, EDGE, TRAINABLE, FROZEN = "#2B3A55", figures.GRAY, figures.BLUE, figures.ORANGE
 
@@ -98,8 +98,8 @@ class Graph:
             rows.append([Cell(f"Activation: {name_of_it}")])
         last = []
         if "shapes" in show:
-            given = [] if name == "InputLayer" else [Cell(f"Input shape: {shape_text(input_shapes(part, calls))}")]
-            last += [*given, Cell(f"Output shape: {shape_text(output_shapes(part, calls))}")]
+            given = [] if name == "InputLayer" else [Cell(f"Input shape: {input_shapes(part, calls)}")]
+            last += [*given, Cell(f"Output shape: {output_shapes(part, calls)}")]
         if "dtype" in show:
             dtypes = dict.fromkeys(str(t.dtype) for node in calls for t in node.outputs)
             last.append(Cell(f"Output dtype: {', '.join(dtypes) or getattr(part, 'compute_dtype', '?')}"))

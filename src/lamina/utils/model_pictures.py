@@ -10,11 +10,11 @@ import subprocess
 import textwrap
 import unicodedata
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lamina.core import checks, figures
-from lamina.core.files import atomic_write
+from lamina.core.files import write_whole
 from lamina.core.later import Later
 from lamina.models import Model
 from lamina.utils.layout import arrange
@@ -42,9 +42,6 @@ class Picture:
     def _repr_png_(self) -> bytes | None:
         return self.data if self.format == "png" else None
 
-    def _repr_jpeg_(self) -> bytes | None:
-        return self.data if self.format in ("jpg", "jpeg") else None
-
     def _repr_svg_(self) -> str | None:
         return self.data.decode() if self.format == "svg" else None
 
@@ -70,9 +67,7 @@ class Drawn:
 
     def write(self, path: Any, prog: Any = None, format: str = "raw", encoding: str | None = None) -> bool:
         """Write a file, all or nothing: the DOT text, or an image in a format such as "png"."""
-        data = self.create(prog, format, encoding)
-        with atomic_write(path) as temporary:
-            temporary.write_bytes(data)
+        write_whole(path, self.create(prog, format, encoding))
         return True
 
     def _repr_svg_(self) -> str:
@@ -118,9 +113,8 @@ def model_to_dot(
 
     Raises: ValueError if the model is not built or an argument is outside its domain.
     """
-    told = {"shapes": show_shapes, "dtype": show_dtype, "layer_names": show_layer_names}
-    told |= {"layer_activations": show_layer_activations, "trainable": show_trainable}
-    dot = _dot("model_to_dot", model, told, rankdir, expand_nested, dpi, subgraph, splines, kwargs)
+    told = (show_shapes, show_dtype, show_layer_names, show_layer_activations, show_trainable)
+    dot = _dot("model_to_dot", model, told, rankdir, expand_nested, dpi, splines, kwargs, subgraph)
     if importlib.util.find_spec("pydot") is None:
         return dot
     with warnings.catch_warnings():
@@ -150,34 +144,34 @@ def plot_model(
 
     Raises: ValueError if the model is not built or an argument is outside its domain.
     """
-    told = {"shapes": show_shapes, "dtype": show_dtype, "layer_names": show_layer_names}
-    told |= {"layer_activations": show_layer_activations, "trainable": show_trainable}
-    dot = _dot("plot_model", model, told, rankdir, expand_nested, dpi, False, splines, kwargs)
+    told = (show_shapes, show_dtype, show_layer_names, show_layer_activations, show_trainable)
+    dot = _dot("plot_model", model, told, rankdir, expand_nested, dpi, splines, kwargs)
     path = None if to_file is None else checks.path("plot_model", "to_file", to_file)
     file_format = os.path.splitext(path or "")[1][1:].lower() or "png"
     picture = Picture(dot.create(format=file_format), file_format)
     if path is not None:
-        with atomic_write(path) as temporary:
-            temporary.write_bytes(picture.data)
+        write_whole(path, picture.data)
     return picture
 
 
 def _dot(
-    who: str, model: Any, told: dict[str, bool], rankdir: str, expand: bool, dpi: Any, subgraph: bool,
-    splines: str, unknown: dict[str, Any],
+    who: str, model: Any, told: tuple[bool, ...], rankdir: str, expand: bool, dpi: Any, splines: str,
+    unknown: dict[str, Any], subgraph: bool = False,
 ) -> Dot:  # fmt: skip
+    names = ("shapes", "dtype", "layer_names", "layer_activations", "trainable")
     if unknown.pop("layer_range", None) is not None:
         raise ValueError(f"{who}: layer_range must not be given; plot a model of these layers instead.")
     if unknown:
-        raise checks.unknown_arguments(who, unknown, ["rankdir", "dpi", *(f"show_{name}" for name in told)])
+        raise checks.unknown_arguments(who, unknown, ["rankdir", "dpi", *(f"show_{name}" for name in names)])
     if not isinstance(model, Model):
         raise TypeError(f"{who}: model must be a model, got {type(model).__name__}; put layers into a Sequential.")
     if not model.built:
         raise ValueError(f'{who}: the model "{model.name}" must be built; call model.build(shape) or it on data first.')
     checks.one_of(who, "rankdir", rankdir, ("TB", "LR", "BT", "RL"))
-    graph = Graph(model, {name for name, shown in told.items() if shown}, bool(expand))
+    graph = Graph(model, {name for name, shown in zip(names, told) if shown}, bool(expand))
     settings = {"rankdir": rankdir, "concentrate": "true", "dpi": checks.positive(who, "dpi", dpi), "splines": splines}
-    return Dot(dot_text(graph, model.name, subgraph, **settings), lambda form: _draw(graph, rankdir, dpi, form))
+    upright = rankdir in ("TB", "BT")
+    return Dot(dot_text(graph, model.name, subgraph, **settings), lambda kind: _draw(graph, upright, dpi, kind))
 
 
 # The drawing, in points from the top left. ---------------------------------------------------------------------------
@@ -198,48 +192,48 @@ def _advance(character: str) -> float:
 
 
 def text_size(text: str, bold: bool = False) -> tuple[float, float]:
-    """That of a text in its lines, with room around."""
+    """The room that a text in its lines takes, in points."""
     widths = [sum(map(_advance, line)) * _FONT * (1.12 if bold else 1.0) for line in _lines(text)]
     return max(widths) + 2 * _PAD, len(widths) * _LINE + _PAD
 
 
-def _cell_size(cell: Cell) -> tuple[float, float]:
-    return text_size(cell.text, bold=cell.fill != "white")
+def _row_sizes(row: list[Cell]) -> list[tuple[float, float]]:
+    return [text_size(cell.text, bold=cell.fill != "white") for cell in row]
 
 
 def _box_size(rows: list[list[Cell]]) -> tuple[float, float]:
-    sizes = [[_cell_size(cell) for cell in row] for row in rows]
-    return max(sum(width for width, _ in row) for row in sizes), sum(max(height for _, height in row) for row in sizes)
+    sizes = [[sum(widths), max(heights)] for widths, heights in (zip(*_row_sizes(row)) for row in rows)]
+    return max(width for width, _ in sizes), sum(height for _, height in sizes)
 
 
-def _draw(graph: Graph, rankdir: str, dpi: float, file_format: str) -> bytes:
-    upright, around = rankdir in ("TB", "BT"), {key: box.around for key, box in graph.boxes.items()}
+def _draw(graph: Graph, upright: bool, dpi: float, file_format: str) -> bytes:
+    around = {key: box.around for key, box in graph.boxes.items()}
     sizes = {key: _box_size(box.rows) for key, box in graph.boxes.items()}
-    room = {}
-    for key, (width, height) in sizes.items():
-        more = 2 * _LOOP if (key, key) in graph.edges else 0
-        room[key] = (width + more, height) if upright else (width, height + more)
+    loops = {a for a, b in graph.edges if a == b}  # drawn in room at the side of their boxes
+    margin = {key: (_LOOP * upright, _LOOP * (not upright)) if key in loops else (0.0, 0.0) for key in sizes}
+    room = {key: (size[0] + 2 * margin[key][0], size[1] + 2 * margin[key][1]) for key, size in sizes.items()}
     titles = {key: text_size(title)[0] for key, title in graph.frames.items()}
     layout = arrange(room, [edge for edge in graph.edges if edge[0] != edge[1]], around, titles, upright)
     width, height = (side + 2 * _MARGIN for side in layout.size)
     figure = figures.new_figure(width / 72, height / 72)
     axes = figure.add_axes((0, 0, 1, 1), xlim=(-_MARGIN, width - _MARGIN), ylim=(height - _MARGIN, -_MARGIN))
     axes.set_axis_off()
-    for key, (x, y, *size) in layout.frames.items():
-        _rectangle(axes, x, y, *size, "none", linestyle="dashed")
-        _text(axes, x + titles[key] / 2, y + _LINE / 2 + 2, graph.frames[key], EDGE)
+    for key, place in layout.frames.items():
+        _rectangle(axes, place, "none", linestyle="dashed")
+        _text(axes, place[0] + titles[key] / 2, place[1] + _LINE / 2 + 2, graph.frames[key], EDGE)
     for points in layout.routes.values():
         _edge(axes, points, int(upright), arrow=not graph.is_tree)
-    for key, (x, y, *size) in layout.boxes.items():
-        if (key, key) in graph.edges:
-            x, y = (x + _LOOP, y) if upright else (x, y + _LOOP)
-            ends = (x + size[0] - 2 * _LOOP, y + size[1] / 2) if upright else (y + size[1] - 2 * _LOOP, x + size[0] / 2)
-            _loop(axes, *ends, int(upright))
+    for key, (x, y, *_) in layout.boxes.items():
+        x, y = x + margin[key][0], y + margin[key][1]
+        if key in loops:
+            middle = (x + sizes[key][0], y + sizes[key][1] / 2), (y + sizes[key][1], x + sizes[key][0] / 2)
+            _loop(axes, *middle[not upright], int(upright))
         _box(axes, graph.boxes[key].rows, x, y, sizes[key][0])
     return figures.image_of("plot_model", figure, file_format, dpi=min(dpi, _MOST_PIXELS * 72 / max(width, height)))
 
 
-def _rectangle(axes: Any, x: float, y: float, width: float, height: float, fill: str, **style: Any) -> None:
+def _rectangle(axes: Any, place: Sequence[float], fill: str, **style: Any) -> None:
+    x, y, width, height = place
     axes.add_patch(matplotlib.patches.Rectangle((x, y), width, height, facecolor=fill, edgecolor=EDGE, **style))
 
 
@@ -249,11 +243,11 @@ def _text(axes: Any, x: float, y: float, text: str, color: str, weight: str = "n
 
 def _box(axes: Any, rows: list[list[Cell]], left: float, y: float, width: float) -> None:
     for row in rows:
-        sizes, x = [_cell_size(cell) for cell in row], left
-        height = max(size[1] for size in sizes)
-        for cell, size in zip(row, sizes):
-            across = size[0] * width / sum(each[0] for each in sizes)
-            _rectangle(axes, x, y, across, height, cell.fill)
+        widths, heights = zip(*_row_sizes(row))
+        x, height = left, max(heights)
+        for cell, own in zip(row, widths):
+            across = own * width / sum(widths)
+            _rectangle(axes, (x, y, across, height), cell.fill)
             weight = "normal" if cell.fill == "white" else "bold"
             _text(axes, x + across / 2, y + height / 2, "\n".join(_lines(cell.text)), cell.color, weight)
             x += across
@@ -274,7 +268,6 @@ def _edge(axes: Any, points: list[Any], axis: int, arrow: bool) -> None:
 
 
 def _loop(axes: Any, across: float, along: float, axis: int) -> None:
-    """An edge from a box to itself, at its side."""
     places = [(0, -6), (24, -6), (24, 6), (0, 6), (0, 6), (_ARROW, 2.5), (_ARROW, 9.5)]
     points = [(across + x, along + y)[:: 1 if axis else -1] for x, y in places]
     _curve(axes, points[:4], points[4:])
