@@ -51,7 +51,7 @@ def _curve(history: Logs, epochs: Sequence[int], model: Any, name: str) -> Curve
     return Curve(name, numbers, values, best)
 
 
-def panels(history: Logs, epochs: Sequence[int], model: Any, metrics: str | Sequence[str] | None = None) -> list[list]:
+def panels(history: Logs, epochs: Sequence[int], model: Any, metrics: Any = None) -> list[list[Curve]]:
     """The curves, each metric's with that of its validation."""
     names = sorted(history, key=lambda name: name.removeprefix("val_") != "loss") if metrics is None else metrics
     names = [names] if isinstance(names, str) else list(names)
@@ -65,7 +65,7 @@ def panels(history: Logs, epochs: Sequence[int], model: Any, metrics: str | Sequ
     return [found for found in ([c for c in group if c is not None] for group in curves) if found]
 
 
-def figure_of(history: Logs, epochs: Sequence[int], model: Any, metrics: str | Sequence[str] | None = None) -> Any:
+def figure_of(history: Logs, epochs: Sequence[int], model: Any, metrics: Any) -> Any:
     """The figure of `History.plot`."""
     groups = panels(history, epochs, model, metrics)
     if not groups:
@@ -102,44 +102,27 @@ def _draw(axes: Any, group: list[Curve]) -> None:
         axes.legend(fontsize="small")
 
 
-def text_of(history: Logs, epochs: Sequence[int], model: Any) -> str:
-    """`3 epochs; loss 0.31 -> 0.12; val_loss 0.4 -> 0.3, best 0.28 in epoch 2`."""
-    found = [curve for group in panels(history, epochs, model) for curve in group]
+def rows_of(history: Logs, epochs: Sequence[int], model: Any) -> tuple[str, list[tuple[str, ...]]]:
+    """How many epochs there are, and for each name: it, its first and last value, and the best one with its epoch."""
     count = max(map(len, history.values()), default=0)
-    parts = [f"{count} epoch{'' if count == 1 else 's'}"]
-    for curve in found:
-        ends = dict.fromkeys(f"{curve.values[i]:.4g}" for i in (0, -1))
-        best = "" if curve.best is None or count < 2 else f", best {_best(curve)}"
-        parts.append(f"{printable(curve.name)} {' -> '.join(ends)}{best}")
-    return "; ".join(parts)
+    rows = []
+    for curve in [curve for group in panels(history, epochs, model) for curve in group]:
+        ends = [f"{curve.values[i]:.4g}" for i in (0, -1)]
+        best = "" if curve.best is None else f"{curve.values[curve.best]:.4g} in epoch {curve.epochs[curve.best]}"
+        rows.append((printable(curve.name), *ends, best))
+    return f"{count} epoch{'' if count == 1 else 's'}", rows
 
 
-def _best(curve: Curve) -> str:
-    assert curve.best is not None
-    return f"{curve.values[curve.best]:.4g} in epoch {curve.epochs[curve.best]}"
+def text_of(history: Logs, epochs: Sequence[int], model: Any) -> str:
+    """`3 epochs; loss 0.31 -> 0.12, best 0.12 in epoch 3; val_loss 0.4 -> 0.3, best 0.28 in epoch 2`."""
+    title, rows = rows_of(history, epochs, model)
+    parts = [f"{name} {first} -> {last}{', best ' if best else ''}{best}" for name, first, last, best in rows]
+    return "; ".join([title, *parts])
 
 
 def html_of(history: Logs, epochs: Sequence[int], model: Any) -> str:
     """A table with a line for each name, all escaped."""
-    lines = ["<th></th><th>first</th><th>last</th><th>best</th><th></th>"]
-    for curve in [curve for group in panels(history, epochs, model) for curve in group]:
-        best = "" if curve.best is None else _best(curve)
-        ends = [f"{curve.values[i]:.4g}" for i in (0, -1)]
-        cells = (html.escape(printable(curve.name)), *ends, best, _spark(curve.values))
-        lines.append("".join(f"<td>{cell}</td>" for cell in cells))
-    count = max(map(len, history.values()), default=0)
-    rows = "".join(f"<tr>{line}</tr>" for line in lines)
-    return f"<table><caption>History of {count} epoch{'' if count == 1 else 's'}</caption>{rows}</table>"
-
-
-def _spark(values: np.ndarray, width: int = 120, height: int = 24) -> str:
-    """A curve as small as a line of text."""
-    finite = np.isfinite(values)
-    if finite.sum() < 2:
-        return ""
-    low, high = values[finite].min(), values[finite].max()
-    across = np.linspace(2, width - 2, len(values))[finite]
-    down = height - 2 - (values[finite] - low) / ((high - low) or 1) * (height - 4)
-    points = " ".join(f"{x:.1f},{y:.1f}" for x, y in zip(across, down))
-    line = f'<polyline points="{points}" fill="none" stroke="{figures.BLUE}" stroke-width="1.5"/>'
-    return f'<svg width="{width}" height="{height}" viewBox="0 0 {width} {height}">{line}</svg>'
+    title, rows = rows_of(history, epochs, model)
+    cells = [[f"<td>{html.escape(cell)}</td>" for cell in row] for row in rows]
+    lines = ["<th></th><th>first</th><th>last</th><th>best</th>", *map("".join, cells)]
+    return f"<table><caption>History of {title}</caption>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"

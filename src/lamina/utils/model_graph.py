@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from lamina.core import figures
@@ -17,22 +16,12 @@ from lamina.models.summary import calls_in, input_shapes, output_shapes, parts_o
 TITLE, EDGE, TRAINABLE, FROZEN = "#2B3A55", figures.GRAY, figures.BLUE, figures.ORANGE
 
 
-class Cell(NamedTuple):
-    """A field of a box: a text on a color."""
-
-    text: str
-    fill: str = "white"
-
-    @property
-    def color(self) -> str:
-        """What the text is written in."""
-        return "black" if self.fill == "white" else "white"
-
-
 class Box(NamedTuple):
-    """A layer: rows of fields, the first of them the title, and the keys of the frames around it."""
+    """A layer: the title and its color, what is said below it, and the keys of the frames around it."""
 
-    rows: list[list[Cell]]
+    title: str
+    fill: str
+    lines: list[str]
     around: tuple[str, ...]
 
 
@@ -65,7 +54,7 @@ class Graph:
                 self.frames.setdefault(_key(part), printable(part.name))
                 self._add_inside(part, (*around, _key(part)))
             else:
-                self.boxes.setdefault(_key(part), Box(self._rows(part, calls.get(id(part), [])), around))
+                self.boxes.setdefault(_key(part), self._box(part, calls.get(id(part), []), around))
         ways = [(a, 0, b, 0) for a, b in zip(parts, parts[1:])]
         if not isinstance(model, Sequential):
             pairs = [(node, i, t) for node in graph_of(model).nodes for i, t in enumerate(node.inputs)]
@@ -79,7 +68,7 @@ class Graph:
             self.edges.setdefault((_key(source), _key(target)))
 
     def _add_tree(self, part: Any, above: tuple[Any, ...]) -> None:
-        self.boxes.setdefault(_key(part), Box(self._rows(part, []), ()))
+        self.boxes.setdefault(_key(part), self._box(part, [], ()))
         for child in look(part).layers if not above or self._expand else ():
             if child not in above:
                 self._add_tree(child, (*above, part))
@@ -89,24 +78,24 @@ class Graph:
         """Whether a part is a frame."""
         return self._expand and isinstance(part, Model) and _has_order(part) and part.outputs is not None
 
-    def _rows(self, part: Any, calls: list[Any]) -> list[list[Cell]]:
-        name, show = type(part).__name__, self._show
-        rows = [[Cell(f"{part.name} ({name})" if "layer_names" in show else name, TITLE)]]
+    def _box(self, part: Any, calls: list[Any], around: tuple[str, ...]) -> Box:
+        name, show, lines, fill = type(part).__name__, self._show, [], TITLE
         activation = getattr(part, "activation", None)
         if "layer_activations" in show and activation is not None:
             name_of_it = getattr(activation, "name", None) or getattr(activation, "__name__", type(activation).__name__)
-            rows.append([Cell(f"Activation: {name_of_it}")])
-        last = []
+            lines.append(f"Activation: {name_of_it}")
+        if "shapes" in show and name != "InputLayer":
+            lines.append(f"Input shape: {input_shapes(part, calls)}")
         if "shapes" in show:
-            given = [] if name == "InputLayer" else [Cell(f"Input shape: {input_shapes(part, calls)}")]
-            last += [*given, Cell(f"Output shape: {output_shapes(part, calls)}")]
+            lines.append(f"Output shape: {output_shapes(part, calls)}")
         if "dtype" in show:
             dtypes = dict.fromkeys(str(t.dtype) for node in calls for t in node.outputs)
-            last.append(Cell(f"Output dtype: {', '.join(dtypes) or getattr(part, 'compute_dtype', '?')}"))
+            lines.append(f"Output dtype: {', '.join(dtypes) or getattr(part, 'compute_dtype', '?')}")
         if "trainable" in show and isinstance(part, Layer) and part.weights:
-            last.append(Cell("Trainable", TRAINABLE) if part.trainable else Cell("Non-trainable", FROZEN))
-        rows += [last] if last else []
-        return [[cell._replace(text=printable(cell.text)) for cell in row] for row in rows]
+            fill, line = (TRAINABLE, "Trainable") if part.trainable else (FROZEN, "Non-trainable")
+            lines.append(line)
+        title = f"{part.name} ({name})" if "layer_names" in show else name
+        return Box(printable(title), fill, list(map(printable, lines)), around)
 
 
 def _key(part: Any) -> str:
@@ -140,11 +129,8 @@ def dot_text(graph: Graph, name: str, subgraph: bool, **settings: Any) -> str:
 
 
 def _label(box: Box) -> str:
-    """A table in Graphviz's own kind of HTML, escaped; the last field of a row is as wide as it takes."""
-    columns = max(map(len, box.rows))
-    spans = [[1] * (len(row) - 1) + [columns - len(row) + 1] for row in box.rows]
-    cell: Callable[[Cell, int], str] = lambda cell, span: (  # noqa: E731
-        f'<td colspan="{span}" bgcolor="{cell.fill}"><font color="{cell.color}">{html.escape(cell.text)}</font></td>'
-    )
-    rows = "".join(f"<tr>{''.join(map(cell, row, span))}</tr>" for row, span in zip(box.rows, spans))
+    """A table in Graphviz's own kind of HTML, escaped."""
+    cells = [f'<td bgcolor="{box.fill}"><font color="white"><b>{html.escape(box.title)}</b></font></td>']
+    cells += [f"<td>{html.escape(line)}</td>" for line in box.lines]
+    rows = "".join(f"<tr>{cell}</tr>" for cell in cells)
     return f'<<table border="0" cellborder="1" cellspacing="0" cellpadding="6">{rows}</table>>'

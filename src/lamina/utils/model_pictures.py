@@ -18,7 +18,7 @@ from lamina.core.files import write_whole
 from lamina.core.later import Later
 from lamina.models import Model
 from lamina.utils.layout import arrange
-from lamina.utils.model_graph import EDGE, Cell, Graph, dot_text
+from lamina.utils.model_graph import EDGE, Box, Graph, dot_text
 
 if TYPE_CHECKING:
     import matplotlib.patches
@@ -28,7 +28,7 @@ else:
     matplotlib = Later("matplotlib.path", "matplotlib.patches", install="matplotlib")
     pydot = Later("pydot", install="pydot")
 
-_FONT, _LINE, _PAD, _LOOP, _ARROW, _MARGIN = 10.0, 14.0, 7.0, 20.0, 6.0, 10.0  # points
+_FONT, _LINE, _PAD, _ARROW, _MARGIN = 10.0, 14.0, 7.0, 6.0, 10.0  # points
 _FOLD = 44  # characters of a line in a box
 _MOST_PIXELS = 30_000  # of a side, which programs that show images still take
 
@@ -197,39 +197,40 @@ def text_size(text: str, bold: bool = False) -> tuple[float, float]:
     return max(widths) + 2 * _PAD, len(widths) * _LINE + _PAD
 
 
-def _row_sizes(row: list[Cell]) -> list[tuple[float, float]]:
-    return [text_size(cell.text, bold=cell.fill != "white") for cell in row]
-
-
-def _box_size(rows: list[list[Cell]]) -> tuple[float, float]:
-    sizes = [[sum(widths), max(heights)] for widths, heights in (zip(*_row_sizes(row)) for row in rows)]
+def _box_size(box: Box) -> tuple[float, float]:
+    sizes = [text_size(box.title, bold=True), *map(text_size, box.lines)]
     return max(width for width, _ in sizes), sum(height for _, height in sizes)
 
 
 def _draw(graph: Graph, upright: bool, dpi: float, file_format: str) -> bytes:
     around = {key: box.around for key, box in graph.boxes.items()}
-    sizes = {key: _box_size(box.rows) for key, box in graph.boxes.items()}
-    loops = {a for a, b in graph.edges if a == b}  # drawn in room at the side of their boxes
-    margin = {key: (_LOOP * upright, _LOOP * (not upright)) if key in loops else (0.0, 0.0) for key in sizes}
-    room = {key: (size[0] + 2 * margin[key][0], size[1] + 2 * margin[key][1]) for key, size in sizes.items()}
+    sizes = {key: _box_size(box) for key, box in graph.boxes.items()}
     titles = {key: text_size(title)[0] for key, title in graph.frames.items()}
-    layout = arrange(room, [edge for edge in graph.edges if edge[0] != edge[1]], around, titles, upright)
+    layout = arrange(sizes, [edge for edge in graph.edges if edge[0] != edge[1]], around, titles, upright)
     width, height = (side + 2 * _MARGIN for side in layout.size)
     figure = figures.new_figure(width / 72, height / 72)
     axes = figure.add_axes((0, 0, 1, 1), xlim=(-_MARGIN, width - _MARGIN), ylim=(height - _MARGIN, -_MARGIN))
     axes.set_axis_off()
-    for key, place in layout.frames.items():
+    for place in layout.frames.values():
         _rectangle(axes, place, "none", linestyle="dashed")
-        _text(axes, place[0] + titles[key] / 2, place[1] + _LINE / 2 + 2, graph.frames[key], EDGE)
     for points in layout.routes.values():
         _edge(axes, points, int(upright), arrow=not graph.is_tree)
-    for key, (x, y, *_) in layout.boxes.items():
-        x, y = x + margin[key][0], y + margin[key][1]
-        if key in loops:
-            middle = (x + sizes[key][0], y + sizes[key][1] / 2), (y + sizes[key][1], x + sizes[key][0] / 2)
-            _loop(axes, *middle[not upright], int(upright))
-        _box(axes, graph.boxes[key].rows, x, y, sizes[key][0])
-    return figures.image_of("plot_model", figure, file_format, dpi=min(dpi, _MOST_PIXELS * 72 / max(width, height)))
+    for key, (x, y, *_) in layout.frames.items():  # over the edges, so that they can be read
+        text = _text(axes, x + titles[key] / 2, y + _LINE / 2 + 3, graph.frames[key], EDGE)
+        text.set_bbox({"facecolor": "white", "linewidth": 0, "pad": 1})
+    for key, (x, y, width, _) in layout.boxes.items():
+        box = graph.boxes[key]
+        if (key, key) in graph.edges:
+            _loop(axes, x + width, y + _LINE)
+        for text, fill in [(box.title, box.fill), *((line, "white") for line in box.lines)]:
+            title = text is box.title
+            height = text_size(text, bold=title)[1]
+            _rectangle(axes, (x, y, width, height), fill)
+            look = ("white", "bold") if title else ("black", "normal")
+            _text(axes, x + width / 2, y + height / 2, "\n".join(_lines(text)), *look)
+            y += height
+    dpi = min(dpi, _MOST_PIXELS / max(figure.get_size_inches()))
+    return figures.image_of("plot_model", figure, file_format, dpi=dpi)
 
 
 def _rectangle(axes: Any, place: Sequence[float], fill: str, **style: Any) -> None:
@@ -237,21 +238,8 @@ def _rectangle(axes: Any, place: Sequence[float], fill: str, **style: Any) -> No
     axes.add_patch(matplotlib.patches.Rectangle((x, y), width, height, facecolor=fill, edgecolor=EDGE, **style))
 
 
-def _text(axes: Any, x: float, y: float, text: str, color: str, weight: str = "normal") -> None:
-    axes.text(x, y, text, color=color, weight=weight, fontsize=_FONT, ha="center", va="center", parse_math=False)
-
-
-def _box(axes: Any, rows: list[list[Cell]], left: float, y: float, width: float) -> None:
-    for row in rows:
-        widths, heights = zip(*_row_sizes(row))
-        x, height = left, max(heights)
-        for cell, own in zip(row, widths):
-            across = own * width / sum(widths)
-            _rectangle(axes, (x, y, across, height), cell.fill)
-            weight = "normal" if cell.fill == "white" else "bold"
-            _text(axes, x + across / 2, y + height / 2, "\n".join(_lines(cell.text)), cell.color, weight)
-            x += across
-        y += height
+def _text(axes: Any, x: float, y: float, text: str, color: str, weight: str = "normal") -> Any:
+    return axes.text(x, y, text, color=color, weight=weight, fontsize=_FONT, ha="center", va="center", parse_math=False)
 
 
 def _edge(axes: Any, points: list[Any], axis: int, arrow: bool) -> None:
@@ -267,10 +255,10 @@ def _edge(axes: Any, points: list[Any], axis: int, arrow: bool) -> None:
     _curve(axes, curves, [tip, *sides] if arrow else [])
 
 
-def _loop(axes: Any, across: float, along: float, axis: int) -> None:
-    places = [(0, -6), (24, -6), (24, 6), (0, 6), (0, 6), (_ARROW, 2.5), (_ARROW, 9.5)]
-    points = [(across + x, along + y)[:: 1 if axis else -1] for x, y in places]
-    _curve(axes, points[:4], points[4:])
+def _loop(axes: Any, x: float, y: float) -> None:
+    """An edge from a box to itself, in the gap beside it."""
+    curve = [(x, y - 7), (x + 12, y - 7), (x + 12, y + 7), (x, y + 7)]
+    _curve(axes, curve, [(x, y + 7), (x + _ARROW, y + 3.5), (x + _ARROW, y + 10.5)])
 
 
 def _curve(axes: Any, points: list[Any], head: list[Any]) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 else:
     PIL = Later("PIL.Image", "PIL.ImageDraw", "PIL.ImageFont", install="pillow")
 
-_LETTERS = 30  # the size of letters with a scale of 1
+_LETTERS = 29  # the size of letters with a scale of 1
 
 
 def images_of(who: str, images: Any, data_format: str | None) -> np.ndarray:
@@ -60,7 +62,7 @@ def draw_bounding_boxes(
         array = array * 255 if array.size and array.max() <= 1 else array
         array = np.clip(array, 0, 255)
     array = array.astype("uint8")
-    corners = convert_format(bounding_boxes["boxes"], bounding_box_format, "xyxy", *array.shape[1:3])
+    corners = convert_format(bounding_boxes["boxes"], bounding_box_format, "xyxy", array.shape[1], array.shape[2])
     boxes, labels = np.asarray(corners).astype("int32"), np.asarray(bounding_boxes["labels"]).astype("int32")
     if boxes.ndim != 3 or boxes.shape[:2] != labels.shape or len(boxes) != len(array):
         rule = f"boxes ({len(array)}, count, 4) and labels ({len(array)}, count)"
@@ -74,7 +76,7 @@ def draw_bounding_boxes(
         if name is not None:
             text = name if confidences is None else f"{name} | {float(np.asarray(confidences)[i, j]):.2f}"
             thickness = text_thickness or line_thickness
-            place = _text_place(*boxes[i, j, :2].tolist(), font_scale, thickness)
+            place = _text_place(boxes[i, j, :2].tolist(), font_scale, thickness)
             _draw_text(array[i], str(text), place, paint, font_scale, thickness)
     first = dtypes.standardize_data_format(data_format) == "channels_first"
     return array.transpose(0, 3, 1, 2) if first else array
@@ -95,15 +97,18 @@ def _draw_outline(image: np.ndarray, box: list[int], paint: np.ndarray, thicknes
     image[near & (np.maximum(across, down) >= -radius) if thickness >= 0 else near] = paint
 
 
-def _text_place(x: int, y: int, scale: float, thickness: int) -> tuple[int, int]:
+def _text_place(corner: list[int], scale: float, thickness: int) -> tuple[int, int]:
     """Where a text begins: above the corner of its box, or below it where there is no room."""
-    height = int(scale * 12)
+    (x, y), height = corner, int(scale * 12)
     return (x, y - 8) if y - 8 > 2 * height else (x + 3, y + 2 * height + thickness + 3)
 
 
 def _draw_text(image: np.ndarray, text: str, place: tuple[int, int], paint: Any, scale: float, thickness: int) -> None:
     canvas = PIL.Image.new("L", image.shape[1::-1])
-    font = PIL.ImageFont.load_default(_LETTERS * scale)
+    fonts = importlib.util.find_spec("matplotlib")  # whose font has accents, Greek and Cyrillic
+    file = fonts and fonts.origin and Path(fonts.origin).parent / "mpl-data/fonts/ttf/DejaVuSans.ttf"
+    size = _LETTERS * scale
+    font: Any = PIL.ImageFont.truetype(file, size) if file else PIL.ImageFont.load_default(size)
     PIL.ImageDraw.Draw(canvas).text(place, text, 255, font, anchor="ls", stroke_width=max(thickness - 1, 0) / 2)
     share = np.asarray(canvas)[..., None] / 255
     image[:] = np.round(image * (1 - share) + paint * share)

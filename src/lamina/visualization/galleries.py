@@ -113,7 +113,7 @@ def plot_bounding_box_gallery(
             style.update(color=color, class_mapping=names or class_mapping, font_scale=font_scale)
             pixels = draw_bounding_boxes(pixels, boxes, bounding_box_format, data_format="channels_last", **style)
     if legend:
-        legend_handles = [matplotlib.patches.Patch(color=[c / 255 for c in k[2]], label=k[0]) for k in kinds]
+        legend_handles = [matplotlib.patches.Patch(color=f"#{bytes(k[2]).hex()}", label=k[0]) for k in kinds]
     layout = {"rows": rows, "cols": cols, "legend_handles": legend_handles, "data_format": "channels_last"}
     return plot_image_gallery(pixels, **layout, **kwargs)
 
