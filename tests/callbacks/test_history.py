@@ -42,6 +42,16 @@ def test_each_metric_has_a_panel_with_training_and_validation(history):
     assert "validation" not in curves(figure.axes[3])
 
 
+def test_each_value_stands_at_its_epoch():
+    """Also where validation comes in epochs of a list, and where the first epoch is not 0."""
+    model = lamina.Sequential([lamina.Input((2,)), layers.Dense(1)])
+    model.compile("sgd", "mse")
+    data = X, X[:, :1]
+    history = model.fit(*data, initial_epoch=2, epochs=9, verbose=0, validation_data=data, validation_freq=[4, 5, 9])
+    drawn = curves(history.plot().axes[0])
+    assert drawn["training"][:, 0].tolist() == [3, 4, 5, 6, 7, 8, 9] and drawn["validation"][:, 0].tolist() == [4, 5, 9]
+
+
 @pytest.mark.parametrize("metrics", ["loss", ["loss"], ("mae", "loss")])
 def test_metrics_are_chosen_by_name(history, metrics):
     wanted = [metrics] if isinstance(metrics, str) else list(metrics)

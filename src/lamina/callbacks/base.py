@@ -154,6 +154,7 @@ class History(Callback):
         super().__init__()
         self.history: dict[str, list[Any]] = {}
         self.epoch: list[int] = []
+        self.logged_in: dict[str, list[int]] = {}  # the epochs of each name: validation may come in some alone
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         self.epoch = []
@@ -162,6 +163,7 @@ class History(Callback):
         self.epoch.append(epoch)
         for name, value in (logs or {}).items():
             self.history.setdefault(name, []).append(value)
+            self.logged_in.setdefault(name, []).append(epoch)
         self.model.history = self
 
     def plot(self, metrics: str | Sequence[str] | None = None) -> Any:
@@ -172,13 +174,13 @@ class History(Callback):
 
         Raises: ValueError if there is no such metric, or no epoch yet.
         """
-        return curves.figure_of(self.history, self.epoch, self.model, metrics)
+        return curves.figure_of(self, metrics)
 
     def __repr__(self) -> str:
-        return f"<History: {curves.text_of(self.history, self.epoch, self.model)}>"
+        return f"<History: {curves.text_of(self)}>"
 
     def _repr_html_(self) -> str:
-        return curves.html_of(self.history, self.epoch, self.model)
+        return curves.html_of(self)
 
 
 class ProgbarLogger(Callback):

@@ -170,6 +170,7 @@ def _rows(model: Any, parts: Iterable[Any], expand: bool, around: tuple[int, ...
         inside = parts_of(part) if hasattr(part, "operations") and inside else inside
         inside = inside if isinstance(inside, (list, tuple)) else ()  # a program's layer may hold anything there
         own = calls.get(id(part), [])
+        origins = [] if is_stack(model) else [t.origin for node in own for t in node.inputs if t.origin]
         weights = getattr(part, "weights", ())
         rows.append(
             Row(
@@ -177,7 +178,7 @@ def _rows(model: Any, parts: Iterable[Any], expand: bool, around: tuple[int, ...
                 printable(type(part).__name__),
                 printable(output_shapes(part, own)),
                 f"{sum(math.prod(v.shape) for v in weights):,}" if getattr(part, "built", True) else "0 (unbuilt)",
-                "\n".join(f"{printable(o.name)}[{i}][{t}]" for o, i, t in _origins(model, own)) or "-",
+                "\n".join(f"{printable(o.name)}[{i}][{t}]" for o, i, t in origins) or "-",
                 ("Y" if part.trainable else "N") if weights else "-",
                 _rows(part, [x for x in inside if isinstance(x, Operation)], expand, (*around, id(part))),
             )
@@ -187,10 +188,6 @@ def _rows(model: Any, parts: Iterable[Any], expand: bool, around: tuple[int, ...
 
 def _flat(rows: list[Row], depth: int = 0) -> list[tuple[Row, int]]:
     return [pair for row in rows for pair in ((row, depth), *_flat(row.inside, depth + 1))]
-
-
-def _origins(model: Any, calls: Sequence[Node]) -> list[Any]:
-    return [] if is_stack(model) else [t.origin for node in calls for t in node.inputs if t.origin]
 
 
 def calls_in(model: Any) -> dict[int, list[Node]]:
