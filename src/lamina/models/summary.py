@@ -43,14 +43,10 @@ class Row(NamedTuple):
 
 
 def print_summary(
-    model: Any,
-    line_length: int | None = None,
-    positions: Sequence[float] | None = None,
-    print_fn: Callable[[str], Any] | None = None,
-    expand_nested: bool = False,
-    show_trainable: bool = False,
+    model: Any, line_length: int | None = None, positions: Sequence[float] | None = None,
+    print_fn: Callable[[str], Any] | None = None, expand_nested: bool = False, show_trainable: bool = False,
     layer_range: Sequence[str] | None = None,
-) -> None:
+) -> None:  # fmt: skip
     """Print a table of the model's layers with their output shapes and numbers of weights.
 
     Args:

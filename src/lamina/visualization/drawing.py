@@ -76,8 +76,7 @@ def draw_bounding_boxes(
         if name is not None:
             text = name if confidences is None else f"{name} | {float(np.asarray(confidences)[i, j]):.2f}"
             thickness = text_thickness or line_thickness
-            place = _text_place(boxes[i, j, :2].tolist(), font_scale, thickness)
-            _draw_text(array[i], str(text), place, paint, font_scale, thickness)
+            _draw_text(array[i], str(text), boxes[i, j, :2].tolist(), paint, font_scale, thickness)
     first = dtypes.standardize_data_format(data_format) == "channels_first"
     return array.transpose(0, 3, 1, 2) if first else array
 
@@ -97,13 +96,10 @@ def _draw_outline(image: np.ndarray, box: list[int], paint: np.ndarray, thicknes
     image[near & (np.maximum(across, down) >= -radius) if thickness >= 0 else near] = paint
 
 
-def _text_place(corner: list[int], scale: float, thickness: int) -> tuple[int, int]:
-    """Where a text begins: above the corner of its box, or below it where there is no room."""
+def _draw_text(image: np.ndarray, text: str, corner: list[int], paint: Any, scale: float, thickness: int) -> None:
+    """Above the corner of its box, or below it where there is no room."""
     (x, y), height = corner, int(scale * 12)
-    return (x, y - 8) if y - 8 > 2 * height else (x + 3, y + 2 * height + thickness + 3)
-
-
-def _draw_text(image: np.ndarray, text: str, place: tuple[int, int], paint: Any, scale: float, thickness: int) -> None:
+    place = (x, y - 8) if y - 8 > 2 * height else (x + 3, y + 2 * height + thickness + 3)
     canvas = PIL.Image.new("L", image.shape[1::-1])
     fonts = importlib.util.find_spec("matplotlib")  # whose font has accents, Greek and Cyrillic
     file = fonts and fonts.origin and Path(fonts.origin).parent / "mpl-data/fonts/ttf/DejaVuSans.ttf"
