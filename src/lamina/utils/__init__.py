@@ -29,6 +29,7 @@ from lamina.utils.downloads import get_file
 from lamina.utils.feature_space import FeatureSpace
 from lamina.utils.folders import audio_dataset_from_directory, image_dataset_from_directory, text_dataset_from_directory
 from lamina.utils.images import array_to_img, img_to_array, load_img, save_img
+from lamina.utils.model_pictures import model_to_dot, plot_model
 from lamina.utils.splitting import split_dataset, timeseries_dataset_from_array
 
 __all__ = [
@@ -55,9 +56,11 @@ __all__ = [
     "is_keras_tensor",
     "legacy",
     "load_img",
+    "model_to_dot",
     "normalize",
     "pack_x_y_sample_weight",
     "pad_sequences",
+    "plot_model",
     "register_keras_serializable",
     "save_img",
     "serialize_keras_object",
