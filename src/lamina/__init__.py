@@ -10,6 +10,7 @@ from lamina import (
     callbacks,
     config,
     constraints,
+    data,
     distribution,
     dtype_policies,
     initializers,
@@ -54,10 +55,10 @@ keep_compiled_programs()
 plan_of_environment()
 
 # Namespaces that load when first touched.
-_LATER = ("datasets",)
+_LATER = ("datasets", "visualization")
 
 if TYPE_CHECKING:
-    from lamina import datasets
+    from lamina import datasets, visualization
 
 
 def version() -> str:
@@ -98,6 +99,7 @@ __all__ = [
     "callbacks",
     "config",
     "constraints",
+    "data",
     "datasets",
     "device",
     "distribution",
@@ -125,6 +127,7 @@ __all__ = [
     "utils",
     "value_and_grad",
     "version",
+    "visualization",
     "vmap",
 ]
 
