@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test bench bench-layers check clean
+.PHONY: demo demo-scale test bench bench-layers check clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -18,6 +18,9 @@ $(VENV)/.%: pyproject.toml | $(BIN)/python
 
 demo: $(VENV)/.plot
 	$(BIN)/python examples/digits.py
+
+demo-scale: $(VENV)/.plot
+	$(BIN)/python examples/scale.py
 
 check: $(VENV)/.test
 	$(BIN)/ruff check .

@@ -40,19 +40,30 @@ TOLD = {
     "mesh": lambda d: (grid(d).shape, grid(d).axis_names, grid(d).devices.tolist(), repr(grid(d))),
     "one axis": lambda d: d.DeviceMesh((8,), ["x"]).devices.tolist(),
     "layout": lambda d: (repr(d.TensorLayout(["batch", None], grid(d))), d.TensorLayout(("model",)).device_mesh),
-    "map": lambda d: (list(layouts(d)), len(layouts(d)), layouts(d)["dense_1/kernel"].axes, layouts(d)["dense/bias"].axes),
+    "map": lambda d: (
+        list(layouts(d)),
+        len(layouts(d)),
+        layouts(d)["dense_1/kernel"].axes,
+        layouts(d)["dense/bias"].axes,
+    ),
     "map misses": lambda d: (layouts(d)["a/dense/kernel"], layouts(d)["dense/kernel/x"], layouts(d).get("nothing")),
     "map without": lambda d: (m := layouts(d), m.pop("out/kernel"), list(m))[2],
-    "data": lambda d: (repr(d.DataParallel()), d.DataParallel().batch_dim_name, d.DataParallel().get_data_layout((8, 3)).axes),
+    "data": lambda d: (
+        repr(d.DataParallel()),
+        d.DataParallel().batch_dim_name,
+        d.DataParallel().get_data_layout((8, 3)).axes,
+    ),
     "data on some": lambda d: d.DataParallel(devices=["cpu:1", "cpu:3"]).device_mesh.devices.tolist(),
     "rows": lambda d: repr(d.ModelParallel(layout_map=layouts(d), batch_dim_name="model").get_data_layout((8, 3, 2))),
-    "replicas": lambda d: (d.DataParallel().num_model_replicas, d.ModelParallel(layout_map=layouts(d)).num_model_replicas),
+    "replicas": lambda d: [p.num_model_replicas for p in (d.DataParallel(), d.ModelParallel(layout_map=layouts(d)))],
     "processes": lambda d: (d.DataParallel().num_processes, d.DataParallel().data_shard_id),
     "output": lambda d: d.ModelParallel(layout_map=layouts(d)).get_tensor_layout("dense/output"),
-    "auto": lambda d: (d.DataParallel().auto_shard_dataset, d.DataParallel(auto_shard_dataset=False).auto_shard_dataset),
+    "auto": lambda d: [d.DataParallel(auto_shard_dataset=each).auto_shard_dataset for each in (True, False)],
     "none": lambda d: (d.set_distribution(None), d.distribution()),
-    "spread": lambda d: tuple(d.distribute_tensor(np.ones((8, 4)), d.TensorLayout(["batch", "model"], grid(d))).sharding.spec),
-}  # fmt: skip
+    "spread": lambda d: tuple(
+        d.distribute_tensor(np.ones((8, 4)), d.TensorLayout(["batch", "model"], grid(d))).sharding.spec
+    ),
+}
 
 
 @pytest.mark.parametrize("name", TOLD)

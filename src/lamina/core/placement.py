@@ -19,6 +19,7 @@ from jax.sharding import Sharding
 
 from lamina.core import handover, scope
 
+
 class Placement(NamedTuple):
     """How the array of a variable lies: in its cell, and inside a layer."""
 

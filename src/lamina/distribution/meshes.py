@@ -29,15 +29,15 @@ def get_device_count(device_type: str | None = None) -> int:
     return len(_devices(device_type))
 
 
-def _devices(kind: str | None) -> list[jax.Device]:
+def _devices(kind: str | None) -> list[Any]:
     return jax.devices(kind.lower() if kind else None)
 
 
-def _name(device: jax.Device) -> str:
+def _name(device: Any) -> str:
     return f"{device.platform}:{device.id}"
 
 
-def device_of(name: Any) -> jax.Device:
+def device_of(name: Any) -> Any:
     """The device that a name such as `"cpu:0"` or `"gpu:1"` stands for."""
     if isinstance(name, jax.Device):
         return name

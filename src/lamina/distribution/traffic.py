@@ -32,7 +32,7 @@ class Traffic:
     """What a training step keeps and sends on each device.
 
     Attributes:
-        plan: the plan, as text.
+        plan: its name.
         devices: how many there are.
         state: bytes of weights, the optimizer's state and metrics on a device.
         collectives: what travels in a step.
@@ -45,8 +45,8 @@ class Traffic:
 
     def __str__(self) -> str:
         rows = [f"{c.kind:20}{c.count:8,}{c.bytes:16,}" for c in self.collectives]
-        head = [f"{self.plan} on {self.devices} devices: {self.state:,} bytes of state on each"]
-        return "\n".join([*head, f"{'a step':20}{'count':>8}{'bytes':>16}", *(rows or ["nothing travels"])])
+        head = f"{self.plan}, devices: {self.devices}, state on each: {self.state:,} bytes"
+        return "\n".join([head, f"{'a step':20}{'count':>8}{'bytes':>16}", *(rows or ["nothing travels"])])
 
     def bytes_of(self, kind: str) -> int:
         """The bytes of all collectives of a kind."""
@@ -69,7 +69,7 @@ def explain(model: Any, x: Any, y: Any = None, sample_weight: Any = None) -> Tra
     plan = distribution()
     state = sum(math.prod(v.stored.sharding.shard_shape(v.shape)) * np.dtype(v.dtype).itemsize for v in given)
     devices = 1 if plan is None else plan.device_mesh.devices.size
-    return Traffic("one device" if plan is None else repr(plan), devices, state, collectives(program.as_text()))
+    return Traffic("one device" if plan is None else type(plan).__name__, devices, state, collectives(program.as_text()))
 
 
 def collectives(program: str) -> tuple[Collective, ...]:
