@@ -1,11 +1,13 @@
 """Objects that training calls at its stages: to print, log, save, stop, or change the learning rate."""
 
+from lamina.callbacks.backup import BackupAndRestore
 from lamina.callbacks.base import Callback, CallbackList, History, ProgbarLogger
 from lamina.callbacks.checkpoint import ModelCheckpoint
 from lamina.callbacks.control import EarlyStopping, LearningRateScheduler, ReduceLROnPlateau, TerminateOnNaN
 from lamina.callbacks.logging import CSVLogger, LambdaCallback
 
 __all__ = [
+    "BackupAndRestore",
     "CSVLogger",
     "Callback",
     "CallbackList",

@@ -48,12 +48,16 @@ class Callback:
         replays: set it to `True` in a class whose `on_*_batch_end` only looks at logs: it may then be called
             for each step after a launch of many, and training keeps its speed.
         state_fields: names of the attributes that a resumed run needs.
+        comes_last: whether its hooks come behind those of all others, so that it finds these in the state that a
+            stage leaves them in. In `fit`, `listeners` are all of them, with the `position` of the run.
     """
 
     model: Any = None
     params: Any = None
     replays: bool = False
     state_fields: tuple[str, ...] = ()
+    comes_last: bool = False
+    listeners: CallbackList | None = None
 
     @constructors.explaining
     def __init__(self) -> None:
@@ -267,6 +271,7 @@ class CallbackList(Callback):
         for wanted, default in ((add_history, History), (add_progbar, ProgbarLogger)):
             if wanted and not any(isinstance(callback, default) for callback in self.callbacks):
                 self.callbacks.append(default())
+        self._put_last()
         self.set_model(model)
         self.set_params(params)
 
@@ -278,6 +283,18 @@ class CallbackList(Callback):
                 each.set_model(self.model)
             if self.params:
                 each.set_params(self.params)
+        self._put_last()
+
+    def _put_last(self) -> None:
+        self.callbacks.sort(key=lambda callback: bool(getattr(callback, "comes_last", False)))
+
+    def begin_run(self, position: Any) -> None:
+        """Begin a training whose `Position` a callback may change, to go on with an earlier one."""
+        self.position = position
+        for callback in self.callbacks:
+            if isinstance(callback, Callback) and callback.comes_last:
+                callback.listeners = self
+        self.on_train_begin()
 
     def set_params(self, params: dict[str, Any]) -> None:
         """Give the parameters of the run to all callbacks."""

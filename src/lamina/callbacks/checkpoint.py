@@ -9,13 +9,58 @@ from typing import Any
 
 import numpy as np
 
-from lamina.callbacks.base import require
+from lamina.callbacks.base import Callback, require
 from lamina.callbacks.monitor import MonitorCallback
 from lamina.callbacks.progress import say
 from lamina.core import checks
 
 
-class ModelCheckpoint(MonitorCallback):
+class RegularSaver(Callback):
+    """Base of callbacks that save after each epoch or some number of batches: `save(epoch, logs, batch)` is theirs."""
+
+    state_fields = ("batches_since_save", "last_batch")
+
+    def save_every(self, save_freq: Any, also: tuple[Any, ...] = ()) -> None:
+        """Save after each `"epoch"` or so many batches, or not by itself, if it is in `also`."""
+        rule = "Unrecognized save_freq: it must be 'epoch' or a positive integer"
+        known = save_freq in ("epoch", *also) if isinstance(save_freq, (str, bool)) else checks.is_integer(save_freq)
+        require(known, self, rule, save_freq)
+        self.save_freq = save_freq
+        self.batches_since_save = 0
+        self.last_batch = -1
+        self._epoch = 0
+
+    @property
+    def _counts(self) -> bool:
+        return not isinstance(self.save_freq, (str, bool))
+
+    def steps_until_needed(self) -> int | None:
+        """The number of batches until the next save."""
+        return max(1, self.save_freq - self.batches_since_save) if self._counts else None
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self._epoch = epoch
+        self.last_batch = -1
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        if not self._counts:
+            return
+        self.batches_since_save += batch - self.last_batch  # the last launch may have been of several batches
+        self.last_batch = batch
+        if self.batches_since_save >= self.save_freq:
+            self.batches_since_save = 0
+            self.save(self._epoch, logs or {}, batch)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        if self.save_freq == "epoch":
+            self.save(epoch, logs or {}, None)
+
+    def save(self, epoch: int, logs: dict[str, Any], batch: int | None) -> None:
+        """Save after an epoch, or after a batch of it."""
+        raise NotImplementedError(f"{type(self).__name__}: save must be written.")
+
+
+class ModelCheckpoint(RegularSaver, MonitorCallback):
     """Saves the model, or its weights, after each epoch or some number of batches.
 
     Args:
@@ -33,7 +78,7 @@ class ModelCheckpoint(MonitorCallback):
         ValueError: the name or its fields do not fit, or `save_freq` is neither.
     """
 
-    state_fields = ("best", "batches_since_save", "last_batch")
+    state_fields = ("best", *RegularSaver.state_fields)
 
     def __init__(
         self,
@@ -46,7 +91,7 @@ class ModelCheckpoint(MonitorCallback):
         save_freq: str | int = "epoch",
         initial_value_threshold: float | None = None,
     ):
-        super().__init__(monitor, mode, initial_value_threshold)
+        MonitorCallback.__init__(self, monitor, mode, initial_value_threshold)
         self.filepath = checks.path("ModelCheckpoint", "filepath", filepath)
         if initial_value_threshold is not None:
             checks.number("ModelCheckpoint", "initial_value_threshold", initial_value_threshold)
@@ -56,39 +101,13 @@ class ModelCheckpoint(MonitorCallback):
             rule += " (save_weights_only=True writes .weights.h5)"
         require(self.filepath.endswith(ending), self, rule, self.filepath)
         _check_fields(self, self.filepath)
-        rule = "Unrecognized save_freq: it must be 'epoch' or a positive integer"
-        require(save_freq == "epoch" or checks.is_integer(save_freq), self, rule, save_freq)
+        self.save_every(save_freq)
         self.verbose = verbose
         self.save_best_only = save_best_only
         self.save_weights_only = save_weights_only
-        self.save_freq = save_freq
-        self.batches_since_save = 0
-        self.last_batch = -1
-        self._epoch = 0
 
-    def steps_until_needed(self) -> int | None:
-        """The number of batches until the next save."""
-        return None if isinstance(self.save_freq, str) else max(1, self.save_freq - self.batches_since_save)
-
-    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        self._epoch = epoch
-        self.last_batch = -1
-
-    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        if isinstance(self.save_freq, str):
-            return
-        self.batches_since_save += batch - self.last_batch  # the last launch may have been of several batches
-        self.last_batch = batch
-        if self.batches_since_save >= self.save_freq:
-            self.batches_since_save = 0
-            self._save(self._epoch, logs or {}, batch=batch + 1)
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        if self.save_freq == "epoch":
-            self._save(epoch, logs or {})
-
-    def _save(self, epoch: int, logs: dict[str, Any], **fields: int) -> None:
-        path = self._path({"epoch": epoch + 1, **fields, **logs})
+    def save(self, epoch: int, logs: dict[str, Any], batch: int | None) -> None:
+        path = self._path({"epoch": epoch + 1, **({} if batch is None else {"batch": batch + 1}), **logs})
         best, news = self.best, f"saving model to {path}"
         current = self._monitored(logs) if self.save_best_only else None
         if current is not None:
@@ -101,8 +120,8 @@ class ModelCheckpoint(MonitorCallback):
             raise IsADirectoryError(f"ModelCheckpoint: filepath must not be a directory, got {path!r}.")
         self._say(epoch, news)
         os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-        save = self.model.save_weights if self.save_weights_only else self.model.save
-        save(path, overwrite=True)
+        write = self.model.save_weights if self.save_weights_only else self.model.save
+        write(path, overwrite=True)
         self.best = best  # only now: a save that failed is no best model
         self._say(epoch, f"finished saving model to {path}")
 

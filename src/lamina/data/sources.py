@@ -9,7 +9,7 @@ import itertools
 import math
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sized
 from typing import Any
 
 import jax
@@ -72,19 +72,26 @@ class Source:
         num_batches: batches in a pass over the data, `None` where only the end will tell.
         batch_size: rows of a full batch, `None` if unknown.
         steps: batches of an epoch, if the caller limits them.
+        seed: the orders are a function of it and of the epoch.
+        can_seek: whether a later batch may be had without those before it.
     """
 
     num_batches: int | None = None
     batch_size: int | None = None
     steps: int | None = None
+    seed: int = 0
+    can_seek: bool = True
 
     def peek(self) -> Any:
         """The first batch, for building a model; it stays in the data."""
         raise NotImplementedError
 
-    def epoch(self, epoch: int) -> Iterator[Any]:
-        """The batches of an epoch."""
+    def epoch(self, epoch: int, first: int = 0) -> Iterator[Any]:
+        """The batches of an epoch, from batch `first` on."""
         raise NotImplementedError
+
+    def pass_over(self, epoch: int) -> None:
+        """Do to the data what an epoch does that nobody reads: an earlier run has."""
 
     @property
     def structure(self) -> Any:
@@ -159,9 +166,9 @@ class ArraySource(Source):
         inside = generator.permuted(rows[:full].reshape(-1, self.batch_size), axis=1)
         return np.concatenate([inside.reshape(-1), generator.permutation(rows[full:])])
 
-    def epoch(self, epoch: int) -> Iterator[Any]:
+    def epoch(self, epoch: int, first: int = 0) -> Iterator[Any]:
         order, rows = self.order(epoch), self.rows(epoch)
-        for start in range(0, rows, self.batch_size):
+        for start in range(first * self.batch_size, rows, self.batch_size):
             stop = min(start + self.batch_size, rows)
             index = slice(start, stop) if order is None else order[start:stop]
             yield tree_util.tree_map(lambda leaf, i=index: host(leaf)[i], self.arrays)
@@ -177,6 +184,8 @@ class StreamSource(Source):
     with each epoch, except that with `steps` an epoch is a part of a pass, and the next goes on behind it.
     Epoch 0 always starts a pass.
     """
+
+    can_seek = False
 
     def __init__(
         self,
@@ -201,8 +210,19 @@ class StreamSource(Source):
     def num_batches(self) -> int | None:  # type: ignore[override]
         return None if self._once else _length(self.data)
 
-    def epoch(self, epoch: int) -> Iterator[Any]:
-        """The batches of an epoch; fewer than `steps` if the data end before."""
+    def epoch(self, epoch: int, first: int = 0) -> Iterator[Any]:
+        """The batches of an epoch; fewer than `steps` if the data end before. Those before `first` are dropped."""
+        batches = self._batches(epoch)
+        try:
+            yield from itertools.islice(batches, first, None)
+        finally:
+            batches.close()
+
+    def pass_over(self, epoch: int) -> None:
+        for _ in self._batches(epoch):
+            pass
+
+    def _batches(self, epoch: int) -> Generator[Any, None, None]:
         if epoch == 0 and not self._untouched:
             self.reset()
         goes_on = self._iterator is not None
@@ -218,7 +238,7 @@ class StreamSource(Source):
             if ended and not self._once:
                 self._iterator = None
         if count == 0 and goes_on and not self._once:
-            yield from self.epoch(0)  # the epoch before took the last batch of the pass
+            yield from self._batches(0)  # the epoch before took the last batch of the pass
 
     def peek(self) -> Any:
         if self._first is None:
@@ -281,27 +301,33 @@ class StreamSource(Source):
 class PyDatasetSource(StreamSource):
     """Batches of a `PyDataset`, whose position can be sought; computed by its workers, in order."""
 
+    can_seek = True
+
     def __init__(self, data: Any, steps: int | None, who: str, class_weight: Any, fed: Any, shuffle: bool, seed: int):
         super().__init__(data, steps, who, class_weight, fed)
         self._shuffle = shuffle
-        self._seed = seed
+        self.seed = seed
         self._processes: streams.ProcessReader | None = None
 
     @property
     def num_batches(self) -> int | None:  # type: ignore[override]
         return self.data.num_batches  # asked each time: on_epoch_end may change it
 
-    def epoch(self, epoch: int) -> Iterator[Any]:
+    def epoch(self, epoch: int, first: int = 0) -> Iterator[Any]:
         self.data.on_epoch_begin()
         indices = self._indices(epoch)
-        count = 0
+        count = first
         try:
-            for batch in self._checked(self._read(indices)):
+            for batch in self._checked(self._read(itertools.islice(indices, first, None))):
                 count += 1
                 yield batch
         finally:  # a consumer that counts may close this right after the last batch
             if isinstance(indices, Sized) and count == len(indices):
                 self.data.on_epoch_end()
+
+    def pass_over(self, epoch: int) -> None:
+        self.data.on_epoch_begin()  # which may shuffle, as the other may
+        self.data.on_epoch_end()
 
     def _indices(self, epoch: int) -> Iterable[int]:
         size = self.num_batches
@@ -310,7 +336,7 @@ class PyDatasetSource(StreamSource):
                 return itertools.count()
             return range(epoch * self.steps, (epoch + 1) * self.steps)
         number, first, count = _span(epoch, self.steps, size)
-        order = _generator(self._seed, number).permutation(size).tolist() if self._shuffle else range(size)
+        order = _generator(self.seed, number).permutation(size).tolist() if self._shuffle else range(size)
         return order[first : first + count]
 
     def _read(self, indices: Iterable[int]) -> Iterator[Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,10 +17,12 @@ import jax
 import numpy as np
 from jax import tree_util
 
+from lamina.callbacks.progress import say
 from lamina.core.arrays import value_of
 from lamina.core.variable import Variable
 from lamina.data import windows
 from lamina.data.sources import ArraySource, Source, StreamSource
+from lamina.saving.resume import Position
 from lamina.training.step import Feed, Launcher, Run, pure_step
 
 TARGET_SECONDS = 0.08
@@ -96,18 +98,18 @@ class Resident:
         shapes = [(self._batches, self._size)] * bool(full) + [(1, rest)] * bool(rest)
         return [Feed(self.data, jax.ShapeDtypeStruct(shape, np.int32), 0, 1) for shape in shapes]
 
-    def feeds(self, epoch: int, pace: Pace) -> Iterator[Feed]:
+    def feeds(self, epoch: int, pace: Pace, start: int = 0) -> Iterator[Feed]:
         order = self.source.order(epoch)
         rows = np.arange(self.source.size, dtype=np.int32) if order is None else order
         full, rest = divmod(self.source.rows(epoch), self._size)
         batches = rows[: full * self._size].reshape(full, self._size)
-        order, done = jax.device_put(_filled(batches, self._batches)), 0
+        order, done = jax.device_put(_filled(batches, self._batches)), start
         while done < full:
             count = min(pace.steps(), full - done)
             done += count
             waits = not (done == full and rest and pace.free)
             yield Feed(self.data, order, done - count, count, waits)
-        if rest:
+        if rest and start <= full:
             yield Feed(self.data, rows[None, full * self._size : full * self._size + rest], 0, 1)
 
 
@@ -144,13 +146,13 @@ class Windowed:
         kinds += [(rest, 1)] if rest else []
         return [Feed(_structs(arrays, capacity, size), None, 0, 1) for size, capacity in kinds]
 
-    def feeds(self, epoch: int, pace: Pace) -> Iterator[Feed]:
+    def feeds(self, epoch: int, pace: Pace, start: int = 0) -> Iterator[Feed]:
         if isinstance(self.source, ArraySource):
-            found = windows.of_arrays(self.source, epoch, self.fills)
+            found = windows.of_arrays(self.source, epoch, self.fills, start)
             full, rest = (0, 0) if self.fills else divmod(self.source.rows(epoch), self.source.batch_size)
         else:
-            found, full, rest = windows.of_stream(self.source.epoch(epoch)), 0, 0
-        total, in_place = 0, jax.default_backend() == "cpu"  # which reads the windows where they are
+            found, full, rest = windows.of_stream(self.source.epoch(epoch, start)), 0, 0
+        total, in_place = start, jax.default_backend() == "cpu"  # which reads the windows where they are
         for window in found:
             data, done = window.data if in_place else jax.device_put(window.data), 0
             while done < window.count:
@@ -181,13 +183,13 @@ def reader(source: Source, fills: Callable[[], bool] = bool) -> Resident | Windo
 
 
 def run_epoch(
-    phase: Phase, launcher: Launcher, data: Resident | Windowed, callbacks: Any, epoch: int, pace: Pace
+    phase: Phase, launcher: Launcher, data: Resident | Windowed, callbacks: Any, at: Position, pace: Pace
 ) -> tuple[int, dict]:
-    """One pass of steps over the data: their number, and the logs after the last one."""
-    step, logs = 0, {}
-    feeds: Any = data.feeds(epoch, pace)
+    """One pass of steps over the data, or the rest of one: their number, and the logs after the last one."""
+    step, logs = at.batch, at.logs
+    feeds: Any = data.feeds(at.epoch, pace, step)
     begin = getattr(callbacks, f"on_{phase.name}_batch_begin")
-    compiled, start, seen = False, time.perf_counter(), 0  # since the last look at what came out
+    compiled, start, seen = False, time.perf_counter(), step  # since the last look at what came out
     if callbacks.may_change_model:
         launcher.refresh()
     try:
@@ -214,6 +216,17 @@ def run_epoch(
     finally:
         feeds.close()
     return step, logs
+
+
+def pass_over(source: Source, held_out: Source | None, epochs: Sequence[int], validated: Sequence[int]) -> None:
+    """Bring data to where the epochs of an earlier run have left them, in the order in which these have read."""
+    read = [each for each in (source, held_out) if each is not None and not each.can_seek]
+    if epochs and read:
+        say("fit: the data of earlier epochs cannot be skipped, and are gone through and dropped.")
+    for epoch in epochs:
+        source.pass_over(epoch)
+        if held_out is not None and epoch in validated:
+            held_out.pass_over(0)
 
 
 def warn_of_end(phase: str, source: Any, steps: int) -> None:
@@ -247,14 +260,14 @@ class Runner:
             for feed in kinds[1:] if phase.name == "train" else kinds:
                 phase.launcher.program(feed, self._pace.capacity, background=True)
 
-    def epoch(self, epoch: int) -> dict[str, Any] | None:
+    def epoch(self, at: Position) -> dict[str, Any] | None:
         """The logs after one pass over the data, `None` where an earlier one has used them up."""
         phase = self.phase
         if phase.launcher is None:
-            steps, logs = eager_epoch(phase, self.source, self.callbacks, epoch)
+            steps, logs = eager_epoch(phase, self.source, self.callbacks, at)
         else:
             with phase.launcher.interrupts:
-                steps, logs = run_epoch(phase, phase.launcher, self._data, self.callbacks, epoch, self._pace)
+                steps, logs = run_epoch(phase, phase.launcher, self._data, self.callbacks, at, self._pace)
         if steps == 0 and not self._begun:
             raise ValueError(f"{phase.name}: the data must give at least one batch, got none.")
         self._begun = True
@@ -263,11 +276,12 @@ class Runner:
         return plain_logs(logs) if steps else None
 
 
-def eager_epoch(phase: Phase, source: Source, callbacks: Any, epoch: int) -> tuple[int, dict[str, Any]]:
+def eager_epoch(phase: Phase, source: Source, callbacks: Any, at: Position) -> tuple[int, dict[str, Any]]:
     """An epoch through Python, where a debugger can stop."""
-    phase.reset()
-    steps, logs = 0, {}
-    for step, batch in enumerate(source.epoch(epoch)):
+    if not at.batch:
+        phase.reset()
+    steps, logs = at.batch, at.logs
+    for step, batch in enumerate(source.epoch(at.epoch, at.batch), at.batch):
         getattr(callbacks, f"on_{phase.name}_batch_begin")(step)
         logs = eager_step(phase, batch)
         callbacks.replay(phase.name, step, {name: np.asarray(value)[None] for name, value in logs.items()}, 1)

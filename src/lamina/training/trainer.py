@@ -24,6 +24,7 @@ from lamina.data.sources import ArraySource, Source, make_source, train_validati
 from lamina.layer.parts import one_look, walk
 from lamina.layer.policies import newest_change
 from lamina.random import seeds
+from lamina.saving.resume import Position
 from lamina.training import loop
 from lamina.training.compiled import CompiledModel
 from lamina.training.loop import Phase, Runner
@@ -246,9 +247,10 @@ class Trainer(CompiledModel):
         if validation_split and validation_data is None:
             parts = (self._fed(x), y, sample_weight)
             (x, y, sample_weight), validation_data = train_validation_split(parts, validation_split)
+        position = Position(initial_epoch, seed=self._order_seed(run))
         source = make_source(
             x, y, sample_weight, batch_size=batch_size, steps=steps_per_epoch, shuffle=shuffle,
-            class_weight=class_weight, seed=self._order_seed(run), who="fit", fed=self._fed,
+            class_weight=class_weight, seed=position.seed, who="fit", fed=self._fed,
         )  # fmt: skip
         held_out = _held_out(validation_data, validation_batch_size or batch_size, validation_steps, self._fed)
         training = self._prepared("train", source, "fit", held_out)
@@ -257,17 +259,24 @@ class Trainer(CompiledModel):
         self.stop_training = False
         runner = Runner(training, source, listeners)
         validator = None if held_out is None else Runner(self._phase("test"), held_out, listeners)
-        listeners.on_train_begin()
+        if training.launcher is not None:
+            position.used = lambda: training.launcher.variables
+        listeners.begin_run(position)
         logs: dict[str, Any] = {}
         try:
-            for epoch in range(initial_epoch, epochs):
+            if (position.epoch, position.batch) != (initial_epoch, 0):
+                self._runs, source.seed = run, position.seed
+                validated = [e for e in range(initial_epoch, position.epoch) if _validates(e, validation_freq)]
+                loop.pass_over(source, held_out, range(initial_epoch, position.epoch), validated)
+            for epoch in range(position.epoch, epochs):
                 listeners.on_epoch_begin(epoch)
-                found = runner.epoch(epoch)
+                found = runner.epoch(position)
                 if found is None:
                     break
                 logs, self._runs = found, run  # a run that fails before has not been one
                 if validator is not None and _validates(epoch, validation_freq):
                     logs = {**logs, **self._validate(validator)}
+                position.move(epoch + 1)
                 listeners.on_epoch_end(epoch, logs)
                 if self.stop_training:
                     break
@@ -284,7 +293,7 @@ class Trainer(CompiledModel):
         """What an epoch's logs get from validation."""
         self.stop_evaluating = False
         runner.callbacks.on_test_begin()
-        found = runner.epoch(0) or {}
+        found = runner.epoch(Position()) or {}
         runner.callbacks.on_test_end(found)
         return {f"val_{name}": value for name, value in found.items()}
 
@@ -313,7 +322,7 @@ class Trainer(CompiledModel):
         runner = Runner(phase, source, listeners)
         listeners.on_test_begin()
         try:
-            logs = runner.epoch(0) or {}
+            logs = runner.epoch(Position()) or {}
         finally:
             source.close()
         listeners.on_test_end(logs)
