@@ -5,6 +5,7 @@ from lamina.callbacks.base import Callback, CallbackList, History, ProgbarLogger
 from lamina.callbacks.checkpoint import ModelCheckpoint
 from lamina.callbacks.control import EarlyStopping, LearningRateScheduler, ReduceLROnPlateau, TerminateOnNaN
 from lamina.callbacks.logging import CSVLogger, LambdaCallback
+from lamina.callbacks.tensorboard import TensorBoard
 
 __all__ = [
     "BackupAndRestore",
@@ -18,5 +19,6 @@ __all__ = [
     "ModelCheckpoint",
     "ProgbarLogger",
     "ReduceLROnPlateau",
+    "TensorBoard",
     "TerminateOnNaN",
 ]
