@@ -304,6 +304,14 @@ class Optimizer(BaseOptimizer):
             if average is not None:
                 variable.assign(average)
 
+    def swap_averages(self) -> None:
+        """Exchange the weights and their moving averages."""
+        for variable, average in zip(self._trainable_variables, self._averages):
+            if average is not None:
+                value = variable.value
+                variable.assign(average)
+                average.assign(value)
+
     def scale_loss(self, loss: Any) -> Any:
         """The loss whose gradients `apply` expects."""
         return loss if self.loss_scale_factor is None else loss * self.loss_scale_factor
