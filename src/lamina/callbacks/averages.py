@@ -27,9 +27,6 @@ class SwapEMAWeights(Callback):
         self.swap_on_epoch = swap_on_epoch
         self.swapped = False
 
-    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        self._averaging()
-
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._swap(False)
 
@@ -47,11 +44,7 @@ class SwapEMAWeights(Callback):
     def on_test_end(self, logs: dict[str, Any] | None = None) -> None:
         self._swap(False)
 
-    def on_predict_begin(self, logs: dict[str, Any] | None = None) -> None:
-        self._swap(True)
-
-    def on_predict_end(self, logs: dict[str, Any] | None = None) -> None:
-        self._swap(False)
+    on_predict_begin, on_predict_end = on_test_begin, on_test_end
 
     def _swap(self, wanted: bool) -> None:
         if self.swapped != wanted:

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from lamina.callbacks.base import require
-from lamina.callbacks.checkpoint import RegularSaver
+from lamina.callbacks.checkpoint import Checkpoint
 from lamina.core import checks
 from lamina.core.budget import CorruptFileError
 from lamina.core.files import leftovers
 from lamina.saving.resume import load_run, save_run
 
 
-class BackupAndRestore(RegularSaver):
+class BackupAndRestore(Checkpoint):
     """Backs a run of `fit` up, so that the same program, started again after whatever end, goes on with it.
 
     It ends as if nothing had happened, bit for bit: weights, optimizer, seeds, metrics, the order of the rows,
@@ -47,10 +47,10 @@ class BackupAndRestore(RegularSaver):
         double_checkpoint: bool = False,
         delete_checkpoint: bool = True,
     ):
-        super().__init__()
+        super().__init__("epoch" if save_freq is False else save_freq)
         self.backup_dir = checks.path("BackupAndRestore", "backup_dir", backup_dir)
         require(self.backup_dir, self, "backup_dir must be the path of a folder", backup_dir)
-        self.save_every(save_freq, also=(False,))
+        self.save_freq = save_freq or "never"
         self.double_checkpoint = double_checkpoint
         self.delete_checkpoint = delete_checkpoint
         self._latest = os.path.join(self.backup_dir, "latest.weights.h5")

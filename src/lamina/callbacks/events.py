@@ -25,14 +25,9 @@ _BUFFERED = 1 << 20  # bytes that wait at most
 _numbers = itertools.count()  # that tell the files of a process apart
 
 
-def _crc_table() -> list[int]:
-    table = list(range(256))
-    for _ in range(8):
-        table = [(value >> 1) ^ (0x82F63B78 if value & 1 else 0) for value in table]
-    return table
-
-
-_CRC = _crc_table()
+_CRC = list(range(256))  # what each byte does to a checksum
+for _ in range(8):
+    _CRC = [(value >> 1) ^ (0x82F63B78 if value & 1 else 0) for value in _CRC]
 
 
 def masked_crc(data: bytes) -> int:
@@ -99,14 +94,10 @@ def buckets_of(values: Any, count: int) -> np.ndarray:
     if not flat.size:
         return np.zeros((count, 3))
     low, high = flat.min(), flat.max()
+    counts, ends = np.histogram(flat, count, (low, high))
     if np.isclose(high, low):
-        ends, counts = np.full(count + 1, [low]), np.zeros(count)
-        ends[1:] = high
-        counts[-1] = flat.size
-        return np.stack([np.full(count, low), ends[1:], counts], axis=1)
-    index = np.minimum(((flat - low) / ((high - low) / count)).astype(int), count - 1)
-    ends = np.linspace(low, high, count + 1)
-    return np.stack([ends[:-1], ends[1:], np.bincount(index, minlength=count)], axis=1)
+        counts, ends = [0] * (count - 1) + [flat.size], np.array([low] * count + [high])
+    return np.stack([ends[:-1], ends[1:], counts], axis=1)
 
 
 class EventWriter:

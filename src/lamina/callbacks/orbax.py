@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import os
-import warnings
 from typing import Any
 
-from lamina.callbacks.checkpoint import RegularSaver
-from lamina.callbacks.monitor import MonitorCallback
-from lamina.callbacks.progress import say
+from lamina.callbacks.checkpoint import Checkpoint
 from lamina.core import checks
 from lamina.saving.orbax import content_of, orbax
 
 
-class OrbaxCheckpoint(RegularSaver, MonitorCallback):
+class OrbaxCheckpoint(Checkpoint):
     """Saves model, optimizer and metrics with Orbax, after each epoch or some number of batches.
 
     `load_model` makes the model of the latest checkpoint in the folder, and `load_weights` reads it into a model.
@@ -35,7 +32,7 @@ class OrbaxCheckpoint(RegularSaver, MonitorCallback):
         ValueError: an argument is outside its domain.
     """
 
-    state_fields = ("best", *RegularSaver.state_fields)
+    needs_monitored = True
 
     def __init__(
         self,
@@ -50,13 +47,10 @@ class OrbaxCheckpoint(RegularSaver, MonitorCallback):
         save_on_background: bool = True,
         save_weights_only: bool = False,
     ):
-        MonitorCallback.__init__(self, monitor, mode, initial_value_threshold)
+        super().__init__(save_freq, monitor, mode, initial_value_threshold, save_best_only, verbose)
         self.directory = checks.path("OrbaxCheckpoint", "directory", directory)
-        self.save_every(save_freq)
         if max_to_keep is not None:
             checks.integer("OrbaxCheckpoint", "max_to_keep", max_to_keep)
-        self.verbose = verbose
-        self.save_best_only = save_best_only
         self.max_to_keep = max_to_keep
         self.save_on_background = save_on_background
         self.save_weights_only = save_weights_only
@@ -85,24 +79,12 @@ class OrbaxCheckpoint(RegularSaver, MonitorCallback):
             self._open.close()  # which waits
             self._open = None
 
-    def save(self, epoch: int, logs: dict[str, Any], batch: int | None) -> None:
-        if self.save_best_only:
-            current = logs.get(self.monitor)
-            if current is None:
-                warnings.warn(
-                    f"OrbaxCheckpoint: monitor {self.monitor!r} must be among the logs to tell the best model, which "
-                    f"hold {', '.join(logs) or 'nothing'}; nothing is saved.",
-                    stacklevel=2,
-                )
-                return
-            self._resolve_mode(logs)
-            if not self._is_improvement(current, self.best):
-                return
-            self.best = current
-        step = epoch if batch is None else int(self.model.optimizer.iterations)
-        write = self.checkpointer.save_checkpointables
-        if self.save_on_background:
-            write = self.checkpointer.save_checkpointables_async
+    def place(self, epoch: int, logs: dict[str, Any], batch: int | None) -> str:
+        return os.path.join(self.directory, str(epoch if batch is None else int(self.model.optimizer.iterations)))
+
+    def write(self, place: str) -> None:
+        checkpointer, step = self.checkpointer, int(os.path.basename(place))
+        write = (
+            checkpointer.save_checkpointables_async if self.save_on_background else checkpointer.save_checkpointables
+        )
         write(step, content_of(self.model, self.save_weights_only), force=True, overwrite=True)
-        if self.verbose:
-            say(f"Epoch {epoch + 1}: saving checkpoint {step} to {self.directory}")

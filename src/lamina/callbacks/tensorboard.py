@@ -6,6 +6,7 @@ import os
 import time
 import warnings
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -66,39 +67,27 @@ class TensorBoard(Callback):
         self.replays = self.update_freq != "epoch"
         self._profiled = _batches(self, profile_batch)
         self._writers: dict[str, EventWriter] = {}
-        self._batch, self._tracing, self._described = 0, False, False
-        self._before: int | None = None  # batches before the epoch
-        self._first = 0  # those before the first of the epoch that this run made
-        self._launched = self._landed = self._epoch_start = 0.0
-        self._steps: list[int] = []  # of the last launch
-
-    # What a run that is resumed needs ----------------------------------------------------------------------------
+        self._batch, self._tracing = 0, False
+        self._start: tuple[float, int, int] | None = None  # of the epoch: when, its batch 0, and its first one here
 
     def get_state(self) -> dict[str, Any]:
-        places = {name: writer.place() for name, writer in self._writers.items()}
-        return {"batch": self._batch, "described": self._described, "places": places}
+        return {"batch": self._batch, "places": {name: writer.place() for name, writer in self._writers.items()}}
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         self._close()
-        self._batch, self._described = state["batch"], state["described"]
-        self._writers = {name: self._new_writer(name, place) for name, place in state["places"].items()}
+        self._batch = state["batch"]
+        for name, place in state["places"].items():
+            self._writer(name, place)
 
-    # Writers -----------------------------------------------------------------------------------------------------
-
-    def _new_writer(self, name: str, goes_on: Any = None) -> EventWriter:
-        return EventWriter(os.path.join(self.log_dir, name), type(self).__name__, goes_on)
-
-    def _writer(self, name: str) -> EventWriter:
+    def _writer(self, name: str, goes_on: Any = None) -> EventWriter:
         if name not in self._writers:
-            self._writers[name] = self._new_writer(name)
+            self._writers[name] = EventWriter(os.path.join(self.log_dir, name), type(self).__name__, goes_on)
         return self._writers[name]
 
     def _close(self) -> None:
         for writer in self._writers.values():
             writer.close()
         self._writers = {}
-
-    # Hooks -------------------------------------------------------------------------------------------------------
 
     def set_model(self, model: Any) -> None:
         if model is not self.model:
@@ -109,20 +98,19 @@ class TensorBoard(Callback):
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         self._close()
-        self._batch, self._described = 0, False
+        self._batch = 0
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         self._stop_trace()
         self._close()
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        self._before, self._epoch_start, self._steps = None, time.perf_counter(), []
-        if self.write_graph and not self._described and getattr(self.model, "inputs", None):
+        self._start = None
+        if "train" not in self._writers and self.write_graph and getattr(self.model, "inputs", None):
             try:
                 self._writer("train").keras_model("keras", self.model.to_json())
             except Exception as error:  # a configuration of a program's own
                 warnings.warn(f"TensorBoard: the model's graph is not written: {error}", stacklevel=2)
-        self._described = True
 
     def steps_until_needed(self) -> int | None:
         """The number of batches until profiling starts or ends."""
@@ -132,10 +120,8 @@ class TensorBoard(Callback):
         return first - 1 - self._batch if self._batch < first - 1 else last - self._batch
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        self._write_speed()
-        if self._before is None:
-            self._before, self._first = self._batch - batch, self._batch
-        self._batch = self._before + batch
+        self._start = self._start or (time.perf_counter(), self._batch - batch, self._batch)
+        self._batch = self._start[1] + batch
         first, last = self._profiled
         if not self._tracing and 0 < first <= self._batch + 1 <= last:
             try:
@@ -144,30 +130,21 @@ class TensorBoard(Callback):
             except Exception as error:  # another profiler runs, or the folder cannot be made
                 self._profiled = (0, 0)
                 warnings.warn(f"TensorBoard: nothing is profiled: {error}", stacklevel=2)
-        self._launched = time.perf_counter()
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        if not self._steps:
-            self._landed = time.perf_counter()
-        self._batch = (self._before or 0) + batch + 1
-        self._steps.append(self._batch)
-        if self._records(self._batch):
-            for name, value in (logs or {}).items():
-                self._scalar("train", f"batch_{name}", value, self._batch)
+        self._batch = (self._start or (0.0, 0, 0))[1] + batch + 1
+        if self.update_freq != "epoch" and self._batch % int(self.update_freq) == 0:
+            self._scalars("train", "batch_{}", self._with_speed(logs or {}), self._batch)
         if self._batch >= self._profiled[1]:
             self._stop_trace()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        self._write_speed()
-        logs = dict(logs or {})
+        held_out = {name.removeprefix("val_"): v for name, v in (logs or {}).items() if name.startswith("val_")}
+        own = {name: value for name, value in (logs or {}).items() if not name.startswith("val_")}
         if logs:
-            held_out = {name.removeprefix("val_"): logs.pop(name) for name in [*logs] if name.startswith("val_")}
-            log_rates(self.model, logs)
-            if self.write_steps_per_second:
-                logs["steps_per_second"] = (self._batch - self._first) / (time.perf_counter() - self._epoch_start)
-            for folder, values in (("train", logs), ("validation", held_out)):
-                for name, value in values.items():
-                    self._scalar(folder, f"epoch_{name}", value, epoch)
+            log_rates(self.model, own)
+            self._scalars("train", "epoch_{}", self._with_speed(own), epoch)
+            self._scalars("validation", "epoch_{}", held_out, epoch)
         if self.histogram_freq and epoch % self.histogram_freq == 0:
             self._write_weights(epoch)
         if self.embeddings_freq and epoch % self.embeddings_freq == 0:
@@ -178,34 +155,29 @@ class TensorBoard(Callback):
     def on_test_end(self, logs: dict[str, Any] | None = None) -> None:
         iterations = getattr(self.model.optimizer, "iterations", None)
         if iterations is not None:
-            for name, value in (logs or {}).items():
-                self._scalar("validation", f"evaluation_{name}_vs_iterations", value, int(np.asarray(iterations)))
+            self._scalars("validation", "evaluation_{}_vs_iterations", logs or {}, int(iterations))
             self._writer("validation").flush()
 
-    # What is written ---------------------------------------------------------------------------------------------
+    def _scalars(self, folder: str, tag: str, values: Mapping[str, Any], step: int) -> None:
+        for name, value in values.items():
+            if np.ndim(value) == 0:  # a metric of many values has no curve
+                self._writer(folder).scalar(tag.format(name), value, step)
 
-    def _records(self, batch: int) -> bool:
-        return isinstance(self.update_freq, int) and batch % self.update_freq == 0
-
-    def _scalar(self, folder: str, tag: str, value: Any, step: int) -> None:
-        if np.ndim(value) == 0:  # a metric of many values has no curve
-            self._writer(folder).scalar(tag, value, step)
-
-    def _write_speed(self) -> None:
-        """The speed of the steps of the last launch, which is over."""
-        seconds, steps = max(self._landed - self._launched, 1e-9), self._steps
-        for step in filter(self._records, steps if self.write_steps_per_second else ()):
-            self._scalar("train", "batch_steps_per_second", len(steps) / seconds, step)
-        self._steps = []
+    def _with_speed(self, logs: dict[str, Any]) -> dict[str, Any]:
+        """The logs, and the steps a second of the epoch so far, if these are asked for."""
+        if not self.write_steps_per_second or self._start is None:
+            return logs
+        then, _, first = self._start
+        return {**logs, "steps_per_second": (self._batch - first) / (time.perf_counter() - then)}
 
     def _write_weights(self, epoch: int) -> None:
         writer = self._writer("train")
         for weight in (weight for layer in self.model.layers for weight in layer.weights):
-            value, name = np.asarray(weight.value), weight.path.replace(":", "_")
-            writer.histogram(f"{name}/histogram", value, epoch)
+            value = np.asarray(weight.value)
+            writer.histogram(f"{weight.path}/histogram", value, epoch)
             picture = _picture(value) if self.write_images else None
             if picture is not None:
-                writer.image(f"{name}/image", picture, epoch)
+                writer.image(f"{weight.path}/image", picture, epoch)
 
     def _stop_trace(self) -> None:
         if self._tracing:
@@ -218,25 +190,19 @@ class TensorBoard(Callback):
 
     def _describe_embeddings(self) -> None:
         """Write which tables there are, and the files of their labels."""
-        layers, labels = self._embeddings(), self.embeddings_metadata
-        if isinstance(labels, Mapping):
-            unknown = sorted(set(labels) - {layer.name for layer in layers})
-            known = ", ".join(layer.name for layer in layers) or "none"
-            require(not unknown, self, f"embeddings_metadata must be of the model's embeddings ({known})", unknown)
+        names, labels = [layer.name for layer in self._embeddings()], self.embeddings_metadata or {}
+        labels = labels if isinstance(labels, Mapping) else dict.fromkeys(names, labels)
+        unknown = sorted(set(labels) - set(names))
+        known = ", ".join(names) or "none"
+        require(not unknown, self, f"embeddings_metadata must be of the model's embeddings ({known})", unknown)
         text = ""
-        for layer in layers:
-            file = labels if isinstance(labels, (str, os.PathLike)) else (labels or {}).get(layer.name)
-            fields = {
-                "tensor_name": "layer_with_weights-0/embeddings/.ATTRIBUTES/VARIABLE_VALUE",
-                **({} if file is None else {"metadata_path": os.fspath(file)}),
-                "tensor_path": f"train/{layer.name}.tsv",
-            }
-            lines = "".join(f'  {name}: "{value}"\n' for name, value in fields.items())
-            text += f"embeddings {{\n{lines}}}\n"
+        for name in names:
+            text += 'embeddings {\n  tensor_name: "layer_with_weights-0/embeddings/.ATTRIBUTES/VARIABLE_VALUE"\n'
+            text += f'  metadata_path: "{os.fspath(labels[name])}"\n' if name in labels else ""
+            text += f'  tensor_path: "train/{name}.tsv"\n}}\n'
         with self._writer("train").attempt():
             os.makedirs(self.log_dir, exist_ok=True)
-            with open(os.path.join(self.log_dir, "projector_config.pbtxt"), "w", encoding="utf-8") as file:
-                file.write(text)
+            Path(self.log_dir, "projector_config.pbtxt").write_text(text, encoding="utf-8")
 
     def _write_embeddings(self, epoch: int) -> None:
         folder = os.path.join(self.log_dir, "train")
@@ -247,18 +213,13 @@ class TensorBoard(Callback):
             self.model.save_weights(os.path.join(folder, f"keras_embedding.ckpt-{epoch}.weights.h5"))
 
 
-def _batches(owner: Any, given: Any) -> tuple[int, int]:
+def _batches(owner: Any, given: Any) -> list[int]:
     """The numbers of the first and the last batch to profile."""
-    rule = "profile_batch must be a number of a batch, or of the first and the last"
-    try:
-        words = given.split(",") if isinstance(given, str) else given
-        numbers = [int(word) for word in words] if isinstance(words, (list, tuple)) else [words] * 2
-    except ValueError:
-        numbers = []
-    first, last = numbers * 2 if len(numbers) == 1 else numbers if len(numbers) == 2 else (-1, -1)
-    fits = checks.is_integer(first, 0) and checks.is_integer(last, 0) and first <= last
-    require(fits, owner, rule, given)
-    return first, last
+    words = given.split(",") if isinstance(given, str) else given if isinstance(given, (list, tuple)) else [given]
+    numbers = [int(word) if str(word).strip().isdigit() else -1 for word in words]
+    first, last = ends = (numbers * 2)[:2] if 0 < len(numbers) < 3 else [-1, -1]
+    require(0 <= first <= last, owner, "profile_batch must be a number of a batch, or of the first and the last", given)
+    return ends
 
 
 def _picture(value: np.ndarray) -> np.ndarray | None:

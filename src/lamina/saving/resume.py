@@ -7,8 +7,7 @@ metrics, the state of each callback, and the position in the data.
 from __future__ import annotations
 
 import json
-import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +39,6 @@ class Position:
         seed: the orders of rows are a function of it.
         logs: what the last of these batches logged.
         stopped: whether the run was told to end.
-        used: finds the variables that a step uses.
     """
 
     epoch: int = 0
@@ -48,7 +46,6 @@ class Position:
     seed: int = 0
     logs: dict[str, Any] = field(default_factory=dict)
     stopped: bool = False
-    used: Callable[[], list[Variable]] = list
 
     def move(self, epoch: int, batch: int = 0, logs: Mapping[str, Any] | None = None) -> None:
         """Be at a batch of an epoch."""
@@ -64,10 +61,8 @@ def save_run(path: str, model: Any, position: Position, callbacks: Mapping[str, 
         position: where the run is.
         callbacks: the states of its callbacks by name.
     """
-    _warn_of_lost(model, position.used())
-    state = {name: value for name, value in vars(position).items() if name != "used"}
     arrays: list[np.ndarray] = []
-    text = json.dumps(_plain({**state, "callbacks": callbacks}, "the state", arrays))
+    text = json.dumps(_plain({**vars(position), "callbacks": callbacks}, "the state", arrays))
     with atomic_write(path) as temporary:
         sink = weights.Sink(lambda _: h5py.File(temporary, "w"))
         try:
@@ -108,18 +103,6 @@ def load_run(path: str, model: Any) -> tuple[Position, dict[str, Any]]:
     for variable, value in zip(variables, values):
         variable.assign(value)
     return Position(**state), callbacks
-
-
-def _warn_of_lost(model: Any, used: list[Variable]) -> None:
-    optimizer = getattr(model, "optimizer", None)
-    held = {id(v) for v in (*model.variables, *(optimizer.variables if optimizer else ()), *_others(model))}
-    lost = [v.path for v in used if id(v) not in held]
-    if lost:
-        warnings.warn(
-            f"BackupAndRestore: variables that a step uses must be parts of the model to be backed up, got "
-            f"{', '.join(lost)}; make them attributes of a layer.",
-            stacklevel=4,
-        )
 
 
 def _others(model: Any) -> list[Variable]:

@@ -292,11 +292,6 @@ class Launcher:
                     del self._loops[old]
                     self._programs = {k: program for k, program in self._programs.items() if k[0] != old}
 
-    @property
-    def variables(self) -> list[Variable]:
-        """The variables that the step is known to use."""
-        return [*self._given, *self._seen]
-
     def _fresh(self, variables: list[Variable], values: tuple) -> list[Any]:
         """The values after `reset`."""
         with StateScope(zip(variables, values)) as state:

@@ -42,6 +42,7 @@ class Trainer(CompiledModel):
     """
 
     history: Any = None  # of the last fit
+    train_function: Any = None  # at which callbacks of Keras look
     stop_evaluating = False
     stop_predicting = False
 
@@ -259,8 +260,6 @@ class Trainer(CompiledModel):
         self.stop_training = False
         runner = Runner(training, source, listeners)
         validator = None if held_out is None else Runner(self._phase("test"), held_out, listeners)
-        if training.launcher is not None:
-            position.used = lambda: training.launcher.variables
         listeners.begin_run(position)
         logs: dict[str, Any] = {}
         try:
