@@ -288,12 +288,14 @@ class CallbackList(Callback):
     def _put_last(self) -> None:
         self.callbacks.sort(key=lambda callback: bool(getattr(callback, "comes_last", False)))
 
-    def begin_run(self, position: Any) -> None:
+    def begin_run(self, position: Any, meet_variables: Callable[[], None]) -> None:
         """Begin a training whose `Position` a callback may change, to go on with an earlier one."""
         self.position = position
-        for callback in self.callbacks:
-            if isinstance(callback, Callback) and callback.comes_last:
-                callback.listeners = self
+        last = [callback for callback in self.callbacks if getattr(callback, "comes_last", False)]
+        for callback in last:
+            callback.listeners = self
+        if last:
+            meet_variables()
         self.on_train_begin()
 
     def set_params(self, params: dict[str, Any]) -> None:
@@ -310,6 +312,9 @@ class CallbackList(Callback):
         for callback in self.callbacks:
             if isinstance(callback, History):
                 model.history = callback
+            if not isinstance(callback, Callback) and getattr(callback, "mode", None) == "auto":  # one of Keras
+                metric = getattr(model, "metric_in_logs", {}.get)(callback.monitor.removeprefix("val_"))
+                callback.mode = getattr(metric, "direction", None) or "auto"
             callback.set_model(model)
 
     def needs_every_batch(self, phase: str) -> bool:
@@ -385,7 +390,7 @@ class CallbackList(Callback):
     def _named(self) -> Iterator[tuple[str, Callback]]:
         counts: Counter[str] = Counter()
         for callback in self.callbacks:
-            if isinstance(callback, Callback):
+            if hasattr(callback, "get_state") and hasattr(callback, "set_state"):
                 name = type(callback).__name__
                 yield f"{name}_{counts[name]}" if counts[name] else name, callback
                 counts[name] += 1

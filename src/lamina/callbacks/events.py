@@ -7,7 +7,6 @@ encoding of protocol buffers: fields of a number, a kind and a value.
 from __future__ import annotations
 
 import contextlib
-import io
 import itertools
 import os
 import platform
@@ -21,7 +20,7 @@ from typing import Any
 import numpy as np
 
 _FLOAT, _DOUBLE, _STRING = 1, 2, 7  # kinds of tensors
-_BUFFERED = 1 << 20  # bytes that wait at most
+_BUFFERED, _SECONDS = 1 << 20, 5.0  # how many bytes wait, and how long, at most
 _numbers = itertools.count()  # that tell the files of a process apart
 
 
@@ -111,8 +110,7 @@ class EventWriter:
 
     def __init__(self, folder: str | os.PathLike[str], who: str = "EventWriter", goes_on: Sequence[Any] | None = None):
         self.folder, self._who = os.fspath(folder), who
-        self._file: io.FileIO | None = None
-        self._waiting = bytearray()
+        self._waiting, self._flushed = bytearray(), time.time()
         self._failed = False
         self._name = f"events.out.tfevents.{time.time():.0f}.{platform.node()}.{os.getpid()}.{next(_numbers)}.v2"
         self._size = 0
@@ -154,21 +152,11 @@ class EventWriter:
         if not self._waiting or self._failed:
             return
         with self.attempt():
-            if self._file is None:
-                os.makedirs(self.folder, exist_ok=True)
-                self._file = open(os.path.join(self.folder, self._name), "ab", buffering=0)  # noqa: SIM115
-            while self._waiting:
-                written = self._file.write(self._waiting)
-                self._size += written
-                del self._waiting[:written]
-
-    def close(self) -> None:
-        """Write what waits, and close the file."""
-        self.flush()
-        if self._file is not None:
-            with self.attempt():
-                self._file.close()
-            self._file = None
+            os.makedirs(self.folder, exist_ok=True)
+            with open(os.path.join(self.folder, self._name), "ab") as file:
+                file.write(self._waiting)
+            self._size += len(self._waiting)
+        self._waiting, self._flushed = bytearray(), time.time()
 
     def place(self) -> list[Any]:
         """The name of the file and its length, for a writer that goes on with it."""
@@ -197,5 +185,5 @@ class EventWriter:
         if not self._size and not self._waiting:
             self._waiting += record(_field(1, now) + _field(3, "brain.Event:2"))
         self._waiting += record(_field(1, now) + fields)
-        if len(self._waiting) > _BUFFERED:
+        if len(self._waiting) > _BUFFERED or now - self._flushed > _SECONDS:
             self.flush()

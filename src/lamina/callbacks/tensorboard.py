@@ -86,7 +86,7 @@ class TensorBoard(Callback):
 
     def _close(self) -> None:
         for writer in self._writers.values():
-            writer.close()
+            writer.flush()
         self._writers = {}
 
     def set_model(self, model: Any) -> None:

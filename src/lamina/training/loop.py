@@ -6,6 +6,7 @@ and no more than the callbacks allow. After every launch the model holds the new
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import time
 import warnings
@@ -23,7 +24,7 @@ from lamina.core.variable import Variable
 from lamina.data import windows
 from lamina.data.sources import ArraySource, Source, StreamSource
 from lamina.saving.resume import Position
-from lamina.training.step import Feed, Launcher, Run, pure_step
+from lamina.training.step import Feed, FoundVariables, Launcher, Run, pure_step
 
 TARGET_SECONDS = 0.08
 LOGGED_STEPS = 256  # steps of a launch whose logs are kept for callbacks that look at each
@@ -133,9 +134,9 @@ class Windowed:
         self.fills = isinstance(source, ArraySource) and source.rows(0) >= source.batch_size and fills()
 
     def ahead(self) -> list[Feed]:
-        """A feed of each kind of an epoch, full batches first, where that is known."""
+        """A feed of each kind of an epoch, full batches first, as far as is known; of a stream that of its first."""
         if not isinstance(self.source, ArraySource):
-            return []
+            return [windows_like(self.source.structure)]
         arrays, size = self.source.arrays, self.source.batch_size
         full, rest = divmod(self.source.rows(0), size)
         capacity = windows.array_capacity(self.source)
@@ -160,6 +161,14 @@ class Windowed:
                 done, total = done + count, total + count
                 waits = not (total == full and rest and pace.free)
                 yield Feed(data, None, done - count, count, waits)
+
+
+def windows_like(structure: Any) -> Feed:
+    """What tells a compiler of the windows of a stream with such batches."""
+    leaves = tree_util.tree_leaves(structure)
+    capacity = windows.capacity_for(sum(leaf.size * leaf.dtype.itemsize for leaf in leaves))
+    data = tree_util.tree_map(lambda leaf: jax.ShapeDtypeStruct((capacity, *leaf.shape), leaf.dtype), structure)
+    return Feed(data, None, 0, 1)
 
 
 def _structs(arrays: Any, batches: int, size: int) -> Any:
@@ -220,9 +229,8 @@ def run_epoch(
 
 def pass_over(source: Source, held_out: Source | None, epochs: Sequence[int], validated: Sequence[int]) -> None:
     """Bring data to where the epochs of an earlier run have left them, in the order in which these have read."""
-    read = [each for each in (source, held_out) if each is not None and not each.can_seek]
-    if epochs and read:
-        say("fit: the data of earlier epochs cannot be skipped, and are gone through and dropped.")
+    if not source.can_seek or not (held_out is None or held_out.can_seek):
+        say("fit: the data cannot be sought; what an earlier run has read is gone through and dropped.")
     for epoch in epochs:
         source.pass_over(epoch)
         if held_out is not None and epoch in validated:
@@ -256,9 +264,20 @@ class Runner:
             self._data = reader(source, phase.fills)
             self._pace = Pace(phase, phase.launcher, callbacks)
             # Training compiles for full batches itself, right away; evaluation comes later and leaves both to others.
-            kinds = self._data.ahead()
+            kinds = self._data.ahead() if isinstance(source, ArraySource) else []
             for feed in kinds[1:] if phase.name == "train" else kinds:
                 phase.launcher.program(feed, self._pace.capacity, background=True)
+
+    def meet_variables(self) -> None:
+        """Let the step make the variables that it makes for its first batch: metrics may wait for shapes."""
+        phase = self.phase
+        if phase.launcher is not None:
+            phase.launcher.program(self._data.ahead()[0], self._pace.capacity, background=True)
+        else:
+            variables = [v for group in phase.groups() for v in group]
+            with contextlib.suppress(FoundVariables):
+                values = [v.value for v in variables]
+                pure_step(phase.method, variables, [], phase.groups)(values, [], jax.device_put(self.source.peek()))
 
     def epoch(self, at: Position) -> dict[str, Any] | None:
         """The logs after one pass over the data, `None` where an earlier one has used them up."""

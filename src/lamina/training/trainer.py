@@ -260,7 +260,7 @@ class Trainer(CompiledModel):
         self.stop_training = False
         runner = Runner(training, source, listeners)
         validator = None if held_out is None else Runner(self._phase("test"), held_out, listeners)
-        listeners.begin_run(position)
+        listeners.begin_run(position, runner.meet_variables)
         logs: dict[str, Any] = {}
         try:
             if (position.epoch, position.batch) != (initial_epoch, 0):
