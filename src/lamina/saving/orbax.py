@@ -70,7 +70,7 @@ def _read(path: str, *wanted: str) -> dict[str, Any]:
         arrays = [leaf for leaf in jax.tree.leaves(forms) if hasattr(leaf, "shape")]
         hdf5.check_unpacked(sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in arrays), _size(path))
         forms = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), forms)
-        return orbax.checkpoint.v1.load_checkpointables(path, forms)
+        return orbax.checkpoint.v1.load_checkpointables(path, forms) if forms else {}
 
 
 def _size(path: str) -> int:
@@ -84,9 +84,13 @@ def load_weights(model: Any, path: str) -> None:
         optimizer.build(model.trainable_variables)
     states = _read(_latest(path), _STATE)[_STATE], model.get_state_tree()
     given, own = ({"/".join(map(str, place)): v for place, v in tree.flatten_with_path(s)} for s in states)
+    # A sequential model that was built by its data has its name before those of its layers.
+    bare = {name: name.replace(f"/{model.name}/", "/").replace(f"/{model.name}_", "/") for name in (*given, *own)}
+    mine = {bare[name]: name for name in own}
+    given = {mine.get(bare[name], name): value for name, value in given.items()}
     # Generators of seeds have the names of the moment at which they were made.
     seeds = [sorted((name for name in names if "seed_generator" in name), key=_natural) for names in (given, own)]
-    given |= {mine: given.pop(theirs) for theirs, mine in zip(*seeds)} if len(seeds[0]) == len(seeds[1]) else {}
+    given |= {name: given.pop(other) for other, name in zip(*seeds)} if len(seeds[0]) == len(seeds[1]) else {}
     lost = [name for name in own if name not in given and name.startswith(("trainable", "non_trainable"))]
     if lost:
         raise ValueError(f'load_weights: "{path}" must hold every weight of the model, and lacks {checks.some(lost)}.')
