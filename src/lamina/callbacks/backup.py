@@ -68,23 +68,28 @@ class BackupAndRestore(Checkpoint):
 
     def _restore(self) -> bool:
         """Go on where the last backup was made; whether there is one."""
-        for path, other in ((self._latest, self._previous), (self._previous, "")):
-            if self.listeners is None or not os.path.exists(path):
-                continue
+        found = self._read() if self.listeners is not None else None
+        if found is None or self.listeners is None:
+            return False
+        there, states = found
+        self.listeners.set_state(states)
+        self.model.stop_training = there.stopped
+        if there.stopped:
+            there.epoch = max(there.epoch, self.params["epochs"])
+        vars(self.listeners.position).update(vars(there))
+        return True
+
+    def _read(self) -> Any:
+        """The position of the run, and the states of its callbacks, from the last backup that is whole."""
+        paths = [path for path in (self._latest, self._previous) if os.path.exists(path)]
+        for path in paths:
             try:
-                found, states = load_run(path, self.model)
+                return load_run(path, self.model)
             except CorruptFileError as error:
-                if not os.path.exists(other):
+                if path == paths[-1]:
                     raise
                 warnings.warn(f"BackupAndRestore: {error} The backup before it is taken.", stacklevel=2)
-                continue
-            self.listeners.set_state(states)
-            position, self.model.stop_training = self.listeners.position, found.stopped
-            position.seed = found.seed
-            position.move(max(found.epoch, self.params["epochs"]) if found.stopped else found.epoch, found.batch)
-            position.logs = found.logs
-            return True
-        return False
+        return None
 
     def save(self, epoch: int, logs: dict[str, Any], batch: int | None) -> None:
         stopped = bool(self.model.stop_training)

@@ -62,14 +62,16 @@ def save_run(path: str, model: Any, position: Position, callbacks: Mapping[str, 
         callbacks: the states of its callbacks by name.
     """
     arrays: list[np.ndarray] = []
-    text = json.dumps(_plain({**vars(position), "callbacks": callbacks}, "the state", arrays))
+    form = _plain({**vars(position), "callbacks": callbacks}, "the state", arrays)
+    kept = {_VALUES: [v.value for v in _others(model)], _ARRAYS: arrays}
+    text = json.dumps({_TEXT: form, **{kind: len(values) for kind, values in kept.items()}})
     with atomic_write(path) as temporary:
         sink = weights.Sink(lambda _: h5py.File(temporary, "w"))
         try:
             weights.save(model, sink)
             store = sink.store(weights.RUN, None)
             store[_TEXT] = np.frombuffer(text.encode(), np.uint8)
-            for name, values in ((_VALUES, [v.value for v in _others(model)]), (_ARRAYS, arrays)):
+            for name, values in kept.items():
                 for i, value in enumerate(values):
                     store[f"{name}/{i}"] = value
         finally:
@@ -87,10 +89,9 @@ def load_run(path: str, model: Any) -> tuple[Position, dict[str, Any]]:
         with blamed_on(f'"{path}"'):
             if _TEXT not in run:
                 raise CorruptFileError("must be the backup of a run, and holds weights alone; delete it to start anew.")
-            described = json_object(run[_TEXT].read().tobytes(), Budget(size))
-            state = _restored(described, [run[name].read() for name in _numbered(run, _ARRAYS)])
-            callbacks = state.pop("callbacks")
-        values = [run[name].read() for name in _numbered(run, _VALUES)]
+            found = json_object(run[_TEXT].read().tobytes(), Budget(size))
+            kept = {kind: [run[f"{kind}/{i}"].read() for i in range(found[kind])] for kind in (_VALUES, _ARRAYS)}
+            state, values = _restored(found[_TEXT], kept[_ARRAYS]), kept[_VALUES]
         if len(values) > len(model.metrics_variables):
             global_seed_generator()
         variables = _others(model)
@@ -102,17 +103,13 @@ def load_run(path: str, model: Any) -> tuple[Position, dict[str, Any]]:
         weights.load(model, {name: stored for name, stored in arrays.items() if not name.startswith(prefix)}, path)
     for variable, value in zip(variables, values):
         variable.assign(value)
-    return Position(**state), callbacks
+    return Position(**{name: value for name, value in state.items() if name != "callbacks"}), state["callbacks"]
 
 
 def _others(model: Any) -> list[Variable]:
     """The variables of a run that no part of the model owns."""
     generator = drawn_global_generator()
     return [*model.metrics_variables, *([] if generator is None else [generator.state])]
-
-
-def _numbered(run: Mapping[str, Any], kind: str) -> list[str]:
-    return sorted((name for name in run if name.startswith(f"{kind}/")), key=lambda name: int(name.partition("/")[2]))
 
 
 def _plain(value: Any, where: str, arrays: list[np.ndarray]) -> Any:

@@ -10,7 +10,7 @@ import contextlib
 import inspect
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -136,7 +136,10 @@ class Windowed:
     def ahead(self) -> list[Feed]:
         """A feed of each kind of an epoch, full batches first, as far as is known; of a stream that of its first."""
         if not isinstance(self.source, ArraySource):
-            return [windows_like(self.source.structure)]
+            structure = self.source.structure
+            capacity = windows.capacity_for(sum(s.size * s.dtype.itemsize for s in tree_util.tree_leaves(structure)))
+            like = tree_util.tree_map(lambda s: jax.ShapeDtypeStruct((capacity, *s.shape), s.dtype), structure)
+            return [Feed(like, None, 0, 1)]
         arrays, size = self.source.arrays, self.source.batch_size
         full, rest = divmod(self.source.rows(0), size)
         capacity = windows.array_capacity(self.source)
@@ -161,14 +164,6 @@ class Windowed:
                 done, total = done + count, total + count
                 waits = not (total == full and rest and pace.free)
                 yield Feed(data, None, done - count, count, waits)
-
-
-def windows_like(structure: Any) -> Feed:
-    """What tells a compiler of the windows of a stream with such batches."""
-    leaves = tree_util.tree_leaves(structure)
-    capacity = windows.capacity_for(sum(leaf.size * leaf.dtype.itemsize for leaf in leaves))
-    data = tree_util.tree_map(lambda leaf: jax.ShapeDtypeStruct((capacity, *leaf.shape), leaf.dtype), structure)
-    return Feed(data, None, 0, 1)
 
 
 def _structs(arrays: Any, batches: int, size: int) -> Any:
@@ -227,14 +222,20 @@ def run_epoch(
     return step, logs
 
 
-def pass_over(source: Source, held_out: Source | None, epochs: Sequence[int], validated: Sequence[int]) -> None:
-    """Bring data to where the epochs of an earlier run have left them, in the order in which these have read."""
-    if not source.can_seek or not (held_out is None or held_out.can_seek):
+def seek(
+    position: Position, first: int, source: Source, held_out: Source | None, validates: Callable[[int], bool]
+) -> bool:
+    """Whether a run goes on with an earlier one, of which `first` was the first epoch; then bring the data there."""
+    if (position.epoch, position.batch) == (first, 0):
+        return False
+    source.seed = position.seed
+    if not (source.can_seek and (held_out is None or held_out.can_seek)):
         say("fit: the data cannot be sought; what an earlier run has read is gone through and dropped.")
-    for epoch in epochs:
+    for epoch in range(first, position.epoch):
         source.pass_over(epoch)
-        if held_out is not None and epoch in validated:
+        if held_out is not None and validates(epoch):
             held_out.pass_over(0)
+    return True
 
 
 def warn_of_end(phase: str, source: Any, steps: int) -> None:
