@@ -277,9 +277,8 @@ class Trainer(CompiledModel):
                 if self.stop_training:
                     break
         finally:
-            source.close()
-            if held_out is not None:
-                held_out.close()
+            for each in filter(None, (source, held_out)):
+                each.close()
         if self.optimizer is not None and epochs > initial_epoch:
             self.optimizer.finalize_variable_values(self.trainable_variables)
         listeners.on_train_end(logs)
