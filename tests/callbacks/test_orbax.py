@@ -110,6 +110,16 @@ def test_another_model(tmp_path):
         other.load_weights(tmp_path)
 
 
+def test_weights_of_another_shape_change_nothing(tmp_path):
+    fit(tmp_path)
+    stack = [keras.layers.Dense(3, name="a"), keras.layers.Dropout(0.2), keras.layers.Dense(2, name="b")]
+    other = keras.Sequential([keras.Input((4,)), *stack], name="m")
+    before = other.get_weights()
+    with pytest.raises(ValueError, match=r"must have shape \(2,\)"):
+        other.load_weights(tmp_path)
+    assert all(np.array_equal(a, b) for a, b in zip(before, other.get_weights()))
+
+
 @pytest.mark.parametrize("options", [{"save_freq": 0}, {"max_to_keep": 0}, {"directory": 3}])
 def test_arguments(options):
     with pytest.raises(ValueError, match=f"{next(iter(options))}.* must"):

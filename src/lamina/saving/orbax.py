@@ -21,6 +21,7 @@ import numpy as np
 from lamina.core import checks, configurable, tree
 from lamina.core.budget import blamed_on
 from lamina.core.later import Later
+from lamina.core.state import StateScope
 from lamina.saving import hdf5
 from lamina.saving.contents import ASSETS, check_names, json_object, read_assets, write_assets
 from lamina.saving.loading import Loading, made_of
@@ -63,14 +64,14 @@ def _latest(path: str) -> str:
 
 def _read(path: str, *wanted: str) -> dict[str, Any]:
     """Parts of a checkpoint by name, those of them that are there; arrays where JAX would put them."""
-    place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    place, checkpoint = jax.sharding.SingleDeviceSharding(jax.devices()[0]), orbax.checkpoint.v1
     with blamed_on(f'"{path}"', "save it again"):
-        known = orbax.checkpoint.v1.checkpointables_metadata(path).metadata
+        known = checkpoint.checkpointables_metadata(path).metadata
         forms = {name: None if name == _CONFIG else known[name] for name in wanted if name in known}
         arrays = [leaf for leaf in jax.tree.leaves(forms) if hasattr(leaf, "shape")]
         hdf5.check_unpacked(sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in arrays), _size(path))
         forms = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), forms)
-        return orbax.checkpoint.v1.load_checkpointables(path, forms) if forms else {}
+        return checkpoint.load_checkpointables(path, forms) if forms else {}
 
 
 def _size(path: str) -> int:
@@ -96,7 +97,10 @@ def load_weights(model: Any, path: str) -> None:
         raise ValueError(f'load_weights: "{path}" must hold every weight of the model, and lacks {checks.some(lost)}.')
     # Metrics that have seen no data yet have no variables.
     unused = "metrics" if optimizer is not None else ("metrics", "optimizer")
-    model.set_state_tree({name: v for name, v in given.items() if name in own or not name.startswith(unused)})
+    with StateScope() as state:  # all, or on an error none
+        model.set_state_tree({name: v for name, v in given.items() if name in own or not name.startswith(unused)})
+    for variable in state.written:
+        variable.assign(state.read(variable))
 
 
 def _natural(name: str) -> list[Any]:
