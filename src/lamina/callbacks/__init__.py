@@ -2,9 +2,10 @@
 
 from lamina.callbacks.averages import SwapEMAWeights
 from lamina.callbacks.backup import BackupAndRestore
-from lamina.callbacks.base import Callback, CallbackList, History, ProgbarLogger
+from lamina.callbacks.base import Callback, History, ProgbarLogger
 from lamina.callbacks.checkpoint import ModelCheckpoint
 from lamina.callbacks.control import EarlyStopping, LearningRateScheduler, ReduceLROnPlateau, TerminateOnNaN
+from lamina.callbacks.listeners import CallbackList
 from lamina.callbacks.logging import CSVLogger, LambdaCallback
 from lamina.callbacks.orbax import OrbaxCheckpoint
 from lamina.callbacks.remote import RemoteMonitor
