@@ -5,6 +5,7 @@ The order of rows is a pure function of (seed, epoch): a resumed run sees the sa
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 import sys
@@ -95,6 +96,8 @@ class Source:
 
     def pass_over(self, epoch: int) -> None:
         """Do to the data what an epoch does that nobody reads: an earlier run has."""
+        for _ in () if self.can_seek else self.epoch(epoch):
+            pass
 
     @property
     def structure(self) -> Any:
@@ -215,15 +218,8 @@ class StreamSource(Source):
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[Any]:
         """The batches of an epoch; fewer than `steps` if the data end before. Those before `first` are dropped."""
-        batches = self._batches(epoch)
-        try:
+        with contextlib.closing(self._batches(epoch)) as batches:
             yield from itertools.islice(batches, first, None)
-        finally:
-            batches.close()
-
-    def pass_over(self, epoch: int) -> None:
-        for _ in self._batches(epoch):
-            pass
 
     def _batches(self, epoch: int) -> Generator[Any, None, None]:
         if epoch == 0 and not self._untouched:
@@ -304,12 +300,9 @@ class StreamSource(Source):
 class PyDatasetSource(StreamSource):
     """Batches of a `PyDataset`, whose position can be sought; computed by its workers, in order."""
 
-    can_seek = True
-
     def __init__(self, data: Any, steps: int | None, who: str, class_weight: Any, fed: Any, shuffle: bool, seed: int):
         super().__init__(data, steps, who, class_weight, fed)
-        self._shuffle = shuffle
-        self.seed = seed
+        self._shuffle, self.seed, self.can_seek = shuffle, seed, True
         self._processes: streams.ProcessReader | None = None
 
     @property
