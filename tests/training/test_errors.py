@@ -66,7 +66,7 @@ ROWS = {
         "fit: validation_freq must be a positive integer, got 0.",
     ),
     "no y": (fit(X), 'loss: output "top" must have a target in y, got None.'),
-    "too many inputs": (fit([X, X], Y), 'Functional "stack": must get 1 inputs (rows), got 2.'),
+    "too many inputs": (fit([X, X], Y), 'Functional "stack": must get 1 input (rows), got 2.'),
     "too few inputs": (fit(X, [Y, Y], make=lambda: two(list)), 'Functional "two": must get 2 inputs (a, b), got 1.'),
     "inputs in another order": (
         fit([X[:, :2], X], [Y, Y], make=lambda: two(list)),

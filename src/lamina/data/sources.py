@@ -17,13 +17,14 @@ import numpy as np
 from jax import tree_util
 
 from lamina.core import checks, errors
-from lamina.data import streams
+from lamina.data import streams, tables
 from lamina.data.arrays import (
     ARRAYS,
     FLOATS,
     check_class_weight,
     convert_parts,
     is_array,
+    opened,
     pack_x_y_sample_weight,
     row_count,
     train_validation_split,
@@ -31,7 +32,7 @@ from lamina.data.arrays import (
     unpack_x_y_sample_weight,
     weighted,
 )
-from lamina.data.sparse import SparseRows, host
+from lamina.data.lazy import LazyRows, host
 from lamina.data.streams import PyDataset, Sequence, prefetch
 
 __all__ = [
@@ -130,9 +131,9 @@ class ArraySource(Source):
         return sum({id(leaf): leaf.nbytes for leaf in tree_util.tree_leaves(self.arrays)}.values())
 
     @property
-    def is_sparse(self) -> bool:
-        """Whether an array is sparse, so that only batches are dense."""
-        return any(isinstance(leaf, SparseRows) for leaf in tree_util.tree_leaves(self.arrays))
+    def is_lazy(self) -> bool:
+        """Whether rows of an array are read when they are asked for: of a file, or of a sparse array."""
+        return any(isinstance(leaf, LazyRows) for leaf in tree_util.tree_leaves(self.arrays))
 
     def order(self, epoch: int) -> np.ndarray | None:
         """The rows (int32) with those of this epoch first, `None` if that is their own order."""
@@ -184,7 +185,7 @@ class StreamSource(Source):
         steps: int | None,
         who: str,
         class_weight: Mapping[Any, float] | None = None,
-        fed: Callable[[Any], Any] = lambda x: x,
+        fed: Callable[..., tuple[Any, Any, Any]] = opened,
     ):
         self.data = data
         self._fed = fed
@@ -260,22 +261,24 @@ class StreamSource(Source):
         if isinstance(batch, tuple):
             valid = 1 <= len(batch) <= 3
         else:
-            valid = is_array(batch) or isinstance(batch, dict)
-        if not valid or (self._once and not isinstance(batch, tuple)):
+            valid = isinstance(batch, dict) or (is_array(batch) and not self._once)
+        if not valid:
             given = f"a tuple of {len(batch)}" if isinstance(batch, tuple) else type_name(batch)
             raise ValueError(
                 f"{who}: a batch of {type_name(self.data)} must be a tuple (x,), (x, y) or "
-                f"(x, y, sample_weight), got {given}."
+                f"(x, y, sample_weight), or a dict, got {given}."
             )
-        x, *others = batch if isinstance(batch, tuple) else (batch,)
-        parts = (self._fed(x), *others)
+        parts = self._fed(*(batch if isinstance(batch, tuple) else (batch,)))
+        while parts[-1] is None and len(parts) > (len(batch) if isinstance(batch, tuple) else 1):
+            parts = parts[:-1]
         parts = convert_parts(parts, who, ("float64",))
-        parts = tree_util.tree_map(lambda leaf: leaf[:] if isinstance(leaf, SparseRows) else leaf, parts)
+        parts = tree_util.tree_map(lambda leaf: leaf[:] if isinstance(leaf, LazyRows) else leaf, parts)
         row_count(parts, f"{who}: in a batch of {type_name(self.data)}")
         if self._class_weight is not None:
             x, y, sample_weight = unpack_x_y_sample_weight(parts)
             return x, y, weighted(y, sample_weight, self._class_weight, who)
-        return parts if isinstance(batch, tuple) or isinstance(parts[0], tuple) else parts[0]
+        bare = len(parts) == 1 and not isinstance(batch, tuple) and not isinstance(parts[0], tuple)
+        return parts[0] if bare else parts
 
 
 class PyDatasetSource(StreamSource):
@@ -373,7 +376,7 @@ def make_source(
     class_weight: Mapping[Any, float] | None = None,
     seed: int = 0,
     who: str = "fit",
-    fed: Callable[[Any], Any] = lambda x: x,
+    fed: Callable[..., tuple[Any, Any, Any]] = opened,
 ) -> ArraySource | StreamSource:
     """The source for what `fit`, `evaluate` or `predict` (`who`) was given.
 
@@ -384,7 +387,7 @@ def make_source(
         shuffle: of arrays and of a `PyDataset`; `"batch"` shuffles arrays inside each batch only.
         class_weight: class number to weight, in place of sample weights.
         seed: orders are a function of (seed, epoch).
-        fed: makes of x, or of that of a batch, what the step gets; it runs on the host.
+        fed: makes of x, y and the weights, or of those of a batch, what the step gets; it runs on the host.
     """
     if isinstance(x, (ArraySource, StreamSource)):
         return x
@@ -394,12 +397,14 @@ def make_source(
             checks.integer(who, name, value, 1)
     if shuffle not in (True, False, "batch"):
         raise ValueError(f"{who}: shuffle must be True, False or 'batch', got {shuffle!r}.")
+    if batch_size is not None and tables.is_of(x, "datasets", "IterableDataset"):
+        x, batch_size = x.batch(batch_size), None
     if is_stream(x):
         _check_stream(x, y, sample_weight, batch_size, who)
         if isinstance(x, PyDataset):
             return PyDatasetSource(x, steps, who, class_weight, fed, bool(shuffle), seed)
         return StreamSource(x, steps, who, class_weight, fed)
-    parts = _array_parts(fed(x), y, sample_weight, class_weight, who)
+    parts = _array_parts(*fed(*opened(x, y, sample_weight, who)), class_weight, who)
     size = row_count(parts, who)
     batch_size = _batch_size(size, batch_size, steps, who)
     return ArraySource(pack_x_y_sample_weight(*parts), size, batch_size, steps, shuffle, seed)
@@ -407,7 +412,7 @@ def make_source(
 
 def is_stream(x: Any) -> bool:
     """Whether `x` gives batches, and is no array or structure of arrays."""
-    if is_array(x) or isinstance(x, (list, tuple, dict, str, bytes)):
+    if is_array(x) or isinstance(x, (list, tuple, Mapping, str, bytes)) or tables.is_rows(x):
         return False
     return isinstance(x, PyDataset) or hasattr(x, "__iter__")
 

@@ -20,7 +20,8 @@ from lamina.core.runtime import keep_freed_memory
 from lamina.core.state import StateScope
 from lamina.core.symbolic import KerasTensor, infer
 from lamina.core.transforms import value_and_grad
-from lamina.data.sources import ArraySource, Source, make_source, train_validation_split, unpack_x_y_sample_weight
+from lamina.data.arrays import opened, unpack_x_y_sample_weight
+from lamina.data.sources import ArraySource, Source, make_source, train_validation_split
 from lamina.layer.parts import one_look, walk
 from lamina.layer.policies import newest_change
 from lamina.random import seeds
@@ -185,9 +186,9 @@ class Trainer(CompiledModel):
                 raise
             return None
 
-    def _fed(self, x: Any) -> Any:
-        """What a step gets of x, or of that of a batch: the same, but where a part of the model runs on the host."""
-        return x
+    def _fed(self, x: Any, y: Any = None, sample_weight: Any = None) -> tuple[Any, Any, Any]:
+        """What a step gets of x, y and the weights, or of those of a batch, which a model may divide and compute on."""
+        return opened(x, y, sample_weight)
 
     def _order_seed(self, run: int) -> int:
         """The seed of the orders of rows in a run."""
@@ -244,7 +245,7 @@ class Trainer(CompiledModel):
         _check_epochs(epochs, initial_epoch, validation_freq)
         run = self._runs if initial_epoch else self._runs + 1  # one that goes on has the orders of the run before
         if validation_split and validation_data is None:
-            parts = (self._fed(x), y, sample_weight)
+            parts = self._fed(x, y, sample_weight)
             (x, y, sample_weight), validation_data = train_validation_split(parts, validation_split)
         source = make_source(
             x, y, sample_weight, batch_size=batch_size, steps=steps_per_epoch, shuffle=shuffle,
@@ -330,7 +331,7 @@ class Trainer(CompiledModel):
     ) -> Any:
         """The outputs for all of x as NumPy arrays."""
         self._check_constructed()
-        x = self._fed(x)
+        x, *_ = self._fed(x)
         if verbose == 0 and callbacks is None and steps is None and _is_small(x, batch_size):
             return tree_util.tree_map(np.asarray, self._predict_function()(_floats(x)))
         source = make_source(x, batch_size=batch_size, steps=steps, who="predict", fed=self._fed)
@@ -374,14 +375,14 @@ class Trainer(CompiledModel):
     @errors.entry
     def predict_on_batch(self, x: Any) -> Any:
         """The outputs for one batch as NumPy arrays."""
-        x = self._fed(x)
+        x, *_ = self._fed(x)
         source = make_source(x, batch_size=loop.rows_in(x), who="predict_on_batch")
         return tree_util.tree_map(np.asarray, self._predict_function()(source.peek()))
 
     def _on_batch(self, phase: str, x: Any, y: Any, sample_weight: Any, class_weight: Any, as_dict: bool) -> Any:
         who = f"{phase}_on_batch"
         self._require_compiled(who)
-        x = self._fed(x)
+        x, y, sample_weight = self._fed(x, y, sample_weight)
         size = loop.rows_in(x)
         source = make_source(x, y, sample_weight, batch_size=size, class_weight=class_weight, who=who)
         with one_look():
