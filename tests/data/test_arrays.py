@@ -128,7 +128,7 @@ WRONG_ARRAYS = [
     pytest.param(dict(x=ROWS, y=ROWS, class_weight=[1, 2]), "class_weight must be a dict", id="class weight list"),
     pytest.param(dict(x=ROWS, batch_size=0), "batch_size must be a positive integer, got 0", id="batch_size"),
     pytest.param(dict(x=ROWS, batch_size=2.0), "batch_size must be a positive integer", id="a float batch_size"),
-    pytest.param(dict(x=ROWS, steps=-1), "steps must be a positive integer, got -1", id="steps"),
+    pytest.param(dict(x=ROWS, steps=-1), "steps_per_epoch must be a positive integer, got -1", id="steps"),
     pytest.param(dict(x=ROWS, shuffle="rows"), "shuffle must be True, False or 'batch'", id="shuffle"),
 ]
 

@@ -128,12 +128,17 @@ def explain(error: BaseException) -> None:
 
 
 def shorten(error: BaseException) -> None:
-    """Leave out the frames of the library and of JAX, but for the first and the last of the library's own."""
+    """Leave out the frames of the library and of JAX, but for the first and the last of the library's own.
+
+    What JAX notes about the frames that it leaves out itself goes, too.
+    """
     seen: set[int] = set()
     current: BaseException | None = error
     while _filtering[0] and current is not None and id(current) not in seen:
         seen.add(id(current))
         current.__traceback__ = _without_machinery(current.__traceback__)
+        notes = getattr(current, "__notes__", [])
+        notes[:] = [text for text in notes if "JAX has removed its internal frames" not in text]
         current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
 
 

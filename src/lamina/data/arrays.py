@@ -29,10 +29,7 @@ _PROTOCOLS: tuple[tuple[str, Callable], ...] = (
     ("__array__", np.asarray), ("__array_interface__", np.asarray), ("__dlpack__", np.from_dlpack),
     ("__dlpack__", jax.dlpack.from_dlpack), ("__cuda_array_interface__", jnp.asarray), ("__getitem__", np.asarray),
 )  # fmt: skip
-ARRAYS = (
-    "arrays (NumPy, JAX, SciPy, torch, tf, HDF5, ...), frames (pandas, Polars, Arrow), lists of numbers, or lists, "
-    "tuples and dicts of these"
-)
+ARRAYS = "arrays (NumPy, JAX, torch, tf, ...), frames, lists of numbers, or lists, tuples and dicts of these"
 
 
 def opened(x: Any, y: Any = None, sample_weight: Any = None, who: str = "fit") -> tuple[Any, Any, Any]:
@@ -171,6 +168,7 @@ def type_name(value: Any) -> str:
 
 def _checked(array: Any, path: str, who: str, cast: tuple[str, ...]) -> Any:
     """The array with floats of the dtypes `cast` as floatx; errors for what no model can take."""
+    array = tables.unboxed(array, f"{who}: {path}") if array.dtype == object else array
     name = array.dtype.name
     if name not in dtypes.ALLOWED:
         raise ValueError(
@@ -234,8 +232,8 @@ def _for_rows(weight: Any, x: Any) -> Any:
     return np.full(len(tree_util.tree_leaves(x)[0]), float(weight), dtypes.floatx())
 
 
-def row_count(parts: Iterable[Any], who: str) -> int:
-    """The number of rows that all arrays have."""
+def row_count(parts: Iterable[Any], who: str, remedy: str = "") -> int:
+    """The number of rows that all arrays have; where one has no other axis, the error says the remedy."""
     parts = tuple(parts)
     sizes = _sizes(parts)
     if len(sizes) == 1 and 0 not in sizes:
@@ -249,6 +247,7 @@ def row_count(parts: Iterable[Any], who: str) -> int:
     ]
     rule = "all arrays must have the same number of rows" if len(sizes) > 1 else "the data must not be empty"
     remedies = [f"; np.stack({name}) makes one array of a list of rows" for name, part in named if are_rows(part)]
+    remedies += [remedy] if any(leaf.ndim == 1 for leaf in tree_util.tree_leaves(parts)) else []
     raise ValueError(f"{who}: {rule}, got {', '.join(given)}{''.join(remedies)}.")
 
 
@@ -260,14 +259,21 @@ def are_rows(structure: Any) -> bool:
     return len(shapes) == 1 and shapes != {()}
 
 
-def _class_weights(y: Any, class_weight: Mapping[Any, float], who: str) -> np.ndarray:
-    """`class_weight[label]` for each label, 1 where there is none; labels are whole numbers or one-hot."""
-    if y is None or tree.is_nested(y):
-        raise ValueError(f"{who}: class_weight needs one array of targets y, got {type(y).__name__}.")
+def labels_of(y: Any) -> np.ndarray:
+    """The classes in targets that are whole numbers or one-hot."""
     labels = np.asarray(y)
     if labels.ndim > 1:
         labels = labels[..., 0] if labels.shape[-1] == 1 else labels.argmax(-1)
-    values, inverse = np.unique(np.rint(labels.astype(np.float64)), return_inverse=True)
+    return np.rint(labels.astype(np.float64))
+
+
+def _class_weights(y: Any, class_weight: Mapping[Any, float], who: str) -> np.ndarray:
+    """`class_weight[label]` for each label, 1 where there is none; labels are whole numbers or one-hot."""
+    if y is None or tree.is_nested(y):
+        given = type_name(y).removeprefix("builtins.")
+        raise ValueError(f"{who}: class_weight needs one array of targets y, got {given}.")
+    labels = labels_of(y)
+    values, inverse = np.unique(labels, return_inverse=True)
     weights = np.array([class_weight.get(int(v), 1.0) for v in values])
     return weights[inverse].reshape(labels.shape).astype(dtypes.floatx())
 
@@ -276,7 +282,8 @@ def check_class_weight(class_weight: Any, who: str) -> None:
     """Raise unless it is `None` or a dict of class numbers."""
     if class_weight is None:
         return
-    if not isinstance(class_weight, Mapping) or not all(isinstance(k, _NUMBERS) for k in class_weight):
+    numbers = (*class_weight, *class_weight.values()) if isinstance(class_weight, Mapping) else ("",)
+    if not all(isinstance(number, _NUMBERS) for number in numbers):
         raise ValueError(f"{who}: class_weight must be a dict of class number to weight, got {shorten(class_weight)}.")
 
 
@@ -313,7 +320,7 @@ def train_validation_split(arrays: Any, validation_split: float, who: str = "fit
         arrays: `(x, y, sample_weight)`, each an array, a structure of arrays or `None`.
         validation_split: a share between 0 and 1.
     """
-    if not 0 < validation_split < 1:
+    if not isinstance(validation_split, (int, float, np.number)) or not 0 < validation_split < 1:
         raise ValueError(f"{who}: validation_split must be between 0 and 1, got {validation_split!r}.")
     for leaf in tree_util.tree_leaves(arrays, is_leaf=_is_leaf):
         if not is_array(leaf):

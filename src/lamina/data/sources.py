@@ -24,6 +24,7 @@ from lamina.data.arrays import (
     check_class_weight,
     convert_parts,
     is_array,
+    labels_of,
     opened,
     pack_x_y_sample_weight,
     row_count,
@@ -48,7 +49,14 @@ __all__ = [
     "unpack_x_y_sample_weight",
 ]
 
-_STREAMS = "a generator, PyDataset, tf.data.Dataset, torch DataLoader, Grain dataset or other iterable of batches"
+_STREAMS = "a dataset, loader or generator of batches"
+_UNBATCHED = "; data of single rows must be batched, such as by .batch(32)"
+# What a caller's arguments are called.
+_ARGUMENTS = {
+    "fit": ("batch_size", "steps_per_epoch"),
+    "validation_data": ("validation_batch_size", "validation_steps"),
+}
+_PATIENCE = 10_000  # batches of a first epoch that may be without end
 
 
 def _span(epoch: int, steps: int | None, num_batches: int) -> tuple[int, int, int]:
@@ -213,6 +221,8 @@ class StreamSource(Source):
         try:
             for batch in itertools.islice(source, self.steps):
                 count += 1
+                if count == _PATIENCE and self.steps is None and _length(self.data) is None:
+                    self._warn_of_no_end()
                 yield batch
             ended = self.steps is None or count < self.steps
         finally:
@@ -220,6 +230,11 @@ class StreamSource(Source):
                 self._iterator = None
         if count == 0 and goes_on and not self._once:
             yield from self.epoch(0)  # the epoch before took the last batch of the pass
+
+    def _warn_of_no_end(self) -> None:
+        name = _ARGUMENTS.get(self._who, ("", "steps"))[1]
+        given = f"the {type_name(self.data)} has given {_PATIENCE:,} batches of a pass"
+        warnings.warn(f"{self._who}: {given} and goes on; if it has no end, give {name}.", stacklevel=2)
 
     def peek(self) -> Any:
         if self._first is None:
@@ -273,7 +288,7 @@ class StreamSource(Source):
             parts = parts[:-1]
         parts = convert_parts(parts, who, ("float64",))
         parts = tree_util.tree_map(lambda leaf: leaf[:] if isinstance(leaf, LazyRows) else leaf, parts)
-        row_count(parts, f"{who}: in a batch of {type_name(self.data)}")
+        row_count(parts, f"{who}: in a batch of {type_name(self.data)}", _UNBATCHED)
         if self._class_weight is not None:
             x, y, sample_weight = unpack_x_y_sample_weight(parts)
             return x, y, weighted(y, sample_weight, self._class_weight, who)
@@ -354,6 +369,18 @@ def _length(data: Any) -> int | None:
     return length if 0 <= length < sys.maxsize else None  # Grain's endless datasets have length sys.maxsize
 
 
+def _is_endless(data: Any) -> bool:
+    """Whether the data declare that they have no end."""
+    if isinstance(data, PyDataset):
+        return data.num_batches is None
+    if hasattr(data, "cardinality"):
+        return int(data.cardinality()) == -1  # of tf.data
+    try:
+        return len(data) == sys.maxsize
+    except TypeError:
+        return False
+
+
 def _declared_batch_size(data: Any, who: str) -> int | None:
     specs = tree_util.tree_leaves(getattr(data, "element_spec", None))
     for spec in specs:
@@ -392,15 +419,18 @@ def make_source(
     if isinstance(x, (ArraySource, StreamSource)):
         return x
     check_class_weight(class_weight, who)
-    for name, value in (("batch_size", batch_size), ("steps", steps)):
+    named = _ARGUMENTS.get(who, ("batch_size", "steps"))
+    for name, value in zip(named, (batch_size, steps)):
         if value is not None:
-            checks.integer(who, name, value, 1)
+            checks.integer("fit" if who == "validation_data" else who, name, value, 1)
     if shuffle not in (True, False, "batch"):
         raise ValueError(f"{who}: shuffle must be True, False or 'batch', got {shuffle!r}.")
     if batch_size is not None and tables.is_of(x, "datasets", "IterableDataset"):
         x, batch_size = x.batch(batch_size), None
     if is_stream(x):
         _check_stream(x, y, sample_weight, batch_size, who)
+        if steps is None and _is_endless(x):
+            raise ValueError(f"{who}: {named[1]} must be given for data without end, got a {type_name(x)}.")
         if isinstance(x, PyDataset):
             return PyDatasetSource(x, steps, who, class_weight, fed, bool(shuffle), seed)
         return StreamSource(x, steps, who, class_weight, fed)
@@ -433,10 +463,18 @@ def _check_stream(x: Any, y: Any, sample_weight: Any, batch_size: int | None, wh
 def _array_parts(x: Any, y: Any, sample_weight: Any, class_weight: Any, who: str) -> tuple[Any, Any, Any]:
     if not (is_array(x) or isinstance(x, (list, tuple, dict))):
         call = "; call the function, and give what it returns" if callable(x) else ""
+        call = "; give its to_tensor()" if hasattr(x, "to_tensor") else call
         raise ValueError(f"{who}: x must be {ARRAYS}; or {_STREAMS}, got {type_name(x)}{call}.")
     seen: dict[int, Any] = {}
     x, y, sample_weight = convert_parts((x, y, sample_weight), who, FLOATS, seen)
-    return x, y, weighted(y, sample_weight, class_weight, who)
+    sample_weight = weighted(y, sample_weight, class_weight, who)
+    if class_weight is not None:
+        found = set(np.unique(labels_of(y)).tolist())
+        unknown = [str(number) for number in class_weight if number not in found]
+        if unknown:
+            given = f"has {', '.join(unknown)} too, whose weight is not used"
+            warnings.warn(f"{who}: class_weight should hold classes that are in y, {given}.", stacklevel=5)
+    return x, y, sample_weight
 
 
 def _batch_size(size: int, batch_size: int | None, steps: int | None, who: str) -> int:
@@ -444,8 +482,8 @@ def _batch_size(size: int, batch_size: int | None, steps: int | None, who: str) 
     batches = math.ceil(size / chosen)
     if steps is not None and steps > (batches if batch_size else size):
         warnings.warn(
-            f"{who}: the data hold {batches} batches of {chosen} rows, and an epoch takes these, got steps={steps}; "
-            "leave the steps out to take all.",
+            f"{who}: the data hold {batches} batches of {chosen} rows, and an epoch takes these, "
+            f"got {_ARGUMENTS.get(who, ('', 'steps'))[1]}={steps}; leave the steps out to take all.",
             stacklevel=4,
         )
     return chosen

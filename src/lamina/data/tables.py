@@ -62,8 +62,8 @@ def column_names(value: Any) -> Sequence[Any]:
 def by_name(x: Any, y: Any, sample_weight: Any, inputs: set[str], outputs: set[str]) -> tuple[Any, Any, Any]:
     """x, y and the weights for a model whose inputs and outputs have these names.
 
-    Of a dict without y beside it, what has the name of an output is y, and `sample_weight` the weights. A frame that has
-    a column for each of several inputs is taken for a dict.
+    Of a dict without y beside it, what has the name of an output is y, and `sample_weight` the weights. A frame that
+    has a column for each of several inputs is taken for a dict.
     """
     if len(inputs) > 1 and is_frame(x) and inputs <= set(column_names(x)):
         x = {name: x[name] for name in column_names(x)}
@@ -117,7 +117,7 @@ def _of_lists(lists: Callable[[], list]) -> np.ndarray:
 def _of_arrow_lists(value: Any) -> np.ndarray:
     """Lists of one length as an axis of an array, to any depth."""
     value, shape = value.combine_chunks() if hasattr(value, "combine_chunks") else value, []
-    while "list" in str(value.type).partition("<")[0]:
+    while "list" in str(value.type).partition("<")[0] or value.null_count:
         length = len(value.flatten()) // max(len(value), 1)
         if value.null_count or set(value.value_lengths().to_numpy(zero_copy_only=False).tolist()) - {length}:
             raise ValueError
@@ -146,6 +146,19 @@ def array_of(value: Any, path: str, who: str) -> np.ndarray:
     return np.column_stack(arrays)
 
 
+def unboxed(array: np.ndarray, where: str) -> np.ndarray:
+    """One array in place of an array whose objects are the rows of one."""
+    if array.dtype != object or array.ndim != 1 or not all(isinstance(row, (list, np.ndarray)) for row in array):
+        return array
+    rows = [np.asarray(row) for row in array]
+    shapes = sorted({row.shape for row in rows})
+    if len(shapes) > 1:
+        raise ValueError(
+            f"{where} must have rows of one shape, got {shapes[0]} and {shapes[1]}; pad them (pad_sequences)."
+        )
+    return np.stack(rows) if rows else array
+
+
 def _is_plain(dtype: Any) -> bool:
     return isinstance(dtype, np.dtype) and dtype.kind in _PLAIN
 
@@ -159,8 +172,11 @@ def _numbers(column: Column, path: str, who: str) -> np.ndarray:
     try:
         array = column.values()
     except ValueError:
-        rule = "must have lists of numbers of one length"
-        raise ValueError(f"{where} {rule}, got {column.dtype} of several; pad them (pad_sequences).") from None
+        raise ValueError(
+            f"{where} must have lists of numbers of one length and without gaps, got others in {column.dtype}; "
+            "pad them (pad_sequences), fill the gaps."
+        ) from None
+    array = unboxed(array, where)
     if array.dtype.kind not in _PLAIN or "dictionary" in column.dtype:
         name = column.dtype.lower()
         remedy = next(remedy for words, remedy in _REMEDIES if any(word in name for word in words))

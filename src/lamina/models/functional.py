@@ -122,7 +122,7 @@ class Function(Operation):
         if isinstance(wanted, dict):
             fields = given._asdict() if hasattr(given, "_asdict") else given
             more = sorted(map(str, fields.keys() - wanted.keys())) if isinstance(fields, dict) else []
-            if more:
+            if more and wanted.keys() <= fields.keys():
                 rule = f"{self._who()}: the inputs must have the keys {shorten(sorted(wanted))}"
                 warnings.warn(f"{rule}, got {shorten(more)} too, which are not used.", stacklevel=2)
             if len(tree.flatten(wanted)) > 1 or isinstance(given, dict):
@@ -167,13 +167,15 @@ class Function(Operation):
         if not on_host and not isinstance(x, KerasTensor) and x.dtype != tensor.dtype:
             x = x.astype(tensor.dtype)
         shape, rank = tensor.shape, len(tensor.shape)
+        given = x
         if x.ndim == rank + 1 and x.shape[-1] == 1:
             x = x[..., 0]
         elif x.ndim == rank - 1 and rank > 0 and shape[-1] == 1:
             x = x[..., None]
         if not _fits(x, shape):
-            given = tuple(d if isinstance(d, int) else None for d in x.shape)
-            hint = ADD_BATCH_AXIS if shape and _fits(x, shape[1:]) else ""
+            one = shape and (_fits(given, shape[1:]) or (shape[-1] == 1 and _fits(given, shape[1:-1])))
+            given = tuple(d if isinstance(d, int) else None for d in given.shape)
+            hint = ADD_BATCH_AXIS if one else ""
             raise ValueError(f'{self._who()}: input "{tensor.name}" must have shape {shape}, got {given}{hint}.')
         if mask is not None:
             masking.set_mask(x, mask)

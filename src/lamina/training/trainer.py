@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -147,6 +148,9 @@ class Trainer(CompiledModel):
         outputs = self._make_ready(source, train=name == "train")
         self._look_for_mistakes(source, outputs, who)
         if isinstance(held_out, ArraySource):  # a stream is not asked for a batch before its time
+            y, held = [unpack_x_y_sample_weight(each.peek())[1] for each in (source, held_out)]
+            if self._compiled_loss is not None and y is not None and held is None:
+                raise ValueError("validation_data: must hold targets, as x and y do, got x alone; give (x, y).")
             self._look_for_mistakes(held_out, outputs, "validation_data")
         return self._phase(name)
 
@@ -251,10 +255,11 @@ class Trainer(CompiledModel):
             x, y, sample_weight, batch_size=batch_size, steps=steps_per_epoch, shuffle=shuffle,
             class_weight=class_weight, seed=self._order_seed(run), who="fit", fed=self._fed,
         )  # fmt: skip
-        held_out = _held_out(validation_data, validation_batch_size or batch_size, validation_steps, self._fed)
+        rows = batch_size if validation_batch_size is None else validation_batch_size
+        held_out = _held_out(validation_data, rows, validation_steps, self._fed)
         training = self._prepared("train", source, "fit", held_out)
         steps = source.steps or source.num_batches
-        listeners = self._listeners(callbacks, verbose, epochs=epochs, steps=steps, history=True)
+        listeners = self._listeners("fit", callbacks, verbose, epochs=epochs, steps=steps, history=True)
         self.stop_training = False
         runner = Runner(training, source, listeners)
         validator = None if held_out is None else Runner(self._phase("test"), held_out, listeners)
@@ -309,7 +314,7 @@ class Trainer(CompiledModel):
         source = make_source(x, y, sample_weight, batch_size=batch_size, steps=steps, who="evaluate", fed=self._fed)
         phase = self._prepared("test", source, "evaluate")
         count = source.steps or source.num_batches
-        listeners = self._listeners(callbacks, verbose, epochs=1, steps=count, history=False)
+        listeners = self._listeners("evaluate", callbacks, verbose, epochs=1, steps=count, history=False)
         self.stop_evaluating = False
         runner = Runner(phase, source, listeners)
         listeners.on_test_begin()
@@ -336,7 +341,7 @@ class Trainer(CompiledModel):
             return tree_util.tree_map(np.asarray, self._predict_function()(_floats(x)))
         source = make_source(x, batch_size=batch_size, steps=steps, who="predict", fed=self._fed)
         count = source.steps or source.num_batches
-        listeners = self._listeners(callbacks, verbose, epochs=1, steps=count, history=False)
+        listeners = self._listeners("predict", callbacks, verbose, epochs=1, steps=count, history=False)
         listeners.on_predict_begin()
         self.stop_predicting = False
         try:
@@ -420,7 +425,8 @@ class Trainer(CompiledModel):
             name = self._who()
             raise ValueError(f"{name}: must be compiled before {who}; call compile(optimizer, loss).")
 
-    def _listeners(self, callbacks: Any, verbose: Any, *, epochs: int, steps: int | None, history: bool) -> Any:
+    def _listeners(self, who: str, callbacks: Any, verbose: Any, *, epochs: int, steps: Any, history: bool) -> Any:
+        checks.one_of(who, "verbose", verbose, ("auto", 0, 1, 2))
         if verbose == "auto":
             verbose = 1 if is_interactive_logging_enabled() else 2
         if isinstance(callbacks, CallbackList):
@@ -478,8 +484,12 @@ def _symbol(spec: Any) -> KerasTensor:
 def _check_epochs(epochs: Any, initial_epoch: Any, validation_freq: Any) -> None:
     checks.integer("fit", "epochs", epochs, 0)
     checks.integer("fit", "initial_epoch", initial_epoch, 0)
-    if not isinstance(validation_freq, (list, tuple, set)):
-        checks.integer("fit", "validation_freq", validation_freq, 1)
+    if initial_epoch > epochs:
+        rule = "fit: epochs is the number of the last epoch, not how many there are to come, and"
+        given = f"got epochs={epochs}, initial_epoch={initial_epoch}"
+        warnings.warn(f"{rule} nothing is done if it is below initial_epoch, {given}.", stacklevel=4)
+    for number in validation_freq if isinstance(validation_freq, (list, tuple, set)) else [validation_freq]:
+        checks.integer("fit", "validation_freq", number, 1)
 
 
 def _validates(epoch: int, frequency: Any) -> bool:
