@@ -217,7 +217,7 @@ def convert_parts(
             part = tree_util.tree_map(lambda w: _for_rows(w, arrays[0]), part, is_leaf=_is_leaf)
         arrays.append(convert(part, name, who, cast, seen))
     if len(_sizes(arrays)) > 1:  # what is a list of rows only as one array fits the others
-        stacked = [np.stack(part) if are_rows(part) else part for part in arrays]
+        stacked = tree_util.tree_map(lambda part: np.stack(part) if are_rows(part) else part, arrays, is_leaf=are_rows)
         arrays = stacked if len(_sizes(stacked)) == 1 else arrays
     return tuple(arrays)
 
