@@ -57,7 +57,6 @@ ROWS = {
     ),
     "shape of weights": (
         fit(X, Y, sample_weight=np.ones((22, 4))),
-        'loss "mse": the shapes for output "top" must fit, got y (22, 1), y_pred (22, 1), sample_weight (22, 4): '
         'LossFunctionWrapper "mse": sample_weight and mask must have the first axes of the losses of shape (22,), got '
         "(22, 4).",
     ),

@@ -158,7 +158,10 @@ class ProcessReader:
         except futures.BrokenExecutor as error:
             hung = Path(self._folder.name, _HUNG)
             if hung.exists():
-                raise TimeoutError(f"{who}: {hung.read_text()}") from None
+                rule, _, stack = hung.read_text().partition("\n")
+                late = TimeoutError(f"{who}: {rule}")
+                late.add_note(stack)
+                raise late from None
             raise RuntimeError(
                 f"{who}: worker processes must be able to start and to import its class, one ended early; "
                 'put the training below `if __name__ == "__main__":` and the class into a module file, or '

@@ -242,7 +242,7 @@ def _value(loss: Any, name: str, target: Any, output: Any, weight: Any) -> Any:
         if not isinstance(error, (TypeError, ValueError)):
             raise
         shapes = {"y": np.shape(target), "y_pred": np.shape(output)}
-        if weight is None and shapes["y"] == shapes["y_pred"]:
+        if errors.SAID.match(str(error)) or (weight is None and shapes["y"] == shapes["y_pred"]):
             raise
         if weight is not None:
             shapes["sample_weight"] = np.shape(weight)
