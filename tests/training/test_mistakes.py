@@ -831,3 +831,9 @@ def test_no_note_of_machinery_is_left_on_a_mistake():
     with pytest.raises(ValueError) as caught:
         number().fit(X[:, :2], Y, verbose=0)
     assert not any("JAX" in note for note in getattr(caught.value, "__notes__", ()))
+
+
+def test_one_batch_need_not_have_all_classes():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        sparse().train_on_batch(X[:1], LABELS[:1], class_weight={0: 1.0, 1: 2.0, 2: 3.0})

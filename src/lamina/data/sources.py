@@ -468,7 +468,7 @@ def _array_parts(x: Any, y: Any, sample_weight: Any, class_weight: Any, who: str
     seen: dict[int, Any] = {}
     x, y, sample_weight = convert_parts((x, y, sample_weight), who, FLOATS, seen)
     sample_weight = weighted(y, sample_weight, class_weight, who)
-    if class_weight is not None:
+    if class_weight is not None and who == "fit":  # one batch need not have all classes
         found = set(np.unique(labels_of(y)).tolist())
         unknown = [str(number) for number in class_weight if number not in found]
         if unknown:

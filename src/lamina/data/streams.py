@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import faulthandler
 import hashlib
 import itertools
 import mmap
@@ -12,11 +13,9 @@ import os
 import pickle
 import shutil
 import signal
-import sys
 import tempfile
 import threading
 import time
-import traceback
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -239,7 +238,7 @@ def _start_worker(folder: str, hung_seconds: float) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process hears Ctrl-C, and ends the workers
     jax.config.update("jax_platforms", "cpu")  # the accelerator belongs to the main process
     threading.Thread(target=_end_with_parent, args=(folder,), daemon=True).start()
-    threading.Thread(target=_watch, args=(folder, hung_seconds, threading.get_ident()), daemon=True).start()
+    threading.Thread(target=_watch, args=(folder, hung_seconds), daemon=True).start()
 
 
 def _end_with_parent(folder: str) -> None:
@@ -250,7 +249,7 @@ def _end_with_parent(folder: str) -> None:
         os._exit(1)
 
 
-def _watch(folder: str, seconds: float, thread: int) -> None:
+def _watch(folder: str, seconds: float) -> None:
     """End the worker when nobody reads from it any more, or when it hangs; it says then where."""
     idle_since, spent = time.monotonic(), time.process_time()
     while True:
@@ -261,9 +260,10 @@ def _watch(folder: str, seconds: float, thread: int) -> None:
         if not work or work[0][1] > idle_since or time.process_time() - spent > seconds / 1000:
             idle_since, spent = now, time.process_time()
         elif now - idle_since > seconds:
-            stack = "".join(traceback.format_stack(sys._current_frames()[thread])[-4:])
             rule = f"a worker must make batches, and hung in batch {work[0][0]}, where it did nothing for {seconds:g} s"
-            Path(folder, _HUNG).write_text(f"{rule}; look at what it waits for, or use threads.\n{stack}")
+            with open(os.path.join(folder, _HUNG), "w") as file:
+                print(f"{rule}; look at what it waits for, or use threads.", file=file, flush=True)
+                faulthandler.dump_traceback(file)
             os._exit(1)
 
 

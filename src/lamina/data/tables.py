@@ -31,7 +31,7 @@ _REMEDIES = (
 )
 
 
-@functools.cache
+@functools.lru_cache(256)
 def _classes(kind: type) -> frozenset[str]:
     return frozenset(f"{each.__module__.partition('.')[0]}.{each.__name__}" for each in kind.__mro__)
 
