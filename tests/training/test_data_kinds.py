@@ -344,3 +344,22 @@ def test_a_file_larger_than_memory_is_read_by_the_window(shuffle, dtype, tmp_pat
         assert tracemalloc.get_traced_memory()[1] < 400 << 20
     finally:
         tracemalloc.stop()
+
+
+def test_validation_data_of_rows_have_the_batches_of_arrays():
+    options = dict(batch_size=SIZE - 1, verbose=0)
+    wanted = one().fit(X, Y, validation_data=(X, Y), **options).history
+    for data in (columns(x=X, y=Y), tensors(X, Y), {"x": X, "y": Y}):
+        assert one().fit(X, Y, validation_data=data, **options).history == wanted
+
+
+def test_text_in_a_dataset_goes_to_a_model_of_texts_and_past_others(of_numpy):
+    texts = ["a b", "b c", "c"] * (ROWS // 3)
+    assert_same(results(one(), columns(x=X, y=Y).add_column("t", texts), batch_size=SIZE), of_numpy["labels"])
+    words = layers.TextVectorization(max_tokens=10, output_sequence_length=3)
+    words.adapt(texts)
+    inputs = lamina.Input((1,), dtype="string", name="t")
+    outputs = layers.Dense(1, name="y")(layers.Flatten()(layers.Embedding(10, 2)(words(inputs))))
+    model = lamina.Model(inputs, outputs)
+    data = columns(y=Y).add_column("t", texts)
+    np.testing.assert_array_equal(model.predict(data, verbose=0), model.predict(np.array(texts), verbose=0))

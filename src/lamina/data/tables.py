@@ -62,11 +62,14 @@ def column_names(value: Any) -> Sequence[Any]:
 def by_name(x: Any, y: Any, sample_weight: Any, inputs: set[str], outputs: set[str]) -> tuple[Any, Any, Any]:
     """x, y and the weights for a model whose inputs and outputs have these names.
 
-    Of a dict without y beside it, what has the name of an output is y, and `sample_weight` the weights. A frame that
-    has a column for each of several inputs is taken for a dict.
+    Of a dict without y beside it, what has the name of an output is y, and `sample_weight` the weights; text that no
+    input has the name of is left out. A frame that has a column for each of several inputs is taken for a dict.
     """
     if len(inputs) > 1 and is_frame(x) and inputs <= set(column_names(x)):
         x = {name: x[name] for name in column_names(x)}
+    if isinstance(x, dict):
+        kinds = {key: getattr(getattr(x[key], "dtype", None), "kind", "f") for key in x}
+        x = {key: x[key] for key in x if key in inputs or kinds[key] not in "OSUT"}
     targets = {key: x[key] for key in x if key in outputs - inputs} if isinstance(x, dict) and y is None else {}
     if targets:
         y = targets if len(outputs) > 1 else next(iter(targets.values()))
@@ -130,14 +133,18 @@ def _of_arrow_lists(value: Any) -> np.ndarray:
 _COLUMNS = {"pandas": _of_pandas, "polars": _of_polars, "pyarrow": _of_arrow}
 
 
-def array_of(value: Any, path: str, who: str) -> np.ndarray:
-    """The array of a frame: `(rows, columns)`; of one column `(rows,)`, or `(rows, 1)` in pandas, as in Keras."""
+def array_of(value: Any, path: str, who: str, texts: bool = False) -> np.ndarray:
+    """The array of a frame: `(rows, columns)`; of one column `(rows,)`, or `(rows, 1)` in pandas, as in Keras.
+
+    Args:
+        texts: whether a column may hold strings, which a model may turn into numbers or not use at all.
+    """
     value = collected(value, who)
     package = next(name for name, names in FRAMES.items() if is_of(value, name, *names))
     if package == "pandas" and value.ndim == 2 and all(map(_is_plain, value.dtypes)):
         array = value.to_numpy()  # of one block: no copy
         return array if array.dtype != object else value.to_numpy(dtype=dtypes.floatx())
-    arrays = [_numbers(column, path, who) for column in _COLUMNS[package](value)]
+    arrays = [_numbers(column, path, who, texts) for column in _COLUMNS[package](value)]
     if package != "pandas" and not column_names(value):
         return arrays[0]
     kinds = {array.dtype.kind for array in arrays}
@@ -163,9 +170,11 @@ def _is_plain(dtype: Any) -> bool:
     return isinstance(dtype, np.dtype) and dtype.kind in _PLAIN
 
 
-def _numbers(column: Column, path: str, who: str) -> np.ndarray:
+def _numbers(column: Column, path: str, who: str, texts: bool) -> np.ndarray:
     """The values of a column, of which none may be missing."""
     where = f"{who}: {path}" if column.name is None else f"{who}: column {column.name!r} of {path}"
+    if texts and "str" in column.dtype.lower() and "list" not in column.dtype:
+        return column.values()
     if column.missing:
         given = f"got {column.missing} null{'s' if column.missing > 1 else ''}"
         raise ValueError(f"{where} must have no missing values, {given}; fill the gaps, or leave these rows out.")
@@ -211,7 +220,9 @@ def columns_of(data: Any, who: str, as_array: Callable[[Any, str, str], Any]) ->
     def fetch(rows: Any) -> dict[str, Any]:
         found = data[rows]
         names = column_names(found) or list(found)
-        return {name: np.asarray(as_array(found[name], f"x[{name!r}]", who)) for name in names}
+        parts = {name: (found[name], f"x[{name!r}]", who) for name in names}
+        arrays = {name: array_of(*p, texts=True) if is_frame(p[0]) else as_array(*p) for name, p in parts.items()}
+        return tree_util.tree_map(np.asarray, arrays)
 
     return of_rows(fetch, len(data))
 

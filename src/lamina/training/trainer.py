@@ -22,7 +22,7 @@ from lamina.core.state import StateScope
 from lamina.core.symbolic import KerasTensor, infer
 from lamina.core.transforms import value_and_grad
 from lamina.data.arrays import opened, unpack_x_y_sample_weight
-from lamina.data.sources import ArraySource, Source, make_source, train_validation_split
+from lamina.data.sources import ArraySource, Source, is_stream, make_source, train_validation_split
 from lamina.layer.parts import one_look, walk
 from lamina.layer.policies import newest_change
 from lamina.random import seeds
@@ -463,7 +463,8 @@ def _held_out(data: Any, batch_size: int | None, steps: int | None, fed: Callabl
             raise ValueError(f"validation_data: must be (x, y) or (x, y, sample_weight), got {len(data)} items.")
         parts = unpack_x_y_sample_weight(tuple(data))
         return make_source(*parts, batch_size=batch_size, steps=steps, who="validation_data", fed=fed)
-    return make_source(data, steps=steps, who="validation_data", fed=fed)
+    batch_size = None if is_stream(data) else batch_size
+    return make_source(data, batch_size=batch_size, steps=steps, who="validation_data", fed=fed)
 
 
 def _is_small(x: Any, batch_size: int | None) -> bool:
