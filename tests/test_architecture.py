@@ -27,7 +27,7 @@ LEVELS = {
     **dict.fromkeys(["training"], 5),
     **dict.fromkeys(["models"], 6),
     **dict.fromkeys(["config", "backend", "tree", "dtype_policies", "mixed_precision", "utils"], 7),
-    **dict.fromkeys(["datasets", "preprocessing"], 8),
+    **dict.fromkeys(["datasets", "preprocessing", "visualization"], 8),
     **dict.fromkeys(["__init__"], 9),
 }
 SIDEWAYS = {("ops", "random"), ("backend", "config"), ("utils", "backend"), ("mixed_precision", "config")}
@@ -48,7 +48,6 @@ PRIVATE_BUT_READ = {
     ("models/cloning.py", "_entry"): "to be named",
     ("models/functional.py", "_function"): "to be named",
     ("models/sequential.py", "_input_shape_arg"): "to be named",
-    ("models/summary.py", "_build_shapes"): "to be named",
     ("saving/weights.py", "_function"): "to be named",
     ("saving/weights.py", "_not_parts"): "to be named",
 }
