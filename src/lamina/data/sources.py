@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from typing import Any
@@ -33,6 +32,7 @@ from lamina.data.arrays import (
     unpack_x_y_sample_weight,
     weighted,
 )
+from lamina.data.dataset import Dataset
 from lamina.data.lazy import LazyRows, host
 from lamina.data.streams import PyDataset, Sequence, prefetch
 
@@ -208,7 +208,7 @@ class StreamSource(Source):
 
     @property
     def num_batches(self) -> int | None:  # type: ignore[override]
-        return None if self._once else _length(self.data)
+        return None if self._once else streams.length_of(self.data)
 
     def epoch(self, epoch: int) -> Iterator[Any]:
         """The batches of an epoch; fewer than `steps` if the data end before."""
@@ -221,7 +221,7 @@ class StreamSource(Source):
         try:
             for batch in itertools.islice(source, self.steps):
                 count += 1
-                if count == _PATIENCE and self.steps is None and _length(self.data) is None:
+                if count == _PATIENCE and self.steps is None and streams.length_of(self.data) is None:
                     self._warn_of_no_end()
                 yield batch
             ended = self.steps is None or count < self.steps
@@ -356,32 +356,36 @@ class PyDatasetSource(StreamSource):
             self._processes = None
 
 
-def _length(data: Any) -> int | None:
-    """The number of batches that the data declare, `None` if there is no end or nobody knows."""
-    length = getattr(data, "num_batches", None)
-    if hasattr(data, "cardinality"):
-        length = int(data.cardinality())  # of tf.data: negative if endless or unknown
-    if not isinstance(length, int):
-        try:
-            length = len(data)
-        except TypeError:  # so says a torch DataLoader of an iterable dataset, too
-            return None
-    return length if 0 <= length < sys.maxsize else None  # Grain's endless datasets have length sys.maxsize
+class DatasetSource(StreamSource):
+    """Batches of a `Dataset`: those of an epoch are a function of its number, so that a later one can begin."""
 
+    def __init__(self, *arguments: Any):
+        super().__init__(*arguments)
+        self._passes = itertools.count()
 
-def _is_endless(data: Any) -> bool:
-    """Whether the data declare that they have no end."""
-    if isinstance(data, PyDataset):
-        return data.num_batches is None
-    if hasattr(data, "cardinality"):
-        return int(data.cardinality()) == -1  # of tf.data
-    try:
-        return len(data) == sys.maxsize
-    except TypeError:
-        return False
+    def epoch(self, epoch: int) -> Iterator[Any]:
+        size, steps = self.data.cardinality(), self.steps
+        if size == -2 and steps is not None:  # a part of a pass, whose end only the data know
+            yield from super().epoch(epoch)
+            return
+        number, first, count = (epoch, 0, steps) if size == -2 else (0, epoch * (steps or 0), steps)
+        if size >= 0:
+            number, first, count = _span(epoch, steps, max(1, size))
+        looked_at = self._iterator if self._untouched and epoch == 0 else None
+        self._iterator, self._untouched = None, False
+        yield from itertools.islice(looked_at or self._checked(self.data.flow.read(number, first)), count)
+
+    def reset(self) -> None:
+        super().reset()
+        self._passes = itertools.count()
+
+    def _open(self) -> Iterator[Any]:
+        return self._checked(self.data.flow.read(next(self._passes)))
 
 
 def _declared_batch_size(data: Any, who: str) -> int | None:
+    if isinstance(data, Dataset):
+        return data.flow.count
     specs = tree_util.tree_leaves(getattr(data, "element_spec", None))
     for spec in specs:
         if type(spec).__name__ in ("RaggedTensorSpec", "SparseTensorSpec"):
@@ -429,10 +433,12 @@ def make_source(
         x, batch_size = x.batch(batch_size), None
     if is_stream(x):
         _check_stream(x, y, sample_weight, batch_size, who)
-        if steps is None and _is_endless(x):
+        if steps is None and streams.is_endless(x):
             raise ValueError(f"{who}: {named[1]} must be given for data without end, got a {type_name(x)}.")
         if isinstance(x, PyDataset):
             return PyDatasetSource(x, steps, who, class_weight, fed, bool(shuffle), seed)
+        if isinstance(x, Dataset):
+            return DatasetSource(x, steps, who, class_weight, fed)
         return StreamSource(x, steps, who, class_weight, fed)
     parts = _array_parts(*fed(*opened(x, y, sample_weight, who)), class_weight, who)
     size = row_count(parts, who)

@@ -13,6 +13,7 @@ import os
 import pickle
 import shutil
 import signal
+import sys
 import tempfile
 import threading
 import time
@@ -90,9 +91,34 @@ class PyDataset:
 Sequence = PyDataset
 
 
+def length_of(data: Any) -> int | None:
+    """The number of batches that the data declare, `None` if there is no end or nobody knows."""
+    length = getattr(data, "num_batches", None)
+    if hasattr(data, "cardinality"):
+        length = int(data.cardinality())  # of tf.data: negative if endless or unknown
+    if not isinstance(length, int):
+        try:
+            length = len(data)
+        except TypeError:  # so says a torch DataLoader of an iterable dataset, too
+            return None
+    return length if 0 <= length < sys.maxsize else None  # Grain's endless datasets have length sys.maxsize
+
+
+def is_endless(data: Any) -> bool:
+    """Whether the data declare that they have no end."""
+    if isinstance(data, PyDataset):
+        return data.num_batches is None
+    if hasattr(data, "cardinality"):
+        return int(data.cardinality()) == -1  # of tf.data
+    try:
+        return len(data) == sys.maxsize
+    except TypeError:
+        return False
+
+
 def fetched(
-    fetch: Callable[[int], futures.Future],
-    indices: Iterable[int],
+    fetch: Callable[[Any], futures.Future],
+    indices: Iterable[Any],
     ahead: int,
     drop: Callable[[futures.Future], None] = lambda future: None,
 ) -> Iterator[Any]:
@@ -309,7 +335,8 @@ def prefetch(iterator: Iterable[T], size: int) -> Iterator[T]:
     finally:
         closed.set()
         slots.release()
-        if thread is not threading.current_thread():  # the garbage collector may close this in any thread
+        # The garbage collector may close this in any thread, and at the end of the program, when modules are gone.
+        if threading is not None and thread is not threading.current_thread():
             thread.join(1.0)  # a source that is stuck does not hold up the consumer
 
 
