@@ -179,7 +179,7 @@ def reader(source: Source, fills: Callable[[], bool] = bool) -> Resident | Windo
     if (
         stats
         and isinstance(source, ArraySource)
-        and not source.is_sparse
+        and not source.is_lazy
         and source.nbytes <= stats.get("bytes_limit", 0) // 2
     ):
         return Resident(source)
