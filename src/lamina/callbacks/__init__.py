@@ -4,6 +4,7 @@ from lamina.callbacks.base import Callback, CallbackList, History, ProgbarLogger
 from lamina.callbacks.checkpoint import ModelCheckpoint
 from lamina.callbacks.control import EarlyStopping, LearningRateScheduler, ReduceLROnPlateau, TerminateOnNaN
 from lamina.callbacks.logging import CSVLogger, LambdaCallback
+from lamina.callbacks.statistics import LayerStatistics
 
 __all__ = [
     "CSVLogger",
@@ -12,6 +13,7 @@ __all__ = [
     "EarlyStopping",
     "History",
     "LambdaCallback",
+    "LayerStatistics",
     "LearningRateScheduler",
     "ModelCheckpoint",
     "ProgbarLogger",

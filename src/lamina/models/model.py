@@ -18,6 +18,11 @@ from lamina.models.functional import OPS_PASS_MASKS, Function, function_from_con
 from lamina.models.summary import print_summary
 from lamina.saving import archive
 from lamina.training import rows
+from lamina.training.tools.batch_size import find_batch_size
+from lamina.training.tools.learning_rate import find_learning_rate
+from lamina.training.tools.locate_nan import locate_nan
+from lamina.training.tools.overfit import overfit
+from lamina.training.tools.statistics import layer_statistics, statistics_function
 from lamina.training.trainer import Trainer
 
 
@@ -225,6 +230,15 @@ class Model(Trainer):
     ) -> None:
         """Print a table of the layers, their output shapes and their numbers of weights."""
         print_summary(self, line_length, positions, print_fn, expand_nested, show_trainable, layer_range)
+
+    # Tools ------------------------------------------------------------------------------------------------------
+
+    find_learning_rate = find_learning_rate
+    find_batch_size = find_batch_size
+    locate_nan = locate_nan
+    layer_statistics = layer_statistics
+    statistics_function = statistics_function
+    overfit = overfit
 
     # Files ------------------------------------------------------------------------------------------------------
 
