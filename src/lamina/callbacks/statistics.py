@@ -32,13 +32,7 @@ class LayerStatistics(Callback):
     state_fields = ("history", "done")
 
     def __init__(
-        self,
-        x: Any,
-        y: Any = None,
-        sample_weight: Any = None,
-        every: int = 1,
-        unit: str = "epoch",
-        writer: Any = None,
+        self, x: Any, y: Any = None, sample_weight: Any = None, every: int = 1, unit: str = "epoch", writer: Any = None
     ):
         super().__init__()
         self.batch = (x, y, sample_weight)

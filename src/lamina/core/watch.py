@@ -34,7 +34,6 @@ class Call:
     layer: Any
     path: str
     parent: int | None
-    training: bool | None
     args: tuple
     kwargs: dict[str, Any]
     outputs: Any = None
@@ -52,9 +51,9 @@ class Calls:
     def call(self, layer: Any, call: Callable, args: tuple, kwargs: dict[str, Any]) -> Any:
         inside = get_opaque_trace_state() != self._level
         given = _shapes((args, kwargs)) if inside else (args, dict(kwargs))
-        parent, training = self._open[-1] if self._open else None, scope.call.get().training
+        parent = self._open[-1] if self._open else None
         self._open.append(len(self.calls))
-        self.calls.append(Call(layer, scope.current_path(), parent, training, *given, inside=inside))
+        self.calls.append(Call(layer, scope.current_path(), parent, *given, inside=inside))
         try:
             outputs = call(*args, **kwargs)
         finally:

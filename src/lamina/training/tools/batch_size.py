@@ -55,17 +55,9 @@ class BatchSizes(Result):
 
 
 def find_batch_size(
-    model: Any,
-    x: Any,
-    y: Any = None,
-    sample_weight: Any = None,
-    *,
-    sizes: Sequence[int] | None = None,
-    max_size: int | None = None,
-    memory: float | None = None,
-    near: float = 0.9,
-    verbose: Any = "auto",
-) -> BatchSizes:
+    model: Any, x: Any, y: Any = None, sample_weight: Any = None, *, sizes: Sequence[int] | None = None,
+    max_size: int | None = None, memory: float | None = None, near: float = 0.9, verbose: Any = "auto",
+) -> BatchSizes:  # fmt: skip
     """Find the smallest batch size that trains on nearly as many rows a second as the best one.
 
     Steps run on copies of the model's state, and on rows of the first batch again and again.
@@ -82,14 +74,14 @@ def find_batch_size(
     who = "find_batch_size"
     checks.number(who, "near", near, 0, 1)
     trial = model.make_trial(who, x, y, sample_weight)
-    batch, rows = trial.batch, rows_in(trial.batch)
-    most = checks.integer(who, "max_size", max_size or getattr(trial.source, "size", 64 * rows))
+    batch, most = trial.batch, max_size or getattr(trial.source, "size", 64 * rows_in(trial.batch))
+    checks.integer(who, "max_size", most)
     tried = [2**i for i in range(3, 31) if 2**i <= most] or [most] if sizes is None else sorted(sizes)
     for size in tried or [0]:
         checks.integer(who, "sizes", size)
     found, too_large, bar = [], None, progress(len(tried), verbose, "size")
     for size in tried:
-        wide = tree_util.tree_map(lambda a, i=np.arange(size) % rows: np.asarray(a)[i], batch)
+        wide = tree_util.tree_map(lambda a, size=size: np.resize(a, (size, *a.shape[1:])), batch)
         try:
             found.append(_measured(trial, size, wide, _free() if memory is None else memory))
         except MemoryError:

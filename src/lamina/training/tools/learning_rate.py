@@ -47,18 +47,9 @@ class LearningRates(Result):
 
 
 def find_learning_rate(
-    model: Any,
-    x: Any,
-    y: Any = None,
-    sample_weight: Any = None,
-    batch_size: int | None = None,
-    *,
-    min_rate: float = 1e-7,
-    max_rate: float = 10.0,
-    steps: int = 100,
-    divergence: float = 4.0,
-    verbose: Any = "auto",
-) -> LearningRates:
+    model: Any, x: Any, y: Any = None, sample_weight: Any = None, batch_size: int | None = None, *,
+    min_rate: float = 1e-7, max_rate: float = 10.0, steps: int = 100, divergence: float = 4.0, verbose: Any = "auto",
+) -> LearningRates:  # fmt: skip
     """Find a learning rate to start with, by steps at growing rates on copies of the model's state.
 
     Smith 2017, Cyclical learning rates for training neural networks, https://arxiv.org/abs/1506.01186

@@ -105,7 +105,7 @@ def search(trial: Trial, batches: Iterable[tuple[int, int, Any]], bar: Any = Non
     weights = {id(v) for v in trial.model.weights}
     for variable, value, is_fine in zip(trial.variables, trial.values, fine):
         if not is_fine and id(variable) in weights:
-            return NonFinite(0, 0, variable.path, "", "weight", **_counted(value))
+            return _outside(0, 0, "weight", value, variable.path)
     for number, (epoch, step, batch) in enumerate(batches):
         before, was = trial.values, fine
         loss = _loss(trial.step(batch))
@@ -128,42 +128,38 @@ def _loss(logs: dict[str, Any]) -> np.ndarray:
 def _located(trial: Trial, epoch: int, step: int, batch: Any) -> NonFinite | None:
     """The first place in a step, by running it with probes."""
     logs, seen = _probed(trial, batch)
-    bad = [each for each in seen if each.values["rows"].sum()]
+    loss, bad = _loss(logs), [each for each in seen if each.values["rows"].sum()]
     forward = [each for each in bad if not each.what.startswith("gradient")]
-    if forward:
-        return _place(trial, epoch, step, batch, forward[0], seen)
-    loss = _loss(logs)
-    if not np.all(np.isfinite(loss)):
-        return NonFinite(epoch, step, what="loss", **_counted(loss))
-    back = [each for each in bad if each.layer]
-    if bad:  # the last in the order of calls is the first on the way back
-        first = max(back, key=lambda each: (each.order, each.what.endswith("output"))) if back else bad[0]
+    if not forward and not np.all(np.isfinite(loss)):
+        return _outside(epoch, step, "loss", loss)
+    # The last in the order of calls is the first on the way back.
+    back = sorted((e for e in bad if e.layer), key=lambda e: (-e.order, e.what.endswith("input")))
+    for first in [*forward, *back, *bad]:
         return _place(trial, epoch, step, batch, first, seen)
-    measured = {id(v) for v in trial.phase.groups()[-1]}
-    own = {id(v) for v in trial.model.weights}
-    pairs = sorted(zip(trial.variables, trial.values), key=lambda pair: id(pair[0]) not in own)
-    for variable, value in pairs:
-        if id(variable) not in measured and not np.array(all_finite([value]))[0]:
-            return NonFinite(epoch, step, variable.path, "", "updated weight", **_counted(value))
+    measured, own = ({id(v) for v in group} for group in (trial.phase.groups()[-1], trial.model.weights))
+    for variable, value in sorted(zip(trial.variables, trial.values), key=lambda pair: id(pair[0]) not in own):
+        if id(variable) not in measured and not all_finite([value])[0]:
+            return _outside(epoch, step, "updated weight", value, variable.path)
     return None
 
 
 def _probed(trial: Trial, batch: Any) -> tuple[dict[str, Any], list[Seen]]:
+    """A step with probes; code that differentiates forward takes none of what comes back."""
     before = trial.values
-    probes = Probes(_measure)
-    try:
-        return trial.step(batch, probes), probes.heard()
-    except TypeError as error:
-        if "custom_vjp" not in str(error):
-            raise
-    trial.values = before  # code that differentiates forward takes no probes of what comes back
-    probes = Probes(_measure, backward=False)
-    return trial.step(batch, probes), probes.heard()
+    for backward in (True, False):
+        probes, trial.values = Probes(_measure, backward=backward), before
+        try:
+            return trial.step(batch, probes), probes.heard()
+        except TypeError as error:
+            if not backward or "custom_vjp" not in str(error):
+                raise
+    raise AssertionError
 
 
-def _counted(value: Any) -> dict[str, int]:
-    array = np.asarray(value).astype("float32")
-    return {"count": int((~np.isfinite(array)).sum()), "size": array.size}
+def _outside(epoch: int, step: int, what: str, value: Any, path: str = "") -> NonFinite:
+    """What is not finite outside of layers."""
+    lost = ~np.isfinite(np.asarray(value, "float64"))
+    return NonFinite(epoch, step, path, what=what, count=int(lost.sum()), size=lost.size)
 
 
 def _place(trial: Trial, epoch: int, step: int, batch: Any, found: Seen, seen: list[Seen]) -> NonFinite:
@@ -185,15 +181,9 @@ def _place(trial: Trial, epoch: int, step: int, batch: Any, found: Seen, seen: l
 
 
 def locate_nan(
-    model: Any,
-    x: Any,
-    y: Any = None,
-    sample_weight: Any = None,
-    batch_size: int | None = None,
-    *,
-    epochs: int = 1,
-    verbose: Any = "auto",
-) -> NonFinite:
+    model: Any, x: Any, y: Any = None, sample_weight: Any = None, batch_size: int | None = None, *,
+    epochs: int = 1, verbose: Any = "auto",
+) -> NonFinite:  # fmt: skip
     """Train copies of a model's state, and tell where values first become infinite or NaN.
 
     Args:
@@ -214,13 +204,7 @@ def locate_nan(
 
 
 class Guard:
-    """Stands around the launches of a fit: what is not finite after one is an error that tells where it began.
-
-    Args:
-        phase: of the training.
-        source: its data.
-        model: the model.
-    """
+    """Stands around the launches of a fit: what is not finite after one is an error that tells where it began."""
 
     def __init__(self, phase: Any, source: Any, model: Any):
         self._phase, self._source, self._model = phase, source, model

@@ -51,15 +51,9 @@ class Overfit(Result):
 
 
 def overfit(
-    model: Any,
-    x: Any,
-    y: Any = None,
-    sample_weight: Any = None,
-    *,
-    steps: int = 500,
-    goal: float = 0.01,
-    verbose: Any = "auto",
-) -> Overfit:
+    model: Any, x: Any, y: Any = None, sample_weight: Any = None, *,
+    steps: int = 500, goal: float = 0.01, verbose: Any = "auto",
+) -> Overfit:  # fmt: skip
     """Whether copies of a model's weights can learn one batch by heart; if not, what may be why.
 
     Args:
@@ -131,4 +125,4 @@ def _of_rate(trial: Trial, losses: list[float]) -> Iterator[str]:
             tried, some = factor * rate, np.full(len(losses), factor * rate)
             reached = list(trial.losses("overfit", len(losses), some, repeat(trial.batch)))[-1]
             if np.isfinite(reached) and not reached > BETTER * losses[-1]:
-                yield f"the learning rate may be too {word}: {tried:.3g} in place of {rate:.3g} reached a loss of {reached:.4g}"
+                yield f"the learning rate {rate:.3g} may be too {word}: {tried:.3g} reached a loss of {reached:.4g}"

@@ -35,7 +35,7 @@ class Cost(NamedTuple):
 
 
 class LayerCost(NamedTuple):
-    """One call of a layer, in the order of their beginning; `depth` layers are around it.
+    """One call of a layer, in the order of their beginning.
 
     forward, backward: of the layer as a whole.
     own_forward, own_backward: without what the layers inside take when each is run by itself.
@@ -43,7 +43,6 @@ class LayerCost(NamedTuple):
 
     path: str
     layer: str
-    depth: int
     output_shape: Any
     forward: Cost
     backward: Cost
@@ -65,12 +64,10 @@ class Profile(Result):
     model, which is compiled as one too: what that saves beside its parts is a negative part of its own.
 
     Attributes:
-        rows: a `LayerCost` for each call.
-        training: whether the layers were called as in training.
+        rows: a `LayerCost` for each call, the model's first.
     """
 
     rows: tuple[LayerCost, ...]
-    training: bool
 
     @property
     def forward(self) -> Cost:
@@ -99,7 +96,7 @@ class Profile(Result):
         return Table(f"Profile of {first.path}", heads, rows)
 
     def _drawing(self) -> Drawing:
-        rows = self.sorted()[:30]
+        rows = [row for row in self.sorted() if row.own_seconds > 0][:30]
         ways = {"forward": [r.own_forward for r in rows], "backward": [r.own_backward for r in rows]}
         bars = {way: [cost.seconds * 1e3 for cost in costs] for way, costs in ways.items()}
         return Drawing("ms", bars=bars, names=[r.path.partition("/")[2] or r.path for r in rows])
@@ -130,9 +127,8 @@ def profile(
     for i, (call, costs) in enumerate(zip(calls, measured)):
         inside = [measured[j] for j, other in enumerate(calls) if other.parent == i]
         own = [costs[way].minus([each[way] for each in inside]) for way in (0, 1)]
-        name, depth = type(call.layer).__name__, call.path.count("/")
-        rows.append(LayerCost(call.path, name, depth, call.output_shape, *costs, *own))
-    return Profile(tuple(rows), training)
+        rows.append(LayerCost(call.path, type(call.layer).__name__, call.output_shape, *costs, *own))
+    return Profile(tuple(rows))
 
 
 class _Given(NamedTuple):
@@ -167,7 +163,11 @@ def _recorded(model: Any, inputs: tuple, training: bool) -> list[_Given]:
         return out
 
     given = jit(run)(inputs)
-    return [_Given(*about, *got, first) for (about, inside, first), got in zip(kept, given) if not inside]
+    return [
+        _Given(*about, arrays, masks, first)
+        for (about, inside, first), (arrays, masks) in zip(kept, given)
+        if not inside
+    ]
 
 
 def _measured(call: _Given, training: bool, backward: bool) -> tuple[Cost, Cost]:

@@ -32,7 +32,7 @@ class Table(NamedTuple):
 
 
 class Drawing(NamedTuple):
-    """Curves `{label: (x, y)}`, or rows of bars behind each other `{label: lengths}` with names; a place marked."""
+    """Curves `{label: (x, y)}`, or bars with names, one behind the other `{label: lengths}`; a place marked."""
 
     x: str
     y: str = ""
@@ -58,10 +58,10 @@ class Result:
         title, heads, rows, below = self._table()
         table = rich.table.Table(box=rich.box.SIMPLE_HEAD, pad_edge=False)
         for i, head in enumerate(heads):
-            table.add_column(head, justify="right" if i else "left", overflow="fold")
+            table.add_column(head, justify="right" if i else "left", overflow="fold", no_wrap=not i)
         for row in rows:
             table.add_row(*row)
-        console = rich.console.Console(width=110, color_system=None, highlight=False, markup=False)
+        console = rich.console.Console(width=120, color_system=None, highlight=False, markup=False)
         with console.capture() as captured:
             console.print(table)
         lines = [line.rstrip() for line in captured.get().splitlines()]
@@ -69,23 +69,26 @@ class Result:
 
     def plot(self, ax: Any = None) -> Any:
         """Draw it with matplotlib on `ax`, or on axes of its own, and return the axes."""
-        drawn = self._drawing()
+        drawn, names = self._drawing(), list(self._drawing().names)
         if ax is None:
-            height = max(3.5, 1 + 0.22 * len(drawn.names))
-            ax = matplotlib.pyplot.subplots(layout="constrained", figsize=(7, height))[1]
+            size = (7, max(3.5, 1 + 0.25 * len(names)))
+            ax = matplotlib.pyplot.subplots(layout="constrained", figsize=size)[1]
+        ax.set(title=self._table().title, xlabel=drawn.x, ylabel=drawn.y, xscale=drawn.scales[0])
+        ax.set(yscale=drawn.scales[1], **({} if drawn.bounds is None else {"ylim": drawn.bounds}))
         for label, (x, y) in drawn.curves.items():
             ax.plot(x, y, label=label, marker="." if len(x) < 20 else "")
-        places, done = np.arange(len(drawn.names)), np.zeros(len(drawn.names))
+            if len(x) < 20:
+                ax.minorticks_off()
+                ax.set_xticks(x, x)
+        places, done = np.arange(len(names)), np.zeros(len(names))
         for label, lengths in drawn.bars.items():
             ax.barh(places, lengths, left=done, label=label)
             done = done + np.asarray(lengths)
-        if drawn.names:
-            ax.set_yticks(places, drawn.names)
+        if names:
+            ax.set_yticks(places, names)
             ax.invert_yaxis()
         if drawn.marked is not None:
             ax.axvline(drawn.marked, color="C3", linestyle="--", label=f"suggested: {drawn.marked:.3g}")
-        ax.set(title=self._table().title, xlabel=drawn.x, ylabel=drawn.y, xscale=drawn.scales[0], yscale=drawn.scales[1])
-        ax.set_ylim(drawn.bounds)
         ax.legend()
         return ax
 
@@ -94,13 +97,15 @@ def quantity(value: float | None, unit: str = "") -> str:
     """A number of a unit, in about three digits: `1.23 ms`, `45.6 MB`."""
     if value is None or not math.isfinite(value):
         return "?" if value is None else str(value)
-    if unit == "s" and abs(value) >= 120:
-        return f"{value / 3600:.1f} h" if abs(value) >= 7200 else f"{value / 60:.1f} min"
-    large = [] if unit == "s" else [(1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")]
-    small = [(1, ""), (1e-3, "m"), (1e-6, "µ")] if unit == "s" else [(1, "")]
-    scale, prefix = next((pair for pair in [*large, *small] if abs(value) >= pair[0]), small[-1])
-    digits = max(0, 3 - len(str(int(abs(value / scale))))) if scale != 1 or unit == "s" else 0
-    return f"{value / scale:.{digits}f} {prefix}{unit}".rstrip()
+    size, small = abs(value), unit == "s"
+    if small and size >= 120:
+        return f"{value / 3600:.1f} h" if size >= 7200 else f"{value / 60:.1f} min"
+    scales = (
+        [(1, ""), (1e-3, "m"), (1e-6, "µ")] if small else [(1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1, "")]
+    )
+    scale, prefix = next((pair for pair in scales if size >= pair[0]), scales[-1])
+    digits = max(0, 3 - len(str(int(size / scale)))) if (scale != 1 or small) and value else 0
+    return f"{value / scale:.{digits}f} {prefix if value else ''}{unit}".rstrip()
 
 
 def progress(target: int | None, verbose: Any, unit: str = "step") -> Progbar:
