@@ -18,7 +18,8 @@ from lamina.training.tools.statistics import probes_of_statistics, statistics_of
 from lamina.training.trial import Trial
 
 FLAT = 1e-5  # the spread of outputs over rows, beside their size, below which they are constant
-BETTER = 0.5  # the loss at another rate, beside that at the model's own, from which on the rate is to blame
+BETTER = 2.0  # the rate is to blame if the loss falls by so many times as much at another one ...
+LEAST = 0.05  # ... and by at least this share
 
 
 @dataclass(frozen=True, repr=False)
@@ -124,5 +125,6 @@ def _of_rate(trial: Trial, losses: list[float]) -> Iterator[str]:
             trial.start()
             tried, some = factor * rate, np.full(len(losses), factor * rate)
             reached = list(trial.losses("overfit", len(losses), some, repeat(trial.batch)))[-1]
-            if np.isfinite(reached) and not reached > BETTER * losses[-1]:
+            fall, own = losses[0] - reached, losses[0] - losses[-1] if np.isfinite(losses[-1]) else 0.0
+            if fall > max(BETTER * own, LEAST * abs(losses[0])):
                 yield f"the learning rate {rate:.3g} may be too {word}: {tried:.3g} reached a loss of {reached:.4g}"

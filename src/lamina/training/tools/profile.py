@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -139,9 +140,9 @@ class _Given(NamedTuple):
     parent: int | None
     output_shape: Any
     run: Callable
+    first: list[bool]  # of each array, whether it is an input of the model: no gradient by it is asked for
     arrays: list[Any]
     masks: list[Any]
-    first: list[bool]  # of each array, whether it is an input of the model: no gradient by it is asked for
 
 
 def _recorded(model: Any, inputs: tuple, training: bool) -> list[_Given]:
@@ -157,17 +158,13 @@ def _recorded(model: Any, inputs: tuple, training: bool) -> list[_Given]:
         for call in calls.calls:
             again, arrays = tree.function_of(jax.Array, call.layer, call.args, call.kwargs)
             shapes = tree_util.tree_map(lambda x: tuple(x.shape), call.outputs)
-            about = (call.layer, call.path, call.parent, shapes, again)
-            kept.append((about, call.inside, [id(x) in own for x in arrays]))
+            make = partial(_Given, call.layer, call.path, call.parent, shapes, again, [id(x) in own for x in arrays])
+            kept.append((make, call.inside))
             out.append(([], []) if call.inside else (arrays, [masking.get_mask(x) for x in arrays]))
         return out
 
     given = jit(run)(inputs)
-    return [
-        _Given(*about, arrays, masks, first)
-        for (about, inside, first), (arrays, masks) in zip(kept, given)
-        if not inside
-    ]
+    return [make(*got) for (make, inside), got in zip(kept, given) if not inside]
 
 
 def _measured(call: _Given, training: bool, backward: bool) -> tuple[Cost, Cost]:

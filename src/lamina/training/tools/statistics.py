@@ -28,7 +28,7 @@ class Statistics(Result):
         numbers: `{path: {name: number}}`. Of a layer `activation_norm`, `_mean`, `_std`, `_zeros` (the share of zeros),
             `_dead` (of units that are 0 in all rows) and `_spread` (the largest standard deviation of a unit over the
             rows), and the same of `gradient`, by its output. Of a weight those of `weight_gradient`, `weight_norm`,
-            and `update_ratio`, the norm of its update over its own.
+            and `update_ratio`, the norm of its update over its own (1 for one that was 0).
         values: `{path: {"activation", "gradient" or "weight_gradient": a sample of 1,000}}`, for histograms.
     """
 
@@ -77,9 +77,9 @@ def statistics_of(trial: Trial, probes: Probes) -> Statistics:
     trained = {id(v) for v in trial.model.trainable_variables}
     for variable, old, new in zip(trial.variables, before, trial.values):
         if id(variable) in trained:
-            norm, moved = (float(jnp.linalg.norm(x.ravel())) for x in (old, new - old))
-            size = max(norm, float(jnp.linalg.norm(new.ravel())), 1e-30)
-            numbers.setdefault(variable.path, {}).update(weight_norm=norm, update_ratio=moved / size)
+            norm, moved = (float(np.linalg.norm(np.asarray(x, "float64"))) for x in (old, new - old))
+            ratio = moved / norm if norm else float(moved > 0)
+            numbers.setdefault(variable.path, {}).update(weight_norm=norm, update_ratio=ratio)
     return Statistics(numbers, values)
 
 
