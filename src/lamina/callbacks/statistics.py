@@ -77,7 +77,7 @@ class LayerStatistics(Callback):
                 self.history.setdefault(f"{path}/{name}", []).append(number)
                 if self.writer is not None:
                     self.writer.scalar(f"{path}/{name}", number, self.done)
-        if hasattr(self.writer, "histogram"):
+        if self.writer is not None and hasattr(self.writer, "histogram"):
             for path, samples in self.last.values.items():
                 for name, sample in samples.items():
                     self.writer.histogram(f"{path}/{name}", sample, self.done)

@@ -50,7 +50,7 @@ class Calls:
 
     def call(self, layer: Any, call: Callable, args: tuple, kwargs: dict[str, Any]) -> Any:
         inside = get_opaque_trace_state() != self._level
-        given = _shapes((args, kwargs)) if inside else (args, dict(kwargs))
+        given: Any = _shapes((args, kwargs)) if inside else (args, dict(kwargs))
         parent = self._open[-1] if self._open else None
         self._open.append(len(self.calls))
         self.calls.append(Call(layer, scope.current_path(), parent, *given, inside=inside))

@@ -269,10 +269,8 @@ class Trainer(CompiledModel):
         training = self._prepared("train", source, "fit", held_out)
         if dry_run:
             return estimate(Trial(training, source, self), epochs - initial_epoch)
-        if locate_nan:
-            training.guard = Guard(training, source, self)
-        steps = source.steps or source.num_batches
-        listeners = self._listeners(callbacks, verbose, epochs=epochs, steps=steps, history=True)
+        training.guard = Guard(training, source, self) if locate_nan else training.guard
+        listeners = self._listeners(callbacks, verbose, source, epochs=epochs, history=True)
         self.stop_training = False
         runner = Runner(training, source, listeners)
         validator = None if held_out is None else Runner(self._phase("test"), held_out, listeners)
@@ -326,8 +324,7 @@ class Trainer(CompiledModel):
         self._require_compiled("evaluate")
         source = make_source(x, y, sample_weight, batch_size=batch_size, steps=steps, who="evaluate", fed=self._fed)
         phase = self._prepared("test", source, "evaluate")
-        count = source.steps or source.num_batches
-        listeners = self._listeners(callbacks, verbose, epochs=1, steps=count, history=False)
+        listeners = self._listeners(callbacks, verbose, source, epochs=1, history=False)
         self.stop_evaluating = False
         runner = Runner(phase, source, listeners)
         listeners.on_test_begin()
@@ -353,8 +350,7 @@ class Trainer(CompiledModel):
         if verbose == 0 and callbacks is None and steps is None and _is_small(x, batch_size):
             return tree_util.tree_map(np.asarray, self._predict_function()(_floats(x)))
         source = make_source(x, batch_size=batch_size, steps=steps, who="predict", fed=self._fed)
-        count = source.steps or source.num_batches
-        listeners = self._listeners(callbacks, verbose, epochs=1, steps=count, history=False)
+        listeners = self._listeners(callbacks, verbose, source, epochs=1, history=False)
         listeners.on_predict_begin()
         self.stop_predicting = False
         try:
@@ -429,13 +425,11 @@ class Trainer(CompiledModel):
         values = [logs[name] for name in dict.fromkeys([*names, *logs])]
         return values[0] if len(values) == 1 else values
 
-    def make_trial(
-        self, who: str, x: Any, y: Any, sample_weight: Any, batch_size: int | None = None, shuffle: bool = False
-    ) -> Trial:
-        """Training on these data with copies of the state, for a tool `who`."""
+    def make_trial(self, who: str, x: Any, *others: Any, batch_size: int | None = None, shuffle: bool = False) -> Trial:
+        """Training on x, y and sample weights with copies of the state, for the tool `who`."""
         self._require_compiled(who)
-        source = make_source(self._fed(x), y, sample_weight, batch_size=batch_size, shuffle=shuffle,
-                             seed=self._order_seed(1), who=who, fed=self._fed)  # fmt: skip
+        options = {"batch_size": batch_size, "shuffle": shuffle, "seed": self._order_seed(1), "fed": self._fed}
+        source = make_source(self._fed(x), *others, who=who, **options)
         self._make_ready(source, train=True)
         return Trial(self._phase("train"), source, self)
 
@@ -448,7 +442,7 @@ class Trainer(CompiledModel):
             name = self._who()
             raise ValueError(f"{name}: must be compiled before {who}; call compile(optimizer, loss).")
 
-    def _listeners(self, callbacks: Any, verbose: Any, *, epochs: int, steps: int | None, history: bool) -> Any:
+    def _listeners(self, callbacks: Any, verbose: Any, source: Source, *, epochs: int, history: bool) -> Any:
         if verbose == "auto":
             verbose = 1 if is_interactive_logging_enabled() else 2
         if isinstance(callbacks, CallbackList):
@@ -456,7 +450,7 @@ class Trainer(CompiledModel):
             return callbacks
         return CallbackList(
             callbacks, add_history=history, add_progbar=verbose != 0, model=self,
-            verbose=int(verbose), epochs=epochs, steps=steps,
+            verbose=int(verbose), epochs=epochs, steps=source.steps or source.num_batches,
         )  # fmt: skip
 
 

@@ -67,7 +67,7 @@ def find_learning_rate(
     checks.positive(who, "min_rate", min_rate)
     checks.number(who, "max_rate", max_rate, 2 * min_rate)
     checks.number(who, "divergence", divergence, 1)
-    trial = model.make_trial(who, x, y, sample_weight, batch_size, shuffle=True)
+    trial = model.make_trial(who, x, y, sample_weight, batch_size=batch_size, shuffle=True)
     if not any(hasattr(each, "learning_rate") for each in trial.optimizers):
         raise ValueError(
             f"{who}: the optimizer must have a learning rate that can be set, got {model.optimizer!r}; make one of "

@@ -193,7 +193,7 @@ def locate_nan(
         verbose: 0 silent, 1 a progress bar, "auto" where progress goes to stdout.
     """
     checks.integer("locate_nan", "epochs", epochs)
-    trial = model.make_trial("locate_nan", x, y, sample_weight, batch_size)
+    trial = model.make_trial("locate_nan", x, y, sample_weight, batch_size=batch_size)
     source = trial.source
     steps = source.steps or source.num_batches
     batches = ((epoch, step, batch) for epoch in range(epochs) for step, batch in enumerate(source.epoch(epoch)))

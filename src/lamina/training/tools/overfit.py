@@ -68,7 +68,7 @@ def overfit(
     checks.positive("overfit", "goal", goal)
     if isinstance(x, tuple) and y is None:
         x, y, sample_weight = unpack_x_y_sample_weight(x)
-    trial = model.make_trial("overfit", x, y, sample_weight, None if is_stream(x) else rows_in(x))
+    trial = model.make_trial("overfit", x, y, sample_weight, batch_size=None if is_stream(x) else rows_in(x))
     losses: list[float] = []
     bar = progress(steps, verbose)
     for loss in trial.losses("overfit", steps, batches=repeat(trial.batch)):

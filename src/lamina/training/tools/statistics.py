@@ -91,7 +91,7 @@ def probes_of_statistics() -> Probes:
 def statistics_function(model: Any, x: Any, y: Any = None, sample_weight: Any = None) -> Callable[[], Statistics]:
     """A function that measures `layer_statistics` on this batch at the weights of its time."""
     size = None if is_stream(x) else rows_in(x)
-    trial, probes = model.make_trial("layer_statistics", x, y, sample_weight, size), probes_of_statistics()
+    trial, probes = model.make_trial("layer_statistics", x, y, sample_weight, batch_size=size), probes_of_statistics()
     trial.source.close()
 
     def measured() -> Statistics:
