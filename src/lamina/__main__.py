@@ -23,7 +23,8 @@ class Outermost:
         self.called: dict[tuple[int, bool], tuple[int, Any, tuple]] = {}  # (id, training) -> numbers, model, inputs
 
     def call(self, layer: Any, call: Callable, args: tuple, kwargs: dict[str, Any]) -> Any:
-        shapes = tree_util.tree_map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), args)
+        given = [each for each in args if all(isinstance(x, jax.Array) for x in tree_util.tree_leaves(each))]
+        shapes = tree_util.tree_map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), tuple(given))
         leaves, key = tree_util.tree_leaves(shapes), (id(layer), bool(scope.call.get().training))
         if len(scope.names.get()) == 1 and leaves and all(isinstance(d, int) for leaf in leaves for d in leaf.shape):
             size = sum(leaf.size for leaf in leaves)

@@ -26,7 +26,7 @@ class Throughput(NamedTuple):
     memory: int
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class BatchSizes(Result):
     """Throughput over batch sizes, the data being on the device already.
 

@@ -25,7 +25,7 @@ class LayerShape(NamedTuple):
     activations: int
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class DryRun(Result):
     """What `fit` would take; nothing was trained.
 
@@ -91,7 +91,9 @@ def dry_run(trial: Trial, epochs: int) -> DryRun:
     compiled = time.perf_counter() - start
     peak, temporary = (0, 0) if program is None else memory(program)
     seconds, calls = trial.seconds_a_step(trial.batch), Calls()
-    operations = flops(trial.equations(calls))
+    operations = math.nan if program is None else flops(trial.equations(calls))
+    if program is None:
+        trial.step(trial.batch, calls)
     found: dict[str, LayerShape] = {}
     for call in calls.calls:
         shapes = tree_util.tree_map(lambda x: tuple(x.shape), call.outputs)

@@ -14,7 +14,7 @@ SMOOTHING = 0.9  # the share of the running average that each step keeps
 FALL = 10  # the loss is compared over one part in so many of the steps
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class LearningRates(Result):
     """Losses of steps at growing learning rates.
 
@@ -76,12 +76,12 @@ def find_learning_rate(
     rates, bar = np.geomspace(min_rate, max_rate, steps).astype("float32"), progress(steps, verbose)
     losses: list[float] = []
     smoothed: list[float] = []
-    average, diverged = 0.0, False
+    average, least, diverged = 0.0, float("inf"), False
     for loss in trial.losses(who, steps, rates):
         average = SMOOTHING * average + (1 - SMOOTHING) * loss
         losses.append(loss)
         smoothed.append(average / (1 - SMOOTHING ** len(losses)))
-        least = min(smoothed)
+        least = min(least, smoothed[-1])
         diverged = not np.isfinite(loss) or smoothed[-1] > least + (divergence - 1) * abs(least)
         bar.update(len(losses), [("loss", loss), ("learning_rate", rates[len(losses) - 1])], finalize=False)
         if diverged:

@@ -21,7 +21,7 @@ from lamina.training.tools.result import Drawing, Result, Table, progress
 from lamina.training.trial import Trial
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class NonFinite(Result):
     """The first place where a training step computed what is not finite; `bool` of it tells whether there is one.
 
@@ -116,7 +116,7 @@ def search(trial: Trial, batches: Iterable[tuple[int, int, Any]], bar: Any = Non
             if found:
                 return found
         if bar is not None:
-            bar.update(number + 1)
+            bar.update(number + 1, [("loss", float(np.max(loss)))])
     return NonFinite(epoch, step)
 
 
@@ -197,10 +197,14 @@ def locate_nan(
     source = trial.source
     steps = source.steps or source.num_batches
     batches = ((epoch, step, batch) for epoch in range(epochs) for step, batch in enumerate(source.epoch(epoch)))
+    bar = progress(steps and steps * epochs, verbose)
     try:
-        return search(trial, batches, progress(steps and steps * epochs, verbose))
+        found = search(trial, batches, bar)
     finally:
         source.close()
+    if found:
+        bar.update(found.epoch * (steps or 0) + found.step + 1, finalize=True)
+    return found
 
 
 class Guard:

@@ -22,7 +22,7 @@ BETTER = 2.0  # the rate is to blame if the loss falls by so many times as much 
 LEAST = 0.05  # ... and by at least this share
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Overfit(Result):
     """Losses of steps on one batch; `bool` of it tells whether the model has learned it.
 

@@ -16,6 +16,7 @@ from lamina.core import masking, scope, tree
 from lamina.core.jit import jit
 from lamina.core.state import StateScope
 from lamina.core.watch import Calls
+from lamina.data.arrays import FLOATS, convert
 from lamina.layer.signature import CallContext
 from lamina.training.tools.cost import flops
 from lamina.training.tools.result import Drawing, Result, Table, progress, quantity
@@ -56,7 +57,7 @@ class LayerCost(NamedTuple):
         return self.own_forward.seconds + self.own_backward.seconds
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Profile(Result):
     """What each call of a layer costs.
 
@@ -117,7 +118,7 @@ def profile(
     """
     if not callable(getattr(model, "call", None)):
         raise ValueError(f"profile: model must be a layer or model, got {model!r}.")
-    inputs = tree_util.tree_map(jnp.asarray, (x, *args))
+    inputs = tree_util.tree_map(jnp.asarray, tuple(convert(each, "x", "profile", FLOATS) for each in (x, *args)))
     calls = _recorded(model, inputs, training)
     bar = progress(len(calls), verbose, "layer")
     measured: list[tuple[Cost, Cost]] = []

@@ -44,7 +44,7 @@ class Drawing(NamedTuple):
     bounds: tuple[float, float] | None = None  # of y
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Result:
     """Base of results: `_table` says what their text shows, and `_drawing` their picture."""
 

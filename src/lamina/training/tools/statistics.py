@@ -20,7 +20,7 @@ _TEXTS = ("activation_mean", "activation_std", "activation_zeros", "activation_d
           "weight_gradient_norm", "update_ratio")  # fmt: skip
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Statistics(Result):
     """Numbers of one training step.
 
