@@ -89,6 +89,13 @@ def test_a_model_that_is_not_compiled_is_one_line(name):
     assert "\n" not in str(caught.value)
 
 
+def test_what_is_no_model_is_said():
+    with pytest.raises(ValueError, match="overfit: model must be a Model, got <Dense"):
+        lamina.overfit(layers.Dense(1), X, Y)
+    with pytest.raises(ValueError, match="profile: model must be a layer or model, got 'm'"):
+        lamina.profile("m", X)
+
+
 def test_training_after_a_tool_is_the_training_without():
     losses = []
     for tool in (None, TOOLS["dry_run"], TOOLS["find_learning_rate"]):
@@ -495,6 +502,7 @@ CAUSES = {
         "the outputs are the same for all rows",
     ),
     "labels": (compiled, X[[0, 0, 1]], Y[[0, 1, 2]], "different labels: 1 of them, such as rows 0 and 1"),
+    "nan": (compiled, X, Y * np.nan, "the loss is not finite from step 1 on"),
     "frozen": (frozen, X, Y, "no weight is trainable"),
 }
 

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from jax import tree_util
 
-from lamina.core import handover, scope
+from lamina.core import checks, handover, scope
 from lamina.core.arrays import copied
 from lamina.core.effects import TRACES, made_anew
 from lamina.core.variable import Variable
@@ -182,6 +182,13 @@ class Trial:
             spent = time.perf_counter() - start
             best, total, count = min(best, spent / count), total + spent, min(2 * count, MOST_STEPS)
         return best
+
+
+def trial_of(model: Any, who: str, *data: Any, **options: Any) -> Trial:
+    """A trial of a model on x, y and sample weights, for the tool `who`."""
+    if not hasattr(model, "make_trial"):
+        raise ValueError(f"{who}: model must be a Model, got {checks.shorten(model)}.")
+    return model.make_trial(who, *data, **options)
 
 
 def _window(batches: Sequence[Any], rates: Any) -> tuple[Any, Any]:

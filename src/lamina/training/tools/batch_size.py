@@ -15,6 +15,7 @@ from lamina.core import checks
 from lamina.training.loop import rows_in
 from lamina.training.tools.cost import memory as memory_of
 from lamina.training.tools.result import Drawing, Result, Table, progress, quantity
+from lamina.training.trial import trial_of
 
 
 class Throughput(NamedTuple):
@@ -73,7 +74,7 @@ def find_batch_size(
     """
     who = "find_batch_size"
     checks.number(who, "near", near, 0, 1)
-    trial = model.make_trial(who, x, y, sample_weight)
+    trial = trial_of(model, who, x, y, sample_weight)
     batch, most = trial.batch, max_size or getattr(trial.source, "size", 64 * rows_in(trial.batch))
     checks.integer(who, "max_size", most)
     tried = [2**i for i in range(3, 31) if 2**i <= most] or [most] if sizes is None else sorted(sizes)

@@ -9,6 +9,7 @@ import numpy as np
 
 from lamina.core import checks
 from lamina.training.tools.result import Drawing, Result, Table, progress
+from lamina.training.trial import trial_of
 
 SMOOTHING = 0.9  # the share of the running average that each step keeps
 FALL = 10  # the loss is compared over one part in so many of the steps
@@ -67,7 +68,7 @@ def find_learning_rate(
     checks.positive(who, "min_rate", min_rate)
     checks.number(who, "max_rate", max_rate, 2 * min_rate)
     checks.number(who, "divergence", divergence, 1)
-    trial = model.make_trial(who, x, y, sample_weight, batch_size=batch_size, shuffle=True)
+    trial = trial_of(model, who, x, y, sample_weight, batch_size=batch_size, shuffle=True)
     if not any(hasattr(each, "learning_rate") for each in trial.optimizers):
         raise ValueError(
             f"{who}: the optimizer must have a learning rate that can be set, got {model.optimizer!r}; make one of "

@@ -18,7 +18,7 @@ from lamina.data.sources import ArraySource
 from lamina.training.loop import rows_in
 from lamina.training.step import Feed, batch_of
 from lamina.training.tools.result import Drawing, Result, Table, progress
-from lamina.training.trial import Trial
+from lamina.training.trial import Trial, trial_of
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -193,7 +193,7 @@ def locate_nan(
         verbose: 0 silent, 1 a progress bar, "auto" where progress goes to stdout.
     """
     checks.integer("locate_nan", "epochs", epochs)
-    trial = model.make_trial("locate_nan", x, y, sample_weight, batch_size=batch_size)
+    trial = trial_of(model, "locate_nan", x, y, sample_weight, batch_size=batch_size)
     source = trial.source
     steps = source.steps or source.num_batches
     batches = ((epoch, step, batch) for epoch in range(epochs) for step, batch in enumerate(source.epoch(epoch)))

@@ -15,7 +15,7 @@ from lamina.data.sources import is_stream, unpack_x_y_sample_weight
 from lamina.training.loop import rows_in
 from lamina.training.tools.result import Drawing, Result, Table, progress
 from lamina.training.tools.statistics import probes_of_statistics, statistics_of
-from lamina.training.trial import Trial
+from lamina.training.trial import Trial, trial_of
 
 FLAT = 1e-5  # the spread of outputs over rows, beside their size, below which they are constant
 BETTER = 2.0  # the rate is to blame if the loss falls by so many times as much at another one ...
@@ -68,7 +68,7 @@ def overfit(
     checks.positive("overfit", "goal", goal)
     if isinstance(x, tuple) and y is None:
         x, y, sample_weight = unpack_x_y_sample_weight(x)
-    trial = model.make_trial("overfit", x, y, sample_weight, batch_size=None if is_stream(x) else rows_in(x))
+    trial = trial_of(model, "overfit", x, y, sample_weight, batch_size=None if is_stream(x) else rows_in(x))
     losses: list[float] = []
     bar = progress(steps, verbose)
     for loss in trial.losses("overfit", steps, batches=repeat(trial.batch)):
@@ -94,6 +94,8 @@ def _causes(trial: Trial, losses: list[float]) -> Iterator[str]:
         return
     if np.isfinite(losses[-1]):
         yield from _of_statistics(trial)
+    else:
+        yield f"the loss is not finite from step {len(losses)} on; locate_nan tells where that begins"
     yield from _of_rate(trial, losses)
 
 

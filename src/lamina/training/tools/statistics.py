@@ -13,7 +13,7 @@ from lamina.core.watch import Probes, by_path
 from lamina.data.sources import is_stream
 from lamina.training.loop import rows_in
 from lamina.training.tools.result import Drawing, Result, Table
-from lamina.training.trial import Trial
+from lamina.training.trial import Trial, trial_of
 
 _KINDS = {"output": "activation", "gradient of output": "gradient", "gradient": "weight_gradient"}
 _TEXTS = ("activation_mean", "activation_std", "activation_zeros", "activation_dead", "gradient_norm",
@@ -91,7 +91,7 @@ def probes_of_statistics() -> Probes:
 def statistics_function(model: Any, x: Any, y: Any = None, sample_weight: Any = None) -> Callable[[], Statistics]:
     """A function that measures `layer_statistics` on this batch at the weights of its time."""
     size = None if is_stream(x) else rows_in(x)
-    trial, probes = model.make_trial("layer_statistics", x, y, sample_weight, batch_size=size), probes_of_statistics()
+    trial, probes = trial_of(model, "layer_statistics", x, y, sample_weight, batch_size=size), probes_of_statistics()
     trial.source.close()
 
     def measured() -> Statistics:
