@@ -19,6 +19,8 @@ from lamina.training.tools.profile import Profile, profile
 class Outermost:
     """Notes on what shapes models are called, of each the largest, in training and otherwise."""
 
+    without_remat = False
+
     def __init__(self) -> None:
         self.called: dict[tuple[int, bool], tuple[int, Any, tuple]] = {}  # (id, training) -> numbers, model, inputs
 

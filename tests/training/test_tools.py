@@ -262,6 +262,13 @@ def test_layers_see_their_real_inputs_and_masks():
     assert set(seen) == {((4, 5, 4), (4, 5))}
 
 
+def test_layers_that_are_computed_again_are_looked_into():
+    with lamina.RematScope(mode="full"):
+        model = lamina.Sequential([lamina.Input((3,)), layers.Dense(2), layers.Dense(1)])
+    found = lamina.profile(model, X, verbose=0)
+    assert [row.layer for row in found.rows] == ["Sequential", "Dense", "Dense"]
+
+
 def test_a_watch_sees_calls_in_their_order_and_those_in_loops_as_shapes():
     class Loops(layers.Layer):
         def __init__(self):
@@ -368,6 +375,20 @@ def test_places_outside_of_the_forward_pass(make, what, end):
     model = make()
     found = model.locate_nan(100 * POSITIVE, 1e3 * Y, batch_size=22, verbose=0)
     assert found.what == what and found.path.endswith(end) and found.count > 0
+
+
+def test_layers_that_differentiate_forward_are_looked_into():
+    class Slope(layers.Layer):
+        def __init__(self):
+            super().__init__()
+            self.inner = layers.Dense(2, kernel_initializer="ones")
+
+        def call(self, x):
+            slope = jax.jvp(self.inner, (x,), (jnp.ones_like(x),))[1]
+            return jnp.sqrt(x[:, :1]) * slope
+
+    found = compiled(Slope()).locate_nan(negative_in(3), np.hstack([Y, Y]), batch_size=22, verbose=0)
+    assert (found.layer, found.what, found.rows) == ("Slope", "output", (3,))
 
 
 def test_what_is_not_finite_before_the_first_step_is_said():

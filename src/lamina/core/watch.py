@@ -1,8 +1,9 @@
 """What looks on while layers are called and optimizers get gradients: open one with `with scope.watch(one):`.
 
-A watch has `call(layer, call, args, kwargs) -> outputs`, which stands around the `call` of each layer, and
-`gradients(gradients, variables)`. `Calls` notes what each call was given and gave; `Probes` measures arrays where they
-pass, in loops and backward passes too, and hears of them while the program runs.
+A watch has `call(layer, call, args, kwargs) -> outputs`, which stands around the `call` of each layer,
+`gradients(gradients, variables)`, and `without_remat`, whether layers shall not be computed again backward. `Calls`
+notes what each call was given and gave; `Probes` measures arrays where they pass, in loops and backward passes too, and
+hears of them while the program runs.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ class Call:
 class Calls:
     """Notes the calls of layers in the order of their beginning."""
 
-    def __init__(self) -> None:
+    def __init__(self, without_remat: bool = False) -> None:
+        self.without_remat = without_remat
         self.calls: list[Call] = []
         self._open: list[int] = []
         self._level = get_opaque_trace_state()
@@ -98,6 +100,8 @@ class Probes:
         inputs: whether to measure what goes into layers too.
         backward: whether to measure gradients by inputs and outputs; code that differentiates forward does not take it.
     """
+
+    without_remat = False
 
     def __init__(self, measure: Callable[[Any], dict[str, Any]], inputs: bool = True, backward: bool = True):
         self.measure, self.inputs, self.backward = measure, inputs, backward

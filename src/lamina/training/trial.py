@@ -15,6 +15,7 @@ from lamina.core import checks, handover, scope
 from lamina.core.arrays import copied
 from lamina.core.effects import TRACES, made_anew
 from lamina.core.variable import Variable
+from lamina.core.watch import Probes, Seen
 from lamina.training.step import FoundVariables, OneStep, many_steps, pure_step, stateful
 
 MOST_STEPS = 32  # of a launch
@@ -103,6 +104,16 @@ class Trial:
             watch, lambda: jitted(self._step(watch)), lambda step: step(self.values, (), (jax.device_put(batch), rate))
         )
         return logs
+
+    def probed(self, batch: Any, probes: Probes) -> tuple[dict[str, Any], list[Seen]]:
+        """A step, and what was seen of it; not of gradients by layers where code differentiates forward."""
+        try:
+            return self.step(batch, probes), probes.heard()
+        except (TypeError, NotImplementedError) as error:
+            if not probes.backward or "custom_" not in str(error):
+                raise
+        probes.backward = False
+        return self.probed(batch, probes)
 
     def equations(self, watch: Any) -> Any:
         """The equations of a step on the first batch, whose trace `watch` looks at."""

@@ -127,7 +127,7 @@ def _loss(logs: dict[str, Any]) -> np.ndarray:
 
 def _located(trial: Trial, epoch: int, step: int, batch: Any) -> NonFinite | None:
     """The first place in a step, by running it with probes."""
-    logs, seen = _probed(trial, batch)
+    logs, seen = trial.probed(batch, Probes(_measure))
     loss, bad = _loss(logs), [each for each in seen if each.values["rows"].sum()]
     forward = [each for each in bad if not each.what.startswith("gradient")]
     if not forward and not np.all(np.isfinite(loss)):
@@ -141,19 +141,6 @@ def _located(trial: Trial, epoch: int, step: int, batch: Any) -> NonFinite | Non
         if id(variable) not in measured and not all_finite([value])[0]:
             return _outside(epoch, step, "updated weight", value, variable.path)
     return None
-
-
-def _probed(trial: Trial, batch: Any) -> tuple[dict[str, Any], list[Seen]]:
-    """A step with probes; code that differentiates forward takes none of what comes back."""
-    before = trial.values
-    for backward in (True, False):
-        probes, trial.values = Probes(_measure, backward=backward), before
-        try:
-            return trial.step(batch, probes), probes.heard()
-        except TypeError as error:
-            if not backward or "custom_vjp" not in str(error):
-                raise
-    raise AssertionError
 
 
 def _outside(epoch: int, step: int, what: str, value: Any, path: str = "") -> NonFinite:

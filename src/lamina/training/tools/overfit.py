@@ -11,10 +11,11 @@ import numpy as np
 from jax import tree_util
 
 from lamina.core import checks
+from lamina.core.watch import Probes
 from lamina.data.sources import is_stream, unpack_x_y_sample_weight
 from lamina.training.loop import rows_in
 from lamina.training.tools.result import Drawing, Result, Table, progress
-from lamina.training.tools.statistics import probes_of_statistics, statistics_of
+from lamina.training.tools.statistics import measure, statistics_of
 from lamina.training.trial import Trial, trial_of
 
 FLAT = 1e-5  # the spread of outputs over rows, beside their size, below which they are constant
@@ -105,7 +106,7 @@ def _bytes_of_rows(structure: Any) -> list[bytes]:
 
 
 def _of_statistics(trial: Trial) -> Iterator[str]:
-    numbers = statistics_of(trial, probes_of_statistics()).numbers
+    numbers = statistics_of(trial, Probes(measure, inputs=False)).numbers
     still = [p for p, n in numbers.items() if "weight_norm" in n and not n.get("weight_gradient_norm")]
     if still:
         yield f"the gradient is zero for {checks.some(still)}"

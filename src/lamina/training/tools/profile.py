@@ -152,7 +152,7 @@ def _recorded(model: Any, inputs: tuple, training: bool) -> list[_Given]:
 
     def run(inputs: tuple) -> Any:
         kept.clear()
-        calls, own = Calls(), {id(x) for x in tree_util.tree_leaves(inputs)}
+        calls, own = Calls(without_remat=True), {id(x) for x in tree_util.tree_leaves(inputs)}
         with StateScope(), scope.watch(calls):
             model(*inputs, training=training)
         out = []

@@ -58,10 +58,10 @@ class Result:
         title, heads, rows, below = self._table()
         table = rich.table.Table(box=rich.box.SIMPLE_HEAD, pad_edge=False)
         for i, head in enumerate(heads):
-            table.add_column(head, justify="right" if i else "left", overflow="fold", no_wrap=not i)
+            table.add_column(head, justify="right" if i else "left", overflow="fold", no_wrap=i > 0)
         for row in rows:
             table.add_row(*row)
-        console = rich.console.Console(width=120, color_system=None, highlight=False, markup=False)
+        console = rich.console.Console(width=140, color_system=None, highlight=False, markup=False)
         with console.capture() as captured:
             console.print(table)
         lines = [line.rstrip() for line in captured.get().splitlines()]

@@ -16,8 +16,10 @@ from lamina.training.tools.result import Drawing, Result, Table
 from lamina.training.trial import Trial, trial_of
 
 _KINDS = {"output": "activation", "gradient of output": "gradient", "gradient": "weight_gradient"}
-_TEXTS = ("activation_mean", "activation_std", "activation_zeros", "activation_dead", "gradient_norm",
-          "weight_gradient_norm", "update_ratio")  # fmt: skip
+_HEADS = {
+    "Mean": "activation_mean", "Std": "activation_std", "Zeros": "activation_zeros", "Dead": "activation_dead",
+    "Gradient": "gradient_norm", "of weights": "weight_gradient_norm", "Update/weight": "update_ratio",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -37,11 +39,10 @@ class Statistics(Result):
 
     def _table(self) -> Table:
         rows = [
-            (path, *(f"{numbers[name]:.3g}" if name in numbers else "" for name in _TEXTS))
+            (path, *(f"{numbers[name]:.3g}" if name in numbers else "" for name in _HEADS.values()))
             for path, numbers in self.numbers.items()
         ]
-        heads = ("Layer or weight", *(name.replace("_", " ", 1).replace("_", " ") for name in _TEXTS))
-        return Table("Statistics of layers and weights", heads, rows)
+        return Table("Statistics of layers and weights", ("Layer or weight", *_HEADS), rows)
 
     def _drawing(self) -> Drawing:
         kinds = {"by outputs of layers": "gradient_norm", "by weights": "weight_gradient_norm"}
@@ -49,7 +50,8 @@ class Statistics(Result):
         return Drawing("norm of the gradient", bars=bars, names=list(self.numbers))
 
 
-def _measure(x: Any) -> dict[str, Any]:
+def measure(x: Any) -> dict[str, Any]:
+    """What is told of each array."""
     wide = x.astype("float32")
     rows = wide.reshape(-1, wide.shape[-1] if wide.ndim else 1)
     return {
@@ -65,11 +67,10 @@ def _measure(x: Any) -> dict[str, Any]:
 
 def statistics_of(trial: Trial, probes: Probes) -> Statistics:
     """Those of a trial's next step, on its first batch."""
-    before = trial.values
-    trial.step(trial.batch, probes)
+    before, (_, seen) = trial.values, trial.probed(trial.batch, probes)
     numbers: dict[str, dict[str, float]] = {}
     values: dict[str, dict[str, np.ndarray]] = {}
-    for path, each in by_path(probes.heard()):
+    for path, each in by_path(seen):
         kind = _KINDS[each.what] + each.key
         mine = {f"{kind}_{name}": float(n) for name, n in each.values.items() if name != "sample"}
         numbers.setdefault(path, {}).update(mine)
@@ -83,15 +84,13 @@ def statistics_of(trial: Trial, probes: Probes) -> Statistics:
     return Statistics(numbers, values)
 
 
-def probes_of_statistics() -> Probes:
-    """What measures for `statistics_of`."""
-    return Probes(_measure, inputs=False)
-
-
 def statistics_function(model: Any, x: Any, y: Any = None, sample_weight: Any = None) -> Callable[[], Statistics]:
     """A function that measures `layer_statistics` on this batch at the weights of its time."""
     size = None if is_stream(x) else rows_in(x)
-    trial, probes = trial_of(model, "layer_statistics", x, y, sample_weight, batch_size=size), probes_of_statistics()
+    trial, probes = (
+        trial_of(model, "layer_statistics", x, y, sample_weight, batch_size=size),
+        Probes(measure, inputs=False),
+    )
     trial.source.close()
 
     def measured() -> Statistics:
