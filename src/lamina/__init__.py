@@ -54,10 +54,10 @@ __version__ = "0.1.0"
 keep_compiled_programs()
 
 # Namespaces that load when first touched.
-_LATER = ("datasets",)
+_LATER = ("datasets", "visualization")
 
 if TYPE_CHECKING:
-    from lamina import datasets
+    from lamina import datasets, visualization
 
 
 def version() -> str:
@@ -127,6 +127,7 @@ __all__ = [
     "utils",
     "value_and_grad",
     "version",
+    "visualization",
     "vmap",
 ]
 

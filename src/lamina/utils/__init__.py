@@ -28,6 +28,7 @@ from lamina.utils.arrays import normalize, pad_sequences, to_categorical
 from lamina.utils.downloads import get_file
 from lamina.utils.feature_space import FeatureSpace
 from lamina.utils.images import array_to_img, img_to_array, load_img, save_img
+from lamina.utils.model_pictures import model_to_dot, plot_model
 
 __all__ = [
     "CustomObjectScope",
@@ -51,9 +52,11 @@ __all__ = [
     "is_keras_tensor",
     "legacy",
     "load_img",
+    "model_to_dot",
     "normalize",
     "pack_x_y_sample_weight",
     "pad_sequences",
+    "plot_model",
     "register_keras_serializable",
     "save_img",
     "serialize_keras_object",
