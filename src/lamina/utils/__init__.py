@@ -27,8 +27,10 @@ from lamina.utils import bounding_boxes, legacy
 from lamina.utils.arrays import normalize, pad_sequences, to_categorical
 from lamina.utils.downloads import get_file
 from lamina.utils.feature_space import FeatureSpace
+from lamina.utils.folders import audio_dataset_from_directory, image_dataset_from_directory, text_dataset_from_directory
 from lamina.utils.images import array_to_img, img_to_array, load_img, save_img
 from lamina.utils.model_pictures import model_to_dot, plot_model
+from lamina.utils.splitting import split_dataset, timeseries_dataset_from_array
 
 __all__ = [
     "CustomObjectScope",
@@ -37,6 +39,7 @@ __all__ = [
     "PyDataset",
     "Sequence",
     "array_to_img",
+    "audio_dataset_from_directory",
     "bounding_boxes",
     "clear_session",
     "custom_object_scope",
@@ -47,6 +50,7 @@ __all__ = [
     "get_file",
     "get_registered_name",
     "get_registered_object",
+    "image_dataset_from_directory",
     "img_to_array",
     "is_interactive_logging_enabled",
     "is_keras_tensor",
@@ -61,7 +65,10 @@ __all__ = [
     "save_img",
     "serialize_keras_object",
     "set_random_seed",
+    "split_dataset",
     "standardize_dtype",
+    "text_dataset_from_directory",
+    "timeseries_dataset_from_array",
     "to_categorical",
     "unpack_x_y_sample_weight",
 ]
