@@ -46,6 +46,9 @@ from lamina.models import Function, Model, Sequential
 from lamina.optimizers import Optimizer
 from lamina.quantizers import Quantizer
 from lamina.regularizers import Regularizer
+from lamina.training.tools.locate_nan import locate_nan
+from lamina.training.tools.overfit import overfit
+from lamina.training.tools.profile import profile
 
 __version__ = "0.1.0"
 
@@ -105,6 +108,7 @@ __all__ = [
     "initializers",
     "jit",
     "layers",
+    "locate_nan",
     "losses",
     "metrics",
     "mixed_precision",
@@ -112,7 +116,9 @@ __all__ = [
     "name_scope",
     "ops",
     "optimizers",
+    "overfit",
     "preprocessing",
+    "profile",
     "quantizers",
     "random",
     "regularizers",

@@ -53,7 +53,7 @@ class MonitorCallback(Callback):
             return
         names = [getattr(metric, "name", "") for metric in getattr(model, "metrics", ())]
         near = checks.nearest(self.monitor, [*names, *(f"val_{name}" for name in names)])
-        if near not in (None, self.monitor) and self.mode == "auto" and self._inferred_mode() is None:
+        if near not in (None, self.monitor) and self.mode == "auto" and better(model, self.monitor) is None:
             raise ValueError(
                 f"{type(self).__name__}: monitor must be among the logs, which hold {', '.join(names)} and these of "
                 f"validation (val_...), got {self.monitor!r}. Did you mean {near!r}?"

@@ -43,6 +43,7 @@ __all__ = [
     "Sequence",
     "Source",
     "StreamSource",
+    "held_out_source",
     "make_source",
     "pack_x_y_sample_weight",
     "prefetch",
@@ -463,6 +464,19 @@ def make_source(
     size = row_count(parts, who)
     batch_size = _batch_size(size, batch_size, steps, who)
     return ArraySource(pack_x_y_sample_weight(*parts), size, batch_size, steps, shuffle, seed)
+
+
+def held_out_source(data: Any, batch_size: int | None, steps: int | None, fed: Callable) -> Any:
+    """The source of validation data, `None` without any."""
+    if data is None:
+        return None
+    if isinstance(data, (tuple, list)) and not hasattr(data, "_fields"):
+        if not 1 <= len(data) <= 3:
+            raise ValueError(f"validation_data: must be (x, y) or (x, y, sample_weight), got {len(data)} items.")
+        parts = unpack_x_y_sample_weight(tuple(data))
+        return make_source(*parts, batch_size=batch_size, steps=steps, who="validation_data", fed=fed)
+    batch_size = None if is_stream(data) else batch_size
+    return make_source(data, batch_size=batch_size, steps=steps, who="validation_data", fed=fed)
 
 
 def is_stream(x: Any) -> bool:

@@ -21,6 +21,11 @@ from lamina.models.functional import OPS_PASS_MASKS, Function, function_from_con
 from lamina.models.summary import html_summary, print_summary
 from lamina.saving import archive
 from lamina.training import rows
+from lamina.training.tools.batch_size import find_batch_size
+from lamina.training.tools.learning_rate import find_learning_rate
+from lamina.training.tools.locate_nan import locate_nan
+from lamina.training.tools.overfit import overfit
+from lamina.training.tools.statistics import layer_statistics, statistics_function
 from lamina.training.trainer import Trainer
 
 
@@ -239,6 +244,15 @@ class Model(Trainer):
 
     def _repr_html_(self) -> str:
         return html_summary(self)
+
+    # Tools ------------------------------------------------------------------------------------------------------
+
+    find_learning_rate = find_learning_rate
+    find_batch_size = find_batch_size
+    locate_nan = locate_nan
+    layer_statistics = layer_statistics
+    statistics_function = statistics_function
+    overfit = overfit
 
     # Files ------------------------------------------------------------------------------------------------------
 

@@ -22,7 +22,7 @@ from lamina.core.state import StateScope
 from lamina.core.symbolic import KerasTensor, infer
 from lamina.core.transforms import value_and_grad
 from lamina.data.arrays import opened, unpack_x_y_sample_weight
-from lamina.data.sources import ArraySource, Source, is_stream, make_source, train_validation_split
+from lamina.data.sources import ArraySource, Source, held_out_source, make_source, train_validation_split
 from lamina.layer.parts import one_look, walk
 from lamina.layer.policies import newest_change
 from lamina.random import seeds
@@ -32,6 +32,9 @@ from lamina.training.compiled import CompiledModel
 from lamina.training.loop import Phase, Runner
 from lamina.training.objectives import counted_rows, examine, makes_masks, only_counted
 from lamina.training.step import Feed, Launcher, Run
+from lamina.training.tools.dry_run import dry_run as estimate
+from lamina.training.tools.locate_nan import Guard
+from lamina.training.trial import Trial
 
 _OWN_LOSSES = ("train_step", "test_step", "compute_loss")  # a model that overrides one may use its targets in any way
 
@@ -222,6 +225,9 @@ class Trainer(CompiledModel):
         validation_steps: int | None = None,
         validation_batch_size: int | None = None,
         validation_freq: Any = 1,
+        *,
+        dry_run: bool = False,
+        locate_nan: bool = False,
     ) -> Any:
         """Train for a number of epochs, and return the `History` of losses and metrics.
 
@@ -240,6 +246,8 @@ class Trainer(CompiledModel):
             steps_per_epoch: batches of an epoch.
             validation_steps, validation_batch_size: the same for validation.
             validation_freq: validate after every so many epochs, or after those in a list.
+            dry_run: train nothing, and return a `DryRun`: shapes, memory, operations and time.
+            locate_nan: where values become infinite or NaN, raise a `NonFiniteError` that tells in which layer.
 
         >>> model = lamina.Sequential([layers.Dense(1)])
         >>> model.compile("sgd", "mse")
@@ -259,8 +267,11 @@ class Trainer(CompiledModel):
             class_weight=class_weight, seed=position.seed, who="fit", fed=self._fed,
         )  # fmt: skip
         rows = batch_size if validation_batch_size is None else validation_batch_size
-        held_out = _held_out(validation_data, rows, validation_steps, self._fed)
+        held_out = held_out_source(validation_data, rows, validation_steps, self._fed)
         training = self._prepared("train", source, "fit", held_out)
+        if dry_run:
+            return estimate(Trial(training, source, self), epochs - initial_epoch)
+        training.guard = Guard(training, source, self) if locate_nan else training.guard
         listeners = self._listeners("fit", callbacks, verbose, source, epochs, history=True)
         self.stop_training = False
         runner = Runner(training, source, listeners)
@@ -420,6 +431,14 @@ class Trainer(CompiledModel):
         values = [logs[name] for name in dict.fromkeys([*names, *logs])]
         return values[0] if len(values) == 1 else values
 
+    def make_trial(self, who: str, x: Any, *others: Any, batch_size: int | None = None, shuffle: bool = False) -> Trial:
+        """Training on x, y and sample weights with copies of the state, for the tool `who`."""
+        self._require_compiled(who)
+        options = {"batch_size": batch_size, "shuffle": shuffle, "seed": self._order_seed(1), "fed": self._fed}
+        source = make_source(*self._fed(x, *others), who=who, **options)
+        self._make_ready(source, train=True)
+        return Trial(self._phase("train"), source, self)
+
     # Inside --------------------------------------------------------------------------------------
 
     def _require_compiled(self, who: str) -> None:
@@ -458,19 +477,6 @@ def _predict_step(model: Any) -> Callable:
         return outputs
 
     return step
-
-
-def _held_out(data: Any, batch_size: int | None, steps: int | None, fed: Callable) -> Any:
-    """The source of validation data, `None` without any."""
-    if data is None:
-        return None
-    if isinstance(data, (tuple, list)) and not hasattr(data, "_fields"):
-        if not 1 <= len(data) <= 3:
-            raise ValueError(f"validation_data: must be (x, y) or (x, y, sample_weight), got {len(data)} items.")
-        parts = unpack_x_y_sample_weight(tuple(data))
-        return make_source(*parts, batch_size=batch_size, steps=steps, who="validation_data", fed=fed)
-    batch_size = None if is_stream(data) else batch_size
-    return make_source(data, batch_size=batch_size, steps=steps, who="validation_data", fed=fed)
 
 
 def _is_small(x: Any, batch_size: int | None) -> bool:
