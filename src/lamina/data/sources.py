@@ -31,6 +31,7 @@ from lamina.data.arrays import (
     unpack_x_y_sample_weight,
     weighted,
 )
+from lamina.data.limits import limited, max_steps_per_epoch
 from lamina.data.sparse import SparseRows, host
 from lamina.data.streams import PyDataset, Sequence, prefetch
 
@@ -392,6 +393,7 @@ def make_source(
     for name, value in (("batch_size", batch_size), ("steps", steps)):
         if value is not None:
             checks.integer(who, name, value, 1)
+    steps = limited(who, "the number of steps", steps, max_steps_per_epoch())
     if shuffle not in (True, False, "batch"):
         raise ValueError(f"{who}: shuffle must be True, False or 'batch', got {shuffle!r}.")
     if is_stream(x):

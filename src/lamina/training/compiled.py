@@ -271,8 +271,8 @@ class CompiledModel(Layer):
             loss = self._loss_of(x, y, y_pred, sample_weight, training)
         return loss, tuple(state.values(group) for group in own)
 
-    def _forget_programs(self) -> None:
-        """Drop what was compiled for other arguments."""
+    def _forget_programs(self, *phases: str) -> None:
+        """Drop what was compiled for other arguments; for some phases, or for all."""
 
 
 def _keys(result: Any) -> Any:
