@@ -52,10 +52,10 @@ __version__ = "0.1.0"
 keep_compiled_programs()
 
 # Namespaces that load when first touched.
-_LATER = ("datasets",)
+_LATER = ("datasets", "wrappers")
 
 if TYPE_CHECKING:
-    from lamina import datasets
+    from lamina import datasets, wrappers
 
 
 def version() -> str:
@@ -124,6 +124,7 @@ __all__ = [
     "value_and_grad",
     "version",
     "vmap",
+    "wrappers",
 ]
 
 explain_absent_names(sys.modules[__name__])

@@ -275,6 +275,17 @@ class CompiledModel(Layer):
         """Drop what was compiled for other arguments; for some phases, or for all."""
 
 
+def compile_like(model: Any, other: Any) -> None:
+    """Compile a model as another one is, with an optimizer, losses and metrics of its own."""
+    if not other.compiled or type(other).compile is not CompiledModel.compile:
+        return
+
+    def anew(value: Any) -> Any:
+        return type(value).from_config(value.get_config()) if isinstance(value, configurable.Configurable) else value
+
+    model.compile(**tree.map_structure(anew, other._compile_arguments))
+
+
 def _keys(result: Any) -> Any:
     return result if isinstance(result, dict) else ()
 
