@@ -196,7 +196,7 @@ def get_source_inputs(tensor: Any) -> Any:
         one = waiting.pop()
         if id(one) not in met:
             met.add(id(one))
-            node = one.origin and calls_of(one.origin.operation)[one.origin.node]
+            node = one.origin and calls_of(one.origin.operation)[one.origin.node_index]
             if node and node.inputs:
                 waiting.extend(reversed(node.inputs))
             else:

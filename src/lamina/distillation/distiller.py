@@ -136,7 +136,7 @@ def _layer_names(loss: Any) -> tuple[str | None, str | None]:
     return getattr(loss, "teacher_layer_name", None), getattr(loss, "student_layer_name", None)
 
 
-def _source(model: Model, names: Sequence[str | None]) -> tuple[Model | None, list[str | None]]:
+def _source(model: Model, names: Sequence[str | None]) -> tuple[Model, list[str | None]]:
     """A model that gives the outputs of `model` and of the layers of these names, and the names of what it gives."""
     found = list(dict.fromkeys([None, *names]))
     if len(found) == 1:

@@ -48,6 +48,11 @@ def _first(iterator: Iterator[Any], count: int) -> Iterator[Any]:
 class Functions(CompiledModel):
     """The names by which Keras's trainers call the steps."""
 
+    train_step: Any  # these are the trainer's
+    test_step: Any
+    predict_step: Any
+    _call_model: Any
+    _scaled: Any
     train_function: Callable | None = None
     test_function: Callable | None = None
     predict_function: Callable | None = None

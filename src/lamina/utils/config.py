@@ -48,7 +48,6 @@ class Config(UserDict):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Config:
-        """The `Config` of these values."""
         return cls(**config)
 
     def to_json(self) -> str:
@@ -56,19 +55,17 @@ class Config(UserDict):
         return json.dumps(self.data)
 
     def get(self, keyname: str, value: Any = None) -> Any:
-        """The value of a name, or another one if there is none."""
         return self.data.get(keyname, value)
 
+    # In the order in which they came; iteration is in that of their names.
+
     def keys(self) -> KeysView[str]:
-        """The names in the order in which they came."""
         return self.data.keys()
 
     def values(self) -> ValuesView[Any]:
-        """The values in the order in which they came."""
         return self.data.values()
 
     def items(self) -> ItemsView[str, Any]:
-        """Pairs of names and values in the order in which they came."""
         return self.data.items()
 
     def __iter__(self) -> Iterator[str]:

@@ -94,7 +94,7 @@ class _Wrapper(sklearn.base.BaseEstimator):
         """
         shape = () if y is None else np.asarray(y).shape
         several = len(shape) == 2 and shape[1] > 1
-        X, y = sklearn.utils.validation.validate_data(self, X, y, multi_output=several)
+        X, y = sklearn.utils.validation.validate_data(self, X, y, multi_output=several)  # type: ignore[arg-type]
         kind = sklearn.utils.multiclass.type_of_target(y, input_name="y")
         if kind == "unknown":
             raise ValueError(f"Unknown label type: y of {type(self).__name__} must be numbers or labels, got {y!r}")
@@ -108,7 +108,7 @@ class _Wrapper(sklearn.base.BaseEstimator):
         if self.warm_start and hasattr(self, "model_"):
             return self.model_
         if isinstance(self.model, Model):
-            model = self.model if self.warm_start else clone_model(self.model)
+            model: Any = self.model if self.warm_start else clone_model(self.model)
         elif callable(self.model):
             model = self.model(X=X, y=y, **(self.model_kwargs or {}))
         else:
