@@ -278,6 +278,21 @@ def test_attention_in_half_precision_stays_near_that_of_jax():
     np.testing.assert_allclose(out.astype("float32"), expected, rtol=2e-2, atol=2e-2)
 
 
+@pytest.mark.parametrize("name", ["argmax", "argmin"])
+@pytest.mark.parametrize("keepdims", [False, True])
+@pytest.mark.parametrize("axis", [None, 0, 1, -1])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int32", "uint8", "bool"])
+def test_places_of_extremes(name, keepdims, axis, dtype):
+    x = np.random.default_rng(0).integers(0, 5, (40, 3, 50)).astype("float32")  # with many that are equal
+    if dtype in ("float32", "bfloat16"):
+        x[::7, 1, ::9], x[3, :, 2:], x[:, 0, 8] = np.nan, np.inf, -np.inf
+    x = jnp.asarray(x).astype(dtype)
+    expected = getattr(jnp, name)(x, axis, keepdims=keepdims)
+    out = getattr(ops, name)(x, axis, keepdims)
+    assert out.dtype == expected.dtype
+    np.testing.assert_array_equal(out, expected)
+
+
 def test_matmul_by_a_matrix():
     assert_same(jnp.matmul, lambda x, k: ops.matmul(x, k), (array(2, 3, 4, 5), array(5, 6)))
 

@@ -21,6 +21,10 @@ class Cell:
         """The place's own array."""
         raise NotImplementedError
 
+    def stand_in(self) -> Any:
+        """An array of its kind, for a trace that only looks for what is read."""
+        raise NotImplementedError
+
 
 class Meter:
     """What measures batch after batch: the base of metrics, by which layers know theirs."""
@@ -31,7 +35,8 @@ class StateScope:
 
     Args:
         pairs: (variable, value) to start with.
-        on_missing: called with each variable that is read or written and is not among the pairs.
+        on_missing: called with each variable that is read or written and is not among the pairs. What is traced then is
+            traced anew with it, and meets no array meanwhile: JAX keeps those that a trace met for ever.
 
     `losses` collects what layers add to the loss meanwhile, as (layer, loss).
     """
@@ -49,6 +54,7 @@ class StateScope:
             return self._values[key]
         if self._on_missing is not None:
             self._on_missing(variable)
+            return variable.stand_in()
         return self._outer.read(variable) if self._outer is not None else variable.hand_out()
 
     def write(self, variable: Cell, value: Any) -> None:

@@ -43,7 +43,7 @@ def _opened(structure: Any) -> _Node | None:
         return None
     if isinstance(structure, tuple) and hasattr(structure, "_fields"):
         return _Node(kind, range(len(structure)), structure, lambda c: kind(*c))
-    if kind is deque:
+    if isinstance(structure, deque):
         return _Node(kind, range(len(structure)), structure, lambda c: deque(c, structure.maxlen))
     if tree_util.all_leaves((structure,)):
         return None

@@ -140,6 +140,11 @@ class Variable(Cell):
         """The cell's own array, to keep."""
         return handover.settled(self._share)
 
+    def stand_in(self) -> Any:
+        """A traced array of this shape and dtype; where nothing is traced, the cell's own."""
+        zeros = jnp.zeros(self.shape, self.dtype)
+        return zeros if isinstance(zeros, Tracer) else self.hand_out()
+
     def _share(self) -> Any:
         self._shared = True  # first: a launch that begins behind it makes a copy
         return self._value

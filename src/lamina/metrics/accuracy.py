@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from lamina.core import dtypes
 from lamina.losses.weighting import align, as_array, check_same_shape, class_indices
 from lamina.metrics.reduction import MeanOf
+from lamina.ops.cpu import argmax
 from lamina.ops.math import in_top_k
 
 
@@ -39,14 +40,14 @@ def binary_accuracy(y_true: Any, y_pred: Any, threshold: float = 0.5) -> Any:
 def categorical_accuracy(y_true: Any, y_pred: Any) -> Any:
     """1 where `argmax(y_true) = argmax(y_pred)` over the last axis, else 0."""
     y_true, y_pred = _one_hot("categorical_accuracy", y_true, y_pred)
-    return _ones_where(jnp.argmax(y_true, -1) == jnp.argmax(y_pred, -1))
+    return _ones_where(argmax(y_true, -1) == argmax(y_pred, -1))
 
 
 def sparse_categorical_accuracy(y_true: Any, y_pred: Any) -> Any:
     """1 where `y_true = argmax(y_pred)` over the last axis, else 0; `y_true` holds integer classes."""
     y_pred = as_array(y_pred)
     classes = class_indices("sparse_categorical_accuracy", y_true, y_pred, instead="categorical_accuracy")
-    matches = _ones_where(classes == jnp.argmax(y_pred, -1))
+    matches = _ones_where(classes == argmax(y_pred, -1))
     return matches[..., 0] if matches.ndim > 1 and matches.shape[-1] == 1 else matches
 
 
@@ -58,7 +59,7 @@ def top_k_categorical_accuracy(y_true: Any, y_pred: Any, k: int = 5) -> Any:
         k: how many count.
     """
     y_true, y_pred = _one_hot("top_k_categorical_accuracy", y_true, y_pred)
-    return _ones_where(in_top_k(jnp.argmax(y_true, -1), y_pred, k))
+    return _ones_where(in_top_k(argmax(y_true, -1), y_pred, k))
 
 
 def sparse_top_k_categorical_accuracy(y_true: Any, y_pred: Any, k: int = 5, from_sorted_ids: bool = False) -> Any:

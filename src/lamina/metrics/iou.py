@@ -13,6 +13,7 @@ from lamina.core.budget import spend
 from lamina.core.configurable import variant
 from lamina.losses.weighting import as_array, beside
 from lamina.metrics.metric import Metric
+from lamina.ops.cpu import argmax
 
 Text = str | None
 
@@ -61,8 +62,8 @@ class IoU(Metric):
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         y_true, y_pred = as_array(y_true), as_array(y_pred)
-        y_true = y_true if self.sparse_y_true else jnp.argmax(y_true, self.axis)
-        y_pred = y_pred if self.sparse_y_pred else jnp.argmax(y_pred, self.axis)
+        y_true = y_true if self.sparse_y_true else argmax(y_true, self.axis)
+        y_pred = y_pred if self.sparse_y_pred else argmax(y_pred, self.axis)
         weight = self._weight(sample_weight, y_true)
         y_true, y_pred = y_true.astype("int32").ravel(), y_pred.astype("int32").ravel()
         if y_true.shape != y_pred.shape:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -18,18 +19,23 @@ PHASES = ("train", "test", "predict")
 
 
 class StepFunction:
-    """`f(iterator of batches) -> logs` for the library's loop, `f(state, iterator) -> logs, state` for others.
+    """`f(state, iterator) -> outputs, state` of the library, by whose class the loop knows that it need not call it.
 
     Nothing that it is given is taken away, so the variables stay valid whatever becomes of the new state.
 
     Args:
         step: `f(state, data) -> outputs, state`.
+        compiles: whether it is compiled, when it is first called.
         steps: the number of batches of a call, where there are so many.
         joins: whether the outputs of these are put together; else they are those of the last.
     """
 
-    def __init__(self, step: Callable, steps: int, joins: bool):
-        self._step, self._steps, self._joins = step, steps, joins
+    def __init__(self, step: Callable, compiles: bool, steps: int, joins: bool):
+        self._plain, self._compiles, self._steps, self._joins = step, compiles, steps, joins
+
+    @functools.cached_property
+    def _step(self) -> Callable:
+        return jit(self._plain) if self._compiles else self._plain
 
     def __call__(self, state: Any, iterator: Iterator[Any]) -> tuple[Any, Any]:
         found: list[Any] = []
@@ -92,11 +98,7 @@ class Functions(CompiledModel):
         if getattr(self, name) is None or force:
             self._forget_programs(phase)
             step = explicit(method, groups)
-            setattr(
-                self,
-                name,
-                StepFunction(step if self.run_eagerly else jit(step), self.steps_per_execution, phase == "predict"),
-            )
+            setattr(self, name, StepFunction(step, not self.run_eagerly, self.steps_per_execution, phase == "predict"))
         return getattr(self, name)
 
     def _own_function(self, phase: str) -> Callable | None:

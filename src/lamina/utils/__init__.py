@@ -26,6 +26,7 @@ from lamina.saving import deserialize_keras_object
 from lamina.utils import bounding_boxes, legacy
 from lamina.utils.arrays import normalize, pad_sequences, to_categorical
 from lamina.utils.config import Config
+from lamina.utils.downloads import get_file
 from lamina.utils.feature_space import FeatureSpace
 from lamina.utils.images import array_to_img, img_to_array, load_img, save_img
 
@@ -44,6 +45,7 @@ __all__ = [
     "disable_interactive_logging",
     "enable_interactive_logging",
     "get_custom_objects",
+    "get_file",
     "get_registered_name",
     "get_registered_object",
     "get_source_inputs",
