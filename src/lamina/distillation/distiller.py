@@ -60,8 +60,8 @@ class Distiller(Model):
             each.validate_model_compatibility(teacher, student)
         self.teacher, self.student = teacher, student
         self.distillation_losses, self.distillation_loss_weights = given, list(weights)
-        names = zip(*map(_layer_names, given))
-        self._sources = [_source(model, each) for model, each in zip((teacher, student), names)]
+        names = [*map(_layer_names, given)]
+        self._sources = [_source(model, [pair[i] for pair in names]) for i, model in enumerate((teacher, student))]
         teacher.trainable = False
         self.student_loss_tracker = metrics.Mean(name="student_loss")
         self.distillation_loss_tracker = metrics.Mean(name="distillation_loss")

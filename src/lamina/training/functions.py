@@ -73,7 +73,7 @@ class Functions(CompiledModel):
         Args:
             force: make it anew, and compile anew, where there is one.
         """
-        return self._make("train", self.train_step, self._state_groups, force)
+        return self._make("train", lambda: self.train_step, self._state_groups, force)
 
     def make_test_function(self, force: bool = False) -> Callable:
         """Set `test_function`, `f(state, iterator) -> logs, state`, and return it; its state has no optimizer.
@@ -81,7 +81,7 @@ class Functions(CompiledModel):
         Args:
             force: make it anew, and compile anew, where there is one.
         """
-        return self._make("test", self.test_step, self._test_groups, force)
+        return self._make("test", lambda: self.test_step, self._test_groups, force)
 
     def make_predict_function(self, force: bool = False) -> Callable:
         """Set `predict_function`, `f(state, iterator) -> outputs, state`, and return it.
@@ -91,13 +91,13 @@ class Functions(CompiledModel):
         Args:
             force: make it anew, and compile anew, where there is one.
         """
-        return self._make("predict", self._predict_method(), self._predict_groups, force)
+        return self._make("predict", self._predict_method, self._predict_groups, force)
 
-    def _make(self, phase: str, method: Callable, groups: Groups, force: bool) -> Callable:
+    def _make(self, phase: str, method: Callable[[], Callable], groups: Groups, force: bool) -> Callable:
         name = f"{phase}_function"
         if getattr(self, name) is None or force:
             self._forget_programs(phase)
-            step = explicit(method, groups)
+            step = explicit(method(), groups)
             setattr(self, name, StepFunction(step, not self.run_eagerly, self.steps_per_execution, phase == "predict"))
         return getattr(self, name)
 

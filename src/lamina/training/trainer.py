@@ -366,11 +366,11 @@ class Trainer(Functions):
         if function is not None:
             own = stateful(function, self._predict_groups, keep=True)
             return lambda data: own(iter([data]))
-        step = stateful(self._predict_method(), self._predict_groups)
-        if self.run_eagerly:
-            return step
         newest = newest_change()
-        if self._predict is None or self._predict_made < newest:
+        if self.run_eagerly or self._predict is None or self._predict_made < newest:
+            step = stateful(self._predict_method(), self._predict_groups)
+            if self.run_eagerly:
+                return step
             keep_freed_memory()
             self._predict, self._predict_made = jit(step), newest
         return self._predict

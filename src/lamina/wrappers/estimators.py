@@ -35,6 +35,10 @@ class _Wrapper(sklearn.base.BaseEstimator):
         fit_kwargs: arguments of the model's `fit`; those of a call go before.
     """
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.__doc__ = f"{cls.__doc__ or cls.__name__}\n\n    {_ARGUMENTS}"
+
     def __init__(
         self,
         model: Any,
@@ -133,18 +137,14 @@ class _Wrapper(sklearn.base.BaseEstimator):
         return outputs[:, 0] if self._is_flat and outputs.ndim == 2 and outputs.shape[1] == 1 else outputs
 
 
+_ARGUMENTS = (_Wrapper.__doc__ or "").partition("\n\n")[2].strip()
+
+
 class SKLearnClassifier(sklearn.base.ClassifierMixin, _Wrapper):
     """A classifier for scikit-learn.
 
     The model is trained on one column for each class (1 in that of the label), or on those of targets with several
     labels each, and must have as many outputs. `classes_` are the labels in the order of the columns.
-
-    Args:
-        model: a compiled model, whose copies with fresh weights are trained; or `f(X=, y=, **model_kwargs)` that makes
-            one.
-        warm_start: whether `fit` goes on with the model that it has, the given one first.
-        model_kwargs: what `model` is given besides.
-        fit_kwargs: arguments of the model's `fit`; those of a call go before.
     """
 
     def __sklearn_tags__(self) -> Any:
@@ -204,15 +204,7 @@ class SKLearnClassifier(sklearn.base.ClassifierMixin, _Wrapper):
 
 
 class SKLearnRegressor(sklearn.base.RegressorMixin, _Wrapper):
-    """A regressor for scikit-learn, of one target or several.
-
-    Args:
-        model: a compiled model, whose copies with fresh weights are trained; or `f(X=, y=, **model_kwargs)` that makes
-            one.
-        warm_start: whether `fit` goes on with the model that it has, the given one first.
-        model_kwargs: what `model` is given besides.
-        fit_kwargs: arguments of the model's `fit`; those of a call go before.
-    """
+    """A regressor for scikit-learn, of one target or several."""
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -221,15 +213,7 @@ class SKLearnRegressor(sklearn.base.RegressorMixin, _Wrapper):
 
 
 class SKLearnTransformer(sklearn.base.TransformerMixin, _Wrapper):
-    """A transformer for scikit-learn: a model, trained on targets, whose outputs are features for what follows.
-
-    Args:
-        model: a compiled model, whose copies with fresh weights are trained; or `f(X=, y=, **model_kwargs)` that makes
-            one.
-        warm_start: whether `fit` goes on with the model that it has, the given one first.
-        model_kwargs: what `model` is given besides.
-        fit_kwargs: arguments of the model's `fit`; those of a call go before.
-    """
+    """A transformer for scikit-learn: a model, trained on targets, whose outputs are features for what follows."""
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
