@@ -27,14 +27,14 @@ LEVELS = {
     **dict.fromkeys(["training"], 5),
     **dict.fromkeys(["models"], 6),
     **dict.fromkeys(["config", "backend", "tree", "dtype_policies", "mixed_precision", "utils", "distillation"], 7),
-    **dict.fromkeys(["datasets", "preprocessing", "wrappers"], 8),
+    **dict.fromkeys(["datasets", "preprocessing", "visualization", "wrappers"], 8),
     **dict.fromkeys(["__init__"], 9),
 }
 SIDEWAYS = {("ops", "random"), ("backend", "config"), ("utils", "backend"), ("mixed_precision", "config")}
 NEVER = {("training", "layers"), ("training", "models")}
 # Longer than a file should be, and why.
 LONG_FILES = {"ops/nn.py": "a namespace that mirrors keras.ops.nn: one short function after the other"}
-LONGEST_FILE, LONGEST_FUNCTION, LONGEST_WHOLE = 500, 40, 38_000
+LONGEST_FILE, LONGEST_FUNCTION, LONGEST_WHOLE = 500, 40, 41_500
 BY_NAME = {"getattr", "setattr", "hasattr", "delattr"}
 # Names with an underscore that a file may read of others: (file or "*", name) -> why.
 PRIVATE_BUT_READ = {
@@ -48,8 +48,8 @@ PRIVATE_BUT_READ = {
     ("models/cloning.py", "_entry"): "to be named",
     ("models/functional.py", "_function"): "to be named",
     ("models/sequential.py", "_input_shape_arg"): "to be named",
-    ("models/summary.py", "_build_shapes"): "to be named",
     ("saving/weights.py", "_function"): "to be named",
+    ("utils/splitting.py", "_batch_size"): "what Keras goes by too: tf.data says nowhere else that it has batches",
     ("saving/weights.py", "_not_parts"): "to be named",
 }
 # Imported when first used; scipy comes with JAX and is slow to load.

@@ -10,6 +10,7 @@ from lamina import (
     callbacks,
     config,
     constraints,
+    data,
     distillation,
     dtype_policies,
     initializers,
@@ -52,10 +53,10 @@ __version__ = "0.1.0"
 keep_compiled_programs()
 
 # Namespaces that load when first touched.
-_LATER = ("datasets", "wrappers")
+_LATER = ("datasets", "visualization", "wrappers")
 
 if TYPE_CHECKING:
-    from lamina import datasets, wrappers
+    from lamina import datasets, visualization, wrappers
 
 
 def version() -> str:
@@ -96,6 +97,7 @@ __all__ = [
     "callbacks",
     "config",
     "constraints",
+    "data",
     "datasets",
     "device",
     "distillation",
@@ -123,6 +125,7 @@ __all__ = [
     "utils",
     "value_and_grad",
     "version",
+    "visualization",
     "vmap",
     "wrappers",
 ]

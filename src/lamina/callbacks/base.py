@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from lamina.callbacks import curves
 from lamina.callbacks.progress import Progbar, is_interactive_logging_enabled, say
 from lamina.core import constructors, registry
 
@@ -142,7 +143,10 @@ class Callback:
 
 
 class History(Callback):
-    """Keeps the logs of all epochs: `history["loss"][i]` belongs to epoch `epoch[i]`. `fit` returns one."""
+    """Keeps the logs of all epochs: `history["loss"][i]` belongs to epoch `epoch[i]`. `fit` returns one.
+
+    `plot()` draws the curves; in a notebook the object itself is shown as a table with them.
+    """
 
     state_fields = ("history", "epoch")
 
@@ -150,6 +154,7 @@ class History(Callback):
         super().__init__()
         self.history: dict[str, list[Any]] = {}
         self.epoch: list[int] = []
+        self.logged_in: dict[str, list[int]] = {}  # the epochs of each name: validation may come in some alone
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         self.epoch = []
@@ -158,7 +163,24 @@ class History(Callback):
         self.epoch.append(epoch)
         for name, value in (logs or {}).items():
             self.history.setdefault(name, []).append(value)
+            self.logged_in.setdefault(name, []).append(epoch)
         self.model.history = self
+
+    def plot(self, metrics: str | Sequence[str] | None = None) -> Any:
+        """A figure of matplotlib with a panel for each metric: training, validation, and which epoch was best.
+
+        Args:
+            metrics: a name or several; all if not given. With "loss" comes "val_loss".
+
+        Raises: ValueError if there is no such metric, or no epoch yet.
+        """
+        return curves.figure_of(self, metrics)
+
+    def __repr__(self) -> str:
+        return f"<History: {curves.text_of(self)}>"
+
+    def _repr_html_(self) -> str:
+        return curves.html_of(self)
 
 
 class ProgbarLogger(Callback):

@@ -34,6 +34,12 @@ def atomic_write(path: Any) -> Iterator[Path]:
         put(temporary, target)
 
 
+def write_whole(path: Any, data: bytes) -> None:
+    """Write a file, all or nothing."""
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(data)
+
+
 @contextmanager
 def workplace(path: Any, resume: bool = False) -> Iterator[tuple[Path, Path]]:
     """(a folder to write in, beside the file that `path` stands for; that file). It is removed at the end.

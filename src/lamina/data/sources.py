@@ -31,6 +31,7 @@ from lamina.data.arrays import (
     unpack_x_y_sample_weight,
     weighted,
 )
+from lamina.data.dataset import Dataset
 from lamina.data.limits import limited, max_steps_per_epoch
 from lamina.data.sparse import SparseRows, host
 from lamina.data.streams import PyDataset, Sequence, prefetch
@@ -48,7 +49,9 @@ __all__ = [
     "unpack_x_y_sample_weight",
 ]
 
-_STREAMS = "a generator, PyDataset, tf.data.Dataset, torch DataLoader, Grain dataset or other iterable of batches"
+_STREAMS = (
+    "a Dataset, generator, PyDataset, tf.data.Dataset, torch DataLoader, Grain dataset or other iterable of batches"
+)
 
 
 def _span(epoch: int, steps: int | None, num_batches: int) -> tuple[int, int, int]:
@@ -339,6 +342,33 @@ class PyDatasetSource(StreamSource):
             self._processes = None
 
 
+class DatasetSource(StreamSource):
+    """Batches of a `Dataset`: those of an epoch are a function of its number, so that a later one can begin."""
+
+    def __init__(self, *arguments: Any):
+        super().__init__(*arguments)
+        self._passes = itertools.count()
+
+    def epoch(self, epoch: int) -> Iterator[Any]:
+        size, steps = self.data.cardinality(), self.steps
+        if size == -2 and steps is not None:  # a part of a pass, whose end only the data know
+            yield from super().epoch(epoch)
+            return
+        number, first, count = (epoch, 0, steps) if size == -2 else (0, epoch * (steps or 0), steps)
+        if size >= 0:
+            number, first, count = _span(epoch, steps, max(1, size))
+        looked_at = self._iterator if self._untouched and epoch == 0 else None
+        self._iterator, self._untouched = None, False
+        yield from itertools.islice(looked_at or self._checked(self.data.flow.read(number, first)), count)
+
+    def reset(self) -> None:
+        super().reset()
+        self._passes = itertools.count()
+
+    def _open(self) -> Iterator[Any]:
+        return self._checked(self.data.flow.read(next(self._passes)))
+
+
 def _length(data: Any) -> int | None:
     """The number of batches that the data declare, `None` if there is no end or nobody knows."""
     length = getattr(data, "num_batches", None)
@@ -353,6 +383,8 @@ def _length(data: Any) -> int | None:
 
 
 def _declared_batch_size(data: Any, who: str) -> int | None:
+    if isinstance(data, Dataset):
+        return data.flow.count
     specs = tree_util.tree_leaves(getattr(data, "element_spec", None))
     for spec in specs:
         if type(spec).__name__ in ("RaggedTensorSpec", "SparseTensorSpec"):
@@ -400,6 +432,8 @@ def make_source(
         _check_stream(x, y, sample_weight, batch_size, who)
         if isinstance(x, PyDataset):
             return PyDatasetSource(x, steps, who, class_weight, fed, bool(shuffle), seed)
+        if isinstance(x, Dataset):
+            return DatasetSource(x, steps, who, class_weight, fed)
         return StreamSource(x, steps, who, class_weight, fed)
     parts = _array_parts(fed(x), y, sample_weight, class_weight, who)
     size = row_count(parts, who)
