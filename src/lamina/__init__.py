@@ -11,6 +11,7 @@ from lamina import (
     config,
     constraints,
     data,
+    distillation,
     distribution,
     dtype_policies,
     initializers,
@@ -48,6 +49,9 @@ from lamina.models import Function, Model, Sequential
 from lamina.optimizers import Optimizer
 from lamina.quantizers import Quantizer
 from lamina.regularizers import Regularizer
+from lamina.training.tools.locate_nan import locate_nan
+from lamina.training.tools.overfit import overfit
+from lamina.training.tools.profile import profile
 
 __version__ = "0.1.0"
 
@@ -55,10 +59,10 @@ keep_compiled_programs()
 plan_of_environment()
 
 # Namespaces that load when first touched.
-_LATER = ("datasets", "visualization")
+_LATER = ("datasets", "visualization", "wrappers")
 
 if TYPE_CHECKING:
-    from lamina import datasets, visualization
+    from lamina import datasets, visualization, wrappers
 
 
 def version() -> str:
@@ -102,6 +106,7 @@ __all__ = [
     "data",
     "datasets",
     "device",
+    "distillation",
     "distribution",
     "dtype_policies",
     "functional",
@@ -109,6 +114,7 @@ __all__ = [
     "initializers",
     "jit",
     "layers",
+    "locate_nan",
     "losses",
     "metrics",
     "mixed_precision",
@@ -116,7 +122,9 @@ __all__ = [
     "name_scope",
     "ops",
     "optimizers",
+    "overfit",
     "preprocessing",
+    "profile",
     "quantizers",
     "random",
     "regularizers",
@@ -129,6 +137,7 @@ __all__ = [
     "version",
     "visualization",
     "vmap",
+    "wrappers",
 ]
 
 explain_absent_names(sys.modules[__name__])

@@ -153,7 +153,8 @@ def _surroundings() -> tuple:
     """What a trace depends on beside arguments and JAX's own settings."""
     call = scope.call.get()
     inside = (call.training,) if call is not None else ()
-    return placement.current(), scope.autocast.get(), inside, scope.lanes.get(), dtypes.floatx(), dtypes.epsilon()
+    here = placement.current(), scope.autocast.get(), scope.lanes.get(), scope.watch.get()
+    return *here, inside, dtypes.floatx(), dtypes.epsilon()
 
 
 class _Incomplete(Exception):

@@ -17,8 +17,8 @@ import numpy as np
 from jax import tree_util
 
 from lamina.core import placement
+from lamina.data.lazy import LazyRows, host
 from lamina.data.sources import ArraySource
-from lamina.data.sparse import SparseRows, host
 from lamina.data.streams import close, prefetch
 
 WINDOW_BYTES = 1 << 25
@@ -79,8 +79,8 @@ def array_capacity(source: ArraySource) -> int:
     return capacity_for(row_bytes * source.batch_size)
 
 
-def of_arrays(source: ArraySource, epoch: int, fills: bool = False) -> Iterator[Window]:
-    """The windows of an epoch over arrays.
+def of_arrays(source: ArraySource, epoch: int, fills: bool = False, start: int = 0) -> Iterator[Window]:
+    """The windows of an epoch over arrays, from batch `start` on.
 
     A short last batch has a window of its own behind the others, or, if `fills`, its first row again in place of those
     that it lacks; then windows are `Filled`.
@@ -105,7 +105,7 @@ def of_arrays(source: ArraySource, epoch: int, fills: bool = False) -> Iterator[
             filled = room[:count].reshape(count * part, *leaf.shape[1:])  # the same memory
             if order is None:
                 filled[:] = leaf[rows]
-            elif room.dtype != leaf.dtype or isinstance(leaf, SparseRows):
+            elif room.dtype != leaf.dtype or isinstance(leaf, LazyRows):
                 filled[:] = leaf[order[rows]]
             else:
                 np.take(leaf, order[rows], axis=0, out=filled, mode="clip")
@@ -118,9 +118,9 @@ def of_arrays(source: ArraySource, epoch: int, fills: bool = False) -> Iterator[
         return Window(Filled(data, counted), count, size)
 
     def windows() -> Iterator[Window]:
-        for done in range(0, batches, capacity):
+        for done in range(start, batches, capacity):
             yield window(done * size, min(capacity, batches - done), size, capacity)
-        if batches == full and rest:
+        if batches == full and rest and start <= full:
             yield window(full * size, 1, rest, 1)
 
     return prefetch(windows(), 1) if full > capacity else windows()

@@ -106,8 +106,7 @@ def _entry(value: dict[Any, Any], name: str, otherwise: Any) -> Any:
 
 def output_names(y_pred: Any, declared: Sequence[str]) -> list[str]:
     """The paths to the outputs, such as `"a"` or `"a/b"`; in place of a number, the name that the model declares."""
-    unnamed = tree.traverse(lambda node: tuple(node) if hasattr(node, "_fields") else None, y_pred)  # as in Keras
-    paths = [path for path, _ in tree.flatten_with_path(unnamed)]
+    paths = [path for path, _ in tree.flatten_with_path(y_pred)]
     if len(declared) != len(paths):
         declared = [f"output_{i}" for i in range(len(paths))]
     ends = [path[-1] if path and isinstance(path[-1], str) else name for path, name in zip(paths, declared)]
@@ -242,7 +241,7 @@ def _value(loss: Any, name: str, target: Any, output: Any, weight: Any) -> Any:
         if not isinstance(error, (TypeError, ValueError)):
             raise
         shapes = {"y": np.shape(target), "y_pred": np.shape(output)}
-        if weight is None and shapes["y"] == shapes["y_pred"]:
+        if errors.SAID.match(str(error)) or (weight is None and shapes["y"] == shapes["y_pred"]):
             raise
         if weight is not None:
             shapes["sample_weight"] = np.shape(weight)
@@ -268,7 +267,8 @@ def _as_loss(identifier: Any, name: str, target: Any, output: Any) -> Any:
 
 def _check_target(name: str, target: Any, output: Any) -> None:
     if target is None:
-        raise ValueError(f'loss: output "{name}" must have a target in y, got None.')
+        remedy = f'give y, batches of (x, y), or "{name}" among named data'
+        raise ValueError(f'loss: output "{name}" must have a target in y, got None; {remedy}.')
     for leaf in tree.flatten(target):
         rows, shape = np.shape(leaf)[:1], np.shape(output)
         known = [n for n in (*rows, *shape[:1]) if isinstance(n, int)]

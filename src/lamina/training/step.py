@@ -8,7 +8,6 @@ right away; what it only reads stays where it is.
 
 from __future__ import annotations
 
-import inspect
 import itertools
 import signal
 import threading
@@ -29,6 +28,7 @@ from lamina.core.state import StateScope
 from lamina.core.variable import Variable
 from lamina.data.windows import Filled
 from lamina.layer.parts import one_look
+from lamina.training.forms import stateful
 
 MANY_ARRAYS = 200  # that a program gives; see `_options`
 KEPT_STATES = 4  # sets of variables for which a launcher keeps programs: freezing and unfreezing compiles once
@@ -81,26 +81,13 @@ def pure_step(
         seen: those that it only reads.
         groups: the lists of variables that `state` in Keras's form is made of.
     """
-    explicit = len(inspect.signature(method).parameters) == 2
+    method = stateful(method, groups)
 
     def step(values: Sequence[Any], constants: Sequence[Any], batch: Any) -> tuple[tuple, dict[str, Any]]:
         missing: dict[int, Variable] = {}
         pairs = [*zip(given, values), *zip(seen, constants)]
         with StateScope(pairs, on_missing=lambda v: missing.setdefault(id(v), v)) as state:
-            if explicit:
-                lists = groups()
-                before = [state.values(group) for group in lists]
-                logs, after = method(tuple(before), batch)
-                for group, old, new in zip(lists, before, after):
-                    for variable, was, value in zip(group, old, new):
-                        if value is not was:
-                            variable.assign(value)
-            elif isinstance(batch, Filled):
-                with scope.rows(batch.counted):
-                    logs = method(batch.data)
-            else:
-                logs = method(batch)
-            logs = {name: jnp.asarray(value_of(value)) for name, value in (logs or {}).items()}
+            logs = {name: jnp.asarray(value_of(value)) for name, value in (on_batch(method, batch) or {}).items()}
             constant = {id(v) for v in seen}
             assigned = [v for v in state.written if id(v) in constant]
             if missing or assigned:
@@ -108,6 +95,14 @@ def pure_step(
             return tuple(placement.pinned(given, state.values(given))), placement.whole(logs)
 
     return step
+
+
+def on_batch(method: Callable, batch: Any) -> Any:
+    """`method(batch)`, where rows may fill the batch up."""
+    if not isinstance(batch, Filled):
+        return method(batch)
+    with scope.rows(batch.counted):
+        return method(batch.data)
 
 
 def batch_of(data: Any, order: Any, number: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -17,23 +18,24 @@ from lamina.callbacks.progress import is_interactive_logging_enabled
 from lamina.core import checks, dtypes, errors, placement
 from lamina.core.jit import jit
 from lamina.core.runtime import keep_freed_memory
-from lamina.core.state import StateScope
-from lamina.core.symbolic import KerasTensor, infer
-from lamina.core.transforms import value_and_grad
-from lamina.data.sources import ArraySource, Source, make_source, train_validation_split, unpack_x_y_sample_weight
-from lamina.layer.parts import one_look, walk
+from lamina.data.limits import limited, max_epochs
+from lamina.data.sources import Source, held_out_source, make_source, train_validation_split
+from lamina.layer.parts import one_look
 from lamina.layer.policies import newest_change
 from lamina.random import seeds
+from lamina.saving.resume import Position
 from lamina.training import loop
-from lamina.training.compiled import CompiledModel
+from lamina.training.forms import stateful
+from lamina.training.functions import PHASES
 from lamina.training.loop import Phase, Runner
-from lamina.training.objectives import counted_rows, examine, makes_masks, only_counted
+from lamina.training.ready import Ready
 from lamina.training.step import Feed, Launcher, Run
+from lamina.training.tools.dry_run import dry_run as estimate
+from lamina.training.tools.locate_nan import Guard
+from lamina.training.trial import Trial
 
-_OWN_LOSSES = ("train_step", "test_step", "compute_loss")  # a model that overrides one may use its targets in any way
 
-
-class Trainer(CompiledModel):
+class Trainer(Ready):
     """A layer that trains.
 
     `train_step(data)`, `test_step(data)` and `predict_step(data)` may be overridden, either in this stateful form or in
@@ -41,6 +43,7 @@ class Trainer(CompiledModel):
     """
 
     history: Any = None  # of the last fit
+    train_function: Any = None  # at which callbacks of Keras look
     stop_evaluating = False
     stop_predicting = False
 
@@ -51,143 +54,34 @@ class Trainer(CompiledModel):
         self._predict_made = 0  # the change of weights that it knows of
         self._runs, self._entropy = 0, placement.agreed(int.from_bytes(os.urandom(4), "little"))
 
-    def _forget_programs(self) -> None:
-        self._launchers, self._predict = {}, None
+    def _forget_programs(self, *phases: str) -> None:
+        for phase in phases or PHASES:
+            self._launchers.pop(phase, None)
+            setattr(self, f"{phase}_function", None)
+            if phase == "predict":
+                self._predict = None
 
     def __getstate__(self) -> dict[str, Any]:
         """All but the compiled programs: a copy makes its own."""
-        return {**super().__getstate__(), "_launchers": {}, "_predict": None}
-
-    # Steps ---------------------------------------------------------------------------------------
-
-    def train_step(self, data: Any) -> Any:
-        """One step on a batch: forward, loss, gradients, optimizer, metrics; returns the metrics' results."""
-        x, y, sample_weight = unpack_x_y_sample_weight(data)
-
-        def forward() -> tuple[Any, tuple]:
-            y_pred = self._call_model(x, training=True)
-            loss = self._loss_of(x, y, y_pred, sample_weight, training=True)
-            return self._scaled(loss), (loss, y_pred)
-
-        variables = self.trainable_variables
-        if variables and self.optimizer is None:
-            raise ValueError(f"{self._who()}: compile must be given an optimizer to train with, got None.")
-        (_, (loss, y_pred)), gradients = value_and_grad(forward, variables, has_aux=True)()
-        self._loss_tracker.update_state(loss, sample_weight=counted_rows(x))
-        if variables:
-            self.optimizer.apply(gradients, variables)
-        return self.compute_metrics(x, y, only_counted(y_pred), sample_weight)
-
-    def test_step(self, data: Any) -> Any:
-        """Loss and metrics of a batch, without training."""
-        x, y, sample_weight = unpack_x_y_sample_weight(data)
-        y_pred = self._call_model(x, training=False)
-        loss = self._loss_of(x, y, y_pred, sample_weight, training=False)
-        if loss is not None:
-            self._loss_tracker.update_state(loss, sample_weight=counted_rows(x))
-        return self.compute_metrics(x, y, y_pred, sample_weight)
-
-    def predict_step(self, data: Any) -> Any:
-        """The outputs for a batch."""
-        x, _, _ = unpack_x_y_sample_weight(data)
-        return self._call_model(x, training=False)
-
-    def _call_model(self, x: Any, training: bool) -> Any:
-        return only_counted(self(x, training=training))
-
-    def _scaled(self, loss: Any) -> Any:
-        return self.optimizer.scale_loss(loss) if hasattr(self.optimizer, "scale_loss") else loss
+        functions = {f"{phase}_function": None for phase in PHASES}
+        return {**super().__getstate__(), **functions, "_launchers": {}, "_predict": None}
 
     def _phase(self, name: str) -> Phase:
         """What the loop needs to train or to evaluate; the compiled loop stays for the next time."""
         trains = name == "train"
         method, groups = (self.train_step, self._state_groups) if trains else (self.test_step, self._test_groups)
-        if name not in self._launchers and not self.run_eagerly:
+        function = self._own_function(name)
+        launched = function is None and not self.run_eagerly
+        if launched and name not in self._launchers:
             self._launchers[name] = Launcher(method, groups, self.reset_metrics, trains)
-        if not self.run_eagerly:
+        if launched:
             self._launchers[name].refresh()
         return Phase(
             name, method, groups, self.reset_metrics,
             stopped=lambda: bool(self.stop_training if trains else self.stop_evaluating),
-            launcher=None if self.run_eagerly else self._launchers[name],
-            minimum=self.steps_per_execution, fills=partial(self._rows_stay_apart, trains),
+            launcher=self._launchers[name] if launched else None,
+            minimum=self.steps_per_execution, fills=partial(self._rows_stay_apart, trains), function=function,
         )  # fmt: skip
-
-    def _rows_stay_apart(self, trains: bool) -> bool:
-        """Whether a short batch may be filled up: not where code of the program's own sees the batch."""
-        return False
-
-    @one_look()
-    def _make_ready(self, source: Source, train: bool) -> Any:
-        """Build what is not built for the shapes of the data: layers, optimizer, metrics; the outputs, where known."""
-        x, y, _ = unpack_x_y_sample_weight(source.structure)
-        layers = walk(self)
-        unbuilt = any(not each.built for each in layers)
-        if not any(launcher.proven for launcher in self._launchers.values()):
-            self._forget_targets()  # those of a call that failed may have been of other shapes
-        needs_shapes = self._compiled_metrics is not None and not self._compiled_metrics.built
-        outputs = self._declared_outputs()
-        if unbuilt or (needs_shapes and outputs is None):
-            symbols = tree_util.tree_map(_symbol, x)
-            outputs = self._first_outputs(source) if self.run_eagerly else self._abstract_outputs(symbols)
-        if outputs is not None and y is not None and needs_shapes and self._compiled_metrics is not None:
-            targets = tree_util.tree_map(_symbol, y)
-            if self._compiled_loss is not None:
-                self._compiled_loss.build(targets, outputs)
-            self._compiled_metrics.build(targets, outputs)
-        ready = not unbuilt or all(each.built for each in walk(self) if each is not self)
-        if train and self.optimizer is not None and not self.optimizer.built and ready:
-            self.optimizer.build(self.trainable_variables)
-        return outputs
-
-    @one_look()
-    def _prepared(self, name: str, source: Source, who: str, held_out: Source | None = None) -> Phase:
-        """What the loop needs, the model being ready for the data and these without mistakes."""
-        outputs = self._make_ready(source, train=name == "train")
-        self._look_for_mistakes(source, outputs, who)
-        if isinstance(held_out, ArraySource):  # a stream is not asked for a batch before its time
-            self._look_for_mistakes(held_out, outputs, "validation_data")
-        return self._phase(name)
-
-    def _look_for_mistakes(self, source: Source, outputs: Any, who: str) -> None:
-        """Look at the values of the first batch, once and on the host."""
-        own = any(getattr(type(self), name) is not getattr(Trainer, name) for name in _OWN_LOSSES)
-        examine(source.peek(), None if own else self._compiled_loss, outputs, who, makes_masks(walk(self)))
-
-    def _declared_outputs(self) -> Any:
-        """The symbolic outputs, of a model that is a graph."""
-        return None
-
-    def _forget_targets(self) -> None:
-        for resolved in (self._compiled_loss, self._compiled_metrics):
-            if resolved is not None:
-                resolved.forget()
-
-    def _first_outputs(self, source: Source) -> Any:
-        """The outputs for the first batch, computed, as code that is run eagerly may ask for values."""
-        x, _, _ = unpack_x_y_sample_weight(source.peek())
-        with StateScope():
-            outputs = self._call_model(x, training=False)
-        return tree_util.tree_map(_symbol, outputs)
-
-    def _abstract_outputs(self, symbols: Any) -> Any:
-        """The symbolic outputs for symbolic inputs; layers that are not built build themselves on the way.
-
-        `None` for a model that has no `call`, or whose own step calls its layers in another way.
-        """
-        try:
-            with StateScope():
-                return infer(self.__call__, (symbols,), {"training": False})
-        except NotImplementedError:
-            return None
-        except Exception:
-            if type(self).train_step is Trainer.train_step:
-                raise
-            return None
-
-    def _fed(self, x: Any) -> Any:
-        """What a step gets of x, or of that of a batch: the same, but where a part of the model runs on the host."""
-        return x
 
     def _order_seed(self, run: int) -> int:
         """The seed of the orders of rows in a run."""
@@ -215,6 +109,9 @@ class Trainer(CompiledModel):
         validation_steps: int | None = None,
         validation_batch_size: int | None = None,
         validation_freq: Any = 1,
+        *,
+        dry_run: bool = False,
+        locate_nan: bool = False,
     ) -> Any:
         """Train for a number of epochs, and return the `History` of losses and metrics.
 
@@ -233,6 +130,8 @@ class Trainer(CompiledModel):
             steps_per_epoch: batches of an epoch.
             validation_steps, validation_batch_size: the same for validation.
             validation_freq: validate after every so many epochs, or after those in a list.
+            dry_run: train nothing, and return a `DryRun`: shapes, memory, operations and time.
+            locate_nan: where values become infinite or NaN, raise a `NonFiniteError` that tells in which layer.
 
         >>> model = lamina.Sequential([layers.Dense(1)])
         >>> model.compile("sgd", "mse")
@@ -242,36 +141,32 @@ class Trainer(CompiledModel):
         """
         self._require_compiled("fit")
         _check_epochs(epochs, initial_epoch, validation_freq)
+        epochs = limited("fit", "the number of epochs", epochs, max_epochs()) or 0
         run = self._runs if initial_epoch else self._runs + 1  # one that goes on has the orders of the run before
         if validation_split and validation_data is None:
-            parts = (self._fed(x), y, sample_weight)
+            parts = self._fed(x, y, sample_weight)
             (x, y, sample_weight), validation_data = train_validation_split(parts, validation_split)
+        position = Position(initial_epoch, seed=self._order_seed(run))
         source = make_source(
             x, y, sample_weight, batch_size=batch_size, steps=steps_per_epoch, shuffle=shuffle,
-            class_weight=class_weight, seed=self._order_seed(run), who="fit", fed=self._fed,
+            class_weight=class_weight, seed=position.seed, who="fit", fed=self._fed,
         )  # fmt: skip
-        held_out = _held_out(validation_data, validation_batch_size or batch_size, validation_steps, self._fed)
+        rows = batch_size if validation_batch_size is None else validation_batch_size
+        held_out = held_out_source(validation_data, rows, validation_steps, self._fed)
         training = self._prepared("train", source, "fit", held_out)
-        steps = source.steps or source.num_batches
-        listeners = self._listeners(callbacks, verbose, epochs=epochs, steps=steps, history=True)
+        if dry_run:
+            return estimate(Trial(training, source, self), epochs - initial_epoch)
+        training.guard = Guard(training, source, self) if locate_nan else training.guard
+        listeners = self._listeners("fit", callbacks, verbose, source, epochs, history=True)
         self.stop_training = False
         runner = Runner(training, source, listeners)
         validator = None if held_out is None else Runner(self._phase("test"), held_out, listeners)
-        listeners.on_train_begin()
-        logs: dict[str, Any] = {}
+        listeners.begin_run(position, runner.meet_variables)
+        validates = partial(_validates, frequency=validation_freq)
         try:
-            for epoch in range(initial_epoch, epochs):
-                listeners.on_epoch_begin(epoch)
-                found = runner.epoch(epoch)
-                if found is None:
-                    break
-                logs, self._runs = found, run  # a run that fails before has not been one
-                if validator is not None and _validates(epoch, validation_freq):
-                    logs = {**logs, **self._validate(validator)}
-                listeners.on_epoch_end(epoch, logs)
-                self.stop_training = placement.any_of(self.stop_training)
-                if self.stop_training:
-                    break
+            if loop.seek(position, initial_epoch, source, held_out, validates):
+                self._runs = run
+            logs = self._run_epochs(run, position, epochs, runner, validator, validates)
         finally:
             source.close()
             if held_out is not None:
@@ -281,11 +176,30 @@ class Trainer(CompiledModel):
         listeners.on_train_end(logs)
         return self.history
 
+    def _run_epochs(
+        self, run: int, at: Position, end: int, runner: Runner, validator: Runner | None, validates: Callable
+    ) -> dict[str, Any]:
+        """The epochs from a position on, each with validation where that is wanted: the last one's logs."""
+        logs: dict[str, Any] = {}
+        for epoch in range(at.epoch, end):
+            runner.callbacks.on_epoch_begin(epoch)
+            found = runner.epoch(at)
+            if found is None:
+                break
+            logs, self._runs = found, run  # one that fails before has not been one
+            if validator is not None and validates(epoch):
+                logs = logs | self._validate(validator)
+            at.move(epoch + 1)
+            runner.callbacks.on_epoch_end(epoch, logs)
+            if placement.any_of(self.stop_training):
+                break
+        return logs
+
     def _validate(self, runner: Runner) -> dict[str, Any]:
         """What an epoch's logs get from validation."""
         self.stop_evaluating = False
         runner.callbacks.on_test_begin()
-        found = runner.epoch(0) or {}
+        found = runner.epoch(Position()) or {}
         runner.callbacks.on_test_end(found)
         return {f"val_{name}": value for name, value in found.items()}
 
@@ -308,13 +222,12 @@ class Trainer(CompiledModel):
         self._require_compiled("evaluate")
         source = make_source(x, y, sample_weight, batch_size=batch_size, steps=steps, who="evaluate", fed=self._fed)
         phase = self._prepared("test", source, "evaluate")
-        count = source.steps or source.num_batches
-        listeners = self._listeners(callbacks, verbose, epochs=1, steps=count, history=False)
+        listeners = self._listeners("evaluate", callbacks, verbose, source)
         self.stop_evaluating = False
         runner = Runner(phase, source, listeners)
         listeners.on_test_begin()
         try:
-            logs = runner.epoch(0) or {}
+            logs = runner.epoch(Position()) or {}
         finally:
             source.close()
         listeners.on_test_end(logs)
@@ -331,12 +244,11 @@ class Trainer(CompiledModel):
     ) -> Any:
         """The outputs for all of x as NumPy arrays."""
         self._check_constructed()
-        x = self._fed(x)
+        x, *_ = self._fed(x)
         if verbose == 0 and callbacks is None and steps is None and _is_small(x, batch_size):
             return tree_util.tree_map(placement.to_host, self._predict_function()(_floats(x)))
         source = make_source(x, batch_size=batch_size, steps=steps, who="predict", fed=self._fed)
-        count = source.steps or source.num_batches
-        listeners = self._listeners(callbacks, verbose, epochs=1, steps=count, history=False)
+        listeners = self._listeners("predict", callbacks, verbose, source)
         listeners.on_predict_begin()
         self.stop_predicting = False
         try:
@@ -350,12 +262,17 @@ class Trainer(CompiledModel):
 
     def _predict_function(self) -> Callable:
         """The compiled `predict_step`; what it assigns, such as seeds, is assigned."""
-        if self.run_eagerly:
-            return _predict_step(self)
+        function = self._own_function("predict")
+        if function is not None:
+            own = stateful(function, self._predict_groups, keep=True)
+            return lambda data: own(iter([data]))
         newest = newest_change()
-        if self._predict is None or self._predict_made < newest:
+        if self.run_eagerly or self._predict is None or self._predict_made < newest:
+            step = stateful(self._predict_method(), self._predict_groups)
+            if self.run_eagerly:
+                return step
             keep_freed_memory()
-            self._predict, self._predict_made = jit(_predict_step(self)), newest
+            self._predict, self._predict_made = jit(lambda data: step(placement.rows(data))), newest
         return self._predict
 
     # One batch at a time -------------------------------------------------------------------------
@@ -375,7 +292,7 @@ class Trainer(CompiledModel):
     @errors.entry
     def predict_on_batch(self, x: Any) -> Any:
         """The outputs for one batch as NumPy arrays."""
-        x = self._fed(x)
+        x, *_ = self._fed(x)
         source = make_source(x, batch_size=loop.rows_in(x), who="predict_on_batch")
         return tree_util.tree_map(placement.to_host, self._predict_function()(source.peek()))
 
@@ -386,7 +303,8 @@ class Trainer(CompiledModel):
         It tells its text (`as_text()`), its memory (`memory_analysis()`) and its cost (`cost_analysis()`).
         """
         self._require_compiled("compiled_step")
-        source = make_source(self._fed(x), y, sample_weight, batch_size=loop.rows_in(x), who="compiled_step")
+        x, y, sample_weight = self._fed(x, y, sample_weight)
+        source = make_source(x, y, sample_weight, batch_size=loop.rows_in(x), who="compiled_step")
         launcher = self._prepared("train", source, "compiled_step").launcher
         if launcher is None:
             raise ValueError(f"{self._who()}: run_eagerly must be off for compiled_step, is on.")
@@ -396,7 +314,7 @@ class Trainer(CompiledModel):
     def _on_batch(self, phase: str, x: Any, y: Any, sample_weight: Any, class_weight: Any, as_dict: bool) -> Any:
         who = f"{phase}_on_batch"
         self._require_compiled(who)
-        x = self._fed(x)
+        x, y, sample_weight = self._fed(x, y, sample_weight)
         size = loop.rows_in(x)
         source = make_source(x, y, sample_weight, batch_size=size, class_weight=class_weight, who=who)
         with one_look():
@@ -407,7 +325,7 @@ class Trainer(CompiledModel):
                 self._look_for_mistakes(source, outputs, who)
         if found.launcher is None:
             self.reset_metrics()
-            logs = loop.eager_step(found, source.peek())
+            logs = loop.eager_step(found, iter([source.peek()]))
         else:
             feed = Feed(tree_util.tree_map(lambda a: a[None], source.peek()), None, 0, 1)
             program = found.launcher.program(feed, 1)
@@ -425,6 +343,14 @@ class Trainer(CompiledModel):
         values = [logs[name] for name in dict.fromkeys([*names, *logs])]
         return values[0] if len(values) == 1 else values
 
+    def make_trial(self, who: str, x: Any, *others: Any, batch_size: int | None = None, shuffle: bool = False) -> Trial:
+        """Training on x, y and sample weights with copies of the state, for the tool `who`."""
+        self._require_compiled(who)
+        options = {"batch_size": batch_size, "shuffle": shuffle, "seed": self._order_seed(1), "fed": self._fed}
+        source = make_source(*self._fed(x, *others), who=who, **options)
+        self._make_ready(source, train=True)
+        return Trial(self._phase("train"), source, self)
+
     # Inside --------------------------------------------------------------------------------------
 
     def _require_compiled(self, who: str) -> None:
@@ -434,7 +360,10 @@ class Trainer(CompiledModel):
             name = self._who()
             raise ValueError(f"{name}: must be compiled before {who}; call compile(optimizer, loss).")
 
-    def _listeners(self, callbacks: Any, verbose: Any, *, epochs: int, steps: int | None, history: bool) -> Any:
+    def _listeners(
+        self, who: str, callbacks: Any, verbose: Any, source: Source, epochs: int = 1, history: bool = False
+    ) -> Any:
+        checks.one_of(who, "verbose", verbose, ("auto", 0, 1, 2))
         if verbose == "auto":
             verbose = 1 if is_interactive_logging_enabled() else 2
         verbose = verbose if placement.is_first() else 0
@@ -443,37 +372,8 @@ class Trainer(CompiledModel):
             return callbacks
         return CallbackList(
             callbacks, add_history=history, add_progbar=verbose != 0, model=self,
-            verbose=int(verbose), epochs=epochs, steps=steps,
+            verbose=int(verbose), epochs=epochs, steps=source.steps or source.num_batches,
         )  # fmt: skip
-
-
-def _predict_step(model: Any) -> Callable:
-    """`predict_step` in its stateful form."""
-    if len(inspect.signature(model.predict_step).parameters) == 1:
-        return lambda data: model.predict_step(placement.rows(data))
-
-    def step(data: Any) -> Any:
-        data = placement.rows(data)
-        groups = [model.trainable_variables, model.non_trainable_variables]
-        outputs, after = model.predict_step(tuple([v.value for v in group] for group in groups), data)
-        if len(after) == len(groups[1]):
-            for variable, value in zip(groups[1], after):
-                variable.assign(value)
-        return outputs
-
-    return step
-
-
-def _held_out(data: Any, batch_size: int | None, steps: int | None, fed: Callable) -> Any:
-    """The source of validation data, `None` without any."""
-    if data is None:
-        return None
-    if isinstance(data, (tuple, list)) and not hasattr(data, "_fields"):
-        if not 1 <= len(data) <= 3:
-            raise ValueError(f"validation_data: must be (x, y) or (x, y, sample_weight), got {len(data)} items.")
-        parts = unpack_x_y_sample_weight(tuple(data))
-        return make_source(*parts, batch_size=batch_size, steps=steps, who="validation_data", fed=fed)
-    return make_source(data, steps=steps, who="validation_data", fed=fed)
 
 
 def _is_small(x: Any, batch_size: int | None) -> bool:
@@ -487,15 +387,15 @@ def _floats(x: Any) -> Any:
     return x.astype(dtypes.floatx()) if x.dtype == np.float64 else x
 
 
-def _symbol(spec: Any) -> KerasTensor:
-    return KerasTensor((None, *spec.shape[1:]) if spec.shape else (), spec.dtype.name)
-
-
 def _check_epochs(epochs: Any, initial_epoch: Any, validation_freq: Any) -> None:
     checks.integer("fit", "epochs", epochs, 0)
     checks.integer("fit", "initial_epoch", initial_epoch, 0)
-    if not isinstance(validation_freq, (list, tuple, set)):
-        checks.integer("fit", "validation_freq", validation_freq, 1)
+    if initial_epoch > epochs:
+        rule = "fit: epochs is the number of the last epoch, not how many there are to come, and"
+        given = f"got epochs={epochs}, initial_epoch={initial_epoch}"
+        warnings.warn(f"{rule} nothing is done if it is below initial_epoch, {given}.", stacklevel=4)
+    for number in validation_freq if isinstance(validation_freq, (list, tuple, set)) else [validation_freq]:
+        checks.integer("fit", "validation_freq", number, 1)
 
 
 def _validates(epoch: int, frequency: Any) -> bool:

@@ -1,0 +1,112 @@
+"""Making a model ready for data: what is not built is built for their shapes, and their first batch is looked at."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jax import tree_util
+
+from lamina.core.state import StateScope
+from lamina.core.symbolic import KerasTensor, infer
+from lamina.data.arrays import opened, unpack_x_y_sample_weight
+from lamina.data.sources import ArraySource, Source
+from lamina.layer.parts import one_look, walk
+from lamina.training.functions import Functions
+from lamina.training.loop import Phase
+from lamina.training.objectives import examine, makes_masks
+from lamina.training.step import Launcher
+
+_OWN_LOSSES = ("train_step", "test_step", "compute_loss")  # a model that overrides one may use its targets in any way
+
+
+class Ready(Functions):
+    """A model that can be made ready."""
+
+    _launchers: dict[str, Launcher]
+
+    def _phase(self, name: str) -> Phase:
+        """What the loop needs to train or to evaluate."""
+        raise NotImplementedError
+
+    def _rows_stay_apart(self, trains: bool) -> bool:
+        """Whether a short batch may be filled up: not where code of the program's own sees the batch."""
+        return False
+
+    @one_look()
+    def _make_ready(self, source: Source, train: bool) -> Any:
+        """Build what is not built for the shapes of the data: layers, optimizer, metrics; the outputs, where known."""
+        x, y, _ = unpack_x_y_sample_weight(source.structure)
+        layers = walk(self)
+        unbuilt = any(not each.built for each in layers)
+        if not any(launcher.proven for launcher in self._launchers.values()):
+            self._forget_targets()  # those of a call that failed may have been of other shapes
+        needs_shapes = self._compiled_metrics is not None and not self._compiled_metrics.built
+        outputs = self._declared_outputs()
+        if unbuilt or (needs_shapes and outputs is None):
+            symbols = tree_util.tree_map(_symbol, x)
+            outputs = self._first_outputs(source) if self.run_eagerly else self._abstract_outputs(symbols)
+        if outputs is not None and y is not None and needs_shapes and self._compiled_metrics is not None:
+            targets = tree_util.tree_map(_symbol, y)
+            if self._compiled_loss is not None:
+                self._compiled_loss.build(targets, outputs)
+            self._compiled_metrics.build(targets, outputs)
+        ready = not unbuilt or all(each.built for each in walk(self) if each is not self)
+        if train and self.optimizer is not None and not self.optimizer.built and ready:
+            self.optimizer.build(self.trainable_variables)
+        return outputs
+
+    @one_look()
+    def _prepared(self, name: str, source: Source, who: str, held_out: Source | None = None) -> Phase:
+        """What the loop needs, the model being ready for the data and these without mistakes."""
+        outputs = self._make_ready(source, train=name == "train")
+        self._look_for_mistakes(source, outputs, who)
+        if isinstance(held_out, ArraySource):  # a stream is not asked for a batch before its time
+            y, held = [unpack_x_y_sample_weight(each.peek())[1] for each in (source, held_out)]
+            if self._compiled_loss is not None and y is not None and held is None:
+                raise ValueError("validation_data: must hold targets, as x and y do, got x alone; give (x, y).")
+            self._look_for_mistakes(held_out, outputs, "validation_data")
+        return self._phase(name)
+
+    def _look_for_mistakes(self, source: Source, outputs: Any, who: str) -> None:
+        """Look at the values of the first batch, once and on the host."""
+        own = any(getattr(type(self), name) is not getattr(Ready, name) for name in _OWN_LOSSES)
+        examine(source.peek(), None if own else self._compiled_loss, outputs, who, makes_masks(walk(self)))
+
+    def _declared_outputs(self) -> Any:
+        """The symbolic outputs, of a model that is a graph."""
+        return None
+
+    def _forget_targets(self) -> None:
+        for resolved in (self._compiled_loss, self._compiled_metrics):
+            if resolved is not None:
+                resolved.forget()
+
+    def _first_outputs(self, source: Source) -> Any:
+        """The outputs for the first batch, computed, as code that is run eagerly may ask for values."""
+        x, _, _ = unpack_x_y_sample_weight(source.peek())
+        with StateScope():
+            outputs = self._call_model(x, training=False)
+        return tree_util.tree_map(_symbol, outputs)
+
+    def _abstract_outputs(self, symbols: Any) -> Any:
+        """The symbolic outputs for symbolic inputs; layers that are not built build themselves on the way.
+
+        `None` for a model that has no `call`, or whose own step calls its layers in another way.
+        """
+        try:
+            with StateScope():
+                return infer(self.__call__, (symbols,), {"training": False})
+        except NotImplementedError:
+            return None
+        except Exception:
+            if type(self).train_step is Ready.train_step:
+                raise
+            return None
+
+    def _fed(self, x: Any, y: Any = None, sample_weight: Any = None) -> tuple[Any, Any, Any]:
+        """What a step gets of x, y and the weights, or of those of a batch, which a model may divide and compute on."""
+        return opened(x, y, sample_weight)
+
+
+def _symbol(spec: Any) -> KerasTensor:
+    return KerasTensor((None, *spec.shape[1:]) if spec.shape else (), spec.dtype.name)
