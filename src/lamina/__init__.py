@@ -45,6 +45,7 @@ from lamina.models import Function, Model, Sequential
 from lamina.optimizers import Optimizer
 from lamina.quantizers import Quantizer
 from lamina.regularizers import Regularizer
+from lamina.stand_in import as_keras
 
 __version__ = "0.1.0"
 
@@ -91,6 +92,7 @@ __all__ = [
     "Variable",
     "__version__",
     "activations",
+    "as_keras",
     "backend",
     "callbacks",
     "config",
