@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import Any
 
 from lamina.core import registry
-from lamina.core.absent import AbsentName
+from lamina.core.absent import AbsentName, not_there
 from lamina.core.checks import folded
 from lamina.saving.archive import KERAS_VERSION
 
@@ -46,8 +46,6 @@ _ALSO = {
 }
 # Names of `keras.src` that lamina has elsewhere, or calls otherwise.
 _ELSEWHERE = {
-    "": {"__version__": "saving.archive.KERAS_VERSION", "version": "stand_in.version"},
-    "version": {"__version__": "saving.archive.KERAS_VERSION", "version": "stand_in.version"},
     "api_export": {"keras_export": "stand_in.keras_export"},
     "backend": {
         "KerasVariable": "Variable",
@@ -56,6 +54,7 @@ _ELSEWHERE = {
         "jax_draw_seed": "random.seeds.draw_seed",
         "set_keras_mask": "core.masking.set_mask",
     },
+    "distribution": {"distribution": "stand_in.no_distribution"},
     "losses": {"LossFunctionWrapper": "losses.loss.LossFunctionWrapper"},
     "ops": {"any_symbolic_tensors": "core.symbolic.any_symbolic"},
     "utils": {"no_automatic_dependency_tracking": "stand_in.as_it_is", "to_snake_case": "core.scope.snake_case"},
@@ -139,30 +138,61 @@ class StandIn(ModuleType):
     def __init__(self, spec: importlib.machinery.ModuleSpec, home: str, wide: bool):
         super().__init__(spec.name, f"lamina in place of {spec.name}: see lamina.as_keras.")
         vars(self).update(_home=home, _wide=wide, __file__=spec.origin, __path__=[])
+        if home in ("", "version"):
+            vars(self).update(__version__=KERAS_VERSION, version=version)
 
     def __getattr__(self, name: str) -> Any:
         if name == "__all__":
             return dir(self)
-        elsewhere = _ELSEWHERE.get(self._home, {}) if self._wide or not self._home else {}
-        if name in elsewhere:
-            place, _, name_there = elsewhere[name].rpartition(".")
-            return getattr(registry.namespace(place), name_there)
         for module in self._places():
-            if name in registry.public_names(module) and not isinstance(getattr(module, name), ModuleType):
+            if name in _things(module):
                 return getattr(module, name)
+        if name in self._elsewhere():
+            place, _, name_there = _ELSEWHERE[self._home][name].rpartition(".")
+            return getattr(registry.namespace(place), name_there)
         inner = f"{self.__name__}.{name}"
-        if name.startswith("__") or _place(inner) is None:
-            raise _absent(self._home, name)
-        return importlib.import_module(inner)
-
-    def _places(self) -> Iterator[ModuleType]:
-        for place in (self._home, *(_ALSO.get(self._home, ()) if self._wide else ())):
-            if place not in _FILES[""].split():
-                yield registry.namespace(place)
+        if not name.startswith("__") and _place(inner) is not None:
+            return importlib.import_module(inner)
+        absent = _absent(self._home, name)
+        if f"keras.{self._home}.{name}" in not_there() and not self.__name__.endswith(self._home):
+            return _named_only(absent)  # keras_tuner lists keras.applications.efficientnet when it is imported
+        raise absent
 
     def __dir__(self) -> list[str]:
-        names = {name for module in self._places() for name in registry.public_names(module)}
-        return sorted(names | set(_ELSEWHERE.get(self._home, {}) if self._wide else ()))
+        names = {name for module in self._places() for name in _things(module)} | set(self._elsewhere())
+        own = registry.public_names(registry.namespace(self._home)) if _is(self._home) else ()
+        absent = () if self._home else (known.split(".")[1] for known in not_there() if known.count(".") > 1)
+        return sorted(names.union(own, absent))
+
+    def __reduce__(self) -> tuple[Callable, tuple[str]]:
+        return unpickled, (self.__name__,)
+
+    def _elsewhere(self) -> dict[str, str]:
+        return _ELSEWHERE.get(self._home, {}) if self._wide else {}
+
+    def _places(self) -> Iterator[ModuleType]:
+        places = (self._home, *(_ALSO.get(self._home, ()) if self._wide else ()))
+        return (registry.namespace(place) for place in places if place != self._home or _is(place))
+
+
+def _named_only(absent: AbsentName) -> type:
+    """A class that may be named, and says when it is used that it is not there."""
+
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+        raise absent
+
+    return type(str(absent.name), (), {"__init__": __init__})
+
+
+def unpickled(name: str) -> ModuleType:
+    """The module of keras that a process with `as_keras()` has sent, in this process."""
+    as_keras()
+    return importlib.import_module(name)
+
+
+def _things(module: ModuleType) -> set[str]:
+    """The public names of a module but for those of modules."""
+    return {name for name in registry.public_names(module) if not isinstance(vars(module).get(name), ModuleType)}
 
 
 def _place(name: str) -> tuple[str, bool] | None:
@@ -170,33 +200,42 @@ def _place(name: str) -> tuple[str, bool] | None:
     root = next((root for root in _ROOTS if name == root or name.startswith(f"{root}.")), None)
     if root is None:
         return None
-    parts, home = name[len(root) + 1 :].split("."), ""
-    for part in parts if parts != [""] else ():
+    home = ""
+    for part in filter(None, name[len(root) :].split(".")):
         inner = f"{home}.{part}".lstrip(".")
-        if _is_namespace(inner) or (not home and root == "keras.src" and part in _FILES[""].split()):
+        if _is(inner) or any(known.startswith(f"keras.{inner}.") for known in not_there()):
             home = inner
-        elif root != "keras.src" or not _is_file(home, part):
+        elif root == "keras.src" and not home and part in _FILES[""].split():
+            home = inner
+        elif not _is_file(home, part, root):
             return None
     return home, root != "keras"
 
 
-def _is_namespace(path: str) -> bool:
+def _is(path: str) -> bool:
     """Whether `lamina.path` is a public module."""
     above, _, name = path.rpartition(".")
-    outer = registry.namespace(above)
-    found = getattr(outer, name, None) if name in registry.public_names(outer) else None
+    if not name:
+        return True
+    outer = registry.namespace(above) if _is(above) else None
+    found = getattr(outer, name, None) if outer and name in registry.public_names(outer) else None
     return isinstance(found, ModuleType) and found.__name__ == f"lamina.{path}"
 
 
-def _is_file(home: str, part: str) -> bool:
-    if part in _FILES.get(home, "").split():
+def _is_file(home: str, part: str, root: str) -> bool:
+    """Whether a namespace of Keras has such a file: one that we know of, or with the name of a class."""
+    if root == "keras.src" and part in _FILES.get(home, "").split():
         return True
-    names = registry.public_names(registry.namespace(home)) if _is_namespace(home) else ()
-    return part.islower() and any(name[0].isupper() and folded(name) == folded(part) for name in names)
+    if root == "keras.src" and _is(home):
+        names = {folded(name) for name in registry.public_names(registry.namespace(home)) if name[0].isupper()}
+        return part.islower() and folded(part) in names
+    absent = () if _is(home) else (known.removeprefix(f"keras.{home}.") for known in not_there())
+    return part.islower() and any(folded(name).startswith(folded(part)) for name in absent)
 
 
 def _absent(home: str, name: str) -> AbsentName:
-    return AbsentName(f"lamina.{home if _is_namespace(home) else ''}".rstrip("."), name)
+    known = _is(home) or f"keras.{home}.{name}" in not_there()
+    return AbsentName(f"lamina.{home if known else ''}".rstrip("."), name)
 
 
 class _Loader(importlib.abc.Loader):
@@ -243,6 +282,10 @@ _finder = _Finder()
 def version() -> str:
     """The version of Keras whose interface lamina has."""
     return KERAS_VERSION
+
+
+def no_distribution() -> None:
+    """The distribution in force: none."""
 
 
 def as_it_is(fn: Callable) -> Callable:
