@@ -8,6 +8,7 @@ import importlib.machinery
 import importlib.metadata
 import os
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from types import ModuleType
@@ -57,7 +58,8 @@ _ELSEWHERE = {
     "distribution": {"distribution": "stand_in.no_distribution"},
     "losses": {"LossFunctionWrapper": "losses.loss.LossFunctionWrapper"},
     "ops": {"any_symbolic_tensors": "core.symbolic.any_symbolic"},
-    "utils": {"no_automatic_dependency_tracking": "stand_in.as_it_is", "to_snake_case": "core.scope.snake_case"},
+    "trainers": {"class_weight_to_sample_weights": "data.arrays.class_weights"},
+    "utils": {"in_grain_data_pipeline": "stand_in.in_grain", "no_automatic_dependency_tracking": "stand_in.as_it_is", "to_snake_case": "core.scope.snake_case"},
 }
 
 
@@ -258,7 +260,7 @@ class _Finder(importlib.metadata.DistributionFinder):
         place = _place(fullname)
         if place is None:  # not asked further: a part of the installed Keras among those of lamina would not work
             module, _, name = fullname.rpartition(".")
-            raise ModuleNotFoundError(str(_absent((_place(module) or ("",))[0], name)))
+            raise ModuleNotFoundError(f"{fullname}: {_absent((_place(module) or ('',))[0], name)}")
         return importlib.machinery.ModuleSpec(fullname, _Loader(*place), origin=__file__, is_package=True)
 
     def find_distributions(self, context: Any = None) -> Iterator[importlib.metadata.Distribution]:
@@ -286,6 +288,12 @@ def version() -> str:
 
 def no_distribution() -> None:
     """The distribution in force: none."""
+
+
+def in_grain() -> bool:
+    """Whether a pipeline of Grain is calling."""
+    mark = os.path.join("grain", "_src", "python")
+    return "grain" in sys.modules and any(mark in f.f_code.co_filename for f, _ in traceback.walk_stack(None))
 
 
 def as_it_is(fn: Callable) -> Callable:

@@ -182,7 +182,7 @@ def are_rows(structure: Any) -> bool:
     return len({np.shape(leaf) for leaf in structure}) == 1 and np.ndim(structure[0]) == 1
 
 
-def _class_weights(y: Any, class_weight: Mapping[Any, float], who: str) -> np.ndarray:
+def class_weights(y: Any, class_weight: Mapping[Any, float], who: str = "class_weight") -> np.ndarray:
     """`class_weight[label]` for each label, 1 where there is none; labels are whole numbers or one-hot."""
     if y is None or tree.is_nested(y):
         raise ValueError(f"{who}: class_weight needs one array of targets y, got {type(y).__name__}.")
@@ -210,7 +210,7 @@ def weighted(y: Any, sample_weight: Any, class_weight: Mapping[Any, float] | Non
                 f"{who}: class_weight and sample_weight must not both be given; "
                 "multiply the weights of the classes into sample_weight."
             )
-        return _class_weights(y, class_weight, who)
+        return class_weights(y, class_weight, who)
     if sample_weight is None:
         return None
     if y is None:

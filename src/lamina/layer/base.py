@@ -394,6 +394,14 @@ class Layer(AddedLosses, Masks, Typed, Operation):
         own = self._own_variables()
         return own[0].path.rpartition("/")[0] if own else "/".join(self._inside())
 
+    @property
+    def _call_has_training_arg(self) -> bool:
+        return signature_of(type(self)).takes_training
+
+    @property
+    def _call_has_mask_arg(self) -> bool:
+        return "mask" in signature_of(type(self)).all
+
     def add_metric(self, *args: Any, **kwargs: Any) -> None:
         """Not there: assign a metric to an attribute and call its `update_state` in place of this."""
         raise NotImplementedError(f"{self._who()}: has no add_metric; set a metric as an attribute and update it.")

@@ -12,6 +12,7 @@ from lamina.core.symbolic import KerasTensor, any_symbolic
 from lamina.data.sources import is_stream
 from lamina.layer import Layer
 from lamina.layer.masks import only_passes
+from lamina.layer.parts import look
 from lamina.layers.core import InputLayer
 from lamina.models import quantization
 from lamina.models.functional import OPS_PASS_MASKS, Function, function_from_config, input_like, warn_of_keras
@@ -152,7 +153,7 @@ class Model(Trainer):
     @property
     def layers(self) -> list[Layer]:
         """The layers of the graph, or else those right below the model."""
-        return self._layers if self._function is None else list(self._graph_layers)
+        return look(self).layers if self._function is None else list(self._graph_layers)
 
     @layers.setter
     def layers(self, value: Any) -> None:
