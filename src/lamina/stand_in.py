@@ -58,6 +58,7 @@ _ELSEWHERE = {
     "distribution": {"distribution": "stand_in.no_distribution"},
     "losses": {"LossFunctionWrapper": "losses.loss.LossFunctionWrapper"},
     "ops": {"any_symbolic_tensors": "core.symbolic.any_symbolic"},
+    "saving": {"in_safe_mode": "core.budget.is_reading"},
     "trainers": {"class_weight_to_sample_weights": "data.arrays.class_weights"},
     "utils": {"in_grain_data_pipeline": "stand_in.in_grain", "no_automatic_dependency_tracking": "stand_in.as_it_is", "to_snake_case": "core.scope.snake_case"},
 }

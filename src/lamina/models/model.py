@@ -24,7 +24,8 @@ from lamina.training.trainer import Trainer
 
 def _is_graph(args: tuple, kwargs: dict[str, Any]) -> bool:
     """Whether constructor arguments are symbolic inputs and outputs."""
-    return "inputs" in kwargs or (len(args) >= 2 and all(isinstance(t, KerasTensor) for t in tree.flatten(args[0])))
+    given = len(args) >= 2 or (len(args) == 1 and "outputs" in kwargs)
+    return "inputs" in kwargs or (given and all(isinstance(t, KerasTensor) for t in tree.flatten(args[0])))
 
 
 class Model(Trainer):

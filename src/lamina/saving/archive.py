@@ -228,15 +228,17 @@ def deserialize_keras_object(config: Any, custom_objects: Any = None, safe_mode:
         config: the description.
         custom_objects: classes and functions of your own that it may name, `{name: object}`.
         safe_mode: kept for Keras programs. Code in files is never run, whatever it says.
-        kwargs: `module_objects`, more such objects.
+        kwargs: `module_objects`, more such objects; `printable_module_name` is accepted and has no effect.
     """
     del safe_mode
+    kwargs.pop("printable_module_name", None)
     objects = {**(kwargs.pop("module_objects", None) or {}), **(custom_objects or {})}
     if kwargs:
         raise ValueError(f"deserialize_keras_object: arguments must be known ones, got {', '.join(kwargs)}.")
-    if isinstance(config, str):  # older files name functions so
+    if isinstance(config, str):  # older files name functions so, and the `get` of a package its objects
         found = registry.get_registered_object(config, objects)
-        return config if found is None else found
+        of_package = isinstance(found, type) and config not in (custom_objects or {}) and config in objects
+        return config if found is None else found() if of_package else found
     return configurable.deserialize(config, objects)
 
 
