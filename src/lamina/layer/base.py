@@ -27,7 +27,7 @@ from lamina.core.variable import Variable
 from lamina.layer.inferred import remembered
 from lamina.layer.losses import AddedLosses
 from lamina.layer.masks import Masks
-from lamina.layer.parts import Before, Composite, look_again
+from lamina.layer.parts import Before, Composite, look_again, walk
 from lamina.layer.policies import Typed
 from lamina.layer.signature import (
     CallContext,
@@ -122,14 +122,15 @@ class Layer(AddedLosses, Masks, Typed, Operation):
     # Building ---------------------------------------------------------------------------------------------------
 
     def build(self, input_shape: Any = None) -> None:
-        """Make the weights. Without an own `build`: call the layer abstractly, so that its children build.
+        """Make the weights. Without an own `build`: call the layer abstractly, so that children build that are not.
 
         Inside an own `build`, as `super().build(input_shape)`, or where a call takes more than this one input, there
         is nothing to call: children build when they are first called.
         """
         names = signature_of(type(self)).names
         if input_shape is not None and names and not self.built and not self._building:
-            if len(signature_of(type(self)).required) <= 1:
+            waits = any(not layer.built for layer in walk(self)[1:])
+            if waits and len(signature_of(type(self)).required) <= 1:
                 with StateScope():
                     infer(self.__call__, (symbolic_inputs(input_shape, self.input_dtype),))
             self._build_shapes = {names[0]: input_shape}
