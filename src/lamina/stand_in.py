@@ -9,9 +9,9 @@ import importlib.metadata
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any
 
 from lamina.core import registry
@@ -24,7 +24,7 @@ _ROOTS = ("keras._tf_keras.keras", "keras._tf_keras", "tensorflow.keras", "keras
 
 # Files and folders of `keras.src` by namespace, but for those with the name of a class, such as layers/core/dense.py.
 _FILES = {
-    "": "api_export distribution trainers version",
+    "": "distribution trainers version",
     "backend": "common config dtypes global_state jax keras_tensor masking name_scope random variables",
     "callbacks": "callback_list",
     "distribution": "distribution_lib",
@@ -47,20 +47,18 @@ _ALSO = {
 }
 # Names of `keras.src` that lamina has elsewhere, or calls otherwise.
 _ELSEWHERE = {
-    "api_export": {"keras_export": "stand_in.keras_export"},
-    "backend": {
-        "KerasVariable": "Variable",
-        "any_symbolic_tensors": "core.symbolic.any_symbolic",
-        "get_keras_mask": "core.masking.get_mask",
-        "jax_draw_seed": "random.seeds.draw_seed",
-        "set_keras_mask": "core.masking.set_mask",
-    },
-    "distribution": {"distribution": "stand_in.no_distribution"},
-    "losses": {"LossFunctionWrapper": "losses.loss.LossFunctionWrapper"},
-    "ops": {"any_symbolic_tensors": "core.symbolic.any_symbolic"},
-    "saving": {"in_safe_mode": "core.budget.is_reading"},
-    "trainers": {"class_weight_to_sample_weights": "data.arrays.class_weights"},
-    "utils": {"in_grain_data_pipeline": "stand_in.in_grain", "no_automatic_dependency_tracking": "stand_in.as_it_is", "to_snake_case": "core.scope.snake_case"},
+    "backend.KerasVariable": "Variable",
+    "backend.get_keras_mask": "core.masking.get_mask",
+    "backend.jax_draw_seed": "random.seeds.draw_seed",
+    "backend.set_keras_mask": "core.masking.set_mask",
+    "distribution.distribution": "stand_in.no_distribution",
+    "losses.LossFunctionWrapper": "losses.loss.LossFunctionWrapper",
+    "ops.any_symbolic_tensors": "core.symbolic.any_symbolic",
+    "saving.in_safe_mode": "core.budget.is_reading",
+    "trainers.class_weight_to_sample_weights": "data.arrays.class_weights",
+    "utils.in_grain_data_pipeline": "stand_in.in_grain",
+    "utils.no_automatic_dependency_tracking": "stand_in.as_it_is",
+    "utils.to_snake_case": "core.scope.snake_case",
 }
 
 
@@ -95,47 +93,40 @@ def _switch(active: bool) -> None:
     if active:
         _check_nothing_is_imported()
         sys.meta_path.insert(0, _finder)
-        _environment["KERAS_BACKEND"] = os.environ.get("KERAS_BACKEND")
+        _finder.backend = os.environ.get("KERAS_BACKEND")
         os.environ["KERAS_BACKEND"] = "jax"  # packages look there before they import keras
         return
     sys.meta_path.remove(_finder)
     for name in [name for name, module in sys.modules.items() if isinstance(module, StandIn)]:
         del sys.modules[name]
-    for variable, value in _environment.items():
-        os.environ.pop(variable, None)
-        os.environ.update({} if value is None else {variable: value})
-
-
-_environment: dict[str, str | None] = {}  # as it was
+    del os.environ["KERAS_BACKEND"]
+    os.environ.update({} if _finder.backend is None else {"KERAS_BACKEND": _finder.backend})
 
 
 def _check_nothing_is_imported() -> None:
     keras = sys.modules.get("keras")
-    if keras is None:
-        return
-    users = [name for name, module in list(sys.modules.items()) if _uses(keras, name, module)]
-    who = f", which {users[0].replace('__main__', 'the program')} imported" if users else ""
-    raise RuntimeError(
-        f"as_keras: must be called before anything imports keras, got keras {getattr(keras, '__version__', '')}{who}; "
-        "call lamina.as_keras() above that import."
-    )
+    if keras is not None:
+        users = [name for name, module in list(sys.modules.items()) if _uses_keras(name, module)]
+        who = f", which {users[0].replace('__main__', 'the program')} imported" if users else ""
+        raise RuntimeError(
+            f"as_keras: must be called before anything imports keras, got keras {getattr(keras, '__version__', '')}"
+            f"{who}; call lamina.as_keras() above that import."
+        )
 
 
-def _uses(keras: ModuleType, name: str, module: Any) -> bool:
-    """Whether a module that is not of Keras has Keras, or a thing of it, among its names."""
-    if name.partition(".")[0] in ("keras", "tensorflow"):
+def _uses_keras(name: str, module: Any) -> bool:
+    """Whether a module that is not of Keras has Keras, or a class or function of it, among its names."""
+    if name.partition(".")[0] in ("keras", "tensorflow") or not isinstance(module, ModuleType):
         return False
-    things = list((getattr(module, "__dict__", None) or {}).values())
-    return any(each is keras or str(vars(type(each)).get("__module__")).startswith("keras.") for each in things)
+    things = [x for x in [*vars(module).values()] if isinstance(x, (ModuleType, type, FunctionType))]
+    homes = [vars(x).get("__name__") if isinstance(x, ModuleType) else x.__module__ for x in things]
+    return any(str(home).partition(".")[0] == "keras" for home in homes)
 
 
 class StandIn(ModuleType):
     """A module of Keras whose names are those of lamina, looked up when somebody asks.
 
-    Args:
-        spec: of the module.
-        home: the namespace that it stands for, such as "optimizers.schedules".
-        wide: whether it has what is inside of Keras, too.
+    `home` is the namespace that it stands for, such as "optimizers.schedules"; a `wide` one has what is inside, too.
     """
 
     def __init__(self, spec: importlib.machinery.ModuleSpec, home: str, wide: bool):
@@ -150,28 +141,24 @@ class StandIn(ModuleType):
         for module in self._places():
             if name in _things(module):
                 return getattr(module, name)
-        if name in self._elsewhere():
-            place, _, name_there = _ELSEWHERE[self._home][name].rpartition(".")
+        if self._wide and f"{self._home}.{name}" in _ELSEWHERE:
+            place, _, name_there = _ELSEWHERE[f"{self._home}.{name}"].rpartition(".")
             return getattr(registry.namespace(place), name_there)
         inner = f"{self.__name__}.{name}"
         if not name.startswith("__") and _place(inner) is not None:
             return importlib.import_module(inner)
-        absent = _absent(self._home, name)
-        if f"keras.{self._home}.{name}" in not_there() and not self.__name__.endswith(self._home):
-            return _named_only(absent)  # keras_tuner lists keras.applications.efficientnet when it is imported
-        raise absent
+        if not _is(self._home) and name in _names(self._home) and not self.__name__.endswith(self._home):
+            return _named_only(_absent(self._home, name))  # keras_tuner lists those of keras.applications.efficientnet
+        raise _absent(self._home, name)
 
     def __dir__(self) -> list[str]:
-        names = {name for module in self._places() for name in _things(module)} | set(self._elsewhere())
-        own = registry.public_names(registry.namespace(self._home)) if _is(self._home) else ()
-        absent = () if self._home else (known.split(".")[1] for known in not_there() if known.count(".") > 1)
-        return sorted(names.union(own, absent))
+        names = {name for module in self._places() for name in _things(module)}
+        names |= {each.rpartition(".")[2] for each in _ELSEWHERE if self._wide and each.startswith(f"{self._home}.")}
+        lacking = () if self._home else (known.split(".")[1] for known in not_there() if known.count(".") > 1)
+        return sorted(names.union(_names(self._home) if _is(self._home) else (), lacking))
 
     def __reduce__(self) -> tuple[Callable, tuple[str]]:
         return unpickled, (self.__name__,)
-
-    def _elsewhere(self) -> dict[str, str]:
-        return _ELSEWHERE.get(self._home, {}) if self._wide else {}
 
     def _places(self) -> Iterator[ModuleType]:
         places = (self._home, *(_ALSO.get(self._home, ()) if self._wide else ()))
@@ -198,17 +185,18 @@ def _things(module: ModuleType) -> set[str]:
     return {name for name in registry.public_names(module) if not isinstance(vars(module).get(name), ModuleType)}
 
 
+def _root(name: str) -> str | None:
+    """Which of `_ROOTS` a module is, or lies in."""
+    return next((root for root in _ROOTS if name == root or name.startswith(f"{root}.")), None)
+
+
 def _place(name: str) -> tuple[str, bool] | None:
     """The namespace that a module of Keras stands for, and whether it is one of those inside; `None` for no module."""
-    root = next((root for root in _ROOTS if name == root or name.startswith(f"{root}.")), None)
-    if root is None:
-        return None
-    home = ""
+    root, home = _root(name) or "", ""
     for part in filter(None, name[len(root) :].split(".")):
         inner = f"{home}.{part}".lstrip(".")
-        if _is(inner) or any(known.startswith(f"keras.{inner}.") for known in not_there()):
-            home = inner
-        elif root == "keras.src" and not home and part in _FILES[""].split():
+        own = root == "keras.src" and not home and part in _FILES[""].split()
+        if own or _is(inner) or any(known.startswith(f"keras.{inner}.") for known in not_there()):
             home = inner
         elif not _is_file(home, part, root):
             return None
@@ -225,15 +213,21 @@ def _is(path: str) -> bool:
     return isinstance(found, ModuleType) and found.__name__ == f"lamina.{path}"
 
 
+def _names(home: str) -> list[str]:
+    """The public names of a namespace; of one that lamina lacks, those that Keras has."""
+    if _is(home):
+        return list(registry.public_names(registry.namespace(home)))
+    return [name.removeprefix(f"keras.{home}.") for name in not_there() if name.startswith(f"keras.{home}.")]
+
+
 def _is_file(home: str, part: str, root: str) -> bool:
     """Whether a namespace of Keras has such a file: one that we know of, or with the name of a class."""
     if root == "keras.src" and part in _FILES.get(home, "").split():
         return True
-    if root == "keras.src" and _is(home):
-        names = {folded(name) for name in registry.public_names(registry.namespace(home)) if name[0].isupper()}
-        return part.islower() and folded(part) in names
-    absent = () if _is(home) else (known.removeprefix(f"keras.{home}.") for known in not_there())
-    return part.islower() and any(folded(name).startswith(folded(part)) for name in absent)
+    classes = [folded(name) for name in _names(home) if name[0].isupper() and part.islower()]
+    if _is(home):
+        return root == "keras.src" and folded(part) in classes
+    return any(name.startswith(folded(part)) for name in classes)
 
 
 def _absent(home: str, name: str) -> AbsentName:
@@ -241,28 +235,23 @@ def _absent(home: str, name: str) -> AbsentName:
     return AbsentName(f"lamina.{home if known else ''}".rstrip("."), name)
 
 
-class _Loader(importlib.abc.Loader):
-    def __init__(self, home: str, wide: bool):
-        self.home, self.wide = home, wide
+class _Finder(importlib.metadata.DistributionFinder, importlib.abc.Loader):
+    backend: str | None = None  # what the environment said before
 
-    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType:
-        return StandIn(spec, self.home, self.wide)
-
-    def exec_module(self, module: ModuleType) -> None:
-        """Nothing runs: names are looked up when somebody asks."""
-
-
-class _Finder(importlib.metadata.DistributionFinder):
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
-    ) -> importlib.machinery.ModuleSpec | None:
-        if not fullname.startswith(("keras.", "tensorflow.keras")) and fullname != "keras":
+    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> importlib.machinery.ModuleSpec | None:
+        if _root(fullname) is None:
             return None
         place = _place(fullname)
         if place is None:  # not asked further: a part of the installed Keras among those of lamina would not work
             module, _, name = fullname.rpartition(".")
             raise ModuleNotFoundError(f"{fullname}: {_absent((_place(module) or ('',))[0], name)}")
-        return importlib.machinery.ModuleSpec(fullname, _Loader(*place), origin=__file__, is_package=True)
+        return importlib.machinery.ModuleSpec(fullname, self, origin=__file__, loader_state=place, is_package=True)
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType:
+        return StandIn(spec, *spec.loader_state)
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Nothing runs: names are looked up when somebody asks."""
 
     def find_distributions(self, context: Any = None) -> Iterator[importlib.metadata.Distribution]:
         if getattr(context, "name", None) == "keras":
@@ -300,8 +289,3 @@ def in_grain() -> bool:
 def as_it_is(fn: Callable) -> Callable:
     """`fn`: stands for decorators that Keras needs and lamina does not."""
     return fn
-
-
-def keras_export(path: Any) -> Callable[[Any], Any]:
-    """A decorator that leaves classes and functions as they are."""
-    return as_it_is

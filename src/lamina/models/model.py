@@ -24,8 +24,9 @@ from lamina.training.trainer import Trainer
 
 def _is_graph(args: tuple, kwargs: dict[str, Any]) -> bool:
     """Whether constructor arguments are symbolic inputs and outputs."""
-    given = len(args) >= 2 or (len(args) == 1 and "outputs" in kwargs)
-    return "inputs" in kwargs or (given and all(isinstance(t, KerasTensor) for t in tree.flatten(args[0])))
+    if "inputs" in kwargs or not args:
+        return "inputs" in kwargs
+    return len(args) + ("outputs" in kwargs) >= 2 and all(isinstance(t, KerasTensor) for t in tree.flatten(args[0]))
 
 
 class Model(Trainer):
