@@ -42,7 +42,7 @@ assert Dense is Inner is keras.layers.Dense is lamina.layers.Dense and ops.exp i
 assert KerasTensor is keras.KerasTensor is lamina.KerasTensor and keras.DTypePolicy is lamina.DTypePolicy
 assert saving_lib.save_model is keras.saving.save_model and serialization_lib.in_safe_mode() is False
 assert issubclass(Functional, keras.Model) and keys.jax_draw_seed(3).tolist() == [3, 0]
-assert not hasattr(keras.backend, "cast") and not hasattr(keras.layers, "core") and hasattr(keras.utils, "to_categorical")
+assert not hasattr(keras.backend, "cast") and not hasattr(keras.layers, "core")
 assert keras.distribution.__name__ == "keras.distribution" and pickle.loads(pickle.dumps(keras.layers)) is keras.layers
 everything = {}
 exec("from keras import *", everything)
@@ -92,12 +92,12 @@ def test_it_ends_with_its_block_and_leaves_no_trace():
         "import os, sys\nos.environ['KERAS_BACKEND'] = 'torch'\n"
         "with lamina.as_keras():\n"
         "    with lamina.as_keras():\n        from keras.layers import Dense\n"
-        "    import keras\n    print(keras.Dense is Dense if hasattr(keras, 'Dense') else os.environ['KERAS_BACKEND'])\n"
+        "    import keras\n    print(keras.layers.Dense is Dense, os.environ['KERAS_BACKEND'])\n"
         "print('keras' in sys.modules, os.environ['KERAS_BACKEND'], Dense is lamina.layers.Dense)\n"
         "lamina.as_keras()\nimport keras\nlamina.as_keras(False)\nprint('keras' in sys.modules)\n",
         start="import lamina\n",
     )
-    assert printed == ["jax", "False torch True", "False"]
+    assert printed == ["True jax", "False torch True", "False"]
 
 
 @pytest.mark.parametrize(
@@ -119,5 +119,5 @@ def test_it_must_come_before_keras_and_says_who_imported_that(program, who):
 
 
 def test_it_is_never_active_by_itself():
-    code = "import sys, lamina\nprint('keras' in sys.modules, any('Finder' in str(f) and 'lamina' in str(f) for f in sys.meta_path))"
+    code = "import sys, lamina\nprint('keras' in sys.modules, any('lamina' in str(each) for each in sys.meta_path))"
     assert run(code, start="") == ["False False"]

@@ -384,3 +384,17 @@ def test_an_error_inside_a_model_names_the_way_to_it():
 def test_an_input_that_is_not_optional_must_be_there():
     with pytest.raises(ValueError, match='Functional "chain": '):
         chain()([None])
+
+
+def test_outputs_may_be_given_by_name_behind_the_inputs():
+    class Backbone(lamina.Model):
+        def __init__(self, units, **kwargs):
+            x = {"x": lamina.Input((3,), name="x")}
+            super().__init__(x, outputs={"y": layers.Dense(units)(x["x"])}, **kwargs)
+            self.units = units
+
+        def get_config(self):
+            return {"units": self.units}
+
+    model = Backbone(2)
+    assert model.output_shape == {"y": (None, 2)} and model({"x": X})["y"].shape == (4, 2)
