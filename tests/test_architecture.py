@@ -27,7 +27,7 @@ LEVELS = {
     **dict.fromkeys(["training"], 5),
     **dict.fromkeys(["models"], 6),
     **dict.fromkeys(["config", "backend", "tree", "dtype_policies", "mixed_precision", "utils"], 7),
-    **dict.fromkeys(["datasets", "preprocessing"], 8),
+    **dict.fromkeys(["datasets", "preprocessing", "stand_in"], 8),
     **dict.fromkeys(["__init__"], 9),
 }
 SIDEWAYS = {("ops", "random"), ("backend", "config"), ("utils", "backend"), ("mixed_precision", "config")}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.abc
 import importlib.machinery
@@ -10,7 +11,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack
 from types import FunctionType, ModuleType
 from typing import Any
 
@@ -26,11 +27,9 @@ _ROOTS = ("keras._tf_keras.keras", "keras._tf_keras", "tensorflow.keras", "keras
 _FILES = {
     "": "distribution trainers version",
     "backend": "common config dtypes global_state jax keras_tensor masking name_scope random variables",
-    "callbacks": "callback_list",
     "distribution": "distribution_lib",
     "layers": "activations attention convolutional core merging normalization pooling regularization reshaping rnn",
     "losses": "losses",
-    "metrics": "accuracy_metrics confusion_metrics reduction_metrics regression_metrics",
     "models": "cloning functional",
     "ops": "core function operation operation_utils",
     "saving": "object_registration saving_api saving_lib serialization_lib",
@@ -43,22 +42,19 @@ _ALSO = {
     "models": ("models.functional",),
     "ops": ("",),
     "trainers": ("utils", "training.trainer"),
-    "utils": ("core.scope",),
 }
 # Names of `keras.src` that lamina has elsewhere, or calls otherwise.
 _ELSEWHERE = {
-    "backend.KerasVariable": "Variable",
     "backend.get_keras_mask": "core.masking.get_mask",
     "backend.jax_draw_seed": "random.seeds.draw_seed",
     "backend.set_keras_mask": "core.masking.set_mask",
-    "distribution.distribution": "stand_in.no_distribution",
+    "distribution.distribution": "stand_in.as_it_is",
     "losses.LossFunctionWrapper": "losses.loss.LossFunctionWrapper",
     "ops.any_symbolic_tensors": "core.symbolic.any_symbolic",
     "saving.in_safe_mode": "core.budget.is_reading",
     "trainers.class_weight_to_sample_weights": "data.arrays.class_weights",
     "utils.in_grain_data_pipeline": "stand_in.in_grain",
     "utils.no_automatic_dependency_tracking": "stand_in.as_it_is",
-    "utils.to_snake_case": "core.scope.snake_case",
 }
 
 
@@ -76,15 +72,9 @@ def as_keras(active: bool = True) -> AbstractContextManager[None]:
     """
     before = _finder in sys.meta_path
     _switch(active)
-    return _until_the_end(before)
-
-
-@contextmanager
-def _until_the_end(before: bool) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        _switch(before)
+    end = ExitStack()
+    end.callback(_switch, before)
+    return end
 
 
 def _switch(active: bool) -> None:
@@ -104,13 +94,12 @@ def _switch(active: bool) -> None:
 
 
 def _check_nothing_is_imported() -> None:
-    keras = sys.modules.get("keras")
-    if keras is not None:
+    if "keras" in sys.modules:
         users = [name for name, module in list(sys.modules.items()) if _uses_keras(name, module)]
         who = f", which {users[0].replace('__main__', 'the program')} imported" if users else ""
         raise RuntimeError(
-            f"as_keras: must be called before anything imports keras, got keras {getattr(keras, '__version__', '')}"
-            f"{who}; call lamina.as_keras() above that import."
+            "as_keras: must be called before anything imports keras, got keras "
+            f"{getattr(sys.modules['keras'], '__version__', '')}{who}; call lamina.as_keras() above that import."
         )
 
 
@@ -124,16 +113,13 @@ def _uses_keras(name: str, module: Any) -> bool:
 
 
 class StandIn(ModuleType):
-    """A module of Keras whose names are those of lamina, looked up when somebody asks.
-
-    `home` is the namespace that it stands for, such as "optimizers.schedules"; a `wide` one has what is inside, too.
-    """
+    """A module of Keras whose names are those of lamina, looked up when somebody asks."""
 
     def __init__(self, spec: importlib.machinery.ModuleSpec, home: str, wide: bool):
         super().__init__(spec.name, f"lamina in place of {spec.name}: see lamina.as_keras.")
         vars(self).update(_home=home, _wide=wide, __file__=spec.origin, __path__=[])
         if home in ("", "version"):
-            vars(self).update(__version__=KERAS_VERSION, version=version)
+            vars(self).update(__version__=KERAS_VERSION, version=lambda: KERAS_VERSION)
 
     def __getattr__(self, name: str) -> Any:
         if name == "__all__":
@@ -148,7 +134,8 @@ class StandIn(ModuleType):
         if not name.startswith("__") and _place(inner) is not None:
             return importlib.import_module(inner)
         if not _is(self._home) and name in _names(self._home) and not self.__name__.endswith(self._home):
-            return _named_only(_absent(self._home, name))  # keras_tuner lists those of keras.applications.efficientnet
+            # keras_tuner lists what keras.applications.efficientnet has, and may not use it
+            return functools.partial(_raise, _absent(self._home, name))
         raise _absent(self._home, name)
 
     def __dir__(self) -> list[str]:
@@ -165,13 +152,8 @@ class StandIn(ModuleType):
         return (registry.namespace(place) for place in places if place != self._home or _is(place))
 
 
-def _named_only(absent: AbsentName) -> type:
-    """A class that may be named, and says when it is used that it is not there."""
-
-    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
-        raise absent
-
-    return type(str(absent.name), (), {"__init__": __init__})
+def _raise(error: Exception, *args: Any, **kwargs: Any) -> None:
+    raise error
 
 
 def unpickled(name: str) -> ModuleType:
@@ -185,14 +167,9 @@ def _things(module: ModuleType) -> set[str]:
     return {name for name in registry.public_names(module) if not isinstance(vars(module).get(name), ModuleType)}
 
 
-def _root(name: str) -> str | None:
-    """Which of `_ROOTS` a module is, or lies in."""
-    return next((root for root in _ROOTS if name == root or name.startswith(f"{root}.")), None)
-
-
 def _place(name: str) -> tuple[str, bool] | None:
     """The namespace that a module of Keras stands for, and whether it is one of those inside; `None` for no module."""
-    root, home = _root(name) or "", ""
+    root, home = next(root for root in _ROOTS if f"{name}.".startswith(f"{root}.")), ""
     for part in filter(None, name[len(root) :].split(".")):
         inner = f"{home}.{part}".lstrip(".")
         own = root == "keras.src" and not home and part in _FILES[""].split()
@@ -239,7 +216,7 @@ class _Finder(importlib.metadata.DistributionFinder, importlib.abc.Loader):
     backend: str | None = None  # what the environment said before
 
     def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> importlib.machinery.ModuleSpec | None:
-        if _root(fullname) is None:
+        if not f"{fullname}.".startswith(("keras.", "tensorflow.keras.")):
             return None
         place = _place(fullname)
         if place is None:  # not asked further: a part of the installed Keras among those of lamina would not work
@@ -271,21 +248,12 @@ class _Distribution(importlib.metadata.Distribution):
 _finder = _Finder()
 
 
-def version() -> str:
-    """The version of Keras whose interface lamina has."""
-    return KERAS_VERSION
-
-
-def no_distribution() -> None:
-    """The distribution in force: none."""
-
-
 def in_grain() -> bool:
     """Whether a pipeline of Grain is calling."""
     mark = os.path.join("grain", "_src", "python")
     return "grain" in sys.modules and any(mark in f.f_code.co_filename for f, _ in traceback.walk_stack(None))
 
 
-def as_it_is(fn: Callable) -> Callable:
-    """`fn`: stands for decorators that Keras needs and lamina does not."""
-    return fn
+def as_it_is(thing: Any = None) -> Any:
+    """`thing`: stands for decorators that only Keras needs, and for the distribution in force, of which there is none."""
+    return thing

@@ -173,15 +173,9 @@ class HeadedAttention(Layer):
     # The next two have Keras's names and arguments: programs call them in attention of their own.
 
     def _compute_attention_mask(
-        self,
-        query: Any,
-        value: Any,
-        query_mask: Any = None,
-        value_mask: Any = None,
-        key_mask: Any = None,
-        attention_mask: Any = None,
-        use_causal_mask: bool = False,
-    ) -> Any:
+        self, query: Any, value: Any, query_mask: Any = None, value_mask: Any = None, key_mask: Any = None,
+        attention_mask: Any = None, use_causal_mask: bool = False,
+    ) -> Any:  # fmt: skip
         """All masks as one that broadcasts to (batch, targets, sources)."""
         for name, one, x in (("query", query_mask, query), ("value", value_mask, value), ("key", key_mask, value)):
             if one is not None:
@@ -200,14 +194,9 @@ class HeadedAttention(Layer):
         return masking.merge_masks(masks)
 
     def _compute_attention(
-        self,
-        query: Any,
-        key: Any,
-        value: Any,
-        attention_mask: Any = None,
-        training: bool | None = None,
+        self, query: Any, key: Any, value: Any, attention_mask: Any = None, training: bool | None = None,
         return_attention_scores: bool = False,
-    ) -> tuple[Any, Any]:
+    ) -> tuple[Any, Any]:  # fmt: skip
         """Outputs of all heads, and their weights if these are wanted; axes without attention go beside the batch."""
         rank, axes = query.ndim - 2, self.attention_axes
         free = tuple(axis for axis in range(rank) if axis not in axes)
@@ -219,9 +208,8 @@ class HeadedAttention(Layer):
             return x.reshape(math.prod(lead), math.prod(x.shape[len(free) : rank]), *x.shape[rank:])
 
         query, key, value = map(fold, (query, key, value))
-        mask = attention_mask
-        if mask is not None:
-            mask = _folded_mask(jnp.asarray(mask).astype(bool), lead, targets, sources)
+        mask = None if attention_mask is None else jnp.asarray(attention_mask).astype(bool)
+        mask = None if mask is None else _folded_mask(mask, lead, targets, sources)
         weights = None
         if return_attention_scores or (training and self.dropout):
             outputs, weights = self._with_weights(query, key, value, mask, training)
