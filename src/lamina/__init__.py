@@ -10,6 +10,7 @@ from lamina import (
     callbacks,
     config,
     constraints,
+    data,
     dtype_policies,
     initializers,
     layers,
@@ -52,10 +53,10 @@ __version__ = "0.1.0"
 keep_compiled_programs()
 
 # Namespaces that load when first touched.
-_LATER = ("datasets",)
+_LATER = ("datasets", "visualization")
 
 if TYPE_CHECKING:
-    from lamina import datasets
+    from lamina import datasets, visualization
 
 
 def version() -> str:
@@ -97,6 +98,7 @@ __all__ = [
     "callbacks",
     "config",
     "constraints",
+    "data",
     "datasets",
     "device",
     "dtype_policies",
@@ -123,6 +125,7 @@ __all__ = [
     "utils",
     "value_and_grad",
     "version",
+    "visualization",
     "vmap",
 ]
 

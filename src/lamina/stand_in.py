@@ -58,7 +58,7 @@ _ELSEWHERE = {
 }
 
 
-def as_keras(active: bool = True) -> AbstractContextManager[None]:
+def as_keras(active: bool = True) -> AbstractContextManager[Any]:
     """Let what is imported from now on get lamina where it imports keras, `keras.src` or `tensorflow.keras`.
 
     Call it before anything imports keras: `import lamina; lamina.as_keras(); import keras_tuner`. It holds for the
@@ -255,5 +255,5 @@ def in_grain() -> bool:
 
 
 def as_it_is(thing: Any = None) -> Any:
-    """`thing`: stands for decorators that only Keras needs, and for the distribution in force, of which there is none."""
+    """`thing`: stands for decorators that only Keras needs, and for the distribution in force: none."""
     return thing

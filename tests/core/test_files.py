@@ -9,7 +9,7 @@ import textwrap
 
 import pytest
 
-from lamina.core.files import atomic_write
+from lamina.core.files import atomic_write, workplace
 
 
 def names(folder):
@@ -48,7 +48,7 @@ def test_killed_in_the_middle_leaves_the_old_file(tmp_path):
     path.write_text("old")
     code = f"""
         import os, signal
-        from lamina.core.files import atomic_write
+        from lamina.core.files import atomic_write, workplace
         with atomic_write({str(path)!r}) as temporary:
             temporary.write_text("half")
             os.kill(os.getpid(), signal.SIGKILL)
@@ -98,7 +98,7 @@ def killed_writer(path):
     """A process that is killed while it writes."""
     code = f"""
         import os, signal
-        from lamina.core.files import atomic_write
+        from lamina.core.files import atomic_write, workplace
         with atomic_write({str(path)!r}) as temporary:
             temporary.write_text("half")
             os.kill(os.getpid(), signal.SIGKILL)
@@ -152,3 +152,20 @@ def test_the_longest_of_names(tmp_path):
     with atomic_write(path) as temporary:
         temporary.write_text("new")
     assert path.read_text() == "new"
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_work_that_failed_or_was_killed_may_be_gone_on_with(tmp_path, error):
+    killed_writer(tmp_path / "a.txt")
+    with pytest.raises(error), workplace(tmp_path / "a.txt", resume=True) as (folder, _):
+        assert (folder / "a.txt").read_text() == "half"
+        (folder / "a.txt").write_text("more")
+        raise error
+    with workplace(tmp_path / "a.txt", resume=True) as (folder, _):
+        assert (folder / "a.txt").read_text() == "more"
+        with workplace(tmp_path / "a.txt", resume=True) as (other, _):  # that of one who works is not taken
+            assert names(other) == []
+    assert names(tmp_path) == []
+    with pytest.raises(error), workplace(tmp_path / "a.txt", resume=True):
+        raise error
+    assert names(tmp_path) == []

@@ -224,6 +224,36 @@ def test_a_pass_that_ends_with_an_epoch_leaves_no_empty_one(kind):
     assert [first_values(source.epoch(e)) for e in range(2)] == [[0, 8, 16]] * 2
 
 
+def sought(make, epoch, first):
+    """What is left of an epoch for a run that goes on there, without those before it and from their whole."""
+    source, whole = make(), make()
+    for earlier in range(epoch):
+        source.pass_over(earlier)
+        list(whole.epoch(earlier))
+    return first_values(source.epoch(epoch, first)), first_values(whole.epoch(epoch))[first:]
+
+
+@pytest.mark.parametrize("first", range(4))
+@pytest.mark.parametrize("shuffle", [False, True, "batch"])
+def test_the_position_in_arrays_can_be_sought(shuffle, first):
+    found, wanted = sought(lambda: make_source(X, Y, batch_size=5, shuffle=shuffle, seed=3), 1, first)
+    assert found == wanted
+
+
+@pytest.mark.parametrize("options", [{}, {"steps": 2}], ids=["passes", "parts of passes"])
+@pytest.mark.parametrize("kind", STREAMS)
+def test_a_stream_goes_on_at_a_position(kind, options):
+    for epoch, first in [(0, 2), (1, 0), (1, 1), (2, 0)]:
+        found, wanted = sought(lambda: make(kind, shuffle=True, **options), epoch, first)
+        assert found == wanted
+
+
+def test_an_iterator_is_gone_through():
+    source = make("generator", steps=1)
+    source.pass_over(0)
+    assert first_values(source.epoch(1, 0)) == [8]
+
+
 @pytest.mark.parametrize("kind", STREAMS)
 def test_epoch_0_starts_a_pass(kind):
     """So that each validation with `validation_steps` sees the same batches."""

@@ -43,6 +43,19 @@ def test_windows_of_arrays_hold_the_batches_of_the_epoch(small, rows, shuffle, d
         np.testing.assert_array_equal(y["y"], want_y["y"])
 
 
+@pytest.mark.parametrize("fills", [False, True])
+@pytest.mark.parametrize("start", range(6))
+def test_windows_from_a_batch_on(small, start, fills):
+    source = make_source(np.arange(19), batch_size=4, shuffle=True, seed=3)
+    found = [w for window in windows.of_arrays(source, 1, fills, start) for w in whole_batches(window, fills)]
+    assert [batch.tolist() for batch in found] == [batch.tolist() for batch in source.epoch(1, start)]
+
+
+def whole_batches(window, filled):
+    data, counted = window.data if filled else (window.data, [None] * window.count)
+    return [data[i][: counted[i]] for i in range(window.count)]
+
+
 def test_the_shape_of_a_window_does_not_tell_the_number_of_rows():
     shapes = set()
     for rows in (8, 12, 400, 4000):

@@ -1,4 +1,4 @@
-"""`ModelCheckpoint`: saves the model while it trains."""
+"""Callbacks that save while a model trains: `ModelCheckpoint`, and the base of others."""
 
 from __future__ import annotations
 
@@ -15,53 +15,42 @@ from lamina.callbacks.progress import say
 from lamina.core import checks
 
 
-class ModelCheckpoint(MonitorCallback):
-    """Saves the model, or its weights, after each epoch or some number of batches.
+class Checkpoint(MonitorCallback):
+    """Base of callbacks that save after each epoch or some number of batches.
+
+    A subclass says where, in `place(epoch, logs, batch)`, and saves there, in `write(place)`.
 
     Args:
-        filepath: where to; ends in `.keras`, with `save_weights_only` in `.weights.h5`. May hold
-            fields: `{epoch:02d}` and `{batch}`, counted from 1, and names in the logs, as `{val_loss:.2f}`.
-        monitor: name of the value in the logs that tells which model is best.
-        verbose: 1 prints a line for each file.
-        save_best_only: whether to save only if the monitored value is better than at all times before.
-        save_weights_only: whether to save the weights only.
-        mode: `"min"`, `"max"`, or `"auto"` to tell by the name.
         save_freq: `"epoch"`, or after how many batches.
-        initial_value_threshold: the first monitored value to beat.
+        monitor, mode, initial_value_threshold: see `MonitorCallback`.
+        save_best_only: whether to save only if the monitored value is better than at all times before.
+        verbose: 1 prints a line for each time.
 
     Raises:
-        ValueError: the name or its fields do not fit, or `save_freq` is neither.
+        ValueError: `save_freq` is neither.
     """
 
     state_fields = ("best", "batches_since_save", "last_batch")
+    needs_monitored = False  # whether nothing is saved where the monitored value is missing, rather than all
 
     def __init__(
         self,
-        filepath: str | os.PathLike[str],
+        save_freq: Any,
         monitor: str = "val_loss",
-        verbose: int = 0,
-        save_best_only: bool = False,
-        save_weights_only: bool = False,
         mode: str = "auto",
-        save_freq: str | int = "epoch",
         initial_value_threshold: float | None = None,
+        save_best_only: bool = False,
+        verbose: int = 0,
     ):
         super().__init__(monitor, mode, initial_value_threshold)
-        self.filepath = checks.path("ModelCheckpoint", "filepath", filepath)
+        who = type(self).__name__
         if initial_value_threshold is not None:
-            checks.number("ModelCheckpoint", "initial_value_threshold", initial_value_threshold)
-        ending = ".weights.h5" if save_weights_only else ".keras"
-        rule = f"with save_weights_only={save_weights_only}, filepath must end in {ending}"
-        if not save_weights_only and self.filepath.endswith((".h5", ".hdf5")):  # of Keras 2: read, and not written
-            rule += " (save_weights_only=True writes .weights.h5)"
-        require(self.filepath.endswith(ending), self, rule, self.filepath)
-        _check_fields(self, self.filepath)
+            checks.number(who, "initial_value_threshold", initial_value_threshold)
         rule = "Unrecognized save_freq: it must be 'epoch' or a positive integer"
         require(save_freq == "epoch" or checks.is_integer(save_freq), self, rule, save_freq)
-        self.verbose = verbose
-        self.save_best_only = save_best_only
-        self.save_weights_only = save_weights_only
         self.save_freq = save_freq
+        self.save_best_only = save_best_only
+        self.verbose = verbose
         self.batches_since_save = 0
         self.last_batch = -1
         self._epoch = 0
@@ -81,15 +70,16 @@ class ModelCheckpoint(MonitorCallback):
         self.last_batch = batch
         if self.batches_since_save >= self.save_freq:
             self.batches_since_save = 0
-            self._save(self._epoch, logs or {}, batch=batch + 1)
+            self.save(self._epoch, logs or {}, batch)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if self.save_freq == "epoch":
-            self._save(epoch, logs or {})
+            self.save(epoch, logs or {}, None)
 
-    def _save(self, epoch: int, logs: dict[str, Any], **fields: int) -> None:
-        path = self._path({"epoch": epoch + 1, **fields, **logs})
-        best, news = self.best, f"saving model to {path}"
+    def save(self, epoch: int, logs: dict[str, Any], batch: int | None) -> None:
+        """Save after an epoch, or after a batch of it, what is good enough."""
+        place = self.place(epoch, logs, batch)
+        best, news = self.best, f"saving model to {place}"
         current = self._monitored(logs) if self.save_best_only else None
         if current is not None:
             if not self._is_improvement(current, self.best):
@@ -97,29 +87,87 @@ class ModelCheckpoint(MonitorCallback):
                 self._say(epoch, f"{self.monitor} {told}")
                 return
             best, news = current, f"{self.monitor} improved from {_five(best)} to {_five(current)}, {news}"
-        if os.path.isdir(path):
-            raise IsADirectoryError(f"ModelCheckpoint: filepath must not be a directory, got {path!r}.")
+        elif self.save_best_only and self.needs_monitored:
+            return
         self._say(epoch, news)
-        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-        save = self.model.save_weights if self.save_weights_only else self.model.save
-        save(path, overwrite=True)
+        self.write(place)
         self.best = best  # only now: a save that failed is no best model
-        self._say(epoch, f"finished saving model to {path}")
+        self._say(epoch, f"finished saving model to {place}")
+
+    def place(self, epoch: int, logs: dict[str, Any], batch: int | None) -> str:
+        """Where to save after an epoch, or after a batch of it."""
+        raise NotImplementedError(f"{type(self).__name__}: place must be written.")
+
+    def write(self, place: str) -> None:
+        """Save the model."""
+        raise NotImplementedError(f"{type(self).__name__}: write must be written.")
 
     def _monitored(self, logs: dict[str, Any]) -> float | None:
-        """The monitored value; `None`, after a warning, if it cannot tell the best: then all are saved."""
+        """The monitored value; `None`, after a warning, if it cannot tell the best."""
         self._resolve_mode(logs)
         current = self.get_monitor_value(logs)
         if np.ndim(current) == 0:
             return current
         warnings.warn(
-            f"ModelCheckpoint: monitor {self.monitor!r} must be one number to tell the best model, "
-            f"got {current}; each model is saved.",
+            f"{type(self).__name__}: monitor {self.monitor!r} must be one number to tell the best model, got "
+            f"{current}; {'nothing' if self.needs_monitored else 'each model'} is saved.",
             stacklevel=3,
         )
         return None
 
-    def _path(self, fields: dict[str, Any]) -> str:
+    def _say(self, epoch: int, message: str) -> None:
+        if self.verbose:
+            say(f"Epoch {epoch + 1}: {message}")
+
+
+class ModelCheckpoint(Checkpoint):
+    """Saves the model, or its weights, after each epoch or some number of batches.
+
+    Args:
+        filepath: where to; ends in `.keras`, with `save_weights_only` in `.weights.h5`. May hold
+            fields: `{epoch:02d}` and `{batch}`, counted from 1, and names in the logs, as `{val_loss:.2f}`.
+        monitor: name of the value in the logs that tells which model is best.
+        verbose: 1 prints a line for each file.
+        save_best_only: whether to save only if the monitored value is better than at all times before.
+        save_weights_only: whether to save the weights only.
+        mode: `"min"`, `"max"`, or `"auto"` to tell by the name.
+        save_freq: `"epoch"`, or after how many batches.
+        initial_value_threshold: the first monitored value to beat.
+
+    Raises:
+        ValueError: the name or its fields do not fit, or `save_freq` is neither.
+    """
+
+    def __init__(
+        self,
+        filepath: str | os.PathLike[str],
+        monitor: str = "val_loss",
+        verbose: int = 0,
+        save_best_only: bool = False,
+        save_weights_only: bool = False,
+        mode: str = "auto",
+        save_freq: str | int = "epoch",
+        initial_value_threshold: float | None = None,
+    ):
+        super().__init__(save_freq, monitor, mode, initial_value_threshold, save_best_only, verbose)
+        self.filepath = checks.path("ModelCheckpoint", "filepath", filepath)
+        ending = ".weights.h5" if save_weights_only else ".keras"
+        rule = f"with save_weights_only={save_weights_only}, filepath must end in {ending}"
+        if not save_weights_only and self.filepath.endswith((".h5", ".hdf5")):  # of Keras 2: read, and not written
+            rule += " (save_weights_only=True writes .weights.h5)"
+        require(self.filepath.endswith(ending), self, rule, self.filepath)
+        _check_fields(self, self.filepath)
+        self.save_weights_only = save_weights_only
+
+    def write(self, place: str) -> None:
+        if os.path.isdir(place):
+            raise IsADirectoryError(f"ModelCheckpoint: filepath must not be a directory, got {place!r}.")
+        os.makedirs(os.path.dirname(place) or ".", exist_ok=True)
+        save = self.model.save_weights if self.save_weights_only else self.model.save
+        save(place, overwrite=True)
+
+    def place(self, epoch: int, logs: dict[str, Any], batch: int | None) -> str:
+        fields = {"epoch": epoch + 1, **({} if batch is None else {"batch": batch + 1}), **logs}
         try:
             return self.filepath.format(**fields)
         except KeyError as error:
@@ -132,10 +180,6 @@ class ModelCheckpoint(MonitorCallback):
             raise ValueError(
                 f"ModelCheckpoint: filepath must format these values, got {self.filepath!r}: {error}."
             ) from None
-
-    def _say(self, epoch: int, message: str) -> None:
-        if self.verbose:
-            say(f"Epoch {epoch + 1}: {message}")
 
 
 def _check_fields(owner: Any, filepath: str) -> None:

@@ -167,7 +167,7 @@ class LearningRateScheduler(Callback):
                 say(f"Epoch {epoch + 1}: LearningRateScheduler setting {name}learning rate to {rate}.")
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        _log_rates(self.model, logs)
+        log_rates(self.model, logs)
 
     def _scheduled(self, epoch: int, rate: float) -> float:
         try:
@@ -245,7 +245,7 @@ class ReduceLROnPlateau(MonitorCallback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         logs = {} if logs is None else logs
-        _log_rates(self.model, logs)
+        log_rates(self.model, logs)
         self._resolve_mode(logs)
         current = self.get_monitor_value(logs)
         if current is None:
@@ -284,9 +284,11 @@ def _rate(optimizer: Any) -> float:
     return float(np.asarray(optimizer.learning_rate))
 
 
-def _log_rates(model: Any, logs: dict[str, Any] | None) -> None:
+def log_rates(model: Any, logs: dict[str, Any] | None) -> None:
     """Put the learning rates into the logs, where the callbacks behind this one find them."""
     if logs is None:
         return
     for name, optimizer in _optimizers(model):
+        if not hasattr(optimizer, "learning_rate"):
+            continue
         logs[f"learning_rate_{name.strip()}" if name else "learning_rate"] = _rate(optimizer)

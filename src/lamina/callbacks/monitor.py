@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lamina.callbacks.base import Callback, require
+from lamina.callbacks.curves import better
 from lamina.core import checks, dtypes
 
 _BETTER: dict[str, Callable] = {"min": np.less, "max": np.greater}
@@ -59,7 +60,7 @@ class MonitorCallback(Callback):
 
     def _resolve_mode(self, logs: Mapping[str, Any] | None) -> None:
         if self.monitor_op is None:
-            mode = self.mode if self.mode != "auto" else self._inferred_mode()
+            mode = self.mode if self.mode != "auto" else better(self.model, self.monitor)
             if mode is None:
                 hint = "" if self.monitor in (logs or ()) else checks.did_you_mean(self.monitor, logs or ())
                 raise ValueError(
@@ -67,15 +68,6 @@ class MonitorCallback(Callback):
                     f"which is better, got 'auto' for {self.monitor!r}.{hint}"
                 )
             self.monitor_op = _BETTER[mode]
-
-    def _inferred_mode(self) -> str | None:
-        """What the metric behind the name says is better; losses and what is called one are to fall."""
-        find, bare = getattr(self.model, "metric_in_logs", {}.get), self.monitor.removeprefix("val_")
-        for name in (self.monitor, bare):
-            direction = getattr(find(name), "direction", None)
-            if direction in _BETTER:  # a class of a program may mean something else by the word
-                return direction
-        return "min" if bare == "loss" or bare.endswith("_loss") else None
 
     def _is_improvement(self, value: Any, reference: Any) -> bool:
         """Whether `value` beats `reference` by more than `min_delta`: NaN beats nothing, a number NaN and nothing."""

@@ -169,7 +169,7 @@ class Progbar:
         interval: seconds between two drawings at least.
         stateful_metrics: names whose values are shown as they are; all others are averaged over the steps.
         stateless_metrics: names whose values are averaged, all others being shown as they are.
-        unit_name: what a step is called.
+        unit_name: what a step is called; `"byte"` stands for rows in kB and MB.
     """
 
     def __init__(
@@ -260,9 +260,14 @@ class Progbar:
 
     def _count(self, current: int) -> str:
         goal = self._goal
+        if self.unit_name == "byte":
+            size, unit = (1e6, "MB") if max(current, goal) >= 1e6 else (1e3, "kB")
+            return f"{current / size:.1f}{f'/{goal / size:.1f}' if goal else ''} {unit}"
         return f"{current:{len(str(goal))}d}/{goal}" if goal else f"{current:7d}/Unknown"
 
     def _rate(self, duration: float) -> str:
+        if self.unit_name == "byte":
+            return f"{1e-6 / duration if duration else 0:.1f} MB/s"
         for size, unit in ((1.0, "s"), (1e-3, "ms")):
             if duration >= size or not duration:
                 return f"{duration / size:.0f}{unit}/{self.unit_name}"

@@ -9,7 +9,7 @@ import platform
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -34,26 +34,34 @@ def atomic_write(path: Any) -> Iterator[Path]:
         put(temporary, target)
 
 
+def write_whole(path: Any, data: bytes) -> None:
+    """Write a file, all or nothing."""
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(data)
+
+
 @contextmanager
-def workplace(path: Any) -> Iterator[tuple[Path, Path]]:
+def workplace(path: Any, resume: bool = False) -> Iterator[tuple[Path, Path]]:
     """(a folder to write in, beside the file that `path` stands for; that file). It is removed at the end.
 
     A killed program leaves its folder behind. The next one that writes to the same name removes it: the folder is
     locked for as long as its writer lives. Those of other hosts, whose locks may not be seen here, are left alone.
+    With `resume` it takes the folder over, with what is in it, and a writer that fails leaves its folder, too.
     """
     target = Path(os.path.realpath(path))  # through a link, to the file that it stands for
     if not target.parent.is_dir():
         raise FileNotFoundError(f'The folder "{target.parent}" must exist, so that "{target.name}" can be written.')
-    for left in leftovers(target):
-        if left.name.startswith(_prefix(target, _host())):
-            _remove_if_left(left)
-    folder, lock = _claimed(target)
+    left = [each for each in leftovers(target) if each.name.startswith(_prefix(target, _host()))]
+    held = [(each, lock) for each in left if (lock := _locked_if_left(each)) is not None]
+    folder, lock = held.pop() if resume and held else _claimed(target)
+    for each in held:
+        _release(*each)
+    done = False
     try:
         yield folder, target
+        done = True
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        if lock is not None:
-            os.close(lock)
+        _release(folder, lock, keep=resume and not done and any(folder.glob("*")))
 
 
 def put(new: Path, target: Path) -> None:
@@ -96,38 +104,35 @@ def _claimed(target: Path) -> tuple[Path, int | None]:
     while True:
         folder = target.with_name(f"{_prefix(target, _host())}-{secrets.token_hex(8)}.tmp")
         folder.mkdir()
-        try:
-            lock = _locked(folder)
-        except (BlockingIOError, FileNotFoundError):  # another one took it for left behind before it was locked
-            continue
-        if folder.is_dir():
-            return folder, lock
-        if lock is not None:
-            os.close(lock)
+        with suppress(BlockingIOError, FileNotFoundError):  # another took it for left behind before it was locked
+            return folder, _locked(folder)
 
 
 def _locked(folder: Path) -> int | None:
-    """The handle of a lock on the folder, `None` where there are none; `BlockingIOError` if its writer lives."""
+    """The handle of a lock on the folder, `None` where there are none; an `OSError` if its writer lives or it went."""
     if fcntl is None:
         return None
     handle = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.stat(folder)
     except OSError as error:
         os.close(handle)
-        if isinstance(error, BlockingIOError):
+        if isinstance(error, (BlockingIOError, FileNotFoundError)):
             raise
         return None
     return handle
 
 
-def _remove_if_left(folder: Path) -> None:
-    try:
-        lock = _locked(folder)
-    except OSError:
-        return
-    if lock is not None:
+def _locked_if_left(folder: Path) -> int | None:
+    with suppress(OSError):
+        return _locked(folder)
+
+
+def _release(folder: Path, lock: int | None, keep: bool = False) -> None:
+    if not keep:
         shutil.rmtree(folder, ignore_errors=True)
+    if lock is not None:
         os.close(lock)
 
 

@@ -5,11 +5,12 @@ The order of rows is a pure function of (seed, epoch): a resumed run sees the sa
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sized
 from typing import Any
 
 import jax
@@ -31,6 +32,7 @@ from lamina.data.arrays import (
     unpack_x_y_sample_weight,
     weighted,
 )
+from lamina.data.dataset import Dataset
 from lamina.data.sparse import SparseRows, host
 from lamina.data.streams import PyDataset, Sequence, prefetch
 
@@ -47,7 +49,9 @@ __all__ = [
     "unpack_x_y_sample_weight",
 ]
 
-_STREAMS = "a generator, PyDataset, tf.data.Dataset, torch DataLoader, Grain dataset or other iterable of batches"
+_STREAMS = (
+    "a Dataset, generator, PyDataset, tf.data.Dataset, torch DataLoader, Grain dataset or other iterable of batches"
+)
 
 
 def _span(epoch: int, steps: int | None, num_batches: int) -> tuple[int, int, int]:
@@ -72,19 +76,28 @@ class Source:
         num_batches: batches in a pass over the data, `None` where only the end will tell.
         batch_size: rows of a full batch, `None` if unknown.
         steps: batches of an epoch, if the caller limits them.
+        seed: the orders are a function of it and of the epoch.
+        can_seek: whether a later batch may be had without those before it.
     """
 
     num_batches: int | None = None
     batch_size: int | None = None
     steps: int | None = None
+    seed: int = 0
+    can_seek: bool = True
 
     def peek(self) -> Any:
         """The first batch, for building a model; it stays in the data."""
         raise NotImplementedError
 
-    def epoch(self, epoch: int) -> Iterator[Any]:
-        """The batches of an epoch."""
+    def epoch(self, epoch: int, first: int = 0) -> Iterator[Any]:
+        """The batches of an epoch, from batch `first` on."""
         raise NotImplementedError
+
+    def pass_over(self, epoch: int) -> None:
+        """Do to the data what an epoch does that nobody reads: an earlier run has."""
+        for _ in () if self.can_seek else self.epoch(epoch):
+            pass
 
     @property
     def structure(self) -> Any:
@@ -159,9 +172,9 @@ class ArraySource(Source):
         inside = generator.permuted(rows[:full].reshape(-1, self.batch_size), axis=1)
         return np.concatenate([inside.reshape(-1), generator.permutation(rows[full:])])
 
-    def epoch(self, epoch: int) -> Iterator[Any]:
+    def epoch(self, epoch: int, first: int = 0) -> Iterator[Any]:
         order, rows = self.order(epoch), self.rows(epoch)
-        for start in range(0, rows, self.batch_size):
+        for start in range(first * self.batch_size, rows, self.batch_size):
             stop = min(start + self.batch_size, rows)
             index = slice(start, stop) if order is None else order[start:stop]
             yield tree_util.tree_map(lambda leaf, i=index: host(leaf)[i], self.arrays)
@@ -177,6 +190,8 @@ class StreamSource(Source):
     with each epoch, except that with `steps` an epoch is a part of a pass, and the next goes on behind it.
     Epoch 0 always starts a pass.
     """
+
+    can_seek = False
 
     def __init__(
         self,
@@ -201,8 +216,12 @@ class StreamSource(Source):
     def num_batches(self) -> int | None:  # type: ignore[override]
         return None if self._once else _length(self.data)
 
-    def epoch(self, epoch: int) -> Iterator[Any]:
-        """The batches of an epoch; fewer than `steps` if the data end before."""
+    def epoch(self, epoch: int, first: int = 0) -> Iterator[Any]:
+        """The batches of an epoch; fewer than `steps` if the data end before. Those before `first` are dropped."""
+        with contextlib.closing(self._batches(epoch)) as batches:
+            yield from itertools.islice(batches, first, None)
+
+    def _batches(self, epoch: int) -> Generator[Any, None, None]:
         if epoch == 0 and not self._untouched:
             self.reset()
         goes_on = self._iterator is not None
@@ -218,7 +237,7 @@ class StreamSource(Source):
             if ended and not self._once:
                 self._iterator = None
         if count == 0 and goes_on and not self._once:
-            yield from self.epoch(0)  # the epoch before took the last batch of the pass
+            yield from self._batches(0)  # the epoch before took the last batch of the pass
 
     def peek(self) -> Any:
         if self._first is None:
@@ -283,25 +302,28 @@ class PyDatasetSource(StreamSource):
 
     def __init__(self, data: Any, steps: int | None, who: str, class_weight: Any, fed: Any, shuffle: bool, seed: int):
         super().__init__(data, steps, who, class_weight, fed)
-        self._shuffle = shuffle
-        self._seed = seed
+        self._shuffle, self.seed, self.can_seek = shuffle, seed, True
         self._processes: streams.ProcessReader | None = None
 
     @property
     def num_batches(self) -> int | None:  # type: ignore[override]
         return self.data.num_batches  # asked each time: on_epoch_end may change it
 
-    def epoch(self, epoch: int) -> Iterator[Any]:
+    def epoch(self, epoch: int, first: int = 0) -> Iterator[Any]:
         self.data.on_epoch_begin()
         indices = self._indices(epoch)
-        count = 0
+        count = first
         try:
-            for batch in self._checked(self._read(indices)):
+            for batch in self._checked(self._read(itertools.islice(indices, first, None))):
                 count += 1
                 yield batch
         finally:  # a consumer that counts may close this right after the last batch
             if isinstance(indices, Sized) and count == len(indices):
                 self.data.on_epoch_end()
+
+    def pass_over(self, epoch: int) -> None:
+        self.data.on_epoch_begin()  # which may shuffle, as the other may
+        self.data.on_epoch_end()
 
     def _indices(self, epoch: int) -> Iterable[int]:
         size = self.num_batches
@@ -310,7 +332,7 @@ class PyDatasetSource(StreamSource):
                 return itertools.count()
             return range(epoch * self.steps, (epoch + 1) * self.steps)
         number, first, count = _span(epoch, self.steps, size)
-        order = _generator(self._seed, number).permutation(size).tolist() if self._shuffle else range(size)
+        order = _generator(self.seed, number).permutation(size).tolist() if self._shuffle else range(size)
         return order[first : first + count]
 
     def _read(self, indices: Iterable[int]) -> Iterator[Any]:
@@ -338,6 +360,33 @@ class PyDatasetSource(StreamSource):
             self._processes = None
 
 
+class DatasetSource(StreamSource):
+    """Batches of a `Dataset`: those of an epoch are a function of its number, so that a later one can begin."""
+
+    def __init__(self, *arguments: Any):
+        super().__init__(*arguments)
+        self._passes = itertools.count()
+
+    def epoch(self, epoch: int) -> Iterator[Any]:
+        size, steps = self.data.cardinality(), self.steps
+        if size == -2 and steps is not None:  # a part of a pass, whose end only the data know
+            yield from super().epoch(epoch)
+            return
+        number, first, count = (epoch, 0, steps) if size == -2 else (0, epoch * (steps or 0), steps)
+        if size >= 0:
+            number, first, count = _span(epoch, steps, max(1, size))
+        looked_at = self._iterator if self._untouched and epoch == 0 else None
+        self._iterator, self._untouched = None, False
+        yield from itertools.islice(looked_at or self._checked(self.data.flow.read(number, first)), count)
+
+    def reset(self) -> None:
+        super().reset()
+        self._passes = itertools.count()
+
+    def _open(self) -> Iterator[Any]:
+        return self._checked(self.data.flow.read(next(self._passes)))
+
+
 def _length(data: Any) -> int | None:
     """The number of batches that the data declare, `None` if there is no end or nobody knows."""
     length = getattr(data, "num_batches", None)
@@ -352,6 +401,8 @@ def _length(data: Any) -> int | None:
 
 
 def _declared_batch_size(data: Any, who: str) -> int | None:
+    if isinstance(data, Dataset):
+        return data.flow.count
     specs = tree_util.tree_leaves(getattr(data, "element_spec", None))
     for spec in specs:
         if type(spec).__name__ in ("RaggedTensorSpec", "SparseTensorSpec"):
@@ -398,6 +449,8 @@ def make_source(
         _check_stream(x, y, sample_weight, batch_size, who)
         if isinstance(x, PyDataset):
             return PyDatasetSource(x, steps, who, class_weight, fed, bool(shuffle), seed)
+        if isinstance(x, Dataset):
+            return DatasetSource(x, steps, who, class_weight, fed)
         return StreamSource(x, steps, who, class_weight, fed)
     parts = _array_parts(fed(x), y, sample_weight, class_weight, who)
     size = row_count(parts, who)

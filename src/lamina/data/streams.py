@@ -87,8 +87,8 @@ Sequence = PyDataset
 
 
 def fetched(
-    fetch: Callable[[int], futures.Future],
-    indices: Iterable[int],
+    fetch: Callable[[Any], futures.Future],
+    indices: Iterable[Any],
     ahead: int,
     drop: Callable[[futures.Future], None] = lambda future: None,
 ) -> Iterator[Any]:
@@ -268,7 +268,8 @@ def prefetch(iterator: Iterable[T], size: int) -> Iterator[T]:
     finally:
         closed.set()
         slots.release()
-        if thread is not threading.current_thread():  # the garbage collector may close this in any thread
+        # The garbage collector may close this in any thread, and at the end of the program, when modules are gone.
+        if threading is not None and thread is not threading.current_thread():
             thread.join(1.0)  # a source that is stuck does not hold up the consumer
 
 

@@ -74,8 +74,8 @@ def array_capacity(source: ArraySource) -> int:
     return capacity_for(row_bytes * source.batch_size)
 
 
-def of_arrays(source: ArraySource, epoch: int, fills: bool = False) -> Iterator[Window]:
-    """The windows of an epoch over arrays.
+def of_arrays(source: ArraySource, epoch: int, fills: bool = False, start: int = 0) -> Iterator[Window]:
+    """The windows of an epoch over arrays, from batch `start` on.
 
     A short last batch has a window of its own behind the others, or, if `fills`, its first row again in place of those
     that it lacks; then windows are `Filled`.
@@ -110,9 +110,9 @@ def of_arrays(source: ArraySource, epoch: int, fills: bool = False) -> Iterator[
         return Window(Filled(data, counted), count)
 
     def windows() -> Iterator[Window]:
-        for done in range(0, batches, capacity):
+        for done in range(start, batches, capacity):
             yield window(done * size, min(capacity, batches - done), size, capacity)
-        if batches == full and rest:
+        if batches == full and rest and start <= full:
             yield window(full * size, 1, rest, 1)
 
     return prefetch(windows(), 1) if full > capacity else windows()

@@ -1,5 +1,8 @@
-"""Data sets that come with the package."""
+"""Data sets: `digits` comes with the package, the others are downloaded when they are first asked for."""
 
-from . import digits
+from . import boston_housing, california_housing, cifar10, cifar100, digits, fashion_mnist, imdb, mnist, reuters
 
-__all__ = ["digits"]
+__all__ = [
+    "boston_housing", "california_housing", "cifar10", "cifar100", "digits", "fashion_mnist", "imdb", "mnist",
+    "reuters",
+]  # fmt: skip

@@ -306,7 +306,8 @@ def _sorted_graph(
     state: dict[int, int] = {}  # node -> 1 open, 2 finished
     for output in outputs:
         stack: list[tuple[Node, Iterator[KerasTensor]]] = []
-        _enter(name, node_of(output), sources, met, state, stack)
+        if id(node_of(output)) not in state:  # one call may give several outputs
+            _enter(name, node_of(output), sources, met, state, stack)
         while stack:
             node, parents = stack[-1]
             parent = next((node_of(t) for t in parents if state.get(id(node_of(t))) != 2), None)

@@ -16,7 +16,7 @@ from lamina.layer.parts import look
 from lamina.layers.core import InputLayer
 from lamina.models import quantization
 from lamina.models.functional import OPS_PASS_MASKS, Function, function_from_config, input_like, warn_of_keras
-from lamina.models.summary import print_summary
+from lamina.models.summary import html_summary, print_summary
 from lamina.saving import archive
 from lamina.training import rows
 from lamina.training.trainer import Trainer
@@ -228,6 +228,9 @@ class Model(Trainer):
     ) -> None:
         """Print a table of the layers, their output shapes and their numbers of weights."""
         print_summary(self, line_length, positions, print_fn, expand_nested, show_trainable, layer_range)
+
+    def _repr_html_(self) -> str:
+        return html_summary(self)
 
     # Files ------------------------------------------------------------------------------------------------------
 

@@ -99,7 +99,9 @@ class Optimizer(BaseOptimizer):
             return
         self._trainable_variables = list(variables)
         self._index = {v: i for i, v in enumerate(variables)}
-        self._averages = self.add_optimizer_variables(variables, "average") if self.use_ema else []
+        self._model_variables_moving_average = (
+            self.add_optimizer_variables(variables, "average") if self.use_ema else []
+        )
         accumulated = variables if self.gradient_accumulation_steps else []
         self._sums = [self.add_variable_from_reference(v, "gradient_accumulator") for v in accumulated]
         self._slots: list[dict[str, Variable]] = [{} for _ in variables]
@@ -288,7 +290,7 @@ class Optimizer(BaseOptimizer):
     def _update_averages(self) -> None:
         count = self._count()
         momentum = jnp.where(count == 0, 0.0, self.ema_momentum)
-        for variable, average in zip(self._trainable_variables, self._averages):
+        for variable, average in zip(self._trainable_variables, self._model_variables_moving_average):
             if average is not None:
                 average.assign(momentum * average.value + (1 - momentum) * variable.value)
         if self.ema_overwrite_frequency:
@@ -300,9 +302,17 @@ class Optimizer(BaseOptimizer):
         if not self.use_ema:
             return
         for variable in var_list:
-            average = self._averages[self._index[variable]]
+            average = self._model_variables_moving_average[self._index[variable]]
             if average is not None:
                 variable.assign(average)
+
+    def swap_averages(self) -> None:
+        """Exchange the weights and their moving averages."""
+        for variable, average in zip(self._trainable_variables, self._model_variables_moving_average):
+            if average is not None:
+                value = variable.value
+                variable.assign(average)
+                average.assign(value)
 
     def scale_loss(self, loss: Any) -> Any:
         """The loss whose gradients `apply` expects."""

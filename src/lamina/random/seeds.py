@@ -92,6 +92,11 @@ def global_seed_generator() -> SeedGenerator:
     return _global["generator"]
 
 
+def drawn_global_generator() -> SeedGenerator | None:
+    """The generator that draws without a seed use, if there was such a draw."""
+    return _global["generator"]
+
+
 def reset_global_generator() -> None:
     """Let the next draw without a seed make a new global generator."""
     _global["generator"] = None

@@ -17,7 +17,7 @@ import warnings
 import zipfile
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from lamina.core import configurable, registry
@@ -25,7 +25,7 @@ from lamina.core.budget import MEBIBYTE, blamed_on
 from lamina.core.files import atomic_write
 from lamina.core.functions import asked_for, lambdas
 from lamina.core.later import Later
-from lamina.saving import hdf5, legacy, sharded, weights
+from lamina.saving import hdf5, legacy, orbax, sharded, weights
 from lamina.saving.contents import (
     ASSETS,
     CONFIG,
@@ -34,13 +34,14 @@ from lamina.saving.contents import (
     MOST_JSON,
     WEIGHTS,
     MissingFileError,
-    check_names,
     opened_parts,
     opened_weights,
     parsed,
     plain_size,
+    read_assets,
     size_of,
     unzipped,
+    write_assets,
 )
 from lamina.saving.loading import Loading, made_of
 
@@ -105,7 +106,7 @@ def write_archive(model: Any, file: BinaryIO, skip: Collection[Any] = ()) -> Non
             with archive.open(WEIGHTS, "w", force_zip64=True) as member:
                 shutil.copyfileobj(spool, member, MEBIBYTE)
         with tempfile.TemporaryDirectory() as folder:
-            for path in _write_assets(model, Path(folder)):
+            for path in write_assets(model, Path(folder)):
                 archive.write(path, f"{ASSETS}/{path.relative_to(folder).as_posix()}")
 
 
@@ -113,7 +114,7 @@ def _write_folder(model: Any, folder: Path, skip: Collection[Any]) -> None:
     for name, text in _described(model).items():
         (folder / name).write_text(text, encoding="utf-8")
     _write_hdf5(model, folder / WEIGHTS, skip)
-    _write_assets(model, folder / ASSETS)
+    write_assets(model, folder / ASSETS)
 
 
 def _described(model: Any) -> dict[str, str]:
@@ -142,18 +143,6 @@ def _write_hdf5(model: Any, target: Any, skip: Collection[Any]) -> None:
         weights.save(model, sink, skip)
     finally:
         sink.close()
-
-
-def _write_assets(model: Any, folder: Path) -> list[Path]:
-    """The files that layers write beside their variables."""
-    for path, part in weights.parts(model):
-        if hasattr(part, "save_assets"):
-            own = folder / path
-            own.mkdir(parents=True, exist_ok=True)
-            part.save_assets(str(own))
-    files = sorted(path for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else []
-    check_names([f"{ASSETS}/{path.relative_to(folder).as_posix()}" for path in files])  # as when they are read
-    return files
 
 
 def _may_write(who: str, path: str, overwrite: bool) -> bool:
@@ -190,6 +179,8 @@ def load_model(filepath: Any, custom_objects: Any = None, compile: bool = True, 
         raise MissingFileError(f'load_model: "{path}" must be there, and is not.')
     if path.endswith(legacy.ENDINGS) and not path.endswith(".weights.h5"):
         return legacy.load_model(path, custom_objects, compile)
+    if orbax.is_checkpoint(path):
+        return orbax.load_model(path, custom_objects, compile)
     if not path.endswith(".keras") and not os.path.isfile(os.path.join(path, CONFIG)):
         raise ValueError(
             "load_model: filepath must be a .keras or .h5 file, or a folder that save_model wrote with zipped=False "
@@ -217,7 +208,7 @@ def _read_model(files: Mapping[str, Any], path: str, custom_objects: Any, compil
     with blamed_on(f'"{path}", {CONFIG}'):
         file.draw_initial_values()
     with blamed_on(f'"{path}", {ASSETS}'):
-        _read_assets(model, files)
+        read_assets(model, files)
     return model
 
 
@@ -240,21 +231,6 @@ def deserialize_keras_object(config: Any, custom_objects: Any = None, safe_mode:
         of_package = isinstance(found, type) and config not in (custom_objects or {}) and config in objects
         return config if found is None else found() if of_package else found
     return configurable.deserialize(config, objects)
-
-
-def _read_assets(model: Any, files: Mapping[str, Any]) -> None:
-    found = {name.removeprefix(f"{ASSETS}/"): file for name, file in files.items() if name.startswith(f"{ASSETS}/")}
-    if not found:
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        for name, file in found.items():
-            target = Path(folder, *PurePosixPath(name).parts)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with open(target, "wb") as out:
-                shutil.copyfileobj(file, out)
-        for path, part in weights.parts(model):
-            if hasattr(part, "load_assets") and os.path.isdir(os.path.join(folder, path)):
-                part.load_assets(os.path.join(folder, path))
 
 
 # Weights ---------------------------------------------------------------------------------------------------------
@@ -309,6 +285,9 @@ def load_weights(model: Any, filepath: Any, skip_mismatch: bool = False, **kwarg
     path = os.fspath(filepath)
     old = path.endswith(legacy.ENDINGS) and os.path.exists(path)
     if old and legacy.load_weights(model, path, skip_mismatch, skip):
+        return
+    if orbax.is_checkpoint(path):
+        orbax.load_weights(model, path)
         return
     with stored_weights(path) as arrays:
         weights.load(model, arrays, path, skip_mismatch=skip_mismatch, skip=skip)

@@ -11,10 +11,11 @@ import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
 from lamina.core.budget import MEBIBYTE, Budget, CorruptFileError, UnsafeFileError, blamed_on
-from lamina.saving import hdf5
+from lamina.saving import hdf5, weights
 from lamina.saving.hdf5 import Stored
 
 CONFIG, METADATA, WEIGHTS, ASSETS = "config.json", "metadata.json", "model.weights.h5", "assets"
@@ -177,3 +178,31 @@ def plain_size(path: str) -> int:
     """The bytes of an ordinary file."""
     with opened_plain(path) as file:
         return os.fstat(file.fileno()).st_size
+
+
+def write_assets(model: Any, folder: Path) -> list[Path]:
+    """The files that layers write beside their variables."""
+    for path, part in weights.parts(model):
+        if hasattr(part, "save_assets"):
+            own = folder / path
+            own.mkdir(parents=True, exist_ok=True)
+            part.save_assets(str(own))
+    files = sorted(path for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else []
+    check_names([f"{ASSETS}/{path.relative_to(folder).as_posix()}" for path in files])  # as when they are read
+    return files
+
+
+def read_assets(model: Any, files: Mapping[str, Any]) -> None:
+    """Give layers the files that they wrote beside their variables."""
+    found = {name.removeprefix(f"{ASSETS}/"): file for name, file in files.items() if name.startswith(f"{ASSETS}/")}
+    if not found:
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        for name, file in found.items():
+            target = Path(folder, *PurePosixPath(name).parts)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with open(target, "wb") as out:
+                shutil.copyfileobj(file, out)
+        for path, part in weights.parts(model):
+            if hasattr(part, "load_assets") and os.path.isdir(os.path.join(folder, path)):
+                part.load_assets(os.path.join(folder, path))

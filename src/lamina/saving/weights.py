@@ -39,7 +39,8 @@ _BASES = (
     "lamina.metrics.",
 )
 # What a file may hold beyond the model: the state of its training, and seeds, which older files of Keras have.
-_TRAINING = ("optimizer", "metrics")
+RUN = "_run"  # see `resume.py`
+_TRAINING = ("optimizer", "metrics", f"{RUN}/")
 
 
 # The way through a model -----------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ and no more than the callbacks allow. After every launch the model holds the new
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import time
 import warnings
@@ -17,11 +18,13 @@ import jax
 import numpy as np
 from jax import tree_util
 
+from lamina.callbacks.progress import say
 from lamina.core.arrays import value_of
 from lamina.core.variable import Variable
 from lamina.data import windows
 from lamina.data.sources import ArraySource, Source, StreamSource
-from lamina.training.step import Feed, Launcher, Run, pure_step
+from lamina.saving.resume import Position
+from lamina.training.step import Feed, FoundVariables, Launcher, Run, pure_step
 
 TARGET_SECONDS = 0.08
 LOGGED_STEPS = 256  # steps of a launch whose logs are kept for callbacks that look at each
@@ -96,18 +99,18 @@ class Resident:
         shapes = [(self._batches, self._size)] * bool(full) + [(1, rest)] * bool(rest)
         return [Feed(self.data, jax.ShapeDtypeStruct(shape, np.int32), 0, 1) for shape in shapes]
 
-    def feeds(self, epoch: int, pace: Pace) -> Iterator[Feed]:
+    def feeds(self, epoch: int, pace: Pace, start: int = 0) -> Iterator[Feed]:
         order = self.source.order(epoch)
         rows = np.arange(self.source.size, dtype=np.int32) if order is None else order
         full, rest = divmod(self.source.rows(epoch), self._size)
         batches = rows[: full * self._size].reshape(full, self._size)
-        order, done = jax.device_put(_filled(batches, self._batches)), 0
+        order, done = jax.device_put(_filled(batches, self._batches)), start
         while done < full:
             count = min(pace.steps(), full - done)
             done += count
             waits = not (done == full and rest and pace.free)
             yield Feed(self.data, order, done - count, count, waits)
-        if rest:
+        if rest and start <= full:
             yield Feed(self.data, rows[None, full * self._size : full * self._size + rest], 0, 1)
 
 
@@ -131,9 +134,12 @@ class Windowed:
         self.fills = isinstance(source, ArraySource) and source.rows(0) >= source.batch_size and fills()
 
     def ahead(self) -> list[Feed]:
-        """A feed of each kind of an epoch, full batches first, where that is known."""
+        """A feed of each kind of an epoch, full batches first, as far as is known; of a stream that of its first."""
         if not isinstance(self.source, ArraySource):
-            return []
+            structure = self.source.structure
+            capacity = windows.capacity_for(sum(s.size * s.dtype.itemsize for s in tree_util.tree_leaves(structure)))
+            like = tree_util.tree_map(lambda s: jax.ShapeDtypeStruct((capacity, *s.shape), s.dtype), structure)
+            return [Feed(like, None, 0, 1)]
         arrays, size = self.source.arrays, self.source.batch_size
         full, rest = divmod(self.source.rows(0), size)
         capacity = windows.array_capacity(self.source)
@@ -144,13 +150,13 @@ class Windowed:
         kinds += [(rest, 1)] if rest else []
         return [Feed(_structs(arrays, capacity, size), None, 0, 1) for size, capacity in kinds]
 
-    def feeds(self, epoch: int, pace: Pace) -> Iterator[Feed]:
+    def feeds(self, epoch: int, pace: Pace, start: int = 0) -> Iterator[Feed]:
         if isinstance(self.source, ArraySource):
-            found = windows.of_arrays(self.source, epoch, self.fills)
+            found = windows.of_arrays(self.source, epoch, self.fills, start)
             full, rest = (0, 0) if self.fills else divmod(self.source.rows(epoch), self.source.batch_size)
         else:
-            found, full, rest = windows.of_stream(self.source.epoch(epoch)), 0, 0
-        total, in_place = 0, jax.default_backend() == "cpu"  # which reads the windows where they are
+            found, full, rest = windows.of_stream(self.source.epoch(epoch, start)), 0, 0
+        total, in_place = start, jax.default_backend() == "cpu"  # which reads the windows where they are
         for window in found:
             data, done = window.data if in_place else jax.device_put(window.data), 0
             while done < window.count:
@@ -181,13 +187,13 @@ def reader(source: Source, fills: Callable[[], bool] = bool) -> Resident | Windo
 
 
 def run_epoch(
-    phase: Phase, launcher: Launcher, data: Resident | Windowed, callbacks: Any, epoch: int, pace: Pace
+    phase: Phase, launcher: Launcher, data: Resident | Windowed, callbacks: Any, at: Position, pace: Pace
 ) -> tuple[int, dict]:
-    """One pass of steps over the data: their number, and the logs after the last one."""
-    step, logs = 0, {}
-    feeds: Any = data.feeds(epoch, pace)
+    """One pass of steps over the data, or the rest of one: their number, and the logs after the last one."""
+    step, logs = at.batch, at.logs
+    feeds: Any = data.feeds(at.epoch, pace, step)
     begin = getattr(callbacks, f"on_{phase.name}_batch_begin")
-    compiled, start, seen = False, time.perf_counter(), 0  # since the last look at what came out
+    compiled, start, seen = False, time.perf_counter(), step  # since the last look at what came out
     if callbacks.may_change_model:
         launcher.refresh()
     try:
@@ -214,6 +220,22 @@ def run_epoch(
     finally:
         feeds.close()
     return step, logs
+
+
+def seek(
+    position: Position, first: int, source: Source, held_out: Source | None, validates: Callable[[int], bool]
+) -> bool:
+    """Whether a run goes on with an earlier one, of which `first` was the first epoch; then bring the data there."""
+    if (position.epoch, position.batch) == (first, 0):
+        return False
+    source.seed = position.seed
+    if not (source.can_seek and (held_out is None or held_out.can_seek)):
+        say("fit: the data cannot be sought; what an earlier run has read is gone through and dropped.")
+    for epoch in range(first, position.epoch):
+        source.pass_over(epoch)
+        if held_out is not None and validates(epoch):
+            held_out.pass_over(0)
+    return True
 
 
 def warn_of_end(phase: str, source: Any, steps: int) -> None:
@@ -243,18 +265,29 @@ class Runner:
             self._data = reader(source, phase.fills)
             self._pace = Pace(phase, phase.launcher, callbacks)
             # Training compiles for full batches itself, right away; evaluation comes later and leaves both to others.
-            kinds = self._data.ahead()
+            kinds = self._data.ahead() if isinstance(source, ArraySource) else []
             for feed in kinds[1:] if phase.name == "train" else kinds:
                 phase.launcher.program(feed, self._pace.capacity, background=True)
 
-    def epoch(self, epoch: int) -> dict[str, Any] | None:
+    def meet_variables(self) -> None:
+        """Let the step make the variables that it makes for its first batch: metrics may wait for shapes."""
+        phase = self.phase
+        if phase.launcher is not None:
+            phase.launcher.program(self._data.ahead()[0], self._pace.capacity, background=True)
+        else:
+            variables = [v for group in phase.groups() for v in group]
+            with contextlib.suppress(FoundVariables):
+                values = [v.value for v in variables]
+                pure_step(phase.method, variables, [], phase.groups)(values, [], jax.device_put(self.source.peek()))
+
+    def epoch(self, at: Position) -> dict[str, Any] | None:
         """The logs after one pass over the data, `None` where an earlier one has used them up."""
         phase = self.phase
         if phase.launcher is None:
-            steps, logs = eager_epoch(phase, self.source, self.callbacks, epoch)
+            steps, logs = eager_epoch(phase, self.source, self.callbacks, at)
         else:
             with phase.launcher.interrupts:
-                steps, logs = run_epoch(phase, phase.launcher, self._data, self.callbacks, epoch, self._pace)
+                steps, logs = run_epoch(phase, phase.launcher, self._data, self.callbacks, at, self._pace)
         if steps == 0 and not self._begun:
             raise ValueError(f"{phase.name}: the data must give at least one batch, got none.")
         self._begun = True
@@ -263,11 +296,12 @@ class Runner:
         return plain_logs(logs) if steps else None
 
 
-def eager_epoch(phase: Phase, source: Source, callbacks: Any, epoch: int) -> tuple[int, dict[str, Any]]:
+def eager_epoch(phase: Phase, source: Source, callbacks: Any, at: Position) -> tuple[int, dict[str, Any]]:
     """An epoch through Python, where a debugger can stop."""
-    phase.reset()
-    steps, logs = 0, {}
-    for step, batch in enumerate(source.epoch(epoch)):
+    if not at.batch:
+        phase.reset()
+    steps, logs = at.batch, at.logs
+    for step, batch in enumerate(source.epoch(at.epoch, at.batch), at.batch):
         getattr(callbacks, f"on_{phase.name}_batch_begin")(step)
         logs = eager_step(phase, batch)
         callbacks.replay(phase.name, step, {name: np.asarray(value)[None] for name, value in logs.items()}, 1)

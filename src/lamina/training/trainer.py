@@ -24,6 +24,7 @@ from lamina.data.sources import ArraySource, Source, make_source, train_validati
 from lamina.layer.parts import one_look, walk
 from lamina.layer.policies import newest_change
 from lamina.random import seeds
+from lamina.saving.resume import Position
 from lamina.training import loop
 from lamina.training.compiled import CompiledModel
 from lamina.training.loop import Phase, Runner
@@ -41,6 +42,7 @@ class Trainer(CompiledModel):
     """
 
     history: Any = None  # of the last fit
+    train_function: Any = None  # at which callbacks of Keras look
     stop_evaluating = False
     stop_predicting = False
 
@@ -246,45 +248,49 @@ class Trainer(CompiledModel):
         if validation_split and validation_data is None:
             parts = (self._fed(x), y, sample_weight)
             (x, y, sample_weight), validation_data = train_validation_split(parts, validation_split)
+        position = Position(initial_epoch, seed=self._order_seed(run))
         source = make_source(
             x, y, sample_weight, batch_size=batch_size, steps=steps_per_epoch, shuffle=shuffle,
-            class_weight=class_weight, seed=self._order_seed(run), who="fit", fed=self._fed,
+            class_weight=class_weight, seed=position.seed, who="fit", fed=self._fed,
         )  # fmt: skip
         held_out = _held_out(validation_data, validation_batch_size or batch_size, validation_steps, self._fed)
         training = self._prepared("train", source, "fit", held_out)
-        steps = source.steps or source.num_batches
-        listeners = self._listeners(callbacks, verbose, epochs=epochs, steps=steps, history=True)
+        listeners = self._listeners(callbacks, verbose, source, epochs, history=True)
         self.stop_training = False
         runner = Runner(training, source, listeners)
         validator = None if held_out is None else Runner(self._phase("test"), held_out, listeners)
-        listeners.on_train_begin()
+        listeners.begin_run(position, runner.meet_variables)
         logs: dict[str, Any] = {}
         try:
-            for epoch in range(initial_epoch, epochs):
+            if loop.seek(position, initial_epoch, source, held_out, partial(_validates, frequency=validation_freq)):
+                self._runs = run
+            for epoch in range(position.epoch, epochs):
                 listeners.on_epoch_begin(epoch)
-                found = runner.epoch(epoch)
+                found = runner.epoch(position)
                 if found is None:
                     break
                 logs, self._runs = found, run  # a run that fails before has not been one
-                if validator is not None and _validates(epoch, validation_freq):
+                if _validates(epoch, validation_freq):
                     logs = {**logs, **self._validate(validator)}
+                position.move(epoch + 1)
                 listeners.on_epoch_end(epoch, logs)
                 if self.stop_training:
                     break
         finally:
-            source.close()
-            if held_out is not None:
-                held_out.close()
+            for each in filter(None, (source, held_out)):
+                each.close()
         if self.optimizer is not None and epochs > initial_epoch:
             self.optimizer.finalize_variable_values(self.trainable_variables)
         listeners.on_train_end(logs)
         return self.history
 
-    def _validate(self, runner: Runner) -> dict[str, Any]:
-        """What an epoch's logs get from validation."""
+    def _validate(self, runner: Runner | None) -> dict[str, Any]:
+        """What an epoch's logs get from validation, if there is one."""
+        if runner is None:
+            return {}
         self.stop_evaluating = False
         runner.callbacks.on_test_begin()
-        found = runner.epoch(0) or {}
+        found = runner.epoch(Position()) or {}
         runner.callbacks.on_test_end(found)
         return {f"val_{name}": value for name, value in found.items()}
 
@@ -307,13 +313,12 @@ class Trainer(CompiledModel):
         self._require_compiled("evaluate")
         source = make_source(x, y, sample_weight, batch_size=batch_size, steps=steps, who="evaluate", fed=self._fed)
         phase = self._prepared("test", source, "evaluate")
-        count = source.steps or source.num_batches
-        listeners = self._listeners(callbacks, verbose, epochs=1, steps=count, history=False)
+        listeners = self._listeners(callbacks, verbose, source)
         self.stop_evaluating = False
         runner = Runner(phase, source, listeners)
         listeners.on_test_begin()
         try:
-            logs = runner.epoch(0) or {}
+            logs = runner.epoch(Position()) or {}
         finally:
             source.close()
         listeners.on_test_end(logs)
@@ -334,8 +339,7 @@ class Trainer(CompiledModel):
         if verbose == 0 and callbacks is None and steps is None and _is_small(x, batch_size):
             return tree_util.tree_map(np.asarray, self._predict_function()(_floats(x)))
         source = make_source(x, batch_size=batch_size, steps=steps, who="predict", fed=self._fed)
-        count = source.steps or source.num_batches
-        listeners = self._listeners(callbacks, verbose, epochs=1, steps=count, history=False)
+        listeners = self._listeners(callbacks, verbose, source)
         listeners.on_predict_begin()
         self.stop_predicting = False
         try:
@@ -419,7 +423,7 @@ class Trainer(CompiledModel):
             name = self._who()
             raise ValueError(f"{name}: must be compiled before {who}; call compile(optimizer, loss).")
 
-    def _listeners(self, callbacks: Any, verbose: Any, *, epochs: int, steps: int | None, history: bool) -> Any:
+    def _listeners(self, callbacks: Any, verbose: Any, source: Source, epochs: int = 1, history: bool = False) -> Any:
         if verbose == "auto":
             verbose = 1 if is_interactive_logging_enabled() else 2
         if isinstance(callbacks, CallbackList):
@@ -427,7 +431,7 @@ class Trainer(CompiledModel):
             return callbacks
         return CallbackList(
             callbacks, add_history=history, add_progbar=verbose != 0, model=self,
-            verbose=int(verbose), epochs=epochs, steps=steps,
+            verbose=int(verbose), epochs=epochs, steps=source.steps or source.num_batches,
         )  # fmt: skip
 
 

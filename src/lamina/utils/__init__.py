@@ -25,8 +25,12 @@ from lamina.random.seeds import set_global_seed as set_random_seed
 from lamina.saving import deserialize_keras_object
 from lamina.utils import bounding_boxes, legacy
 from lamina.utils.arrays import normalize, pad_sequences, to_categorical
+from lamina.utils.downloads import get_file
 from lamina.utils.feature_space import FeatureSpace
+from lamina.utils.folders import audio_dataset_from_directory, image_dataset_from_directory, text_dataset_from_directory
 from lamina.utils.images import array_to_img, img_to_array, load_img, save_img
+from lamina.utils.model_pictures import model_to_dot, plot_model
+from lamina.utils.splitting import split_dataset, timeseries_dataset_from_array
 
 __all__ = [
     "CustomObjectScope",
@@ -35,6 +39,7 @@ __all__ = [
     "PyDataset",
     "Sequence",
     "array_to_img",
+    "audio_dataset_from_directory",
     "bounding_boxes",
     "clear_session",
     "custom_object_scope",
@@ -42,21 +47,28 @@ __all__ = [
     "disable_interactive_logging",
     "enable_interactive_logging",
     "get_custom_objects",
+    "get_file",
     "get_registered_name",
     "get_registered_object",
+    "image_dataset_from_directory",
     "img_to_array",
     "is_interactive_logging_enabled",
     "is_keras_tensor",
     "legacy",
     "load_img",
+    "model_to_dot",
     "normalize",
     "pack_x_y_sample_weight",
     "pad_sequences",
+    "plot_model",
     "register_keras_serializable",
     "save_img",
     "serialize_keras_object",
     "set_random_seed",
+    "split_dataset",
     "standardize_dtype",
+    "text_dataset_from_directory",
+    "timeseries_dataset_from_array",
     "to_categorical",
     "unpack_x_y_sample_weight",
 ]
