@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib
 import importlib.abc
 import importlib.machinery
 import importlib.metadata
@@ -81,7 +80,7 @@ def _switch(active: bool) -> None:
     if active == (_finder in sys.meta_path):
         return
     if active:
-        _check_nothing_is_imported()
+        _check_not_imported()
         sys.meta_path.insert(0, _finder)
         _finder.backend = os.environ.get("KERAS_BACKEND")
         os.environ["KERAS_BACKEND"] = "jax"  # packages look there before they import keras
@@ -93,7 +92,7 @@ def _switch(active: bool) -> None:
     os.environ.update({} if _finder.backend is None else {"KERAS_BACKEND": _finder.backend})
 
 
-def _check_nothing_is_imported() -> None:
+def _check_not_imported() -> None:
     if "keras" in sys.modules:
         users = [name for name, module in list(sys.modules.items()) if _uses_keras(name, module)]
         who = f", which {users[0].replace('__main__', 'the program')} imported" if users else ""
@@ -183,11 +182,9 @@ def _place(name: str) -> tuple[str, bool] | None:
 def _is(path: str) -> bool:
     """Whether `lamina.path` is a public module."""
     above, _, name = path.rpartition(".")
-    if not name:
-        return True
-    outer = registry.namespace(above) if _is(above) else None
-    found = getattr(outer, name, None) if outer and name in registry.public_names(outer) else None
-    return isinstance(found, ModuleType) and found.__name__ == f"lamina.{path}"
+    if not name or not _is(above) or name not in _names(above):
+        return not name
+    return getattr(getattr(registry.namespace(above), name), "__name__", None) == f"lamina.{path}"
 
 
 def _names(home: str) -> list[str]:
@@ -236,8 +233,6 @@ class _Finder(importlib.metadata.DistributionFinder, importlib.abc.Loader):
 
 
 class _Distribution(importlib.metadata.Distribution):
-    """What `importlib.metadata` says of keras."""
-
     def read_text(self, filename: str) -> str | None:
         return f"Metadata-Version: 2.1\nName: keras\nVersion: {KERAS_VERSION}\n" if filename == "METADATA" else None
 
@@ -250,8 +245,7 @@ _finder = _Finder()
 
 def in_grain() -> bool:
     """Whether a pipeline of Grain is calling."""
-    mark = os.path.join("grain", "_src", "python")
-    return "grain" in sys.modules and any(mark in f.f_code.co_filename for f, _ in traceback.walk_stack(None))
+    return any(f.f_globals.get("__name__", "").startswith("grain._src.") for f, _ in traceback.walk_stack(None))
 
 
 def as_it_is(thing: Any = None) -> Any:
