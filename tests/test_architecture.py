@@ -28,7 +28,7 @@ LEVELS = {
     **dict.fromkeys(["models"], 6),
     **dict.fromkeys(["config", "backend", "tree", "dtype_policies", "mixed_precision", "utils"], 7),
     **dict.fromkeys(["datasets", "preprocessing", "stand_in", "visualization"], 8),
-    **dict.fromkeys(["__init__"], 9),
+    **dict.fromkeys(["__init__", "__main__"], 9),
 }
 SIDEWAYS = {
     ("ops", "random"),
@@ -40,7 +40,7 @@ SIDEWAYS = {
 NEVER = {("training", "layers"), ("training", "models")}
 # Longer than a file should be, and why.
 LONG_FILES = {"ops/nn.py": "a namespace that mirrors keras.ops.nn: one short function after the other"}
-LONGEST_FILE, LONGEST_FUNCTION, LONGEST_WHOLE = 500, 40, 39_500
+LONGEST_FILE, LONGEST_FUNCTION, LONGEST_WHOLE = 500, 40, 46_000
 BY_NAME = {"getattr", "setattr", "hasattr", "delattr"}
 # Names with an underscore that a file may read of others: (file or "*", name) -> why.
 PRIVATE_BUT_READ = {

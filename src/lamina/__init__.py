@@ -47,6 +47,9 @@ from lamina.optimizers import Optimizer
 from lamina.quantizers import Quantizer
 from lamina.regularizers import Regularizer
 from lamina.stand_in import as_keras
+from lamina.training.tools.locate_nan import locate_nan
+from lamina.training.tools.overfit import overfit
+from lamina.training.tools.profile import profile
 
 __version__ = "0.1.0"
 
@@ -107,6 +110,7 @@ __all__ = [
     "initializers",
     "jit",
     "layers",
+    "locate_nan",
     "losses",
     "metrics",
     "mixed_precision",
@@ -114,7 +118,9 @@ __all__ = [
     "name_scope",
     "ops",
     "optimizers",
+    "overfit",
     "preprocessing",
+    "profile",
     "quantizers",
     "random",
     "regularizers",

@@ -96,7 +96,11 @@ WRONG_ARRAYS = [
     pytest.param(dict(x=np.array(["a", "b"])), "x must hold numbers, got dtype str", id="strings"),
     pytest.param(dict(x=["a", "b"]), r"x\[0\] must hold numbers, got 'a'", id="a list of strings"),
     pytest.param(dict(x=np.array([{}, 1])), "x must hold numbers, got dtype object", id="objects"),
-    pytest.param(dict(x=pd.DataFrame({"a": ["u"], "b": [1]})), "got dtype object", id="a column of strings"),
+    pytest.param(
+        dict(x=pd.DataFrame({"a": ["u"], "b": [1]})),
+        r"column 'a' of x must hold numbers, got dtype str",
+        id="a column of strings",
+    ),
     pytest.param(dict(x=[[1, 2], [3]]), "x must be a list whose rows have one length", id="ragged lists"),
     pytest.param(dict(x={"a": np.float32(1)}), r"x\['a'\] must have a first axis of rows", id="a single number"),
     pytest.param(dict(x={"a": object()}), r"x\['a'\] must be arrays", id="an object"),
@@ -124,7 +128,7 @@ WRONG_ARRAYS = [
     pytest.param(dict(x=ROWS, y=ROWS, class_weight=[1, 2]), "class_weight must be a dict", id="class weight list"),
     pytest.param(dict(x=ROWS, batch_size=0), "batch_size must be a positive integer, got 0", id="batch_size"),
     pytest.param(dict(x=ROWS, batch_size=2.0), "batch_size must be a positive integer", id="a float batch_size"),
-    pytest.param(dict(x=ROWS, steps=-1), "steps must be a positive integer, got -1", id="steps"),
+    pytest.param(dict(x=ROWS, steps=-1), "steps_per_epoch must be a positive integer, got -1", id="steps"),
     pytest.param(dict(x=ROWS, shuffle="rows"), "shuffle must be True, False or 'batch'", id="shuffle"),
 ]
 
@@ -222,8 +226,8 @@ def test_a_split_that_cannot_be(x, share, message):
 
 
 LISTS = {
-    "x": (dict(x=[np.ones(8)] * 1000, y=np.ones(1000)), "and 994 more, y 1000; np.stack(x) makes one array of"),
-    "y": (dict(x=np.ones((1000, 8)), y=[np.ones(1)] * 1000), "and 994 more; np.stack(y) makes one array of"),
+    "x": (dict(x=[np.ones(8)] * 1000, y=np.ones(999)), "and 994 more, y 999; np.stack(x) makes one array of"),
+    "y": (dict(x=np.ones((999, 8)), y=[np.ones(1)] * 1000), "and 994 more; np.stack(y) makes one array of"),
     "sample_weight": (
         dict(x=np.ones((3, 8)), y=np.ones(3), sample_weight=[np.ones(3)] * 1000),
         "sample_weight must have the structure of y, float32(3,), got [float32(3,), float32(3,), ",

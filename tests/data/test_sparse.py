@@ -8,8 +8,9 @@ from jax.experimental.sparse import BCOO
 
 import lamina
 from lamina.data import windows
+from lamina.data.arrays import as_array
+from lamina.data.lazy import LazyRows
 from lamina.data.sources import make_source, train_validation_split
-from lamina.data.sparse import SparseRows, rows_of
 
 DENSE = np.where(np.random.default_rng(0).random((50, 4)) < 0.4, np.arange(200.0).reshape(50, 4), 0).astype("float32")
 FORMS = {
@@ -24,24 +25,24 @@ FORMS = {
 
 @pytest.mark.parametrize("form", FORMS)
 def test_rows_are_those_of_the_dense_array(form):
-    rows = rows_of(FORMS[form])
+    rows = as_array(FORMS[form], "x", "fit")
     for index in (slice(None), slice(3, 9), slice(7, 7), np.array([4, 4, 49, 0]), [1]):
         np.testing.assert_array_equal(rows[index], DENSE[index])
     part = rows.part(slice(10, 30))
     assert (part.shape, part.dtype, len(part)) == ((20, 4), "float32", 20)
     np.testing.assert_array_equal(part.part(slice(5, None))[:], DENSE[15:30])
-    np.testing.assert_array_equal(np.asarray(rows.astype("int16")), DENSE.astype("int16"))
+    np.testing.assert_array_equal(np.asarray(rows.then(lambda a: a.astype("int16"))), DENSE.astype("int16"))
 
 
 def test_values_for_one_place_are_added_and_more_axes_are_kept():
     x = BCOO((jnp.array([1.0, 2.0, 4.0]), jnp.array([[1, 0, 2], [1, 0, 2], [0, 1, 0]])), shape=(2, 2, 3))
-    np.testing.assert_array_equal(rows_of(x)[:], x.todense())
+    np.testing.assert_array_equal(as_array(x, "x", "fit")[:], x.todense())
 
 
 @pytest.mark.parametrize("shuffle", [False, True])
 def test_batches_and_windows_are_those_of_the_dense_array(shuffle):
     sources = [make_source(x, DENSE[:, 0], batch_size=8, shuffle=shuffle, seed=1) for x in (FORMS["csr"], DENSE)]
-    assert [source.is_sparse for source in sources] == [True, False]
+    assert [source.is_lazy for source in sources] == [True, False]
     for a, b in zip(*(source.epoch(0) for source in sources), strict=True):
         np.testing.assert_array_equal(a[0], b[0])
         np.testing.assert_array_equal(a[1], b[1])
@@ -51,9 +52,9 @@ def test_batches_and_windows_are_those_of_the_dense_array(shuffle):
 
 def test_float64_becomes_floatx_and_a_split_stays_sparse():
     source = make_source(scipy.sparse.csr_matrix(DENSE.astype("float64")), batch_size=8)
-    assert isinstance(source.arrays, SparseRows) and source.peek().dtype == "float32"
+    assert isinstance(source.arrays, LazyRows) and source.peek().dtype == "float32"
     (x, _, _), (last, _, _) = train_validation_split((FORMS["csr"], None, None), 0.2)
-    assert isinstance(x, SparseRows) and isinstance(last, SparseRows) and (len(x), len(last)) == (40, 10)
+    assert isinstance(x, LazyRows) and isinstance(last, LazyRows) and (len(x), len(last)) == (40, 10)
     np.testing.assert_array_equal(last[:], DENSE[40:])
 
 

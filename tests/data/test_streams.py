@@ -286,6 +286,34 @@ def test_a_worker_that_dies_is_an_error_with_the_remedy():
     source.close()
 
 
+class Hangs(Numbers):
+    def __getitem__(self, index):
+        if index == 1:
+            threading.Event().wait()
+        return np.full((1, 1), os.getpid())
+
+
+def test_a_worker_that_hangs_ends_with_its_traceback(monkeypatch):
+    monkeypatch.setattr("lamina.data.streams.HUNG_SECONDS", 1.0)
+    source = make_source(Hangs(workers=1, use_multiprocessing=True))
+    with pytest.raises(TimeoutError, match=r"Hangs: a worker .* batch 1, .* for 1 s; .*threads\.") as caught:
+        list(source.epoch(0))
+    assert "in __getitem__" in caught.value.__notes__[0]
+    source.close()
+
+
+def test_a_reader_that_is_closed_ends_workers_that_are_stuck():
+    source = make_source(Hangs(workers=1, use_multiprocessing=True, max_queue_size=1))
+    epoch = source.epoch(0)
+    pid = int(next(epoch).item())
+    epoch.close()
+    source.close()
+    patience = itertools.count()
+    while _state(pid) != "Z":
+        assert next(patience) < 300
+        time.sleep(0.1)
+
+
 def test_workers_end_when_the_program_is_killed(tmp_path):
     program = tmp_path / "program.py"
     program.write_text(

@@ -57,7 +57,6 @@ ROWS = {
     ),
     "shape of weights": (
         fit(X, Y, sample_weight=np.ones((22, 4))),
-        'loss "mse": the shapes for output "top" must fit, got y (22, 1), y_pred (22, 1), sample_weight (22, 4): '
         'LossFunctionWrapper "mse": sample_weight and mask must have the first axes of the losses of shape (22,), got '
         "(22, 4).",
     ),
@@ -65,8 +64,11 @@ ROWS = {
         fit(X, Y, validation_data=(X, Y), validation_freq=0),
         "fit: validation_freq must be a positive integer, got 0.",
     ),
-    "no y": (fit(X), 'loss: output "top" must have a target in y, got None.'),
-    "too many inputs": (fit([X, X], Y), 'Functional "stack": must get 1 inputs (rows), got 2.'),
+    "no y": (
+        fit(X),
+        'loss: output "top" must have a target in y, got None; give y, batches of (x, y), or "top" among named data.',
+    ),
+    "too many inputs": (fit([X, X], Y), 'Functional "stack": must get 1 input (rows), got 2.'),
     "too few inputs": (fit(X, [Y, Y], make=lambda: two(list)), 'Functional "two": must get 2 inputs (a, b), got 1.'),
     "inputs in another order": (
         fit([X[:, :2], X], [Y, Y], make=lambda: two(list)),
@@ -76,7 +78,10 @@ ROWS = {
         fit({"a": X}, {"p": Y, "q": Y}, make=two),
         "Functional \"two\": the inputs must have the keys ['a', 'b'], got ['a']; 'b' is missing.",
     ),
-    "a missing target": (fit(INPUTS, {"p": Y}, make=two), 'loss: output "q" must have a target in y, got None.'),
+    "a missing target": (
+        fit(INPUTS, {"p": Y}, make=two),
+        'loss: output "q" must have a target in y, got None; give y, batches of (x, y), or "q" among named data.',
+    ),
     "an unknown target": (fit(INPUTS, {"p": Y, "r": Y}, make=two), "y: keys must be names of outputs (p, q), got r."),
     "one target for two": (fit(INPUTS, Y, make=two), "y: must be a list or dict for 2 outputs (p, q), got one array."),
     "three targets for two": (

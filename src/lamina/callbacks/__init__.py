@@ -9,6 +9,7 @@ from lamina.callbacks.listeners import CallbackList
 from lamina.callbacks.logging import CSVLogger, LambdaCallback
 from lamina.callbacks.orbax import OrbaxCheckpoint
 from lamina.callbacks.remote import RemoteMonitor
+from lamina.callbacks.statistics import LayerStatistics
 from lamina.callbacks.tensorboard import TensorBoard
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "EarlyStopping",
     "History",
     "LambdaCallback",
+    "LayerStatistics",
     "LearningRateScheduler",
     "ModelCheckpoint",
     "OrbaxCheckpoint",

@@ -204,7 +204,8 @@ def _run(callback: Any, hook: str, *arguments: Any) -> None:
         getattr(callback, hook)(*arguments)
     except Exception as error:
         place = "".join(f" of {'epoch' if 'epoch' in hook else 'batch'} {index}" for index in arguments[:-1])
-        error.add_note(f"in callback {type(callback).__name__}, {hook}{place}")
+        rest = "; the model keeps what it learnt, fit goes on with initial_epoch" if isinstance(error, OSError) else ""
+        error.add_note(f"in callback {type(callback).__name__}, {hook}{place}{rest}")
         raise
 
 

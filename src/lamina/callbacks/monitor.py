@@ -11,7 +11,7 @@ import numpy as np
 
 from lamina.callbacks.base import Callback, require
 from lamina.callbacks.curves import better
-from lamina.core import checks, dtypes
+from lamina.core import checks, dtypes, registry
 
 _BETTER: dict[str, Callable] = {"min": np.less, "max": np.greater}
 
@@ -45,6 +45,19 @@ class MonitorCallback(Callback):
         self.best = baseline
         self.min_delta = abs(checks.number(type(self).__name__, "min_delta", min_delta))
         self.monitor_op: Callable | None = None  # found when first needed: the model's metrics exist by then
+
+    def set_model(self, model: Any) -> None:
+        """Take the model; a name that is nearly one of its metrics' is an error before training rather than after."""
+        super().set_model(model)
+        if not registry.is_own(getattr(type(model), "train_step", None)):  # which may log what it likes
+            return
+        names = [getattr(metric, "name", "") for metric in getattr(model, "metrics", ())]
+        near = checks.nearest(self.monitor, [*names, *(f"val_{name}" for name in names)])
+        if near not in (None, self.monitor) and self.mode == "auto" and better(model, self.monitor) is None:
+            raise ValueError(
+                f"{type(self).__name__}: monitor must be among the logs, which hold {', '.join(names)} and these of "
+                f"validation (val_...), got {self.monitor!r}. Did you mean {near!r}?"
+            )
 
     def get_monitor_value(self, logs: Mapping[str, Any] | None) -> Any:
         """The monitored value in the logs; `None`, and a warning, if it is not there."""

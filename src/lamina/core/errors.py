@@ -74,7 +74,7 @@ def wants_values(error: BaseException) -> bool:
     return isinstance(error.__cause__ or error, _NEEDS_VALUES) or "Traced<" in str(error) or "Tracer" in str(error)
 
 
-_SAID = re.compile(r'[\w.]+( "[^"]*")?: ')
+SAID = re.compile(r'[\w.]+( "[^"]*")?: ')  # how a message begins that says who speaks
 _UNCLEAR = (
     TypeError, ValueError, LookupError, AttributeError, ArithmeticError, AssertionError, NotImplementedError, NameError,
 )  # fmt: skip
@@ -88,7 +88,7 @@ def of_op(fn: Callable, args: tuple, kwargs: dict[str, Any], error: BaseExceptio
     files, text = [_file(frame) for frame in _frames(error.__traceback__)], str(error)
     if not isinstance(error, _UNCLEAR) or not all(file.startswith((_HERE, *_ENGINE, *_HELPERS)) for file in files):
         return error
-    said = _SAID.match(text) if files[-1].startswith(_HERE) else None
+    said = SAID.match(text) if files[-1].startswith(_HERE) else None
     if said is not None:
         about_argument = said[0][:-2] in inspect.signature(fn).parameters
         return type(error)(f"{fn.__name__}: {text.replace(':', '', 1)}") if about_argument else error
@@ -128,12 +128,17 @@ def explain(error: BaseException) -> None:
 
 
 def shorten(error: BaseException) -> None:
-    """Leave out the frames of the library and of JAX, but for the first and the last of the library's own."""
+    """Leave out the frames of the library and of JAX, but for the first and the last of the library's own.
+
+    What JAX notes about the frames that it leaves out itself goes, too.
+    """
     seen: set[int] = set()
     current: BaseException | None = error
     while _filtering[0] and current is not None and id(current) not in seen:
         seen.add(id(current))
         current.__traceback__ = _without_machinery(current.__traceback__)
+        notes = getattr(current, "__notes__", [])
+        notes[:] = [text for text in notes if "JAX has removed its internal frames" not in text]
         current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
 
 

@@ -153,7 +153,7 @@ def _surroundings() -> tuple:
     """What a trace depends on beside arguments and JAX's own settings."""
     call = scope.call.get()
     inside = (call.training,) if call is not None else ()
-    return scope.autocast.get(), inside, scope.lanes.get(), dtypes.floatx(), dtypes.epsilon()
+    return scope.autocast.get(), inside, scope.lanes.get(), scope.watch.get(), dtypes.floatx(), dtypes.epsilon()
 
 
 class _Incomplete(Exception):

@@ -37,6 +37,8 @@ autocast: Scope[str | None] = Scope("autocast", None)  # dtype that float variab
 call: Scope[Any] = Scope("call", None)  # the outermost layer call: its training flag
 remat: Scope[Any] = Scope("remat", None)  # the RematScope of the layers that are made now
 lanes: Scope[tuple[Any, ...]] = Scope("lanes", ())  # the names of the axes that vmap runs over
+watch: Scope[Any] = Scope("watch", None)  # sees the calls of layers and what optimizers get, see `core/watch.py`
+learning_rate: Scope[Any] = Scope("learning_rate", None)  # what optimizers take in place of their own
 rows: Scope[Any] = Scope("rows", None)  # how many rows of a batch count; the others fill it up
 loading: Scope[Any] = Scope("loading", None)  # a file being read: admits variables, their initial values wait
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import array as buffers
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import jax
@@ -14,14 +16,34 @@ from jax import tree_util
 from lamina.core import dtypes, tree
 from lamina.core.arrays import value_of
 from lamina.core.checks import shorten, some
+from lamina.core.sparse import entries, is_sparse
 from lamina.core.variable import Variable
-from lamina.data import checking
-from lamina.data.sparse import SparseRows, host, is_sparse_data, rows_of
+from lamina.data import checking, tables
+from lamina.data.lazy import LazyRows, host, of_entries, of_rows, of_slices
 
 PARTS = ("x", "y", "sample_weight")
 FLOATS = (*dtypes.FLOATS, "float8_e4m3fn", "float8_e5m2")
 _NUMBERS = (bool, int, float, np.generic)
-ARRAYS = "arrays (NumPy, JAX, SciPy, torch, tf or pandas), lists of numbers, or lists, tuples and dicts of these"
+# The protocols by which a foreign object becomes one array.
+_PROTOCOLS: tuple[tuple[str, Callable], ...] = (
+    ("__array__", np.asarray), ("__array_interface__", np.asarray), ("__dlpack__", np.from_dlpack),
+    ("__dlpack__", jax.dlpack.from_dlpack), ("__cuda_array_interface__", jnp.asarray), ("__getitem__", np.asarray),
+)  # fmt: skip
+ARRAYS = "arrays (NumPy, JAX, torch, tf, ...), frames, lists of numbers, or lists, tuples and dicts of these"
+
+
+def opened(x: Any, y: Any = None, sample_weight: Any = None, who: str = "fit") -> tuple[Any, Any, Any]:
+    """x, y and the weights, with a structure of arrays in place of a dataset of rows or a mapping.
+
+    The items of torch's datasets may be `(x, y)` or `(x, y, sample_weight)`.
+    """
+    if isinstance(x, Mapping) and not isinstance(x, dict):
+        x = dict(x)
+    elif tables.is_rows(x):
+        x = tables.columns_of(x, who, as_array)
+        if isinstance(x, tuple) and y is None and 1 <= len(x) <= 3:
+            return unpack_x_y_sample_weight(x)
+    return x, y, sample_weight
 
 
 def unpack_x_y_sample_weight(data: Any) -> tuple[Any, Any, Any]:
@@ -56,45 +78,87 @@ def _is_leaf(value: Any) -> bool:
 
 def is_array(value: Any) -> bool:
     """Whether `value` is something that becomes one array."""
-    return isinstance(value, Variable) or hasattr(value, "__array__") or is_numbers(value) or is_sparse_data(value)
+    if isinstance(value, (Variable, LazyRows, memoryview, buffers.array)) or is_numbers(value):
+        return True
+    if any(hasattr(value, name) for name, _ in _PROTOCOLS[:-1]):
+        return not isinstance(value, Mapping)
+    return (
+        _is_sparse(value) or tables.is_frame(value) or tables.is_of(value, "datasets", "Column") or _has_slices(value)
+    )
+
+
+def _is_sparse(value: Any) -> bool:
+    return is_sparse(value) or hasattr(value, "tocoo")
+
+
+def _has_slices(value: Any) -> bool:
+    """Whether `value` is like an array, but need not be in memory."""
+    return (
+        isinstance(getattr(value, "shape", None), tuple) and hasattr(value, "dtype") and hasattr(value, "__getitem__")
+    )
 
 
 def _framework(value: Any) -> str:
     return type(value).__module__.split(".")[0]
 
 
-def _as_array(value: Any, path: str, who: str) -> Any:
-    """A NumPy or JAX array of what `value` holds."""
+def as_array(value: Any, path: str, who: str) -> Any:
+    """A NumPy or JAX array of what `value` holds, or its rows where they need not be in memory."""
     if isinstance(value, (Variable, jax.Array)):
         return value_of(value)
-    if is_sparse_data(value):
-        return rows_of(value)
-    framework = _framework(value)
-    if framework == "torch" and hasattr(value, "detach"):
+    if isinstance(value, np.memmap) and value.shape:
+        return of_slices(value)
+    if isinstance(value, (*_NUMBERS, LazyRows, np.ndarray)):
+        return host(value)
+    if is_sparse(value):
+        values, indices = entries(value)
+        return of_entries(np.asarray(values), np.asarray(indices), value.shape)
+    if hasattr(value, "tocoo"):
+        found = value.tocoo()
+        indices = found.coords if hasattr(found, "coords") else (found.row, found.col)
+        return of_entries(found.data, np.stack(indices, axis=-1), found.shape)
+    if tables.is_of(value, "torch", "Tensor"):
         value = value.detach().cpu()
         return (value.float() if "bfloat16" in str(value.dtype) else value).numpy()
-    if framework == "pandas":
-        return _from_pandas(value)
-    if hasattr(value, "__array__") or isinstance(value, _NUMBERS):
-        return host(value)
+    if tables.is_frame(value):
+        return tables.array_of(value, path, who)
+    if tables.is_of(value, "datasets", "Column"):
+        return _of_column(value, path, who)
+    if _has_slices(value) and value.shape:
+        return of_slices(value)
+    return _by_protocol(value, path, who)
+
+
+def _of_column(value: Any, path: str, who: str) -> Any:
+    """A column of a dataset of Hugging Face; one inside another column knows no dataset."""
+    if tables.is_of(value.source, "datasets", "Dataset"):
+        (column,) = tables.columns_of(value.source.select_columns([value.column_name]), who, as_array).values()
+        return column
+    return of_rows(lambda rows: as_array(value[rows], path, who), len(value))
+
+
+def _by_protocol(value: Any, path: str, who: str) -> Any:
+    if isinstance(value, (str, bytes)):
+        raise ValueError(f"{who}: {path} must hold numbers, got {value!r}; turn text into numbers first.")
+    if not is_array(value):
+        raise ValueError(f"{who}: {path} must be {ARRAYS}, got {type_name(value)}.")
     if is_numbers(value):
         try:
             return np.array(value)
         except ValueError:
-            raise ValueError(f"{who}: {path} must be a list whose rows have one length, got rows of several.") from None
-    if isinstance(value, (str, bytes)):
-        raise ValueError(f"{who}: {path} must hold numbers, got {value!r}; turn text into numbers first.")
-    raise ValueError(f"{who}: {path} must be {ARRAYS}, got {type_name(value)}.")
-
-
-def _from_pandas(value: Any) -> np.ndarray:
-    """A column becomes `(rows, 1)`; columns of several numeric dtypes get one that holds them all."""
-    array = value.to_numpy()
-    if array.ndim == 1:
-        return array[:, None]
-    if array.dtype == object and all(getattr(dtype, "kind", "O") in "biuf" for dtype in value.dtypes):
-        return value.to_numpy(dtype=dtypes.floatx())
-    return array
+            rule = "must be a list whose rows have one length"
+            raise ValueError(f"{who}: {path} {rule}, got rows of several; pad them (pad_sequences).") from None
+    problem: Any = None
+    for protocol, make in _PROTOCOLS:
+        if hasattr(value, protocol):
+            try:
+                return make(value)
+            except Exception as error:  # memory of another device, or a class that refuses
+                problem = error
+    raise ValueError(
+        f"{who}: {path} must be in memory that can be read from here, got {type_name(value)} "
+        f"({str(problem).partition(chr(10))[0]}); give a NumPy array of it."
+    ) from problem
 
 
 def type_name(value: Any) -> str:
@@ -104,6 +168,7 @@ def type_name(value: Any) -> str:
 
 def _checked(array: Any, path: str, who: str, cast: tuple[str, ...]) -> Any:
     """The array with floats of the dtypes `cast` as floatx; errors for what no model can take."""
+    array = tables.unboxed(array, f"{who}: {path}") if array.dtype == object else array
     name = array.dtype.name
     if name not in dtypes.ALLOWED:
         raise ValueError(
@@ -111,7 +176,10 @@ def _checked(array: Any, path: str, who: str, cast: tuple[str, ...]) -> Any:
             "for example with StringLookup or TextVectorization."
         )
     if array.ndim == 0:
-        raise ValueError(f"{who}: {path} must have a first axis of rows, got a single number; batch the data first.")
+        rule = "must have a first axis of rows, got a single number"
+        raise ValueError(f"{who}: {path} {rule}; batch the data first, such as by .batch(32).")
+    if isinstance(array, LazyRows):
+        return array.then(partial(_checked, path=path, who=who, cast=cast))
     if array.dtype.kind in "iu" and isinstance(array, np.ndarray):
         narrow = jax.dtypes.canonicalize_dtype(array.dtype)
         if narrow != array.dtype:
@@ -133,7 +201,7 @@ def convert(structure: Any, name: str, who: str, cast: tuple[str, ...], seen: di
     for keys, leaf in pairs:
         if id(leaf) not in seen:
             path = name + tree_util.keystr(keys)
-            seen[id(leaf)] = _checked(_as_array(leaf, path, who), path, who, cast)
+            seen[id(leaf)] = _checked(as_array(leaf, path, who), path, who, cast)
         leaves.append(seen[id(leaf)])
     return treedef.unflatten(leaves)
 
@@ -148,7 +216,14 @@ def convert_parts(
         if name == "sample_weight" and arrays[0] is not None:
             part = tree_util.tree_map(lambda w: _for_rows(w, arrays[0]), part, is_leaf=_is_leaf)
         arrays.append(convert(part, name, who, cast, seen))
+    if len(_sizes(arrays)) > 1:  # what is a list of rows only as one array fits the others
+        stacked = tree_util.tree_map(lambda part: np.stack(part) if are_rows(part) else part, arrays, is_leaf=are_rows)
+        arrays = stacked if len(_sizes(stacked)) == 1 else arrays
     return tuple(arrays)
+
+
+def _sizes(parts: Any) -> set[int]:
+    return {leaf.shape[0] for leaf in tree_util.tree_leaves(parts)}
 
 
 def _for_rows(weight: Any, x: Any) -> Any:
@@ -157,10 +232,10 @@ def _for_rows(weight: Any, x: Any) -> Any:
     return np.full(len(tree_util.tree_leaves(x)[0]), float(weight), dtypes.floatx())
 
 
-def row_count(parts: Iterable[Any], who: str) -> int:
-    """The number of rows that all arrays have."""
+def row_count(parts: Iterable[Any], who: str, remedy: str = "") -> int:
+    """The number of rows that all arrays have; where one has no other axis, the error says the remedy."""
     parts = tuple(parts)
-    sizes = {leaf.shape[0] for leaf in tree_util.tree_leaves(parts)}
+    sizes = _sizes(parts)
     if len(sizes) == 1 and 0 not in sizes:
         return sizes.pop()
     if not sizes:
@@ -172,24 +247,33 @@ def row_count(parts: Iterable[Any], who: str) -> int:
     ]
     rule = "all arrays must have the same number of rows" if len(sizes) > 1 else "the data must not be empty"
     remedies = [f"; np.stack({name}) makes one array of a list of rows" for name, part in named if are_rows(part)]
+    remedies += [remedy] if any(leaf.ndim == 1 for leaf in tree_util.tree_leaves(parts)) else []
     raise ValueError(f"{who}: {rule}, got {', '.join(given)}{''.join(remedies)}.")
 
 
 def are_rows(structure: Any) -> bool:
-    """Whether this looks like the rows of one array in a list: vectors of one length."""
+    """Whether this may be the rows of one array in a list: arrays of one shape."""
     if not isinstance(structure, (list, tuple)) or len(structure) < 2:
         return False
-    return len({np.shape(leaf) for leaf in structure}) == 1 and np.ndim(structure[0]) == 1
+    shapes = {getattr(leaf, "shape", ()) for leaf in structure}
+    return len(shapes) == 1 and shapes != {()}
+
+
+def labels_of(y: Any) -> np.ndarray:
+    """The classes in targets that are whole numbers or one-hot."""
+    labels = np.asarray(y)
+    if labels.ndim > 1:
+        labels = labels[..., 0] if labels.shape[-1] == 1 else labels.argmax(-1)
+    return np.rint(labels.astype(np.float64))
 
 
 def class_weights(y: Any, class_weight: Mapping[Any, float], who: str = "class_weight") -> np.ndarray:
     """`class_weight[label]` for each label, 1 where there is none; labels are whole numbers or one-hot."""
     if y is None or tree.is_nested(y):
-        raise ValueError(f"{who}: class_weight needs one array of targets y, got {type(y).__name__}.")
-    labels = np.asarray(y)
-    if labels.ndim > 1:
-        labels = labels[..., 0] if labels.shape[-1] == 1 else labels.argmax(-1)
-    values, inverse = np.unique(np.rint(labels.astype(np.float64)), return_inverse=True)
+        given = type_name(y).removeprefix("builtins.")
+        raise ValueError(f"{who}: class_weight needs one array of targets y, got {given}.")
+    labels = labels_of(y)
+    values, inverse = np.unique(labels, return_inverse=True)
     weights = np.array([class_weight.get(int(v), 1.0) for v in values])
     return weights[inverse].reshape(labels.shape).astype(dtypes.floatx())
 
@@ -198,7 +282,8 @@ def check_class_weight(class_weight: Any, who: str) -> None:
     """Raise unless it is `None` or a dict of class numbers."""
     if class_weight is None:
         return
-    if not isinstance(class_weight, Mapping) or not all(isinstance(k, _NUMBERS) for k in class_weight):
+    numbers = (*class_weight, *class_weight.values()) if isinstance(class_weight, Mapping) else ("",)
+    if not all(isinstance(number, _NUMBERS) for number in numbers):
         raise ValueError(f"{who}: class_weight must be a dict of class number to weight, got {shorten(class_weight)}.")
 
 
@@ -235,7 +320,7 @@ def train_validation_split(arrays: Any, validation_split: float, who: str = "fit
         arrays: `(x, y, sample_weight)`, each an array, a structure of arrays or `None`.
         validation_split: a share between 0 and 1.
     """
-    if not 0 < validation_split < 1:
+    if not isinstance(validation_split, (int, float, np.number)) or not 0 < validation_split < 1:
         raise ValueError(f"{who}: validation_split must be between 0 and 1, got {validation_split!r}.")
     for leaf in tree_util.tree_leaves(arrays, is_leaf=_is_leaf):
         if not is_array(leaf):
@@ -256,7 +341,7 @@ def train_validation_split(arrays: Any, validation_split: float, who: str = "fit
 
 def _cut(arrays: Any, rows: slice) -> Any:
     def cut_one(leaf: Any) -> Any:
-        return leaf.part(rows) if isinstance(leaf, SparseRows) else leaf[rows]
+        return leaf.part(rows) if isinstance(leaf, LazyRows) else leaf[rows]
 
     cut = {id(leaf): cut_one(leaf) for leaf in tree_util.tree_leaves(arrays)}  # one that is there twice stays one
     return tree_util.tree_map(lambda leaf: cut[id(leaf)], arrays)

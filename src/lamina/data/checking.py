@@ -138,6 +138,17 @@ def _not_binary(target: Target) -> str:
     return f"must lie between 0 and 1 for {target.loss}, got {found}; {remedy}"
 
 
+def _not_wide(target: Target) -> str:
+    """Classes as numbers where they are to be as wide as the output."""
+    given, count = target.y.shape, target.classes
+    if given == target.shape or count in (None, 1) or given[len(target.shape) - 1 :] not in ((), (1,)):
+        return ""
+    return (
+        f"must be one-hot for {target.loss}, with {count} values in the last axis, got shape {given}; use "
+        f"sparse_categorical_crossentropy, or give to_categorical({target.what}, {count})"
+    )
+
+
 def _not_one_hot(target: Target) -> str:
     if not -target.y.ndim <= target.axis < target.y.ndim:
         return ""
@@ -190,6 +201,7 @@ RULES: tuple[tuple[bool, str, Callable[[Target], str]], ...] = (
     (True, "classes", _parts_of_classes),
     (True, "classes", _no_such_class),
     (True, "binary", _not_binary),
+    (True, "one_hot", _not_wide),
     (False, "one_hot", _not_one_hot),
     (False, "signs", _not_signs),
     (False, "shares", _not_shares),

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
-import sys
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sized
 from typing import Any
@@ -18,13 +17,15 @@ import numpy as np
 from jax import tree_util
 
 from lamina.core import checks, errors
-from lamina.data import streams
+from lamina.data import streams, tables
 from lamina.data.arrays import (
     ARRAYS,
     FLOATS,
     check_class_weight,
     convert_parts,
     is_array,
+    labels_of,
+    opened,
     pack_x_y_sample_weight,
     row_count,
     train_validation_split,
@@ -33,7 +34,7 @@ from lamina.data.arrays import (
     weighted,
 )
 from lamina.data.dataset import Dataset
-from lamina.data.sparse import SparseRows, host
+from lamina.data.lazy import LazyRows, host
 from lamina.data.streams import PyDataset, Sequence, prefetch
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "Sequence",
     "Source",
     "StreamSource",
+    "held_out_source",
     "make_source",
     "pack_x_y_sample_weight",
     "prefetch",
@@ -49,9 +51,14 @@ __all__ = [
     "unpack_x_y_sample_weight",
 ]
 
-_STREAMS = (
-    "a Dataset, generator, PyDataset, tf.data.Dataset, torch DataLoader, Grain dataset or other iterable of batches"
-)
+_STREAMS = "a dataset, loader or generator of batches"
+_UNBATCHED = "; data of single rows must be batched, such as by .batch(32)"
+# What a caller's arguments are called.
+_ARGUMENTS = {
+    "fit": ("batch_size", "steps_per_epoch"),
+    "validation_data": ("validation_batch_size", "validation_steps"),
+}
+_PATIENCE = 10_000  # batches of a first epoch that may be without end
 
 
 def _span(epoch: int, steps: int | None, num_batches: int) -> tuple[int, int, int]:
@@ -143,9 +150,9 @@ class ArraySource(Source):
         return sum({id(leaf): leaf.nbytes for leaf in tree_util.tree_leaves(self.arrays)}.values())
 
     @property
-    def is_sparse(self) -> bool:
-        """Whether an array is sparse, so that only batches are dense."""
-        return any(isinstance(leaf, SparseRows) for leaf in tree_util.tree_leaves(self.arrays))
+    def is_lazy(self) -> bool:
+        """Whether rows of an array are read when they are asked for: of a file, or of a sparse array."""
+        return any(isinstance(leaf, LazyRows) for leaf in tree_util.tree_leaves(self.arrays))
 
     def order(self, epoch: int) -> np.ndarray | None:
         """The rows (int32) with those of this epoch first, `None` if that is their own order."""
@@ -199,7 +206,7 @@ class StreamSource(Source):
         steps: int | None,
         who: str,
         class_weight: Mapping[Any, float] | None = None,
-        fed: Callable[[Any], Any] = lambda x: x,
+        fed: Callable[..., tuple[Any, Any, Any]] = opened,
     ):
         self.data = data
         self._fed = fed
@@ -214,7 +221,7 @@ class StreamSource(Source):
 
     @property
     def num_batches(self) -> int | None:  # type: ignore[override]
-        return None if self._once else _length(self.data)
+        return None if self._once else streams.length_of(self.data)
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[Any]:
         """The batches of an epoch; fewer than `steps` if the data end before. Those before `first` are dropped."""
@@ -231,6 +238,8 @@ class StreamSource(Source):
         try:
             for batch in itertools.islice(source, self.steps):
                 count += 1
+                if count == _PATIENCE and self.steps is None and streams.length_of(self.data) is None:
+                    self._warn_of_no_end()
                 yield batch
             ended = self.steps is None or count < self.steps
         finally:
@@ -238,6 +247,11 @@ class StreamSource(Source):
                 self._iterator = None
         if count == 0 and goes_on and not self._once:
             yield from self._batches(0)  # the epoch before took the last batch of the pass
+
+    def _warn_of_no_end(self) -> None:
+        name = _ARGUMENTS.get(self._who, ("", "steps"))[1]
+        given = f"the {type_name(self.data)} has given {_PATIENCE:,} batches of a pass"
+        warnings.warn(f"{self._who}: {given} and goes on; if it has no end, give {name}.", stacklevel=2)
 
     def peek(self) -> Any:
         if self._first is None:
@@ -279,22 +293,24 @@ class StreamSource(Source):
         if isinstance(batch, tuple):
             valid = 1 <= len(batch) <= 3
         else:
-            valid = is_array(batch) or isinstance(batch, dict)
-        if not valid or (self._once and not isinstance(batch, tuple)):
+            valid = isinstance(batch, dict) or (is_array(batch) and not self._once)
+        if not valid:
             given = f"a tuple of {len(batch)}" if isinstance(batch, tuple) else type_name(batch)
             raise ValueError(
                 f"{who}: a batch of {type_name(self.data)} must be a tuple (x,), (x, y) or "
-                f"(x, y, sample_weight), got {given}."
+                f"(x, y, sample_weight), or a dict, got {given}."
             )
-        x, *others = batch if isinstance(batch, tuple) else (batch,)
-        parts = (self._fed(x), *others)
+        parts = self._fed(*(batch if isinstance(batch, tuple) else (batch,)))
+        while parts[-1] is None and len(parts) > (len(batch) if isinstance(batch, tuple) else 1):
+            parts = parts[:-1]
         parts = convert_parts(parts, who, ("float64",))
-        parts = tree_util.tree_map(lambda leaf: leaf[:] if isinstance(leaf, SparseRows) else leaf, parts)
-        row_count(parts, f"{who}: in a batch of {type_name(self.data)}")
+        parts = tree_util.tree_map(lambda leaf: leaf[:] if isinstance(leaf, LazyRows) else leaf, parts)
+        row_count(parts, f"{who}: in a batch of {type_name(self.data)}", _UNBATCHED)
         if self._class_weight is not None:
             x, y, sample_weight = unpack_x_y_sample_weight(parts)
             return x, y, weighted(y, sample_weight, self._class_weight, who)
-        return parts if isinstance(batch, tuple) or isinstance(parts[0], tuple) else parts[0]
+        bare = len(parts) == 1 and not isinstance(batch, tuple) and not isinstance(parts[0], tuple)
+        return parts[0] if bare else parts
 
 
 class PyDatasetSource(StreamSource):
@@ -387,19 +403,6 @@ class DatasetSource(StreamSource):
         return self._checked(self.data.flow.read(next(self._passes)))
 
 
-def _length(data: Any) -> int | None:
-    """The number of batches that the data declare, `None` if there is no end or nobody knows."""
-    length = getattr(data, "num_batches", None)
-    if hasattr(data, "cardinality"):
-        length = int(data.cardinality())  # of tf.data: negative if endless or unknown
-    if not isinstance(length, int):
-        try:
-            length = len(data)
-        except TypeError:  # so says a torch DataLoader of an iterable dataset, too
-            return None
-    return length if 0 <= length < sys.maxsize else None  # Grain's endless datasets have length sys.maxsize
-
-
 def _declared_batch_size(data: Any, who: str) -> int | None:
     if isinstance(data, Dataset):
         return data.flow.count
@@ -424,7 +427,7 @@ def make_source(
     class_weight: Mapping[Any, float] | None = None,
     seed: int = 0,
     who: str = "fit",
-    fed: Callable[[Any], Any] = lambda x: x,
+    fed: Callable[..., tuple[Any, Any, Any]] = opened,
 ) -> ArraySource | StreamSource:
     """The source for what `fit`, `evaluate` or `predict` (`who`) was given.
 
@@ -435,32 +438,50 @@ def make_source(
         shuffle: of arrays and of a `PyDataset`; `"batch"` shuffles arrays inside each batch only.
         class_weight: class number to weight, in place of sample weights.
         seed: orders are a function of (seed, epoch).
-        fed: makes of x, or of that of a batch, what the step gets; it runs on the host.
+        fed: makes of x, y and the weights, or of those of a batch, what the step gets; it runs on the host.
     """
     if isinstance(x, (ArraySource, StreamSource)):
         return x
     check_class_weight(class_weight, who)
-    for name, value in (("batch_size", batch_size), ("steps", steps)):
+    named = _ARGUMENTS.get(who, ("batch_size", "steps"))
+    for name, value in zip(named, (batch_size, steps)):
         if value is not None:
-            checks.integer(who, name, value, 1)
+            checks.integer("fit" if who == "validation_data" else who, name, value, 1)
     if shuffle not in (True, False, "batch"):
         raise ValueError(f"{who}: shuffle must be True, False or 'batch', got {shuffle!r}.")
+    if batch_size is not None and tables.is_of(x, "datasets", "IterableDataset"):
+        x, batch_size = x.batch(batch_size), None
     if is_stream(x):
         _check_stream(x, y, sample_weight, batch_size, who)
+        if steps is None and streams.is_endless(x):
+            raise ValueError(f"{who}: {named[1]} must be given for data without end, got a {type_name(x)}.")
         if isinstance(x, PyDataset):
             return PyDatasetSource(x, steps, who, class_weight, fed, bool(shuffle), seed)
         if isinstance(x, Dataset):
             return DatasetSource(x, steps, who, class_weight, fed)
         return StreamSource(x, steps, who, class_weight, fed)
-    parts = _array_parts(fed(x), y, sample_weight, class_weight, who)
+    parts = _array_parts(*fed(*opened(x, y, sample_weight, who)), class_weight, who)
     size = row_count(parts, who)
     batch_size = _batch_size(size, batch_size, steps, who)
     return ArraySource(pack_x_y_sample_weight(*parts), size, batch_size, steps, shuffle, seed)
 
 
+def held_out_source(data: Any, batch_size: int | None, steps: int | None, fed: Callable) -> Any:
+    """The source of validation data, `None` without any."""
+    if data is None:
+        return None
+    if isinstance(data, (tuple, list)) and not hasattr(data, "_fields"):
+        if not 1 <= len(data) <= 3:
+            raise ValueError(f"validation_data: must be (x, y) or (x, y, sample_weight), got {len(data)} items.")
+        parts = unpack_x_y_sample_weight(tuple(data))
+        return make_source(*parts, batch_size=batch_size, steps=steps, who="validation_data", fed=fed)
+    batch_size = None if is_stream(data) else batch_size
+    return make_source(data, batch_size=batch_size, steps=steps, who="validation_data", fed=fed)
+
+
 def is_stream(x: Any) -> bool:
     """Whether `x` gives batches, and is no array or structure of arrays."""
-    if is_array(x) or isinstance(x, (list, tuple, dict, str, bytes)):
+    if is_array(x) or isinstance(x, (list, tuple, Mapping, str, bytes)) or tables.is_rows(x):
         return False
     return isinstance(x, PyDataset) or hasattr(x, "__iter__")
 
@@ -481,10 +502,18 @@ def _check_stream(x: Any, y: Any, sample_weight: Any, batch_size: int | None, wh
 def _array_parts(x: Any, y: Any, sample_weight: Any, class_weight: Any, who: str) -> tuple[Any, Any, Any]:
     if not (is_array(x) or isinstance(x, (list, tuple, dict))):
         call = "; call the function, and give what it returns" if callable(x) else ""
+        call = "; give its to_tensor()" if hasattr(x, "to_tensor") else call
         raise ValueError(f"{who}: x must be {ARRAYS}; or {_STREAMS}, got {type_name(x)}{call}.")
     seen: dict[int, Any] = {}
     x, y, sample_weight = convert_parts((x, y, sample_weight), who, FLOATS, seen)
-    return x, y, weighted(y, sample_weight, class_weight, who)
+    sample_weight = weighted(y, sample_weight, class_weight, who)
+    if class_weight is not None and who == "fit":  # one batch need not have all classes
+        found = set(np.unique(labels_of(y)).tolist())
+        unknown = [str(number) for number in class_weight if number not in found]
+        if unknown:
+            given = f"has {', '.join(unknown)} too, whose weight is not used"
+            warnings.warn(f"{who}: class_weight should hold classes that are in y, {given}.", stacklevel=5)
+    return x, y, sample_weight
 
 
 def _batch_size(size: int, batch_size: int | None, steps: int | None, who: str) -> int:
@@ -492,8 +521,8 @@ def _batch_size(size: int, batch_size: int | None, steps: int | None, who: str) 
     batches = math.ceil(size / chosen)
     if steps is not None and steps > (batches if batch_size else size):
         warnings.warn(
-            f"{who}: the data hold {batches} batches of {chosen} rows, and an epoch takes these, got steps={steps}; "
-            "leave the steps out to take all.",
+            f"{who}: the data hold {batches} batches of {chosen} rows, and an epoch takes these, "
+            f"got {_ARGUMENTS.get(who, ('', 'steps'))[1]}={steps}; leave the steps out to take all.",
             stacklevel=4,
         )
     return chosen

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import faulthandler
 import hashlib
 import itertools
 import mmap
@@ -12,8 +13,10 @@ import os
 import pickle
 import shutil
 import signal
+import sys
 import tempfile
 import threading
+import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -30,6 +33,8 @@ T = TypeVar("T")
 _END = object()
 _LARGE = 1 << 18  # bytes of a batch from which on it travels through a file
 _ALIGNMENT = 64  # where its arrays begin there: the device may read them in place
+HUNG_SECONDS = 20.0  # a worker that has a batch to make and does nothing at all for so long is taken to hang
+_HUNG = "hung"  # the file in which it says where
 
 
 class PyDataset:
@@ -86,6 +91,31 @@ class PyDataset:
 Sequence = PyDataset
 
 
+def length_of(data: Any) -> int | None:
+    """The number of batches that the data declare, `None` if there is no end or nobody knows."""
+    length = getattr(data, "num_batches", None)
+    if hasattr(data, "cardinality"):
+        length = int(data.cardinality())  # of tf.data: negative if endless or unknown
+    if not isinstance(length, int):
+        try:
+            length = len(data)
+        except TypeError:  # so says a torch DataLoader of an iterable dataset, too
+            return None
+    return length if 0 <= length < sys.maxsize else None  # Grain's endless datasets have length sys.maxsize
+
+
+def is_endless(data: Any) -> bool:
+    """Whether the data declare that they have no end."""
+    if isinstance(data, PyDataset):
+        return data.num_batches is None
+    if hasattr(data, "cardinality"):
+        return int(data.cardinality()) == -1  # of tf.data
+    try:
+        return len(data) == sys.maxsize
+    except TypeError:
+        return False
+
+
 def fetched(
     fetch: Callable[[Any], futures.Future],
     indices: Iterable[Any],
@@ -134,7 +164,8 @@ class ProcessReader:
         self._data = data
         self._folder = tempfile.TemporaryDirectory(prefix="lamina-data-", ignore_cleanup_errors=True)
         self._file = Path(self._folder.name, "none")
-        self._pool = futures.ProcessPoolExecutor(max(1, data.workers), context, _start_worker, (self._folder.name,))
+        arguments = (self._folder.name, HUNG_SECONDS)
+        self._pool = futures.ProcessPoolExecutor(max(1, data.workers), context, _start_worker, arguments)
         self.close = weakref.finalize(self, _close_pool, self._pool, self._folder)
 
     def read(self, indices: Iterable[int]) -> Iterator[Any]:
@@ -150,6 +181,12 @@ class ProcessReader:
             for parcel in fetched(fetch, indices, _ahead(self._data), _drop):
                 yield parcel.open()
         except futures.BrokenExecutor as error:
+            hung = Path(self._folder.name, _HUNG)
+            if hung.exists():
+                rule, _, stack = hung.read_text().partition("\n")
+                late = TimeoutError(f"{who}: {rule}")
+                late.add_note(stack)
+                raise late from None
             raise RuntimeError(
                 f"{who}: worker processes must be able to start and to import its class, one ended early; "
                 'put the training below `if __name__ == "__main__":` and the class into a module file, or '
@@ -220,10 +257,14 @@ def _drop(future: futures.Future) -> None:
 _worker_data: dict[str, PyDataset] = {}  # in a worker process: the one dataset that it has read
 
 
-def _start_worker(folder: str) -> None:
+_at_work: list[tuple[int, float]] = []  # in a worker process: the batch that it makes, and the time when it began
+
+
+def _start_worker(folder: str, hung_seconds: float) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process hears Ctrl-C, and ends the workers
     jax.config.update("jax_platforms", "cpu")  # the accelerator belongs to the main process
     threading.Thread(target=_end_with_parent, args=(folder,), daemon=True).start()
+    threading.Thread(target=_watch, args=(folder, hung_seconds), daemon=True).start()
 
 
 def _end_with_parent(folder: str) -> None:
@@ -234,7 +275,33 @@ def _end_with_parent(folder: str) -> None:
         os._exit(1)
 
 
+def _watch(folder: str, seconds: float) -> None:
+    """End the worker when nobody reads from it any more, or when it hangs; it says then where."""
+    idle_since, spent = time.monotonic(), time.process_time()
+    while True:
+        time.sleep(min(1.0, seconds / 10))
+        now, work = time.monotonic(), _at_work[-1:]
+        if not os.path.exists(folder):
+            os._exit(1)
+        if not work or work[0][1] > idle_since or time.process_time() - spent > seconds / 1000:
+            idle_since, spent = now, time.process_time()
+        elif now - idle_since > seconds:
+            rule = f"a worker must make batches, and hung in batch {work[0][0]}, where it did nothing for {seconds:g} s"
+            with open(os.path.join(folder, _HUNG), "w") as file:
+                print(f"{rule}; look at what it waits for, or use threads.", file=file, flush=True)
+                faulthandler.dump_traceback(file)
+            os._exit(1)
+
+
 def _worker_batch(name: str, index: int) -> Parcel:
+    _at_work.append((index, time.monotonic()))
+    try:
+        return _made(name, index)
+    finally:
+        _at_work.clear()
+
+
+def _made(name: str, index: int) -> Parcel:
     if name not in _worker_data:
         _worker_data.clear()
         _worker_data[name] = pickle.loads(Path(name).read_bytes())

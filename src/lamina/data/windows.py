@@ -16,8 +16,8 @@ import jax
 import numpy as np
 from jax import tree_util
 
+from lamina.data.lazy import LazyRows, host
 from lamina.data.sources import ArraySource
-from lamina.data.sparse import SparseRows, host
 from lamina.data.streams import close, prefetch
 
 WINDOW_BYTES = 1 << 25
@@ -97,7 +97,7 @@ def of_arrays(source: ArraySource, epoch: int, fills: bool = False, start: int =
             filled = room[:count].reshape(count * size, *leaf.shape[1:])  # the same memory
             if order is None:
                 filled[:] = leaf[rows]
-            elif room.dtype != leaf.dtype or isinstance(leaf, SparseRows):
+            elif room.dtype != leaf.dtype or isinstance(leaf, LazyRows):
                 filled[:] = leaf[order[rows]]
             else:
                 np.take(leaf, order[rows], axis=0, out=filled, mode="clip")

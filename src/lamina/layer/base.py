@@ -289,9 +289,11 @@ class Layer(AddedLosses, Masks, Typed, Operation):
     def _run(self, context: CallContext, args: tuple, kwargs: dict[str, Any]) -> Any:
         cast = self.compute_dtype if self.autocast else None
         call = self.call if self.quantization_mode is None else self.quantized_call
-        call = call if self._remat is None else self.rematerialized_call(call, *args, **kwargs)
+        watch = scope.watch.get()
+        plain = self._remat is None or (watch is not None and watch.without_remat)
+        call = call if plain else self.rematerialized_call(call, *args, **kwargs)
         with scope.names((*scope.names.get(), self.name)), scope.call(context), scope.autocast(cast):
-            return call(*args, **kwargs)
+            return call(*args, **kwargs) if watch is None else watch.call(self, call, args, kwargs)
 
     def rematerialized_call(self, layer_call: Callable, *args: Any, **kwargs: Any) -> Callable:
         """`layer_call`, what it has inside computed again in the backward pass as the `RematScope` says."""

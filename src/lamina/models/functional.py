@@ -97,6 +97,10 @@ class Function(Operation):
         """The part of the graph that runs on the host, since it holds strings."""
         return HostPart(self.inputs, self.nodes, self.outputs, graph_of, self._who())
 
+    def takes_rows(self, x: Any) -> bool:
+        """Whether `x` is a list of the rows of the only input."""
+        return len(self.inputs) == 1 and are_rows(x) and _fits(x[0], self.inputs[0].shape[1:])
+
     def on_host(self, inputs: Any) -> Any:
         """What a device gets of the inputs: a `Fed` where there is a part that runs on the host."""
         if not self.host_part or isinstance(inputs, Fed):
@@ -108,10 +112,9 @@ class Function(Operation):
         arrays = self._matched(self.inputs_structure, inputs)
         names = [t.name for t in self.inputs]
         if len(arrays) != len(self.inputs):
-            hint = "; np.stack makes one array of a list of rows" if are_rows(inputs) else ""
-            raise ValueError(
-                f"{self._who()}: must get {len(self.inputs)} inputs ({some(names)}), got {len(arrays)}{hint}."
-            )
+            hint = "; np.stack makes one array of a list of rows" if self.takes_rows(inputs) else ""
+            count = f"{len(names)} input{'s' if len(names) > 1 else ''} ({some(names)})"
+            raise ValueError(f"{self._who()}: must get {count}, got {len(arrays)}{hint}.")
         return [self._fitted(t, x, on_host or t.dtype == "string") for t, x in zip(self.inputs, arrays)]
 
     def _matched(self, wanted: Any, given: Any) -> list[Any]:
@@ -119,7 +122,7 @@ class Function(Operation):
         if isinstance(wanted, dict):
             fields = given._asdict() if hasattr(given, "_asdict") else given
             more = sorted(map(str, fields.keys() - wanted.keys())) if isinstance(fields, dict) else []
-            if more:
+            if more and wanted.keys() <= fields.keys():
                 rule = f"{self._who()}: the inputs must have the keys {shorten(sorted(wanted))}"
                 warnings.warn(f"{rule}, got {shorten(more)} too, which are not used.", stacklevel=2)
             if len(tree.flatten(wanted)) > 1 or isinstance(given, dict):
@@ -164,13 +167,15 @@ class Function(Operation):
         if not on_host and not isinstance(x, KerasTensor) and x.dtype != tensor.dtype:
             x = x.astype(tensor.dtype)
         shape, rank = tensor.shape, len(tensor.shape)
+        given = x
         if x.ndim == rank + 1 and x.shape[-1] == 1:
             x = x[..., 0]
         elif x.ndim == rank - 1 and rank > 0 and shape[-1] == 1:
             x = x[..., None]
         if not _fits(x, shape):
-            given = tuple(d if isinstance(d, int) else None for d in x.shape)
-            hint = ADD_BATCH_AXIS if shape and _fits(x, shape[1:]) else ""
+            one = shape and (_fits(given, shape[1:]) or (shape[-1] == 1 and _fits(given, shape[1:-1])))
+            given = tuple(d if isinstance(d, int) else None for d in given.shape)
+            hint = ADD_BATCH_AXIS if one else ""
             raise ValueError(f'{self._who()}: input "{tensor.name}" must have shape {shape}, got {given}{hint}.')
         if mask is not None:
             masking.set_mask(x, mask)
@@ -275,7 +280,7 @@ def graph_of(model: Any) -> Any:
 
 def _fits(x: Any, shape: tuple[int | None, ...]) -> bool:
     known = [(a, b) for a, b in zip(x.shape, shape) if isinstance(a, int) and b is not None]
-    return x.ndim == len(shape) and all(a == b for a, b in known)
+    return len(x.shape) == len(shape) and all(a == b for a, b in known)
 
 
 def input_like(tensor: KerasTensor) -> Any:

@@ -7,9 +7,12 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from lamina.core import checks, configurable, masking, registry, tree
 from lamina.core.symbolic import KerasTensor, any_symbolic
 from lamina.data.sources import is_stream
+from lamina.data.tables import by_name
 from lamina.layer import Layer
 from lamina.layer.masks import only_passes
 from lamina.layer.parts import look
@@ -19,6 +22,11 @@ from lamina.models.functional import OPS_PASS_MASKS, Function, function_from_con
 from lamina.models.summary import html_summary, print_summary
 from lamina.saving import archive
 from lamina.training import rows
+from lamina.training.tools.batch_size import find_batch_size
+from lamina.training.tools.learning_rate import find_learning_rate
+from lamina.training.tools.locate_nan import locate_nan
+from lamina.training.tools.overfit import overfit
+from lamina.training.tools.statistics import layer_statistics, statistics_function
 from lamina.training.trainer import Trainer
 
 
@@ -213,9 +221,17 @@ class Model(Trainer):
         """None of its own for a graph: the layers inside have given the outputs theirs."""
         return None if self._function is not None else super().compute_mask(inputs, previous_mask)
 
-    def _fed(self, x: Any) -> Any:
+    def _fed(self, x: Any, y: Any = None, sample_weight: Any = None) -> tuple[Any, Any, Any]:
+        x, y, sample_weight = super()._fed(x, y, sample_weight)
         graph = self._function if type(self).call is Model.call else None
-        return x if graph is None or is_stream(x) else graph.on_host(x)
+        if graph is None or is_stream(x):
+            return x, y, sample_weight
+        keys = [
+            {*names, *(structure if isinstance(structure, dict) else ())}
+            for names, structure in ((self.input_names, self.input), (self.output_names, self.output))
+        ]
+        x, y, sample_weight = by_name(x, y, sample_weight, *keys)
+        return graph.on_host(np.stack(list(x)) if graph.takes_rows(x) else x), y, sample_weight
 
     def summary(
         self,
@@ -231,6 +247,15 @@ class Model(Trainer):
 
     def _repr_html_(self) -> str:
         return html_summary(self)
+
+    # Tools ------------------------------------------------------------------------------------------------------
+
+    find_learning_rate = find_learning_rate
+    find_batch_size = find_batch_size
+    locate_nan = locate_nan
+    layer_statistics = layer_statistics
+    statistics_function = statistics_function
+    overfit = overfit
 
     # Files ------------------------------------------------------------------------------------------------------
 

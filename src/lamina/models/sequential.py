@@ -138,12 +138,12 @@ class Sequential(Model):
         self._whole = None
         self._forget_programs()
 
-    def _fed(self, x: Any) -> Any:
+    def _fed(self, x: Any, y: Any = None, sample_weight: Any = None) -> tuple[Any, Any, Any]:
         """A stack that is not built, and gets strings, is built on them: only a graph tells what runs on the host."""
         texts = texts_in(x, self._who()) if self._function is None and not is_stream(x) else None
         if texts is not None:
             self._build_for({"inputs": texts if texts.ndim > 1 else texts[:, None]})
-        return super()._fed(x)
+        return super()._fed(x, y, sample_weight)
 
     def _build_for(self, arrays: dict[str, Any]) -> Before | None:
         given = tree.flatten(next(iter(arrays.values())))

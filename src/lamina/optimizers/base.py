@@ -202,7 +202,8 @@ class BaseOptimizer(Configurable):
         )
 
     def _rate(self) -> Any:
-        return value_of(self.learning_rate)
+        told = scope.learning_rate.get()
+        return value_of(self.learning_rate) if told is None else told
 
     # Saving.
 

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from lamina.core import scope
 from lamina.core.sparse import dense
 from lamina.core.state import StateScope
 from lamina.core.transforms import cond
@@ -141,6 +142,9 @@ class Optimizer(BaseOptimizer):
             gradients, variables = [g for g, _ in pairs], [v for _, v in pairs]
             if self.loss_scale_factor is not None:
                 gradients = [g / self.loss_scale_factor for g in gradients]
+            watch = scope.watch.get()
+            if watch is not None:
+                watch.gradients(gradients, variables)
             self._accumulate_and_update(gradients, variables)
         self._iterations.assign_add(1)
 

@@ -11,6 +11,7 @@ import inspect
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,6 +44,7 @@ class Phase:
         launcher: runs the step, having looked at the model; `None` to run it through Python.
         minimum: the least number of steps in a launch.
         fills: tells whether rows that do not count may fill a short batch up, see `rows.stay_apart`.
+        guard: stands around launches, `guard(variables, feed, epoch, step)`.
     """
 
     name: str
@@ -53,6 +55,7 @@ class Phase:
     launcher: Launcher | None = None
     minimum: int = 1
     fills: Callable[[], bool] = bool
+    guard: Callable[[list[Variable], Feed, int, int], AbstractContextManager] = lambda *_: nullcontext()
 
 
 class Pace:
@@ -179,7 +182,7 @@ def reader(source: Source, fills: Callable[[], bool] = bool) -> Resident | Windo
     if (
         stats
         and isinstance(source, ArraySource)
-        and not source.is_sparse
+        and not source.is_lazy
         and source.nbytes <= stats.get("bytes_limit", 0) // 2
     ):
         return Resident(source)
@@ -202,7 +205,8 @@ def run_epoch(
                 begin(step)
                 program = launcher.program(feed, pace.capacity)
                 compiled |= not program.proven
-                out = launcher.launch(program, feed, run, capacity=pace.capacity, reset=step == 0)
+                with phase.guard(program.given, feed, at.epoch, step):
+                    out = launcher.launch(program, feed, run, capacity=pace.capacity, reset=step == 0)
                 step += feed.count
                 if not feed.waits:
                     continue
@@ -303,7 +307,9 @@ def eager_epoch(phase: Phase, source: Source, callbacks: Any, at: Position) -> t
     steps, logs = at.batch, at.logs
     for step, batch in enumerate(source.epoch(at.epoch, at.batch), at.batch):
         getattr(callbacks, f"on_{phase.name}_batch_begin")(step)
-        logs = eager_step(phase, batch)
+        feed = Feed(tree_util.tree_map(lambda a: np.asarray(a)[None], batch), None, 0, 1)
+        with phase.guard([v for group in phase.groups() for v in group], feed, at.epoch, step):
+            logs = eager_step(phase, batch)
         callbacks.replay(phase.name, step, {name: np.asarray(value)[None] for name, value in logs.items()}, 1)
         steps += 1
         if phase.stopped():

@@ -242,7 +242,7 @@ def _value(loss: Any, name: str, target: Any, output: Any, weight: Any) -> Any:
         if not isinstance(error, (TypeError, ValueError)):
             raise
         shapes = {"y": np.shape(target), "y_pred": np.shape(output)}
-        if weight is None and shapes["y"] == shapes["y_pred"]:
+        if errors.SAID.match(str(error)) or (weight is None and shapes["y"] == shapes["y_pred"]):
             raise
         if weight is not None:
             shapes["sample_weight"] = np.shape(weight)
@@ -268,7 +268,8 @@ def _as_loss(identifier: Any, name: str, target: Any, output: Any) -> Any:
 
 def _check_target(name: str, target: Any, output: Any) -> None:
     if target is None:
-        raise ValueError(f'loss: output "{name}" must have a target in y, got None.')
+        remedy = f'give y, batches of (x, y), or "{name}" among named data'
+        raise ValueError(f'loss: output "{name}" must have a target in y, got None; {remedy}.')
     for leaf in tree.flatten(target):
         rows, shape = np.shape(leaf)[:1], np.shape(output)
         known = [n for n in (*rows, *shape[:1]) if isinstance(n, int)]

@@ -81,31 +81,38 @@ def pure_step(
         seen: those that it only reads.
         groups: the lists of variables that `state` in Keras's form is made of.
     """
-    explicit = len(inspect.signature(method).parameters) == 2
+    method = stateful(method, groups)
 
     def step(values: Sequence[Any], constants: Sequence[Any], batch: Any) -> tuple[tuple, dict[str, Any]]:
         missing: dict[int, Variable] = {}
         pairs = [*zip(given, values), *zip(seen, constants)]
         with StateScope(pairs, on_missing=lambda v: missing.setdefault(id(v), v)) as state:
-            if explicit:
-                lists = groups()
-                before = [state.values(group) for group in lists]
-                logs, after = method(tuple(before), batch)
-                for group, old, new in zip(lists, before, after):
-                    for variable, was, value in zip(group, old, new):
-                        if value is not was:
-                            variable.assign(value)
-            elif isinstance(batch, Filled):
-                with scope.rows(batch.counted):
-                    logs = method(batch.data)
-            else:
-                logs = method(batch)
-            logs = {name: jnp.asarray(value_of(value)) for name, value in (logs or {}).items()}
+            logs = {name: jnp.asarray(value_of(value)) for name, value in (method(batch) or {}).items()}
             constant = {id(v) for v in seen}
             assigned = [v for v in state.written if id(v) in constant]
             if missing or assigned:
                 raise FoundVariables(list(missing.values()), assigned)
             return tuple(state.values(given)), logs
+
+    return step
+
+
+def stateful(method: Callable, groups: Callable[[], list[list[Variable]]]) -> Callable:
+    """A step in either form, of batches filled up or not, as one that reads and assigns: `f(batch) -> logs`."""
+    explicit = len(inspect.signature(method).parameters) == 2
+
+    def step(batch: Any) -> Any:
+        if not explicit:
+            with scope.rows(batch.counted if isinstance(batch, Filled) else scope.rows.get()):
+                return method(batch.data if isinstance(batch, Filled) else batch)
+        lists = groups()
+        before = [[v.current for v in group] for group in lists]
+        logs, after = method(tuple(before), batch)
+        for group, old, new in zip(lists, before, after):
+            for variable, was, value in zip(group, old, new):
+                if value is not was:
+                    variable.assign(value)
+        return logs
 
     return step
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -20,7 +21,8 @@ from lamina.core.runtime import keep_freed_memory
 from lamina.core.state import StateScope
 from lamina.core.symbolic import KerasTensor, infer
 from lamina.core.transforms import value_and_grad
-from lamina.data.sources import ArraySource, Source, make_source, train_validation_split, unpack_x_y_sample_weight
+from lamina.data.arrays import opened, unpack_x_y_sample_weight
+from lamina.data.sources import ArraySource, Source, held_out_source, make_source, train_validation_split
 from lamina.layer.parts import one_look, walk
 from lamina.layer.policies import newest_change
 from lamina.random import seeds
@@ -30,6 +32,9 @@ from lamina.training.compiled import CompiledModel
 from lamina.training.loop import Phase, Runner
 from lamina.training.objectives import counted_rows, examine, makes_masks, only_counted
 from lamina.training.step import Feed, Launcher, Run
+from lamina.training.tools.dry_run import dry_run as estimate
+from lamina.training.tools.locate_nan import Guard
+from lamina.training.trial import Trial
 
 _OWN_LOSSES = ("train_step", "test_step", "compute_loss")  # a model that overrides one may use its targets in any way
 
@@ -148,6 +153,9 @@ class Trainer(CompiledModel):
         outputs = self._make_ready(source, train=name == "train")
         self._look_for_mistakes(source, outputs, who)
         if isinstance(held_out, ArraySource):  # a stream is not asked for a batch before its time
+            y, held = [unpack_x_y_sample_weight(each.peek())[1] for each in (source, held_out)]
+            if self._compiled_loss is not None and y is not None and held is None:
+                raise ValueError("validation_data: must hold targets, as x and y do, got x alone; give (x, y).")
             self._look_for_mistakes(held_out, outputs, "validation_data")
         return self._phase(name)
 
@@ -187,9 +195,9 @@ class Trainer(CompiledModel):
                 raise
             return None
 
-    def _fed(self, x: Any) -> Any:
-        """What a step gets of x, or of that of a batch: the same, but where a part of the model runs on the host."""
-        return x
+    def _fed(self, x: Any, y: Any = None, sample_weight: Any = None) -> tuple[Any, Any, Any]:
+        """What a step gets of x, y and the weights, or of those of a batch, which a model may divide and compute on."""
+        return opened(x, y, sample_weight)
 
     def _order_seed(self, run: int) -> int:
         """The seed of the orders of rows in a run."""
@@ -217,6 +225,9 @@ class Trainer(CompiledModel):
         validation_steps: int | None = None,
         validation_batch_size: int | None = None,
         validation_freq: Any = 1,
+        *,
+        dry_run: bool = False,
+        locate_nan: bool = False,
     ) -> Any:
         """Train for a number of epochs, and return the `History` of losses and metrics.
 
@@ -235,6 +246,8 @@ class Trainer(CompiledModel):
             steps_per_epoch: batches of an epoch.
             validation_steps, validation_batch_size: the same for validation.
             validation_freq: validate after every so many epochs, or after those in a list.
+            dry_run: train nothing, and return a `DryRun`: shapes, memory, operations and time.
+            locate_nan: where values become infinite or NaN, raise a `NonFiniteError` that tells in which layer.
 
         >>> model = lamina.Sequential([layers.Dense(1)])
         >>> model.compile("sgd", "mse")
@@ -246,16 +259,20 @@ class Trainer(CompiledModel):
         _check_epochs(epochs, initial_epoch, validation_freq)
         run = self._runs if initial_epoch else self._runs + 1  # one that goes on has the orders of the run before
         if validation_split and validation_data is None:
-            parts = (self._fed(x), y, sample_weight)
+            parts = self._fed(x, y, sample_weight)
             (x, y, sample_weight), validation_data = train_validation_split(parts, validation_split)
         position = Position(initial_epoch, seed=self._order_seed(run))
         source = make_source(
             x, y, sample_weight, batch_size=batch_size, steps=steps_per_epoch, shuffle=shuffle,
             class_weight=class_weight, seed=position.seed, who="fit", fed=self._fed,
         )  # fmt: skip
-        held_out = _held_out(validation_data, validation_batch_size or batch_size, validation_steps, self._fed)
+        rows = batch_size if validation_batch_size is None else validation_batch_size
+        held_out = held_out_source(validation_data, rows, validation_steps, self._fed)
         training = self._prepared("train", source, "fit", held_out)
-        listeners = self._listeners(callbacks, verbose, source, epochs, history=True)
+        if dry_run:
+            return estimate(Trial(training, source, self), epochs - initial_epoch)
+        training.guard = Guard(training, source, self) if locate_nan else training.guard
+        listeners = self._listeners("fit", callbacks, verbose, source, epochs, history=True)
         self.stop_training = False
         runner = Runner(training, source, listeners)
         validator = None if held_out is None else Runner(self._phase("test"), held_out, listeners)
@@ -313,7 +330,7 @@ class Trainer(CompiledModel):
         self._require_compiled("evaluate")
         source = make_source(x, y, sample_weight, batch_size=batch_size, steps=steps, who="evaluate", fed=self._fed)
         phase = self._prepared("test", source, "evaluate")
-        listeners = self._listeners(callbacks, verbose, source)
+        listeners = self._listeners("evaluate", callbacks, verbose, source)
         self.stop_evaluating = False
         runner = Runner(phase, source, listeners)
         listeners.on_test_begin()
@@ -335,11 +352,11 @@ class Trainer(CompiledModel):
     ) -> Any:
         """The outputs for all of x as NumPy arrays."""
         self._check_constructed()
-        x = self._fed(x)
+        x, *_ = self._fed(x)
         if verbose == 0 and callbacks is None and steps is None and _is_small(x, batch_size):
             return tree_util.tree_map(np.asarray, self._predict_function()(_floats(x)))
         source = make_source(x, batch_size=batch_size, steps=steps, who="predict", fed=self._fed)
-        listeners = self._listeners(callbacks, verbose, source)
+        listeners = self._listeners("predict", callbacks, verbose, source)
         listeners.on_predict_begin()
         self.stop_predicting = False
         try:
@@ -378,14 +395,14 @@ class Trainer(CompiledModel):
     @errors.entry
     def predict_on_batch(self, x: Any) -> Any:
         """The outputs for one batch as NumPy arrays."""
-        x = self._fed(x)
+        x, *_ = self._fed(x)
         source = make_source(x, batch_size=loop.rows_in(x), who="predict_on_batch")
         return tree_util.tree_map(np.asarray, self._predict_function()(source.peek()))
 
     def _on_batch(self, phase: str, x: Any, y: Any, sample_weight: Any, class_weight: Any, as_dict: bool) -> Any:
         who = f"{phase}_on_batch"
         self._require_compiled(who)
-        x = self._fed(x)
+        x, y, sample_weight = self._fed(x, y, sample_weight)
         size = loop.rows_in(x)
         source = make_source(x, y, sample_weight, batch_size=size, class_weight=class_weight, who=who)
         with one_look():
@@ -414,6 +431,14 @@ class Trainer(CompiledModel):
         values = [logs[name] for name in dict.fromkeys([*names, *logs])]
         return values[0] if len(values) == 1 else values
 
+    def make_trial(self, who: str, x: Any, *others: Any, batch_size: int | None = None, shuffle: bool = False) -> Trial:
+        """Training on x, y and sample weights with copies of the state, for the tool `who`."""
+        self._require_compiled(who)
+        options = {"batch_size": batch_size, "shuffle": shuffle, "seed": self._order_seed(1), "fed": self._fed}
+        source = make_source(*self._fed(x, *others), who=who, **options)
+        self._make_ready(source, train=True)
+        return Trial(self._phase("train"), source, self)
+
     # Inside --------------------------------------------------------------------------------------
 
     def _require_compiled(self, who: str) -> None:
@@ -423,7 +448,10 @@ class Trainer(CompiledModel):
             name = self._who()
             raise ValueError(f"{name}: must be compiled before {who}; call compile(optimizer, loss).")
 
-    def _listeners(self, callbacks: Any, verbose: Any, source: Source, epochs: int = 1, history: bool = False) -> Any:
+    def _listeners(
+        self, who: str, callbacks: Any, verbose: Any, source: Source, epochs: int = 1, history: bool = False
+    ) -> Any:
+        checks.one_of(who, "verbose", verbose, ("auto", 0, 1, 2))
         if verbose == "auto":
             verbose = 1 if is_interactive_logging_enabled() else 2
         if isinstance(callbacks, CallbackList):
@@ -451,18 +479,6 @@ def _predict_step(model: Any) -> Callable:
     return step
 
 
-def _held_out(data: Any, batch_size: int | None, steps: int | None, fed: Callable) -> Any:
-    """The source of validation data, `None` without any."""
-    if data is None:
-        return None
-    if isinstance(data, (tuple, list)) and not hasattr(data, "_fields"):
-        if not 1 <= len(data) <= 3:
-            raise ValueError(f"validation_data: must be (x, y) or (x, y, sample_weight), got {len(data)} items.")
-        parts = unpack_x_y_sample_weight(tuple(data))
-        return make_source(*parts, batch_size=batch_size, steps=steps, who="validation_data", fed=fed)
-    return make_source(data, steps=steps, who="validation_data", fed=fed)
-
-
 def _is_small(x: Any, batch_size: int | None) -> bool:
     """Whether x is one plain array of one batch."""
     if not isinstance(x, (np.ndarray, jax.Array)) or x.ndim < 2 or x.dtype.kind not in "fiub":
@@ -481,8 +497,12 @@ def _symbol(spec: Any) -> KerasTensor:
 def _check_epochs(epochs: Any, initial_epoch: Any, validation_freq: Any) -> None:
     checks.integer("fit", "epochs", epochs, 0)
     checks.integer("fit", "initial_epoch", initial_epoch, 0)
-    if not isinstance(validation_freq, (list, tuple, set)):
-        checks.integer("fit", "validation_freq", validation_freq, 1)
+    if initial_epoch > epochs:
+        rule = "fit: epochs is the number of the last epoch, not how many there are to come, and"
+        given = f"got epochs={epochs}, initial_epoch={initial_epoch}"
+        warnings.warn(f"{rule} nothing is done if it is below initial_epoch, {given}.", stacklevel=4)
+    for number in validation_freq if isinstance(validation_freq, (list, tuple, set)) else [validation_freq]:
+        checks.integer("fit", "validation_freq", number, 1)
 
 
 def _validates(epoch: int, frequency: Any) -> bool:
