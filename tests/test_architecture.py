@@ -26,8 +26,8 @@ LEVELS = {
     **dict.fromkeys(["layers", "metrics"], 4),
     **dict.fromkeys(["training"], 5),
     **dict.fromkeys(["models"], 6),
-    **dict.fromkeys(["config", "backend", "tree", "dtype_policies", "mixed_precision", "utils"], 7),
-    **dict.fromkeys(["datasets", "preprocessing", "stand_in", "visualization"], 8),
+    **dict.fromkeys(["config", "backend", "tree", "dtype_policies", "mixed_precision", "utils", "distillation"], 7),
+    **dict.fromkeys(["datasets", "preprocessing", "stand_in", "visualization", "wrappers"], 8),
     **dict.fromkeys(["__init__", "__main__"], 9),
 }
 SIDEWAYS = {

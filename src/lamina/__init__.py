@@ -11,6 +11,7 @@ from lamina import (
     config,
     constraints,
     data,
+    distillation,
     dtype_policies,
     initializers,
     layers,
@@ -56,10 +57,10 @@ __version__ = "0.1.0"
 keep_compiled_programs()
 
 # Namespaces that load when first touched.
-_LATER = ("datasets", "visualization")
+_LATER = ("datasets", "visualization", "wrappers")
 
 if TYPE_CHECKING:
-    from lamina import datasets, visualization
+    from lamina import datasets, visualization, wrappers
 
 
 def version() -> str:
@@ -104,6 +105,7 @@ __all__ = [
     "data",
     "datasets",
     "device",
+    "distillation",
     "dtype_policies",
     "functional",
     "grad",
@@ -133,6 +135,7 @@ __all__ = [
     "version",
     "visualization",
     "vmap",
+    "wrappers",
 ]
 
 explain_absent_names(sys.modules[__name__])

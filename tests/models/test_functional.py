@@ -398,3 +398,17 @@ def test_outputs_may_be_given_by_name_behind_the_inputs():
 
     model = Backbone(2)
     assert model.output_shape == {"y": (None, 2)} and model({"x": X})["y"].shape == (4, 2)
+
+
+@pytest.mark.parametrize("kind", ["graph", "stack"])
+def test_a_clone_is_compiled_as_the_model_is(kind):
+    layers = [lamina.Input((3,)), lamina.layers.Dense(1)]
+    model = lamina.Sequential(layers) if kind == "stack" else lamina.Model(layers[0], layers[1](layers[0]))
+    model.compile(lamina.optimizers.SGD(0.2), lambda y, z: (y - z) ** 2, metrics=[lamina.metrics.MeanAbsoluteError()])
+    twin = lamina.models.clone_model(model)
+    assert twin.loss is model.loss and float(twin.optimizer.learning_rate) == pytest.approx(0.2)
+    assert twin.optimizer is not model.optimizer
+    x = np.ones((4, 3), "float32")
+    before = model.get_weights()
+    assert set(twin.fit(x, x[:, :1], verbose=0).history) == {"loss", "mean_absolute_error"}
+    assert np.array_equal(model.get_weights()[0], before[0]) and int(model.optimizer.iterations) == 0

@@ -219,7 +219,7 @@ def serialize(obj: Any) -> Any:
         return obj
     if isinstance(obj, (list, tuple)):
         return [serialize(item) for item in obj]
-    if isinstance(obj, Mapping) and not isinstance(obj, Configurable):
+    if isinstance(obj, Mapping) and not hasattr(obj, "get_config"):
         return {key: serialize(item) for key, item in obj.items()}
     if isinstance(obj, np.generic):
         return obj.item()

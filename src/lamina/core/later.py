@@ -23,7 +23,7 @@ class Later:
             for module in self._modules:
                 importlib.import_module(module)
         except ModuleNotFoundError as error:
-            if not self._install or error.name != self._package:
+            if not self._install or (error.name or "").partition(".")[0] != self._package:
                 raise
             raise ModuleNotFoundError(f"This needs {self._package}; pip install {self._install}.") from None
         return getattr(sys.modules[self._package], name)

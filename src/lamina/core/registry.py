@@ -14,7 +14,7 @@ from lamina.core.scope import Scope
 # The public namespaces in which a saved configuration or a string may find a class or function.
 NAMESPACES = (
     "layers", "models", "losses", "metrics", "optimizers", "optimizers.schedules", "initializers",
-    "regularizers", "constraints", "activations", "dtype_policies", "quantizers", "callbacks", "random",
+    "regularizers", "constraints", "activations", "dtype_policies", "quantizers", "callbacks", "random", "distillation",
 )  # fmt: skip
 
 # Those whose functions a file may name. Functions elsewhere do more than compute: some write files.

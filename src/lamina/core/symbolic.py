@@ -186,6 +186,24 @@ def calls_of(operation: Operation) -> list[Node]:
     return operation._inbound_nodes
 
 
+def get_source_inputs(tensor: Any) -> Any:
+    """The inputs that a symbolic tensor depends on, in a list, each once; what is none comes back as it is."""
+    if not isinstance(tensor, KerasTensor):
+        return tensor
+    found: dict[int, KerasTensor] = {}
+    met, waiting = set(), [tensor]
+    while waiting:
+        one = waiting.pop()
+        if id(one) not in met:
+            met.add(id(one))
+            node = one.origin and calls_of(one.origin.operation)[one.origin.node_index]
+            if node and node.inputs:
+                waiting.extend(reversed(node.inputs))
+            else:
+                found.update((id(each), each) for each in (node.outputs if node else [one]))
+    return list(found.values())
+
+
 class Node:
     """One call of an operation: what went in and what came out."""
 

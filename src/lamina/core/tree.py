@@ -1,37 +1,67 @@
-"""Nested structures of lists, tuples and dicts. `None` is a leaf, and dicts go in the order of their sorted keys."""
+"""Nested structures: lists, tuples, named tuples, deques, dicts, and what is registered with JAX as a tree.
+
+`None` and sparse arrays are leaves. Dicts go in the order of their sorted keys, an `OrderedDict` in its own; what is
+made of a dict has its keys in its order.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections import OrderedDict, defaultdict, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from jax import tree_util
 
+from lamina.core import checks
 from lamina.core.sparse import is_sparse
+
+_DICTS = (dict, OrderedDict, defaultdict)
 
 
 class MAP_TO_NONE:
     """What `traverse`'s function returns to put `None` in place of a node (`None` itself means: go on)."""
 
 
-def _is_leaf(x: Any) -> bool:
-    return x is None or is_sparse(x)
+class _Node(NamedTuple):
+    """What lies in a structure, one level deep."""
+
+    kind: Any  # equal in structures that are alike; dicts are of one kind
+    keys: Sequence[Any]
+    children: Sequence[Any]
+    made_of: Callable[[list], Any]  # the same structure with other children
 
 
-def is_nested(structure: Any) -> bool:
-    """Whether `structure` is a list, tuple or dict (a leaf is not)."""
-    return isinstance(structure, (list, tuple, dict))
+def _opened(structure: Any) -> _Node | None:
+    """One level of a structure, `None` of a leaf."""
+    kind = type(structure)
+    if kind in _DICTS:
+        keys = list(structure) if kind is OrderedDict else _sorted(structure)
+        return _Node(dict, keys, [structure[key] for key in keys], lambda c: _refilled(structure, keys, c))
+    if kind in (list, tuple):
+        return _Node(kind, range(len(structure)), structure, kind)
+    if structure is None or is_sparse(structure):
+        return None
+    if isinstance(structure, tuple) and hasattr(structure, "_fields"):
+        return _Node(kind, range(len(structure)), structure, lambda c: kind(*c))
+    if isinstance(structure, deque):
+        return _Node(kind, range(len(structure)), structure, lambda c: deque(c, structure.maxlen))
+    if tree_util.all_leaves((structure,)):
+        return None
+    pairs, treedef = tree_util.tree_flatten_with_path(structure, is_leaf=lambda x: x is not structure)
+    return _Node(treedef, [_key(path[0]) for path, _ in pairs], [child for _, child in pairs], treedef.unflatten)
 
 
-def flatten(structure: Any) -> list:
-    """The leaves, from left to right."""
-    return tree_util.tree_leaves(structure, is_leaf=_is_leaf)
+def _sorted(keys: Iterable[Any]) -> list[Any]:
+    try:
+        return sorted(keys)
+    except TypeError:  # of several types
+        return sorted(keys, key=lambda key: (f"{type(key).__module__}.{type(key).__qualname__}", key))
 
 
-def flatten_with_path(structure: Any) -> list[tuple[tuple, Any]]:
-    """Pairs of (keys and indices that lead to a leaf, leaf)."""
-    pairs, _ = tree_util.tree_flatten_with_path(structure, is_leaf=_is_leaf)
-    return [(tuple(_key(entry) for entry in path), leaf) for path, leaf in pairs]
+def _refilled(old: Any, keys: Iterable[Any], children: Iterable[Any]) -> Any:
+    new = old.copy()
+    new.update(zip(keys, children))
+    return new
 
 
 def _key(entry: Any) -> Any:
@@ -41,30 +71,86 @@ def _key(entry: Any) -> Any:
     return entry
 
 
+def _beside(node: _Node, other: Any, who: str, path: tuple) -> Sequence[Any]:
+    """What stands in another structure where a node has its children."""
+    found = _opened(other)
+    alike = found is not None and found.kind == node.kind and len(found.keys) == len(node.keys)
+    if found is None or not alike or (node.kind is dict and set(found.keys) != set(node.keys)):
+        at = f"at {'/'.join(map(str, path))} " if path else ""
+        kinds = f"{_named(node)} and {_named(found) if found else checks.shorten(other)}"
+        raise ValueError(f"{who}: structures must be alike, got {at}{kinds}.")
+    if node.kind is dict:
+        return [other[key] for key in node.keys]
+    return found.children
+
+
+def _named(node: _Node) -> str:
+    if node.kind is dict:
+        return f"a dict of {checks.some([*map(repr, node.keys)]) or 'nothing'}"
+    return f"a {getattr(node.kind, '__name__', node.kind)} of {len(node.keys)}"
+
+
+def is_nested(structure: Any) -> bool:
+    """Whether `structure` holds others (a leaf does not)."""
+    return _opened(structure) is not None
+
+
+def flatten(structure: Any) -> list:
+    """The leaves, from left to right."""
+    node = _opened(structure)
+    return [structure] if node is None else [leaf for child in node.children for leaf in flatten(child)]
+
+
+def flatten_with_path(structure: Any) -> list[tuple[tuple, Any]]:
+    """Pairs of (keys and indices that lead to a leaf, leaf)."""
+    node = _opened(structure)
+    if node is None:
+        return [((), structure)]
+    pairs = zip(node.keys, node.children)
+    return [((key, *path), leaf) for key, child in pairs for path, leaf in flatten_with_path(child)]
+
+
+def _mapped(func: Callable, first: Any, others: Sequence[Any], who: str, whole: bool, path: tuple = ()) -> Any:
+    """`func` of each leaf of the first structure and what stands there in the others: leaves too, if `whole`."""
+    node = _opened(first)
+    if node is None:
+        nested = next((found for found in map(_opened, others if whole else ()) if found is not None), None)
+        if nested is not None:
+            _beside(nested, first, who, path)
+        return func(first, *others)
+    beside = zip(*(_beside(node, other, who, path) for other in others)) if others else [()] * len(node.keys)
+    entries = zip(node.keys, node.children, beside)
+    return node.made_of([_mapped(func, child, rest, who, whole, (*path, key)) for key, child, rest in entries])
+
+
 def map_structure(func: Callable, *structures: Any, none_is_leaf: bool = True) -> Any:
     """`func` on corresponding leaves, in the structure of the first."""
+    _check_callable("map_structure", func)
     if not structures:
         raise ValueError("map_structure: at least one structure is needed, got none.")
-    is_leaf = _is_leaf if none_is_leaf else is_sparse
-    first, treedef = tree_util.tree_flatten(structures[0], is_leaf=is_leaf)
-    rest = []
-    for other in structures[1:]:
-        leaves, other_def = tree_util.tree_flatten(other, is_leaf=is_leaf)
-        if other_def != treedef:
-            raise ValueError(f"map_structure: structures must be alike, got {treedef} and {other_def}.")
-        rest.append(leaves)
-    return treedef.unflatten([func(*leaves) for leaves in zip(first, *rest)])
+
+    def without_none(*leaves: Any) -> Any:
+        empty = [leaf is None for leaf in leaves]
+        if any(empty) != all(empty):
+            raise ValueError(f"map_structure: structures must be alike, got None in some places only: {leaves}.")
+        return None if all(empty) else func(*leaves)
+
+    return _mapped(func if none_is_leaf else without_none, structures[0], structures[1:], "map_structure", True)
 
 
 def flatten_up_to(shallow_structure: Any, structure: Any) -> list:
     """What stands in `structure` where `shallow_structure` has its leaves; `ValueError` if it has not its nesting."""
-    return tree_util.tree_structure(shallow_structure, is_leaf=_is_leaf).flatten_up_to(structure)
+    found: list[Any] = []
+    _mapped(lambda _, part: found.append(part), shallow_structure, [structure], "flatten_up_to", False)
+    return found
 
 
 def map_structure_up_to(shallow_structure: Any, func: Callable, *structures: Any) -> Any:
     """`func` on what stands in each structure where `shallow_structure` has its leaves."""
-    parts = zip(*(flatten_up_to(shallow_structure, structure) for structure in structures))
-    return pack_sequence_as(shallow_structure, [func(*part) for part in parts])
+    _check_callable("map_structure_up_to", func)
+    if not structures:
+        raise ValueError("map_structure_up_to: at least one structure is needed, got none.")
+    return _mapped(lambda _, *parts: func(*parts), shallow_structure, structures, "map_structure_up_to", False)
 
 
 def map_shape_structure(func: Callable, structure: Any) -> Any:
@@ -73,16 +159,16 @@ def map_shape_structure(func: Callable, structure: Any) -> Any:
     def is_shape(x: Any) -> bool:
         return isinstance(x, (tuple, list)) and all(d is None or isinstance(d, int) for d in x)
 
-    return tree_util.tree_map(func, structure, is_leaf=lambda x: x is None or is_shape(x))
+    node = None if is_shape(structure) else _opened(structure)
+    if node is None:
+        return func(structure)
+    return node.made_of([map_shape_structure(func, child) for child in node.children])
 
 
 def assert_same_structure(a: Any, b: Any, check_types: Any = None) -> None:
     """Raise `ValueError` unless both have the same nesting, keys and container types."""
     del check_types
-    first = tree_util.tree_structure(a, is_leaf=_is_leaf)
-    second = tree_util.tree_structure(b, is_leaf=_is_leaf)
-    if first != second:
-        raise ValueError(f"assert_same_structure: structures must be alike, got {first} and {second}.")
+    _mapped(lambda *_: None, a, [b], "assert_same_structure", True)
 
 
 def assert_same_paths(a: Any, b: Any) -> None:
@@ -95,11 +181,11 @@ def assert_same_paths(a: Any, b: Any) -> None:
 
 def pack_sequence_as(structure: Any, flat_sequence: Iterable) -> Any:
     """The items of `flat_sequence` in the shape of `structure`."""
-    treedef = tree_util.tree_structure(structure, is_leaf=_is_leaf)
-    items = list(flat_sequence)
-    if len(items) != treedef.num_leaves:
-        raise ValueError(f"pack_sequence_as: {treedef.num_leaves} leaves are needed, got {len(items)}.")
-    return treedef.unflatten(items)
+    items, needed = list(flat_sequence), len(flatten(structure))
+    if len(items) != needed:
+        raise ValueError(f"pack_sequence_as: {needed} leaves are needed, got {len(items)}.")
+    waiting = iter(items)
+    return _mapped(lambda _: next(waiting), structure, (), "pack_sequence_as", True)
 
 
 def function_of(
@@ -121,33 +207,33 @@ def function_of(
 
 def lists_to_tuples(structure: Any) -> Any:
     """The same structure with a tuple wherever it had a list."""
-    if isinstance(structure, (list, tuple)) and not hasattr(structure, "_fields"):
-        return tuple(lists_to_tuples(item) for item in structure)
-    if isinstance(structure, dict):
-        return {key: lists_to_tuples(item) for key, item in structure.items()}
-    return structure
+    node = _opened(structure)
+    if node is None:
+        return structure
+    return (tuple if node.kind is list else node.made_of)([*map(lists_to_tuples, node.children)])
 
 
 def traverse(func: Callable, structure: Any, top_down: bool = True) -> Any:
     """`func` on every node; what it returns replaces the node, `None` keeps it and goes on below."""
+    _check_callable("traverse", func)
 
-    def below(node: Any) -> Any:
-        if isinstance(node, dict):
-            return type(node)((key, visit(node[key])) for key in node)
-        if isinstance(node, tuple) and hasattr(node, "_fields"):
-            return type(node)(*map(visit, node))
-        if isinstance(node, (list, tuple)):
-            return type(node)(map(visit, node))
-        return node
+    def below(structure: Any) -> Any:
+        node = _opened(structure)
+        return structure if node is None else node.made_of([*map(visit, node.children)])
 
-    def visit(node: Any) -> Any:
+    def visit(structure: Any) -> Any:
         if not top_down:
-            node = below(node)
-        found = func(node)
+            structure = below(structure)
+        found = func(structure)
         if found is MAP_TO_NONE:
             return None
         if found is not None:
             return found
-        return below(node) if top_down else node
+        return below(structure) if top_down else structure
 
     return visit(structure)
+
+
+def _check_callable(who: str, func: Any) -> None:
+    if not callable(func):
+        raise TypeError(f"{who}: func must be a function, got {func!r}.")

@@ -35,6 +35,7 @@ from lamina.data.arrays import (
 )
 from lamina.data.dataset import Dataset
 from lamina.data.lazy import LazyRows, host
+from lamina.data.limits import limited, max_steps_per_epoch
 from lamina.data.streams import PyDataset, Sequence, prefetch
 
 __all__ = [
@@ -447,6 +448,7 @@ def make_source(
     for name, value in zip(named, (batch_size, steps)):
         if value is not None:
             checks.integer("fit" if who == "validation_data" else who, name, value, 1)
+    steps = limited(who, "the number of steps", steps, max_steps_per_epoch())
     if shuffle not in (True, False, "batch"):
         raise ValueError(f"{who}: shuffle must be True, False or 'batch', got {shuffle!r}.")
     if batch_size is not None and tables.is_of(x, "datasets", "IterableDataset"):

@@ -12,6 +12,7 @@ from lamina.layers.core import InputLayer
 from lamina.models.functional import Function, graph_of, input_like
 from lamina.models.model import Model
 from lamina.models.sequential import Sequential
+from lamina.training.compiled import compile_like
 
 
 def clone_model(
@@ -22,7 +23,7 @@ def clone_model(
     recursive: bool = False,
     **kwargs: Any,
 ) -> Model:
-    """A model of the same architecture with new weights.
+    """A model of the same architecture with new weights, compiled alike.
 
     Args:
         model: a Sequential or functional model; a subclass is rebuilt from its configuration.
@@ -33,7 +34,12 @@ def clone_model(
     """
     if kwargs:
         raise TypeError(f"clone_model: must not be given unknown arguments, got {', '.join(kwargs)}.")
+    twin = _cloned(model, input_tensors, clone_function, call_function, recursive)
+    compile_like(twin, model)
+    return twin
 
+
+def _cloned(model: Any, input_tensors: Any, clone_function: Any, call_function: Any, recursive: bool) -> Any:
     def copy(layer: Any) -> Any:
         if recursive and isinstance(layer, Model) and graph_of(layer) is not None:
             return clone_model(layer, None, clone_function, call_function, True)

@@ -10,6 +10,7 @@ from lamina.core.registry import (
     register_keras_serializable,
 )
 from lamina.saving.archive import deserialize_keras_object, load_model, load_weights, save_model, save_weights
+from lamina.saving.editor import KerasFileEditor
 from lamina.saving.inspect import inspect
 
 custom_object_scope = CustomObjectScope
@@ -17,6 +18,7 @@ custom_object_scope = CustomObjectScope
 __all__ = [
     "CorruptFileError",
     "CustomObjectScope",
+    "KerasFileEditor",
     "UnsafeFileError",
     "custom_object_scope",
     "deserialize_keras_object",

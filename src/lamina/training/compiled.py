@@ -272,8 +272,19 @@ class CompiledModel(Layer):
             loss = self._loss_of(x, y, y_pred, sample_weight, training)
         return loss, tuple(state.values(group) for group in own)
 
-    def _forget_programs(self) -> None:
-        """Drop what was compiled for other arguments."""
+    def _forget_programs(self, *phases: str) -> None:
+        """Drop what was compiled for other arguments; for some phases, or for all."""
+
+
+def compile_like(model: Any, other: Any) -> None:
+    """Compile a model as another one is, with an optimizer, losses and metrics of its own."""
+    if not other.compiled or type(other).compile is not CompiledModel.compile:
+        return
+
+    def anew(value: Any) -> Any:
+        return type(value).from_config(value.get_config()) if isinstance(value, configurable.Configurable) else value
+
+    model.compile(**tree.map_structure(anew, other._compile_arguments))
 
 
 def _keys(result: Any) -> Any:

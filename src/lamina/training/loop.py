@@ -7,7 +7,7 @@ and no more than the callbacks allow. After every launch the model holds the new
 from __future__ import annotations
 
 import contextlib
-import inspect
+import itertools
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -25,6 +25,7 @@ from lamina.core.variable import Variable
 from lamina.data import windows
 from lamina.data.sources import ArraySource, Source, StreamSource
 from lamina.saving.resume import Position
+from lamina.training.forms import stateful
 from lamina.training.step import Feed, FoundVariables, Launcher, Run, pure_step
 
 TARGET_SECONDS = 0.08
@@ -45,6 +46,7 @@ class Phase:
         minimum: the least number of steps in a launch.
         fills: tells whether rows that do not count may fill a short batch up, see `rows.stay_apart`.
         guard: stands around launches, `guard(variables, feed, epoch, step)`.
+        function: the program's own, `f(state, iterator of batches) -> logs, state`, if it has one.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Phase:
     minimum: int = 1
     fills: Callable[[], bool] = bool
     guard: Callable[[list[Variable], Feed, int, int], AbstractContextManager] = lambda *_: nullcontext()
+    function: Callable | None = None
 
 
 class Pace:
@@ -301,32 +304,39 @@ class Runner:
 
 
 def eager_epoch(phase: Phase, source: Source, callbacks: Any, at: Position) -> tuple[int, dict[str, Any]]:
-    """An epoch through Python, where a debugger can stop."""
+    """An epoch through Python, where a debugger can stop, or the program has a function of its own for a step."""
     if not at.batch:
         phase.reset()
-    steps, logs = at.batch, at.logs
-    for step, batch in enumerate(source.epoch(at.epoch, at.batch), at.batch):
+    batches = enumerate(source.epoch(at.epoch, at.batch), at.batch)
+    step, logs = at.batch - 1, at.logs
+    for step, first in batches:
         getattr(callbacks, f"on_{phase.name}_batch_begin")(step)
-        feed = Feed(tree_util.tree_map(lambda a: np.asarray(a)[None], batch), None, 0, 1)
+        taken = [step]
+        feed = Feed(tree_util.tree_map(lambda a: np.asarray(a)[None], first), None, 0, 1)
         with phase.guard([v for group in phase.groups() for v in group], feed, at.epoch, step):
-            logs = eager_step(phase, batch)
+            logs = eager_step(phase, itertools.chain([first], _noted(batches, taken)))
+        step = taken[-1]
         callbacks.replay(phase.name, step, {name: np.asarray(value)[None] for name, value in logs.items()}, 1)
-        steps += 1
         if phase.stopped():
             break
-    return steps, logs
+    return step + 1, logs
 
 
-def eager_step(phase: Phase, batch: Any) -> dict[str, Any]:
-    """One step through Python."""
-    batch = jax.device_put(batch)
-    if len(inspect.signature(phase.method).parameters) == 1:
-        return {name: np.asarray(value_of(value)) for name, value in (phase.method(batch) or {}).items()}
-    variables = [v for group in phase.groups() for v in group]
-    values, logs = pure_step(phase.method, variables, [], phase.groups)([v.value for v in variables], [], batch)
-    for variable, value in zip(variables, values):
-        variable.assign(value)
-    return jax.device_get(logs)
+def _noted(batches: Iterator[tuple[int, Any]], taken: list[int]) -> Iterator[Any]:
+    """The batches, their numbers being noted as they are taken."""
+    for step, batch in batches:
+        taken.append(step)
+        yield batch
+
+
+def eager_step(phase: Phase, batches: Iterator[Any]) -> dict[str, Any]:
+    """One step through Python, on the next batch; a function of the program's own may take several."""
+    sent = map(jax.device_put, batches)
+    if phase.function is not None:
+        logs = stateful(phase.function, phase.groups, keep=True)(sent)
+    else:
+        logs = stateful(phase.method, phase.groups)(next(sent))
+    return {name: np.asarray(value_of(value)) for name, value in (logs or {}).items()}
 
 
 def collect_outputs(predict: Callable, source: Any, callbacks: Any, stopped: Callable[[], bool]) -> Any:

@@ -106,8 +106,7 @@ def _entry(value: dict[Any, Any], name: str, otherwise: Any) -> Any:
 
 def output_names(y_pred: Any, declared: Sequence[str]) -> list[str]:
     """The paths to the outputs, such as `"a"` or `"a/b"`; in place of a number, the name that the model declares."""
-    unnamed = tree.traverse(lambda node: tuple(node) if hasattr(node, "_fields") else None, y_pred)  # as in Keras
-    paths = [path for path, _ in tree.flatten_with_path(unnamed)]
+    paths = [path for path, _ in tree.flatten_with_path(y_pred)]
     if len(declared) != len(paths):
         declared = [f"output_{i}" for i in range(len(paths))]
     ends = [path[-1] if path and isinstance(path[-1], str) else name for path, name in zip(paths, declared)]

@@ -8,7 +8,6 @@ right away; what it only reads stays where it is.
 
 from __future__ import annotations
 
-import inspect
 import itertools
 import signal
 import threading
@@ -29,6 +28,7 @@ from lamina.core.state import StateScope
 from lamina.core.variable import Variable
 from lamina.data.windows import Filled
 from lamina.layer.parts import one_look
+from lamina.training.forms import stateful
 
 MANY_ARRAYS = 200  # that a program gives; see `_options`
 KEPT_STATES = 4  # sets of variables for which a launcher keeps programs: freezing and unfreezing compiles once
@@ -87,7 +87,7 @@ def pure_step(
         missing: dict[int, Variable] = {}
         pairs = [*zip(given, values), *zip(seen, constants)]
         with StateScope(pairs, on_missing=lambda v: missing.setdefault(id(v), v)) as state:
-            logs = {name: jnp.asarray(value_of(value)) for name, value in (method(batch) or {}).items()}
+            logs = {name: jnp.asarray(value_of(value)) for name, value in (on_batch(method, batch) or {}).items()}
             constant = {id(v) for v in seen}
             assigned = [v for v in state.written if id(v) in constant]
             if missing or assigned:
@@ -97,24 +97,12 @@ def pure_step(
     return step
 
 
-def stateful(method: Callable, groups: Callable[[], list[list[Variable]]]) -> Callable:
-    """A step in either form, of batches filled up or not, as one that reads and assigns: `f(batch) -> logs`."""
-    explicit = len(inspect.signature(method).parameters) == 2
-
-    def step(batch: Any) -> Any:
-        if not explicit:
-            with scope.rows(batch.counted if isinstance(batch, Filled) else scope.rows.get()):
-                return method(batch.data if isinstance(batch, Filled) else batch)
-        lists = groups()
-        before = [[v.current for v in group] for group in lists]
-        logs, after = method(tuple(before), batch)
-        for group, old, new in zip(lists, before, after):
-            for variable, was, value in zip(group, old, new):
-                if value is not was:
-                    variable.assign(value)
-        return logs
-
-    return step
+def on_batch(method: Callable, batch: Any) -> Any:
+    """`method(batch)`, where rows may fill the batch up."""
+    if not isinstance(batch, Filled):
+        return method(batch)
+    with scope.rows(batch.counted):
+        return method(batch.data)
 
 
 def batch_of(data: Any, order: Any, number: Any) -> Any:

@@ -22,13 +22,15 @@ from lamina.core.state import StateScope
 from lamina.core.symbolic import KerasTensor, infer
 from lamina.core.transforms import value_and_grad
 from lamina.data.arrays import opened, unpack_x_y_sample_weight
+from lamina.data.limits import limited, max_epochs
 from lamina.data.sources import ArraySource, Source, held_out_source, make_source, train_validation_split
 from lamina.layer.parts import one_look, walk
 from lamina.layer.policies import newest_change
 from lamina.random import seeds
 from lamina.saving.resume import Position
 from lamina.training import loop
-from lamina.training.compiled import CompiledModel
+from lamina.training.forms import in_both_forms, stateful
+from lamina.training.functions import PHASES, Functions
 from lamina.training.loop import Phase, Runner
 from lamina.training.objectives import counted_rows, examine, makes_masks, only_counted
 from lamina.training.step import Feed, Launcher, Run
@@ -39,7 +41,7 @@ from lamina.training.trial import Trial
 _OWN_LOSSES = ("train_step", "test_step", "compute_loss")  # a model that overrides one may use its targets in any way
 
 
-class Trainer(CompiledModel):
+class Trainer(Functions):
     """A layer that trains.
 
     `train_step(data)`, `test_step(data)` and `predict_step(data)` may be overridden, either in this stateful form or in
@@ -58,15 +60,21 @@ class Trainer(CompiledModel):
         self._predict_made = 0  # the change of weights that it knows of
         self._runs, self._entropy = 0, int.from_bytes(os.urandom(4), "little")
 
-    def _forget_programs(self) -> None:
-        self._launchers, self._predict = {}, None
+    def _forget_programs(self, *phases: str) -> None:
+        for phase in phases or PHASES:
+            self._launchers.pop(phase, None)
+            setattr(self, f"{phase}_function", None)
+            if phase == "predict":
+                self._predict = None
 
     def __getstate__(self) -> dict[str, Any]:
         """All but the compiled programs: a copy makes its own."""
-        return {**super().__getstate__(), "_launchers": {}, "_predict": None}
+        functions = {f"{phase}_function": None for phase in PHASES}
+        return {**super().__getstate__(), **functions, "_launchers": {}, "_predict": None}
 
     # Steps ---------------------------------------------------------------------------------------
 
+    @in_both_forms("_state_groups")
     def train_step(self, data: Any) -> Any:
         """One step on a batch: forward, loss, gradients, optimizer, metrics; returns the metrics' results."""
         x, y, sample_weight = unpack_x_y_sample_weight(data)
@@ -85,6 +93,7 @@ class Trainer(CompiledModel):
             self.optimizer.apply(gradients, variables)
         return self.compute_metrics(x, y, only_counted(y_pred), sample_weight)
 
+    @in_both_forms("_test_groups")
     def test_step(self, data: Any) -> Any:
         """Loss and metrics of a batch, without training."""
         x, y, sample_weight = unpack_x_y_sample_weight(data)
@@ -94,6 +103,7 @@ class Trainer(CompiledModel):
             self._loss_tracker.update_state(loss, sample_weight=counted_rows(x))
         return self.compute_metrics(x, y, y_pred, sample_weight)
 
+    @in_both_forms("_predict_groups", last=True)
     def predict_step(self, data: Any) -> Any:
         """The outputs for a batch."""
         x, _, _ = unpack_x_y_sample_weight(data)
@@ -109,15 +119,17 @@ class Trainer(CompiledModel):
         """What the loop needs to train or to evaluate; the compiled loop stays for the next time."""
         trains = name == "train"
         method, groups = (self.train_step, self._state_groups) if trains else (self.test_step, self._test_groups)
-        if name not in self._launchers and not self.run_eagerly:
+        function = self._own_function(name)
+        launched = function is None and not self.run_eagerly
+        if launched and name not in self._launchers:
             self._launchers[name] = Launcher(method, groups, self.reset_metrics, trains)
-        if not self.run_eagerly:
+        if launched:
             self._launchers[name].refresh()
         return Phase(
             name, method, groups, self.reset_metrics,
             stopped=lambda: bool(self.stop_training if trains else self.stop_evaluating),
-            launcher=None if self.run_eagerly else self._launchers[name],
-            minimum=self.steps_per_execution, fills=partial(self._rows_stay_apart, trains),
+            launcher=self._launchers[name] if launched else None,
+            minimum=self.steps_per_execution, fills=partial(self._rows_stay_apart, trains), function=function,
         )  # fmt: skip
 
     def _rows_stay_apart(self, trains: bool) -> bool:
@@ -257,6 +269,7 @@ class Trainer(CompiledModel):
         """
         self._require_compiled("fit")
         _check_epochs(epochs, initial_epoch, validation_freq)
+        epochs = limited("fit", "the number of epochs", epochs, max_epochs()) or 0
         run = self._runs if initial_epoch else self._runs + 1  # one that goes on has the orders of the run before
         if validation_split and validation_data is None:
             parts = self._fed(x, y, sample_weight)
@@ -370,12 +383,17 @@ class Trainer(CompiledModel):
 
     def _predict_function(self) -> Callable:
         """The compiled `predict_step`; what it assigns, such as seeds, is assigned."""
-        if self.run_eagerly:
-            return _predict_step(self)
+        function = self._own_function("predict")
+        if function is not None:
+            own = stateful(function, self._predict_groups, keep=True)
+            return lambda data: own(iter([data]))
         newest = newest_change()
-        if self._predict is None or self._predict_made < newest:
+        if self.run_eagerly or self._predict is None or self._predict_made < newest:
+            step = stateful(self._predict_method(), self._predict_groups)
+            if self.run_eagerly:
+                return step
             keep_freed_memory()
-            self._predict, self._predict_made = jit(_predict_step(self)), newest
+            self._predict, self._predict_made = jit(step), newest
         return self._predict
 
     # One batch at a time -------------------------------------------------------------------------
@@ -413,7 +431,7 @@ class Trainer(CompiledModel):
                 self._look_for_mistakes(source, outputs, who)
         if found.launcher is None:
             self.reset_metrics()
-            logs = loop.eager_step(found, source.peek())
+            logs = loop.eager_step(found, iter([source.peek()]))
         else:
             feed = Feed(tree_util.tree_map(lambda a: a[None], source.peek()), None, 0, 1)
             program = found.launcher.program(feed, 1)
@@ -461,22 +479,6 @@ class Trainer(CompiledModel):
             callbacks, add_history=history, add_progbar=verbose != 0, model=self,
             verbose=int(verbose), epochs=epochs, steps=source.steps or source.num_batches,
         )  # fmt: skip
-
-
-def _predict_step(model: Any) -> Callable:
-    """`predict_step` in its stateful form."""
-    if len(inspect.signature(model.predict_step).parameters) == 1:
-        return lambda data: model.predict_step(data)
-
-    def step(data: Any) -> Any:
-        groups = [model.trainable_variables, model.non_trainable_variables]
-        outputs, after = model.predict_step(tuple([v.value for v in group] for group in groups), data)
-        if len(after) == len(groups[1]):
-            for variable, value in zip(groups[1], after):
-                variable.assign(value)
-        return outputs
-
-    return step
 
 
 def _is_small(x: Any, batch_size: int | None) -> bool:

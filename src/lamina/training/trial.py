@@ -16,7 +16,8 @@ from lamina.core.arrays import copied
 from lamina.core.effects import TRACES, made_anew
 from lamina.core.variable import Variable
 from lamina.core.watch import Probes, Seen
-from lamina.training.step import FoundVariables, OneStep, many_steps, pure_step, stateful
+from lamina.training.forms import stateful
+from lamina.training.step import FoundVariables, OneStep, many_steps, on_batch, pure_step
 
 MOST_STEPS = 32  # of a launch
 MOST_BYTES = 1 << 26  # of the batches of a launch
@@ -79,7 +80,7 @@ class Trial:
                 for each in self.optimizers if rate is not None else ():
                     if isinstance(getattr(each, "learning_rate", None), Variable):
                         each.learning_rate = rate
-                return self._method(batch)
+                return on_batch(self._method, batch)
 
         return pure_step(method, list(self.variables), [], self.phase.groups)
 

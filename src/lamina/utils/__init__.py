@@ -17,7 +17,7 @@ from lamina.core.registry import (
     register_keras_serializable,
 )
 from lamina.core.registry import CustomObjectScope as custom_object_scope
-from lamina.core.symbolic import is_keras_tensor
+from lamina.core.symbolic import get_source_inputs, is_keras_tensor
 from lamina.data.sources import pack_x_y_sample_weight, unpack_x_y_sample_weight
 from lamina.data.streams import PyDataset
 from lamina.data.streams import PyDataset as Sequence
@@ -25,6 +25,7 @@ from lamina.random.seeds import set_global_seed as set_random_seed
 from lamina.saving import deserialize_keras_object
 from lamina.utils import bounding_boxes, legacy
 from lamina.utils.arrays import normalize, pad_sequences, to_categorical
+from lamina.utils.config import Config
 from lamina.utils.downloads import get_file
 from lamina.utils.feature_space import FeatureSpace
 from lamina.utils.folders import audio_dataset_from_directory, image_dataset_from_directory, text_dataset_from_directory
@@ -33,6 +34,7 @@ from lamina.utils.model_pictures import model_to_dot, plot_model
 from lamina.utils.splitting import split_dataset, timeseries_dataset_from_array
 
 __all__ = [
+    "Config",
     "CustomObjectScope",
     "FeatureSpace",
     "Progbar",
@@ -50,6 +52,7 @@ __all__ = [
     "get_file",
     "get_registered_name",
     "get_registered_object",
+    "get_source_inputs",
     "image_dataset_from_directory",
     "img_to_array",
     "is_interactive_logging_enabled",
