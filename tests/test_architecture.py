@@ -29,7 +29,7 @@ LEVELS = {
     **dict.fromkeys(["training"], 5),
     **dict.fromkeys(["models"], 6),
     **dict.fromkeys(["config", "backend", "tree", "dtype_policies", "mixed_precision", "utils", "distillation"], 7),
-    **dict.fromkeys(["datasets", "preprocessing", "visualization", "wrappers"], 8),
+    **dict.fromkeys(["datasets", "preprocessing", "stand_in", "visualization", "wrappers"], 8),
     **dict.fromkeys(["__init__", "__main__"], 9),
 }
 SIDEWAYS = {

@@ -49,6 +49,7 @@ from lamina.models import Function, Model, Sequential
 from lamina.optimizers import Optimizer
 from lamina.quantizers import Quantizer
 from lamina.regularizers import Regularizer
+from lamina.stand_in import as_keras
 from lamina.training.tools.locate_nan import locate_nan
 from lamina.training.tools.overfit import overfit
 from lamina.training.tools.profile import profile
@@ -99,6 +100,7 @@ __all__ = [
     "Variable",
     "__version__",
     "activations",
+    "as_keras",
     "backend",
     "callbacks",
     "config",

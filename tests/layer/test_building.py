@@ -354,3 +354,16 @@ def test_a_layer_that_does_not_fit_leaves_a_stack_as_it_was():
     assert len(state_of(model)) == len(before) and wrong.weights == [] and not wrong.built
     model.add(layers.Dense(5))
     assert model.output_shape == (None, 5)
+
+
+class Lookup(layers.Layer):
+    """Without a build of its own, of which it is told a shape that it is not called with."""
+
+    def call(self, x):
+        return x @ np.ones((3, 2), "float32")
+
+
+def test_a_layer_with_nothing_to_build_takes_any_shape():
+    layer = Lookup()
+    layer.build((None,))
+    assert layer.built and layer(X).shape == (4, 2)

@@ -228,3 +228,31 @@ def test_a_batch_at_a_time_looks_at_a_model_twice(monkeypatch):
     monkeypatch.setattr(parts, "look", lambda whole: seen.append(whole) or plain(whole))
     model.train_on_batch(X, X)
     assert len(seen) <= 2 * 6
+
+
+class Chain(layers.Layer):
+    """Keeps its layers under Keras's own name."""
+
+    def __init__(self, steps, **kwargs):
+        super().__init__(**kwargs)
+        self._layers = steps
+
+    def call(self, x):
+        for layer in self._layers:
+            x = layer(x)
+        return x
+
+
+def test_a_program_may_set_what_keras_calls_layers_and_metrics():
+    steps, mean = (layers.Dense(2), layers.Dense(1)), lamina.metrics.Mean()
+    chain = Chain(steps)
+    assert chain(X).shape == (2, 1) and len(chain.weights) == 4
+    assert chain._layers is steps and chain._flatten_layers(include_self=False) == list(steps)
+    assert chain._metrics == []
+    chain._metrics = [mean]
+    assert chain.metrics == chain._metrics == [mean]
+
+
+def test_layers_say_under_keras_s_names_whether_their_call_takes_a_mask_or_the_flag():
+    takes = [(each._call_has_mask_arg, each._call_has_training_arg) for each in (layers.LSTM(1), layers.Dropout(0.5))]
+    assert takes == [(True, True), (False, True)] and not layers.Flatten()._call_has_training_arg

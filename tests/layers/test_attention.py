@@ -212,3 +212,29 @@ def test_flash_attention_is_allowed_unless_it_is_disabled():
     assert lamina.config.is_flash_attention_enabled() is False
     lamina.config.enable_flash_attention()
     assert lamina.config.is_flash_attention_enabled() is None
+
+
+class Cached(layers.MultiHeadAttention):
+    """Attention as programs write it: projections and what lies between under the names of Keras."""
+
+    def call(self, query, value, attention_mask=None, training=None):
+        mask = self._compute_attention_mask(query, value, attention_mask=attention_mask, use_causal_mask=True)
+        outputs, scores = self._compute_attention(
+            query=self._query_dense(query),
+            key=self._key_dense(value),
+            value=self._value_dense(value),
+            attention_mask=mask.astype("int32"),
+            training=training,
+            return_attention_scores=True,
+        )
+        return self._output_dense(outputs), scores
+
+
+def test_attention_of_a_program_s_own_from_the_parts_of_keras():
+    own, plain = Cached(2, 4), layers.MultiHeadAttention(2, 4)
+    own.build(QUERY.shape, VALUE.shape)
+    plain.build(QUERY.shape, VALUE.shape)
+    plain.set_weights(own.get_weights())
+    expected = plain(QUERY, VALUE, use_causal_mask=True, return_attention_scores=True)
+    for got, wanted in zip(own(QUERY, VALUE), expected, strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-6)

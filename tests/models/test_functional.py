@@ -386,6 +386,20 @@ def test_an_input_that_is_not_optional_must_be_there():
         chain()([None])
 
 
+def test_outputs_may_be_given_by_name_behind_the_inputs():
+    class Backbone(lamina.Model):
+        def __init__(self, units, **kwargs):
+            x = {"x": lamina.Input((3,), name="x")}
+            super().__init__(x, outputs={"y": layers.Dense(units)(x["x"])}, **kwargs)
+            self.units = units
+
+        def get_config(self):
+            return {"units": self.units}
+
+    model = Backbone(2)
+    assert model.output_shape == {"y": (None, 2)} and model({"x": X})["y"].shape == (4, 2)
+
+
 @pytest.mark.parametrize("kind", ["graph", "stack"])
 def test_a_clone_is_compiled_as_the_model_is(kind):
     layers = [lamina.Input((3,)), lamina.layers.Dense(1)]

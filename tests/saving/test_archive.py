@@ -1,5 +1,6 @@
 """Models as files: what comes back, what a failure leaves, and what is asked of names."""
 
+import io
 import os
 import signal
 import subprocess
@@ -337,3 +338,27 @@ def test_files_of_layers_that_could_not_be_read_are_not_written(tmp_path):
     with pytest.raises(ValueError, match="may have 200 bytes"):
         keras.Sequential([keras.Input((4,)), Wordy()]).save(tmp_path / "m.keras")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_model_goes_through_an_open_file():
+    model, file = make(), io.BytesIO()
+    model.compile("adam", "mse")
+    model.fit(X, Y, verbose=0)
+    keras.saving.save_model(model, file)
+    file.seek(0)
+    again = keras.saving.load_model(file)
+    assert np.array_equal(again.predict(X, verbose=0), model.predict(X, verbose=0))
+    assert int(again.optimizer.iterations.value) == 1
+
+
+class Sampler:
+    def get_config(self):
+        return {}
+
+
+def test_a_name_among_the_objects_of_a_package_means_a_new_object_and_a_given_class_is_that():
+    deserialize = keras.saving.deserialize_keras_object
+    made = deserialize("greedy", module_objects={"greedy": Sampler}, printable_module_name="samplers")
+    assert isinstance(made, Sampler)
+    assert deserialize("greedy", custom_objects={"greedy": Sampler}) is Sampler
+    assert deserialize("max", module_objects={"max": max}) is max

@@ -191,3 +191,20 @@ def test_a_step_that_makes_variables_anew_each_time_is_refused():
     model.compile()
     with pytest.raises(ValueError, match=r"Local.train_step: must not make variables anew each time it is traced"):
         model.fit(np.ones((4, 1)), verbose=0)
+
+
+class Ranking(Plain):
+    """Of which y holds what only its own loss knows to read."""
+
+    def call(self, x):
+        return {"score": self.dense(x), "shape": x}
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        return lamina.ops.mean((y_pred["score"] - y["rating"]) ** 2 * y["weight"])
+
+
+def test_targets_that_no_loss_and_metric_gets_are_those_of_the_own_loss():
+    model = Ranking()
+    model.compile(lamina.optimizers.SGD(0.01))
+    history = model.fit(X, {"rating": Y, "weight": np.ones_like(Y)}, epochs=5, verbose=0).history["loss"]
+    assert history[-1] < history[0] and np.isfinite(history).all()

@@ -89,6 +89,11 @@ class Budget:
         self._work -= work
 
 
+def is_reading() -> bool:
+    """Whether a file is being read, which may name no other files."""
+    return scope.loading.get() is not None
+
+
 def spend(who: str, count: Any = 1, nbytes: int = 0, work: int = 0) -> None:
     """Charge the file that is being read, if there is one, for what is about to be allocated or gone through.
 

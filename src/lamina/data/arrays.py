@@ -267,7 +267,7 @@ def labels_of(y: Any) -> np.ndarray:
     return np.rint(labels.astype(np.float64))
 
 
-def _class_weights(y: Any, class_weight: Mapping[Any, float], who: str) -> np.ndarray:
+def class_weights(y: Any, class_weight: Mapping[Any, float], who: str = "class_weight") -> np.ndarray:
     """`class_weight[label]` for each label, 1 where there is none; labels are whole numbers or one-hot."""
     if y is None or tree.is_nested(y):
         given = type_name(y).removeprefix("builtins.")
@@ -295,7 +295,7 @@ def weighted(y: Any, sample_weight: Any, class_weight: Mapping[Any, float] | Non
                 f"{who}: class_weight and sample_weight must not both be given; "
                 "multiply the weights of the classes into sample_weight."
             )
-        return _class_weights(y, class_weight, who)
+        return class_weights(y, class_weight, who)
     if sample_weight is None:
         return None
     if y is None:

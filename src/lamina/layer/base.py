@@ -27,7 +27,7 @@ from lamina.core.variable import Variable
 from lamina.layer.inferred import remembered
 from lamina.layer.losses import AddedLosses
 from lamina.layer.masks import Masks
-from lamina.layer.parts import Before, Composite, look_again
+from lamina.layer.parts import Before, Composite, look_again, walk
 from lamina.layer.policies import Typed
 from lamina.layer.signature import (
     CallContext,
@@ -122,14 +122,15 @@ class Layer(AddedLosses, Masks, Typed, Operation):
     # Building ---------------------------------------------------------------------------------------------------
 
     def build(self, input_shape: Any = None) -> None:
-        """Make the weights. Without an own `build`: call the layer abstractly, so that its children build.
+        """Make the weights. Without an own `build`: call the layer abstractly, so that children build that are not.
 
         Inside an own `build`, as `super().build(input_shape)`, or where a call takes more than this one input, there
         is nothing to call: children build when they are first called.
         """
         names = signature_of(type(self)).names
         if input_shape is not None and names and not self.built and not self._building:
-            if len(signature_of(type(self)).required) <= 1:
+            waits = any(not layer.built for layer in walk(self)[1:])
+            if waits and len(signature_of(type(self)).required) <= 1:
                 with StateScope():
                     infer(self.__call__, (symbolic_inputs(input_shape, self.input_dtype),))
             self._build_shapes = {names[0]: input_shape}
@@ -396,6 +397,14 @@ class Layer(AddedLosses, Masks, Typed, Operation):
         """The layer's name behind those of the layers that it was called in."""
         own = self._own_variables()
         return own[0].path.rpartition("/")[0] if own else "/".join(self._inside())
+
+    @property
+    def _call_has_training_arg(self) -> bool:
+        return signature_of(type(self)).takes_training
+
+    @property
+    def _call_has_mask_arg(self) -> bool:
+        return "mask" in signature_of(type(self)).all
 
     def add_metric(self, *args: Any, **kwargs: Any) -> None:
         """Not there: assign a metric to an attribute and call its `update_state` in place of this."""

@@ -52,6 +52,16 @@ _known: Scope[dict[Any, list] | None] = Scope("known_parts", None)
 _layouts: dict[tuple, list[tuple[str, int]]] = {}
 
 
+class _GivesWay:
+    """A property that gives way to what a program sets in its place, as in `self._layers = layers`."""
+
+    def __init__(self, find: Callable[[Any], Any]):
+        self._find = find
+
+    def __get__(self, whole: Any, cls: type | None = None) -> Any:
+        return self if whole is None else self._find(whole)
+
+
 class Composite:
     """Something whose parts are in its attributes, in lists, tuples, sets and dicts there, and in the parts' own."""
 
@@ -83,13 +93,17 @@ class Composite:
         """What a call carries on to the next one and weights leave out, besides seeds."""
         return []
 
-    @property
+    @_GivesWay
     def _layers(self) -> list[Any]:
         return look(self).layers
 
+    @_GivesWay
+    def _metrics(self) -> list[Any]:
+        return look(self).metrics
+
     def _flatten_layers(self, include_self: bool = True, recursive: bool = True) -> list[Any]:
         """Keras's name for `walk`."""
-        found = walk(self) if recursive else [self, *(layer for layer in self._layers if layer is not self)]
+        found = walk(self) if recursive else [self, *(layer for layer in look(self).layers if layer is not self)]
         return found[0 if include_self else 1 :]
 
     def _collect(self, seeds: bool = True) -> list[tuple[Variable, bool]]:

@@ -160,17 +160,22 @@ class HeadedAttention(Layer):
         key = value if key is None else key
         if return_attention_scores and self.flash_attention:
             raise ValueError(f"{self._who()}: flash_attention must not be set with return_attention_scores.")
-        mask = self._joined_mask(query, value, query_mask, value_mask, key_mask, attention_mask, use_causal_mask)
+        mask = self._compute_attention_mask(
+            query, value, query_mask, value_mask, key_mask, attention_mask, use_causal_mask
+        )
         heads = (self._query_dense(query), self._key_dense(key), self._value_dense(value))
-        outputs, scores = self._attend(*heads, mask, training, return_attention_scores)
+        outputs, scores = self._compute_attention(*heads, mask, training, return_attention_scores)
         if self.use_gate:
             outputs = outputs * jax.nn.sigmoid(self._gate_dense(query))
         outputs = self._output_dense(outputs)
         return (outputs, scores) if return_attention_scores else outputs
 
-    def _joined_mask(
-        self, query: Any, value: Any, query_mask: Any, value_mask: Any, key_mask: Any, attention_mask: Any, causal: bool
-    ) -> Any:
+    # The next two have Keras's names and arguments: programs call them in attention of their own.
+
+    def _compute_attention_mask(
+        self, query: Any, value: Any, query_mask: Any = None, value_mask: Any = None, key_mask: Any = None,
+        attention_mask: Any = None, use_causal_mask: bool = False,
+    ) -> Any:  # fmt: skip
         """All masks as one that broadcasts to (batch, targets, sources)."""
         for name, one, x in (("query", query_mask, query), ("value", value_mask, value), ("key", key_mask, value)):
             if one is not None:
@@ -180,17 +185,18 @@ class HeadedAttention(Layer):
         masks = [attention_mask if attention_mask is None else jnp.asarray(attention_mask).astype(bool)]
         masks.append(None if query_mask is None else query_mask.astype(bool)[:, :, None])
         masks.extend(None if m is None else m.astype(bool)[:, None, :] for m in (value_mask, key_mask))
-        if causal or self.sliding_window is not None:
+        if use_causal_mask or self.sliding_window is not None:
             targets, sources = jnp.arange(query.shape[1])[:, None], jnp.arange(value.shape[1])[None, :]
-            if causal:
+            if use_causal_mask:
                 masks.append((targets >= sources)[None])
             if self.sliding_window is not None:
                 masks.append((abs(targets - sources) < self.sliding_window)[None])
         return masking.merge_masks(masks)
 
-    def _attend(
-        self, query: Any, key: Any, value: Any, mask: Any, training: bool | None, scores: bool
-    ) -> tuple[Any, Any]:
+    def _compute_attention(
+        self, query: Any, key: Any, value: Any, attention_mask: Any = None, training: bool | None = None,
+        return_attention_scores: bool = False,
+    ) -> tuple[Any, Any]:  # fmt: skip
         """Outputs of all heads, and their weights if these are wanted; axes without attention go beside the batch."""
         rank, axes = query.ndim - 2, self.attention_axes
         free = tuple(axis for axis in range(rank) if axis not in axes)
@@ -202,9 +208,10 @@ class HeadedAttention(Layer):
             return x.reshape(math.prod(lead), math.prod(x.shape[len(free) : rank]), *x.shape[rank:])
 
         query, key, value = map(fold, (query, key, value))
+        mask = None if attention_mask is None else jnp.asarray(attention_mask).astype(bool)
         mask = None if mask is None else _folded_mask(mask, lead, targets, sources)
         weights = None
-        if scores or (training and self.dropout):
+        if return_attention_scores or (training and self.dropout):
             outputs, weights = self._with_weights(query, key, value, mask, training)
             weights = weights.reshape(*lead, weights.shape[1], *targets, *sources)
         else:

@@ -15,6 +15,7 @@ from lamina.data.sources import is_stream
 from lamina.data.tables import by_name
 from lamina.layer import Layer
 from lamina.layer.masks import only_passes
+from lamina.layer.parts import look
 from lamina.layers.core import InputLayer
 from lamina.models import quantization
 from lamina.models.functional import OPS_PASS_MASKS, Function, function_from_config, input_like, warn_of_keras
@@ -31,7 +32,9 @@ from lamina.training.trainer import Trainer
 
 def _is_graph(args: tuple, kwargs: dict[str, Any]) -> bool:
     """Whether constructor arguments are symbolic inputs and outputs."""
-    return "inputs" in kwargs or (len(args) >= 2 and all(isinstance(t, KerasTensor) for t in tree.flatten(args[0])))
+    if "inputs" in kwargs or not args:
+        return "inputs" in kwargs
+    return len(args) + ("outputs" in kwargs) >= 2 and all(isinstance(t, KerasTensor) for t in tree.flatten(args[0]))
 
 
 class Model(Trainer):
@@ -160,7 +163,7 @@ class Model(Trainer):
     @property
     def layers(self) -> list[Layer]:
         """The layers of the graph, or else those right below the model."""
-        return self._layers if self._function is None else list(self._graph_layers)
+        return look(self).layers if self._function is None else list(self._graph_layers)
 
     @layers.setter
     def layers(self, value: Any) -> None:

@@ -61,7 +61,7 @@ def save_model(model: Any, filepath: Any, overwrite: bool = True, zipped: bool |
 
     Args:
         model: the model.
-        filepath: ends in `.keras`; with `zipped=False`, a folder that is made.
+        filepath: ends in `.keras`; with `zipped=False`, a folder that is made. Or a file open for writing bytes.
         overwrite: whether a file that is there may be replaced without asking.
         zipped: `False` writes a folder in place of a file.
         kwargs: `include_optimizer=False` leaves the optimizer's state out.
@@ -70,6 +70,9 @@ def save_model(model: Any, filepath: Any, overwrite: bool = True, zipped: bool |
     kwargs.pop("save_format", None)
     if kwargs:
         raise ValueError(f"save_model: arguments must be known ones, got {', '.join(kwargs)}.")
+    skip = [] if with_optimizer else [getattr(model, "optimizer", None)]
+    if hasattr(filepath, "write"):
+        return write_archive(model, filepath, skip)
     path, zipped = os.fspath(filepath), zipped is not False
     if zipped != path.endswith(".keras"):
         raise ValueError(
@@ -83,7 +86,6 @@ def save_model(model: Any, filepath: Any, overwrite: bool = True, zipped: bool |
             f'save_model: "{model.name}" should be built, so that there are weights to save; call it on data.',
             stacklevel=3,
         )
-    skip = [] if with_optimizer else [getattr(model, "optimizer", None)]
     with atomic_write(path, together=True) as temporary:
         if zipped:
             with open(temporary, "wb") as file:
@@ -156,7 +158,7 @@ def load_model(filepath: Any, custom_objects: Any = None, compile: bool = True, 
     """The model in a `.keras` file (or folder), with its weights and, if it was compiled, the state of its training.
 
     Args:
-        filepath: the file.
+        filepath: the file; or one that is open for reading bytes.
         custom_objects: classes and functions of your own that the file may name, `{name: object}`.
         compile: whether to compile the model as it was.
         safe_mode: kept for Keras programs. Code in files is never run, whatever it says.
@@ -170,6 +172,8 @@ def load_model(filepath: Any, custom_objects: Any = None, compile: bool = True, 
     True
     """
     del safe_mode
+    if hasattr(filepath, "read"):
+        return read_archive(filepath, custom_objects, compile)
     path = os.fspath(filepath)
     if not os.path.exists(path):
         raise MissingFileError(f'load_model: "{path}" must be there, and is not.')
@@ -215,15 +219,17 @@ def deserialize_keras_object(config: Any, custom_objects: Any = None, safe_mode:
         config: the description.
         custom_objects: classes and functions of your own that it may name, `{name: object}`.
         safe_mode: kept for Keras programs. Code in files is never run, whatever it says.
-        kwargs: `module_objects`, more such objects.
+        kwargs: `module_objects`, more such objects; `printable_module_name` is accepted and has no effect.
     """
     del safe_mode
+    kwargs.pop("printable_module_name", None)
     objects = {**(kwargs.pop("module_objects", None) or {}), **(custom_objects or {})}
     if kwargs:
         raise ValueError(f"deserialize_keras_object: arguments must be known ones, got {', '.join(kwargs)}.")
-    if isinstance(config, str):  # older files name functions so
+    if isinstance(config, str):  # older files name functions so, and the `get` of a package its objects
         found = registry.get_registered_object(config, objects)
-        return config if found is None else found
+        of_package = isinstance(found, type) and config not in (custom_objects or {}) and config in objects
+        return config if found is None else found() if of_package else found
     return configurable.deserialize(config, objects)
 
 

@@ -77,7 +77,8 @@ class CompiledModel(Layer):
             made = optimizers.LossScaleOptimizer(made, name="loss_scale_optimizer")
         names = getattr(self, "output_names", [])
         compiled_loss = CompiledLoss(loss, loss_weights, names) if loss is not None else None
-        compiled_metrics = CompiledMetrics(metrics, weighted_metrics, names)
+        measured = metrics or weighted_metrics  # without these, y is what an own loss makes of it
+        compiled_metrics = CompiledMetrics(metrics, weighted_metrics, names) if measured else None
         _check_names(loss, metrics, weighted_metrics)
         self.optimizer, self.loss = made, loss
         self._compiled_loss, self._compiled_metrics = compiled_loss, compiled_metrics
