@@ -56,7 +56,7 @@ def expected():
 AROUND = list(zip(PLANS, [*list(PLANS)[1:], next(iter(PLANS))]))
 
 
-@pytest.mark.parametrize(("before", "after"), [*AROUND, *((b, a) for a, b in AROUND)])
+@pytest.mark.parametrize(("before", "after"), AROUND)
 def test_a_model_goes_on_elsewhere(before, after, expected, tmp_path):
     distribution.set_distribution(PLANS[before]())
     model = make()
@@ -65,3 +65,32 @@ def test_a_model_goes_on_elsewhere(before, after, expected, tmp_path):
     distribution.set_distribution(PLANS[after]())
     model = lamina.saving.load_model(tmp_path / "model.keras")
     np.testing.assert_allclose(losses(model, 2, 4), expected, rtol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of Orbax's own
+@pytest.mark.parametrize(("before", "after"), [("8", "2x2"), ("2x4", "4"), ("4", "1")])
+def test_a_checkpoint_of_orbax_goes_on_elsewhere(before, after, expected, tmp_path):
+    distribution.set_distribution(PLANS[before]())
+    model = make()
+    saves = lamina.callbacks.OrbaxCheckpoint(tmp_path, "loss")
+    model.fit(X, Y, batch_size=16, epochs=2, shuffle=False, verbose=0, callbacks=[saves])
+    distribution.set_distribution(PLANS[after]())
+    model = lamina.saving.load_model(tmp_path)
+    np.testing.assert_allclose(losses(model, 2, 4), expected, rtol=1e-5)
+
+
+def test_a_run_that_was_killed_goes_on_with_other_devices(expected, tmp_path):
+    class Killed(lamina.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 2:
+                raise KeyboardInterrupt
+
+    def run(*others):
+        backup = lamina.callbacks.BackupAndRestore(tmp_path / "backup")
+        return make().fit(X, Y, batch_size=16, epochs=4, shuffle=False, verbose=0, callbacks=[backup, *others])
+
+    distribution.set_distribution(PLANS["8"]())
+    with pytest.raises(KeyboardInterrupt):
+        run(Killed())
+    distribution.set_distribution(PLANS["2x2"]())
+    np.testing.assert_allclose(run().history["loss"][2:], expected, rtol=1e-5)

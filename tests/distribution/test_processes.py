@@ -64,7 +64,7 @@ def test_two_processes_compute_what_one_does(outcomes, what, plan):
         np.testing.assert_allclose(each[f"{what} {plan}"], one[f"{what} None"], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("what", ["seeds", "slow", "stopped", "ended"])
+@pytest.mark.parametrize("what", ["seeds", "slow", "logged", "stopped", "ended"])
 def test_processes_agree(outcomes, what):
     _, (first, second), _ = outcomes
     assert first[what] == second[what]
@@ -90,7 +90,10 @@ def test_each_process_reads_its_rows_alone(outcomes):
 
 def test_one_process_writes_and_nothing_is_left_over(outcomes):
     _, _, folder = outcomes
-    assert sorted(path.name for path in folder.iterdir()) == ["data.keras", "fsdp.keras"]
+    names = ["backup", "best.keras", "data.keras", "events", "fsdp.keras", "log.csv"]
+    assert sorted(path.name for path in folder.iterdir()) == names
+    assert [line[0] for line in (folder / "log.csv").read_text().split()] == ["e", "0", "1"]
+    assert len(list((folder / "events" / "train").iterdir())) == 1
 
 
 @pytest.mark.parametrize("count", [1, 2, 4])

@@ -65,6 +65,13 @@ def run(number, count, folder):
     model = make()
     found["seeds"] = totals(model, model.fit(X, Y, batch_size=8, epochs=1, verbose=0))
     found["slow"] = totals(model, model.fit(stream(10, slow=last), steps_per_epoch=5, epochs=2, verbose=0))
+    logs = [
+        lamina.callbacks.CSVLogger(Path(folder) / "log.csv"),
+        lamina.callbacks.TensorBoard(Path(folder) / "events"),
+        lamina.callbacks.ModelCheckpoint(Path(folder) / "best.keras", "loss", save_best_only=True),
+        lamina.callbacks.BackupAndRestore(Path(folder) / "backup", delete_checkpoint=False),
+    ]
+    found["logged"] = totals(model, model.fit(X, Y, batch_size=8, epochs=2, verbose=0, callbacks=logs))
     stopped = model.fit(X, Y, batch_size=8, epochs=4, verbose=0, callbacks=[Stops(last)])
     found["stopped"] = totals(model, stopped)
     if count > 1:  # where no stream ends before the others, there is nothing to agree on

@@ -19,6 +19,8 @@ from typing import Any
 
 import numpy as np
 
+from lamina.core import placement
+
 _FLOAT, _DOUBLE, _STRING = 1, 2, 7  # kinds of tensors
 _BUFFERED, _SECONDS = 1 << 20, 5.0  # how many bytes wait, and how long, at most
 _numbers = itertools.count()  # that tell the files of a process apart
@@ -111,7 +113,7 @@ class EventWriter:
     def __init__(self, folder: str | os.PathLike[str], who: str = "EventWriter", goes_on: Sequence[Any] | None = None):
         self.folder, self._who = os.fspath(folder), who
         self._waiting, self._flushed = bytearray(), time.time()
-        self._failed = False
+        self._failed = not placement.is_first()  # of processes that train together one writes
         self._name = f"events.out.tfevents.{time.time():.0f}.{platform.node()}.{os.getpid()}.{next(_numbers)}.v2"
         self._size = 0
         if goes_on is not None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from lamina.callbacks.base import HOOKS, Callback, require
-from lamina.core import checks
+from lamina.core import checks, placement
 
 
 class CSVLogger(Callback):
@@ -46,6 +46,8 @@ class CSVLogger(Callback):
         self._forget()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        if not placement.is_first():  # of processes that train together one writes
+            return
         logs = logs or {}
         headed = self._ready or self._make_ready()
         if self.keys is None:

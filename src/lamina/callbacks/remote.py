@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from lamina.callbacks.base import Callback, require
+from lamina.core import placement
 
 TIMEOUT_SECONDS = 10
 
@@ -46,6 +47,8 @@ class RemoteMonitor(Callback):
         self.headers, self.send_as_json = headers, send_as_json
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        if not placement.is_first():
+            return
         text = json.dumps(
             {"epoch": epoch, **{name: np.asarray(value).tolist() for name, value in (logs or {}).items()}}
         )

@@ -65,7 +65,7 @@ def save_run(path: str, model: Any, position: Position, callbacks: Mapping[str, 
     form = _plain({**vars(position), "callbacks": callbacks}, "the state", arrays)
     kept = {_VALUES: [v.value for v in _others(model)], _ARRAYS: arrays}
     text = json.dumps({_TEXT: form, **{kind: len(values) for kind, values in kept.items()}})
-    with atomic_write(path) as temporary:
+    with atomic_write(path, together=True) as temporary:
         sink = weights.Sink(lambda _: h5py.File(temporary, "w"))
         try:
             weights.save(model, sink)
