@@ -55,6 +55,7 @@ def tables(results: dict, peers, quick: bool) -> list[Table]:
             title, labels = PROCESS, PROCESS_ROWS
         else:
             title, labels = WORKLOADS[name].title.format(rows=WORKLOADS[name].size(quick)), ROWS
+            labels |= {f"steady {stream}": f"epoch from {stream}" for stream in streams_of(name, by_peer)}
         rows = tuple((label, cells(by_peer, peers, key)) for key, label in labels.items())
         found.append(Table(title, tuple(peers), rows))
     trained = {name: by_peer for name, by_peer in results.items() if name != "process"}
@@ -62,6 +63,15 @@ def tables(results: dict, peers, quick: bool) -> list[Table]:
         rows = [(name, cells(by_peer, peers, "steady_epoch")) for name, by_peer in trained.items()]
         found.append(Table("Summary: steady epoch", tuple(peers), (*rows, means(rows))))
     return found
+
+
+def streams_of(name: str, by_peer: dict) -> tuple[str, ...]:
+    """The streams that were measured."""
+    return (
+        WORKLOADS[name].streams
+        if any(f"steady {s}" in v for v in by_peer.values() for s in WORKLOADS[name].streams)
+        else ()
+    )
 
 
 def cells(by_peer: dict, peers, key: str) -> tuple[Cell, ...]:

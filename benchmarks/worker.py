@@ -49,6 +49,8 @@ def main() -> None:
     result["train_on_batch"] = median(run.train_on_batch, budget)
     unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss counts bytes there, kilobytes elsewhere
     result["memory"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    if not args.quick and args.peer != "torch":  # last: they load other libraries
+        result |= {f"steady {name}": run.stream(name) for name in workload.streams}
     print(json.dumps(result))
 
 
@@ -94,8 +96,14 @@ class KerasRun(Run):
         self.model = self.workload.model(self.library)
         self.model.compile(self.workload.optimizer, self.workload.loss, metrics=list(self.workload.metrics))
 
-    def fit(self, epochs: int) -> list[float]:
+    def stream(self, name: str) -> float:
+        """Seconds of a steady epoch where the rows come from a stream."""
+        make = import_module("benchmarks.streams").STREAMS[name]
+        return statistics.median(self.fit(4, **make(self.library, self.x, self.y, self.workload.batch))[1:])
+
+    def fit(self, epochs: int, **data: object) -> list[float]:
         """Seconds of each epoch; the first counts from the call of `fit`, with all compilation."""
+        data = data or {"x": self.x, "y": self.y, "batch_size": self.workload.batch}
         times = []
 
         class Clock(self.library.callbacks.Callback):
@@ -110,7 +118,7 @@ class KerasRun(Run):
 
         clock = Clock()
         clock.start = time.perf_counter()
-        self.model.fit(self.x, self.y, batch_size=self.workload.batch, epochs=epochs, verbose=0, callbacks=[clock])
+        self.model.fit(**data, epochs=epochs, verbose=0, callbacks=[clock])
         return times
 
     def evaluate(self) -> None:

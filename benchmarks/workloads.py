@@ -15,7 +15,10 @@ Arrays = tuple[np.ndarray, np.ndarray]
 
 @dataclass(frozen=True)
 class Workload:
-    """One model with its data. `epochs` are enough to see a steady one; `quick_rows` serve `--quick`."""
+    """One model with its data. `epochs` are enough to see a steady one; `quick_rows` serve `--quick`.
+
+    `streams` names what else the rows come from, see `streams.py`.
+    """
 
     title: str
     model: Callable[[Any], Any]
@@ -28,6 +31,7 @@ class Workload:
     optimizer: str = "adam"
     loss: str = "sparse_categorical_crossentropy"
     metrics: tuple[str, ...] = ("accuracy",)
+    streams: tuple[str, ...] = ()
 
     def size(self, quick: bool) -> int:
         """How many rows there are."""
@@ -292,6 +296,7 @@ WORKLOADS = {
     "mlp": Workload(
         "MLP 784-512-10 on {rows:,} rows, batch 128",
         mlp, mlp_twin, pictures(784), rows=60000, quick_rows=12000, batch=128, epochs=3,
+        streams=("generator", "PyDataset", "tf.data", "DataLoader"),
     ),
     **{
         f"tower-{depth}": Workload(
@@ -304,6 +309,7 @@ WORKLOADS = {
     "convnet": Workload(
         "Convnet (Conv 32, Conv 64, dropout) on {rows:,} images of 28x28x1, batch 128",
         convnet, convnet_twin, pictures(28, 28, 1), rows=6000, quick_rows=1500, batch=128, epochs=4,
+        streams=("generator", "PyDataset", "tf.data", "DataLoader", "JPEG files"),
     ),
     "lstm": Workload(
         "Embedding and LSTM(64) on {rows:,} sentences of 100 words, batch 32",

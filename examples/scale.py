@@ -10,14 +10,15 @@ import socket
 import subprocess
 import sys
 
+import lamina
+from lamina import distribution, layers
+from lamina.core import placement
+
 PLANS = ("none", "data", "fsdp")
 
 
 def train():
     """What every device and process runs: a plan from the environment, and an ordinary program."""
-    import lamina
-    from lamina import distribution, layers
-
     if "LAMINA_PROCESSES" in os.environ:
         address, count, number = os.environ["LAMINA_PROCESSES"].split()
         distribution.initialize(address, int(count), int(number))
@@ -37,7 +38,7 @@ def train():
     model.fit(x_train, y_train, batch_size=64, epochs=10, verbose=0)
     loss, accuracy = model.evaluate(x_test, y_test, verbose=0)
     traffic = distribution.explain(model, x_train[:64], y_train[:64])
-    if lamina.core.placement.is_first():
+    if placement.is_first():
         print(f"accuracy {accuracy:.2%}, loss {loss:.6f}\n{traffic}")
 
 
