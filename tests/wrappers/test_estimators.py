@@ -56,7 +56,7 @@ EXPECTED = {
 }
 
 
-@parametrize_with_checks(
+CHECKS = parametrize_with_checks(
     [
         cross_entropy(epochs=2),
         SKLearnRegressor(network, fit_kwargs=QUIET),
@@ -64,6 +64,14 @@ EXPECTED = {
     ],
     expected_failed_checks=lambda estimator: EXPECTED if isinstance(estimator, SKLearnClassifier) else {},
 )
+
+
+def _name(part):
+    """Of an estimator or a check; scikit-learn's own has the addresses of functions in it."""
+    return part.func.__name__ if hasattr(part, "func") else type(part).__name__
+
+
+@pytest.mark.parametrize("estimator, check", list(CHECKS.args[1]), ids=_name)
 def test_the_checks_of_scikit_learn(estimator, check):
     try:
         check(estimator)
