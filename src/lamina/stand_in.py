@@ -47,7 +47,6 @@ _ELSEWHERE = {
     "backend.get_keras_mask": "core.masking.get_mask",
     "backend.jax_draw_seed": "random.seeds.draw_seed",
     "backend.set_keras_mask": "core.masking.set_mask",
-    "distribution.distribution": "stand_in.as_it_is",
     "losses.LossFunctionWrapper": "losses.loss.LossFunctionWrapper",
     "ops.any_symbolic_tensors": "core.symbolic.any_symbolic",
     "saving.in_safe_mode": "core.budget.is_reading",
@@ -248,6 +247,6 @@ def in_grain() -> bool:
     return any(f.f_globals.get("__name__", "").startswith("grain._src.") for f, _ in traceback.walk_stack(None))
 
 
-def as_it_is(thing: Any = None) -> Any:
-    """`thing`: stands for decorators that only Keras needs, and for the distribution in force: none."""
+def as_it_is(thing: Any) -> Any:
+    """`thing`: stands for decorators that only Keras needs."""
     return thing
