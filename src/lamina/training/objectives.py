@@ -128,6 +128,11 @@ class CompiledLoss:
         self.metrics: list[Mean] = []  # the loss of each output, where there are several
 
     @property
+    def built(self) -> bool:
+        """Whether the losses are resolved."""
+        return self._entries is not None
+
+    @property
     def losses(self) -> list[Any]:
         """The losses of the outputs, `None` where an output has none."""
         return [loss for loss, _ in self._entries or ()]

@@ -40,16 +40,16 @@ class Ready(Functions):
         unbuilt = any(not each.built for each in layers)
         if not any(launcher.proven for launcher in self._launchers.values()):
             self._forget_targets()  # those of a call that failed may have been of other shapes
-        needs_shapes = self._compiled_metrics is not None and not self._compiled_metrics.built
+        resolved = [each for each in (self._compiled_loss, self._compiled_metrics) if each is not None]
+        needs_shapes = not all(each.built for each in resolved)
         outputs = self._declared_outputs()
         if unbuilt or (needs_shapes and outputs is None):
             symbols = tree_util.tree_map(_symbol, x)
             outputs = self._first_outputs(source) if self.run_eagerly else self._abstract_outputs(symbols)
-        if outputs is not None and y is not None and needs_shapes and self._compiled_metrics is not None:
+        if outputs is not None and y is not None and needs_shapes:
             targets = tree_util.tree_map(_symbol, y)
-            if self._compiled_loss is not None:
-                self._compiled_loss.build(targets, outputs)
-            self._compiled_metrics.build(targets, outputs)
+            for each in resolved:
+                each.build(targets, outputs)
         ready = not unbuilt or all(each.built for each in walk(self) if each is not self)
         if train and self.optimizer is not None and not self.optimizer.built and ready:
             self.optimizer.build(self.trainable_variables)
