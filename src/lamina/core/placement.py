@@ -14,10 +14,12 @@ import jax
 import numpy as np
 from jax import tree_util
 from jax.core import Tracer
-from jax.experimental import multihost_utils
 from jax.sharding import Sharding
 
 from lamina.core import handover, scope
+from lamina.core.later import Later
+
+_jax: Any = Later("jax.experimental.multihost_utils")
 
 
 class Placement(NamedTuple):
@@ -94,7 +96,7 @@ def put(array: Any, sharding: Sharding) -> jax.Array:
 def to_host(array: Any) -> np.ndarray:
     """The whole array as NumPy's, in each process."""
     if isinstance(array, jax.Array) and not (array.is_fully_addressable or array.is_fully_replicated):
-        array = multihost_utils.process_allgather(array, tiled=True)
+        array = _jax.experimental.multihost_utils.process_allgather(array, tiled=True)
     return np.asarray(array)
 
 
@@ -244,13 +246,15 @@ def agreed(number: int) -> int:
     if processes() == 1:
         return number
     halves = np.array([number >> 31, number & 0x7FFFFFFF], np.int32)
-    high, low = multihost_utils.broadcast_one_to_all(halves).tolist()
+    high, low = _jax.experimental.multihost_utils.broadcast_one_to_all(halves).tolist()
     return (high << 31) | low
 
 
 def least(number: int) -> int:
     """The least number that any process has."""
-    return number if processes() == 1 else int(multihost_utils.process_allgather(np.int32(number)).min())
+    return (
+        number if processes() == 1 else int(_jax.experimental.multihost_utils.process_allgather(np.int32(number)).min())
+    )
 
 
 def any_of(flag: bool) -> bool:
@@ -261,7 +265,7 @@ def any_of(flag: bool) -> bool:
 def barrier() -> None:
     """Wait until every process is here."""
     if processes() > 1:
-        multihost_utils.sync_global_devices("lamina")
+        _jax.experimental.multihost_utils.sync_global_devices("lamina")
 
 
 def own_rows(size: int) -> slice | None:
