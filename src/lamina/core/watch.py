@@ -17,10 +17,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import tree_util
-from jax.extend.core import get_opaque_trace_state
 
 from lamina.core import masking, scope
+from lamina.core.later import Later
 from lamina.core.sparse import is_sparse
+
+_jax: Any = Later("jax.extend.core")
 
 
 @dataclass
@@ -48,10 +50,10 @@ class Calls:
         self.without_remat = without_remat
         self.calls: list[Call] = []
         self._open: list[int] = []
-        self._level = get_opaque_trace_state()
+        self._level = _jax.extend.core.get_opaque_trace_state()
 
     def call(self, layer: Any, call: Callable, args: tuple, kwargs: dict[str, Any]) -> Any:
-        inside = get_opaque_trace_state() != self._level
+        inside = _jax.extend.core.get_opaque_trace_state() != self._level
         given: Any = _shapes((args, kwargs)) if inside else (args, dict(kwargs))
         parent = self._open[-1] if self._open else None
         self._open.append(len(self.calls))
