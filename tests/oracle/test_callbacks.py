@@ -80,7 +80,7 @@ def assert_same(name, arguments, losses, **options):
     assert ours == theirs
 
 
-@pytest.mark.parametrize("name", lamina_callbacks.__all__)
+@pytest.mark.parametrize("name", [name for name in lamina_callbacks.__all__ if name != "LayerStatistics"])
 def test_signatures(name):
     def arguments(library):
         parameters = inspect.signature(getattr(BOTH[library], name)).parameters.values()
