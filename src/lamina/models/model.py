@@ -222,8 +222,10 @@ class Model(Trainer):
         return None if self._function is not None else super().compute_mask(inputs, previous_mask)
 
     def _fed(self, x: Any, y: Any = None, sample_weight: Any = None) -> tuple[Any, Any, Any]:
-        x, y, sample_weight = super()._fed(x, y, sample_weight)
         graph = self._function if type(self).call is Model.call else None
+        if graph is not None and type(x) is np.ndarray and x.dtype.kind in "fiub":  # single predictions go this way
+            return graph.on_host(x), y, sample_weight
+        x, y, sample_weight = super()._fed(x, y, sample_weight)
         if graph is None or is_stream(x):
             return x, y, sample_weight
         keys = [
