@@ -113,3 +113,10 @@ def test_a_scope_ends():
 
 def test_rows_go_over_the_first_axis_of_a_mesh():
     assert lamina.distribution.DataParallel(grid(lamina.distribution)).batch_dim_name == "batch"  # Keras fails here
+
+
+def test_a_layout_of_its_own_goes_before_the_plan_s():
+    for d, library in zip(BOTH, (lamina, keras)):
+        layout = d.TensorLayout(["batch", None], grid(d))
+        variable = library.Variable(np.ones((8, 4)), layout=layout)
+        assert d.ModelParallel(layout_map=layouts(d)).get_variable_layout(variable) is layout

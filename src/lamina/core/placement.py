@@ -188,7 +188,6 @@ def rows(data: Any, before: int = 0) -> Any:
     plan = current()
     if plan is None:
         return data
-
     return tree_util.tree_map(lambda leaf: laid(leaf, plan.rows(np.shape(leaf), before)), data)
 
 
@@ -252,9 +251,9 @@ def agreed(number: int) -> int:
 
 def least(number: int) -> int:
     """The least number that any process has."""
-    return (
-        number if processes() == 1 else int(_jax.experimental.multihost_utils.process_allgather(np.int32(number)).min())
-    )
+    if processes() == 1:
+        return number
+    return int(_jax.experimental.multihost_utils.process_allgather(np.int32(number)).min())
 
 
 def any_of(flag: bool) -> bool:

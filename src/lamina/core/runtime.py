@@ -120,11 +120,17 @@ def device(device_name: Any) -> AbstractContextManager[Any]:
 
     Raises: ValueError if there is no such device.
     """
+    return jax.default_device(device_called(device_name))
+
+
+def device_called(device_name: Any) -> Any:
+    """The device of a name such as `"cpu"` (the first) or `"gpu:1"`; one of JAX as it is."""
     if isinstance(device_name, jax.Device):
-        return jax.default_device(device_name)
+        return device_name
     kind, _, number = str(device_name).lower().partition(":")
     try:
-        return jax.default_device({str(i): device for i, device in enumerate(jax.devices(kind))}[number or "0"])
+        devices = jax.devices(kind)
+        return {str(device.id): device for device in devices}[number] if number else devices[0]
     except (RuntimeError, KeyError):
         known = ", ".join(sorted({f"{d.platform}:{d.id}" for d in (*jax.devices(), *jax.devices("cpu"))}))
         raise ValueError(f"device: must be one of {known}, or a device of JAX, got {device_name!r}.") from None

@@ -13,6 +13,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from lamina.core import placement
 from lamina.core.arrays import value_of
+from lamina.core.runtime import device_called
 
 
 def list_devices(device_type: str | None = None) -> list[str]:
@@ -35,17 +36,6 @@ def _devices(kind: str | None) -> list[Any]:
 
 def _name(device: Any) -> str:
     return f"{device.platform}:{device.id}"
-
-
-def device_of(name: Any) -> Any:
-    """The device that a name such as `"cpu:0"` or `"gpu:1"` stands for."""
-    if isinstance(name, jax.Device):
-        return name
-    kind, _, number = str(name).lower().partition(":")
-    found = {str(device.id): device for device in _devices(kind)}
-    if number not in found:
-        raise ValueError(f"device: must be among {', '.join(map(_name, found.values()))}, got {name!r}.")
-    return found[number]
 
 
 class DeviceMesh:
@@ -93,7 +83,7 @@ class DeviceMesh:
     @property
     def backend_mesh(self) -> Mesh:
         """JAX's form of it."""
-        devices = [device_of(device) for device in self._devices.ravel()]
+        devices = [device_called(device) for device in self._devices.ravel()]
         return Mesh(np.array(devices).reshape(self._shape), self._axis_names)
 
     def size_of(self, axis: str) -> int:

@@ -97,8 +97,11 @@ class Distribution(placement.Plan):
         return TensorLayout([self._batch_dim_name, *(None for _ in data_shape[1:])], self._device_mesh)
 
     def get_variable_layout(self, variable: Any) -> TensorLayout:
-        """The layout in which a variable is stored."""
-        return TensorLayout(self._stored(variable), self._device_mesh)
+        """The layout in which a variable is stored: its own, if it has one."""
+        own = variable.layout
+        if isinstance(own, TensorLayout):
+            return own
+        return TensorLayout(self._stored(variable) if own is None else own, self._device_mesh)
 
     def get_tensor_layout(self, path: str) -> TensorLayout | None:
         """The layout of what the layer at `"path/output"` gives, `None` for the compiler's choice."""
@@ -126,14 +129,12 @@ class Distribution(placement.Plan):
 
     def placement_of(self, variable: Any) -> Placement:
         own = variable.layout
-        key = (variable.follows, variable.path, variable.shape, id(own))
+        key = (variable.follows, variable.path, variable.shape, tuple(own) if isinstance(own, list) else own)
         if key not in self._placements:
-            if own is None:
-                found = Placement(self._on(self._stored(variable)), self._on(self._used(variable)))
-            else:
-                layout = own if isinstance(own, TensorLayout) else TensorLayout(own, self._device_mesh)
-                found = Placement(layout.backend_layout, layout.backend_layout)
-            self._placements[key] = found
+            layout = self.get_variable_layout(variable)
+            stored = self._on(layout.axes) if layout.device_mesh is self._device_mesh else layout.backend_layout
+            used = stored if own is not None else self._on(self._used(variable))
+            self._placements[key] = Placement(stored, used)
         return self._placements[key]
 
     def rows(self, shape: Sequence[int], before: int = 0) -> NamedSharding:
@@ -220,7 +221,7 @@ class FullySharded(Distribution):
         return divided(variable.shape, self._batch_dim_name, self.num_model_replicas, self.least)
 
     def _used(self, variable: Any) -> tuple:
-        return (None,) * len(variable.shape)
+        return super()._stored(variable)
 
 
 class ModelParallel(Distribution):
@@ -265,7 +266,7 @@ class ModelParallel(Distribution):
 
     def _stored(self, variable: Any) -> tuple:
         layout = self._layout_map[variable.follows or variable.path]
-        return (None,) * len(variable.shape) if layout is None else layout.axes
+        return super()._stored(variable) if layout is None else layout.axes
 
 
 def divided(shape: Sequence[int], axis: str, parts: int, least: int, wanted: bool = True) -> tuple:

@@ -314,7 +314,7 @@ def eager_epoch(phase: Phase, source: Source, callbacks: Any, at: Position) -> t
     for step, first in batches:
         getattr(callbacks, f"on_{phase.name}_batch_begin")(step)
         taken = [step]
-        feed = Feed(tree_util.tree_map(lambda a: np.asarray(a)[None], first), None, 0, 1)
+        feed = Feed.of(tree_util.tree_map(np.asarray, first))
         with phase.guard([v for group in phase.groups() for v in group], feed, at.epoch, step):
             logs = eager_step(phase, itertools.chain([first], _noted(batches, taken)))
         step = taken[-1]

@@ -55,6 +55,11 @@ class Feed(NamedTuple):
     count: int
     waits: bool = True
 
+    @classmethod
+    def of(cls, batch: Any) -> Feed:
+        """One batch."""
+        return cls(tree_util.tree_map(lambda a: a[None], batch), None, 0, 1)
+
 
 class OneStep(NamedTuple):
     """What a launch of a single step gives."""

@@ -43,7 +43,6 @@ class Trainer(Ready):
     """
 
     history: Any = None  # of the last fit
-    train_function: Any = None  # at which callbacks of Keras look
     stop_evaluating = False
     stop_predicting = False
 
@@ -308,7 +307,7 @@ class Trainer(Ready):
         launcher = self._prepared("train", source, "compiled_step").launcher
         if launcher is None:
             raise ValueError(f"{self._who()}: run_eagerly must be off for compiled_step, is on.")
-        program = launcher.program(Feed(tree_util.tree_map(lambda a: a[None], source.peek()), None, 0, 1), 1)
+        program = launcher.program(Feed.of(source.peek()), 1)
         return program.compiled, program.given
 
     def _on_batch(self, phase: str, x: Any, y: Any, sample_weight: Any, class_weight: Any, as_dict: bool) -> Any:
@@ -327,7 +326,7 @@ class Trainer(Ready):
             self.reset_metrics()
             logs = loop.eager_step(found, iter([source.peek()]))
         else:
-            feed = Feed(tree_util.tree_map(lambda a: a[None], source.peek()), None, 0, 1)
+            feed = Feed.of(source.peek())
             program = found.launcher.program(feed, 1)
             if program.proven and not program.calls_host:  # no code of the program's own runs, which may add metrics
                 settled = order
