@@ -18,6 +18,7 @@ from jax.core import Tracer
 from lamina.core import dtypes, handover, placement, scope, state
 from lamina.core.arrays import copied, value_of
 from lamina.core.effects import TRACES, add_losses, calls_host, made_anew
+from lamina.core.runtime import keep_freed_memory
 from lamina.core.state import StateScope
 from lamina.core.variable import Variable
 
@@ -169,6 +170,7 @@ class _Program:
     """A function with its static arguments: the variables that it touches, and its compiled form for these."""
 
     def __init__(self, jitted: Jitted, fixed: dict[str, Any]):
+        keep_freed_memory()
         self._jitted, self._fixed = jitted, fixed
         self._adders: list[Any] = []  # weak references to the layers that add losses
         self._lock = threading.Lock()

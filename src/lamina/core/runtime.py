@@ -19,9 +19,10 @@ from typing import Any
 import jax
 
 SHORTEST = 0.02  # seconds of compilation that are worth a file
+HEAP = 2**26  # bytes of a heap of glibc
 KEPT_SHARE = 8  # freed memory that is kept: at most one part in so many of the machine's
 _BACKGROUND = "lamina-compile"  # the name of threads that compile
-_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's mallopt
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # of glibc's mallopt
 
 
 def keep_compiled_programs() -> None:
@@ -90,16 +91,18 @@ def settings() -> Any:
 def keep_freed_memory() -> None:
     """Let the C library keep what programs on CPUs free for the next one, unless the environment says what to do.
 
-    A compiled step works in one large block. By default glibc gives that back to the system after each launch, and the
-    next one meets every page of it as new, which takes up to a fifth of a step.
+    By default glibc gives the memory that a compiled step works in back to the system after each launch, and the next
+    one meets every page of it as new, which takes up to half of a step. XLA's threads get theirs from heaps of one size,
+    so a program must not want more in one piece, and a heap that is empty must stay.
     """
     told = any(name.startswith("MALLOC_") for name in os.environ) or "GLIBC_TUNABLES" in os.environ
     if told or platform.libc_ver()[0] != "glibc" or jax.default_backend() != "cpu":
         return
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     mallopt = ctypes.CDLL(None).mallopt
-    mallopt(_M_MMAP_MAX, 0)  # blocks of all sizes come from the heap ...
-    mallopt(_M_TRIM_THRESHOLD, min(memory // KEPT_SHARE, 2**31 - 1))  # ... which shrinks only when so much is free
+    mallopt(_M_MMAP_MAX, 0)  # blocks of all sizes come from heaps ...
+    mallopt(_M_TRIM_THRESHOLD, min(memory // KEPT_SHARE, 2**31 - 1))  # ... which shrink only when so much is free ...
+    mallopt(_M_TOP_PAD, HEAP)  # ... and are given back only if others have room for so much
 
 
 def _processor() -> str:
