@@ -1,7 +1,7 @@
 """Run every workload on every peer, each in its own process, and print the tables.
 
 python -m benchmarks                                   # all of it
-python -m benchmarks --quick                           # three workloads, fewer rows, one round
+python -m benchmarks --quick                           # some of them, fewer rows, one round: two minutes
 python -m benchmarks --workloads mlp,lstm --peers lamina,torch --markdown table.md
 """
 
@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -19,25 +20,29 @@ from rich.console import Console
 from .noise import Watch
 from .report import failures, machine, markdown, print_tables, tables
 from .workloads import WORKLOADS
+from .workloads.workload import PEERS
 
-PEERS = ("lamina", "keras-jax", "keras-tensorflow", "keras-torch", "torch")
-NAMES = (*WORKLOADS, "process")
-QUICK = ("linear", "convnet", "transformer", "process")
+NAMES = (*WORKLOADS, "growth", "process")
+ALL_PEERS = tuple(dict.fromkeys([*PEERS, *(peer for workload in WORKLOADS.values() for peer in workload.peers)]))
+QUICK = ("linear", "convnet", "gpt", "own-loop", "growth", "process")
+VARIANTS = ("keras-jax-32",)  # another setting of a peer: not in a quick look, nor as a process
 LONG, LIMIT = 60, 400  # seconds: a process that took so long is not repeated; one that takes so long is ended
 
 
 def main() -> None:
     """Measure what the command line asks for; print the tables, and write them where it says."""
     args = arguments()
-    console = Console(width=None if sys.stdout.isatty() else 120)
+    console = Console(width=None if sys.stdout.isatty() else 150)
     about, watch = machine(), Watch()
+    peaks = measure_peaks()
+    about += "".join(f"; {peak / 1e9:,.0f} GFLOP/s in float32 matmuls on {which}" for which, peak in peaks.items())
     console.print(about, style="dim", highlight=False)
     results = measure(args.workloads, args.peers, args.quick, args.rounds, console)
-    report = tables(results, args.peers, args.quick)
+    report = tables(results, peaks, args.quick)
     notes = [*watch.notes(), *failures(results)]
     print_tables(report, notes, console)
     if args.json:
-        everything = {"machine": about, "notes": notes, "quick": args.quick, "results": results}
+        everything = {"machine": about, "notes": notes, "peaks": peaks, "quick": args.quick, "results": results}
         args.json.write_text(json.dumps(everything, indent=2) + "\n")
     if args.markdown:
         args.markdown.write_text(markdown(report, notes, about))
@@ -57,9 +62,9 @@ def arguments() -> argparse.Namespace:
 
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="lamina beside its peers")
     parser.add_argument("--workloads", type=names(NAMES), help=f"a comma-separated part of {','.join(NAMES)}")
-    parser.add_argument("--peers", type=names(PEERS), default=PEERS, help=f"a part of {','.join(PEERS)}")
+    parser.add_argument("--peers", type=names(ALL_PEERS), default=ALL_PEERS, help=f"a part of {','.join(ALL_PEERS)}")
     parser.add_argument("--rounds", type=int, help="runs of each process; the best counts (2; quick: 1)")
-    parser.add_argument("--quick", action="store_true", help="three workloads, fewer rows, one round: a look")
+    parser.add_argument("--quick", action="store_true", help="some of them, fewer rows, one round: a look")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every number, in seconds and bytes")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables as Markdown")
     args = parser.parse_args()
@@ -70,14 +75,14 @@ def arguments() -> argparse.Namespace:
 
 def measure(workloads, peers, quick: bool, rounds: int, console: Console) -> dict:
     """`{workload: {peer: {what: value}}}`; of several rounds the least value counts, as noise only adds."""
-    results = {name: {peer: {} for peer in peers} for name in workloads}
+    results = {name: {peer: {} for peer in peers_of(name, peers, quick)} for name in workloads}
     try:
-        for turn, name, peer in schedule(workloads, peers, rounds):
+        for turn, name, peer in schedule(results, rounds):
             found = results[name][peer]
             if found.get("took", 0) > LONG or "failed" in found:
                 continue
             start = time.monotonic()
-            new = whole_process(peer) if name == "process" else one(name, peer, quick)
+            new = {"process": whole_process, "growth": grown}.get(name, partial(one, name))(peer, quick)
             new["took"] = time.monotonic() - start
             keep_least(found, new)
             outcome = "failed" if "failed" in new else f"{new['took']:.1f} s"
@@ -87,11 +92,19 @@ def measure(workloads, peers, quick: bool, rounds: int, console: Console) -> dic
     return results
 
 
-def schedule(workloads, peers, rounds: int):
+def peers_of(name: str, chosen, quick: bool) -> list[str]:
+    """Which of the chosen peers a workload is for."""
+    known = {"growth": ("lamina",), "process": PEERS}.get(name) or WORKLOADS[name].peers
+    without = VARIANTS if quick or name == "process" else ()
+    return [peer for peer in chosen if peer in known and peer not in without]
+
+
+def schedule(results: dict, rounds: int):
     """`(round, workload, peer)`: peers take turns, another starts each round, so noise meets all alike."""
     for turn in range(rounds):
-        shift = turn % len(peers)
-        for name in workloads:
+        for name, by_peer in results.items():
+            peers = list(by_peer)
+            shift = turn % max(len(peers), 1)
             for peer in (*peers[shift:], *peers[:shift]):
                 yield turn, name, peer
 
@@ -104,22 +117,41 @@ def keep_least(found: dict, new: dict) -> None:
 
 def one(workload: str, peer: str, quick: bool) -> dict:
     """Times and memory of one worker process; the compilation cache is empty, as on a first run."""
+    return printed(["worker", workload, peer, *flag(quick), "--started", str(time.monotonic())], peer)
+
+
+def grown(peer: str, quick: bool) -> dict:
+    """Seconds of a step at several sizes."""
+    return printed(["growth", *flag(quick)], peer)
+
+
+def measure_peaks() -> dict[str, float]:
+    """FLOPs a second that matmuls reach, on all cores and on one."""
+    kinds = {"all cores": []} | ({"one core": ["--one"]} if hasattr(os, "sched_setaffinity") else {})
+    found = {name: printed(["roofline", *options], "jax") for name, options in kinds.items()}
+    return {name: value for name, value in found.items() if isinstance(value, float)}
+
+
+def flag(quick: bool) -> list[str]:
+    """The option of the children."""
+    return ["--quick"] if quick else []
+
+
+def printed(command: list[str], peer: str):
+    """What a process prints last, as JSON; its error if it has none."""
     with tempfile.TemporaryDirectory() as folder:
-        options = ["--quick"] if quick else []
-        done, error = worker([workload, peer, *options, "--started", str(time.monotonic())], peer, folder)
-    if error:
-        return {"failed": error}
-    return json.loads(done.stdout.splitlines()[-1])
+        done, error = worker(command, peer, folder)
+    return {"failed": error} if error else json.loads(done.stdout.splitlines()[-1])
 
 
-def whole_process(peer: str) -> dict:
+def whole_process(peer: str, quick: bool) -> dict:
     """Seconds of the linear classifier as a program: start, import, 20 epochs, predictions, exit."""
     times = []
     with tempfile.TemporaryDirectory() as folder:
         # The second run finds the executables that the first one stored, if the library stores any.
         for _ in ("cold", "warm"):
             start = time.perf_counter()
-            _, error = worker(["linear", peer, "--whole"], peer, folder)
+            _, error = worker(["worker", "linear", peer, "--whole"], peer, folder)
             if error:
                 return {"failed": error}
             times.append(time.perf_counter() - start)
@@ -127,7 +159,8 @@ def whole_process(peer: str) -> dict:
 
 
 def worker(command: list[str], peer: str, folder: str):
-    """Run one worker, untouched by the user's own settings; its outcome, and its error if any."""
+    """Run a module of ours, untouched by the user's own settings; its outcome, and its error if any."""
+    module, *options = command
     settings = ("JAX_", "KERAS_", "TF_", "XLA_")
     kept = {"JAX_PLATFORMS"}  # which device to use is the user's choice
     env = {key: value for key, value in os.environ.items() if key in kept or not key.startswith(settings)}
@@ -136,7 +169,7 @@ def worker(command: list[str], peer: str, folder: str):
         env["JAX_COMPILATION_CACHE_DIR"] = folder
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "benchmarks.worker", *command],
+            [sys.executable, "-m", f"benchmarks.{module}", *options],
             env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=LIMIT,
         )  # fmt: skip
     except subprocess.TimeoutExpired:

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from .growth import BASE, FACTORS, GROWS, exponent
 from .workloads import WORKLOADS
 
 ROWS = {
@@ -27,7 +28,15 @@ ROWS = {
 }
 PROCESS_ROWS = {"cold": "first run", "warm": "every later run"}
 PROCESS = f"A whole process: import, {WORKLOADS['linear'].epochs} epochs of the linear classifier, prediction, exit"
-NOTE = "A ratio is to lamina's value in the same row: 3.0x means that lamina needs a third."
+GROWTH = (
+    "How lamina's steady step grows: time ~ size^exponent, for an MLP of "
+    f"{BASE['depth']} layers of {BASE['width']}, {BASE['rows']:,} rows, batch {BASE['batch']}"
+)
+NOTE = (
+    "A ratio is to lamina's value in the same row: 3.0x means that lamina needs a third; below 1 the other is faster. "
+    "The best peer is the one that needs least."
+)
+BEST = "best peer"
 
 
 @dataclass(frozen=True)
@@ -40,42 +49,91 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of cells, one for each peer."""
+    """Rows of cells, one for each column."""
 
     title: str
-    peers: tuple[str, ...]
+    columns: tuple[str, ...]
     rows: tuple[tuple[str, tuple[Cell, ...]], ...]
 
 
-def tables(results: dict, peers, quick: bool) -> list[Table]:
-    """One table for each workload, and a last one of the steady epochs."""
-    found = []
+def tables(results: dict, peaks: dict, quick: bool) -> list[Table]:
+    """One table for each workload, and the summaries."""
+    special = {"process": process, "growth": growth}
+    found = [
+        special[name](by_peer) if name in special else one_workload(name, by_peer, peaks, quick)
+        for name, by_peer in results.items()
+    ]
+    groups: dict[tuple, dict] = {}  # workloads that have the same peers are compared
     for name, by_peer in results.items():
-        if name == "process":
-            title, labels = PROCESS, PROCESS_ROWS
-        else:
-            title, labels = WORKLOADS[name].title.format(rows=WORKLOADS[name].size(quick)), ROWS
-            labels |= {f"steady {stream}": f"epoch from {stream}" for stream in streams_of(name, by_peer)}
-        rows = tuple((label, cells(by_peer, peers, key)) for key, label in labels.items())
-        found.append(Table(title, tuple(peers), rows))
-    trained = {name: by_peer for name, by_peer in results.items() if name != "process"}
-    if len(trained) > 1:
-        rows = [(name, cells(by_peer, peers, "steady_epoch")) for name, by_peer in trained.items()]
-        found.append(Table("Summary: steady epoch", tuple(peers), (*rows, means(rows))))
-    return found
+        if name not in special:
+            groups.setdefault(tuple(by_peer), {})[name] = by_peer
+    return [*found, *(table for group in groups.values() if len(group) > 1 for table in summaries(group))]
+
+
+def columns(by_peer: dict) -> tuple[str, ...]:
+    """What the columns are called."""
+    return (*by_peer, BEST)
+
+
+def one_workload(name: str, by_peer: dict, peaks: dict, quick: bool) -> Table:
+    """All that was measured of a workload, and what part of the machine a steady epoch uses."""
+    workload = WORKLOADS[name]
+    labels = ROWS | {f"steady {stream}": f"epoch from {stream}" for stream in streams_of(name, by_peer)}
+    rows = [(label, cells(by_peer, key)) for key, label in labels.items()]
+    title = workload.title.format(rows=workload.size(quick))
+    if flops := next((found["flops"] for found in by_peer.values() if "flops" in found), 0):
+        title += f"; {flops / 1e9:.3g} GFLOP a step"
+        rows += [
+            (f"part of the peak, {which}", shares(by_peer, flops * workload.steps(quick) / peak))
+            for which, peak in peaks.items()
+        ]
+    return Table(title, columns(by_peer), tuple(rows))
+
+
+def shares(by_peer: dict, least: float) -> tuple[Cell, ...]:
+    """The seconds that an epoch would take at the machine's peak, as parts of those that it took."""
+    epochs = [found.get("steady_epoch") for found in by_peer.values()]
+    return (*(Cell(f"{least / epoch:.1%}" if epoch else "-") for epoch in epochs), Cell(""))
+
+
+def process(by_peer: dict) -> Table:
+    """A program from start to exit."""
+    return Table(PROCESS, columns(by_peer), tuple((label, cells(by_peer, key)) for key, label in PROCESS_ROWS.items()))
+
+
+def growth(by_peer: dict) -> Table:
+    """Seconds of a step at each size, and the slope."""
+    found, rows = by_peer.get("lamina", {}), []
+    for what, other in GROWS.items():
+        start, seconds = (BASE | other)[what], [found.get(f"{what} {factor}") for factor in FACTORS]
+        if all(seconds):
+            row = (*(Cell(duration(value)) for value in seconds), Cell(f"{exponent(seconds):.2f}"))
+            rows.append((f"{what}, from {start:,}", row))
+    return Table(GROWTH, (*(f"x{factor}" for factor in FACTORS), "exponent"), tuple(rows))
+
+
+def summaries(group: dict) -> tuple[Table, Table]:
+    """The steady epochs of workloads, and the geometric means of the ratios of every row."""
+    by_key = {key: [(name, cells(by_peer, key)) for name, by_peer in group.items()] for key in ROWS}
+    head = columns(next(iter(group.values())))
+    return (
+        Table("Summary: steady epoch", head, tuple(by_key["steady_epoch"])),
+        Table(
+            f"Summary: geometric means over {len(group)} workloads",
+            head,
+            tuple((label, means(by_key[key])) for key, label in ROWS.items()),
+        ),
+    )
 
 
 def streams_of(name: str, by_peer: dict) -> tuple[str, ...]:
     """The streams that were measured."""
-    return (
-        WORKLOADS[name].streams
-        if any(f"steady {s}" in v for v in by_peer.values() for s in WORKLOADS[name].streams)
-        else ()
-    )
+    streams = WORKLOADS[name].streams
+    return streams if any(f"steady {stream}" in found for found in by_peer.values() for stream in streams) else ()
 
 
-def cells(by_peer: dict, peers, key: str) -> tuple[Cell, ...]:
-    """One row: the value of each peer, and its ratio to lamina's where there is one."""
+def cells(by_peer: dict, key: str) -> tuple[Cell, ...]:
+    """One row: the value of each peer and its ratio to lamina's where there is one; last the best of the others."""
     base = by_peer.get("lamina", {}).get(key)
 
     def cell(peer):
@@ -85,14 +143,16 @@ def cells(by_peer: dict, peers, key: str) -> tuple[Cell, ...]:
         text = f"{value / 2**20:,.0f} MB" if key == "memory" else duration(value)
         return Cell(text, value / base if base and peer != "lamina" else None)
 
-    return tuple(cell(peer) for peer in peers)
+    row = {peer: cell(peer) for peer in by_peer}
+    ratios = {peer: cell.ratio for peer, cell in row.items() if cell.ratio is not None}
+    best = min(ratios, key=ratios.get, default=None)
+    return (*row.values(), Cell(best, ratios[best]) if best else Cell(""))
 
 
-def means(rows) -> tuple[str, tuple[Cell, ...]]:
-    """The last row of the summary: the geometric mean of each peer's ratios."""
-    columns = zip(*(row for _, row in rows))
-    ratios = [[cell.ratio for cell in column if cell.ratio is not None] for column in columns]
-    return "geometric mean", tuple(Cell("", geometric_mean(column) if column else None) for column in ratios)
+def means(rows) -> tuple[Cell, ...]:
+    """The geometric mean of the ratios in each column."""
+    ratios = [[cell.ratio for cell in column if cell.ratio is not None] for column in zip(*(row for _, row in rows))]
+    return tuple(Cell("", geometric_mean(column) if column else None) for column in ratios)
 
 
 def failures(results: dict) -> list[str]:
@@ -120,7 +180,7 @@ def times(ratio: float) -> str:
 def machine() -> str:
     """One line about what the numbers were taken on."""
     versions = []
-    for name in ("lamina", "keras", "jax", "tensorflow", "tensorflow-cpu", "torch"):
+    for name in ("lamina", "keras", "jax", "flax", "optax", "tensorflow", "tensorflow-cpu", "torch"):
         try:
             versions.append(f"{name} {metadata.version(name)}")
         except metadata.PackageNotFoundError:
@@ -146,8 +206,8 @@ def print_tables(report: list[Table], notes: list[str], console: Console) -> Non
         console.print(f"\n[bold]{table.title}[/bold]", highlight=False)
         rich = RichTable(header_style="bold")
         rich.add_column("")
-        for peer in table.peers:
-            rich.add_column(peer, justify="right")
+        for column in table.columns:
+            rich.add_column(column, justify="right")
         for label, row in table.rows:
             rich.add_row(label, *(coloured(cell) for cell in row))
         console.print(rich)
@@ -169,8 +229,8 @@ def markdown(report: list[Table], notes: list[str], about: str) -> str:
     """All tables as Markdown."""
     lines = [f"Measured on {about}.", "", NOTE]
     for table in report:
-        lines += ["", f"**{table.title}**", "", "| | " + " | ".join(table.peers) + " |"]
-        lines.append("|---|" + "---:|" * len(table.peers))
+        lines += ["", f"**{table.title}**", "", "| | " + " | ".join(table.columns) + " |"]
+        lines.append("|---|" + "---:|" * len(table.columns))
         for label, row in table.rows:
             lines.append(f"| {label} | " + " | ".join(plain(cell) for cell in row) + " |")
     if notes:

@@ -15,19 +15,28 @@ import sys
 import time
 from importlib import import_module
 
+# What the import of a peer means, where it is not its name's first part.
+MODULES = {"jax-optax": ("jax", "optax"), "flax-nnx": ("flax.nnx", "optax")}
+
 
 def main() -> None:
     """Run what the command line names, and print its times in seconds."""
     args = arguments()
     started = time.perf_counter()
-    if args.peer.startswith("keras-"):
-        os.environ["KERAS_BACKEND"] = args.peer.removeprefix("keras-")
-    library = import_module(args.peer.split("-")[0])
+    name, *variant = args.peer.split("-")
+    if name == "keras":
+        os.environ["KERAS_BACKEND"] = variant[0]
+    library, *_ = [import_module(module) for module in MODULES.get(args.peer, (name,))]
     imported = time.perf_counter() - started
 
     # Only now: it imports numpy, which is a part of a library's own import.
     workload = import_module("benchmarks.workloads").WORKLOADS[args.workload]
-    run = (TorchRun if args.peer == "torch" else KerasRun)(library, workload, args.quick)
+    if args.workload == "own-loop":
+        run = import_module("benchmarks.loops").LOOPS[args.peer](library, workload, args.quick)
+    elif name == "torch":
+        run = TorchRun(library, workload, args.quick)
+    else:
+        run = KerasRun(library, workload, args.quick, steps=int(variant[1]) if variant[1:] else 1)
     if args.whole:
         run.build()
         run.fit(workload.epochs)
@@ -49,7 +58,8 @@ def main() -> None:
     result["train_on_batch"] = median(run.train_on_batch, budget)
     unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss counts bytes there, kilobytes elsewhere
     result["memory"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    if not args.quick and args.peer != "torch":  # last: they load other libraries
+    result |= {"flops": run.flops()} if hasattr(run, "flops") and name in ("lamina", "jax") else {}
+    if not args.quick and name != "torch":  # last: they load other libraries
         result |= {f"steady {name}": run.stream(name) for name in workload.streams}
     print(json.dumps(result))
 
@@ -80,6 +90,11 @@ def median(call, budget: float, at_least: int = 5) -> float:
     return statistics.median(times)
 
 
+def first(outputs):
+    """The tensor, or the first of several."""
+    return outputs[0] if isinstance(outputs, tuple) else outputs
+
+
 class Run:
     """A workload's rows, made anew from a fixed seed; a subclass knows the library."""
 
@@ -91,10 +106,24 @@ class Run:
 class KerasRun(Run):
     """lamina, or Keras on one of its backends: the same program, written as users write it."""
 
+    def __init__(self, library, workload, quick: bool, steps: int = 1):
+        super().__init__(library, workload, quick)
+        self.options = {"steps_per_execution": steps} if steps > 1 else {}
+
     def build(self) -> None:
+        workload = self.workload
         self.library.utils.set_random_seed(0)
-        self.model = self.workload.model(self.library)
-        self.model.compile(self.workload.optimizer, self.workload.loss, metrics=list(self.workload.metrics))
+        self.model = workload.model(self.library)
+        loss = getattr(self.library.losses, workload.loss)(**workload.loss_options) if workload.loss else None
+        self.model.compile(workload.optimizer, loss, metrics=list(workload.metrics), **self.options)
+
+    def flops(self) -> int:
+        """Floating point operations of a step of training, as lamina traces it."""
+        model = self.model
+        groups = model.trainable_variables, model.non_trainable_variables, model.optimizer.variables
+        state = [[v.value for v in group] for group in (*groups, model.metrics_variables)]
+        batch = self.x[: self.workload.batch], self.y[: self.workload.batch]
+        return import_module("benchmarks.roofline").flops(model.train_step, state, batch)
 
     def stream(self, name: str) -> float:
         """Seconds of a steady epoch where the rows come from a stream."""
@@ -128,7 +157,7 @@ class KerasRun(Run):
         self.model.predict(x, verbose=0)
 
     def call(self, x) -> None:
-        self.library.ops.convert_to_numpy(self.model(x))
+        self.library.ops.convert_to_numpy(first(self.model(x)))
 
     def train_on_batch(self) -> None:
         self.model.train_on_batch(self.x[: self.workload.batch], self.y[: self.workload.batch])
@@ -139,8 +168,8 @@ class TorchRun(Run):
 
     def __init__(self, library, workload, quick: bool):
         super().__init__(library, workload, quick)
-        if self.x.ndim == 4:
-            self.x = self.x.transpose(0, 3, 1, 2).copy()  # channels first, as its users keep their images
+        # Channels first, as its users keep their images.
+        self.x, self.y = (a.transpose(0, 3, 1, 2).copy() if a.ndim == 4 else a for a in (self.x, self.y))
         self.inputs, self.targets = library.from_numpy(self.x), library.from_numpy(self.y)
 
     def build(self) -> None:
@@ -152,10 +181,17 @@ class TorchRun(Run):
             "adam": lambda p: torch.optim.Adam(p, lr=1e-3, eps=1e-7),
             "rmsprop": lambda p: torch.optim.RMSprop(p, lr=1e-3, alpha=0.9, eps=1e-7),
         }[self.workload.optimizer](self.model.parameters())
-        self.loss = {
-            "mean_squared_error": torch.nn.MSELoss(),
-            "binary_crossentropy": torch.nn.BCEWithLogitsLoss(),
-            "sparse_categorical_crossentropy": torch.nn.CrossEntropyLoss(),
+        self.loss = self.workload.twin_loss(torch) if self.workload.twin_loss else self.named_loss()
+
+    def named_loss(self):
+        """What takes the logits where Keras takes probabilities."""
+        nn, padding = self.library.nn, self.workload.padding
+        crossentropy = nn.CrossEntropyLoss(ignore_index=padding)
+        return {
+            "MeanSquaredError": nn.MSELoss(),
+            "BinaryCrossentropy": nn.BCEWithLogitsLoss(),
+            # Classes in rows: those of a sentence's words follow each other.
+            "SparseCategoricalCrossentropy": lambda out, true: crossentropy(out.flatten(0, -2), true.flatten()),
         }[self.workload.loss]
 
     def fit(self, epochs: int) -> list[float]:
@@ -172,15 +208,17 @@ class TorchRun(Run):
 
     def epoch(self, order, step) -> tuple[float, float]:
         """Mean loss and accuracy of `step` over all rows in the given order."""
-        total, correct = self.library.zeros(()), self.library.zeros(())
+        total, correct, counted = (self.library.zeros(()) for _ in range(3))
         for rows in order.split(self.workload.batch):
             targets = self.targets[rows]
             outputs, loss = step(self.inputs[rows], targets)
             total += loss.detach() * len(rows)
             if self.workload.metrics:
-                guess = outputs.argmax(1) if outputs.shape[1] > 1 else (outputs > 0).float()
-                correct += (guess == targets).sum()
-        return total.item() / len(order), correct.item() / len(order)
+                guess = outputs.argmax(-1) if "Categorical" in self.workload.loss else (outputs > 0).float()
+                there = targets != self.workload.padding
+                correct += ((guess == targets) & there).sum()
+                counted += there.sum()
+        return total.item() / len(order), correct.item() / max(counted.item(), 1)
 
     def forward(self, inputs, targets):
         outputs = self.model(inputs)
@@ -196,10 +234,10 @@ class TorchRun(Run):
     def predict(self, x) -> None:
         self.model.eval()
         with self.library.no_grad():
-            self.model(self.library.from_numpy(x)).numpy()
+            first(self.model(self.library.from_numpy(x))).numpy()
 
     def call(self, x) -> None:
-        self.model(self.library.from_numpy(x)).detach().numpy()
+        first(self.model(self.library.from_numpy(x))).detach().numpy()
 
     def train_on_batch(self) -> None:
         self.model.train()
