@@ -15,9 +15,15 @@ from .workloads.data import records
 from .workloads.workload import Workload
 
 FACTORS = (1, 2, 4)
-BASE = {"batch": 128, "width": 256, "depth": 4, "rows": 4096, "variables": 2}
-# What grows -> where it starts, if not at the base. Variables: each layer is cut into parts of the same arithmetic.
-GROWS = {"batch": {}, "width": {}, "depth": {}, "rows": {}, "variables": {"variables": 16}}
+BASE = {"batch": 128, "width": 256, "depth": 4, "rows": 4096}
+# What grows -> which size that is, and what else starts elsewhere. In layers of 8 a variable costs, not its numbers.
+GROWS = {
+    "batch": ("batch", {}),
+    "width": ("width", {}),
+    "depth": ("depth", {}),
+    "rows": ("rows", {}),
+    "variables": ("depth", {"width": 8, "depth": 32}),
+}
 
 
 def main() -> None:
@@ -27,10 +33,10 @@ def main() -> None:
     quick = parser.parse_args().quick
     lamina, found = import_module("lamina"), {}
     measured = functools.cache(lambda sizes: step_seconds(lamina, dict(sizes), quick))
-    for what, other in GROWS.items():
+    for what, (size, other) in GROWS.items():
         for factor in FACTORS:
             sizes = BASE | other
-            sizes[what] *= factor
+            sizes[size] *= factor
             found[f"{what} {factor}"] = measured(tuple(sizes.items()))
     print(json.dumps(found))
 
@@ -39,12 +45,8 @@ def step_seconds(lamina, sizes: dict, quick: bool) -> float:
     """Seconds of a steady step, from the median epoch."""
 
     def model(k):
-        h = inputs = k.Input((sizes["width"],))
-        parts = sizes["variables"] // 2  # a kernel and a bias each
-        for _ in range(sizes["depth"]):
-            each = [k.layers.Dense(sizes["width"] // parts, activation="relu")(h) for _ in range(parts)]
-            h = k.layers.concatenate(each) if parts > 1 else each[0]
-        return k.Model(inputs, k.layers.Dense(1)(h))
+        hidden = [k.layers.Dense(sizes["width"], activation="relu") for _ in range(sizes["depth"])]
+        return k.Sequential([k.Input((sizes["width"],)), *hidden, k.layers.Dense(1)])
 
     workload = Workload(
         "", model, None, records(sizes["width"]), rows=sizes["rows"], quick_rows=sizes["rows"] // 4,

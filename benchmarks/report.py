@@ -104,11 +104,13 @@ def process(by_peer: dict) -> Table:
 def growth(by_peer: dict) -> Table:
     """Seconds of a step at each size, and the slope."""
     found, rows = by_peer.get("lamina", {}), []
-    for what, other in GROWS.items():
-        start, seconds = (BASE | other)[what], [found.get(f"{what} {factor}") for factor in FACTORS]
+    for what, (size, other) in GROWS.items():
+        seconds = [found.get(f"{what} {factor}") for factor in FACTORS]
         if all(seconds):
+            start = (BASE | other)[size]
+            label = f"{what}, from {start:,}" if what == size else f"{what}, from {start:,} layers of {other['width']}"
             row = (*(Cell(duration(value)) for value in seconds), Cell(f"{exponent(seconds):.2f}"))
-            rows.append((f"{what}, from {start:,}", row))
+            rows.append((label, row))
     return Table(GROWTH, (*(f"x{factor}" for factor in FACTORS), "exponent"), tuple(rows))
 
 
