@@ -12,7 +12,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -83,7 +82,7 @@ def measure(workloads, peers, quick: bool, rounds: int, console: Console) -> dic
             if found.get("took", 0) > LONG or "failed" in found:
                 continue
             start = time.monotonic()
-            new = {"process": whole_process, "growth": grown}.get(name, partial(one, name))(peer, quick)
+            new = whole_process(peer, quick) if name == "process" else one(name, peer, quick)
             new["took"] = time.monotonic() - start
             keep_least(found, new)
             outcome = "failed" if "failed" in new else f"{new['took']:.1f} s"
@@ -118,12 +117,7 @@ def keep_least(found: dict, new: dict) -> None:
 
 def one(workload: str, peer: str, quick: bool) -> dict:
     """Times and memory of one worker process; the compilation cache is empty, as on a first run."""
-    return printed(["worker", workload, peer, *flag(quick), "--started", str(time.monotonic())], peer)
-
-
-def grown(peer: str, quick: bool) -> dict:
-    """Seconds of a step at several sizes."""
-    return printed(["growth", *flag(quick)], peer)
+    return printed(["worker", workload, peer, *["--quick"] * quick, "--started", str(time.monotonic())], peer)
 
 
 def measure_peaks() -> dict[str, float]:
@@ -131,11 +125,6 @@ def measure_peaks() -> dict[str, float]:
     kinds = {"all cores": []} | ({"one core": ["--one"]} if hasattr(os, "sched_setaffinity") else {})
     found = {name: printed(["roofline", *options], "jax") for name, options in kinds.items()}
     return {name: value for name, value in found.items() if isinstance(value, float)}
-
-
-def flag(quick: bool) -> list[str]:
-    """The option of the children."""
-    return ["--quick"] if quick else []
 
 
 def printed(command: list[str], peer: str):

@@ -1,14 +1,8 @@
-"""How a step of lamina's `fit` grows with what it is given: a multi-layer perceptron at one, two and four times.
+"""How a step of lamina's `fit` grows with what it is given: a multi-layer perceptron at one, two and four times."""
 
-python -m benchmarks.growth [--quick]     # prints seconds of a steady step as JSON
-"""
-
-import argparse
 import functools
-import json
 import math
 import statistics
-from importlib import import_module
 
 from .worker import KerasRun
 from .workloads.data import records
@@ -26,19 +20,16 @@ GROWS = {
 }
 
 
-def main() -> None:
-    """Measure every size, each once."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.growth")
-    parser.add_argument("--quick", action="store_true", help="fewer rows and epochs")
-    quick = parser.parse_args().quick
-    lamina, found = import_module("lamina"), {}
+def measure(lamina, quick: bool) -> dict[str, float]:
+    """Seconds of a steady step at every size, each measured once."""
     measured = functools.cache(lambda sizes: step_seconds(lamina, dict(sizes), quick))
+    found = {}
     for what, (size, other) in GROWS.items():
         for factor in FACTORS:
             sizes = BASE | other
             sizes[size] *= factor
             found[f"{what} {factor}"] = measured(tuple(sizes.items()))
-    print(json.dumps(found))
+    return found
 
 
 def step_seconds(lamina, sizes: dict, quick: bool) -> float:
@@ -49,8 +40,8 @@ def step_seconds(lamina, sizes: dict, quick: bool) -> float:
         return k.Sequential([k.Input((sizes["width"],)), *hidden, k.layers.Dense(1)])
 
     workload = Workload(
-        "", model, None, records(sizes["width"]), rows=sizes["rows"], quick_rows=sizes["rows"] // 4,
-        batch=sizes["batch"], epochs=3 if quick else 8, loss="MeanSquaredError", metrics=(),
+        "", model, None, functools.partial(records, columns=sizes["width"]), sizes["rows"], sizes["rows"] // 4,
+        sizes["batch"], epochs=3 if quick else 8, loss="MeanSquaredError", metrics=(),
     )  # fmt: skip
     run = KerasRun(lamina, workload, quick)
     run.build()
@@ -61,7 +52,3 @@ def exponent(times) -> float:
     """The slope of the logarithm of the times over that of the factors."""
     logs = [[math.log(value) for value in values] for values in (FACTORS, times)]
     return statistics.linear_regression(*logs).slope
-
-
-if __name__ == "__main__":
-    main()

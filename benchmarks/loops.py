@@ -14,18 +14,17 @@ class Loop(Run):
         rng = np.random.default_rng(0)
 
         def epoch():
-            order = rng.permutation(len(self.x))
-            losses = [self.step(self.x[rows], self.y[rows]) for rows in self.batches(order)]
+            losses = [self.step(self.x[rows], self.y[rows]) for rows in self.batches(rng.permutation(len(self.x)))]
             return np.mean([float(loss) for loss in losses])
 
         return [seconds(epoch) for _ in range(epochs)]
 
     def batches(self, order):
-        return (order[i : i + self.workload.batch] for i in range(0, len(order), self.workload.batch))
+        return np.split(order, range(self.workload.batch, len(order), self.workload.batch))
 
     def evaluate(self) -> float:
-        right = [self.call(self.x[rows]).argmax(1) == self.y[rows] for rows in self.batches(np.arange(len(self.x)))]
-        return np.concatenate(right).mean()
+        guesses = [self.call(self.x[rows]).argmax(1) for rows in self.batches(np.arange(len(self.x)))]
+        return (np.concatenate(guesses) == self.y).mean()
 
     def call(self, x) -> np.ndarray:
         return np.asarray(self.forward(x))
@@ -114,9 +113,8 @@ class NnxLoop(Loop):
             optimizer.update(model, gradients)
             return loss
 
-        forward = nnx.jit(lambda model, x: model(x))
         self.step = nnx.cached_partial(step, model, optimizer)
-        self.forward = nnx.cached_partial(forward, model)
+        self.forward = nnx.cached_partial(nnx.jit(lambda model, x: model(x)), model)
 
 
 LOOPS = {"lamina": LaminaLoop, "jax-optax": OptaxLoop, "flax-nnx": NnxLoop}

@@ -57,48 +57,34 @@ class Table:
 
 
 def tables(results: dict, peaks: dict, quick: bool) -> list[Table]:
-    """One table for each workload, and the summaries."""
-    special = {"process": process, "growth": growth}
-    found = [
-        special[name](by_peer) if name in special else one_workload(name, by_peer, peaks, quick)
-        for name, by_peer in results.items()
-    ]
-    groups: dict[tuple, dict] = {}  # workloads that have the same peers are compared
+    """One table for each workload, and the summaries of those that have the same peers."""
+    found, groups = [], {}
     for name, by_peer in results.items():
-        if name not in special:
+        if name == "growth":
+            found.append(growth(by_peer))
+        elif name == "process":
+            rows = tuple((label, cells(by_peer, key)) for key, label in PROCESS_ROWS.items())
+            found.append(Table(PROCESS, (*by_peer, BEST), rows))
+        else:
+            found.append(one_workload(name, by_peer, peaks, quick))
             groups.setdefault(tuple(by_peer), {})[name] = by_peer
     return [*found, *(table for group in groups.values() if len(group) > 1 for table in summaries(group))]
 
 
-def columns(by_peer: dict) -> tuple[str, ...]:
-    """What the columns are called."""
-    return (*by_peer, BEST)
-
-
 def one_workload(name: str, by_peer: dict, peaks: dict, quick: bool) -> Table:
-    """All that was measured of a workload, and what part of the machine a steady epoch uses."""
+    """All that was measured of a workload, and what part of the machine's peak a steady epoch reaches."""
     workload = WORKLOADS[name]
     labels = ROWS | {f"steady {stream}": f"epoch from {stream}" for stream in streams_of(name, by_peer)}
     rows = [(label, cells(by_peer, key)) for key, label in labels.items()]
     title = workload.title.format(rows=workload.size(quick))
     if flops := next((found["flops"] for found in by_peer.values() if "flops" in found), 0):
-        title += f"; {flops / 1e9:.3g} GFLOP a step"
-        rows += [
-            (f"part of the peak, {which}", shares(by_peer, flops * workload.steps(quick) / peak))
-            for which, peak in peaks.items()
-        ]
-    return Table(title, columns(by_peer), tuple(rows))
-
-
-def shares(by_peer: dict, least: float) -> tuple[Cell, ...]:
-    """The seconds that an epoch would take at the machine's peak, as parts of those that it took."""
-    epochs = [found.get("steady_epoch") for found in by_peer.values()]
-    return (*(Cell(f"{least / epoch:.1%}" if epoch else "-") for epoch in epochs), Cell(""))
-
-
-def process(by_peer: dict) -> Table:
-    """A program from start to exit."""
-    return Table(PROCESS, columns(by_peer), tuple((label, cells(by_peer, key)) for key, label in PROCESS_ROWS.items()))
+        title += f"; {operations(flops)} a step"
+        epochs = [found.get("steady_epoch") for found in by_peer.values()]
+        for which, peak in peaks.items():
+            least = flops * workload.steps(quick) / peak
+            shares = (Cell(f"{least / epoch:.1%}" if epoch else "-") for epoch in epochs)
+            rows.append((f"part of the peak, {which}", (*shares, Cell(""))))
+    return Table(title, (*by_peer, BEST), tuple(rows))
 
 
 def growth(by_peer: dict) -> Table:
@@ -116,15 +102,12 @@ def growth(by_peer: dict) -> Table:
 
 def summaries(group: dict) -> tuple[Table, Table]:
     """The steady epochs of workloads, and the geometric means of the ratios of every row."""
+    columns = (*next(iter(group.values())), BEST)
     by_key = {key: [(name, cells(by_peer, key)) for name, by_peer in group.items()] for key in ROWS}
-    head = columns(next(iter(group.values())))
+    averages = tuple((label, means(by_key[key])) for key, label in ROWS.items())
     return (
-        Table("Summary: steady epoch", head, tuple(by_key["steady_epoch"])),
-        Table(
-            f"Summary: geometric means over {len(group)} workloads",
-            head,
-            tuple((label, means(by_key[key])) for key, label in ROWS.items()),
-        ),
+        Table("Summary: steady epoch", columns, tuple(by_key["steady_epoch"])),
+        Table(f"Summary: geometric means over {len(group)} workloads", columns, averages),
     )
 
 
@@ -172,6 +155,12 @@ def duration(seconds: float) -> str:
     unit, size = next((u for u in (("s", 1.0), ("ms", 1e-3)) if seconds >= u[1]), ("µs", 1e-6))
     value = seconds / size
     return f"{value:.{0 if value >= 99.95 else 1 if value >= 9.995 else 2}f} {unit}"
+
+
+def operations(flops: int) -> str:
+    """Floating point operations as text, in the unit that fits."""
+    unit, size = next((u for u in (("GFLOP", 1e9), ("MFLOP", 1e6), ("kFLOP", 1e3)) if flops >= u[1]), ("FLOP", 1))
+    return f"{flops / size:.3g} {unit}"
 
 
 def times(ratio: float) -> str:

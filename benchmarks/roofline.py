@@ -14,7 +14,6 @@ from .worker import seconds
 SIZE = 2048
 ELEMENTWISE = """add add_any sub mul div rem max min neg abs sign exp exp2 expm1 log log1p tanh logistic sqrt rsqrt erf
     pow integer_pow square"""
-REDUCTIONS = "reduce_sum reduce_max reduce_min reduce_prod cumsum reduce_window_sum"
 
 
 def main() -> None:
@@ -38,11 +37,12 @@ def flops(fn, *args) -> int:
 
 
 def count(jaxpr) -> int:
-    """Of a traced program, with those inside it; a loop without a known end counts once, of branches the dearest."""
+    """Of a traced program, with those inside it."""
     return sum(of_equation(equation) for equation in jaxpr.eqns)
 
 
 def of_equation(equation) -> int:
+    """Of one operation; of branches the dearest counts, and a loop without a known end once."""
     name, params = equation.primitive.name, equation.params
     size = math.prod(equation.outvars[0].aval.shape) if equation.outvars else 0
     shapes = [getattr(v.aval, "shape", ()) for v in equation.invars]
@@ -53,20 +53,12 @@ def of_equation(equation) -> int:
         _, inputs, *window = params["dimension_numbers"].rhs_spec
         zeros = math.prod(params["lhs_dilation"])  # that a strided one's gradient is spread by
         return 2 * size * shapes[1][inputs] * math.prod(shapes[1][axis] for axis in window) // zeros
-    if name in REDUCTIONS.split():
-        return math.prod(shapes[0])
-    inner = [count(part) for value in params.values() for part in programs(value)]
+    values = (v for value in params.values() for v in (value if isinstance(value, tuple | list) else (value,)))
+    programs = (getattr(value, "jaxpr", value) for value in values)
+    inner = [count(program) for program in programs if hasattr(program, "eqns")]
     if name == "cond":
         return max(inner)
     return params.get("length", 1) * sum(inner) if inner else size * (name in ELEMENTWISE.split())
-
-
-def programs(value):
-    """The traced programs in a parameter of a primitive."""
-    for part in value if isinstance(value, tuple | list) else (value,):
-        part = getattr(part, "jaxpr", part)
-        if hasattr(part, "eqns"):
-            yield part
 
 
 if __name__ == "__main__":

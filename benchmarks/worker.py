@@ -29,6 +29,8 @@ def main() -> None:
     library, *_ = [import_module(module) for module in MODULES.get(args.peer, (name,))]
     imported = time.perf_counter() - started
 
+    if args.workload == "growth":
+        return print(json.dumps(import_module("benchmarks.growth").measure(library, args.quick)))
     # Only now: it imports numpy, which is a part of a library's own import.
     workload = import_module("benchmarks.workloads").WORKLOADS[args.workload]
     if args.workload == "own-loop":

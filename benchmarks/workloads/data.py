@@ -1,9 +1,8 @@
 """Synthetic rows, the same in each process: learnable, so that the loss moves as it does in real work."""
 
-from collections.abc import Callable
-
 import numpy as np
 
+# A size that a workload chooses comes after `rng` and `rows`, and is given by `partial`.
 Arrays = tuple[np.ndarray, np.ndarray]
 
 
@@ -15,29 +14,21 @@ def clouds(rng: np.random.Generator, rows: int) -> Arrays:
     return points.astype("float32"), label.astype("float32")[:, np.newaxis]
 
 
-def pictures(*shape: int) -> Callable[[np.random.Generator, int], Arrays]:
+def pictures(rng: np.random.Generator, rows: int, shape: tuple[int, ...]) -> Arrays:
     """Ten noisy prototypes of the given shape: learnable, so that the loss moves as it does in real work."""
-
-    def make(rng: np.random.Generator, rows: int) -> Arrays:
-        prototypes = rng.random((10, *shape), dtype="float32")
-        label = rng.integers(0, 10, rows)
-        return prototypes[label] + 0.5 * rng.standard_normal((rows, *shape), dtype="float32"), label
-
-    return make
+    prototypes = rng.random((10, *shape), dtype="float32")
+    label = rng.integers(0, 10, rows)
+    return prototypes[label] + 0.5 * rng.standard_normal((rows, *shape), dtype="float32"), label
 
 
-def sentences(length: int, classes: int) -> Callable[[np.random.Generator, int], Arrays]:
+def sentences(rng: np.random.Generator, rows: int, length: int, classes: int) -> Arrays:
     """Sequences of words out of 5,000; the label tells which part of the vocabulary is used more."""
-
-    def make(rng: np.random.Generator, rows: int) -> Arrays:
-        label = rng.integers(0, classes, rows)
-        part = 5000 // classes
-        anywhere = rng.integers(0, 5000, (rows, length))
-        own = rng.integers(0, part, (rows, length)) + part * label[:, np.newaxis]
-        words = np.where(rng.random((rows, length)) < 0.3, own, anywhere).astype("int32")
-        return words, label if classes > 2 else label.astype("float32")[:, np.newaxis]
-
-    return make
+    label = rng.integers(0, classes, rows)
+    part = 5000 // classes
+    anywhere = rng.integers(0, 5000, (rows, length))
+    own = rng.integers(0, part, (rows, length)) + part * label[:, np.newaxis]
+    words = np.where(rng.random((rows, length)) < 0.3, own, anywhere).astype("int32")
+    return words, label if classes > 2 else label.astype("float32")[:, np.newaxis]
 
 
 def vectors(rng: np.random.Generator, rows: int) -> Arrays:
@@ -46,59 +37,39 @@ def vectors(rng: np.random.Generator, rows: int) -> Arrays:
     return points, points
 
 
-def shades(*shape: int) -> Callable[[np.random.Generator, int], Arrays]:
+def shades(rng: np.random.Generator, rows: int, shape: tuple[int, ...]) -> Arrays:
     """The same pictures between 0 and 1, to be given back."""
-
-    def make(rng: np.random.Generator, rows: int) -> Arrays:
-        points = pictures(*shape)(rng, rows)[0].clip(0, 1)
-        return points, points
-
-    return make
+    points = pictures(rng, rows, shape)[0].clip(0, 1)
+    return points, points
 
 
-def records(columns: int) -> Callable[[np.random.Generator, int], Arrays]:
+def records(rng: np.random.Generator, rows: int, columns: int) -> Arrays:
     """Rows of a table; a noisy sum of some columns says yes or no."""
-
-    def make(rng: np.random.Generator, rows: int) -> Arrays:
-        table = rng.standard_normal((rows, columns), dtype="float32")
-        label = table[:, :10].sum(1) + rng.standard_normal(rows) > 0
-        return table, label.astype("float32")[:, np.newaxis]
-
-    return make
+    table = rng.standard_normal((rows, columns), dtype="float32")
+    label = table[:, :10].sum(1) + rng.standard_normal(rows) > 0
+    return table, label.astype("float32")[:, np.newaxis]
 
 
-def tagged(length: int, classes: int) -> Callable[[np.random.Generator, int], Arrays]:
+def tagged(rng: np.random.Generator, rows: int, length: int, classes: int) -> Arrays:
     """Sentences of several lengths, filled up with 0, and a class for each word; 0 is no word and no class."""
-
-    def make(rng: np.random.Generator, rows: int) -> Arrays:
-        words = rng.integers(1, 5000, (rows, length))
-        tags = 1 + (words + np.roll(words, 1, axis=1)) // 50 % (classes - 1)
-        there = np.arange(length) < rng.integers(length // 4, length + 1, (rows, 1))
-        return np.where(there, words, 0).astype("int32"), np.where(there, tags, 0)
-
-    return make
+    words = rng.integers(1, 5000, (rows, length))
+    tags = 1 + (words + np.roll(words, 1, axis=1)) // 50 % (classes - 1)
+    there = np.arange(length) < rng.integers(length // 4, length + 1, (rows, 1))
+    return np.where(there, words, 0).astype("int32"), np.where(there, tags, 0)
 
 
-def continued(length: int, vocabulary: int) -> Callable[[np.random.Generator, int], Arrays]:
+def continued(rng: np.random.Generator, rows: int, length: int, vocabulary: int) -> Arrays:
     """Sentences in which a word mostly tells the next one; the targets are the words that follow."""
-
-    def make(rng: np.random.Generator, rows: int) -> Arrays:
-        words = rng.integers(0, vocabulary, (rows, length + 1))
-        known = rng.random((rows, length)) < 0.7
-        for i in range(length):
-            words[:, i + 1] = np.where(known[:, i], words[:, i] * 7 % vocabulary, words[:, i + 1])
-        return words[:, :-1].astype("int32"), words[:, 1:]
-
-    return make
+    words = rng.integers(0, vocabulary, (rows, length + 1))
+    known = rng.random((rows, length)) < 0.7
+    for i in range(length):
+        words[:, i + 1] = np.where(known[:, i], words[:, i] * 7 % vocabulary, words[:, i + 1])
+    return words[:, :-1].astype("int32"), words[:, 1:]
 
 
-def discs(size: int) -> Callable[[np.random.Generator, int], Arrays]:
+def discs(rng: np.random.Generator, rows: int, size: int) -> Arrays:
     """A bright disc in noise, and which pixels are its."""
-
-    def make(rng: np.random.Generator, rows: int) -> Arrays:
-        x, y, radius = rng.uniform(0.2, 0.8, (3, rows, 1, 1)) * size * np.array([1, 1, 0.4]).reshape(3, 1, 1, 1)
-        across, down = np.arange(size), np.arange(size)[:, np.newaxis]
-        inside = ((across - x) ** 2 + (down - y) ** 2 < radius**2)[..., np.newaxis].astype("float32")
-        return inside + rng.standard_normal(inside.shape, dtype="float32"), inside
-
-    return make
+    x, y, radius = rng.uniform(0.2, 0.8, (3, rows, 1, 1)) * size * np.array([1, 1, 0.4]).reshape(3, 1, 1, 1)
+    across, down = np.arange(size), np.arange(size)[:, np.newaxis]
+    inside = ((across - x) ** 2 + (down - y) ** 2 < radius**2)[..., np.newaxis].astype("float32")
+    return inside + rng.standard_normal(inside.shape, dtype="float32"), inside

@@ -1,11 +1,12 @@
 """Models that look at images."""
 
+from functools import partial
+
 from .data import discs, pictures
-from .workload import Workload
-
-# ---- small convolutional network ---------------------------------------------------------------------------
+from .workload import Workload, module
 
 
+# Small convolutional network.
 def convnet(k):
     layers = k.layers
     return k.Sequential(
@@ -37,9 +38,7 @@ def convnet_twin(torch):
     )
 
 
-# ---- residual network --------------------------------------------------------------------------------------
-
-
+# Residual network.
 def resnet(k):
     layers = k.layers
 
@@ -65,31 +64,28 @@ def resnet_twin(torch):
             nn.Conv2d(inputs, filters, size, stride, padding=size // 2, bias=False), nn.BatchNorm2d(filters)
         )
 
-    class Block(nn.Module):
-        def __init__(self, inputs, filters, stride):
-            super().__init__()
-            self.shortcut = nn.Identity() if stride == 1 else convolution(inputs, filters, 1, stride)
-            self.first = convolution(inputs, filters, stride=stride)
-            self.second = convolution(filters, filters)
-
-        def forward(self, h):
-            return torch.relu(self.shortcut(h) + self.second(torch.relu(self.first(h))))
+    def block(inputs, filters, stride):
+        return module(
+            torch,
+            lambda self, h: torch.relu(self.shortcut(h) + self.second(torch.relu(self.first(h)))),
+            shortcut=nn.Identity() if stride == 1 else convolution(inputs, filters, 1, stride),
+            first=convolution(inputs, filters, stride=stride),
+            second=convolution(filters, filters),
+        )
 
     return nn.Sequential(
         convolution(3, 16),
         nn.ReLU(),
-        Block(16, 16, 1),
-        Block(16, 32, 2),
-        Block(32, 64, 2),
+        block(16, 16, 1),
+        block(16, 32, 2),
+        block(32, 64, 2),
         nn.AdaptiveAvgPool2d(1),
         nn.Flatten(),
         nn.Linear(64, 10),
     )
 
 
-# ---- separable convolutions --------------------------------------------------------------------------------
-
-
+# Separable convolutions.
 def separable(k):
     layers = k.layers
 
@@ -130,9 +126,7 @@ def separable_twin(torch):
     )
 
 
-# ---- U-Net: which pixels belong to a thing ---------------------------------------------------------------------
-
-
+# U-Net: which pixels belong to a thing.
 def u_net(k):
     layers = k.layers
 
@@ -161,45 +155,44 @@ def u_net_twin(torch):
             nn.Conv2d(inputs, filters, 3, padding=1), nn.ReLU(), nn.Conv2d(filters, filters, 3, padding=1), nn.ReLU()
         )
 
-    class UNet(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.down = nn.ModuleList([stage(1, 16), stage(16, 32)])
-            self.middle = stage(32, 64)
-            self.up = nn.ModuleList([nn.ConvTranspose2d(64, 32, 2, 2), nn.ConvTranspose2d(32, 16, 2, 2)])
-            self.join = nn.ModuleList([stage(64, 32), stage(32, 16)])
-            self.head = nn.Conv2d(16, 1, 1)
+    def forward(self, h):
+        kept = []
+        for down in self.down:
+            kept.append(down(h))
+            h = nn.functional.max_pool2d(kept[-1], 2)
+        h = self.middle(h)
+        for up, join in zip(self.up, self.join):
+            h = join(torch.cat([kept.pop(), up(h)], 1))
+        return self.head(h)
 
-        def forward(self, h):
-            kept = []
-            for down in self.down:
-                kept.append(down(h))
-                h = nn.functional.max_pool2d(kept[-1], 2)
-            h = self.middle(h)
-            for up, join in zip(self.up, self.join):
-                h = join(torch.cat([kept.pop(), up(h)], 1))
-            return self.head(h)
-
-    return UNet()
+    return module(
+        torch,
+        forward,
+        down=nn.ModuleList([stage(1, 16), stage(16, 32)]),
+        middle=stage(32, 64),
+        up=nn.ModuleList([nn.ConvTranspose2d(64, 32, 2, 2), nn.ConvTranspose2d(32, 16, 2, 2)]),
+        join=nn.ModuleList([stage(64, 32), stage(32, 16)]),
+        head=nn.Conv2d(16, 1, 1),
+    )
 
 
 IMAGES = {
     "convnet": Workload(
         "Convnet (Conv 32, Conv 64, dropout) on {rows:,} images of 28x28x1, batch 128",
-        convnet, convnet_twin, pictures(28, 28, 1), rows=6000, quick_rows=1500, batch=128, epochs=4,
+        convnet, convnet_twin, partial(pictures, shape=(28, 28, 1)), rows=6000, quick_rows=1500, batch=128, epochs=4,
         streams=("generator", "PyDataset", "tf.data", "DataLoader", "JPEG files"),
     ),
     "resnet": Workload(
         "Small ResNet (batch normalization) on {rows:,} images of 32x32x3, batch 64",
-        resnet, resnet_twin, pictures(32, 32, 3), rows=1000, quick_rows=320, batch=64, epochs=4,
+        resnet, resnet_twin, partial(pictures, shape=(32, 32, 3)), rows=1000, quick_rows=320, batch=64, epochs=4,
     ),
     "separable": Workload(
         "Separable and depthwise convolutions on {rows:,} images of 32x32x3, batch 64",
-        separable, separable_twin, pictures(32, 32, 3), rows=1000, quick_rows=320, batch=64, epochs=4,
+        separable, separable_twin, partial(pictures, shape=(32, 32, 3)), rows=1000, quick_rows=320, batch=64, epochs=4,
     ),
     "u-net": Workload(
         "U-Net (16, 32, 64 filters) on {rows:,} images of 64x64x1, batch 16",
-        u_net, u_net_twin, discs(64), rows=96, quick_rows=32, batch=16, epochs=4,
+        u_net, u_net_twin, partial(discs, size=64), rows=96, quick_rows=32, batch=16, epochs=4,
         loss="BinaryCrossentropy",
     ),
 }  # fmt: skip

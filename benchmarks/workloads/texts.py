@@ -1,11 +1,12 @@
 """Models that read and write sentences."""
 
+from functools import partial
+
 from .data import continued, sentences, tagged
-from .workload import Workload
-
-# ---- recurrent network -------------------------------------------------------------------------------------
+from .workload import Workload, module
 
 
+# Recurrent network.
 def lstm(k):
     layers = k.layers
     return k.Sequential(
@@ -21,23 +22,16 @@ def lstm(k):
 def lstm_twin(torch):
     nn = torch.nn
 
-    class Reader(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.embedding = nn.Embedding(5000, 64)
-            self.lstm = nn.LSTM(64, 64, batch_first=True)
-            self.head = nn.Linear(64, 1)
+    def forward(self, words):
+        _, (state, _) = self.lstm(self.embedding(words))  # (1, batch, 64)
+        return self.head(state[-1])
 
-        def forward(self, words):
-            _, (state, _) = self.lstm(self.embedding(words))  # (1, batch, 64)
-            return self.head(state[-1])
-
-    return Reader()
+    return module(
+        torch, forward, embedding=nn.Embedding(5000, 64), lstm=nn.LSTM(64, 64, batch_first=True), head=nn.Linear(64, 1)
+    )
 
 
-# ---- transformer encoder -----------------------------------------------------------------------------------
-
-
+# Transformer encoder.
 def blocks(k, h, causal=False):
     layers = k.layers
     for _ in range(2):
@@ -62,45 +56,35 @@ def block(torch, causal=0):
     nn = torch.nn
     mask = nn.Transformer.generate_square_subsequent_mask(causal) if causal else None
 
-    class Block(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.norm_1, self.norm_2 = nn.LayerNorm(128), nn.LayerNorm(128)
-            self.attention = nn.MultiheadAttention(128, 4, batch_first=True)
-            self.mlp = nn.Sequential(nn.Linear(128, 512), nn.GELU(), nn.Linear(512, 128))
+    def forward(self, h):
+        normal = self.norm_1(h)
+        attended, _ = self.attention(
+            normal, normal, normal, need_weights=False, attn_mask=mask, is_causal=mask is not None
+        )
+        return h + attended + self.mlp(self.norm_2(h + attended))
 
-        def forward(self, h):
-            normal = self.norm_1(h)
-            h = (
-                h
-                + self.attention(
-                    normal, normal, normal, need_weights=False, attn_mask=mask, is_causal=mask is not None
-                )[0]
-            )
-            return h + self.mlp(self.norm_2(h))
-
-    return Block()
+    return module(
+        torch,
+        forward,
+        norm_1=nn.LayerNorm(128),
+        norm_2=nn.LayerNorm(128),
+        attention=nn.MultiheadAttention(128, 4, batch_first=True),
+        mlp=nn.Sequential(nn.Linear(128, 512), nn.GELU(), nn.Linear(512, 128)),
+    )
 
 
 def transformer_twin(torch):
     nn = torch.nn
-
-    class Encoder(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.embedding = nn.Embedding(5000, 128)
-            self.blocks = nn.Sequential(block(torch), block(torch), nn.LayerNorm(128))
-            self.head = nn.Linear(128, 10)
-
-        def forward(self, words):
-            return self.head(self.blocks(self.embedding(words)).mean(1))
-
-    return Encoder()
+    return module(
+        torch,
+        lambda self, words: self.head(self.blocks(self.embedding(words)).mean(1)),
+        embedding=nn.Embedding(5000, 128),
+        blocks=nn.Sequential(block(torch), block(torch), nn.LayerNorm(128)),
+        head=nn.Linear(128, 10),
+    )
 
 
-# ---- generative transformer: the next word, after each --------------------------------------------------------
-
-
+# Generative transformer: the next word, after each.
 def gpt(k):
     layers = k.layers
 
@@ -119,24 +103,18 @@ def gpt(k):
 
 def gpt_twin(torch):
     nn = torch.nn
-
-    class Writer(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.embedding = nn.Embedding(1000, 128)
-            self.places = nn.Parameter(torch.randn(64, 128) / 50)
-            self.blocks = nn.Sequential(block(torch, 64), block(torch, 64), nn.LayerNorm(128))
-            nn.init.uniform_(self.embedding.weight, -0.05, 0.05)
-
-        def forward(self, words):
-            return self.blocks(self.embedding(words) + self.places) @ self.embedding.weight.T
-
-    return Writer()
+    embedding = nn.Embedding(1000, 128)
+    nn.init.uniform_(embedding.weight, -0.05, 0.05)  # it makes the logits too
+    return module(
+        torch,
+        lambda self, words: self.blocks(self.embedding(words) + self.places) @ self.embedding.weight.T,
+        embedding=embedding,
+        places=nn.Parameter(torch.randn(64, 128) / 50),
+        blocks=nn.Sequential(block(torch, 64), block(torch, 64), nn.LayerNorm(128)),
+    )
 
 
-# ---- tagger: a class for each word of padded sentences ---------------------------------------------------------
-
-
+# Tagger: a class for each word of padded sentences.
 def tagger(k):
     layers = k.layers
     return k.Sequential(
@@ -150,29 +128,20 @@ def tagger(k):
 
 
 def tagger_twin(torch):
-    nn = torch.nn
+    nn, rnn = torch.nn, torch.nn.utils.rnn
 
-    class Tagger(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.embedding = nn.Embedding(5000, 64, padding_idx=0)
-            self.gru = nn.GRU(64, 64, batch_first=True, bidirectional=True)
-            self.head = nn.Linear(128, 20)
+    def forward(self, words):
+        lengths = (words != 0).sum(1)
+        packed = rnn.pack_padded_sequence(self.embedding(words), lengths, batch_first=True, enforce_sorted=False)
+        h, _ = rnn.pad_packed_sequence(self.gru(packed)[0], batch_first=True, total_length=60)
+        return self.head(h)
 
-        def forward(self, words):
-            lengths = (words != 0).sum(1)
-            packed = nn.utils.rnn.pack_padded_sequence(
-                self.embedding(words), lengths, batch_first=True, enforce_sorted=False
-            )
-            h, _ = nn.utils.rnn.pad_packed_sequence(self.gru(packed)[0], batch_first=True, total_length=60)
-            return self.head(h)
-
-    return Tagger()
+    embedding = nn.Embedding(5000, 64, padding_idx=0)
+    gru = nn.GRU(64, 64, batch_first=True, bidirectional=True)
+    return module(torch, forward, embedding=embedding, gru=gru, head=nn.Linear(128, 20))
 
 
-# ---- convolution over words ------------------------------------------------------------------------------------
-
-
+# Convolution over words.
 def text_convolution(k):
     layers = k.layers
     return k.Sequential(
@@ -189,41 +158,38 @@ def text_convolution(k):
 def text_convolution_twin(torch):
     nn = torch.nn
 
-    class Reader(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.embedding, self.convolution = nn.Embedding(5000, 64), nn.Conv1d(64, 128, 5)
-            self.head = nn.Linear(128, 1)
+    def forward(self, words):
+        h = torch.relu(self.convolution(self.embedding(words).transpose(1, 2)))  # (batch, channels, words)
+        return self.head(h.amax(2))
 
-        def forward(self, words):
-            h = torch.relu(self.convolution(self.embedding(words).transpose(1, 2)))  # (batch, channels, words)
-            return self.head(h.amax(2))
-
-    return Reader()
+    embedding, convolution = nn.Embedding(5000, 64), nn.Conv1d(64, 128, 5)
+    return module(torch, forward, embedding=embedding, convolution=convolution, head=nn.Linear(128, 1))
 
 
 TEXTS = {
     "lstm": Workload(
         "Embedding and LSTM(64) on {rows:,} sentences of 100 words, batch 32",
-        lstm, lstm_twin, sentences(100, 2), rows=2000, quick_rows=320, batch=32, epochs=3,
+        lstm, lstm_twin, partial(sentences, length=100, classes=2), rows=2000, quick_rows=320, batch=32, epochs=3,
         loss="BinaryCrossentropy",
     ),
     "gru-tagger": Workload(
         "Tagger (bidirectional GRU(64), masked) on {rows:,} sentences of up to 60 words, batch 32",
-        tagger, tagger_twin, tagged(60, 20), rows=2000, quick_rows=320, batch=32, epochs=3, padding=0,
+        tagger, tagger_twin, partial(tagged, length=60, classes=20),
+        rows=2000, quick_rows=320, batch=32, epochs=3, padding=0,
     ),
     "text-conv": Workload(
         "Embedding and Conv1D(128, 5) on {rows:,} sentences of 200 words, batch 32",
-        text_convolution, text_convolution_twin, sentences(200, 2), rows=1500, quick_rows=320, batch=32, epochs=4,
-        loss="BinaryCrossentropy",
+        text_convolution, text_convolution_twin, partial(sentences, length=200, classes=2),
+        rows=1500, quick_rows=320, batch=32, epochs=4, loss="BinaryCrossentropy",
     ),
     "transformer": Workload(
         "Transformer encoder (2 blocks, width 128, 4 heads) on {rows:,} texts of 128 tokens, batch 32",
-        transformer, transformer_twin, sentences(128, 10), rows=640, quick_rows=160, batch=32, epochs=4,
+        transformer, transformer_twin, partial(sentences, length=128, classes=10),
+        rows=640, quick_rows=160, batch=32, epochs=4,
     ),
     "gpt": Workload(
         "GPT (2 causal blocks, width 128, tied embedding of 1,000) on {rows:,} texts of 64 tokens, batch 32",
-        gpt, gpt_twin, continued(64, 1000), rows=320, quick_rows=128, batch=32, epochs=4,
+        gpt, gpt_twin, partial(continued, length=64, vocabulary=1000), rows=320, quick_rows=128, batch=32, epochs=4,
         loss_options={"from_logits": True},
     ),
 }  # fmt: skip

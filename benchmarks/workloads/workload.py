@@ -48,3 +48,16 @@ class Workload:
     def arrays(self, quick: bool) -> Arrays:
         """The rows, the same in each process."""
         return self.data(np.random.default_rng(0), self.size(quick))
+
+
+def module(torch, forward: Callable, **parts: Any):
+    """A module of PyTorch with these parts as attributes, whose `forward(self, inputs)` is the function."""
+
+    class Twin(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            for name, part in parts.items():
+                setattr(self, name, part)
+
+    Twin.forward = forward
+    return Twin()
