@@ -40,7 +40,7 @@ def step_seconds(lamina, sizes: dict, quick: bool) -> float:
         return k.Sequential([k.Input((sizes["width"],)), *hidden, k.layers.Dense(1)])
 
     workload = Workload(
-        "", model, None, functools.partial(records, columns=sizes["width"]), sizes["rows"], sizes["rows"] // 4,
+        "", model, None, functools.partial(records, columns=sizes["width"]), sizes["rows"], sizes["rows"],
         sizes["batch"], epochs=3 if quick else 8, loss="MeanSquaredError", metrics=(),
     )  # fmt: skip
     run = KerasRun(lamina, workload, quick)

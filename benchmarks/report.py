@@ -74,8 +74,9 @@ def tables(results: dict, peaks: dict, quick: bool) -> list[Table]:
 def one_workload(name: str, by_peer: dict, peaks: dict, quick: bool) -> Table:
     """All that was measured of a workload, and what part of the machine's peak a steady epoch reaches."""
     workload = WORKLOADS[name]
-    labels = ROWS | {f"steady {stream}": f"epoch from {stream}" for stream in streams_of(name, by_peer)}
-    rows = [(label, cells(by_peer, key)) for key, label in labels.items()]
+    labels = ROWS | {f"steady {stream}": f"epoch from {stream}" for stream in workload.streams}
+    measured = {key for found in by_peer.values() for key in found}
+    rows = [(label, cells(by_peer, key)) for key, label in labels.items() if key in ROWS or key in measured]
     title = workload.title.format(rows=workload.size(quick))
     if flops := next((found["flops"] for found in by_peer.values() if "flops" in found), 0):
         title += f"; {operations(flops)} a step"
@@ -100,21 +101,15 @@ def growth(by_peer: dict) -> Table:
     return Table(GROWTH, (*(f"x{factor}" for factor in FACTORS), "exponent"), tuple(rows))
 
 
-def summaries(group: dict) -> tuple[Table, Table]:
+def summaries(group: dict) -> list[Table]:
     """The steady epochs of workloads, and the geometric means of the ratios of every row."""
     columns = (*next(iter(group.values())), BEST)
     by_key = {key: [(name, cells(by_peer, key)) for name, by_peer in group.items()] for key in ROWS}
-    averages = tuple((label, means(by_key[key])) for key, label in ROWS.items())
-    return (
-        Table("Summary: steady epoch", columns, tuple(by_key["steady_epoch"])),
-        Table(f"Summary: geometric means over {len(group)} workloads", columns, averages),
-    )
-
-
-def streams_of(name: str, by_peer: dict) -> tuple[str, ...]:
-    """The streams that were measured."""
-    streams = WORKLOADS[name].streams
-    return streams if any(f"steady {stream}" in found for found in by_peer.values() for stream in streams) else ()
+    found = [Table("Summary: steady epoch", columns, tuple(by_key["steady_epoch"]))]
+    if any(cell.ratio for _, row in by_key["steady_epoch"] for cell in row):
+        averages = tuple((label, means(by_key[key])) for key, label in ROWS.items())
+        found.append(Table(f"Summary: geometric means over {len(group)} workloads", columns, averages))
+    return found
 
 
 def cells(by_peer: dict, key: str) -> tuple[Cell, ...]:
