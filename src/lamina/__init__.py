@@ -33,7 +33,7 @@ from lamina import (
 from lamina.core.absent import AbsentName, explain_absent_names
 from lamina.core.jit import jit
 from lamina.core.policy import DTypePolicy, FloatDTypePolicy
-from lamina.core.runtime import device, keep_compiled_programs
+from lamina.core.runtime import device, keep_compiled_programs, run_where_called
 from lamina.core.scope import SymbolicScope, name_scope
 from lamina.core.state import StatelessScope
 from lamina.core.symbolic import KerasTensor, Operation
@@ -57,6 +57,7 @@ from lamina.training.tools.profile import profile
 __version__ = "0.1.0"
 
 keep_compiled_programs()
+run_where_called()
 plan_of_environment()
 
 # Namespaces that load when first touched.

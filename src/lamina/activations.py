@@ -10,6 +10,7 @@ from jax import nn as jnn
 
 from lamina.core import configurable, dtypes
 from lamina.core.symbolic import op
+from lamina.ops import cpu
 from lamina.ops.binding import bound, operand
 from lamina.ops.nn import (
     celu,
@@ -50,7 +51,7 @@ __all__ = [
 
 
 gelu = bound(
-    jnn.gelu, "x approximate=False", "x P(Z <= x) for a standard normal Z, by tanh if `approximate`.", elementwise=True
+    cpu.gelu, "x approximate=False", "x P(Z <= x) for a standard normal Z, by tanh if `approximate`.", elementwise=True
 )
 mish = bound(jnn.mish, "x", "x tanh(softplus(x)).", elementwise=True)
 

@@ -293,8 +293,112 @@ def test_places_of_extremes(name, keepdims, axis, dtype):
     np.testing.assert_array_equal(out, expected)
 
 
-def test_matmul_by_a_matrix():
-    assert_same(jnp.matmul, lambda x, k: ops.matmul(x, k), (array(2, 3, 4, 5), array(5, 6)))
+def second(f, *args):
+    """Gradients of a function of all its first derivatives."""
+    numbers = range(len(args))
+    loss = lambda *args: jnp.sum(jnp.tanh(f(*args)))  # noqa: E731
+    squares = lambda *args: sum(jnp.sum(jnp.square(g)) for g in jax.grad(loss, numbers)(*args))  # noqa: E731
+    return jax.jit(jax.grad(squares, numbers))(*args)
+
+
+def assert_same_twice(plain, fast, args):
+    """The functions agree in second derivatives, too."""
+    assert_same(plain, fast, args)
+    for ours, theirs in zip(second(fast, *args), second(plain, *args), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-3 * float(jnp.abs(theirs).max() + 1))
+
+
+# Sizes at which forms change: products of lines forwards, of points by the inputs, XLA's own beyond.
+WIDTHS = [(32, 32), (40, 64), (8, 64), (128, 32), (130, 3), (3, 260), (260, 2)]
+SHORT = [
+    (widths, size, padding, dilation)
+    for widths, size, padding, dilation in itertools.product(
+        WIDTHS, ((3, 3), (2, 3), (1, 2)), ("valid", "same"), (1, 2)
+    )
+    if dilation == 1 or padding == "same"
+]
+
+
+@pytest.mark.parametrize("options", SHORT, ids=repr)
+def test_convolution_of_many_channels(options):
+    (inputs, outputs), size, padding, dilation = options
+    x, kernel = array(2, 5, 6, inputs), array(*size, inputs, outputs) / inputs
+
+    def fast(x, kernel):
+        return ops.conv(x, kernel, 1, padding, "channels_last", dilation)
+
+    assert_same(plain_convolution(1, padding, dilation, 1), fast, (x, kernel), 1e-4)
+
+
+def test_convolution_of_many_channels_over_volumes_and_in_second_derivatives():
+    volumes = array(1, 3, 4, 3, 32), array(2, 3, 2, 32, 64) / 32
+    assert_same(plain_convolution(1, "same", 1, 1), lambda x, k: ops.conv(x, k, 1, "same"), volumes, 1e-4)
+    images = array(1, 4, 5, 32), array(3, 3, 32, 64) / 32
+    assert_same_twice(plain_convolution(1, "same", 1, 1), lambda x, k: ops.conv(x, k, 1, "same"), images)
+
+
+def test_convolution_of_many_channels_sums_16_bits_in_32():
+    x, kernel = jnp.full((1, 3, 3, 32), 1, "bfloat16"), jnp.full((3, 3, 32, 64), 1 / 2**13, "bfloat16")
+    kernel = kernel.at[0, 0, 0].set(1)
+    # The first line alone is 1 + 95 / 2^13, which is between two numbers of 16 bits, as is the sum of all.
+    assert ops.conv(x, kernel)[0, 0, 0, 0] == jnp.bfloat16(1 + 287 / 2**13)
+
+
+@pytest.mark.parametrize("shape", [(5, 6), (6, 5), (12, 6), (40, 3)], ids=repr)
+def test_matmul_by_a_matrix(shape):
+    assert_same_twice(jnp.matmul, lambda x, k: ops.matmul(x, k), (array(2, 3, 4, shape[0]), array(*shape)))
+    assert_same_twice(jnp.matmul, lambda x, k: ops.matmul(x, k), (array(7, shape[0]), array(*shape)))
+
+
+EINSUMS = {
+    "abc,cd->abd": ((2, 3, 8), (8, 4)),
+    "abc,cde->abde": ((2, 3, 8), (8, 2, 5)),
+    "abcd,cde->abe": ((2, 3, 4, 5), (4, 5, 3)),
+    "...c,cd->...d": ((2, 3, 8), (8, 3)),
+    "ab,b->a": ((2, 3), (3,)),
+    "abc,cd->adb": ((2, 3, 8), (8, 4)),  # turned: no product of two matrices
+    "abc,dc->abd": ((2, 3, 8), (4, 8)),
+    "abb,bc->ac": ((2, 3, 3), (3, 4)),
+    "ab,bc": ((2, 3), (3, 4)),
+    "b,bc->c": ((3,), (3, 4)),
+}
+
+
+@pytest.mark.parametrize("equation", EINSUMS)
+def test_einsum(equation):
+    args = tuple(array(*shape) for shape in EINSUMS[equation])
+    plain = lambda *args: jnp.einsum(equation, *args)  # noqa: E731
+    assert_same_twice(plain, lambda *args: ops.einsum(equation, *args), args)
+
+
+def test_an_einsum_of_other_sizes_is_an_error():
+    with pytest.raises(ValueError, match="abc,cd->abd"):
+        ops.einsum("abc,cd->abd", array(2, 3, 4), array(5, 6))
+
+
+@pytest.mark.parametrize("axes", [(2,), (1, 2), (0, 1)], ids=repr)
+def test_standardize(axes):
+    def plain(x):
+        mean, variance = x.mean(axes, keepdims=True), x.var(axes, keepdims=True)
+        return (x - mean) / jnp.sqrt(variance + 1e-3) + 2 * mean + jnp.sin(variance)
+
+    def fast(x):
+        out, mean, variance = cpu.standardize(x, axes, 1e-3)
+        return out + 2 * mean + jnp.sin(variance)
+
+    assert_same_twice(plain, fast, (3 * array(3, 4, 5) + 1,))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_gelu(dtype):
+    x = jnp.linspace(-8, 8, 401).astype(dtype)
+    expected = jax.nn.gelu(x.astype("float32"), approximate=False)
+    out = ops.gelu(x, approximate=False)
+    assert out.dtype == dtype
+    unit = float(jnp.finfo(dtype).eps)  # erf is off by up to two
+    assert np.all(np.abs(out - expected) <= 2 * unit * np.maximum(1, np.abs(x)))
+    if dtype == "float32":
+        assert_same_twice(lambda x: jax.nn.gelu(x, approximate=False), lambda x: ops.gelu(x, approximate=False), (x,))
 
 
 def test_windows_count_their_places():

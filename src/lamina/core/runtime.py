@@ -79,6 +79,15 @@ def _leave() -> None:
 getattr(threading, "_register_atexit")(_leave)  # noqa: B009 -- before all that atexit holds
 
 
+def run_where_called() -> None:
+    """Have programs on CPUs run in the thread that calls them, unless JAX has its devices already.
+
+    In threads of XLA's own, a program that works in more than a heap of glibc (64 MB) gets that memory anew from the
+    system in each launch. Python's first thread has no such limit. Other threads run meanwhile, as they do otherwise.
+    """
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
+
+
 _nothing = jax.jit(lambda: ())
 
 
@@ -92,8 +101,7 @@ def keep_freed_memory() -> None:
     """Let the C library keep what programs on CPUs free for the next one, unless the environment says what to do.
 
     By default glibc gives the memory that a compiled step works in back to the system after each launch, and the next
-    one meets every page of it as new, which takes up to half of a step. XLA's threads get theirs from heaps of one size,
-    so a program must not want more in one piece, and a heap that is empty must stay.
+    one meets every page of it as new, which takes up to half of a step. See `run_where_called`, too.
     """
     told = any(name.startswith("MALLOC_") for name in os.environ) or "GLIBC_TUNABLES" in os.environ
     if told or platform.libc_ver()[0] != "glibc" or jax.default_backend() != "cpu":

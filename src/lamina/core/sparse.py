@@ -5,6 +5,7 @@ All other ops, and layers that do not take sparse arrays, get dense ones in thei
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -95,6 +96,12 @@ def _of_all(fn: Callable, *args: Any, **named: Any) -> Any:
         return run(*map(dense, arrays))
 
 
+def _matrix_product(fn: Callable, x1: Any, x2: Any) -> Any:
+    """JAX's own product: ours of dense arrays has gradients of its own, which JAX does not carry over."""
+    narrow = {x1.dtype.name, x2.dtype.name} == {"int8"}
+    return _of_all(functools.partial(jnp.matmul, preferred_element_type="int32" if narrow else None), x1, x2)
+
+
 def _if_all(fn: Callable, xs: Any, *rest: Any) -> Any:
     """An op on a list: sparse if all are."""
     if not all(map(is_sparse, xs)):
@@ -165,7 +172,8 @@ _RULES = _table(
         sin sinh soft_shrink softsign sqrt square tan tanh tanh_shrink trunc
     """,
     at_all_entries="cast conj conjugate copy imag negative real stop_gradient",
-    of_all="expand_dims get_item matmul mean rearrange reshape slice squeeze sum swapaxes moveaxis transpose",
+    of_all="expand_dims get_item mean rearrange reshape slice squeeze sum swapaxes moveaxis transpose",
+    matrix_product="matmul",
     if_all="concatenate",
     itself="bincount convert_to_tensor",
     sum="add subtract",

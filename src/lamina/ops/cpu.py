@@ -6,7 +6,10 @@ The results are those of the plain forms. What makes the difference (measured wi
   channels) and (*sizes, inputs, outputs). Those that JAX derives as gradients do not, and take 5 to 100 times as long.
 - The gradient by the kernel of a convolution with strides is twice as fast as a matrix product for each tap.
 - A matrix product that sums over several axes, such as the gradient by the kernel of `x @ kernel` for x with a time
-  axis, takes 3 to 5 times as long as the same one on two axes.
+  axis, takes 3 to 5 times as long as the same one on two axes; and one with fewer columns than rows up to 3 times as
+  long as its transpose.
+- What the gradient of a normalization needs is stored, or it is computed again from arrays of its size for the mean and
+  the variance: 5 times as long.
 - A convolution of each channel by itself is 50 times as fast as products element by element, one for each tap.
 - The gradient of `reduce_window` by maximum (select-and-scatter) is single comparisons, where masks are vectors.
 - A reduction of pairs (`argmax`) is single comparisons too: 4 to 9 times as long as one by value and one by place,
@@ -17,6 +20,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 import operator
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -31,15 +35,12 @@ from lamina.ops.windows import Window, layout
 
 # More taps or groups than these make programs long, and the general form is used.
 _MOST_TAPS, _MOST_GROUPS = 49, 64
+# Kernels of up to so many points along each axis, and for up to so many channels, are products of matrices.
+_SHORT, _FEW_CHANNELS = 3, 256
 # Up to so many values in a window, copying the windows out pays.
 _SMALL_WINDOW = 25
 # Below so many values along an axis XLA unrolls a reduction of pairs.
 _UNROLLED = 32
-
-
-def flat_matmul(x: Any, kernel: Any) -> Any:
-    """x @ kernel for a matrix `kernel`, as a product of two matrices."""
-    return jnp.matmul(x.reshape(-1, x.shape[-1]), kernel).reshape(*x.shape[:-1], kernel.shape[-1])
 
 
 def convolve(x: Any, kernel: Any, window: Window, groups: int) -> Any:
@@ -58,7 +59,7 @@ def convolve(x: Any, kernel: Any, window: Window, groups: int) -> Any:
     return _convolve(x, kernel, window)
 
 
-Product = Callable[[Any, Any, Window], Any]
+Product = Callable[[Any, Any, Any], Any]
 
 
 def _with_gradients(product: Product, by_inputs: Product, by_kernel: Product) -> Product:
@@ -66,7 +67,7 @@ def _with_gradients(product: Product, by_inputs: Product, by_kernel: Product) ->
     inputs and by the kernel) are what the backend runs fast."""
     fast = jax.custom_jvp(product, nondiff_argnums=(2,))
 
-    def change(window: Window, primals: tuple, tangents: tuple) -> tuple[Any, Any]:
+    def change(window: Any, primals: tuple, tangents: tuple) -> tuple[Any, Any]:
         (x, kernel), (dx, dkernel) = primals, tangents
         out, parts = fast(x, kernel, window), []
         if not isinstance(dx, SymbolicZero):
@@ -79,14 +80,36 @@ def _with_gradients(product: Product, by_inputs: Product, by_kernel: Product) ->
     return fast
 
 
+def _short(kernel: Any, window: Window) -> bool:
+    """Whether a kernel, moved by single steps over images or volumes, has few points along each axis; products of
+    16 bits are not added up, which would round each sum."""
+    steps = max(window.strides + window.spread)
+    return kernel.ndim > 3 and max(kernel.shape[:-2]) <= _SHORT and steps == 1 and kernel.dtype.itemsize >= 4
+
+
+def _forward(x: Any, kernel: Any, window: Window) -> Any:
+    """The convolution; with fewer channels products are too thin, with more XLA's own form is as fast."""
+    inputs, outputs = kernel.shape[-2:]
+    middling = 32 <= inputs <= 128 and outputs >= 32
+    return (_lines if middling and _short(kernel, window) else _plain)(x, kernel, window)
+
+
 def _plain(x: Any, kernel: Any, window: Window) -> Any:
     return lax.conv_general_dilated(x, kernel, *window, layout(x.ndim - 2, "N*C", "*IO", "N*C"))
 
 
 def _by_inputs(x: Any, kernel: Any, window: Window) -> Any:
     """The convolution once more, for the sake of its transpose, which exchanges the letters I and O."""
+    if 64 <= kernel.shape[-1] <= _FEW_CHANNELS and _short(kernel, window):
+        return _point_by_point(x, kernel, window)
     specs = layout(x.ndim - 2, "N*C", "*OI", "N*C")
     return lax.conv_general_dilated(x, kernel.swapaxes(-1, -2), *window, specs)
+
+
+def _point_by_point(x: Any, kernel: Any, window: Window) -> Any:
+    """For each point of the kernel a product, and the sum of them."""
+    matrices = kernel.reshape(-1, *kernel.shape[-2:])
+    return functools.reduce(operator.add, map(flat_matmul, seen(x, kernel.shape[:-2], window), matrices))
 
 
 def _by_kernel(x: Any, kernel: Any, window: Window) -> Any:
@@ -99,8 +122,9 @@ def _by_kernel(x: Any, kernel: Any, window: Window) -> Any:
         return flat_matmul(windows, kernel.reshape(-1, kernel.shape[-1]))
     grows = any(m > n for m, n in zip(window.outputs(x, sizes), x.shape[1:-1]))
     if max(window.strides) > 1 or grows:  # a product for each tap; a kernel beyond its inputs is slow
-        matrices = kernel.reshape(-1, *kernel.shape[-2:])
-        return functools.reduce(operator.add, map(flat_matmul, seen(x, sizes, window), matrices))
+        return _point_by_point(x, kernel, window)
+    if x.shape[-1] <= _FEW_CHANNELS and _short(kernel, window):
+        return _lines(x, kernel, window)
     # The transpose takes the channels for a batch, the batch for channels, and the cotangent for the kernel.
     turned = lax.conv_general_dilated(
         x.transpose(rank + 1, *range(1, rank + 1), 0),
@@ -111,7 +135,50 @@ def _by_kernel(x: Any, kernel: Any, window: Window) -> Any:
     return jnp.moveaxis(turned, rank, 0)
 
 
-_convolve = _with_gradients(_plain, _by_inputs, _by_kernel)
+_convolve = _with_gradients(_forward, _by_inputs, _by_kernel)
+
+
+def _dot(x: Any, kernel: Any, _: None = None) -> Any:
+    return jnp.matmul(x, kernel)
+
+
+def _dot_by_kernel(x: Any, kernel: Any, _: None = None) -> Any:
+    """The product once more, for the sake of its transpose by the kernel: a product of few columns is slow on CPUs."""
+    if kernel.shape[0] < 2 * kernel.shape[1]:
+        return _dot(x, kernel)
+    turned = lax.platform_dependent(kernel, cpu=lambda k: lax.optimization_barrier(k.T), default=jnp.transpose)
+    return _dot(x, turned.T)
+
+
+_product = _with_gradients(_dot, _dot, _dot_by_kernel)
+
+
+@functools.partial(jax.jit, inline=True)
+def flat_matmul(x: Any, kernel: Any) -> Any:
+    """x @ kernel for a matrix `kernel`, as a product of two matrices."""
+    rows = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
+    return _product(rows, kernel, None).reshape(*x.shape[:-1], kernel.shape[-1])
+
+
+def summed_axes(equation: str, *arrays: Any) -> int:
+    """How many axes an einsum sums over, if it is the last ones of an array and the first ones of a kernel; else 0."""
+    left, arrow, out = equation.replace(" ", "").replace("...", ".").partition("->")
+    x, comma, kernel = left.partition(",")
+    if not arrow or not comma or len(arrays) != 2 or "." in kernel or len(kernel) != arrays[1].ndim:
+        return 0
+    for count in range(1, min(len(x), len(kernel)) + 1):
+        letters = x[:-count] + kernel
+        if x.endswith(kernel[:count]) and x[:-count] + kernel[count:] == out and len(set(letters)) == len(letters):
+            fits = "." in x or len(x) == arrays[0].ndim
+            return count if fits and arrays[0].shape[-count:] == arrays[1].shape[:count] else 0
+    return 0
+
+
+def contract(x: Any, kernel: Any, axes: int) -> Any:
+    """The sum over the last axes of `x` and the first ones of `kernel`, as a product of two matrices."""
+    size, free = math.prod(kernel.shape[:axes]), x.shape[: x.ndim - axes]
+    out = flat_matmul(x.reshape(math.prod(free), size), kernel.reshape(size, math.prod(kernel.shape[axes:])))
+    return out.reshape(*free, *kernel.shape[axes:])
 
 
 def seen(x: Any, sizes: Sequence[int], window: Window) -> Iterator[Any]:
@@ -127,6 +194,24 @@ def _taps(x: Any, sizes: Sequence, strides: Sequence, dilation: Sequence, counts
         starts = [p * d for p, d in zip(point, dilation)]
         ends = [a + (n - 1) * s + 1 for a, n, s in zip(starts, counts, strides)]
         yield lax.slice(x, starts, ends, strides)
+
+
+def _lines(x: Any, kernel: Any, window: Window) -> Any:
+    """A convolution with strides 1: what the kernel's points along the last axis see times all of the kernel, shifted
+    along the other axes and added. Its transpose by the kernel is one product of both sides copied so often."""
+    (*lead, last), outs, axis = kernel.shape[:-2], window.outputs(x, kernel.shape[:-2]), x.ndim - 2
+    x = jnp.pad(x, ((0, 0), *window.pads, (0, 0)))
+    starts = (i * window.dilation[-1] for i in range(last))
+    x = jnp.concatenate([lax.slice_in_dim(x, start, start + outs[-1], axis=axis) for start in starts], axis=-1)
+    points = list(itertools.product(*map(range, lead)))
+    matrix = kernel.reshape(len(points), -1, kernel.shape[-1]).swapaxes(0, 1)  # (line and inputs, lines, outputs)
+    lines = jnp.split(flat_matmul(x, matrix.reshape(x.shape[-1], -1)), len(points), axis=-1)
+    parts = []
+    for point, line in zip(points, lines):
+        first = [p * d for p, d in zip(point, window.dilation)]
+        ends = [a + n for a, n in zip(first, outs)]
+        parts.append(lax.slice(line, (0, *first, 0, 0), (line.shape[0], *ends, *line.shape[-2:])))
+    return functools.reduce(operator.add, parts)
 
 
 def _each_channel(x: Any, kernel: Any, window: Window) -> Any:
@@ -302,3 +387,34 @@ def attention(
     weights = weights.reshape(batch, shared, -1, source)
     out = (weights @ value.transpose(0, 2, 1, 3)).reshape(batch, heads, time, -1) / total
     return out.transpose(0, 2, 1, 3).astype(dtype)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1, 2))
+def standardize(x: Any, axes: tuple[int, ...], epsilon: float) -> tuple[Any, Any, Any]:
+    """(x - mean) / sqrt(variance + epsilon), the mean, and the variance, over axes that stay with size 1."""
+    mean = x.mean(axes, keepdims=True)
+    centred = x - mean
+    variance = jnp.square(centred).mean(axes, keepdims=True)
+    return centred * lax.rsqrt(variance + epsilon), mean, variance
+
+
+@standardize.defjvp
+def _standardize_jvp(axes: tuple[int, ...], epsilon: float, primals: tuple, tangents: tuple) -> tuple[tuple, tuple]:
+    (x,), (dx,) = primals, tangents
+    _, mean, variance = standardize(x, axes, epsilon)
+    factor = lax.rsqrt(variance + epsilon)
+    # What the gradient needs is stored: to be computed again it would need arrays of the size of x for mean and factor.
+    out, factor = lax.optimization_barrier(((x - mean) * factor, factor))
+    dmean = dx.mean(axes, keepdims=True)
+    slope = (out * dx).mean(axes, keepdims=True)
+    return (out, mean, variance), ((dx - dmean - out * slope) * factor, dmean, 2 * slope / factor)
+
+
+@functools.partial(jax.jit, static_argnames="approximate", inline=True)
+def gelu(x: Any, approximate: bool) -> Any:
+    """x P(Z <= x) for a standard normal Z, by tanh if `approximate`, or by erf, a third of the work of JAX's erfc."""
+    if approximate:
+        return jax.nn.gelu(x)
+    dtype = jnp.result_type(x, 1.0)
+    x = jnp.asarray(x, jnp.promote_types(dtype, jnp.float32))  # the sum would leave 16 bits few digits below 0
+    return (x * (0.5 + 0.5 * lax.erf(np.sqrt(0.5).astype(x.dtype) * x))).astype(dtype)

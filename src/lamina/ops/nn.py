@@ -44,7 +44,7 @@ swish = silu
 celu = bound(jnn.celu, "x alpha=1.0", "x if x > 0, else alpha (e^(x/alpha) - 1).", elementwise=True)
 elu = bound(jnn.elu, "x alpha=1.0", "x if x > 0, else alpha (e^x - 1).", elementwise=True)
 gelu = bound(
-    jnn.gelu, "x approximate=True", "x P(Z <= x) for a standard normal Z, by tanh if `approximate`.", elementwise=True
+    cpu.gelu, "x approximate=True", "x P(Z <= x) for a standard normal Z, by tanh if `approximate`.", elementwise=True
 )
 leaky_relu = bound(jnn.leaky_relu, "x negative_slope=0.2", "x if x > 0, else negative_slope x.", elementwise=True)
 glu = bound(jnn.glu, "x axis=-1", "a sigmoid(b) for the halves a, b of `x` along an axis.", x=jnp.asarray)
@@ -481,13 +481,12 @@ def layer_normalization(
             return v
         return v.reshape([d if i in axis else 1 for i, d in enumerate(x.shape)])
 
-    mean, variance = wide.mean(axis, keepdims=True), wide.var(axis, keepdims=True)
-    factor = lax.rsqrt(variance + epsilon)
-    factor = factor if gamma is None else factor * along(gamma)
     if rms_scaling:  # an older mistake of Keras that its files may ask for: divided, not centred
-        return (wide * factor).astype(x.dtype)
-    shift = -mean * factor
-    return (wide * factor + (shift if beta is None else shift + along(beta))).astype(x.dtype)
+        factor = lax.rsqrt(wide.var(axis, keepdims=True) + epsilon)
+        return (wide * (factor if gamma is None else factor * along(gamma))).astype(x.dtype)
+    out, _, _ = cpu.standardize(wide, tuple(axis), epsilon)
+    out = out if gamma is None else out * along(gamma)
+    return (out if beta is None else out + along(beta)).astype(x.dtype)
 
 
 @op(elementwise=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import builtins
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -362,7 +361,11 @@ def divide_no_nan(x1: Any, x2: Any) -> Any:
 def einsum(subscripts: str, *operands: Any, **kwargs: Any) -> Any:
     """Sums of products over named axes: `"bij,bjk->bik"`."""
     arrays = [jnp.asarray(x) for x in operands]
-    return jnp.einsum(subscripts, *arrays, **kwargs, preferred_element_type=_accumulator(*arrays))
+    accumulator = _accumulator(*arrays)
+    summed = 0 if kwargs or accumulator else cpu.summed_axes(subscripts, *arrays)
+    if summed:
+        return cpu.contract(arrays[0], arrays[1], summed)
+    return jnp.einsum(subscripts, *arrays, **kwargs, preferred_element_type=accumulator)
 
 
 def _accumulator(*arrays: Any) -> str | None:
@@ -399,10 +402,10 @@ def matmul(x1: Any, x2: Any) -> Any:
     [[1.0, 2.0], [3.0, 4.0]]
     """
     x1, x2 = jnp.asarray(x1), jnp.asarray(x2)
-    product = functools.partial(jnp.matmul, preferred_element_type=_accumulator(x1, x2))
-    if x1.ndim > 2 == x2.ndim:  # as a product of two matrices: the gradient by the second is several times faster
-        return product(x1.reshape(-1, x1.shape[-1]), x2).reshape(*x1.shape[:-1], x2.shape[-1])
-    return product(x1, x2)
+    accumulator = _accumulator(x1, x2)
+    if x1.ndim > 1 and x2.ndim == 2 and not accumulator:
+        return cpu.flat_matmul(x1, x2)
+    return jnp.matmul(x1, x2, preferred_element_type=accumulator)
 
 
 @op

@@ -23,7 +23,7 @@ from jax import lax, tree_util
 from lamina.core import handover, placement, scope
 from lamina.core.arrays import copied, value_of
 from lamina.core.effects import TRACES, calls_host, made_anew, primitives
-from lamina.core.runtime import HEAP, in_background, keep_freed_memory, settings
+from lamina.core.runtime import in_background, keep_freed_memory, settings
 from lamina.core.state import StateScope
 from lamina.core.variable import Variable
 from lamina.data.windows import Filled
@@ -404,15 +404,11 @@ def checks_values() -> bool:
 def _options(traced: Any, arrays: int) -> dict[str, Any]:
     """Options of the compiler.
 
-    Working memory comes in blocks that the C library keeps (`keep_freed_memory`). XLA looks a dozen times for what the loop over steps carries in vain, in time that grows with the square of the
+    XLA looks a dozen times for what the loop over steps carries in vain, in time that grows with the square of the
     number of arrays (a fifth of the compilation of 300 layers), and finds nothing. Loops of layers are worth a look.
     """
-    options: dict[str, Any] = {}
-    if jax.default_backend() == "cpu":
-        options["xla_multiheap_size_constraint_per_heap"] = HEAP // 2 - 2**16
-    if arrays > MANY_ARRAYS and "scan" not in primitives(traced.jaxpr.jaxpr):
-        options["xla_disable_hlo_passes"] = "simplify-while-loops"
-    return options
+    bare = arrays > MANY_ARRAYS and "scan" not in primitives(traced.jaxpr.jaxpr)
+    return {"xla_disable_hlo_passes": "simplify-while-loops"} if bare else {}
 
 
 def _laid_out(feed: Feed, shapes: bool = False) -> Feed:
