@@ -404,11 +404,13 @@ def checks_values() -> bool:
 def _options(traced: Any, arrays: int) -> dict[str, Any]:
     """Options of the compiler.
 
-    XLA looks a dozen times for what the loop over steps carries in vain, in time that grows with the square of the
+    On CPUs LLVM's lowest level makes programs that are as fast, in 0.8 to 0.9 of the time. XLA looks a dozen times for what the loop over steps carries in vain, in time that grows with the square of the
     number of arrays (a fifth of the compilation of 300 layers), and finds nothing. Loops of layers are worth a look.
     """
-    bare = arrays > MANY_ARRAYS and "scan" not in primitives(traced.jaxpr.jaxpr)
-    return {"xla_disable_hlo_passes": "simplify-while-loops"} if bare else {}
+    options: dict[str, Any] = {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else {}
+    if arrays > MANY_ARRAYS and "scan" not in primitives(traced.jaxpr.jaxpr):
+        options["xla_disable_hlo_passes"] = "simplify-while-loops"
+    return options
 
 
 def _laid_out(feed: Feed, shapes: bool = False) -> Feed:
