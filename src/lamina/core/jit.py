@@ -257,8 +257,9 @@ class _Form:
                 self._hosts = self._calls_host([v.stored for v in variables], donated, kept)
             if self._hosts:
                 jax.block_until_ready(values)  # what the host reads meanwhile must not wait for the program's own end
-            with handover.exchange():
-                self._put(values)
+            if self.changing:
+                with handover.exchange():
+                    self._put(values)
         return out, losses
 
     def _calls_host(self, arrays: list[Any], donated: dict[str, Any], kept: dict[str, Any]) -> bool:

@@ -39,6 +39,8 @@ _MOST_TAPS, _MOST_GROUPS = 49, 64
 _SHORT, _FEW_CHANNELS = 3, 256
 # Up to so many values in a window, copying the windows out pays.
 _SMALL_WINDOW = 25
+# More scores of attention than these are computed block by block.
+_MOST_SCORES = 2**26
 # Below so many values along an axis XLA unrolls a reduction of pairs.
 _UNROLLED = 32
 
@@ -363,9 +365,40 @@ argmax, argmin = _place_of(jnp.max, jnp.argmax), _place_of(jnp.min, jnp.argmin)
 def attention(
     query: Any, key: Any, value: Any, bias: Any, mask: Any, scale: float, is_causal: bool, soft_cap: float | None
 ) -> Any:
-    """softmax(scale query key^T + bias) value with the heads as a batch; sums are divided last, being fewer.
+    """softmax(scale query key^T + bias) value with the heads as a batch.
 
-    All of it in 32 bits at least: products of 16-bit arrays are no faster on CPUs, and their gradients are slower.
+    Many scores are computed for some queries at a time, and again for the gradient: memory grows with the number of
+    queries, not with its square.
+    """
+    (batch, time, heads, _), source = query.shape, key.shape[1]
+    if not all(isinstance(n, int) for n in (batch, time, source)) or batch * heads * time * source <= _MOST_SCORES:
+        return _attend(query, key, value, bias, mask, scale, 0 if is_causal else None, soft_cap)
+    rows = max(1, _MOST_SCORES // (8 * batch * heads * source))
+    query = _whole_blocks(query, 1, rows)
+    bias, mask = (x if x is None or x.shape[2] == 1 else _whole_blocks(x, 2, rows) for x in (bias, mask))
+
+    @jax.checkpoint
+    def block(first: Any) -> Any:
+        part = functools.partial(lax.dynamic_slice_in_dim, start_index=first, slice_size=rows)
+        own = (x if x is None or x.shape[2] == 1 else part(x, axis=2) for x in (bias, mask))
+        return _attend(part(query, axis=1), key, value, *own, scale, first if is_causal else None, soft_cap)
+
+    blocks = lax.map(block, jnp.arange(0, query.shape[1], rows))  # (blocks, batch, rows, heads, dim)
+    return jnp.moveaxis(blocks, 0, 1).reshape(batch, -1, heads, value.shape[-1])[:, :time]
+
+
+def _whole_blocks(x: Any, axis: int, size: int) -> Any:
+    """`x` with an axis filled up to a multiple of a size."""
+    return jnp.pad(x, [(0, -n % size if i == axis else 0) for i, n in enumerate(x.shape)])
+
+
+def _attend(
+    query: Any, key: Any, value: Any, bias: Any, mask: Any, scale: float, first: Any, soft_cap: float | None
+) -> Any:
+    """Attention of queries, each only to sources up to its place if the place of the `first` is given.
+
+    Sums are divided last, being fewer. All of it in 32 bits at least: products of 16-bit arrays are no faster on CPUs,
+    and their gradients are slower.
     """
     batch, time, heads, _ = query.shape
     source, shared = key.shape[1:3]
@@ -377,8 +410,8 @@ def attention(
         logits = logits / (1 + jnp.abs(logits) / soft_cap)
     if bias is not None:
         logits = logits + bias
-    if is_causal:
-        causal = jnp.arange(time)[:, None] >= jnp.arange(source)
+    if first is not None:
+        causal = first + jnp.arange(time)[:, None] >= jnp.arange(source)
         mask = causal if mask is None else mask & causal
     if mask is not None:
         logits = jnp.where(mask, logits, -0.7 * float(jnp.finfo(wide).max))

@@ -235,10 +235,13 @@ class Run:
         self.arrays: dict[int, Any] = {}  # id of a metric's variable -> its array after the last launch
 
     def __enter__(self) -> Run:
+        with handover.still:
+            handover.runs += 1
         return self
 
     def __exit__(self, *error: Any) -> None:
         with handover.still:
+            handover.runs -= 1
             for key in self.arrays:  # which keep the last values
                 _running[key].discard(self)
                 if not _running[key]:
@@ -404,8 +407,9 @@ def checks_values() -> bool:
 def _options(traced: Any, arrays: int) -> dict[str, Any]:
     """Options of the compiler.
 
-    On CPUs LLVM's lowest level makes programs that are as fast, in 0.8 to 0.9 of the time. XLA looks a dozen times for what the loop over steps carries in vain, in time that grows with the square of the
-    number of arrays (a fifth of the compilation of 300 layers), and finds nothing. Loops of layers are worth a look.
+    On CPUs LLVM's lowest level makes programs that are as fast, in 0.8 to 0.9 of the time. XLA looks a dozen times for
+    what the loop over steps carries in vain, in time that grows with the square of the number of arrays (a fifth of the
+    compilation of 300 layers), and finds nothing. Loops of layers are worth a look.
     """
     options: dict[str, Any] = {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else {}
     if arrays > MANY_ARRAYS and "scan" not in primitives(traced.jaxpr.jaxpr):
