@@ -4,6 +4,7 @@ import gc
 import threading
 from contextvars import ContextVar
 
+import jax
 import numpy as np
 import pytest
 
@@ -169,3 +170,19 @@ def test_a_stream_sees_the_context_of_its_reader():
         yield (np.full((1, 1), setting.get()),)
 
     assert next(windows.of_stream(items())).data[0][0, 0, 0] == 7
+
+
+def test_the_memory_of_a_window_serves_another_when_nobody_looks_at_it():
+    shape = (3, 1 << 20)  # large enough to be kept, and of a size that no other test has
+    room = windows._room(shape, "float32")
+    room[:], place = 3, room.ctypes.data
+    part, on_device = room[1, 5:9], jax.device_put(room)
+    del room
+    other = windows._room(shape, "float32")
+    other[:] = 7
+    assert part.tolist() == [3, 3, 3, 3] and float(on_device[2, -1]) == 3
+    del part
+    jax.block_until_ready(on_device).delete()
+    del on_device
+    gc.collect()
+    assert windows._room(shape, "float32").ctypes.data == place != other.ctypes.data

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextvars
 import math
 import threading
+from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -23,6 +24,8 @@ from lamina.data.streams import close, prefetch
 
 WINDOW_BYTES = 1 << 25
 WINDOW_BATCHES = 1 << 14
+KEPT_SIZES, KEPT_WINDOWS = 4, 2  # of windows that are gone: so many sizes, so many of each
+_WORTH_KEEPING = 1 << 20
 _ALIGNMENT = 64
 
 
@@ -44,11 +47,33 @@ class Filled(NamedTuple):
     counted: Any
 
 
+class _Lent:
+    """Bytes for a window. When the last array that looks at them is gone, another window may have them: the system may
+    take longer to find so much memory anew than a launch takes."""
+
+    spare: dict[int, deque[np.ndarray]] = {}
+
+    def __init__(self, size: int):
+        if size not in self.spare and len(self.spare) >= KEPT_SIZES:
+            self.spare.clear()
+        self.others: deque[np.ndarray] = deque(maxlen=0)
+        if size >= _WORTH_KEEPING:
+            self.others = self.spare.setdefault(size, deque(maxlen=KEPT_WINDOWS))
+        try:
+            self.memory = self.others.pop()
+        except IndexError:
+            self.memory = np.empty(size, np.uint8)
+        self.__array_interface__ = self.memory.__array_interface__  # so that arrays keep this alive
+
+    def __del__(self) -> None:
+        self.others.append(self.memory)
+
+
 def _room(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     """Memory of a shape, not touched yet, that begins where a device may read it in place."""
     dtype = np.dtype(dtype)
     size = math.prod(shape) * dtype.itemsize
-    raw = np.empty(size + _ALIGNMENT, np.uint8)
+    raw = np.asarray(_Lent(size + _ALIGNMENT))
     start = -raw.ctypes.data % _ALIGNMENT
     return raw[start : start + size].view(dtype).reshape(shape)
 

@@ -64,14 +64,16 @@ def convolve(x: Any, kernel: Any, window: Window, groups: int) -> Any:
 Product = Callable[[Any, Any, Any], Any]
 
 
-def _with_gradients(product: Product, by_inputs: Product, by_kernel: Product) -> Product:
+def _with_gradients(
+    product: Product, by_inputs: Product, by_kernel: Product, beside_gradients: Product | None = None
+) -> Product:
     """`product`, linear in inputs and kernel, of which the others are forms whose transposes (the gradients by the
-    inputs and by the kernel) are what the backend runs fast."""
+    inputs and by the kernel) are what the backend runs fast; one may be for where there are gradients."""
     fast = jax.custom_jvp(product, nondiff_argnums=(2,))
 
     def change(window: Any, primals: tuple, tangents: tuple) -> tuple[Any, Any]:
         (x, kernel), (dx, dkernel) = primals, tangents
-        out, parts = fast(x, kernel, window), []
+        out, parts = (beside_gradients or fast)(x, kernel, window), []
         if not isinstance(dx, SymbolicZero):
             parts.append(by_inputs(dx, kernel, window))
         if not isinstance(dkernel, SymbolicZero):
@@ -89,8 +91,9 @@ def _short(kernel: Any, window: Window) -> bool:
     return kernel.ndim > 3 and max(kernel.shape[:-2]) <= _SHORT and steps == 1 and kernel.dtype.itemsize >= 4
 
 
-def _forward(x: Any, kernel: Any, window: Window) -> Any:
-    """The convolution; with fewer channels products are too thin, with more XLA's own form is as fast."""
+def _trained(x: Any, kernel: Any, window: Window) -> Any:
+    """The convolution where steps are stored for gradients; without them XLA makes one of several layers. With fewer
+    channels products are too thin, with more XLA's own form is as fast."""
     inputs, outputs = kernel.shape[-2:]
     middling = 32 <= inputs <= 128 and outputs >= 32
     return (_lines if middling and _short(kernel, window) else _plain)(x, kernel, window)
@@ -137,7 +140,7 @@ def _by_kernel(x: Any, kernel: Any, window: Window) -> Any:
     return jnp.moveaxis(turned, rank, 0)
 
 
-_convolve = _with_gradients(_forward, _by_inputs, _by_kernel)
+_convolve = _with_gradients(_plain, _by_inputs, _by_kernel, _with_gradients(_trained, _by_inputs, _by_kernel))
 
 
 def _dot(x: Any, kernel: Any, _: None = None) -> Any:
@@ -375,13 +378,15 @@ def attention(
         return _attend(query, key, value, bias, mask, scale, 0 if is_causal else None, soft_cap)
     rows = max(1, _MOST_SCORES // (8 * batch * heads * source))
     query = _whole_blocks(query, 1, rows)
-    bias, mask = (x if x is None or x.shape[2] == 1 else _whole_blocks(x, 2, rows) for x in (bias, mask))
+    bias, mask = (None if x is None else x if x.shape[2] == 1 else _whole_blocks(x, 2, rows) for x in (bias, mask))
 
     @jax.checkpoint
     def block(first: Any) -> Any:
-        part = functools.partial(lax.dynamic_slice_in_dim, start_index=first, slice_size=rows)
-        own = (x if x is None or x.shape[2] == 1 else part(x, axis=2) for x in (bias, mask))
-        return _attend(part(query, axis=1), key, value, *own, scale, first if is_causal else None, soft_cap)
+        def part(x: Any, axis: int) -> Any:
+            return x if x is None or x.shape[axis] == 1 else lax.dynamic_slice_in_dim(x, first, rows, axis)
+
+        start = first if is_causal else None
+        return _attend(part(query, 1), key, value, part(bias, 2), part(mask, 2), scale, start, soft_cap)
 
     blocks = lax.map(block, jnp.arange(0, query.shape[1], rows))  # (blocks, batch, rows, heads, dim)
     return jnp.moveaxis(blocks, 0, 1).reshape(batch, -1, heads, value.shape[-1])[:, :time]
