@@ -109,7 +109,15 @@ def test_damaged_files_are_named(put):
         assert str(error.value).startswith(str(path))
 
 
-@pytest.mark.parametrize("content", [gzip.compress(bytes(800))[:-9], gzip.compress(bytes(801)), b"", b"no gzip"])
+CUT = {
+    "cut": gzip.compress(bytes(800))[:-9],
+    "one too long": gzip.compress(bytes(801)),
+    "empty": b"",
+    "other": b"no gzip",
+}
+
+
+@pytest.mark.parametrize("content", CUT.values(), ids=CUT)  # what is in them has the time in it
 def test_a_truncated_file_without_a_hash_is_named(put, content):
     path = put("train-images-idx3-ubyte.gz", content, "fashion-mnist/train-images-idx3-ubyte.gz")
     with pytest.raises(CorruptFileError) as error:
