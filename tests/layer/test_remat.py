@@ -51,6 +51,20 @@ def test_what_a_mode_computes_again(scope, expected):
     assert counted(made(scope)) == expected
 
 
+def test_activations_alone_keep_convolutions():
+    def gradient(scope):
+        with scope:
+            layer = layers.Conv2D(3, 3, activation="tanh")
+        layer.build((1, 5, 5, 2))
+        fn, state = lamina.functional(layer)
+        loss = lambda state: jnp.sum(fn(state, jnp.ones((1, 5, 5, 2)))[0] ** 2)  # noqa: E731
+        return str(jax.make_jaxpr(jax.grad(loss))(state))
+
+    plain, kept, again = map(gradient, map(lamina.RematScope, (None, "activations", "full")))
+    forward = "conv_general_dilated["
+    assert plain.count(forward) == kept.count(forward) < again.count(forward)
+
+
 @pytest.mark.parametrize("mode", ["full", "activations", "larger_than"])
 def test_values_gradients_and_draws_stay(mode):
     def run(scope):

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 
 from lamina.core import checks, scope, tree
+from lamina.core.effects import primitives
 from lamina.core.state import StateScope
 from lamina.core.transforms import remat_call
 
@@ -76,6 +77,8 @@ def _again(call: Callable, options: dict[str, Any], *args: Any, **kwargs: Any) -
     return remat_call(call, args, kwargs, **options)
 
 
-def _is_product(primitive: Any, *_: Any, **__: Any) -> bool:
-    """Whether the result of an operation is kept."""
-    return primitive.name in _PRODUCTS
+def _is_product(primitive: Any, *_: Any, **parameters: Any) -> bool:
+    """Whether the result of an operation is kept; those with gradients of their own hold others."""
+    inside = parameters.get("call_jaxpr")
+    names = {primitive.name} if inside is None else primitives(getattr(inside, "jaxpr", inside))
+    return not names.isdisjoint(_PRODUCTS)
