@@ -277,14 +277,18 @@ def _end_with_parent(folder: str) -> None:
 
 def _watch(folder: str, seconds: float) -> None:
     """End the worker when nobody reads from it any more, or when it hangs; it says then where."""
-    idle_since, spent = time.monotonic(), time.process_time()
+
+    def work_done() -> float:
+        return time.process_time() - time.thread_time()  # of all but who watches
+
+    idle_since, spent = time.monotonic(), work_done()
     while True:
         time.sleep(min(1.0, seconds / 10))
         now, work = time.monotonic(), _at_work[-1:]
         if not os.path.exists(folder):
             os._exit(1)
-        if not work or work[0][1] > idle_since or time.process_time() - spent > seconds / 1000:
-            idle_since, spent = now, time.process_time()
+        if not work or work[0][1] > idle_since or work_done() - spent > seconds / 1000:
+            idle_since, spent = now, work_done()
         elif now - idle_since > seconds:
             rule = f"a worker must make batches, and hung in batch {work[0][0]}, where it did nothing for {seconds:g} s"
             with open(os.path.join(folder, _HUNG), "w") as file:
