@@ -67,14 +67,12 @@ def settled(act: Callable[..., T], *args: Any) -> T:
 
 def call(fn: Callable[[tuple], T], variables: Sequence[Any]) -> T:
     """`fn` of the variables' own arrays; once more if another thread's launch has given them away before it began."""
-    if runs:
-        with still:
-            return fn(tuple([v.stored for v in variables]))
-    arrays = settled(lambda: tuple([v.stored for v in variables]))
-    try:
-        return fn(arrays)
-    except (RuntimeError, ValueError):  # which of them a deleted array raises is up to JAX
-        if not any(array.is_deleted() for array in arrays):
-            raise
+    if not runs:
+        arrays = settled(lambda: tuple([v.stored for v in variables]))
+        try:
+            return fn(arrays)
+        except (RuntimeError, ValueError):  # which of them a deleted array raises is up to JAX
+            if not any(array.is_deleted() for array in arrays):
+                raise
     with still:
         return fn(tuple([v.stored for v in variables]))

@@ -19,10 +19,10 @@ from typing import Any
 import jax
 
 SHORTEST = 0.02  # seconds of compilation that are worth a file
-HEAP = 2**26  # bytes of a heap of glibc
 KEPT_SHARE = 8  # freed memory that is kept: at most one part in so many of the machine's
 _BACKGROUND = "lamina-compile"  # the name of threads that compile
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # of glibc's mallopt
+_HEAP = 2**26  # bytes of a heap of glibc
 
 
 def keep_compiled_programs() -> None:
@@ -110,7 +110,7 @@ def keep_freed_memory() -> None:
     mallopt = ctypes.CDLL(None).mallopt
     mallopt(_M_MMAP_MAX, 0)  # blocks of all sizes come from heaps ...
     mallopt(_M_TRIM_THRESHOLD, min(memory // KEPT_SHARE, 2**31 - 1))  # ... which shrink only when so much is free ...
-    mallopt(_M_TOP_PAD, HEAP)  # ... and are given back only if others have room for so much
+    mallopt(_M_TOP_PAD, _HEAP)  # ... and are given back only if others have room for so much
 
 
 def _processor() -> str:

@@ -160,11 +160,12 @@ def _dot_by_kernel(x: Any, kernel: Any, _: None = None) -> Any:
 _product = _with_gradients(_dot, _dot, _dot_by_kernel)
 
 
-@functools.partial(jax.jit, inline=True)
-def flat_matmul(x: Any, kernel: Any) -> Any:
-    """x @ kernel for a matrix `kernel`, as a product of two matrices."""
-    rows = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
-    return _product(rows, kernel, None).reshape(*x.shape[:-1], kernel.shape[-1])
+@functools.partial(jax.jit, static_argnums=2, inline=True)
+def flat_matmul(x: Any, kernel: Any, axes: int = 1) -> Any:
+    """The sum over the last axes of `x` and the first ones of `kernel`, as a product of two matrices."""
+    free, size, others = x.shape[: x.ndim - axes], math.prod(kernel.shape[:axes]), kernel.shape[axes:]
+    out = _product(x.reshape(math.prod(free), size), kernel.reshape(size, math.prod(others)), None)
+    return out.reshape(*free, *others)
 
 
 def summed_axes(equation: str, *arrays: Any) -> int:
@@ -179,13 +180,6 @@ def summed_axes(equation: str, *arrays: Any) -> int:
             fits = "." in x or len(x) == arrays[0].ndim
             return count if fits and arrays[0].shape[-count:] == arrays[1].shape[:count] else 0
     return 0
-
-
-def contract(x: Any, kernel: Any, axes: int) -> Any:
-    """The sum over the last axes of `x` and the first ones of `kernel`, as a product of two matrices."""
-    size, free = math.prod(kernel.shape[:axes]), x.shape[: x.ndim - axes]
-    out = flat_matmul(x.reshape(math.prod(free), size), kernel.reshape(size, math.prod(kernel.shape[axes:])))
-    return out.reshape(*free, *kernel.shape[axes:])
 
 
 def seen(x: Any, sizes: Sequence[int], window: Window) -> Iterator[Any]:
@@ -206,10 +200,8 @@ def _taps(x: Any, sizes: Sequence, strides: Sequence, dilation: Sequence, counts
 def _lines(x: Any, kernel: Any, window: Window) -> Any:
     """A convolution with strides 1: what the kernel's points along the last axis see times all of the kernel, shifted
     along the other axes and added. Its transpose by the kernel is one product of both sides copied so often."""
-    (*lead, last), outs, axis = kernel.shape[:-2], window.outputs(x, kernel.shape[:-2]), x.ndim - 2
-    x = jnp.pad(x, ((0, 0), *window.pads, (0, 0)))
-    starts = (i * window.dilation[-1] for i in range(last))
-    x = jnp.concatenate([lax.slice_in_dim(x, start, start + outs[-1], axis=axis) for start in starts], axis=-1)
+    (*lead, last), outs = kernel.shape[:-2], window.outputs(x, kernel.shape[:-2])
+    x = jnp.concatenate(list(seen(x, (*(1 for _ in lead), last), window)), axis=-1)
     points = list(itertools.product(*map(range, lead)))
     matrix = kernel.reshape(len(points), -1, kernel.shape[-1]).swapaxes(0, 1)  # (line and inputs, lines, outputs)
     lines = jnp.split(flat_matmul(x, matrix.reshape(x.shape[-1], -1)), len(points), axis=-1)

@@ -364,7 +364,7 @@ def einsum(subscripts: str, *operands: Any, **kwargs: Any) -> Any:
     accumulator = _accumulator(*arrays)
     summed = 0 if kwargs or accumulator else cpu.summed_axes(subscripts, *arrays)
     if summed:
-        return cpu.contract(arrays[0], arrays[1], summed)
+        return cpu.flat_matmul(arrays[0], arrays[1], summed)
     return jnp.einsum(subscripts, *arrays, **kwargs, preferred_element_type=accumulator)
 
 
