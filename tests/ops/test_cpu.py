@@ -400,12 +400,10 @@ def test_an_einsum_of_other_sizes_is_an_error():
 @pytest.mark.parametrize("axes", [(2,), (1, 2), (0, 1)], ids=repr)
 def test_standardize(axes):
     def plain(x):
-        mean, variance = x.mean(axes, keepdims=True), x.var(axes, keepdims=True)
-        return (x - mean) / jnp.sqrt(variance + 1e-3) + 2 * mean + jnp.sin(variance)
+        return (x - x.mean(axes, keepdims=True)) / jnp.sqrt(x.var(axes, keepdims=True) + 1e-3)
 
     def fast(x):
-        out, mean, variance = cpu.standardize(x, axes, 1e-3)
-        return out + 2 * mean + jnp.sin(variance)
+        return cpu.standardize(x, axes, 1e-3)
 
     assert_same_twice(plain, fast, (3 * array(3, 4, 5) + 1,))
 

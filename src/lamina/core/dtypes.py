@@ -88,6 +88,11 @@ def wide(dtype: Any) -> Any:
     return jnp.promote_types(dtype, jnp.float32)
 
 
+def accumulator(*arrays: Any) -> str | None:
+    """What products of arrays are summed in, if not in their own dtype: 8-bit integers in 32-bit ones."""
+    return "int32" if {a.dtype.name for a in arrays} == {"int8"} else None
+
+
 def floating(dtype: Any) -> Any:
     """The dtype itself if it has fractions, else the default float: what means of its values have."""
     return dtype if jnp.issubdtype(dtype, jnp.inexact) else jnp.dtype(floatx())

@@ -15,6 +15,7 @@ import numpy as np
 from jax import tree_util
 from jax.core import Tracer
 
+from lamina.core import dtypes
 from lamina.core.later import Later
 
 _jax = Later("jax.experimental.sparse")  # 0.2 s, and only a program that has loaded it has sparse arrays
@@ -98,8 +99,7 @@ def _of_all(fn: Callable, *args: Any, **named: Any) -> Any:
 
 def _matrix_product(fn: Callable, x1: Any, x2: Any) -> Any:
     """JAX's own product: ours of dense arrays has gradients of its own, which JAX does not carry over."""
-    narrow = {x1.dtype.name, x2.dtype.name} == {"int8"}
-    return _of_all(functools.partial(jnp.matmul, preferred_element_type="int32" if narrow else None), x1, x2)
+    return _of_all(functools.partial(jnp.matmul, preferred_element_type=dtypes.accumulator(x1, x2)), x1, x2)
 
 
 def _if_all(fn: Callable, xs: Any, *rest: Any) -> Any:

@@ -422,24 +422,25 @@ def _attend(
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1, 2))
-def standardize(x: Any, axes: tuple[int, ...], epsilon: float) -> tuple[Any, Any, Any]:
-    """(x - mean) / sqrt(variance + epsilon), the mean, and the variance, over axes that stay with size 1."""
-    mean = x.mean(axes, keepdims=True)
-    centred = x - mean
-    variance = jnp.square(centred).mean(axes, keepdims=True)
-    return centred * lax.rsqrt(variance + epsilon), mean, variance
+def standardize(x: Any, axes: tuple[int, ...], epsilon: float) -> Any:
+    """(x - mean) / sqrt(variance + epsilon), mean and variance over axes."""
+    return _standard(x, axes, epsilon)[0]
+
+
+def _standard(x: Any, axes: tuple[int, ...], epsilon: float) -> tuple[Any, Any]:
+    """The same, and the factor 1 / sqrt(variance + epsilon)."""
+    centred = x - x.mean(axes, keepdims=True)
+    factor = lax.rsqrt(jnp.square(centred).mean(axes, keepdims=True) + epsilon)
+    return centred * factor, factor
 
 
 @standardize.defjvp
-def _standardize_jvp(axes: tuple[int, ...], epsilon: float, primals: tuple, tangents: tuple) -> tuple[tuple, tuple]:
+def _standardize_jvp(axes: tuple[int, ...], epsilon: float, primals: tuple, tangents: tuple) -> tuple[Any, Any]:
     (x,), (dx,) = primals, tangents
-    _, mean, variance = standardize(x, axes, epsilon)
-    factor = lax.rsqrt(variance + epsilon)
     # What the gradient needs is stored: to be computed again it would need arrays of the size of x for mean and factor.
-    out, factor = lax.optimization_barrier(((x - mean) * factor, factor))
-    dmean = dx.mean(axes, keepdims=True)
+    out, factor = lax.optimization_barrier(_standard(x, axes, epsilon))
     slope = (out * dx).mean(axes, keepdims=True)
-    return (out, mean, variance), ((dx - dmean - out * slope) * factor, dmean, 2 * slope / factor)
+    return out, (dx - dx.mean(axes, keepdims=True) - out * slope) * factor
 
 
 @functools.partial(jax.jit, static_argnames="approximate", inline=True)

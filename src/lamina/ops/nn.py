@@ -484,7 +484,7 @@ def layer_normalization(
     if rms_scaling:  # an older mistake of Keras that its files may ask for: divided, not centred
         factor = lax.rsqrt(wide.var(axis, keepdims=True) + epsilon)
         return (wide * (factor if gamma is None else factor * along(gamma))).astype(x.dtype)
-    out, _, _ = cpu.standardize(wide, tuple(axis), epsilon)
+    out = cpu.standardize(wide, tuple(axis), epsilon)
     out = out if gamma is None else out * along(gamma)
     return (out if beta is None else out + along(beta)).astype(x.dtype)
 

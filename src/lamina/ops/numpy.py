@@ -361,16 +361,11 @@ def divide_no_nan(x1: Any, x2: Any) -> Any:
 def einsum(subscripts: str, *operands: Any, **kwargs: Any) -> Any:
     """Sums of products over named axes: `"bij,bjk->bik"`."""
     arrays = [jnp.asarray(x) for x in operands]
-    accumulator = _accumulator(*arrays)
+    accumulator = dtypes.accumulator(*arrays)
     summed = 0 if kwargs or accumulator else cpu.summed_axes(subscripts, *arrays)
     if summed:
         return cpu.flat_matmul(arrays[0], arrays[1], summed)
     return jnp.einsum(subscripts, *arrays, **kwargs, preferred_element_type=accumulator)
-
-
-def _accumulator(*arrays: Any) -> str | None:
-    """8-bit integers are multiplied into 32-bit ones."""
-    return "int32" if {a.dtype.name for a in arrays} == {"int8"} else None
 
 
 @op
@@ -402,7 +397,7 @@ def matmul(x1: Any, x2: Any) -> Any:
     [[1.0, 2.0], [3.0, 4.0]]
     """
     x1, x2 = jnp.asarray(x1), jnp.asarray(x2)
-    accumulator = _accumulator(x1, x2)
+    accumulator = dtypes.accumulator(x1, x2)
     if x1.ndim > 1 and x2.ndim == 2 and not accumulator:
         return cpu.flat_matmul(x1, x2)
     return jnp.matmul(x1, x2, preferred_element_type=accumulator)
