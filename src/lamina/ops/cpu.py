@@ -163,9 +163,10 @@ _product = _with_gradients(_dot, _dot, _dot_by_kernel)
 @functools.partial(jax.jit, static_argnums=2, inline=True)
 def flat_matmul(x: Any, kernel: Any, axes: int = 1) -> Any:
     """The sum over the last axes of `x` and the first ones of `kernel`, as a product of two matrices."""
-    free, size, others = x.shape[: x.ndim - axes], math.prod(kernel.shape[:axes]), kernel.shape[axes:]
-    out = _product(x.reshape(math.prod(free), size), kernel.reshape(size, math.prod(others)), None)
-    return out.reshape(*free, *others)
+    cut = x.ndim - axes
+    rows = x.reshape(math.prod(x.shape[:cut]), math.prod(x.shape[cut:]))
+    columns = kernel.reshape(math.prod(kernel.shape[:axes]), math.prod(kernel.shape[axes:]))
+    return _product(rows, columns, None).reshape(*x.shape[:cut], *kernel.shape[axes:])
 
 
 def summed_axes(equation: str, *arrays: Any) -> int:
