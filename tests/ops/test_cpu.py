@@ -52,7 +52,13 @@ CONVOLUTIONS = [
         (1, 2), (1, 3), (1, 2), ("valid", "same"), (1, 2), (1, 2, 8)
     )
     if dilation == 1 or (size > 1 and strides == 1)
-] + [(3, 2, 1, "same", 1, 1), (3, 2, 2, "valid", 1, 1), (3, 3, 1, "same", 1, 8)]
+] + [
+    (3, size, strides, padding, dilation, groups)
+    for size, strides, padding, dilation, groups in [
+        (2, 1, "same", 1, 1), (2, 2, "valid", 1, 1), (3, 1, "same", 1, 8), (3, 1, "valid", 1, 1), (3, 2, "same", 1, 2),
+        (4, 1, "same", 1, 1), (2, 1, "same", 2, 1), (2, 3, "same", 1, 1),
+    ]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("options", CONVOLUTIONS, ids=repr)
@@ -131,9 +137,16 @@ def test_depthwise_convolution_sums_16_bits_in_32():
     assert ops.depthwise_conv(x, kernel)[0, 0, 0, 0] == jnp.bfloat16(1 + 24 / 256)  # each addend by itself is lost
 
 
-@pytest.mark.parametrize("size, strides, padding", list(itertools.product((1, 2, 3), (1, 2, 3), ("valid", "same"))))
-def test_transposed_convolution(size, strides, padding):
-    x, kernel = array(2, 4, 5, 6), array(size, size, 3, 6)
+TRANSPOSED = [
+    *itertools.product([(4, 5)], (1, 2, 3), (1, 2, 3), ("valid", "same")),
+    *itertools.product([(3, 4, 2)], (1, 3), (1, 2, 3), ("valid", "same")),
+]
+
+
+@pytest.mark.parametrize("options", TRANSPOSED, ids=repr)
+def test_transposed_convolution(options):
+    places, size, strides, padding = options
+    x, kernel = array(2, *places, 6), array(*(size for _ in places), 3, 6)
 
     def fast(x, k):
         return ops.conv_transpose(x, k, strides, padding)
@@ -356,6 +369,12 @@ def test_convolution_of_many_channels_over_volumes_and_in_second_derivatives():
     assert_same(plain_convolution(1, "same", 1, 1), lambda x, k: ops.conv(x, k, 1, "same"), volumes, 1e-4)
     images = array(1, 4, 5, 32), array(3, 3, 32, 64) / 32
     assert_same_twice(plain_convolution(1, "same", 1, 1), lambda x, k: ops.conv(x, k, 1, "same"), images)
+
+
+def test_gradients_of_a_convolution_of_volumes_are_summed_in_32_bits():
+    x, kernel = jnp.zeros((1, 3, 1, 1, 1), "bfloat16"), jnp.array([1, 1 / 256, 1 / 256], "bfloat16")
+    _, back = jax.vjp(lambda x: ops.conv(x, kernel.reshape(3, 1, 1, 1, 1), 1, "same"), x)
+    assert back(jnp.ones_like(x))[0][0, 1, 0, 0, 0] == jnp.bfloat16(1 + 2 / 256)
 
 
 def test_convolution_of_many_channels_sums_16_bits_in_32():
