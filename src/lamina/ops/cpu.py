@@ -430,8 +430,7 @@ def _attend(
 ) -> Any:
     """Attention of queries, each only to sources up to its place if the place of the `first` is given.
 
-    Sums are divided last, being fewer. All of it in 32 bits at least: products of 16-bit arrays are no faster on CPUs,
-    and their gradients are slower.
+    All of it in 32 bits at least: products of 16-bit arrays are no faster on CPUs, and their gradients are slower.
     """
     batch, time, heads, _ = query.shape
     source, shared = key.shape[1:3]
@@ -448,11 +447,24 @@ def _attend(
         mask = causal if mask is None else mask & causal
     if mask is not None:
         logits = jnp.where(mask, logits, -0.7 * float(jnp.finfo(wide).max))
-    weights = jnp.exp(logits - lax.stop_gradient(logits.max(-1, keepdims=True)))
-    total = weights.sum(-1, keepdims=True)  # (batch, heads, time, 1)
-    weights = weights.reshape(batch, shared, -1, source)
-    out = (weights @ value.transpose(0, 2, 1, 3)).reshape(batch, heads, time, -1) / total
-    return out.transpose(0, 2, 1, 3).astype(dtype)
+    out = _weighted_mean(logits.reshape(batch, shared, -1, source), value.transpose(0, 2, 1, 3))
+    return out.reshape(batch, heads, time, -1).transpose(0, 2, 1, 3).astype(dtype)
+
+
+@jax.custom_jvp
+def _weighted_mean(logits: Any, value: Any) -> Any:
+    """softmax(logits) value. Sums are divided last, being fewer."""
+    weights = jnp.exp(logits - logits.max(-1, keepdims=True))
+    return weights @ value / weights.sum(-1, keepdims=True)
+
+
+@_weighted_mean.defjvp
+def _weighted_mean_jvp(primals: tuple, tangents: tuple) -> tuple[Any, Any]:
+    (logits, value), (dlogits, dvalue) = primals, tangents
+    # Stored, or the gradient computes the exponentials again.
+    weights = lax.optimization_barrier(jax.nn.softmax(logits, axis=-1))
+    change = weights * (dlogits - (weights * dlogits).sum(-1, keepdims=True))
+    return weights @ value, change @ value + weights @ dvalue
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1, 2))
