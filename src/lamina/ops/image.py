@@ -56,11 +56,27 @@ def rgb_to_grayscale(images: Any, data_format: str | None = None) -> Any:
     return jnp.expand_dims(gray, axis).astype(images.dtype)
 
 
-def _planes(who: str, images: Any, axis: int) -> list[Any]:
+def _colours(who: str, images: Any, axis: int) -> list[Any]:
     """The three channels."""
     if not jnp.issubdtype(images.dtype, jnp.floating):
         raise ValueError(f"{who}: images must be of a float dtype, got {images.dtype.name}.")
-    return [lax.index_in_dim(images, i, axis, keepdims=False) for i in range(3)]
+    return planes(images, axis)[:3]
+
+
+def planes(images: Any, axis: int) -> list[Any]:
+    """The channels. Their gradients are put side by side, when all are there."""
+    return [plane.squeeze(axis) for plane in _gradient_first(lax.split(images, (1,) * images.shape[axis], axis))]
+
+
+@jax.custom_jvp
+def _gradient_first(x: Any) -> Any:
+    """`x`, whose gradient is computed once and kept: XLA would compute it for each of its uses again."""
+    return x
+
+
+@_gradient_first.defjvp
+def _gradient_first_jvp(primals: tuple, tangents: tuple) -> tuple[Any, Any]:
+    return primals[0], lax.optimization_barrier(tangents[0])
 
 
 @op
@@ -68,7 +84,7 @@ def rgb_to_hsv(images: Any, data_format: str | None = None) -> Any:
     """Hue, saturation and value, each from 0 to 1, of red, green and blue."""
     images, axis = _images("rgb_to_hsv", images), _axes(data_format)[2]
     tiny = jnp.abs(images) < jnp.finfo(dtypes.floating(images.dtype)).eps
-    red, green, blue = _planes("rgb_to_hsv", jnp.where(tiny, 0, images), axis)
+    red, green, blue = _colours("rgb_to_hsv", jnp.where(tiny, 0, images), axis)
     value = jnp.maximum(jnp.maximum(red, green), blue)
     span = value - jnp.minimum(jnp.minimum(red, green), blue)
     saturation = jnp.where(value > 0, span / jnp.where(value > 0, value, 1), 0)
@@ -83,7 +99,7 @@ def rgb_to_hsv(images: Any, data_format: str | None = None) -> Any:
 def hsv_to_rgb(images: Any, data_format: str | None = None) -> Any:
     """Red, green and blue of hue, saturation and value."""
     images, axis = _images("hsv_to_rgb", images), _axes(data_format)[2]
-    hue, saturation, value = _planes("hsv_to_rgb", images, axis)
+    hue, saturation, value = _colours("hsv_to_rgb", images, axis)
     angle = jnp.mod(hue, 1) * 6
     pure = (jnp.abs(angle - 3) - 1, 2 - jnp.abs(angle - 2), 2 - jnp.abs(angle - 4))
     return jnp.stack([value * (1 - saturation + saturation * jnp.clip(colour, 0, 1)) for colour in pure], axis)

@@ -17,6 +17,7 @@ from lamina.core import checks, dtypes
 from lamina.core.configurable import variant
 from lamina.layers.preprocessing.base import BYTES, Augmentation, Draws, Factor, scaled, spread
 from lamina.ops import filters
+from lamina.ops.image import planes
 
 COLOR = ("factor", "value_range", "data_format", "seed")
 SHARE = {"factor": (0.0, 1.0)}
@@ -38,10 +39,6 @@ class Color(Augmentation):
 
     def _clip(self, images: Any) -> Any:
         return jnp.clip(images, *self.value_range)
-
-
-def _planes(images: Any) -> list[Any]:
-    return [images[..., i] for i in range(images.shape[-1])]
 
 
 @variant()
@@ -67,7 +64,7 @@ class RandomHue(Color):
         return {"factor": draws.signs() * draws.uniform(*self.factor) * 0.5}
 
     def pixels(self, images: Any, transformation: Any) -> Any:
-        hue, *rest = _planes(ops.image.rgb_to_hsv(scaled(images, self.value_range, (0, 1)), "channels_last"))
+        hue, *rest = planes(ops.image.rgb_to_hsv(scaled(images, self.value_range, (0, 1)), "channels_last"), -1)
         hue = hue + jnp.reshape(transformation["factor"], (-1, 1, 1))
         hue = jnp.where(hue > 1, hue - 1, jnp.where(hue < 0, hue + 1, hue))
         turned = ops.image.hsv_to_rgb(jnp.stack([hue, *rest], axis=-1), "channels_last")
@@ -85,7 +82,7 @@ class RandomSaturation(Color):
         return {"factor": factor / (1 - factor + dtypes.epsilon())}
 
     def pixels(self, images: Any, transformation: Any) -> Any:
-        hue, saturation, value = _planes(ops.image.rgb_to_hsv(images, "channels_last"))
+        hue, saturation, value = planes(ops.image.rgb_to_hsv(images, "channels_last"), -1)
         saturation = self._clip(saturation * jnp.reshape(transformation["factor"], (-1, 1, 1)))
         return ops.image.hsv_to_rgb(jnp.stack([hue, saturation, value], axis=-1), "channels_last")
 
