@@ -15,7 +15,7 @@ import lamina
 from lamina import layers
 from lamina.core.configurable import deserialize, serialize
 from lamina.layers.preprocessing import strings as strings_module
-from lamina.layers.preprocessing.strings import Strings, Table, strings
+from lamina.layers.preprocessing.strings import Integers, Strings, Table, decimals, of_each, strings
 
 TEXTS = ["The cat, the DOG!", "a b  c\tÉé\n d'e", "", "x cat", "cat"]
 WORDS = ["cat", "dog", "", "café", "a rather long word, of more than one part", "cat"]
@@ -389,3 +389,30 @@ def test_numbers_become_tokens_again():
 def test_large_integers_are_looked_up_as_they_are():
     layer = layers.IntegerLookup(vocabulary=[2**40, 2**40 + 1])
     assert layer(np.array([2**40 + 1, 2**40, 1])).tolist() == [2, 1, 0]
+
+
+def test_integers_as_the_strings_of_their_digits():
+    values = [0, 9, 10, -1, -10, 2**31, 2**32, 10**18, 2**63 - 1, -(2**63)]
+    for some in (values, values[:5], []):
+        assert decimals(Integers(np.array(some, np.int64))).tolist() == [str(value).encode() for value in some]
+
+
+@pytest.mark.parametrize("values", [np.arange(-9, 9).repeat(9), np.arange(0, 10**9, 10**7), np.arange(0)], ids=len)
+def test_what_is_computed_of_each_is_that_of_all(values, monkeypatch):
+    monkeypatch.setattr(strings_module, "_PART", 7)
+    seen = []
+
+    def twice(tokens):
+        seen.append(len(tokens))
+        return 2 * tokens.values
+
+    np.testing.assert_array_equal(of_each(twice, Integers(values)), 2 * values)
+    assert max(seen) <= 18  # the range of the first row, or a part
+
+
+@pytest.mark.parametrize("count", [3, 255, 256])
+def test_the_bin_of_a_number_is_that_of_a_search(count):
+    bounds = np.linspace(0, 2, count, dtype="float32")
+    x = np.array([np.nan, np.inf, -np.inf, -0.0, *bounds, *(bounds + 1e-3)], "float32")
+    found = layers.Discretization(bin_boundaries=bounds.tolist())(x)
+    np.testing.assert_array_equal(found, np.searchsorted(bounds, x, side="right"))

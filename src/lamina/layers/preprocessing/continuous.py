@@ -213,10 +213,9 @@ class Discretization(Adapts):
     def call(self, inputs: Any) -> Any:
         if self.bin_boundaries is None:
             raise self._not_ready("bin_boundaries")
-        xp = numpy_for(inputs)
         x = inputs.astype(dtypes.floatx())
         bounds = np.asarray(self.bin_boundaries, x.dtype)
-        places = xp.searchsorted(bounds, x, side="right").astype("int32")
+        places = _places(x, bounds).astype("int32")
         if self.output_mode == "int":
             return places
         return encode(places, self.output_mode, len(bounds) + 1, self.output_dtype)
@@ -259,6 +258,16 @@ class Discretization(Adapts):
         layer = cls(**values)
         layer.bin_boundaries = layer.bin_boundaries if learned is None else _ascending(cls.__name__, learned)
         return layer
+
+
+def _places(x: Any, bounds: np.ndarray) -> Any:
+    """How many bounds each value reaches; NaN reaches all."""
+    if numpy_for(x) is not np or len(bounds) > 255:
+        return numpy_for(x).searchsorted(bounds, x, side="right")
+    places = np.full(x.shape, len(bounds), np.uint8)
+    for bound in bounds:  # a search of each value takes ten times as long
+        places -= (x < bound).view(np.uint8)
+    return places
 
 
 def _ascending(who: str, boundaries: Any) -> list[float]:

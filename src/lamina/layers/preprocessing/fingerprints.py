@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lamina.core import checks
-from lamina.layers.preprocessing.strings import Integers, Strings, strings
+from lamina.layers.preprocessing.strings import Integers, Strings, decimals, of_each
 
 Salt = Sequence[int] | None  # the two halves of SipHash's key; without one the hash is FarmHash64
 
@@ -268,11 +268,14 @@ def fingerprints(texts: Strings, salt: Salt = None) -> np.ndarray:
 
 def bins(tokens: Any, count: int, salt: Salt = None) -> Any:
     """The bin of each of `Strings`, `Integers` or an array of JAX, among so many."""
-    if isinstance(tokens, Integers):
-        tokens = strings(tokens.values.astype("S21"), "")
-    if not isinstance(tokens, Strings):
+    if not isinstance(tokens, (Strings, Integers)):
         return bins_on_device(tokens, count, salt)
-    return (fingerprints(tokens, salt) % np.uint64(count)).astype(np.int64)
+
+    def part(tokens: Any) -> np.ndarray:
+        texts = decimals(tokens) if isinstance(tokens, Integers) else tokens
+        return (fingerprints(texts, salt) % np.uint64(count)).astype(np.int64)
+
+    return of_each(part, tokens)
 
 
 def bins_on_device(x: Any, count: int, salt: Salt = None) -> Any:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,6 +13,7 @@ from lamina.core.checks import shorten
 
 UNKNOWN = -1  # the number of a string that is not in a table
 _NEWLINE, _PADDING, _SHORT = 10, 8, 7
+_PART = 1 << 17  # of so many strings the caches hold what is computed
 _MASKS = np.array([256**n - 1 for n in range(9)], np.uint64)  # the first bytes of eight
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)
 _IS_SPACE = np.isin(np.arange(256), np.frombuffer(b" \t\n\v\f\r", np.uint8))
@@ -136,6 +140,38 @@ class Integers:
         """Each integer once, and how often and in how many documents it is, where the document of each is given."""
         found, number = np.unique(self.values, return_inverse=True)
         return Counts(found.tolist(), *_counted(number, len(found), documents))
+
+
+def of_each(function: Callable[[Any], np.ndarray], tokens: Strings | Integers) -> np.ndarray:
+    """`function` of tokens, which knows nothing of the others: of integers in a narrow range once for each of these,
+    of many strings part by part, on all cores."""
+    if isinstance(tokens, Integers) and len(tokens):
+        first, last = int(tokens.values.min()), int(tokens.values.max())
+        if last - first < len(tokens) // 4:
+            return function(Integers(np.arange(first, last + 1)))[tokens.values - first]
+    if len(tokens) <= _PART:
+        return function(tokens)
+    parts = [tokens[at : at + _PART] for at in range(0, len(tokens), _PART)]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return np.concatenate(list(pool.map(function, parts)))
+
+
+def decimals(numbers: Integers) -> Strings:
+    """Integers as the strings of their digits."""
+    negative, left = numbers.values < 0, np.abs(numbers.values).view(np.uint64)  # of the lowest one too
+    lengths = np.searchsorted(np.array([10**i for i in range(1, 20)], np.uint64), left, side="right") + 1
+    width = int(lengths.max(initial=1))
+    if width < 10:
+        left = left.astype(np.uint32)
+    content = np.full((len(left), width + 2), _NEWLINE, np.uint8)
+    for place in range(width, 0, -1):
+        rest = left // 10
+        content[:, place], left = left - rest * 10 + ord("0"), rest
+    lengths += negative
+    starts = np.arange(1, len(left) + 1) * (width + 2) - 1 - lengths
+    content = np.concatenate([content.ravel(), np.zeros(_PADDING, np.uint8)])
+    content[starts[negative]] = ord("-")
+    return Strings(content, starts, lengths)
 
 
 def _counted(number: np.ndarray, size: int, documents: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None]:

@@ -14,7 +14,7 @@ import numpy as np
 from lamina.core import checks
 from lamina.core.budget import UnsafeFileError
 from lamina.layers.preprocessing.pipelines import host_array
-from lamina.layers.preprocessing.strings import UNKNOWN, Integers, Strings, Table, strings
+from lamina.layers.preprocessing.strings import UNKNOWN, Integers, Strings, Table, of_each, strings
 
 DROPPED = -2  # in place of a number: what counts for nothing
 
@@ -38,7 +38,7 @@ class Vocabulary:
     def numbers(self, tokens: Any) -> Any:
         """The number of each token of `Strings` or `Integers`, or in an array of JAX."""
         if isinstance(tokens, (Strings, Integers)):
-            return self._numbers[self._table.numbers(tokens)]
+            return of_each(lambda part: self._numbers[self._table.numbers(part)], tokens)
         keys, limits = np.array(self._keys, np.int64), jnp.iinfo(tokens.dtype)
         order = np.argsort(keys)
         order = order[(keys[order] >= limits.min) & (keys[order] <= limits.max)]
