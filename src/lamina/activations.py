@@ -10,7 +10,7 @@ from jax import nn as jnn
 
 from lamina.core import configurable, dtypes
 from lamina.core.symbolic import op
-from lamina.ops import cpu
+from lamina.ops import cpu, nn
 from lamina.ops.binding import bound, operand
 from lamina.ops.nn import (
     celu,
@@ -78,7 +78,7 @@ def relu(x: Any, negative_slope: float = 0.0, max_value: float | None = None, th
         threshold: the value below which the slope is another.
     """
     if negative_slope == 0 and max_value is None and threshold == 0:
-        return jnn.relu(operand(x))
+        return nn.relu(x)
     x = jnp.asarray(x)
     x = x.astype(dtypes.floating(x.dtype))
     below = negative_slope * (x - threshold) if negative_slope else jnp.zeros_like(x)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from lamina.core.state import Cell
@@ -13,6 +14,11 @@ from lamina.core.state import Cell
 def value_of(x: Any) -> Any:
     """The array of a variable; all else as it is."""
     return x.value if isinstance(x, Cell) else x
+
+
+def as_array(x: Any, dtype: Any = None) -> Any:
+    """`jnp.asarray`, which takes 6 us for what is one already."""
+    return x if isinstance(x, jax.Array) and dtype in (None, x.dtype) else jnp.asarray(x, dtype)
 
 
 def send(array: np.ndarray, dtype: Any = None) -> jax.Array:

@@ -8,10 +8,12 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from lamina.core import dtypes
+from lamina.core.arrays import as_array
 from lamina.core.budget import CALL, spend
 from lamina.core.symbolic import op
 
@@ -39,8 +41,8 @@ def array_of(x: Any) -> Any:
 
 def fractions(x: Any) -> Any:
     """`x` as floats, if it is integers: differences of unsigned ones would wrap around."""
-    x = jnp.asarray(x)
-    return x.astype(dtypes.floating(x.dtype))
+    x = as_array(x)
+    return x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(dtypes.floating(x.dtype))
 
 
 def parts(indices_or_sections: Any) -> Any:
@@ -71,7 +73,14 @@ _TAKEN: dict[str, Callable] = {
 
 
 def bound(
-    fn: Callable, signature: str, doc: str = "", *, name: str = "", elementwise: bool = False, **taken: Callable
+    fn: Callable,
+    signature: str,
+    doc: str = "",
+    *,
+    name: str = "",
+    elementwise: bool = False,
+    compiled: bool = False,
+    **taken: Callable,
 ) -> Any:
     """`fn` as an op under Keras's signature: `fn(*those without a default, **those with one)`.
 
@@ -81,6 +90,7 @@ def bound(
         doc: what is computed.
         name: the op's, that of `fn` if not given.
         elementwise: the output lies on the same axes as the inputs.
+        compiled: whether it is one program where it is called by itself, and not a few operations.
         taken: how an argument is taken, where it is not as all of its name.
     """
     words = [word.partition("=") for word in signature.split()]
@@ -90,6 +100,9 @@ def bound(
     takes = [taken.get(word) or _TAKEN.get(word, axes) for word, _ in arguments]
     needed = sum(default is empty for _, default in arguments)
     optional = [word for word, _ in arguments[needed:]]
+    run: Callable = fn
+    if compiled or isinstance(fn, jax.custom_jvp):  # which looks at its own signature in each call: 50 us
+        run = jax.jit(fn, static_argnames=optional, inline=True)
 
     def complete(args: tuple, kwargs: dict[str, Any]) -> list[Any]:
         left = dict(kwargs)
@@ -102,7 +115,7 @@ def bound(
     def call(*args: Any, **kwargs: Any) -> Any:
         given = args if len(args) == len(takes) and not kwargs else complete(args, kwargs)
         values = [take(value) for take, value in zip(takes, given)]
-        return fn(*values[:needed], **dict(zip(optional, values[needed:])))
+        return run(*values[:needed], **dict(zip(optional, values[needed:])))
 
     setattr(call, "__signature__", known)  # noqa: B010
     call.__name__ = call.__qualname__ = name or fn.__name__

@@ -18,7 +18,7 @@ from lamina.ops.binding import bound, operand, reduction, unary
 erf = unary(special.erf)
 erfc = unary(special.erfc)
 erfinv = unary(special.erfinv)
-logsumexp = reduction(special.logsumexp)
+logsumexp = reduction(special.logsumexp, compiled=True)
 
 
 def _segments(reduce: Callable, name: str) -> Any:

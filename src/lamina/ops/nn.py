@@ -13,6 +13,7 @@ from jax import lax
 from jax import nn as jnn
 
 from lamina.core import checks, dtypes
+from lamina.core.arrays import as_array
 from lamina.core.dtypes import standardize_data_format
 from lamina.core.sparse import bcoo, hot_entries
 from lamina.core.symbolic import op
@@ -48,8 +49,8 @@ gelu = bound(
 )
 leaky_relu = bound(jnn.leaky_relu, "x negative_slope=0.2", "x if x > 0, else negative_slope x.", elementwise=True)
 glu = bound(jnn.glu, "x axis=-1", "a sigmoid(b) for the halves a, b of `x` along an axis.", x=jnp.asarray)
-log_softmax = bound(jnn.log_softmax, "x axis=-1", "x - log(sum(e^x)).", elementwise=True, x=fractions)
-softmax = bound(jnn.softmax, "x axis=-1", "e^x / sum(e^x).", elementwise=True, x=fractions)
+log_softmax = bound(jnn.log_softmax, "x axis=-1", "x - log(sum(e^x)).", elementwise=True, compiled=True, x=fractions)
+softmax = bound(jnn.softmax, "x axis=-1", "e^x / sum(e^x).", elementwise=True, compiled=True, x=fractions)
 squareplus = bound(jnn.squareplus, "x b=4", "(x + sqrt(x^2 + b)) / 2.", elementwise=True)
 
 
@@ -142,8 +143,8 @@ def conv(
         dilation_rate: the distance of the kernel's points.
     """
     data_format = standardize_data_format(data_format, "conv: data_format")
-    kernel = jnp.asarray(kernel)
-    inputs = jnp.asarray(inputs, kernel.dtype)
+    kernel = as_array(kernel)
+    inputs = as_array(inputs, kernel.dtype)
     channels = _channels(inputs, data_format)
     if channels % kernel.shape[-2]:
         raise ValueError(f"conv: {channels} input channels must be a multiple of the kernel's {kernel.shape[-2]}.")
@@ -162,8 +163,8 @@ def depthwise_conv(
 ) -> Any:
     """The convolution of each channel with kernels of its own: (*sizes, channels, multiplier)."""
     data_format = standardize_data_format(data_format, "depthwise_conv: data_format")
-    kernel = jnp.asarray(kernel)
-    inputs = jnp.asarray(inputs, kernel.dtype)
+    kernel = as_array(kernel)
+    inputs = as_array(inputs, kernel.dtype)
     channels = _channels(inputs, data_format)
     if channels != kernel.shape[-2]:
         raise ValueError(f"depthwise_conv: {channels} input channels must be the kernel's, got {kernel.shape[-2]}.")
@@ -199,8 +200,8 @@ def conv_transpose(
 ) -> Any:
     """The transpose of a convolution: the gradient of one by its inputs. Kernels are (*sizes, outputs, inputs)."""
     data_format = standardize_data_format(data_format, "conv_transpose: data_format")
-    kernel = jnp.asarray(kernel)
-    inputs = jnp.asarray(inputs, kernel.dtype)
+    kernel = as_array(kernel)
+    inputs = as_array(inputs, kernel.dtype)
     rank = inputs.ndim - 2
     if _channels(inputs, data_format) != kernel.shape[-1]:
         raise ValueError(
@@ -282,7 +283,11 @@ def average_pool(
 ) -> Any:
     """The mean of each window, of its part inside the input where it reaches out. Arguments as for `max_pool`."""
     inputs, window, step, padding = _pool_arguments("average_pool", inputs, pool_size, strides, padding, data_format)
+    return _average_pool(inputs, window, step, padding)
 
+
+@functools.partial(jax.jit, static_argnums=(1, 2, 3), inline=True)
+def _average_pool(inputs: Any, window: tuple, step: tuple, padding: str) -> Any:
     def total(x: Any) -> Any:
         return lax.reduce_window(x, np.zeros((), x.dtype), lax.add, window, step, padding)
 
@@ -446,6 +451,7 @@ def moments(x: Any, axes: Any, keepdims: bool = False, synchronized: bool = Fals
 
 
 @op(elementwise=True)
+@functools.partial(jax.jit, static_argnames="axis", inline=True)
 def batch_normalization(
     x: Any, mean: Any, variance: Any, axis: int, offset: Any = None, scale: Any = None, epsilon: float = 1e-3
 ) -> Any:
@@ -473,18 +479,23 @@ def layer_normalization(
     x = jnp.asarray(x)
     epsilon = dtypes.epsilon() if epsilon is None else epsilon
     axis = sorted(a % x.ndim for a in (axis if isinstance(axis, (list, tuple)) else [axis]))
+    return _layer_normalized(x, gamma, beta, tuple(axis), epsilon, rms_scaling)
+
+
+@functools.partial(jax.jit, static_argnums=(3, 4, 5), inline=True)
+def _layer_normalized(x: Any, gamma: Any, beta: Any, axis: tuple[int, ...], epsilon: float, rms_scaling: bool) -> Any:
     wide = _wide(x)
 
     def along(v: Any) -> Any:
         v = jnp.asarray(v, wide.dtype)
-        if v.ndim == x.ndim or axis == [x.ndim - 1]:
+        if v.ndim == x.ndim or axis == (x.ndim - 1,):
             return v
         return v.reshape([d if i in axis else 1 for i, d in enumerate(x.shape)])
 
     if rms_scaling:  # an older mistake of Keras that its files may ask for: divided, not centred
         factor = lax.rsqrt(wide.var(axis, keepdims=True) + epsilon)
         return (wide * (factor if gamma is None else factor * along(gamma))).astype(x.dtype)
-    out = cpu.standardize(wide, tuple(axis), epsilon)
+    out = cpu.standardize(wide, axis, epsilon)
     out = out if gamma is None else out * along(gamma)
     return (out if beta is None else out + along(beta)).astype(x.dtype)
 

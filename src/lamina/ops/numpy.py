@@ -9,6 +9,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from lamina.core import dtypes
+from lamina.core.arrays import as_array
 from lamina.core.budget import CALL, spend
 from lamina.core.sparse import hot_entries, is_sparse
 from lamina.core.symbolic import KerasTensor, op
@@ -360,7 +361,7 @@ def divide_no_nan(x1: Any, x2: Any) -> Any:
 @op
 def einsum(subscripts: str, *operands: Any, **kwargs: Any) -> Any:
     """Sums of products over named axes: `"bij,bjk->bik"`."""
-    arrays = [jnp.asarray(x) for x in operands]
+    arrays = [as_array(x) for x in operands]
     accumulator = dtypes.accumulator(*arrays)
     summed = 0 if kwargs or accumulator else cpu.summed_axes(subscripts, *arrays)
     if summed:
@@ -396,7 +397,7 @@ def matmul(x1: Any, x2: Any) -> Any:
     >>> lamina.ops.matmul(np.eye(2), [[1.0, 2.0], [3.0, 4.0]]).tolist()
     [[1.0, 2.0], [3.0, 4.0]]
     """
-    x1, x2 = jnp.asarray(x1), jnp.asarray(x2)
+    x1, x2 = as_array(x1), as_array(x2)
     accumulator = dtypes.accumulator(x1, x2)
     if x1.ndim > 1 and x2.ndim == 2 and not accumulator:
         return cpu.flat_matmul(x1, x2)
