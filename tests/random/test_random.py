@@ -326,3 +326,39 @@ def test_dropout_noise_shape_is_shared_along_axes_of_size_one():
 def test_bad_arguments_are_refused(draw, message):
     with pytest.raises(ValueError, match=message):
         draw()
+
+
+SAMPLES = {
+    "uniform": lambda key: jax.random.uniform(key, (3, 50), jnp.float32, -1.0, 2.0),
+    "half": lambda key: jax.random.uniform(key, (7,), jnp.bfloat16),
+    "normal": lambda key: jax.random.normal(key, (40_000,)),
+    "integers": lambda key: jax.random.randint(key, (9, 3), -5, 100),
+    "bytes": lambda key: jax.random.bits(key, (11,), "uint8"),
+    "signs": lambda key: jax.random.bernoulli(key, 0.3, (5, 9)),
+    "gamma": lambda key: jax.random.gamma(key, 2.0, (5,)),
+    "order": lambda key: jax.random.permutation(key, 17),
+    "parts": lambda key: jax.random.normal(jax.random.split(key)[1], (2,)),
+    "folded": lambda key: jax.random.uniform(jax.random.fold_in(key, 7)),
+    "nothing": lambda key: jax.random.uniform(key, (0, 3)),
+}
+
+
+@pytest.mark.parametrize("sample", SAMPLES.values(), ids=SAMPLES)
+def test_the_generator_of_programs_gives_the_numbers_of_jax(sample):
+    def own(key):
+        return sample(threefry.generator(key))
+
+    keys = jnp.array([[3, 7], [2**32 - 1, 2**32 - 1], [0, 0]], jnp.uint32)
+    expected = [sample(key) for key in keys]
+    for found in ([own(key) for key in keys], [jax.jit(own)(key) for key in keys], jax.vmap(own)(keys)):
+        for one, other in zip(found, expected, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_random_bits_are_drawn_once_for_all_their_uses():
+    @jax.jit
+    def spread(key):
+        return random.dropout(jnp.ones((4, 64, 32)), 0.5, (4, 1, 32), seed=key)
+
+    text = spread.lower(jnp.array([1, 2], jnp.uint32)).compile().as_text()
+    assert " while(" in text  # which XLA does not make part of what reads it

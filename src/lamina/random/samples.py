@@ -16,6 +16,10 @@ from lamina.random import threefry
 from lamina.random.seeds import draw_seed
 
 
+def _key(seed: Any) -> Any:
+    return threefry.generator(draw_seed(seed))
+
+
 def _float(who: str, dtype: Any) -> Any:
     if not dtypes.is_float(dtype):
         raise ValueError(f"{who}: dtype must be a float one, got {dtype!r}.")
@@ -37,7 +41,7 @@ def uniform(
     dtype, shape, key = _float("uniform", dtype), tuple(shape), draw_seed(seed)
     if threefry.can_draw(seed, key, shape, dtype, minval, maxval):
         return threefry.draw(key, shape, lambda unit: threefry.stretch(unit, minval, maxval))
-    return jax.random.uniform(key, shape, dtype, minval, maxval)
+    return jax.random.uniform(threefry.generator(key), shape, dtype, minval, maxval)
 
 
 def normal(shape: Sequence[int], mean: Any = 0.0, stddev: Any = 1.0, dtype: Any = None, seed: Any = None) -> jax.Array:
@@ -53,7 +57,7 @@ def normal(shape: Sequence[int], mean: Any = 0.0, stddev: Any = 1.0, dtype: Any 
     dtype, shape, key = _float("normal", dtype), tuple(shape), draw_seed(seed)
     if threefry.can_draw(seed, key, shape, dtype, mean, stddev):
         return threefry.draw(key, shape, lambda unit: threefry.normal(unit, *threefry.WHOLE, mean, stddev))
-    return jax.random.normal(key, shape, dtype) * stddev + mean
+    return jax.random.normal(threefry.generator(key), shape, dtype) * stddev + mean
 
 
 def truncated_normal(
@@ -71,7 +75,7 @@ def truncated_normal(
     dtype, shape, key = _float("truncated_normal", dtype), tuple(shape), draw_seed(seed)
     if threefry.can_draw(seed, key, shape, dtype, mean, stddev):
         return threefry.draw(key, shape, lambda unit: threefry.normal(unit, *threefry.TRUNCATED, mean, stddev))
-    return jax.random.truncated_normal(key, -2.0, 2.0, shape, dtype) * stddev + mean
+    return jax.random.truncated_normal(threefry.generator(key), -2.0, 2.0, shape, dtype) * stddev + mean
 
 
 def randint(shape: Sequence[int], minval: Any, maxval: Any, dtype: Any = "int32", seed: Any = None) -> jax.Array:
@@ -87,7 +91,7 @@ def randint(shape: Sequence[int], minval: Any, maxval: Any, dtype: Any = "int32"
     if not dtypes.is_int(dtype):
         raise ValueError(f"randint: dtype must be an integer one, got {dtype!r}.")
     dtype = jax.dtypes.canonicalize_dtype(dtypes.standardize_dtype(dtype))
-    return jax.random.randint(draw_seed(seed), tuple(shape), minval, maxval, dtype)
+    return jax.random.randint(_key(seed), tuple(shape), minval, maxval, dtype)
 
 
 def categorical(logits: Any, num_samples: int, dtype: Any = "int32", seed: Any = None) -> jax.Array:
@@ -106,7 +110,7 @@ def categorical(logits: Any, num_samples: int, dtype: Any = "int32", seed: Any =
     if logits.ndim != 2:
         raise ValueError(f"categorical: logits must have shape (batch, classes), got {logits.shape}.")
     shape = (logits.shape[0], num_samples)
-    samples = jax.random.categorical(draw_seed(seed), logits[..., None], axis=1, shape=shape)
+    samples = jax.random.categorical(_key(seed), logits[..., None], axis=1, shape=shape)
     return samples.astype(jax.dtypes.canonicalize_dtype(dtypes.standardize_dtype(dtype)))
 
 
@@ -119,7 +123,7 @@ def gamma(shape: Sequence[int], alpha: Any, dtype: Any = None, seed: Any = None)
         dtype: a float one; `floatx()` if not given.
         seed: `None` (the global generator), an integer, or a `SeedGenerator`.
     """
-    return jax.random.gamma(draw_seed(seed), alpha, tuple(shape), _float("gamma", dtype))
+    return jax.random.gamma(_key(seed), alpha, tuple(shape), _float("gamma", dtype))
 
 
 def beta(shape: Sequence[int], alpha: Any, beta: Any, dtype: Any = None, seed: Any = None) -> jax.Array:
@@ -132,7 +136,7 @@ def beta(shape: Sequence[int], alpha: Any, beta: Any, dtype: Any = None, seed: A
         seed: `None` (the global generator), an integer, or a `SeedGenerator`.
     """
     a, b = jnp.asarray(alpha), jnp.asarray(beta)
-    return jax.random.beta(draw_seed(seed), a, b, tuple(shape), _float("beta", dtype))
+    return jax.random.beta(_key(seed), a, b, tuple(shape), _float("beta", dtype))
 
 
 def binomial(shape: Sequence[int], counts: Any, probabilities: Any, dtype: Any = None, seed: Any = None) -> jax.Array:
@@ -146,7 +150,7 @@ def binomial(shape: Sequence[int], counts: Any, probabilities: Any, dtype: Any =
         seed: `None` (the global generator), an integer, or a `SeedGenerator`.
     """
     n, p = jnp.asarray(counts), jnp.asarray(probabilities)
-    return jax.random.binomial(draw_seed(seed), n, p, tuple(shape), _float("binomial", dtype))
+    return jax.random.binomial(_key(seed), n, p, tuple(shape), _float("binomial", dtype))
 
 
 def shuffle(x: Any, axis: int = 0, seed: Any = None) -> jax.Array:
@@ -157,7 +161,7 @@ def shuffle(x: Any, axis: int = 0, seed: Any = None) -> jax.Array:
         axis: along which elements move.
         seed: `None` (the global generator), an integer, or a `SeedGenerator`.
     """
-    return jax.random.permutation(draw_seed(seed), jnp.asarray(x), axis, independent=True)
+    return jax.random.permutation(_key(seed), jnp.asarray(x), axis, independent=True)
 
 
 def dropout(inputs: Any, rate: float, noise_shape: Sequence[int | None] | None = None, seed: Any = None) -> jax.Array:
@@ -179,5 +183,5 @@ def dropout(inputs: Any, rate: float, noise_shape: Sequence[int | None] | None =
     shape = inputs.shape if noise_shape is None else noise_shape
     shape = tuple(inputs.shape[axis] if size is None else size for axis, size in enumerate(shape))
     keep = 1.0 - rate
-    mask = jax.random.bernoulli(draw_seed(seed), keep, shape)
+    mask = jax.random.bernoulli(_key(seed), keep, shape)
     return jnp.where(mask, inputs / keep, jnp.zeros_like(inputs))
