@@ -20,9 +20,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.core import Tracer
-from jax.extend.random import define_prng_impl
 
 from lamina.core.arrays import send
+from lamina.core.later import Later
+
+_jax: Any = Later("jax.extend.random")
 
 # A sample is made chunk by chunk, so that what is worked on stays in the caches. An array
 # beyond the limit takes longer than compiling `jax.random` for it, which has all cores or the accelerator.
@@ -164,7 +166,7 @@ def _bits(key: Any, width: int, shape: tuple[int, ...]) -> Any:
     def own(key: Any) -> Any:
         def hashed(_: tuple) -> tuple[Any, Any]:
             numbers = lax.iota(np.uint32, size).reshape(shape)
-            return np.True_, _hashes(*key, jnp.zeros_like(numbers), numbers).astype(dtype)
+            return np.True_, _hashes(key[0], key[1], jnp.zeros_like(numbers), numbers).astype(dtype)
 
         # What a loop gives is kept; anything else XLA hashes again for each of its uses. This loop has one turn, which
         # XLA does not see: no word is the one after itself.
@@ -180,14 +182,16 @@ def _bits(key: Any, width: int, shape: tuple[int, ...]) -> Any:
     return lax.platform_dependent(key, cpu=own, default=plain)
 
 
-_GENERATOR = define_prng_impl(
-    key_shape=(2,),
-    seed=lambda seed: jax.random.key_data(jax.random.key(seed, impl="threefry2x32")),
-    split=lambda key, shape: jax.random.key_data(jax.random.split(_plain(key), shape)),
-    random_bits=_bits,
-    fold_in=lambda key, number: jax.random.key_data(jax.random.fold_in(_plain(key), number)),
-    name="threefry2x32_of_lamina",
-)
+@functools.cache
+def _implementation() -> Any:
+    return _jax.extend.random.define_prng_impl(
+        key_shape=(2,),
+        seed=lambda seed: jax.random.key_data(jax.random.key(seed, impl="threefry2x32")),
+        split=lambda key, shape: jax.random.key_data(jax.random.split(_plain(key), shape)),
+        random_bits=_bits,
+        fold_in=lambda key, number: jax.random.key_data(jax.random.fold_in(_plain(key), number)),
+        name="threefry2x32_of_lamina",
+    )
 
 
 def generator(key: Any) -> Any:
@@ -195,4 +199,4 @@ def generator(key: Any) -> Any:
     settings: Any = jax.config
     if key.dtype != np.uint32 or settings.jax_default_prng_impl != "threefry2x32":
         return key
-    return jax.random.wrap_key_data(key, impl=_GENERATOR)
+    return jax.random.wrap_key_data(key, impl=_implementation())
