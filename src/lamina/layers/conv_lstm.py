@@ -62,9 +62,9 @@ class ConvLSTMCell(LSTMCell, Windowed):
         rank: int,
         **kwargs: Any,
     ):
-        super().__init__(filters, **kwargs)
+        super().__init__(filters, data_format=data_format, **kwargs)
         self.rank, self.filters, self.implementation = rank, self.units, 1
-        self._set_window(kernel_size, strides, padding, data_format, dilation_rate)
+        self._set_window(kernel_size, strides, padding, dilation_rate)
         self._check_strides()
         self.features_last = self.data_format == "channels_last"
         self._places: tuple[int, ...] = ()

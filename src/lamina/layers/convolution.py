@@ -69,13 +69,13 @@ class Convolution(Convolving):
         **kwargs: Any,
     ):
         lora = [kwargs.pop(name, None) for name in ("lora_rank", "lora_alpha")]
-        super().__init__(activity_regularizer=activity_regularizer, **kwargs)
+        super().__init__(data_format=data_format, activity_regularizer=activity_regularizer, **kwargs)
         self._set_kind(*lora)
         self.filters = checks.integer(self._who(), "filters", filters)
         self.groups = checks.integer(self._who(), "groups", groups)
         self.output_padding = None if output_padding is None else self._sizes("output_padding", output_padding, 0)
         self.use_bias = use_bias
-        self._set_window(kernel_size, strides, padding, data_format, dilation_rate)
+        self._set_window(kernel_size, strides, padding, dilation_rate)
         self._check_strides()
         self._check_arguments()
         resolve_arguments(self)
@@ -240,11 +240,11 @@ class ChannelwiseConvolution(Convolving):
         bias_constraint: Any = None,
         **kwargs: Any,
     ):
-        super().__init__(activity_regularizer=activity_regularizer, **kwargs)
+        super().__init__(data_format=data_format, activity_regularizer=activity_regularizer, **kwargs)
         self.filters, self.use_bias = filters, use_bias
         self._check_filters()
         self.depth_multiplier = checks.integer(self._who(), "depth_multiplier", depth_multiplier)
-        self._set_window(kernel_size, strides, padding, data_format, dilation_rate)
+        self._set_window(kernel_size, strides, padding, dilation_rate)
         resolve_arguments(self)
 
     def _check_filters(self) -> None:

@@ -39,11 +39,10 @@ class Pooling(Spatial):
         name: str | None = None,
         **kwargs: Any,
     ):
-        super().__init__(name=name, **kwargs)
+        super().__init__(data_format, name=name, **kwargs)
         self.pool_size = self._sizes("pool_size", pool_size)
         self.strides = self._sizes("strides", pool_size if strides is None else strides)
         self.padding = checks.one_of(self._who(), "padding", str(padding).lower(), ("valid", "same"))
-        self._set_layout(data_format)
         self.built = True
 
     def call(self, inputs: Any) -> Any:
@@ -105,8 +104,7 @@ class GlobalPooling(Spatial):
     reduce: Any = None
 
     def __init__(self, data_format: str | None = None, keepdims: bool = False, **kwargs: Any):
-        super().__init__(**kwargs)
-        self._set_layout(data_format)
+        super().__init__(data_format, **kwargs)
         self.keepdims = keepdims
         self.built = True
 
@@ -186,9 +184,8 @@ class AdaptivePooling(Spatial):
     reduce: Any = None
 
     def __init__(self, output_size: int | Sequence[int], data_format: str | None = None, **kwargs: Any):
-        super().__init__(**kwargs)
+        super().__init__(data_format, **kwargs)
         self.output_size = self._sizes("output_size", output_size)
-        self._set_layout(data_format)
 
     def call(self, inputs: Any) -> Any:
         return type(self).reduce(inputs, self.output_size, self.data_format)

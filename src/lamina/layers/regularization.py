@@ -11,8 +11,9 @@ import jax.numpy as jnp
 from lamina import random, regularizers
 from lamina.core import checks, dtypes
 from lamina.core.configurable import variant
-from lamina.layer import InputSpec, Layer
+from lamina.layer import Layer
 from lamina.layers.activation import Elementwise
+from lamina.layers.spatial import Spatial
 from lamina.random import SeedGenerator
 
 BELOW_ONE = math.nextafter(1, 0)
@@ -26,11 +27,11 @@ class Noise(Elementwise):
 
     strength, largest = "rate", 1.0
 
-    def __init__(self, strength: float, seed: int | None = None, **kwargs: Any):
+    def __init__(self, rate: float, seed: int | None = None, **kwargs: Any):
         super().__init__(**kwargs)
-        setattr(self, self.strength, checks.number(self._who(), self.strength, strength, 0, self.largest))
+        setattr(self, self.strength, checks.number(self._who(), self.strength, rate, 0, self.largest))
         self.seed = seed
-        if strength > 0:
+        if rate > 0:
             self.seed_generator = SeedGenerator(seed)
 
     def call(self, inputs: Any, training: bool | None = False) -> Any:
@@ -76,7 +77,7 @@ class Dropout(Noise):
         return self.noise_shape
 
 
-class SpatialDropout(Dropout):
+class SpatialDropout(Dropout, Spatial):
     """Dropout of whole channels: the draws have size 1 along the spatial axes.
 
     Args:
@@ -101,9 +102,7 @@ class SpatialDropout(Dropout):
         dtype: Any = None,
         **kwargs: Any,
     ):
-        super().__init__(rate, seed=seed, name=name, dtype=dtype, **kwargs)
-        self.data_format = dtypes.standardize_data_format(data_format, self._who())
-        self.input_spec = InputSpec(ndim=self.rank + 2)
+        super().__init__(rate, seed=seed, data_format=data_format, name=name, dtype=dtype, **kwargs)
 
     def get_config(self) -> dict[str, Any]:
         # All that Keras takes.
@@ -111,10 +110,7 @@ class SpatialDropout(Dropout):
         return config if self.rank == 1 else {**config, "data_format": self.data_format}
 
     def _noise_shape(self, inputs: Any) -> tuple[int, ...]:
-        spatial = (1,) * self.rank
-        if self.data_format == "channels_first":
-            return (*inputs.shape[:2], *spatial)
-        return (inputs.shape[0], *spatial, inputs.shape[-1])
+        return tuple(1 if axis in self._axes else size for axis, size in enumerate(inputs.shape))
 
 
 @variant(defaults={"data_format": "channels_last"}, without=["data_format"])
@@ -171,9 +167,6 @@ class GaussianDropout(Noise):
     """
 
     largest = BELOW_ONE
-
-    def __init__(self, rate: float, seed: int | None = None, **kwargs: Any):
-        super().__init__(rate, seed, **kwargs)
 
     def disturb(self, inputs: Any, strength: float) -> Any:
         deviation = math.sqrt(strength / (1.0 - strength))

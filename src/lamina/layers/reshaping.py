@@ -137,8 +137,7 @@ class ZeroPadding(Resizing):
     """
 
     def __init__(self, padding: Any = 1, data_format: str | None = None, **kwargs: Any):
-        super().__init__(**kwargs)
-        self._set_layout(data_format)
+        super().__init__(data_format, **kwargs)
         self._along_axes("padding", self._pairs("padding", padding))
 
     def call(self, inputs: Any) -> Any:
@@ -182,8 +181,7 @@ class Cropping(Resizing):
     """
 
     def __init__(self, cropping: Any, data_format: str | None = None, **kwargs: Any):
-        super().__init__(**kwargs)
-        self._set_layout(data_format)
+        super().__init__(data_format, **kwargs)
         self._along_axes("cropping", self._pairs("cropping", cropping))
 
     def call(self, inputs: Any) -> Any:
@@ -229,8 +227,7 @@ class UpSampling(Resizing):
     """
 
     def __init__(self, size: Any = 2, data_format: str | None = None, **kwargs: Any):
-        super().__init__(**kwargs)
-        self._set_layout(data_format)
+        super().__init__(data_format, **kwargs)
         self._along_axes("size", self._sizes("size", size))
 
     def call(self, inputs: Any) -> Any:

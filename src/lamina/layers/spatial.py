@@ -13,9 +13,9 @@ class Spatial(Layer):
     """A layer over `rank` spatial axes, with channels behind or before them."""
 
     rank = 0
-    data_format: str
 
-    def _set_layout(self, data_format: str | None) -> None:
+    def __init__(self, data_format: str | None = None, **kwargs: Any):
+        super().__init__(**kwargs)
         self.data_format = dtypes.standardize_data_format(data_format, self._who())
         self.input_spec = InputSpec(ndim=self.rank + 2)
 
@@ -59,12 +59,11 @@ class Windowed(Spatial):
 
     _paddings: tuple[str, ...] = ("valid", "same")
 
-    def _set_window(self, kernel_size: Any, strides: Any, padding: Any, data_format: Any, dilation_rate: Any) -> None:
+    def _set_window(self, kernel_size: Any, strides: Any, padding: Any, dilation_rate: Any) -> None:
         self.kernel_size = self._sizes("kernel_size", kernel_size)
         self.strides = self._sizes("strides", strides)
         self.dilation_rate = self._sizes("dilation_rate", dilation_rate)
         self.padding = checks.one_of(self._who(), "padding", str(padding).lower(), self._paddings)
-        self._set_layout(data_format)
 
     def _check_strides(self) -> None:
         if max(self.strides) > 1 and max(self.dilation_rate) > 1:
