@@ -13,6 +13,7 @@ from lamina.core import checks, configurable, dtypes, masking
 from lamina.core.functions import by_name
 from lamina.core.symbolic import KerasTensor, Node
 from lamina.layer import InputSpec, Layer
+from lamina.layers.activation import Elementwise
 from lamina.layers.kernel_layer import KernelLayer
 from lamina.layers.kernels import Terms
 from lamina.layers.quantized import Int4, Int8
@@ -76,10 +77,6 @@ class InputLayer(Layer):
     def get_config(self) -> dict[str, Any]:
         names = ("batch_shape", "dtype", "sparse", "ragged", "name", "optional")
         return {name: getattr(self, name) for name in names}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> InputLayer:
-        return cls(**config)
 
 
 def Input(
@@ -332,7 +329,7 @@ class Lambda(Layer):
         return {**super().get_config(), **forms, "arguments": self.arguments}
 
 
-class Masking(Layer):
+class Masking(Elementwise):
     """The inputs, masked (and zero) at the times where every feature is `mask_value`.
 
     Shapes: (batch, time, features) -> the same.
@@ -343,8 +340,6 @@ class Masking(Layer):
     def __init__(self, mask_value: float = 0.0, **kwargs: Any):
         super().__init__(**kwargs)
         self.mask_value = mask_value
-        self.supports_masking = True
-        self.built = True
 
     def call(self, inputs: Any) -> Any:
         return jnp.where(self.compute_mask(inputs)[..., None], inputs, 0)
@@ -354,16 +349,11 @@ class Masking(Layer):
         return jnp.any(jnp.not_equal(inputs, self.mask_value), axis=-1)
 
 
-class Identity(Layer):
+class Identity(Elementwise):
     """The inputs.
 
     Shapes: (batch, ...) -> the same.
     """
-
-    def __init__(self, **kwargs: Any):
-        super().__init__(**kwargs)
-        self.supports_masking = True
-        self.built = True
 
     def call(self, inputs: Any) -> Any:
         return inputs
