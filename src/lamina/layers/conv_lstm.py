@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from lamina import ops
 from lamina.core import checks
 from lamina.core.configurable import variant
+from lamina.core.constructors import parameters
 from lamina.core.symbolic import KerasTensor, infer
 from lamina.layer import InputSpec
 from lamina.layers.cells import LSTMCell
@@ -33,19 +34,9 @@ class Sliding(NamedTuple):
 class ConvLSTMCell(LSTMCell, Windowed):
     """`LSTMCell` with convolutions for products: that of the output before keeps its size.
 
-    Shi et al., 2015, https://arxiv.org/abs/1506.04214
-
-    Args:
-        filters: the number of output channels.
-        kernel_size, strides, dilation_rate: one integer, or one for each spatial axis.
-        padding: "valid" or "same".
-        data_format: where the channels are.
-        rank: the number of spatial axes.
-        kwargs: those of `LSTMCell`, without `units`.
+    Args: those of `ConvLSTM` and of `LSTMCell`, and `rank`, the number of spatial axes.
 
     Shapes: (batch, *spatial, channels), states of (batch, *other spatial, filters) -> the first state, and states.
-
-    Raises: ValueError if an argument is outside its domain.
     """
 
     draws_seed_first = True
@@ -62,8 +53,9 @@ class ConvLSTMCell(LSTMCell, Windowed):
         rank: int,
         **kwargs: Any,
     ):
+        self.rank = rank
         super().__init__(filters, data_format=data_format, **kwargs)
-        self.rank, self.filters, self.implementation = rank, self.units, 1
+        self.filters, self.implementation = self.units, 1
         self._set_window(kernel_size, strides, padding, dilation_rate)
         self._check_strides()
         self.features_last = self.data_format == "channels_last"
@@ -90,6 +82,11 @@ class ConvLSTMCell(LSTMCell, Windowed):
         return zeros([shape] * 2, batch_size, self.compute_dtype)
 
 
+_WINDOW = ("filters", "kernel_size", "strides", "padding", "data_format", "dilation_rate")
+_LACKING = ("units", "unroll", "reset_after", "use_cudnn", "kwargs")
+
+
+@variant(arguments=[*_WINDOW, *(name for name in parameters(Recurrent) if name not in _LACKING)])
 class ConvLSTM(Recurrent):
     """An LSTM whose products with inputs and with the output before are convolutions over `rank` spatial axes.
 
@@ -100,20 +97,6 @@ class ConvLSTM(Recurrent):
         kernel_size, strides, dilation_rate: one integer, or one for each spatial axis.
         padding: "valid" or "same".
         data_format: where the channels are.
-        activation: of the candidate for the new state.
-        recurrent_activation: of the gates.
-        use_bias: whether a bias is added.
-        kernel_initializer, recurrent_initializer, bias_initializer: what the weights start from.
-        unit_forget_bias: whether the bias of the forget gate starts from 1.
-        kernel_regularizer, recurrent_regularizer, bias_regularizer, activity_regularizer: added to the loss.
-        kernel_constraint, recurrent_constraint, bias_constraint: applied after each step of training.
-        dropout: the share of the inputs that training drops, the same at all times.
-        recurrent_dropout: the share of the output before that training drops, the same at all times.
-        seed: of the dropout.
-        return_sequences: whether the outputs at all times are returned, or the last one.
-        return_state: whether the last states are returned behind the output.
-        go_backwards: whether time runs backwards; outputs come in the order in which they are computed.
-        stateful: whether the next call starts from the last states of this one; the batch size must be known.
 
     Shapes: (batch, time, *spatial, channels) -> (batch, *other spatial, filters), with `return_sequences` also the
     time axis; or channels before spatial with "channels_first".
@@ -122,7 +105,7 @@ class ConvLSTM(Recurrent):
     """
 
     cell_class = ConvLSTMCell
-    rank = 0
+    _further = ("unroll", "zero_output_for_mask")
 
     def __init__(
         self,
@@ -132,31 +115,10 @@ class ConvLSTM(Recurrent):
         padding: str = "valid",
         data_format: str | None = None,
         dilation_rate: int | Sequence[int] = 1,
-        activation: str | Callable | None = "tanh",
-        recurrent_activation: str | Callable | None = "sigmoid",
-        use_bias: bool = True,
-        kernel_initializer: Any = "glorot_uniform",
-        recurrent_initializer: Any = "orthogonal",
-        bias_initializer: Any = "zeros",
-        unit_forget_bias: bool = True,
-        kernel_regularizer: Any = None,
-        recurrent_regularizer: Any = None,
-        bias_regularizer: Any = None,
-        activity_regularizer: Any = None,
-        kernel_constraint: Any = None,
-        recurrent_constraint: Any = None,
-        bias_constraint: Any = None,
-        dropout: float = 0.0,
-        recurrent_dropout: float = 0.0,
-        seed: int | None = None,
-        return_sequences: bool = False,
-        return_state: bool = False,
-        go_backwards: bool = False,
-        stateful: bool = False,
         **kwargs: Any,
     ):
-        self._put_around_cell(locals(), kwargs, rank=self.rank)
-        self.input_spec = InputSpec(ndim=self.rank + 3)
+        window = dict(zip(_WINDOW, (filters, kernel_size, strides, padding, data_format, dilation_rate)))
+        super().__init__(filters, **window, **kwargs)
 
     def build(self, sequences_shape: tuple[int | None, ...], initial_state_shape: Any = None) -> None:
         super().build(sequences_shape, initial_state_shape)

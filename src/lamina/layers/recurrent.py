@@ -23,7 +23,6 @@ from lamina.layer.signature import signature_of
 from lamina.layers.cells import Cell, GRUCell, LSTMCell, SimpleRNNCell
 from lamina.layers.scanning import scan_calls, zeros
 
-_FLAGS = ("return_sequences", "return_state", "go_backwards", "stateful", "unroll")
 __all__ = ["GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "SimpleRNN", "SimpleRNNCell", "StackedRNNCells"]
 
 
@@ -281,6 +280,7 @@ class Recurrent(RNN):
     """
 
     cell_class: type[Cell]
+    rank = 0  # the number of spatial axes
 
     def __init__(
         self,
@@ -311,18 +311,17 @@ class Recurrent(RNN):
         use_cudnn: bool | str = "auto",
         **kwargs: Any,
     ):
-        self._put_around_cell(locals(), kwargs)
+        given = {**locals(), **kwargs}
+        names = (*_arguments(self.cell_class), "implementation", "dtype", "trainable")
+        of_cell = {name: given[name] for name in names if name in given}
+        if self.rank:
+            of_cell["rank"] = self.rank
+        cell = self.cell_class(**of_cell, name=scope.snake_case(self.cell_class.__name__))
+        kwargs = {k: value for k, value in kwargs.items() if k in ("dtype", "trainable") or k not in of_cell}
+        flags = (return_sequences, return_state, go_backwards, stateful, unroll)
+        super().__init__(cell, *flags, activity_regularizer=activity_regularizer, **kwargs)
         self.use_cudnn = checks.one_of(self._who(), "use_cudnn", use_cudnn, ("auto", True, False))
-        self.input_spec = InputSpec(ndim=3)
-
-    def _put_around_cell(self, given: Mapping[str, Any], kwargs: dict[str, Any], **own: Any) -> None:
-        """Become the `RNN` around a new cell, from the constructor's arguments; `own` are more of the cell's."""
-        own.update({name: given[name] for name in _arguments(self.cell_class)})
-        own.update({name: kwargs[name] for name in ("dtype", "trainable") if name in kwargs})
-        own.update({name: kwargs.pop(name) for name in ("implementation",) if name in kwargs})
-        cell = self.cell_class(**own, name=scope.snake_case(self.cell_class.__name__))
-        own = {name: given[name] for name in _FLAGS if name in given}
-        RNN.__init__(self, cell, activity_regularizer=given["activity_regularizer"], **own, **kwargs)
+        self.input_spec = InputSpec(ndim=self.rank + 3)
 
     def __getattr__(self, name: str) -> Any:
         if name in _arguments(type(self).cell_class) and "cell" in self.__dict__:
