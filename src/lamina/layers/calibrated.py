@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import jax.numpy as jnp
@@ -25,6 +24,7 @@ class GPTQ(Kernel):
     mode = "gptq"
     after_bias = True
     method: type[calibration.GPTQ | calibration.AWQ] = calibration.GPTQ
+    scales_inputs = False  # whether the weights of each input have a scale of their own
     seen: calibration.GPTQ | calibration.AWQ | None = None  # what is known of the inputs while a dataset runs
     waiting: Variable | None = None  # the floats
 
@@ -35,26 +35,19 @@ class GPTQ(Kernel):
                 f"got {','.join(self.place.terms[:2])}->{self.place.terms.outputs}."
             )
         self.waiting = None if old is None else old.own
-        rows, columns = self._matrix
+        rows, columns = self.place.matrix
         groups = -(-rows // self.config.group_size) if self.config.group_size > 0 else 1
         name = self.place.name
         self._make(f"quantized_{name}", (-(-columns // 2) if self._packs else columns, rows), "uint8", name)
         self._make(f"{name}_scale", (columns, groups), initializer="ones")
         self._make(f"{name}_zero", (columns, groups), "uint8", self.place.zero)
-        self._make_more(rows)
+        if self.scales_inputs:
+            self._make("awq_scales", (rows,), initializer="ones")
         self._make("g_idx", (rows,), "float32")
-
-    def _make_more(self, rows: int) -> None:
-        """Make what a variant has besides."""
 
     @property
     def _packs(self) -> bool:
         return self.config.weight_bits == 4
-
-    @property
-    def _matrix(self) -> tuple[int, int]:
-        rows = math.prod(self.place.shape[axis] for axis in self.place.terms.summed)
-        return rows, math.prod(self.place.shape) // rows
 
     @property
     def own(self) -> Variable:
@@ -72,18 +65,16 @@ class GPTQ(Kernel):
     def floats(self) -> Any:
         if self.waiting is not None:
             return self.waiting.value
-        codes, (_, columns) = self.own.value, self._matrix
-        codes = quantizers.unpack_int4(codes, columns, 0, "uint8") if self._packs else codes
+        codes = self.own.value
+        codes = quantizers.unpack_int4(codes, self.place.matrix[1], 0, "uint8") if self._packs else codes
         scale, zero = (self.variables[f"{self.place.name}_{kind}"].value for kind in ("scale", "zero"))
         floats = decoded(codes, scale, zero, self.variables["g_idx"].value)  # (columns, rows)
-        return self._smoothed(floats).T.reshape(self.place.shape)
-
-    def _smoothed(self, floats: Any) -> Any:
-        return floats
+        floats = floats / self.variables["awq_scales"].value if self.scales_inputs else floats
+        return floats.T.reshape(self.place.shape)
 
     def product(self, inputs: Any, added: Any = None) -> Any:
         if self.seen is not None:
-            terms, (rows, _) = self.place.terms, self._matrix
+            terms, (rows, _) = self.place.terms, self.place.matrix
             letters = [terms.kernel[axis] for axis in terms.summed]
             back = len(terms.inputs) if terms.inputs.startswith(".") else 0
             axes = [terms.inputs.index(letter) - back for letter in letters]
@@ -93,12 +84,12 @@ class GPTQ(Kernel):
 
     def begin(self) -> None:
         """See all inputs from now on."""
-        self.seen = self.method(self._matrix[0])
+        self.seen = self.method(self.place.matrix[0])
 
     def calibrate(self) -> None:
         """Make integers of the floats, by what was seen of the inputs."""
         assert self.seen is not None and self.waiting is not None
-        matrix = np.asarray(self.waiting.numpy(), "float32").reshape(self._matrix).T
+        matrix = np.asarray(self.waiting.numpy(), "float32").reshape(self.place.matrix).T
         codes, scale, zero, groups, smoothing = self.seen.quantized(matrix, self.config)
         codes = codes.astype("uint8")
         values = {
@@ -129,13 +120,7 @@ class AWQ(GPTQ):
     """Integers of what was scaled up before, each input's weights by a scale of their own."""
 
     mode = "awq"
-    method = calibration.AWQ
-
-    def _make_more(self, rows: int) -> None:
-        self._make("awq_scales", (rows,), initializer="ones")
-
-    def _smoothed(self, floats: Any) -> Any:
-        return floats / self.variables["awq_scales"].value
+    method, scales_inputs = calibration.AWQ, True
 
 
 # Mode -> the kind of kernel that the projections have for it.

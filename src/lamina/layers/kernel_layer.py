@@ -142,7 +142,8 @@ class KernelLayer(Layer):
         mode = resolved.mode
         kind = self._kinds.get(mode)
         if kind is None or (type_check and "_kinds" not in vars(type(self))):
-            raise NotImplementedError(f"{who}: has no form for mode {mode!r}; {self._known_modes()}.")
+            known = f"it has those for {', '.join(self._kinds)}" if self._kinds else "its kernel stays floats"
+            raise NotImplementedError(f"{who}: has no form for mode {mode!r}; {known}.")
         if not self.built:
             raise ValueError(f"{who}: must be built before quantize; call it on data or call build() first.")
         if self._kernel.mode is not None:
@@ -154,9 +155,6 @@ class KernelLayer(Layer):
             self.quantization_config = resolved
             if self.quantization_mode is None:
                 self._set_policy(policy)
-
-    def _known_modes(self) -> str:
-        return f"it has those for {', '.join(self._kinds)}" if self._kinds else "its kernel stays floats"
 
     def quantized_build(self, input_shape: Any, mode: str, config: Any = None) -> None:
         """Make the variables of a quantized kernel, with the values of the kernel that there is.

@@ -8,6 +8,7 @@ beside another; `quantized.py` has integers and 8-bit floats, `calibrated.py` in
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -75,6 +76,17 @@ class Place(NamedTuple):
     splits: bool = False
     history: int = 1024
     zero: str = "kernel_zero"
+
+    @property
+    def is_table(self) -> bool:
+        """Whether it is a matrix whose second axis is summed over."""
+        return self.terms.summed == (1,) and len(self.shape) == 2
+
+    @property
+    def matrix(self) -> tuple[int, int]:
+        """The shape as a matrix of what is summed over and what is not; a table stays as it is."""
+        rows = self.shape[0] if self.is_table else math.prod(self.shape[axis] for axis in self.terms.summed)
+        return rows, math.prod(self.shape) // rows
 
 
 class Kernel:

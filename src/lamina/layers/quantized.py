@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -119,7 +118,7 @@ class Int4(Int8):
     numbered = True  # whether files hold the number of the block of each place
 
     def build(self, old: Kernel | None = None) -> None:
-        name, matrix = self.place.name, self._matrix
+        name, matrix = self.place.name, self.place.matrix
         bytes_ = list(matrix)
         bytes_[self.packed] = -(-bytes_[self.packed] // 2)
         self._make(name, tuple(bytes_), "int8")
@@ -142,18 +141,11 @@ class Int4(Int8):
     @property
     def _axis(self) -> int:
         """The axis of the matrix that is summed over."""
-        return int(self.place.terms.summed == (1,) and len(self.place.shape) == 2)
-
-    @property
-    def _matrix(self) -> tuple[int, int]:
-        """The shape of the matrix."""
-        shape, summed = self.place.shape, self.place.terms.summed
-        rows = shape[0] if self._axis else math.prod(shape[axis] for axis in summed)
-        return rows, math.prod(shape) // rows
+        return int(self.place.is_table)
 
     def _encoded(self, array: Any) -> dict[str, Any]:
         name, axis = self.place.name, self._axis
-        matrix = np.asarray(value_of(array)).reshape(self._matrix)
+        matrix = np.asarray(value_of(array)).reshape(self.place.matrix)
         if not self.config.blocks:
             quantizer = self.config.weight_quantizer or quantizers.AbsMaxQuantizer(value_range=(-8, 7))
             codes, scale = quantizer(matrix, axis=axis, to_numpy=True)
@@ -181,7 +173,7 @@ class Int4(Int8):
 
     @property
     def whole(self) -> Any:
-        return quantizers.unpack_int4(self.own, self._matrix[self.packed], self.packed)
+        return quantizers.unpack_int4(self.own, self.place.matrix[self.packed], self.packed)
 
     @property
     def floats(self) -> Any:
@@ -192,7 +184,7 @@ class Int4(Int8):
 
     def rows(self, indices: Any) -> Any:
         packed, *scales = (jnp.take(v.value, indices, axis=0) for v in (self.own, *self._scales))
-        return self._decode(quantizers.unpack_int4(packed, self._matrix[1], -1), -1, *scales)
+        return self._decode(quantizers.unpack_int4(packed, self.place.matrix[1], -1), -1, *scales)
 
 
 class Float8(Kernel):
