@@ -6,7 +6,7 @@ import copy
 import inspect
 import sys
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,32 +19,28 @@ from lamina.layer import Layer
 from lamina.random import SeedGenerator
 
 
-class Source(Protocol):
-    """Something that computes with parameters and state of its own, both trees of arrays."""
+class Source:
+    """Something that computes with parameters and state, both trees of arrays, that others keep for it."""
 
     draws: bool
 
     def first(self) -> tuple[Any, Any] | None:
         """The parameters and the state that it comes with, if it does."""
-        ...
+        raise NotImplementedError
 
     def init(self, rng: Any, inputs: Any, training: bool) -> tuple[Any, Any]:
-        """Parameters and state to start from, for such inputs."""
-        ...
+        """Parameters and state to start from, for such inputs, if it comes with none."""
+        raise NotImplementedError
 
     def apply(self, params: Any, state: Any, rng: Any, inputs: Any, training: bool) -> tuple[Any, Any]:
         """The outputs, and the state after."""
-        ...
-
-
-class Unchanging:
-    """It holds nothing that changes, so a copy of a layer has the same one."""
+        raise NotImplementedError
 
     def __deepcopy__(self, memo: Any) -> Any:
-        return self
+        return self  # it holds nothing that changes, so a copy of a layer has the same one
 
 
-class Functions(Unchanging):
+class Functions(Source):
     """A function of what it names of `params, state, rng, inputs, training`, or a plain `apply(params, inputs)`.
 
     Args:
@@ -81,12 +77,11 @@ class Functions(Unchanging):
 
 def _names(fn: Callable, known: tuple[str, ...], plain: tuple[str, ...], who: str) -> tuple[tuple[str, ...], bool]:
     """What a function takes, and whether by name: else it is one of those `plain` arguments."""
-    names = tuple(inspect.signature(fn).parameters)
+    parameters = inspect.signature(fn).parameters
+    names = tuple(parameters)
     if set(names) <= set(known):
         return names, True
-    required = [
-        p for p in inspect.signature(fn).parameters.values() if p.default is p.empty and p.kind < p.VAR_POSITIONAL
-    ]
+    required = [p for p in parameters.values() if p.default is p.empty and p.kind < p.VAR_POSITIONAL]
     if len(required) > len(plain) or len(names) < len(plain):
         raise ValueError(f"{who}: the function must take some of {', '.join(known)}, got one of {', '.join(names)}.")
     return plain, False
@@ -97,7 +92,7 @@ def _call(fn: Any, names: tuple[tuple[str, ...], bool], given: dict[str, Any]) -
     return fn(**arguments) if by_name else fn(*arguments.values())
 
 
-class Linen(Unchanging):
+class Linen(Source):
     """A module of `flax.linen`: its "params" are trained, its other collections are state."""
 
     draws = True
@@ -134,7 +129,7 @@ def _parted(variables: Any) -> tuple[Any, Any]:
     return variables.get("params", {}), {name: part for name, part in variables.items() if name != "params"}
 
 
-class Nnx(Unchanging):
+class Nnx(Source):
     """A module of `flax.nnx`: its `Param`s are trained, its other variables are state, random streams among them."""
 
     draws = False  # from streams of its own
@@ -152,16 +147,13 @@ class Nnx(Unchanging):
     def first(self) -> tuple[Any, Any] | None:
         return self._first
 
-    def init(self, rng: Any, inputs: Any, training: bool) -> tuple[Any, Any]:
-        return self._first
-
     def apply(self, params: Any, state: Any, rng: Any, inputs: Any, training: bool) -> tuple[Any, Any]:
         module = self._library.merge(self._graph, params, state)
         module.train() if training else module.eval()
         return module(inputs, **_said(self._flag, training)), self._library.split(module, self._library.Param, ...)[2]
 
 
-class Equinox(Unchanging):
+class Equinox(Source):
     """A module of Equinox, which is of one sample, over a batch: its floating arrays are trained."""
 
     def __init__(self, module: Any, state: Any):
@@ -175,9 +167,6 @@ class Equinox(Unchanging):
     def first(self) -> tuple[Any, Any] | None:
         params, self._fixed = self._library.partition(self.module, self._library.is_inexact_array)
         return params, self.state
-
-    def init(self, rng: Any, inputs: Any, training: bool) -> tuple[Any, Any]:
-        raise NotImplementedError  # it comes with its parameters
 
     def apply(self, params: Any, state: Any, rng: Any, inputs: Any, training: bool) -> tuple[Any, Any]:
         module = self._library.nn.inference_mode(self._library.combine(params, self._fixed), not training)
