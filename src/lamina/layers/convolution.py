@@ -77,16 +77,14 @@ class Convolution(Convolving):
         self.use_bias = use_bias
         self._set_window(kernel_size, strides, padding, dilation_rate)
         self._check_strides()
-        self._check_arguments()
         resolve_arguments(self)
-
-    def _check_arguments(self) -> None:
-        """Refuse what does not fit one another."""
-        who = self._who()
+        who, extra = self._who(), self.output_padding
         if self.filters % self.groups:
             raise ValueError(f"{who}: filters must be a multiple of groups={self.groups}, got {self.filters}.")
         if self.padding == "causal" and self.data_format != "channels_last":
             raise ValueError(f"{who}: data_format must be 'channels_last' with causal padding.")
+        if extra is not None and any(n >= stride for n, stride in zip(extra, self.strides)):
+            raise ValueError(f"{who}: output_padding must be less than strides={self.strides}, got {extra}.")
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         channels = self._check_channels(input_shape)
@@ -150,11 +148,6 @@ class TransposedConvolution(Convolution):
     "channels_first"; the kernel is (*kernel_size, filters, channels).
     """
 
-    def _check_arguments(self) -> None:
-        extra = self.output_padding
-        if extra is not None and any(n >= stride for n, stride in zip(extra, self.strides)):
-            raise ValueError(f"{self._who()}: output_padding must be less than strides={self.strides}, got {extra}.")
-
     def _check_size(self, input_shape: tuple[int | None, ...]) -> None:
         """The output is larger than the kernel, whatever the input."""
 
@@ -210,9 +203,12 @@ class ChannelwiseConvolution(Convolving):
         depth_multiplier: the number of channels that are made of each.
         activation: a name or function; none if not given.
         use_bias: whether a bias is added.
-        depthwise_initializer, pointwise_initializer, bias_initializer: what the weights start from.
-        depthwise_regularizer, pointwise_regularizer, bias_regularizer, activity_regularizer: added to the loss.
-        depthwise_constraint, pointwise_constraint, bias_constraint: applied after each step.
+        depthwise_initializer, bias_initializer: what the weights start from.
+        depthwise_regularizer, bias_regularizer, activity_regularizer: added to the loss.
+        depthwise_constraint, bias_constraint: applied after each step.
+        pointwise_initializer: what the kernel at each place starts from.
+        pointwise_regularizer: added to the loss.
+        pointwise_constraint: applied after each step.
 
     Raises: ValueError if an argument is outside its domain, or the input smaller than the kernel.
     """
@@ -254,7 +250,8 @@ class ChannelwiseConvolution(Convolving):
         channels = self._check_channels(input_shape)
         self._check_size(input_shape)
         outputs = channels * self.depth_multiplier if self.filters is None else self.filters
-        self._make_weights((*self.kernel_size, channels, self.depth_multiplier), (outputs,) if self.use_bias else None)
+        shape = (*self.kernel_size, channels, self.depth_multiplier)
+        self._make_weights(shape, (outputs,) if self.use_bias else None, arguments="depthwise")
 
     @property
     def _window(self) -> tuple:
@@ -278,9 +275,9 @@ class SeparableConvolution(ChannelwiseConvolution):
         self.filters = checks.integer(self._who(), "filters", self.filters)
 
     def _make_kernel(self, shape: Sequence[Any], **options: Any) -> None:
-        self.depthwise_kernel = weight(self, "depthwise_kernel", shape, arguments="depthwise", **options)
+        self.depthwise_kernel = weight(self, "depthwise_kernel", shape, **options)
         pointwise_shape = (*(1,) * self.rank, shape[-2] * shape[-1], self.filters)
-        self.pointwise_kernel = weight(self, "pointwise_kernel", pointwise_shape, arguments="pointwise", **options)
+        self.pointwise_kernel = weight(self, "pointwise_kernel", pointwise_shape, arguments="pointwise")
 
     def _projected(self, inputs: Any) -> Any:
         return ops.separable_conv(inputs, self.depthwise_kernel.value, self.pointwise_kernel.value, *self._window)
@@ -314,23 +311,9 @@ class SeparableConv2D(SeparableConvolution):
 class DepthwiseConvolution(ChannelwiseConvolution):
     """`activation(depthwise(x) + bias)`: each channel is convolved by itself.
 
-    Args:
-        kernel_size, strides, dilation_rate: one integer, or one for each spatial axis.
-        padding: "valid" or "same".
-        depth_multiplier: the number of channels that are made of each.
-        data_format: where the channels are.
-        activation: a name or function; none if not given.
-        use_bias: whether a bias is added.
-        depthwise_initializer, bias_initializer: what the weights start from.
-        depthwise_regularizer, bias_regularizer, activity_regularizer: added to the loss.
-        depthwise_constraint, bias_constraint: applied after each step.
-
     Shapes: (batch, *spatial, channels) -> (batch, *other spatial, channels * depth_multiplier), or channels before
     spatial with "channels_first"; the kernel is (*kernel_size, channels, depth_multiplier).
     """
-
-    def _make_kernel(self, shape: Sequence[Any], **options: Any) -> None:
-        super()._make_kernel(shape, arguments="depthwise", **options)
 
     def _product(self, inputs: Any, kernel: Any) -> Any:
         return ops.depthwise_conv(inputs, kernel, *self._window)
