@@ -56,12 +56,6 @@ class HeadedAttention(Layer):
     """
 
     _omit_none = frozenset({"flash_attention"})
-    dropout: float
-    use_bias: bool
-    use_gate: bool
-    sliding_window: int | None
-    flash_attention: bool | None
-    seed: int | None
     attention_axes: Any = None
 
     def _set_up(
@@ -208,9 +202,9 @@ class HeadedAttention(Layer):
             return x.reshape(math.prod(lead), math.prod(x.shape[len(free) : rank]), *x.shape[rank:])
 
         query, key, value = map(fold, (query, key, value))
-        mask = None if attention_mask is None else jnp.asarray(attention_mask).astype(bool)
-        mask = None if mask is None else _folded_mask(mask, lead, targets, sources)
-        weights = None
+        mask = weights = None
+        if attention_mask is not None:
+            mask = _folded_mask(jnp.asarray(attention_mask).astype(bool), lead, targets, sources)
         if return_attention_scores or (training and self.dropout):
             outputs, weights = self._with_weights(query, key, value, mask, training)
             weights = weights.reshape(*lead, weights.shape[1], *targets, *sources)
