@@ -17,7 +17,7 @@ from lamina.layers.weights import resolve_arguments, weight
 
 
 class Normalization(Layer):
-    """Base of the layers that bring their inputs to mean 0 and variance 1, then to a trained scale and offset."""
+    """Base of the layers that divide by statistics of what comes in; some have a trained scale and offset behind."""
 
     input_spec = InputSpec()  # one array
 
@@ -319,7 +319,7 @@ class GroupNormalization(Normalization):
         return outputs.reshape(shape).astype(self.compute_dtype)
 
 
-class RMSNormalization(Layer):
+class RMSNormalization(Normalization):
     """`scale * x / sqrt(mean(x^2) + epsilon)` of each sample, the mean over some axes.
 
     Zhang and Sennrich, 2019, https://arxiv.org/abs/1910.07467
@@ -333,13 +333,11 @@ class RMSNormalization(Layer):
     Raises: ValueError if an axis is not there or of unknown size.
     """
 
-    input_spec = InputSpec()  # one array
-
     def __init__(self, axis: int | Sequence[int] = -1, epsilon: float = 1e-6, **kwargs: Any):
         super().__init__(**kwargs)
+        self.supports_masking = False  # as in Keras
         self.axis = axis if isinstance(axis, int) else sorted(axis)
         self.epsilon = checks.number(self._who(), "epsilon", epsilon, 0)
-        self.autocast = False  # the mean is of what comes in, not of what is left of it in 16 bits
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         axes = [self.axis] if isinstance(self.axis, int) else sorted(self.axis, key=lambda a: a % len(input_shape))
@@ -354,7 +352,7 @@ class RMSNormalization(Layer):
         return (wide * factor * scale).astype(self.compute_dtype)
 
 
-class UnitNormalization(Layer):
+class UnitNormalization(Normalization):
     """`x / |x|` of each sample, the Euclidean norm over some axes.
 
     Args:
@@ -365,15 +363,11 @@ class UnitNormalization(Layer):
     Raises: ValueError if an axis is not there.
     """
 
-    input_spec = InputSpec()  # one array
-
     def __init__(self, axis: int | Sequence[int] = -1, **kwargs: Any):
         super().__init__(**kwargs)
         if not all(isinstance(each, int) for each in ([axis] if isinstance(axis, int) else axis)):
             raise ValueError(f"{self._who()}: axis must be an integer or several, got {axis!r}.")
         self.axis = _listed(axis)
-        self.supports_masking = True
-        self.autocast = False  # the norm is of what comes in, not of what is left of it in 16 bits
         self.built = True
 
     def call(self, inputs: Any) -> Any:
