@@ -93,14 +93,14 @@ class Bidirectional(Layer):
 
     def call(self, sequences: Any, initial_state: Any = None, mask: Any = None, training: bool | None = None) -> Any:
         half = 0 if initial_state is None else len(initial_state) // 2
-        first = None if initial_state is None else initial_state[:half]
-        second = None if initial_state is None else initial_state[half:]
-        x = self._run_one(self.forward_layer, sequences, first, mask, training)
-        y = self._run_one(self.backward_layer, sequences, second, mask, training)
+        first, second = (None, None) if initial_state is None else (initial_state[:half], initial_state[half:])
+        forward, backward = self.forward_layer, self.backward_layer
+        x = forward(sequences, **_taken(forward, initial_state=first, mask=mask, training=training))
+        y = backward(sequences, **_taken(backward, initial_state=second, mask=mask, training=training))
         states: tuple = ()
         if self.return_state:
-            (x, *forward), (y, *backward) = x, y
-            states = (*forward, *backward)
+            (x, *of_x), (y, *of_y) = x, y
+            states = (*of_x, *of_y)
         x, y = x.astype(self.compute_dtype), y.astype(self.compute_dtype)
         if self.return_sequences:
             y = jnp.flip(y, axis=1)
@@ -108,12 +108,6 @@ class Bidirectional(Layer):
         if not self.return_state:
             return merged
         return (*merged, *states) if self.merge_mode is None else (merged, *states)
-
-    @staticmethod
-    def _run_one(layer: Any, sequences: Any, state: Any, mask: Any, training: bool | None) -> Any:
-        given = {"initial_state": state, "mask": mask, "training": training}
-        known = signature_of(type(layer)).all
-        return layer(sequences, **{name: value for name, value in given.items() if name in known and value is not None})
 
     @only_passes
     def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
@@ -166,6 +160,12 @@ def _like(layer: Any, prefix: str, **changes: Any) -> Any:
     return new
 
 
+def _taken(layer: Any, **given: Any) -> dict[str, Any]:
+    """Those of the arguments that are given and that the layer's call takes."""
+    known = signature_of(type(layer)).all
+    return {name: value for name, value in given.items() if name in known and value is not None}
+
+
 class TimeDistributed(Wrapper):
     """A layer applied to each time by itself.
 
@@ -195,9 +195,7 @@ class TimeDistributed(Wrapper):
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         batch, time = tree_util.tree_leaves(inputs)[0].shape[:2]
-        given = {"training": training, "mask": mask}
-        known = signature_of(type(self.layer)).all
-        given = {name: value for name, value in given.items() if name in known and value is not None}
+        given = _taken(self.layer, training=training, mask=mask)
         for one, x in zip(tree_util.tree_leaves(mask), tree_util.tree_leaves(inputs)):
             check_mask(self._who(), one, x)
         if self._changes(training) and isinstance(time, int):
