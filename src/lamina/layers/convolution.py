@@ -107,18 +107,17 @@ class Convolution(Convolving):
 
 
 @variant(without=["output_padding"])
-class Conv1D(Convolution):
+class Conv1D(Convolution, rank=1):
     """Convolution of sequences.
 
     Shapes: (batch, time, channels) -> (batch, other time, filters).
     """
 
-    rank = 1
     _paddings = ("valid", "same", "causal")
 
 
 @variant(without=["output_padding"], defaults={"strides": (1, 1), "dilation_rate": (1, 1)})
-class Conv2D(Convolution):
+class Conv2D(Convolution, rank=2):
     """Convolution of images.
 
     Shapes: (batch, height, width, channels) -> (batch, other height, other width, filters).
@@ -127,17 +126,13 @@ class Conv2D(Convolution):
     (1, 14, 14, 8)
     """
 
-    rank = 2
-
 
 @variant(without=["output_padding"], defaults={"strides": (1, 1, 1), "dilation_rate": (1, 1, 1)})
-class Conv3D(Convolution):
+class Conv3D(Convolution, rank=3):
     """Convolution of volumes.
 
     Shapes: (batch, depth, height, width, channels) -> (batch, *other sizes, filters).
     """
-
-    rank = 3
 
 
 @variant(without=["groups"])
@@ -160,17 +155,15 @@ class TransposedConvolution(Convolution):
 
 
 @variant()
-class Conv1DTranspose(TransposedConvolution):
+class Conv1DTranspose(TransposedConvolution, rank=1):
     """Transposed convolution of sequences.
 
     Shapes: (batch, time, channels) -> (batch, longer time, filters).
     """
 
-    rank = 1
-
 
 @variant(defaults={"strides": (1, 1), "dilation_rate": (1, 1)})
-class Conv2DTranspose(TransposedConvolution):
+class Conv2DTranspose(TransposedConvolution, rank=2):
     """Transposed convolution of images.
 
     Shapes: (batch, height, width, channels) -> (batch, larger height, larger width, filters).
@@ -179,17 +172,13 @@ class Conv2DTranspose(TransposedConvolution):
     (1, 14, 14, 8)
     """
 
-    rank = 2
-
 
 @variant(defaults={"strides": (1, 1, 1), "dilation_rate": (1, 1, 1)}, before={"data_format": "output_padding"})
-class Conv3DTranspose(TransposedConvolution):
+class Conv3DTranspose(TransposedConvolution, rank=3):
     """Transposed convolution of volumes.
 
     Shapes: (batch, depth, height, width, channels) -> (batch, *larger sizes, filters).
     """
-
-    rank = 3
 
 
 class ChannelwiseConvolution(Convolving):
@@ -284,23 +273,19 @@ class SeparableConvolution(ChannelwiseConvolution):
 
 
 @variant()
-class SeparableConv1D(SeparableConvolution):
+class SeparableConv1D(SeparableConvolution, rank=1):
     """Separable convolution of sequences.
 
     Shapes: (batch, time, channels) -> (batch, other time, filters).
     """
 
-    rank = 1
-
 
 @variant(defaults={"strides": (1, 1), "dilation_rate": (1, 1)})
-class SeparableConv2D(SeparableConvolution):
+class SeparableConv2D(SeparableConvolution, rank=2):
     """Separable convolution of images.
 
     Shapes: (batch, height, width, channels) -> (batch, other height, other width, filters).
     """
-
-    rank = 2
 
 
 @variant(
@@ -320,23 +305,19 @@ class DepthwiseConvolution(ChannelwiseConvolution):
 
 
 @variant()
-class DepthwiseConv1D(DepthwiseConvolution):
+class DepthwiseConv1D(DepthwiseConvolution, rank=1):
     """Convolution of each channel of sequences.
 
     Shapes: (batch, time, channels) -> (batch, other time, channels * depth_multiplier).
     """
 
-    rank = 1
-
 
 @variant(defaults={"strides": (1, 1), "dilation_rate": (1, 1)})
-class DepthwiseConv2D(DepthwiseConvolution):
+class DepthwiseConv2D(DepthwiseConvolution, rank=2):
     """Convolution of each channel of images.
 
     Shapes: (batch, height, width, channels) -> (batch, other height, other width, channels * depth_multiplier).
     """
-
-    rank = 2
 
 
 Convolution1D, Convolution2D, Convolution3D = Conv1D, Conv2D, Conv3D

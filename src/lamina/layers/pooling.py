@@ -14,7 +14,17 @@ from lamina.layer.masks import check_mask, only_passes
 from lamina.layers.spatial import Spatial
 
 
-class Pooling(Spatial):
+class Reducing(Spatial):
+    """Base of pooling: `reduce` is the function that makes one number of many."""
+
+    reduce: Any = None
+
+    def __init_subclass__(cls, reduce: Any = None, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.reduce = reduce or cls.reduce
+
+
+class Pooling(Reducing):
     """A reduction over windows along `rank` spatial axes.
 
     Args:
@@ -27,8 +37,6 @@ class Pooling(Spatial):
 
     Raises: ValueError if a size is not a positive integer.
     """
-
-    reduce: Any = None
 
     def __init__(
         self,
@@ -50,48 +58,36 @@ class Pooling(Spatial):
 
 
 @variant(defaults={"pool_size": 2})
-class MaxPooling1D(Pooling):
+class MaxPooling1D(Pooling, rank=1, reduce=ops.max_pool):
     """The largest value of each window in time."""
-
-    rank, reduce = 1, staticmethod(ops.max_pool)
 
 
 @variant(defaults={"pool_size": (2, 2)})
-class MaxPooling2D(Pooling):
+class MaxPooling2D(Pooling, rank=2, reduce=ops.max_pool):
     """The largest value of each window of an image."""
-
-    rank, reduce = 2, staticmethod(ops.max_pool)
 
 
 @variant(defaults={"pool_size": (2, 2, 2)})
-class MaxPooling3D(Pooling):
+class MaxPooling3D(Pooling, rank=3, reduce=ops.max_pool):
     """The largest value of each window of a volume."""
 
-    rank, reduce = 3, staticmethod(ops.max_pool)
-
 
 @variant()
-class AveragePooling1D(Pooling):
+class AveragePooling1D(Pooling, rank=1, reduce=ops.average_pool):
     """The mean of each window in time; padding does not count."""
 
-    rank, reduce = 1, staticmethod(ops.average_pool)
-
 
 @variant()
-class AveragePooling2D(Pooling):
+class AveragePooling2D(Pooling, rank=2, reduce=ops.average_pool):
     """The mean of each window of an image; padding does not count."""
 
-    rank, reduce = 2, staticmethod(ops.average_pool)
-
 
 @variant()
-class AveragePooling3D(Pooling):
+class AveragePooling3D(Pooling, rank=3, reduce=ops.average_pool):
     """The mean of each window of a volume; padding does not count."""
 
-    rank, reduce = 3, staticmethod(ops.average_pool)
 
-
-class GlobalPooling(Spatial):
+class GlobalPooling(Reducing):
     """A reduction over all of `rank` spatial axes.
 
     Args:
@@ -100,8 +96,6 @@ class GlobalPooling(Spatial):
 
     Shapes: (batch, *spatial, channels) -> (batch, channels).
     """
-
-    reduce: Any = None
 
     def __init__(self, data_format: str | None = None, keepdims: bool = False, **kwargs: Any):
         super().__init__(data_format, **kwargs)
@@ -113,45 +107,33 @@ class GlobalPooling(Spatial):
 
 
 @variant()
-class GlobalMaxPooling1D(GlobalPooling):
+class GlobalMaxPooling1D(GlobalPooling, rank=1, reduce=jnp.max):
     """The largest value in time."""
 
-    rank, reduce = 1, staticmethod(jnp.max)
-
 
 @variant()
-class GlobalMaxPooling2D(GlobalPooling):
+class GlobalMaxPooling2D(GlobalPooling, rank=2, reduce=jnp.max):
     """The largest value of an image."""
 
-    rank, reduce = 2, staticmethod(jnp.max)
-
 
 @variant()
-class GlobalMaxPooling3D(GlobalPooling):
+class GlobalMaxPooling3D(GlobalPooling, rank=3, reduce=jnp.max):
     """The largest value of a volume."""
 
-    rank, reduce = 3, staticmethod(jnp.max)
-
 
 @variant()
-class GlobalAveragePooling2D(GlobalPooling):
+class GlobalAveragePooling2D(GlobalPooling, rank=2, reduce=jnp.mean):
     """The mean of an image."""
 
-    rank, reduce = 2, staticmethod(jnp.mean)
-
 
 @variant()
-class GlobalAveragePooling3D(GlobalPooling):
+class GlobalAveragePooling3D(GlobalPooling, rank=3, reduce=jnp.mean):
     """The mean of a volume."""
 
-    rank, reduce = 3, staticmethod(jnp.mean)
-
 
 @variant()
-class GlobalAveragePooling1D(GlobalPooling):
+class GlobalAveragePooling1D(GlobalPooling, rank=1, reduce=jnp.mean):
     """The mean in time, of the times that the mask lets through if there is one."""
-
-    rank, reduce = 1, staticmethod(jnp.mean)
 
     def call(self, inputs: Any, mask: Any = None) -> Any:
         if mask is None:
@@ -167,7 +149,7 @@ class GlobalAveragePooling1D(GlobalPooling):
         """None: the time axis is gone."""
 
 
-class AdaptivePooling(Spatial):
+class AdaptivePooling(Reducing):
     """A reduction over windows, nearly equal, of which there are as many as the output is to have places.
 
     Window i of n along an axis of size d begins at floor(i d / n) and ends below ceil((i + 1) d / n).
@@ -181,8 +163,6 @@ class AdaptivePooling(Spatial):
     Raises: ValueError if a size is not a positive integer.
     """
 
-    reduce: Any = None
-
     def __init__(self, output_size: int | Sequence[int], data_format: str | None = None, **kwargs: Any):
         super().__init__(data_format, **kwargs)
         self.output_size = self._sizes("output_size", output_size)
@@ -192,45 +172,33 @@ class AdaptivePooling(Spatial):
 
 
 @variant()
-class AdaptiveAveragePooling1D(AdaptivePooling):
+class AdaptiveAveragePooling1D(AdaptivePooling, rank=1, reduce=ops.adaptive_average_pool):
     """The mean of each of `output_size` windows in time."""
 
-    rank, reduce = 1, staticmethod(ops.adaptive_average_pool)
-
 
 @variant()
-class AdaptiveAveragePooling2D(AdaptivePooling):
+class AdaptiveAveragePooling2D(AdaptivePooling, rank=2, reduce=ops.adaptive_average_pool):
     """The mean of each of `output_size` windows of an image."""
 
-    rank, reduce = 2, staticmethod(ops.adaptive_average_pool)
-
 
 @variant()
-class AdaptiveAveragePooling3D(AdaptivePooling):
+class AdaptiveAveragePooling3D(AdaptivePooling, rank=3, reduce=ops.adaptive_average_pool):
     """The mean of each of `output_size` windows of a volume."""
 
-    rank, reduce = 3, staticmethod(ops.adaptive_average_pool)
-
 
 @variant()
-class AdaptiveMaxPooling1D(AdaptivePooling):
+class AdaptiveMaxPooling1D(AdaptivePooling, rank=1, reduce=ops.adaptive_max_pool):
     """The largest value of each of `output_size` windows in time."""
 
-    rank, reduce = 1, staticmethod(ops.adaptive_max_pool)
-
 
 @variant()
-class AdaptiveMaxPooling2D(AdaptivePooling):
+class AdaptiveMaxPooling2D(AdaptivePooling, rank=2, reduce=ops.adaptive_max_pool):
     """The largest value of each of `output_size` windows of an image."""
 
-    rank, reduce = 2, staticmethod(ops.adaptive_max_pool)
-
 
 @variant()
-class AdaptiveMaxPooling3D(AdaptivePooling):
+class AdaptiveMaxPooling3D(AdaptivePooling, rank=3, reduce=ops.adaptive_max_pool):
     """The largest value of each of `output_size` windows of a volume."""
-
-    rank, reduce = 3, staticmethod(ops.adaptive_max_pool)
 
 
 MaxPool1D, MaxPool2D, MaxPool3D = MaxPooling1D, MaxPooling2D, MaxPooling3D

@@ -119,17 +119,13 @@ class SpatialDropout1D(SpatialDropout):
 
 
 @variant()
-class SpatialDropout2D(SpatialDropout):
+class SpatialDropout2D(SpatialDropout, rank=2):
     """Dropout of whole channels of images."""
-
-    rank = 2
 
 
 @variant()
-class SpatialDropout3D(SpatialDropout):
+class SpatialDropout3D(SpatialDropout, rank=3):
     """Dropout of whole channels of volumes."""
-
-    rank = 3
 
 
 class GaussianNoise(Noise):

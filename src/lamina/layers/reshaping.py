@@ -148,24 +148,18 @@ class ZeroPadding(Resizing):
 
 
 @variant()
-class ZeroPadding1D(ZeroPadding):
+class ZeroPadding1D(ZeroPadding, rank=1):
     """Zeros before and after in time."""
-
-    rank = 1
 
 
 @variant(defaults={"padding": (1, 1)})
-class ZeroPadding2D(ZeroPadding):
+class ZeroPadding2D(ZeroPadding, rank=2):
     """Zeros around images."""
-
-    rank = 2
 
 
 @variant(defaults={"padding": ((1, 1), (1, 1), (1, 1))})
-class ZeroPadding3D(ZeroPadding):
+class ZeroPadding3D(ZeroPadding, rank=3):
     """Zeros around volumes."""
-
-    rank = 3
 
 
 class Cropping(Resizing):
@@ -194,24 +188,18 @@ class Cropping(Resizing):
 
 
 @variant(defaults={"cropping": (1, 1), "data_format": "channels_last"}, without=["data_format"])
-class Cropping1D(Cropping):
+class Cropping1D(Cropping, rank=1):
     """Sequences without their ends."""
-
-    rank = 1
 
 
 @variant(defaults={"cropping": ((0, 0), (0, 0))})
-class Cropping2D(Cropping):
+class Cropping2D(Cropping, rank=2):
     """Images without their margins."""
-
-    rank = 2
 
 
 @variant(defaults={"cropping": ((1, 1), (1, 1), (1, 1))})
-class Cropping3D(Cropping):
+class Cropping3D(Cropping, rank=3):
     """Volumes without their margins."""
-
-    rank = 3
 
 
 class UpSampling(Resizing):
@@ -237,13 +225,11 @@ class UpSampling(Resizing):
 
 
 @variant(defaults={"data_format": "channels_last"}, without=["data_format"])
-class UpSampling1D(UpSampling):
+class UpSampling1D(UpSampling, rank=1):
     """Each time step `size` times."""
 
-    rank = 1
 
-
-class UpSampling2D(UpSampling):
+class UpSampling2D(UpSampling, rank=2):
     """Images enlarged by whole factors.
 
     Args:
@@ -256,7 +242,6 @@ class UpSampling2D(UpSampling):
     Raises: ValueError if `interpolation` is another word.
     """
 
-    rank = 2
     METHODS = ("nearest", "bilinear", "bicubic", "lanczos3", "lanczos5")
 
     def __init__(
@@ -273,7 +258,5 @@ class UpSampling2D(UpSampling):
 
 
 @variant(defaults={"size": (2, 2, 2)})
-class UpSampling3D(UpSampling):
+class UpSampling3D(UpSampling, rank=3):
     """Volumes enlarged by whole factors."""
-
-    rank = 3

@@ -10,9 +10,13 @@ from lamina.layer import InputSpec, Layer
 
 
 class Spatial(Layer):
-    """A layer over `rank` spatial axes, with channels behind or before them."""
+    """A layer over `rank` spatial axes, with channels behind or before them: `class Conv2D(Convolution, rank=2)`."""
 
     rank = 0
+
+    def __init_subclass__(cls, rank: int | None = None, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.rank = cls.rank if rank is None else rank
 
     def __init__(self, data_format: str | None = None, **kwargs: Any):
         super().__init__(**kwargs)
