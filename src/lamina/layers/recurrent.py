@@ -185,7 +185,7 @@ class RNN(Layer):
 
     def reset_state(self) -> None:
         """Let the next sequence start from zeros again."""
-        for variable in tree_util.tree_leaves(self.states):
+        for variable in self._carried():
             variable.assign(np.zeros(variable.shape, variable.dtype))
 
     reset_states = reset_state
@@ -202,13 +202,13 @@ class RNN(Layer):
         outputs, states = self._sweep(self.cell, sequences, states, mask, training, self.return_sequences)
         outputs, states = tree_util.tree_map(lambda x: x.astype(self.compute_dtype), (outputs, states))
         if self.stateful:
-            for variable, state in zip(tree_util.tree_leaves(self.states), tree_util.tree_leaves(states)):
+            for variable, state in zip(self._carried(), tree_util.tree_leaves(states)):
                 variable.assign(state)
         return (outputs, *states) if self.return_state else outputs
 
     def _first_states(self, sequences: Any, given: Any) -> list[Any]:
         if self.stateful:
-            batch = tree_util.tree_leaves(self.states)[0].shape[0]
+            batch = self._carried()[0].shape[0]
             if isinstance(sequences.shape[0], int) and sequences.shape[0] != batch:
                 raise ValueError(
                     f"{self._who()}: the batch size must be {batch}, that of the states (stateful=True), "

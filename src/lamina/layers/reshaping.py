@@ -58,16 +58,14 @@ class Reshape(Layer):
             raise ValueError(f"{self._who()}: target_shape must have sizes and at most one -1, got {target_shape}.")
 
     def call(self, inputs: Any) -> Any:
-        sizes = inputs.shape[1:]
-        known = math.prod(size for size in self.target_shape if size != -1)
+        sizes, target = inputs.shape[1:], self.target_shape
         if all(isinstance(size, int) for size in sizes):
-            total = math.prod(sizes)
-            fits = total % known == 0 if -1 in self.target_shape and known else total == known
+            known, total = math.prod(size for size in target if size != -1), math.prod(sizes)
+            fits = total % known == 0 if -1 in target and known else total == known
             if not fits:
-                raise ValueError(f"{self._who()}: cannot reshape samples of shape {sizes} to {self.target_shape}.")
-            target = tuple(total // known if size == -1 else size for size in self.target_shape)
-            return inputs.reshape(inputs.shape[0], *target)
-        return inputs.reshape(inputs.shape[0], *self.target_shape)
+                raise ValueError(f"{self._who()}: cannot reshape samples of shape {sizes} to {target}.")
+            target = tuple(total // known if size == -1 else size for size in target)
+        return inputs.reshape(inputs.shape[0], *target)
 
 
 class Permute(Layer):

@@ -110,15 +110,11 @@ def choose(keep: Any, new: Any, old: Any) -> Any:
 def _carry(
     rule: Rule, sequences: bool, unroll: bool, weights: tuple, x: Any, states: list[Any], keep: Any, masks: Any
 ) -> tuple[list[Any], Any]:
-    """The last states, and the outputs at all times if wanted.
+    """The last states, and the outputs at all times if wanted: `scan` behind the product of the inputs.
 
     Args:
-        rule: what a step computes.
-        sequences: whether the outputs are wanted.
-        unroll: whether the steps are compiled one behind the other.
         weights: the recurrent kernel and the bias of its product.
         x: (time, batch, gates * units), inputs times the kernel.
-        states: (batch, units) each; the first is the output before.
         keep: (time, batch), false where the states stay as they are; or none.
         masks: factors of the output before, for each gate; or none.
     """
@@ -225,7 +221,7 @@ def scan_calls(
         (states, before), (x, keep) = carry, at
         output, new = run(x, states)
         if keep is not None:
-            new = [choose(keep, n, old) for n, old in zip(new, states)]
+            new = _hold(keep, new, states)
             output = choose(keep, output, jnp.zeros_like(output) if zero else before)
         return (new, None if before is None else output), output
 
