@@ -66,9 +66,8 @@ class HeadedAttention(Layer):
         self._gate_dense: Any = None
         self._value_dense: Any = None
         who = self._who()
-        self.sliding_window, self.flash_attention = sliding_window, flash_attention
-        if sliding_window is not None:
-            self.sliding_window = checks.integer(who, "sliding_window", sliding_window)
+        window, self.flash_attention = sliding_window, flash_attention
+        self.sliding_window = None if window is None else checks.integer(who, "sliding_window", window)
         self.dropout = checks.number(who, "dropout", dropout, 0, 1)
         if flash_attention and dropout:
             raise ValueError(f"{who}: dropout must be 0 with flash_attention, which has no weights, got {dropout}.")
@@ -87,9 +86,8 @@ class HeadedAttention(Layer):
     def build(self, query_shape: Any, value_shape: Any, key_shape: Any = None) -> None:
         key_shape = value_shape if key_shape is None else key_shape
         rank = len(query_shape)
-        if self.attention_axes is None:
-            self.attention_axes = tuple(range(1, rank - 1))
-        self.attention_axes = tuple(axis % rank for axis in self.attention_axes)
+        axes = range(1, rank - 1) if self.attention_axes is None else self.attention_axes
+        self.attention_axes = tuple(axis % rank for axis in axes)
         head, key_head, value_head = self._heads
         out_head = (head[0], value_head[1])
         projections = (

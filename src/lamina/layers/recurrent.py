@@ -62,7 +62,16 @@ def _call_cell(cell: Any, inputs: Any, states: Any, training: bool | None) -> tu
     return call(inputs, states, **({"training": training} if takes_training else {}))
 
 
-class StackedRNNCells(Layer):
+class Holder(Layer):
+    """A layer that holds others; to make it of a configuration may take classes of the program."""
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Mapping[str, Any] | None = None) -> Any:
+        with registry.custom_objects(custom_objects):
+            return super().from_config(config)
+
+
+class StackedRNNCells(Holder):
     """Cells one above the other as one cell: the output of each is the input of the next.
 
     Args:
@@ -106,13 +115,8 @@ class StackedRNNCells(Layer):
             new.append(after if nested or not isinstance(after, (list, tuple)) else after[0])
         return inputs, new
 
-    @classmethod
-    def from_config(cls, config: dict[str, Any], custom_objects: Mapping[str, Any] | None = None) -> Any:
-        with registry.custom_objects(custom_objects):
-            return super().from_config(config)
 
-
-class RNN(Layer):
+class RNN(Holder):
     """The outputs of a cell that is applied at each time to the input and to its own states.
 
     Args:
@@ -217,8 +221,7 @@ class RNN(Layer):
         if given is None:
             given = self.states if self.stateful else self.get_initial_state(sequences.shape[0])
         states = list(given) if isinstance(given, (list, tuple)) else [given]
-        values = tree_util.tree_map(lambda x: jnp.asarray(value_of(x)), states)
-        return tree_util.tree_map(lambda x: x.astype(self._cell_dtype), values)
+        return tree_util.tree_map(lambda x: jnp.asarray(value_of(x)).astype(self._cell_dtype), states)
 
     def _sweep(
         self, cell: Any, inputs: Any, states: Any, mask: Any, training: bool, sequences: bool
@@ -244,11 +247,6 @@ class RNN(Layer):
         """The mask itself for outputs at all times, none for the last one and for states."""
         mask = next((m for m in tree_util.tree_leaves(previous_mask)), None) if self.return_sequences else None
         return [mask, *(None for _ in tree_util.tree_leaves(self.state_size))] if self.return_state else mask
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any], custom_objects: Mapping[str, Any] | None = None) -> Any:
-        with registry.custom_objects(custom_objects):
-            return super().from_config(config)
 
 
 class Recurrent(RNN):
