@@ -71,10 +71,7 @@ class Dropout(Noise):
         self.noise_shape = noise_shape
 
     def disturb(self, inputs: Any, strength: float) -> Any:
-        return random.dropout(inputs, strength, self._noise_shape(inputs), self.seed_generator)
-
-    def _noise_shape(self, inputs: Any) -> Sequence[int | None] | None:
-        return self.noise_shape
+        return random.dropout(inputs, strength, self.noise_shape, self.seed_generator)
 
 
 class SpatialDropout(Dropout, Spatial):
@@ -109,8 +106,9 @@ class SpatialDropout(Dropout, Spatial):
         config = {"rate": self.rate, "seed": self.seed, "name": self.name, "dtype": self.dtype_policy.name}
         return config if self.rank == 1 else {**config, "data_format": self.data_format}
 
-    def _noise_shape(self, inputs: Any) -> tuple[int, ...]:
-        return tuple(1 if axis in self._axes else size for axis, size in enumerate(inputs.shape))
+    def disturb(self, inputs: Any, strength: float) -> Any:
+        shape = [1 if axis in self._axes else size for axis, size in enumerate(inputs.shape)]
+        return random.dropout(inputs, strength, shape, self.seed_generator)
 
 
 @variant(defaults={"data_format": "channels_last"}, without=["data_format"])
