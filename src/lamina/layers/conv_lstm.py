@@ -34,7 +34,7 @@ class Sliding(NamedTuple):
 class ConvLSTMCell(LSTMCell, Windowed):
     """`LSTMCell` with convolutions for products: that of the output before keeps its size.
 
-    Args: those of `ConvLSTM` and of `LSTMCell`, and `rank`, the number of spatial axes.
+    Args and errors: those of `ConvLSTM` and of `LSTMCell`, and `rank`, the number of spatial axes.
 
     Shapes: (batch, *spatial, channels), states of (batch, *other spatial, filters) -> the first state, and states.
     """
@@ -105,7 +105,7 @@ class ConvLSTM(Recurrent):
     """
 
     cell_class = ConvLSTMCell
-    _further = ("unroll", "zero_output_for_mask")
+    _further = ("unroll", "zero_output_for_mask")  # which files have, and Keras's signature does not name
 
     def __init__(
         self,
@@ -127,31 +127,20 @@ class ConvLSTM(Recurrent):
 
 @variant()
 class ConvLSTM1D(ConvLSTM):
-    """An LSTM over sequences of signals.
-
-    Shapes: (batch, time, width, channels) -> (batch, other width, filters), with `return_sequences` also the time axis.
-    """
+    """An LSTM over sequences of signals."""
 
     rank = 1
 
 
 @variant()
 class ConvLSTM2D(ConvLSTM):
-    """An LSTM over sequences of images.
-
-    Shapes: (batch, time, height, width, channels) -> (batch, other height, other width, filters), with
-    `return_sequences` also the time axis.
-    """
+    """An LSTM over sequences of images."""
 
     rank = 2
 
 
 @variant()
 class ConvLSTM3D(ConvLSTM):
-    """An LSTM over sequences of volumes.
-
-    Shapes: (batch, time, depth, height, width, channels) -> (batch, *other sizes, filters), with `return_sequences`
-    also the time axis.
-    """
+    """An LSTM over sequences of volumes."""
 
     rank = 3

@@ -108,10 +108,7 @@ class Convolution(Convolving):
 
 @variant(without=["output_padding"])
 class Conv1D(Convolution, rank=1):
-    """Convolution of sequences.
-
-    Shapes: (batch, time, channels) -> (batch, other time, filters).
-    """
+    """Convolution of sequences."""
 
     _paddings = ("valid", "same", "causal")
 
@@ -120,8 +117,6 @@ class Conv1D(Convolution, rank=1):
 class Conv2D(Convolution, rank=2):
     """Convolution of images.
 
-    Shapes: (batch, height, width, channels) -> (batch, other height, other width, filters).
-
     >>> layers.Conv2D(8, 3, padding="same", strides=2)(np.zeros((1, 28, 28, 1), "float32")).shape
     (1, 14, 14, 8)
     """
@@ -129,10 +124,7 @@ class Conv2D(Convolution, rank=2):
 
 @variant(without=["output_padding"], defaults={"strides": (1, 1, 1), "dilation_rate": (1, 1, 1)})
 class Conv3D(Convolution, rank=3):
-    """Convolution of volumes.
-
-    Shapes: (batch, depth, height, width, channels) -> (batch, *other sizes, filters).
-    """
+    """Convolution of volumes."""
 
 
 @variant(without=["groups"])
@@ -156,17 +148,12 @@ class TransposedConvolution(Convolution):
 
 @variant()
 class Conv1DTranspose(TransposedConvolution, rank=1):
-    """Transposed convolution of sequences.
-
-    Shapes: (batch, time, channels) -> (batch, longer time, filters).
-    """
+    """Transposed convolution of sequences."""
 
 
 @variant(defaults={"strides": (1, 1), "dilation_rate": (1, 1)})
 class Conv2DTranspose(TransposedConvolution, rank=2):
     """Transposed convolution of images.
-
-    Shapes: (batch, height, width, channels) -> (batch, larger height, larger width, filters).
 
     >>> layers.Conv2DTranspose(8, 3, strides=2, padding="same")(np.zeros((1, 7, 7, 4), "float32")).shape
     (1, 14, 14, 8)
@@ -175,10 +162,7 @@ class Conv2DTranspose(TransposedConvolution, rank=2):
 
 @variant(defaults={"strides": (1, 1, 1), "dilation_rate": (1, 1, 1)}, before={"data_format": "output_padding"})
 class Conv3DTranspose(TransposedConvolution, rank=3):
-    """Transposed convolution of volumes.
-
-    Shapes: (batch, depth, height, width, channels) -> (batch, *larger sizes, filters).
-    """
+    """Transposed convolution of volumes."""
 
 
 class ChannelwiseConvolution(Convolving):
@@ -274,18 +258,12 @@ class SeparableConvolution(ChannelwiseConvolution):
 
 @variant()
 class SeparableConv1D(SeparableConvolution, rank=1):
-    """Separable convolution of sequences.
-
-    Shapes: (batch, time, channels) -> (batch, other time, filters).
-    """
+    """Separable convolution of sequences."""
 
 
 @variant(defaults={"strides": (1, 1), "dilation_rate": (1, 1)})
 class SeparableConv2D(SeparableConvolution, rank=2):
-    """Separable convolution of images.
-
-    Shapes: (batch, height, width, channels) -> (batch, other height, other width, filters).
-    """
+    """Separable convolution of images."""
 
 
 @variant(
@@ -306,18 +284,12 @@ class DepthwiseConvolution(ChannelwiseConvolution):
 
 @variant()
 class DepthwiseConv1D(DepthwiseConvolution, rank=1):
-    """Convolution of each channel of sequences.
-
-    Shapes: (batch, time, channels) -> (batch, other time, channels * depth_multiplier).
-    """
+    """Convolution of each channel of sequences."""
 
 
 @variant(defaults={"strides": (1, 1), "dilation_rate": (1, 1)})
 class DepthwiseConv2D(DepthwiseConvolution, rank=2):
-    """Convolution of each channel of images.
-
-    Shapes: (batch, height, width, channels) -> (batch, other height, other width, channels * depth_multiplier).
-    """
+    """Convolution of each channel of images."""
 
 
 Convolution1D, Convolution2D, Convolution3D = Conv1D, Conv2D, Conv3D
