@@ -114,24 +114,20 @@ class Int4(Int8):
     """
 
     mode = "int4"
-    packed = -1  # the axis along which neighbours share a byte
-    numbered = True  # whether files hold the number of the block of each place
 
     def build(self, old: Kernel | None = None) -> None:
-        name, matrix = self.place.name, self.place.matrix
-        bytes_ = list(matrix)
-        bytes_[self.packed] = -(-bytes_[self.packed] // 2)
-        self._make(name, tuple(bytes_), "int8")
-        scales = list(matrix)
-        if not self.config.blocks:
-            scales.pop(self._axis)
-            self._make(f"{name}_scale", tuple(scales), initializer="ones")
+        name, axis, blocks = self.place.name, self._axis, self.config.blocks
+        rows, columns = self.place.matrix
+        self._make(name, (rows, -(-columns // 2)), "int8")  # two neighbours in a row share a byte
+        scales = [rows, columns]
+        if blocks:
+            scales[axis] = -(-scales[axis] // blocks)
         else:
-            scales[self._axis] = -(-matrix[self._axis] // self.config.blocks)
-            self._make(f"{name}_scale", tuple(scales), initializer="ones")
+            scales.pop(axis)
+        self._make(f"{name}_scale", tuple(scales), initializer="ones")
+        if blocks:
             self._make(f"{name}_zero", tuple(scales), "int8")
-            if self.numbered:
-                self._make("g_idx", (matrix[self._axis],), "float32", initializer=self._number)
+            self._make("g_idx", (self.place.matrix[axis],), "float32", initializer=self._number)
         self._fill(old)
 
     def _number(self, shape: tuple[int, ...], dtype: Any = None) -> np.ndarray:
@@ -156,7 +152,7 @@ class Int4(Int8):
             )
             codes, scale, zero = (part.T if axis else part for part in found)
             more = {f"{name}_scale": scale, f"{name}_zero": zero}
-        return {name: quantizers.pack_int4(codes, self.packed)[0], **more}
+        return {name: quantizers.pack_int4(codes, -1)[0], **more}
 
     def _decode(self, codes: Any, axis: int, *scales: Any) -> Any:
         """What unpacked integers mean; scales and zeros lie along `axis`, or the scale goes without it."""
@@ -173,7 +169,7 @@ class Int4(Int8):
 
     @property
     def whole(self) -> Any:
-        return quantizers.unpack_int4(self.own, self.place.matrix[self.packed], self.packed)
+        return quantizers.unpack_int4(self.own, self.place.matrix[1], -1)
 
     @property
     def floats(self) -> Any:
