@@ -52,10 +52,11 @@ def _anew(initializer: Any) -> Any:
 class HeadedAttention(Layer):
     """Base of the attention of several heads: `softmax(Q K^T / sqrt(dim)) V`, with Q, K and V projections.
 
-    A subclass says how many heads there are and how large, by `_heads`, and calls `_set_up` in its constructor.
+    A subclass says how many heads there are and how large, and calls `_set_up`, in its constructor.
     """
 
     _omit_none = frozenset({"flash_attention"})
+    _heads: tuple[tuple[int, int], ...]  # the number and the size of the heads of queries, of keys, and of values
     attention_axes: Any = None
 
     def _set_up(
@@ -75,14 +76,6 @@ class HeadedAttention(Layer):
         resolve_arguments(self)
         self.supports_masking = True
 
-    @property
-    def _heads(self) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
-        """The number and the size of the heads of queries, of keys, and of values."""
-        raise NotImplementedError
-
-    def _output_sizes(self, query_shape: Any) -> tuple[int, ...]:
-        return tuple(query_shape[-1:])
-
     def build(self, query_shape: Any, value_shape: Any, key_shape: Any = None) -> None:
         key_shape = value_shape if key_shape is None else key_shape
         rank = len(query_shape)
@@ -100,7 +93,8 @@ class HeadedAttention(Layer):
             setattr(self, f"_{name}_dense", self._projection(name, shape, 1, sizes))
         self._dropout_layer = Dropout(self.dropout, seed=self.seed, dtype=self.dtype_policy)
         heads_shape = (*query_shape[:-1], *out_head)
-        self._output_dense = self._projection("attention_output", heads_shape, 2, self._output_sizes(query_shape))
+        outputs = tuple(getattr(self, "output_shape", None) or query_shape[-1:])
+        self._output_dense = self._projection("attention_output", heads_shape, 2, outputs)
 
     def _projection(self, name: str, shape: Any, contracted: int, sizes: tuple[int, ...]) -> EinsumDense:
         """A dense layer from the last `contracted` axes to axes of the given sizes."""
@@ -281,22 +275,17 @@ class MultiHeadAttention(HeadedAttention):
         self.num_heads = checks.integer(who, "num_heads", num_heads)
         self.key_dim = checks.integer(who, "key_dim", key_dim)
         self.value_dim = self.key_dim if value_dim is None else checks.integer(who, "value_dim", value_dim)
+        one, of_values = (self.num_heads, self.key_dim), (self.num_heads, self.value_dim)
+        self._heads = (one, one, of_values)
         self.output_shape: Any = (output_shape,) if isinstance(output_shape, int) else output_shape
         axes = (attention_axes,) if isinstance(attention_axes, int) else attention_axes
         self.attention_axes = axes and tuple(axes)
         self._set_up(dropout, use_bias, sliding_window, flash_attention, use_gate, seed)
 
-    @property
-    def _heads(self) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
-        return (self.num_heads, self.key_dim), (self.num_heads, self.key_dim), (self.num_heads, self.value_dim)
-
     query_dense = property(operator.attrgetter("_query_dense"), doc="The projection of the queries.")
     key_dense = property(operator.attrgetter("_key_dense"), doc="The projection of the keys.")
     value_dense = property(operator.attrgetter("_value_dense"), doc="The projection of the values.")
     output_dense = property(operator.attrgetter("_output_dense"), doc="The projection of the heads' outputs.")
-
-    def _output_sizes(self, query_shape: Any) -> tuple[int, ...]:
-        return tuple(self.output_shape or query_shape[-1:])
 
 
 class GroupedQueryAttention(HeadedAttention):
@@ -355,13 +344,10 @@ class GroupedQueryAttention(HeadedAttention):
                 f"{who}: num_query_heads must be a multiple of num_key_value_heads={num_key_value_heads}, "
                 f"got {num_query_heads}."
             )
+        shared = (self.num_key_value_heads, self.head_dim)
+        self._heads = ((self.num_query_heads, self.head_dim), shared, shared)
         self._set_up(dropout, use_bias, sliding_window, flash_attention, use_gate, seed)
         self.input_spec = InputSpec(ndim=3)
-
-    @property
-    def _heads(self) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
-        shared = (self.num_key_value_heads, self.head_dim)
-        return (self.num_query_heads, self.head_dim), shared, shared
 
 
 GroupQueryAttention = GroupedQueryAttention
