@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from lamina import quantizers
 from lamina.core import scope
@@ -158,10 +159,9 @@ class Int4(Int8):
         """What unpacked integers mean; scales and zeros lie along `axis`, or the scale goes without it."""
         if not self.config.blocks:
             return codes.astype(scales[0].dtype) * jnp.expand_dims(1 / scales[0], axis)
-        size, block = codes.shape[axis], self.config.blocks
-        scale, zero = (jnp.repeat(x, block, axis) for x in scales)
-        within = (slice(None),) * (axis % codes.ndim) + (slice(size),)
-        return (codes.astype(scale.dtype) - zero[within].astype(scale.dtype)) * scale[within]
+        each = (jnp.repeat(x, self.config.blocks, axis) for x in scales)
+        scale, zero = (lax.slice_in_dim(x, 0, codes.shape[axis], axis=axis) for x in each)
+        return (codes.astype(scale.dtype) - zero.astype(scale.dtype)) * scale
 
     @property
     def _scales(self) -> list[Variable]:
