@@ -381,6 +381,7 @@ class Attention(Layer):
         checks.one_of(self._who(), "score_mode", score_mode, ("dot", "concat"))
         self.dropout = checks.number(self._who(), "dropout", dropout, 0, 1)
         self.use_scale, self.score_mode, self.seed = use_scale, score_mode, seed
+        self._is_product = score_mode == "dot"  # of queries and keys, which accelerators have a kernel for
         self._dropout_layer = Dropout(dropout, seed=seed, dtype=self.dtype_policy)
         self.supports_masking = True
 
@@ -435,11 +436,6 @@ class Attention(Layer):
             outputs = outputs * query_mask[..., None].astype(outputs.dtype)
         return (outputs, weights) if return_attention_scores else outputs
 
-    @property
-    def _is_product(self) -> bool:
-        """Whether the scores are products of queries and keys, which accelerators have a kernel for."""
-        return self.score_mode == "dot"
-
     @only_passes
     def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
         """The mask of the query."""
@@ -464,10 +460,7 @@ class AdditiveAttention(Attention):
 
     def __init__(self, use_scale: bool = True, dropout: float = 0.0, **kwargs: Any):
         super().__init__(use_scale=use_scale, dropout=dropout, **kwargs)
-
-    @property
-    def _is_product(self) -> bool:
-        return False
+        self._is_product = False
 
     def _make_scale(self, input_shape: Any) -> Any:
         return weight(self, "scale", input_shape[0][-1:])
