@@ -45,7 +45,7 @@ class Cell(Layer):
     activation: Callable
     recurrent_activation: Callable
     bias_initializer: Callable
-    gates = 1
+    gates, state_count = 1, 1
     # Whether the dropout's seed is drawn before those of the initializers: it decides which weights
     # `set_random_seed` leads to.
     draws_seed_first = False
@@ -89,7 +89,7 @@ class Cell(Layer):
     @property
     def state_size(self) -> Any:
         """The size of the state, or of each."""
-        return self.units
+        return self.units if self.state_count == 1 else [self.units] * self.state_count
 
     def _bias_shape(self) -> tuple[int, ...]:
         return (self.gates * self.units,)
@@ -200,12 +200,7 @@ class LSTMCell(Cell):
     Hochreiter and Schmidhuber, 1997, https://doi.org/10.1162/neco.1997.9.8.1735
     """
 
-    gates = 4
-
-    @property
-    def state_size(self) -> list[int]:
-        """The sizes of h and c."""
-        return [self.units, self.units]
+    gates, state_count = 4, 2  # h and c
 
     @property
     def _bias_start(self) -> Callable:
