@@ -77,7 +77,6 @@ class Convolution(Convolving):
         self.use_bias = use_bias
         self._set_window(kernel_size, strides, padding, dilation_rate)
         self._check_strides()
-        resolve_arguments(self)
         who, extra = self._who(), self.output_padding
         if self.filters % self.groups:
             raise ValueError(f"{who}: filters must be a multiple of groups={self.groups}, got {self.filters}.")
@@ -85,6 +84,7 @@ class Convolution(Convolving):
             raise ValueError(f"{who}: data_format must be 'channels_last' with causal padding.")
         if extra is not None and any(n >= stride for n, stride in zip(extra, self.strides)):
             raise ValueError(f"{who}: output_padding must be less than strides={self.strides}, got {extra}.")
+        resolve_arguments(self)
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         channels = self._check_channels(input_shape)
