@@ -146,8 +146,6 @@ class ImageLayer(PipelineLayer):
 
     def draw(self, draws: Draws, shape: tuple[Any, ...]) -> Any:
         """A transformation for a batch of images of this shape; `None` if nothing is drawn."""
-        del draws, shape
-        return None
 
     # Applying ---------------------------------------------------------------------------------------------------
 
@@ -156,20 +154,14 @@ class ImageLayer(PipelineLayer):
         return self.apply(data, self.get_random_transformation(data, training), training)
 
     def apply(self, data: Any, transformation: Any, training: bool) -> Any:
-        """What the layer is called on after a transformation; one compiled call where nothing is being traced."""
+        """What the layer is called on after a transformation.
+
+        One compiled call, where nothing is being traced and no method is the program's own.
+        """
         self._check(data)
-        if self._is_eager(data) and (training or self.always):
-            return self._compiled(data, transformation, training)
-        return self.transformed(data, transformation, training)
-
-    def _is_eager(self, data: Any) -> bool:
-        """Whether one compiled call may do it all: nothing is being traced, and no method is the program's own."""
-        values = (x for x in tree_util.tree_leaves(data) if isinstance(x, Tracer))
-        return registry.is_own(type(self)) and state.current.get() is None and next(values, None) is None
-
-    @jit(static_argnames="training")
-    def _compiled(self, data: Any, transformation: Any, training: bool) -> Any:
-        return self.transformed(data, transformation, training)
+        traced = state.current.get() is not None or any(isinstance(x, Tracer) for x in tree_util.tree_leaves(data))
+        eager = (training or self.always) and not traced and registry.is_own(type(self))
+        return (self._compiled if eager else self.transformed)(data, transformation, training)
 
     def transformed(self, data: Any, transformation: Any, training: bool = True) -> Any:
         """The images, or the parts of a dict, after a transformation."""
@@ -177,17 +169,14 @@ class ImageLayer(PipelineLayer):
             return self.transform_images(data, transformation, training=training)
         alone = len(self._images_of(data).shape) == 3
         out = dict(data)
-        for name, method in (
-            ("images", self.transform_images),
-            ("bounding_boxes", self.transform_bounding_boxes),
-            ("labels", self.transform_labels),
-            ("segmentation_masks", self.transform_segmentation_masks),
-        ):
+        for name in ("images", "bounding_boxes", "labels", "segmentation_masks"):
             if out.get(name) is not None:
                 part = tree_util.tree_map(lambda x: jnp.asarray(x)[None] if alone else jnp.asarray(x), out[name])
-                part = method(part, transformation, training=training)
+                part = getattr(self, f"transform_{name}")(part, transformation, training=training)
                 out[name] = tree_util.tree_map(lambda x: x[0], part) if alone else part
         return out
+
+    _compiled = jit(transformed, static_argnames="training")
 
     def _acts(self, transformation: Any, training: bool) -> bool:
         """Whether anything is changed: nothing was drawn for what has no choice."""
@@ -229,17 +218,14 @@ class ImageLayer(PipelineLayer):
 
     def masks(self, masks: Any, transformation: Any) -> Any:
         """Masks (batch, height, width, channels) after a transformation."""
-        del transformation
         return masks
 
     def boxes(self, boxes: dict[str, Any], transformation: Any) -> dict[str, Any]:
         """Boxes and their labels after a transformation."""
-        del transformation
         return boxes
 
     def labels(self, labels: Any, transformation: Any) -> Any:
         """Labels after a transformation."""
-        del transformation
         return labels
 
     def _carry_boxes(self, bounding_boxes: Any, forward: Any, before: Sequence[Any], after: Sequence[Any]) -> Any:
