@@ -157,9 +157,8 @@ class RandomContrast(Color):
         return {"contrast_factor": draws.uniform(1 - self.factor[0], 1 + self.factor[1])}
 
     def pixels(self, images: Any, transformation: Any) -> Any:
-        mean = images.mean(1, dtypes.wide(images.dtype), keepdims=True).mean(
-            2, keepdims=True
-        )  # one axis at a time is faster
+        mean = images.mean(1, dtypes.wide(images.dtype), keepdims=True)
+        mean = mean.mean(2, keepdims=True)  # one axis at a time is faster
         return self._clip((images - mean) * spread(transformation["contrast_factor"]) + mean)
 
 
@@ -181,7 +180,7 @@ class RandomInvert(Color):
         return jnp.where(spread(transformation["apply_inversion"]), self.value_range[1] - images, images)
 
 
-@variant(arguments=("factor", "data_format", "seed"))
+@variant(arguments=("factor", "data_format", "seed"), defaults={"factor": 0.5})
 class RandomGrayscale(Augmentation):
     """Some of the images in gray, in three equal channels.
 
@@ -191,9 +190,6 @@ class RandomGrayscale(Augmentation):
 
     integers = True
     domains, single = {"factor": (0, 1)}, frozenset({"factor"})
-
-    def __init__(self, factor: float = 0.5, **kwargs: Any):
-        super().__init__(factor, **kwargs)
 
     def draw(self, draws: Draws, shape: tuple[Any, ...]) -> dict[str, Any]:
         return {"should_apply": draws.uniform() < self.factor}

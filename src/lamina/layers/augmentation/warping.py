@@ -21,7 +21,6 @@ from lamina.layers.preprocessing.base import Augmentation, Draws, Factor, Moving
 from lamina.ops import filters, sampling
 from lamina.random.seeds import make_default_seed
 
-ABOVE_MINUS_ONE = math.nextafter(-1, 0)
 FLIPS = {"horizontal": (2,), "vertical": (1,), "horizontal_and_vertical": (1, 2)}  # axes
 
 
@@ -152,10 +151,7 @@ class RandomRotation(Warp):
         return affine((cos, -sin, x - x * cos + y * sin), (sin, cos, y - x * sin - y * cos))
 
 
-AXES = ("height_factor", "width_factor", "fill_mode", "interpolation", "seed", "fill_value", "data_format")
-
-
-@variant(arguments=AXES)
+@variant(arguments=("height_factor", "width_factor", "fill_mode", "interpolation", "seed", "fill_value", "data_format"))
 class AlongAxes(Warp):
     """What takes a factor for height and one for width.
 
@@ -190,7 +186,7 @@ class RandomTranslation(AlongAxes):
 class RandomZoom(AlongAxes):
     """Images seen from farther off (factors above 0) or nearer; a width without a factor goes with the height."""
 
-    domains = dict.fromkeys(AlongAxes.domains, (ABOVE_MINUS_ONE, 1.0))
+    domains = dict.fromkeys(AlongAxes.domains, (math.nextafter(-1, 0), 1.0))
 
     def draw(self, draws: Draws, shape: tuple[Any, ...]) -> dict[str, Any]:
         zooms = [draws.uniform(1 + low, 1 + high)[:, None] for low, high in self._ranges]
@@ -288,9 +284,7 @@ class RandomElasticTransform(Sampled):
     def moved(self, images: Any, transformation: Any, interpolation: str) -> Any:
         height, width = images.shape[1:3]
         distortion, dtype = transformation["distortion_factor"], images.dtype
-        alpha, sigma = (
-            part * size * distortion for part, size in ((0.1, max(height, width)), (0.05, min(height, width)))
-        )
+        alpha, sigma = 0.1 * max(height, width) * distortion, 0.05 * min(height, width) * distortion
         largest = int(6 * 0.05 * min(height, width) * self.scale[1]) | 1
         weights = filters.gaussian(largest, sigma, "float32", jnp.floor(6 * sigma).astype("int32") | 1)
         draw = random.normal(images.shape[:3], dtype="float32", seed=transformation["seed"]) * sigma

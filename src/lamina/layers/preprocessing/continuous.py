@@ -109,10 +109,9 @@ class Normalization(Adapts):
         return self.adapt_mean.value, self.adapt_variance.value
 
     def call(self, inputs: Any) -> Any:
-        on_host = isinstance(inputs, np.ndarray)
-        given = (
-            map(np.asarray, self._statistics) if on_host else self._statistics
-        )  # processes of loaders have no device
+        given: Any = self._statistics
+        if isinstance(inputs, np.ndarray):  # processes of loaders have no device
+            given = map(np.asarray, given)
         mean, variance = map(self._beside, given)
         xp, x = numpy_for(variance), inputs.astype(dtypes.wide(inputs.dtype))
         deviation = xp.maximum(xp.sqrt(variance), np.asarray(dtypes.epsilon(), variance.dtype))
