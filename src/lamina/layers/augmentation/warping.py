@@ -17,7 +17,7 @@ from jax import lax
 from lamina import ops, random
 from lamina.core import checks
 from lamina.core.configurable import variant
-from lamina.layers.preprocessing.base import Augmentation, Draws, Factor, Moving, Sized, spread
+from lamina.layers.preprocessing.base import Augmentation, Draws, Factor, Moving, Sized, affine, spread
 from lamina.ops import filters, sampling
 from lamina.random.seeds import make_default_seed
 
@@ -78,12 +78,6 @@ class Warp(Sampled):
         back = half.at[:2, 2].set(-0.5)
         forward = jnp.einsum("ij,bjk,kl->bil", half, inverse, back, precision="highest")
         return self._carry_boxes(boxes, forward, size, size)
-
-
-def affine(a: Sequence[Any], b: Sequence[Any]) -> Any:
-    """Maps (batch, 3, 3) to x = a[0] x + a[1] y + a[2] and y = b[0] x + b[1] y + b[2], of numbers (batch,) or one."""
-    entries = jnp.broadcast_arrays(*(jnp.asarray(n, "float32") for n in (*a, *b, 0, 0, 1)))
-    return jnp.stack(entries, axis=-1).reshape(-1, 3, 3)
 
 
 def multiplied(layers: Sequence[Warp], data: Any) -> dict[str, Any]:

@@ -92,6 +92,12 @@ def spread(numbers: Any) -> Any:
     return jnp.reshape(numbers, (-1, 1, 1, 1))
 
 
+def affine(a: Sequence[Any], b: Sequence[Any]) -> Any:
+    """Maps (batch, 3, 3) to x = a[0] x + a[1] y + a[2] and y = b[0] x + b[1] y + b[2], of numbers (batch,) or one."""
+    entries = jnp.broadcast_arrays(*(jnp.asarray(n, "float32") for n in (*a, *b, 0, 0, 1)))
+    return jnp.stack(entries, axis=-1).reshape(-1, 3, 3)
+
+
 class ImageLayer(PipelineLayer):
     """Base of layers on images, alone or in batches, and on dicts of images and what belongs to them:
 

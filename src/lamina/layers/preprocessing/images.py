@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from lamina import ops
 from lamina.core import checks, dtypes
 from lamina.core.configurable import variant
-from lamina.layers.preprocessing.base import Draws, ImageLayer, Sized
+from lamina.layers.preprocessing.base import Draws, ImageLayer, Sized, affine
 from lamina.layers.preprocessing.foreign import PipelineLayer
 
 
@@ -64,8 +64,8 @@ class Resized(Sized):
     def boxes(self, boxes: dict[str, Any], transformation: Any) -> dict[str, Any]:
         size = self.size_of(transformation["input_shape"])
         (down, top), (across, left) = self.placed(*size)
-        forward = jnp.stack([jnp.asarray(n, "float32") for n in (across, 0, left, 0, down, top, 0, 0, 1)])
-        carried = self._carry_boxes(boxes, forward.reshape(1, 3, 3), size, (self.height, self.width))
+        forward = affine((across, 0, left), (0, down, top))
+        carried = self._carry_boxes(boxes, forward, size, (self.height, self.width))
         filling = jnp.isin(boxes["boxes"], jnp.array([-1, 0])).all(axis=-1, keepdims=True)  # those that fill up a batch
         return {**carried, "boxes": jnp.where(filling, 0, carried["boxes"])}
 
