@@ -42,8 +42,10 @@ def host_array(value: Any, who: str) -> Any:
     for method in ("detach", "dictionary_decode"):  # torch tensors that have gradients, Arrow arrays of categories
         value = getattr(value, method)() if hasattr(value, method) else value
     if isinstance(value, (list, tuple)):
-        texts = isinstance(next(_leaves(value), None), (str, bytes))
-        array = _of_list(value, object if texts else None, who)
+        first = value
+        while isinstance(first, (list, tuple)) and first:
+            first = first[0]
+        array = _of_list(value, object if isinstance(first, (str, bytes)) else None, who)
     else:
         array = np.asarray(value)
     if array.dtype.kind == "O" and array.size and not isinstance(array.flat[0], (str, bytes)):
@@ -52,15 +54,6 @@ def host_array(value: Any, who: str) -> Any:
     if array.dtype.kind not in "biufOUSTV":
         raise ValueError(f"{who}: the input must hold numbers or strings, got dtype {array.dtype}.")
     return array.astype(dtypes.floatx()) if array.dtype == np.float64 else array
-
-
-def _leaves(value: Any) -> Iterator[Any]:
-    """The items of nested lists, from the first on."""
-    for item in value:
-        if isinstance(item, (list, tuple)):
-            yield from _leaves(item)
-        else:
-            yield item
 
 
 def _of_list(value: Any, dtype: Any, who: str) -> np.ndarray:
