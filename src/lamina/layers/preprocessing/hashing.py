@@ -16,13 +16,7 @@ _CROSSING_KEY = 0xDECAFCAFFE
 
 
 class Binned(HostLayer):
-    """Base of the layers whose integers are below `num_bins`.
-
-    Args:
-        num_bins: the number of bins.
-        output_mode: one of `_modes`.
-        sparse: must be false.
-    """
+    """Base of the layers whose integers are below `num_bins`."""
 
     _modes: tuple[str, ...] = ("int", *MODES)
 

@@ -57,11 +57,7 @@ class Vocabulary:
 
 def by_frequency(counts: Counter[Any], most: int | None) -> list[Any]:
     """The tokens, the most frequent first; of those that are as frequent the greater first."""
-
-    def rank(token: Any) -> tuple[int, Any]:
-        return counts[token], token
-
-    return heapq.nlargest(len(counts) if most is None else most, counts, key=rank)
+    return heapq.nlargest(len(counts) if most is None else most, counts, key=lambda token: (counts[token], token))
 
 
 def tokens_of(vocabulary: Any, is_text: bool, who: str) -> Any:
