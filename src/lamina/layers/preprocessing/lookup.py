@@ -19,10 +19,10 @@ from lamina.layers.preprocessing.encoding import MODES, checked_mode, encode
 from lamina.layers.preprocessing.pipelines import (
     Adapts,
     HostLayer,
+    check_strings,
     documents,
     host_array,
     is_text,
-    needs_strings,
     numpy_for,
 )
 from lamina.layers.preprocessing.strings import UNKNOWN, Integers, Strings, strings
@@ -290,12 +290,12 @@ class IndexLookup(Adapts, HostLayer):
 
     def _read(self, inputs: Any) -> Any:
         """The tokens: `Strings` or `Integers`, or an array of JAX."""
-        on_host, known = isinstance(inputs, np.ndarray), inputs.dtype.kind in "iu" or inputs.size == 0
-        if self._kind == "string" and not (on_host and (is_text(inputs) or inputs.size == 0)):
-            raise needs_strings(self._who(), inputs)
-        if self._kind != "string" and not known:
+        if self._kind == "string":
+            check_strings(self._who(), inputs)
+            return strings(inputs, self._who())
+        if inputs.dtype.kind not in "iu" and inputs.size:
             raise ValueError(f"{self._who()}: the input must hold integers, got dtype {inputs.dtype}.")
-        return strings(inputs, self._who()) if self._kind == "string" else Integers(inputs) if on_host else inputs
+        return Integers(inputs) if isinstance(inputs, np.ndarray) else inputs
 
     def numbers(self, tokens: Any) -> Any:
         """The numbers of tokens, also of unknown ones."""

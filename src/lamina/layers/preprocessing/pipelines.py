@@ -66,12 +66,13 @@ def _of_list(value: Any, dtype: Any, who: str) -> np.ndarray:
     return array
 
 
-def needs_strings(who: str, inputs: Any) -> ValueError:
-    """The error that a layer got something else."""
-    return ValueError(
-        f"{who}: the input must hold strings, got dtype {inputs.dtype}; strings stay on the host, so that a function "
-        "under jit cannot get them."
-    )
+def check_strings(who: str, inputs: Any) -> None:
+    """Whether the inputs are strings, on the host."""
+    if not isinstance(inputs, np.ndarray) or not (is_text(inputs) or inputs.size == 0):
+        raise ValueError(
+            f"{who}: the input must hold strings, got dtype {inputs.dtype}; strings stay on the host, so that a "
+            "function under jit cannot get them."
+        )
 
 
 class DataLayer(PipelineLayer):

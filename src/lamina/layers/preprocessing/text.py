@@ -14,7 +14,7 @@ from lamina.core import checks
 from lamina.core.symbolic import KerasTensor
 from lamina.layers.preprocessing.encoding import MODES, checked_mode
 from lamina.layers.preprocessing.lookup import StringLookup
-from lamina.layers.preprocessing.pipelines import Adapts, HostLayer, documents, host_array, is_text, needs_strings
+from lamina.layers.preprocessing.pipelines import Adapts, HostLayer, check_strings, documents, host_array, is_text
 from lamina.layers.preprocessing.strings import Strings, strings
 from lamina.layers.preprocessing.vocabulary import DROPPED, without_paths
 
@@ -132,8 +132,7 @@ class TextVectorization(Adapts, HostLayer):
     def _standardized(self, inputs: Any) -> tuple[Strings, tuple[int, ...]]:
         """The texts, and their shape."""
         who = self._who()
-        if not isinstance(inputs, np.ndarray) or not (is_text(inputs) or inputs.size == 0):
-            raise needs_strings(who, inputs)
+        check_strings(who, inputs)
         if callable(self.standardize):
             inputs = host_array(self.standardize(_unicode(inputs, who)), who)
         texts, known = strings(inputs, who), _STANDARDS.get(str(self.standardize))
