@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping
 from typing import Any
 
 import jax.numpy as jnp
@@ -12,6 +11,7 @@ import numpy as np
 
 from lamina.core import checks
 from lamina.core.arrays import value_of
+from lamina.core.budget import UnsafeFileError
 from lamina.core.configurable import variant
 from lamina.core.symbolic import KerasTensor
 from lamina.layers.preprocessing import fingerprints
@@ -26,19 +26,28 @@ from lamina.layers.preprocessing.pipelines import (
     numpy_for,
 )
 from lamina.layers.preprocessing.strings import UNKNOWN, Integers, Strings, strings
-from lamina.layers.preprocessing.vocabulary import (
-    DROPPED,
-    Vocabulary,
-    by_frequency,
-    checked_encoding,
-    tokens_of,
-    without_paths,
-)
+from lamina.layers.preprocessing.vocabulary import DROPPED, Vocabulary, by_frequency, tokens_of
 
 ASSET = "vocabulary.txt"
 
 
-class IndexLookup(Adapts, HostLayer):
+class VocabularyLayer(Adapts, HostLayer):
+    """Base of the layers that look tokens up in a vocabulary."""
+
+    _further = ("vocabulary_size",)
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Any:
+        """The layer that `get_config` described. It must not name a file: one from a stranger could ask for any."""
+        if isinstance(config.get("vocabulary"), str):
+            raise UnsafeFileError(
+                f"{cls.__name__}: a configuration must hold its vocabulary, got the file {config['vocabulary']!r}; "
+                "call set_vocabulary with it in your program."
+            )
+        return super().from_config(config)
+
+
+class IndexLookup(VocabularyLayer):
     """The number of a token by its place in a vocabulary that is given or learned, or the token of a number.
 
     Numbers go to a mask token first (0, with `output_mode="int"`), then to unknown tokens, then to the vocabulary.
@@ -111,7 +120,9 @@ class IndexLookup(Adapts, HostLayer):
                     raise ValueError(f"{who}: {key} must be an integer or None, got {token!r}.")
         self.mask_token, self.oov_token = checks.integers((mask_token, oov_token))
         self.pad_to_max_tokens = pad_to_max_tokens
-        self.encoding = checked_encoding(who, encoding)
+        if not isinstance(encoding, str) or encoding.lower().replace("_", "-") not in ("utf-8", "utf8"):
+            raise ValueError(f'{who}: encoding must be "utf-8", got {encoding!r}; decode the strings first.')
+        self.encoding = encoding
         self.vocabulary_dtype = checks.one_of(who, "vocabulary_dtype", vocabulary_dtype, ("int64",))
         self.output_mode = checked_mode(who, output_mode, ("int", *MODES, "tf_idf"), sparse)
         self.sparse, self.invert = False, bool(invert)
@@ -142,9 +153,6 @@ class IndexLookup(Adapts, HostLayer):
 
     def get_build_config(self) -> dict[str, Any]:
         return {}
-
-    def build_from_config(self, config: dict[str, Any]) -> None:
-        """Nothing: the vocabulary is not built of shapes."""
 
     # The vocabulary ---------------------------------------------------------------------------------------------
 
@@ -299,8 +307,6 @@ class IndexLookup(Adapts, HostLayer):
 
     def numbers(self, tokens: Any) -> Any:
         """The numbers of tokens, also of unknown ones."""
-        if self._vocabulary is None:
-            raise self._not_ready("vocabulary")
         numbers, count = self._vocabulary.numbers(tokens), self.num_oov_indices
         first = len(self._special) - count  # of the unknown ones
         if not isinstance(numbers, np.ndarray):
@@ -341,7 +347,7 @@ class IndexLookup(Adapts, HostLayer):
             raise self._not_ready("vocabulary")
         mode = "count" if self.output_mode == "tf_idf" else self.output_mode
         out = encode(indices, mode, depth, self.compute_dtype)
-        if self.output_mode == "tf_idf" and self.idf_weights is not None:
+        if self.idf_weights is not None:
             out = out * np.asarray(self.idf_weights, out.dtype)
         return out
 
@@ -358,10 +364,6 @@ class IndexLookup(Adapts, HostLayer):
             "vocabulary": self.input_vocabulary, "idf_weights": self.input_idf_weights, "vocabulary_size": self._size
         }  # fmt: skip
         return known[name] if name in known else super()._argument(owner, name, recorded)
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> Any:
-        return super().from_config(without_paths(cls, config))
 
     def save_own_variables(self, store: Any) -> None:
         if self.idf_weights is not None:
@@ -386,8 +388,7 @@ class IndexLookup(Adapts, HostLayer):
         """Read what `save_assets` wrote."""
         if self.input_vocabulary is not None:
             return
-        weights = self.idf_weights if self.output_mode == "tf_idf" else None
-        self.set_vocabulary(os.path.join(dir_path, ASSET), weights)
+        self.set_vocabulary(os.path.join(dir_path, ASSET), self.idf_weights)
 
 
 def _plain(values: Any) -> Any:

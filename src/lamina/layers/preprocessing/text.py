@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import string
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from typing import Any
 
@@ -13,10 +13,10 @@ import numpy as np
 from lamina.core import checks
 from lamina.core.symbolic import KerasTensor
 from lamina.layers.preprocessing.encoding import MODES, checked_mode
-from lamina.layers.preprocessing.lookup import StringLookup
-from lamina.layers.preprocessing.pipelines import Adapts, HostLayer, check_strings, documents, host_array, is_text
+from lamina.layers.preprocessing.lookup import StringLookup, VocabularyLayer
+from lamina.layers.preprocessing.pipelines import check_strings, documents, host_array, is_text
 from lamina.layers.preprocessing.strings import Strings, strings
-from lamina.layers.preprocessing.vocabulary import DROPPED, without_paths
+from lamina.layers.preprocessing.vocabulary import DROPPED
 
 # What TensorFlow lower-cases and strips is ASCII alone.
 _LOWER, _PUNCTUATION = bytes(range(256)).lower(), string.punctuation.encode()
@@ -38,7 +38,7 @@ def _asked(method: Callable) -> Callable[..., Any]:
     return ask
 
 
-class TextVectorization(Adapts, HostLayer):
+class TextVectorization(VocabularyLayer):
     """Each text as the integers of its words, or as one vector: standardized, split, and looked up in a vocabulary.
 
     Texts are bytes in UTF-8 to it, as they are to TensorFlow: what is lower-cased, stripped and split at is ASCII.
@@ -70,8 +70,6 @@ class TextVectorization(Adapts, HostLayer):
     >>> layer(["The dog, a dog."]).tolist()
     [[1, 3, 2, 3]]
     """
-
-    _further = ("vocabulary_size",)
 
     def __init__(
         self,
@@ -247,10 +245,6 @@ class TextVectorization(Adapts, HostLayer):
         if name in ("vocabulary", "idf_weights"):
             return self._lookup_layer.get_config()[name]
         return self.vocabulary_size() if name == "vocabulary_size" else super()._argument(owner, name, recorded)
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> Any:
-        return super().from_config(without_paths(cls, config))
 
     save_own_variables = _asked(StringLookup.save_own_variables)
     load_own_variables = _asked(StringLookup.load_own_variables)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import heapq
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
 from lamina.core import checks
-from lamina.core.budget import UnsafeFileError
 from lamina.layers.preprocessing.pipelines import host_array
 from lamina.layers.preprocessing.strings import UNKNOWN, Integers, Strings, Table, of_each, strings
 
@@ -96,20 +95,3 @@ def read(path: str, is_text: bool, who: str) -> Any:
                 f'{who}: the vocabulary file "{path}" must hold {wanted}, got {given} in line {number}.'
             ) from None
     return lines if is_text else list(map(int, lines))
-
-
-def without_paths(cls: type, config: Mapping[str, Any]) -> dict[str, Any]:
-    """The configuration of a lookup, which must not name a file outside: one from a stranger could ask for any."""
-    if isinstance(config.get("vocabulary"), str):
-        raise UnsafeFileError(
-            f"{cls.__name__}: a configuration must hold its vocabulary, got the file {config['vocabulary']!r}; "
-            "call set_vocabulary with it in your program."
-        )
-    return dict(config)
-
-
-def checked_encoding(who: str, encoding: Any) -> str:
-    """The encoding of strings that are bytes, which are UTF-8 everywhere here."""
-    if not isinstance(encoding, str) or encoding.lower().replace("_", "-") not in ("utf-8", "utf8"):
-        raise ValueError(f'{who}: encoding must be "utf-8", got {encoding!r}; decode the strings first.')
-    return encoding
