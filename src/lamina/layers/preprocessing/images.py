@@ -112,17 +112,10 @@ class Resizing(Resized):
         self.antialias = bool(antialias)
 
     def moved(self, images: Any, transformation: Any, interpolation: str) -> Any:
-        return ops.image.resize(
-            images,
-            (self.height, self.width),
-            interpolation,
-            self.antialias,
-            self.crop_to_aspect_ratio,
-            self.pad_to_aspect_ratio,
-            self.fill_mode,
-            self.fill_value,
-            "channels_last",
-        )
+        aspect = self.crop_to_aspect_ratio, self.pad_to_aspect_ratio
+        filling = self.fill_mode, self.fill_value
+        size = self.height, self.width
+        return ops.image.resize(images, size, interpolation, self.antialias, *aspect, *filling, "channels_last")
 
     def placed(self, height: Any, width: Any) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
         down, across = self.height / height, self.width / width

@@ -176,13 +176,8 @@ class STFTSpectrogram(Layer):
     def _transformed(self, inputs: Any, kernel: Any) -> Any:
         """(batch, channels, time) -> (batch, channels, frames, frequencies)."""
         batch, channels, time = inputs.shape
-        out = ops.conv(
-            inputs.reshape(batch * channels, time, 1),
-            kernel.value.astype(inputs.dtype),
-            self._step,
-            self.padding,
-            "channels_last",
-        )
+        signals, windows = inputs.reshape(batch * channels, time, 1), kernel.value.astype(inputs.dtype)
+        out = ops.conv(signals, windows, self._step, self.padding, "channels_last")
         return out.reshape(batch, channels, *out.shape[1:])
 
     def call(self, inputs: Any) -> Any:

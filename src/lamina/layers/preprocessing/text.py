@@ -93,12 +93,10 @@ class TextVectorization(VocabularyLayer):
         who = self._who()
         if ragged:
             raise ValueError(f"{who}: ragged must be False; arrays of JAX are dense: 0 fills short texts up.")
-        for key, value, known in (
-            ("standardize", standardize, _STANDARDS),
-            ("split", split, ("whitespace", "character")),
-        ):
-            if value is not None and not callable(value):
-                checks.one_of(who, key, value, known)
+        if standardize is not None and not callable(standardize):
+            checks.one_of(who, "standardize", standardize, _STANDARDS)
+        if split is not None and not callable(split):
+            checks.one_of(who, "split", split, ("whitespace", "character"))
         self.standardize, self.split, self.ngrams = standardize, split, checks.integers(ngrams)
         self._widths = _widths(who, ngrams)
         self.output_mode = checked_mode(who, output_mode, ("int", *MODES, "tf_idf"), sparse)
@@ -172,7 +170,7 @@ class TextVectorization(VocabularyLayer):
         if own_function or inputs.ndim == 0 or (self.split is None and inputs.ndim == 1):
             yield self._tokens(inputs)
         else:
-            for at in range(0, len(inputs), _TOGETHER):
+            for at in range(0, max(1, len(inputs)), _TOGETHER):
                 yield self._tokens(inputs[at : at + _TOGETHER])
 
     # From tokens to integers ------------------------------------------------------------------------------------
@@ -181,8 +179,7 @@ class TextVectorization(VocabularyLayer):
         if not self.is_ready:
             raise self._not_ready("vocabulary")
         parts = [(self._lookup_layer.numbers(tokens), counts) for tokens, counts in self.tokens(inputs)]
-        none = np.zeros(0, np.int64)
-        numbers, counts = (np.concatenate([none, *found]) for found in (zip(*parts) if parts else ((), ())))
+        numbers, counts = map(np.concatenate, zip(*parts))
         if self._keeps_shape:
             return self.encoded(numbers.reshape(inputs.shape))
         width = self.output_sequence_length
