@@ -44,17 +44,12 @@ class MixUp(Mixing):
         weight = random.beta((draws.count,), self.alpha, self.alpha, "float32", draws.key())
         return {"mix_weight": weight, "permutation_order": order}
 
-    def pixels(self, images: Any, transformation: Any) -> Any:
-        own = spread(transformation["mix_weight"])
-        return own * images + (1 - own) * images[transformation["permutation_order"]]
+    pixels = masks = Mixing.labels  # all are mixed alike
 
     def boxes(self, boxes: dict[str, Any], transformation: Any) -> dict[str, Any]:
         order = transformation["permutation_order"]
         both = {name: jnp.concatenate([boxes[name], boxes[name][order]], axis=1) for name in ("boxes", "labels")}
         return {**boxes, **both}
-
-    def masks(self, masks: Any, transformation: Any) -> Any:
-        return self.pixels(masks, transformation)
 
 
 def _rectangle(draws: Draws, size: tuple[Any, Any], ratios: Sequence[Any]) -> tuple[Any, Any]:
