@@ -18,7 +18,7 @@ else:
     PIL = Later("PIL.Image", install="pillow")
 
 CHANNELS = {"rgb": 3, "rgba": 4, "grayscale": 1}
-_MODES = {3: "RGB", 4: "RGBA", 1: "L"}
+MODES = {3: "RGB", 4: "RGBA", 1: "L"}  # Pillow's, by the number of channels
 _LUMA = np.array([9797, 19235, 3736], np.int32)  # of red, green and blue, in units of 2**-15
 # How far each interpolation looks, and what a pixel at a distance counts; none smooths what is made smaller.
 _KERNELS = {
@@ -45,7 +45,7 @@ def image(path: str, channels: int) -> np.ndarray:
             img = PIL.Image.fromarray((np.asarray(img) >> 8).astype(np.uint8))
         if channels == 1 and img.mode == "RGB":
             return (np.asarray(img) @ _LUMA >> 15).astype(np.uint8)[..., None]
-        pixels = np.asarray(img if img.mode == _MODES[channels] else img.convert(_MODES[channels]))
+        pixels = np.asarray(img if img.mode == MODES[channels] else img.convert(MODES[channels]))
     return pixels.reshape(*pixels.shape[:2], channels)
 
 

@@ -5,23 +5,15 @@ from __future__ import annotations
 import io
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import numpy as np
 
 from lamina import ops
 from lamina.core import checks, dtypes
-from lamina.core.later import Later
+from lamina.utils.decoding import CHANNELS, MODES, PIL
 
-if TYPE_CHECKING:
-    import PIL.Image
-else:
-    PIL = Later("PIL.Image", install="pillow")
-
-# Pillow's modes by Keras's names, and by the number of channels.
-COLOR_MODES = {"rgb": "RGB", "rgba": "RGBA", "grayscale": "L"}
-_CHANNELS = {1: "L", 3: "RGB", 4: "RGBA"}
 _GRAY = ("L", "I;16", "I")  # modes of one channel, of all depths
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "hamming", "box", "lanczos")
 
@@ -62,14 +54,14 @@ def array_to_img(x: Any, data_format: str | None = None, scale: bool = True, dty
     if dtypes.standardize_data_format(data_format, "array_to_img") == "channels_first":
         x = x.transpose(1, 2, 0)
     channels = x.shape[-1]
-    if channels not in _CHANNELS:
+    if channels not in MODES:
         raise ValueError(f"array_to_img: x must have 1, 3 or 4 channels, got shape {x.shape}.")
     if scale:
         x = x - x.min()
         x = x / (x.max() or 1) * 255
     if channels == 1:  # of more than 8 bits where the values are
         return PIL.Image.fromarray(x[..., 0].astype("int32" if x.max() > 255 else "uint8"))
-    return PIL.Image.fromarray(x.astype("uint8"), _CHANNELS[channels])
+    return PIL.Image.fromarray(x.astype("uint8"), MODES[channels])
 
 
 def load_img(
@@ -90,13 +82,13 @@ def load_img(
 
     Raises: ValueError on unknown modes; FileNotFoundError; `PIL.UnidentifiedImageError` for what is no image.
     """
-    checks.one_of("load_img", "color_mode", color_mode, tuple(COLOR_MODES))
+    checks.one_of("load_img", "color_mode", color_mode, CHANNELS)
     checks.one_of("load_img", "interpolation", interpolation, INTERPOLATIONS)
     source: Any = path
     if not hasattr(path, "read"):
         source = io.BytesIO(Path(os.fspath(path)).read_bytes())  # Pillow would keep the file open
     img: Any = PIL.Image.open(source)
-    mode = COLOR_MODES[color_mode]
+    mode = MODES[CHANNELS[color_mode]]
     if img.mode != mode and not (mode == "L" and img.mode in _GRAY):
         img = img.convert(mode)
     if target_size is None:
