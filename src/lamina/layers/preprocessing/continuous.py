@@ -55,7 +55,7 @@ class Normalization(Adapts):
         self.input_mean, self.input_variance = (
             None if each is None else np.asarray(value_of(each), dtypes.floatx()) for each in (mean, variance)
         )
-        self.invert = bool(invert)
+        self.is_given, self.invert = mean is not None, bool(invert)
         self.supports_masking = True
         self.autocast = False  # what comes in may lie far from 0, and be near its mean
         self.adapt_mean: Any = None
@@ -117,10 +117,6 @@ class Normalization(Adapts):
         deviation = xp.maximum(xp.sqrt(variance), np.asarray(dtypes.epsilon(), variance.dtype))
         out = mean + x * deviation if self.invert else (x - mean) * (1 / deviation)
         return out.astype(self.compute_dtype)
-
-    @property
-    def is_given(self) -> bool:
-        return self.input_mean is not None
 
     def update_state(self, data: Any) -> None:
         x = np.asarray(host_array(data, self._who()), np.float64)
@@ -193,6 +189,7 @@ class Discretization(Adapts):
             raise ValueError(
                 f"{who}: either bin_boundaries or num_bins must be given, got {bin_boundaries!r} and {num_bins!r}."
             )
+        self.is_given = num_bins is None
         self.num_bins = None if num_bins is None else checks.integer(who, "num_bins", num_bins)
         self.bin_boundaries = None if bin_boundaries is None else _ascending(who, bin_boundaries)
         self.epsilon = checks.positive(who, "epsilon", checks.number(who, "epsilon", epsilon, 0, 1))
@@ -225,10 +222,6 @@ class Discretization(Adapts):
             return super()._evaluate(inputs)
         twin = type(self)([0.0] * (self.num_bins - 1), output_mode=self.output_mode, dtype=self.dtype_policy)  # type: ignore[operator]
         return twin.compute_output_spec(KerasTensor(inputs.shape, inputs.dtype))
-
-    @property
-    def is_given(self) -> bool:
-        return self.num_bins is None
 
     @property
     def is_ready(self) -> bool:

@@ -107,7 +107,7 @@ class IndexLookup(VocabularyLayer):
     ):
         self._size: int | None = kwargs.pop("vocabulary_size", None)
         # At construction, so that adapt may not change it.
-        self._given = bool(kwargs.pop("has_input_vocabulary", vocabulary is not None))
+        self.is_given = bool(kwargs.pop("has_input_vocabulary", vocabulary is not None))
         super().__init__(name=name, **kwargs)
         who = self._who()
         self.max_tokens = None if max_tokens is None else checks.integer(who, "max_tokens", max_tokens, 2)
@@ -239,10 +239,6 @@ class IndexLookup(VocabularyLayer):
         return len(self._special) + (0 if self._vocabulary is None else len(self._vocabulary.tokens))
 
     @property
-    def is_given(self) -> bool:
-        return self._given
-
-    @property
     def is_ready(self) -> bool:
         return self._vocabulary is not None
 
@@ -266,7 +262,7 @@ class IndexLookup(VocabularyLayer):
         super().adapt(documents(data, self._who()), steps)
 
     def finalize_state(self) -> None:
-        if self._given or not self._counts:
+        if self.is_given or not self._counts:
             return
         for token in (self.mask_token, self.oov_token):
             self._counts.pop(self._token(token), None)

@@ -182,7 +182,8 @@ def documents(data: Any, who: str) -> Any:
 class Adapts(DataLayer):
     """Base of the layers that learn from data, in one pass: `update_state` for each batch, then `finalize_state`."""
 
-    _given_by = ""  # what was given where there is nothing to learn
+    is_given = False  # whether the constructor was given what there is to learn
+    _given_by = ""  # and what that is
 
     def adapt(self, data: Any, steps: int | None = None) -> None:
         """Forget what was learned, and learn from data.
@@ -200,11 +201,6 @@ class Adapts(DataLayer):
     def _check_not_given(self) -> None:
         if self.is_given:
             raise ValueError(f"{self._who()}: adapt must not be called where {self._given_by}.")
-
-    @property
-    def is_given(self) -> bool:
-        """Whether the constructor was given what there is to learn."""
-        return False
 
     @property
     def is_ready(self) -> bool:

@@ -107,13 +107,13 @@ class TextVectorization(VocabularyLayer):
                 raise ValueError(f'{who}: output_sequence_length needs output_mode="int", got {output_mode!r}.')
         if self.output_mode == "one_hot" and split is not None:
             raise ValueError(f'{who}: output_mode="one_hot" needs split=None, since texts differ in length.')
-        self.sparse, self.ragged = False, False
+        self.sparse = self.ragged = False
         self._lookup_layer = StringLookup(
             max_tokens, vocabulary=vocabulary, idf_weights=idf_weights, pad_to_max_tokens=pad_to_max_tokens,
             mask_token="", output_mode=self.output_mode, encoding=encoding, dtype=self.dtype_policy, **inner,
         )  # fmt: skip
         self.max_tokens, self.pad_to_max_tokens = self._lookup_layer.max_tokens, pad_to_max_tokens
-        self.encoding = encoding
+        self.encoding, self.is_given = encoding, self._lookup_layer.is_given
 
     @property
     def input_dtype(self) -> str:
@@ -227,10 +227,6 @@ class TextVectorization(VocabularyLayer):
     get_vocabulary = _asked(StringLookup.get_vocabulary)
     set_vocabulary = _asked(StringLookup.set_vocabulary)
     vocabulary_size = _asked(StringLookup.vocabulary_size)
-
-    @property
-    def is_given(self) -> bool:
-        return self._lookup_layer.is_given
 
     @property
     def is_ready(self) -> bool:
