@@ -20,8 +20,16 @@ class Binned(HostLayer):
 
     _modes: tuple[str, ...] = ("int", *MODES)
 
-    def __init__(self, num_bins: int, output_mode: str, sparse: bool, **kwargs: Any):
-        super().__init__(**kwargs)
+    def __init__(
+        self,
+        num_bins: int,
+        output_mode: str = "int",
+        sparse: bool = False,
+        name: str | None = None,
+        dtype: Any = None,
+        **kwargs: Any,
+    ):
+        super().__init__(name=name, dtype="int64" if dtype is None and output_mode == "int" else dtype, **kwargs)
         self.num_bins = checks.integer(self._who(), "num_bins", num_bins)
         self.output_mode = checked_mode(self._who(), output_mode, self._modes, sparse)
         self.sparse = False
@@ -61,8 +69,8 @@ class Hashing(Binned):
         sparse: bool = False,
         **kwargs: Any,
     ):
-        if kwargs.get("dtype") is None:
-            kwargs["dtype"] = "int64" if output_mode == "int" else dtypes.floatx()
+        if kwargs.get("dtype") is None and output_mode != "int":
+            kwargs["dtype"] = dtypes.floatx()
         super().__init__(num_bins, output_mode, sparse, **kwargs)
         who = self._who()
         if self.output_mode == "int" and not dtypes.is_int(self.compute_dtype):
@@ -115,18 +123,6 @@ class HashedCrossing(Binned):
 
     several = True
     _modes = ("int", "one_hot")
-
-    def __init__(
-        self,
-        num_bins: int,
-        output_mode: str = "int",
-        sparse: bool = False,
-        name: str | None = None,
-        dtype: Any = None,
-        **kwargs: Any,
-    ):
-        dtype = "int64" if dtype is None and output_mode == "int" else dtype
-        super().__init__(num_bins, output_mode, sparse, name=name, dtype=dtype, **kwargs)
 
     def indices(self, inputs: Any) -> Any:
         self._check(inputs)
