@@ -131,16 +131,7 @@ class FeatureSpace(Layer):
     [[0.0, 0.0, 1.0, 0.5]]
     """
 
-    @classmethod
-    def cross(cls, feature_names: Sequence[str], crossing_dim: int, output_mode: str = "one_hot") -> Cross:
-        """Several columns as one."""
-        return Cross(feature_names, crossing_dim, output_mode)
-
-    @classmethod
-    def feature(cls, dtype: str, preprocessor: Any, output_mode: str) -> Feature:
-        """A column that a layer of the program prepares."""
-        return Feature(dtype, preprocessor, output_mode)
-
+    cross, feature = Cross, Feature
     float = _kind("float", "float32", TFDIdentity, "Numbers as they are.")
     float_rescaled = _kind(
         "float_rescaled", "float32", layers.Rescaling, "`x * scale + offset`.", scale=1.0, offset=0.0
