@@ -71,6 +71,8 @@ class TextVectorization(VocabularyLayer):
     [[1, 3, 2, 3]]
     """
 
+    input_dtype = "string"
+
     def __init__(
         self,
         max_tokens: int | None = None,
@@ -114,10 +116,6 @@ class TextVectorization(VocabularyLayer):
         )  # fmt: skip
         self.max_tokens, self.pad_to_max_tokens = self._lookup_layer.max_tokens, pad_to_max_tokens
         self.encoding, self.is_given = encoding, self._lookup_layer.is_given
-
-    @property
-    def input_dtype(self) -> str:
-        return "string"
 
     @property
     def output_dtype(self) -> str:
