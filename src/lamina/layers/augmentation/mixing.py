@@ -31,8 +31,6 @@ class MixUp(Mixing):
         alpha: w is drawn from Beta(alpha, alpha).
 
     Shapes: (height, width, channels) or (batch, height, width, channels) -> the same; labels (batch, classes), floats.
-
-    Raises: ValueError if `alpha` is not above 0.
     """
 
     def __init__(self, alpha: float = 0.2, **kwargs: Any):

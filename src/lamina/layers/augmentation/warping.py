@@ -98,8 +98,6 @@ class RandomFlip(Warp):
 
     Args:
         mode: "horizontal", "vertical", or "horizontal_and_vertical" for both at once.
-
-    Raises: ValueError if `mode` is another word.
     """
 
     def __init__(self, mode: str = "horizontal_and_vertical", **kwargs: Any):
