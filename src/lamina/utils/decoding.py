@@ -57,7 +57,7 @@ def _taps(size: int, wanted: int, method: str) -> tuple[np.ndarray, np.ndarray]:
         return np.minimum((out + 0.5) * scale, size - 1).astype(int), np.ones((wanted, 1), np.float32)
     if method == "area":
         pixels = np.floor(out * scale).astype(int) + np.arange(math.ceil(scale) + 1)
-        weights = np.minimum(pixels + 1, (out + 1) * scale) - np.maximum(pixels, out * scale)
+        weights = np.maximum(np.minimum(pixels + 1, (out + 1) * scale) - np.maximum(pixels, out * scale), 0)
     else:
         radius, kernel = _KERNELS[method]
         centers, reach = (out + 0.5) * scale - 0.5, math.ceil(radius)
@@ -65,7 +65,6 @@ def _taps(size: int, wanted: int, method: str) -> tuple[np.ndarray, np.ndarray]:
         distance = np.abs(pixels - centers)
         weights = np.where(distance < radius, kernel(distance), 0)
         weights[(pixels < 0) | (pixels >= size)] = 0
-    weights = np.maximum(weights, 0) if method == "area" else weights
     return np.clip(pixels, 0, size - 1), (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
