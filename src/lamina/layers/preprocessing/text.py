@@ -206,14 +206,7 @@ class TextVectorization(VocabularyLayer):
     # The vocabulary ---------------------------------------------------------------------------------------------
 
     def adapt(self, data: Any, batch_size: int | None = None, steps: int | None = None) -> None:
-        """Forget the vocabulary, and learn it from data.
-
-        Args:
-            data: texts, in an array of any kind or in a stream of batches: tf.data, a PyDataset, a loader, a generator.
-            batch_size: kept for Keras programs.
-            steps: batches of a stream to take, all if not given.
-        """
-        del batch_size
+        """Forget the vocabulary, and learn it from texts: see `Adapts.adapt`. Keras programs may give `batch_size`."""
         super().adapt(data if self.split is not None else documents(data, self._who()), steps)
 
     def update_state(self, data: Any) -> None:
