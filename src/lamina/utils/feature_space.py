@@ -232,18 +232,15 @@ class FeatureSpace(Layer):
     def get_encoded_features(self) -> Any:
         """The symbolic outputs for the inputs of `get_inputs`, for a model on prepared columns."""
         if self._encoded is None:
-            self._encoded = self._encode(self.inputs)
+            self._encoded = self.call(self.inputs)
         return self._encoded
 
     # Encoding ---------------------------------------------------------------------------------------------------
 
     def call(self, data: Any) -> Any:
-        return self._encode(data)
-
-    def _encode(self, columns: Mapping[str, Any]) -> Any:
         if not all(layer.is_ready for layer in self._to_adapt().values()):
             raise ValueError(f"{self._who()}: adapt must be called on data before the features are used.")
-        prepared = {name: layer(columns[name]) for name, layer in self.preprocessors.items()}
+        prepared = {name: layer(data[name]) for name, layer in self.preprocessors.items()}
         crossed = {c.name: self.crossers[c.name]([prepared[n] for n in c.feature_names]) for c in self.crosses}
         kinds = {**self.features, **{cross.name: cross for cross in self.crosses}}
         out = {}
@@ -286,7 +283,7 @@ class FeatureSpace(Layer):
             single = single or len(x.shape) == 0
             x = x if len(x.shape) else x[None]
             columns[name] = x if len(x.shape) > 1 else x[:, None]
-        out = self._encode(columns)
+        out = self.call(columns)
         if not single:
             return out
         return {name: x[0] for name, x in out.items()} if isinstance(out, dict) else out[0]
