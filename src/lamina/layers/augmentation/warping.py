@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Sequence
+from functools import partial, reduce
 from inspect import Parameter
 from typing import Any
 
@@ -82,14 +83,10 @@ class Warp(Sampled):
 
 def multiplied(layers: Sequence[Warp], data: Any) -> dict[str, Any]:
     """The transformation that does at once what each of the layers draws."""
-    total: Any = None
-    shape: tuple[Any, ...] = ()
-    for layer in layers:
-        drawn = layer.get_random_transformation(data)
-        shape = tuple((data["images"] if isinstance(data, dict) else data).shape)
-        maps = layer.maps(drawn, *layer.size_of(shape))
-        total = maps if total is None else jnp.matmul(total, maps, precision="highest")
-    return {"maps": total, "input_shape": shape}
+    drawn = [layer.get_random_transformation(data) for layer in layers]
+    shape = tuple((data["images"] if isinstance(data, dict) else data).shape)
+    maps = [layer.maps(each, *layer.size_of(shape)) for layer, each in zip(layers, drawn)]
+    return {"maps": reduce(partial(jnp.matmul, precision="highest"), maps), "input_shape": shape}
 
 
 @variant(arguments=("mode", "seed", "data_format"))
