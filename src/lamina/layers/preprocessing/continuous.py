@@ -59,10 +59,6 @@ class Normalization(Adapts):
         self.supports_masking = True
         self.autocast = False  # what comes in may lie far from 0, and be near its mean
         self.adapt_mean: Any = None
-        self.adapt_variance: Any = None
-        self.count: Any = None
-        self._kept: tuple[int, ...] = ()
-        self._shape: tuple[int, ...] = ()  # of mean and variance beside the inputs
         self._totals: tuple[Any, ...] | None = None  # count, mean and sum of squared differences of what was seen
 
     def build(self, input_shape: Any) -> None:
@@ -71,7 +67,7 @@ class Normalization(Adapts):
             raise ValueError(f"{self._who()}: axis must be among the {rank} axes of the inputs, got {self.axis}.")
         self._kept = tuple(sorted(axis % rank for axis in self.axis))
         sizes = tuple(checks.known_size(self._who(), tuple(input_shape), axis) for axis in self._kept)
-        self._shape = tuple(input_shape[i] if i in self._kept else 1 for i in range(rank))
+        self._shape = tuple(input_shape[i] if i in self._kept else 1 for i in range(rank))  # of both beside the inputs
         if self.input_mean is None:
             self.adapt_mean = self.add_weight(sizes, "zeros", trainable=False, autocast=False, name="mean")
             self.adapt_variance = self.add_weight(sizes, "ones", trainable=False, autocast=False, name="variance")
