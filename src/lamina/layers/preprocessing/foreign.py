@@ -35,9 +35,8 @@ class PipelineLayer(Layer):
         flat, treedef = tree_util.tree_flatten((args, kwargs), is_leaf=of_tensorflow)
         places = [i for i, leaf in enumerate(flat) if of_tensorflow(leaf)]
         tensors = [flat[i] for i in places]
-        ragged = next((type(x).__name__ for x in tensors if type(x).__name__ in RAGGED), None)
-        if ragged is not None:
-            raise no_ragged(self._who(), ragged)
+        for tensor in tensors:
+            check_dense(self._who(), tensor)
 
         def filled(arrays: Iterable[Any]) -> Any:
             found = dict(zip(places, arrays))
@@ -54,20 +53,20 @@ class PipelineLayer(Layer):
         given, named = filled(KerasTensor(s, t.dtype.name) for s, t in zip(shapes, tensors))
         specs, outputs = tree_util.tree_flatten(self.compute_output_spec(*given, **named))
         kinds = [object if spec.dtype == "string" else spec.dtype for spec in specs]
-        results = tf.numpy_function(on_host, tensors, [tf.as_dtype(spec.dtype) for spec in specs])
-        results = results if isinstance(results, (list, tuple)) else [results]  # as it is outside a graph
+        results = tf.nest.flatten(tf.numpy_function(on_host, tensors, [tf.as_dtype(spec.dtype) for spec in specs]))
         for result, spec in zip(results, specs):
             if known:
                 result.set_shape(spec.shape)
         return outputs.unflatten(results)
 
 
-def no_ragged(who: str, kind: str) -> ValueError:
-    """The error that a layer got a tensor that is not dense."""
-    return ValueError(
-        f"{who}: the input must be a dense tensor, got a {kind}; ragged and sparse tensors have no counterpart here: "
-        "call to_tensor() or tf.sparse.to_dense first."
-    )
+def check_dense(who: str, x: Any) -> None:
+    """Whether `x` is no ragged or sparse tensor of TensorFlow."""
+    if type(x).__name__ in RAGGED:
+        raise ValueError(
+            f"{who}: the input must be a dense tensor, got a {type(x).__name__}; ragged and sparse tensors have no "
+            "counterpart here: call to_tensor() or tf.sparse.to_dense first."
+        )
 
 
 def of_tensorflow(x: Any) -> bool:
@@ -80,9 +79,8 @@ def _flat(structure: Any) -> Iterator[Any]:
     if isinstance(structure, dict):
         structure = structure.values()
     for item in structure:
-        if isinstance(item, (list, tuple, dict)) and not (
-            isinstance(item, (list, tuple)) and item and isinstance(item[0], SCALARS)
-        ):
+        plain = isinstance(item, (list, tuple)) and item and isinstance(item[0], SCALARS)
+        if isinstance(item, (list, tuple, dict)) and not plain:
             yield from _flat(item)
         else:
             yield item

@@ -19,7 +19,7 @@ from lamina.core import checks, dtypes
 from lamina.core.arrays import value_of
 from lamina.core.symbolic import KerasTensor, infer
 from lamina.data.sources import is_stream
-from lamina.layers.preprocessing.foreign import RAGGED, PipelineLayer, no_ragged
+from lamina.layers.preprocessing.foreign import RAGGED, PipelineLayer, check_dense
 
 
 def numpy_for(x: Any) -> Any:
@@ -37,8 +37,7 @@ def host_array(value: Any, who: str) -> Any:
     value = value_of(value)
     if isinstance(value, (jax.Array, KerasTensor)):
         return value
-    if type(value).__name__ in RAGGED:
-        raise no_ragged(who, type(value).__name__)
+    check_dense(who, value)
     for method in ("detach", "dictionary_decode"):  # torch tensors that have gradients, Arrow arrays of categories
         value = getattr(value, method)() if hasattr(value, method) else value
     if isinstance(value, (list, tuple)):
