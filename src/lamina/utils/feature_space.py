@@ -89,12 +89,7 @@ def _discretization(num_bins: int, bin_boundaries: Any = None, **kwargs: Any) ->
 def _kind(name: str, dtype: str, layer: Callable, says: str, **defaults: Any) -> Any:
     """A constructor of features: a static method with the arguments of a layer, and `output_mode` if there is a choice.
 
-    Args:
-        name: of the kind.
-        dtype: of the values.
-        layer: makes the layer that prepares them.
-        says: the docstring.
-        defaults: the arguments; `_NEEDED` for those that must be given.
+    `defaults` are those of its arguments, `_NEEDED` where one must be given, and `says` is its docstring.
     """
     parameters = {**defaults, "name": None}.items()
     signature = inspect.Signature([Parameter(k, Parameter.POSITIONAL_OR_KEYWORD, default=v) for k, v in parameters])

@@ -51,12 +51,9 @@ class MixUp(Mixing):
 
 
 def _rectangle(draws: Draws, size: tuple[Any, Any], ratios: Sequence[Any]) -> tuple[Any, Any]:
-    """The pixels (batch, height, width, 1) of a rectangle in each image, and its share of the image.
+    """The pixels (batch, height, width, 1) of a rectangle somewhere in each image, and its share of the image.
 
-    Args:
-        draws: where it lies.
-        size: height and width of the images.
-        ratios: how wide and high it is, in parts of the image.
+    `size` are height and width of the images, `ratios` how wide and high it is, in parts of these.
     """
     inside, share = True, 1.0
     for length, ratio, axis in zip(size[::-1], ratios, (2, 1)):
