@@ -29,7 +29,11 @@ class Rescaling(PipelineLayer):
     def __init__(self, scale: float | Sequence[float], offset: float | Sequence[float] = 0.0, **kwargs: Any):
         super().__init__(**kwargs)
         for name, value in (("scale", scale), ("offset", offset)):
-            if jnp.result_type(_numbers(value)).kind not in "iuf":
+            try:
+                kind = jnp.asarray(value).dtype.kind
+            except (TypeError, ValueError):
+                kind = "O"
+            if kind not in "iuf":
                 raise ValueError(f"{self._who()}: {name} must be a number, or one for each channel, got {value!r}.")
         self.scale, self.offset = scale, offset
         self.supports_masking = True
@@ -39,14 +43,6 @@ class Rescaling(PipelineLayer):
         if scale.ndim and dtypes.image_data_format() == "channels_first":
             scale = scale.reshape(*scale.shape, *[1] * (3 - scale.ndim))
         return jnp.asarray(inputs).astype(self.compute_dtype) * scale + offset
-
-
-def _numbers(value: Any) -> Any:
-    """An array to ask for its dtype."""
-    try:
-        return jnp.asarray(value)
-    except (TypeError, ValueError):
-        return jnp.zeros((), bool)
 
 
 class Resized(Sized):
