@@ -177,28 +177,24 @@ class IndexLookup(VocabularyLayer):
         special = [self._token(each) for each in self._special]
         has_special = list(tokens[: len(special)]) == special
         own = tokens[len(special) :] if has_special else tokens
-        self._check_tokens(own)
+        for name in ("mask_token", "oov_token") if self.invert else ("mask_token",):
+            token = getattr(self, name)
+            if token is not None and self._token(token) in own:
+                raise ValueError(
+                    f"{who}: vocabulary must have its special tokens in front, {self._special}, or not at all, "
+                    f"got the {name} {token!r} behind."
+                )
+        size = len(own) + len(special)
+        if self.max_tokens is not None and size > self.max_tokens:
+            raise ValueError(
+                f"{who}: vocabulary must fit max_tokens={self.max_tokens}, got {size} with special tokens."
+            )
         self._use(own)
         if idf_weights is not None:
             self.idf_weights = self._weights_of(np.asarray(value_of(idf_weights), "float32"), len(tokens), has_special)
 
     def _token(self, token: Any) -> Any:
         return token.encode() if isinstance(token, str) else token
-
-    def _check_tokens(self, tokens: list[Any]) -> None:
-        who = self._who()
-        known = [("mask_token", self.mask_token)] + ([("oov_token", self.oov_token)] if self.invert else [])
-        for name, token in known:
-            if token is not None and self._token(token) in tokens:
-                raise ValueError(
-                    f"{who}: vocabulary must have its special tokens in front, {self._special}, or not at all, "
-                    f"got the {name} {token!r} behind."
-                )
-        size = len(tokens) + len(self._special)
-        if self.max_tokens is not None and size > self.max_tokens:
-            raise ValueError(
-                f"{who}: vocabulary must fit max_tokens={self.max_tokens}, got {size} with special tokens."
-            )
 
     def _use(self, tokens: Any) -> None:
         size = len(tokens) + len(self._special)
@@ -222,9 +218,8 @@ class IndexLookup(VocabularyLayer):
         if weights.ndim != 1 or (len(weights) != size and not padded):
             raise ValueError(f"{self._who()}: idf_weights must be one for each of {size} tokens, got {weights.shape}.")
         front = 0 if has_special else len(self._special)
-        weights = np.concatenate([np.full(front, weights.mean(), "float32"), weights])
-        missing = (self.max_tokens or 0) - len(weights) if self.pad_to_max_tokens else 0
-        return np.concatenate([weights, np.zeros(missing, "float32")])
+        missing = (self.max_tokens or 0) - front - len(weights) if self.pad_to_max_tokens else 0
+        return np.pad(weights, (front, missing), constant_values=(weights.mean(), 0))
 
     def get_vocabulary(self, include_special_tokens: bool = True) -> list[Any]:
         """The tokens in the order of their numbers."""
