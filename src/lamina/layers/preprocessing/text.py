@@ -123,23 +123,20 @@ class TextVectorization(VocabularyLayer):
 
     # From texts to tokens ---------------------------------------------------------------------------------------
 
-    def _standardized(self, inputs: Any) -> tuple[Strings, tuple[int, ...]]:
-        """The texts, and their shape."""
+    def _tokens(self, inputs: Any) -> tuple[Strings, np.ndarray]:
+        """The tokens, and how many each text has; without `split` each row of the inputs is a text."""
         who = self._who()
         check_strings(who, inputs)
         if callable(self.standardize):
             inputs = host_array(self.standardize(_unicode(inputs, who)), who)
-        texts, known = strings(inputs, who), _STANDARDS.get(str(self.standardize))
-        return (texts if known is None else texts.replaced(*known)), inputs.shape
-
-    def _tokens(self, inputs: Any) -> tuple[Strings, np.ndarray]:
-        """The tokens, and how many each text has; without `split` each row of the inputs is a text."""
-        texts, shape = self._standardized(inputs)
+        texts, shape = strings(inputs, who), inputs.shape
+        if isinstance(self.standardize, str):
+            texts = texts.replaced(*_STANDARDS[self.standardize])
         if self.split is None:
             size = shape[-1] if shape else 1
             tokens, counts = texts, np.full(len(texts) // max(1, size), size)
         elif len(shape) > 1 and shape[-1] != 1:
-            raise ValueError(f"{self._who()}: the input must have shape (batch,) or (batch, 1), got {shape}.")
+            raise ValueError(f"{who}: the input must have shape (batch,) or (batch, 1), got {shape}.")
         elif self.split == "whitespace":
             tokens, counts = texts.split()
         else:
