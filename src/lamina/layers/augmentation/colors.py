@@ -20,7 +20,6 @@ from lamina.ops import filters
 from lamina.ops.image import planes
 
 COLOR = ("factor", "value_range", "data_format", "seed")
-SHARE = {"factor": (0.0, 1.0)}
 
 
 @variant(arguments=COLOR, defaults={"factor": Parameter.empty})
@@ -58,7 +57,7 @@ class RandomHue(Color):
         factor: from 0 to 1, in parts of half the circle: a number, or the two ends of a range.
     """
 
-    domains, ordered, channels = SHARE, False, 3
+    domains, ordered, channels = {}, False, 3
 
     def draw(self, draws: Draws, shape: tuple[Any, ...]) -> dict[str, Any]:
         return {"factor": draws.signs() * draws.uniform(*self.factor) * 0.5}
@@ -95,7 +94,7 @@ class RandomSharpness(Color):
         factor: from 0 to 1: a number, or the two ends of a range.
     """
 
-    domains = SHARE
+    domains = {}
 
     def pixels(self, images: Any, transformation: Any) -> Any:
         # The window is 1/13 all around and 5/13 in the middle; outside are zeros.
@@ -151,7 +150,7 @@ class RandomContrast(Color):
         factor: from 0 to 1: a number, which stands for (0, number), or two.
     """
 
-    domains, ordered = SHARE, False
+    domains, ordered = {}, False
 
     def draw(self, draws: Draws, shape: tuple[Any, ...]) -> dict[str, Any]:
         return {"contrast_factor": draws.uniform(1 - self.factor[0], 1 + self.factor[1])}
@@ -171,7 +170,7 @@ class RandomInvert(Color):
             from which the share is drawn.
     """
 
-    domains, ordered = SHARE, False
+    domains, ordered = {}, False
 
     def draw(self, draws: Draws, shape: tuple[Any, ...]) -> dict[str, Any]:
         return {"apply_inversion": draws.chosen(self.factor)}
