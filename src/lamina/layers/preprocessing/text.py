@@ -6,6 +6,7 @@ import functools
 import string
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -117,10 +118,6 @@ class TextVectorization(VocabularyLayer):
         self.max_tokens, self.pad_to_max_tokens = self._lookup_layer.max_tokens, pad_to_max_tokens
         self.encoding, self.is_given = encoding, self._lookup_layer.is_given
 
-    @property
-    def output_dtype(self) -> str:
-        return self._lookup_layer.output_dtype
-
     # From texts to tokens ---------------------------------------------------------------------------------------
 
     def _tokens(self, inputs: Any) -> tuple[Strings, np.ndarray]:
@@ -192,6 +189,7 @@ class TextVectorization(VocabularyLayer):
         """The axes of the texts."""
         return inputs.shape[:-1] if len(inputs.shape) > 1 or self.split is None else inputs.shape
 
+    output_dtype = property(attrgetter("_lookup_layer.output_dtype"))
     encoded = _asked(StringLookup.encoded)
 
     def _symbolic_indices(self, inputs: Any) -> Any:
@@ -210,15 +208,12 @@ class TextVectorization(VocabularyLayer):
         for tokens, counts in self.tokens(host_array(data, self._who())):
             self._lookup_layer.count(tokens, np.repeat(np.arange(len(counts)), counts), len(counts))
 
+    is_ready = property(attrgetter("_lookup_layer.is_ready"))
     finalize_state = _asked(StringLookup.finalize_state)
     reset_state = _asked(StringLookup.reset_state)
     get_vocabulary = _asked(StringLookup.get_vocabulary)
     set_vocabulary = _asked(StringLookup.set_vocabulary)
     vocabulary_size = _asked(StringLookup.vocabulary_size)
-
-    @property
-    def is_ready(self) -> bool:
-        return self._lookup_layer.is_ready
 
     # Files ------------------------------------------------------------------------------------------------------
 
