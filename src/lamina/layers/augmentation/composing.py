@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -53,17 +53,16 @@ class RandomColorJitter(Augmentation):
             factor = getattr(self, f"{name}_factor")
             options = {"seed": self.seed, "data_format": self.data_format, "dtype": self.dtype_policy}
             setattr(self, f"random_{name}", None if factor is None else cls(factor, value_range, **options))
-        self.channels = next((layer.channels for _, layer in self._steps() if layer.channels is not None), None)
+        self.channels = next((layer.channels for layer in self._steps().values() if layer.channels is not None), None)
 
-    def _steps(self) -> Iterator[tuple[str, Any]]:
-        layers = ((name, getattr(self, f"random_{name}")) for name in _JITTERS)
-        return ((name, layer) for name, layer in layers if layer is not None)
+    def _steps(self) -> dict[str, Any]:
+        return {name: layer for name in _JITTERS if (layer := getattr(self, f"random_{name}")) is not None}
 
     def draw(self, draws: Draws, shape: tuple[Any, ...]) -> dict[str, Any]:
-        return {name: layer.draw(draws, shape) for name, layer in self._steps()}
+        return {name: layer.draw(draws, shape) for name, layer in self._steps().items()}
 
     def pixels(self, images: Any, transformation: Any) -> Any:
-        for name, layer in self._steps():
+        for name, layer in self._steps().items():
             images = layer.pixels(images, transformation[name])
         return images
 
