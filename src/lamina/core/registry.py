@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
@@ -58,6 +57,9 @@ class CustomObjectScope:
 
     def __exit__(self, *error: Any) -> None:
         self._scope.__exit__(*error)
+
+
+custom_objects = CustomObjectScope
 
 
 def get_custom_objects() -> dict[str, Any]:
@@ -163,10 +165,3 @@ def resolve(module: str, name: str, registered_name: str | None, *, function: bo
 def _called(name: str, things: Iterable[Any]) -> Any:
     """The class of the library that calls itself so, whatever its public name."""
     return next((each for each in things if isinstance(each, type) and each.__name__ == name and is_own(each)), None)
-
-
-@contextmanager
-def custom_objects(objects: Mapping[str, Any] | None) -> Iterator[None]:
-    """`CustomObjectScope`, for the library's own use."""
-    with _local({**_local.get(), **(objects or {})}):
-        yield
