@@ -90,10 +90,14 @@ class Effects:
         sums = [(s + a).astype(s.dtype) for s, a in zip(sums, added)]
         return out, (after, sums)
 
-    def collect(self, inside: StateScope) -> tuple[list, list]:
-        """Note what happened in a scope; the values at its end."""
+    def collect(
+        self, pairs: Iterable[tuple[Variable, Any]], fn: Callable, /, *args: Any, **kwargs: Any
+    ) -> tuple[Any, tuple[list, list]]:
+        """Note the effects of `fn(*args, **kwargs)` for (variable, value): what it returns, and the values after it."""
+        with StateScope(pairs) as inside:
+            out = tree_util.tree_map(value_of, fn(*args, **kwargs))
         self._note(inside)
-        return self._values(inside)
+        return out, self._values(inside)
 
     def _values(self, inside: StateScope) -> tuple[list, list]:
         added = {key: [loss for layer, loss in inside.losses if id(layer) == key] for key in self._adders}

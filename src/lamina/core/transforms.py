@@ -113,10 +113,9 @@ def value_and_grad(fn: Callable, variables: Any = None, *, has_aux: bool = False
         effects = Effects()
 
         def pure(values: list[Any]) -> tuple[Any, tuple]:
-            with StateScope(zip(targets, values)) as inside:
-                out = tree_util.tree_map(value_of, fn(*args, **kwargs))
+            out, after = effects.collect(zip(targets, values), fn, *args, **kwargs)
             value, aux = out if has_aux else (out, None)
-            return value, (aux, effects.collect(inside))
+            return value, (aux, after)
 
         pure = placement.gathering(pure)
         (value, (aux, after)), gradients = jax.value_and_grad(pure, has_aux=True)([v.current for v in targets])
@@ -147,12 +146,7 @@ def remat(f: Callable, **options: Any) -> Callable:
     @functools.wraps(f)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         effects = Effects()
-
-        def pure(*inner: Any, **inner_kwargs: Any) -> tuple[Any, tuple]:
-            with StateScope() as inside:
-                out = tree_util.tree_map(value_of, f(*inner, **inner_kwargs))
-            return out, effects.collect(inside)
-
+        pure = functools.partial(effects.collect, (), f)
         out, after = jax.checkpoint(pure, **options)(*args, **kwargs)
         effects.apply(after)
         return out
@@ -172,16 +166,15 @@ def vmap(fn: Callable, in_axes: Any = 0, out_axes: Any = 0, axis_name: Any = Non
         lanes = scope.lanes.get()
         lane = f"lane_{len(lanes)}" if axis_name is None else axis_name
 
-        def pure(*inner: Any, **inner_kwargs: Any) -> tuple[Any, list, list]:
-            with StateScope() as inside, scope.lanes((*lanes, lane)):
-                out = tree_util.tree_map(value_of, fn(*inner, **inner_kwargs))
-            return (out, *effects.collect(inside))
+        def pure(*inner: Any, **inner_kwargs: Any) -> tuple[Any, tuple[list, list]]:
+            with scope.lanes((*lanes, lane)):
+                return effects.collect((), fn, *inner, **inner_kwargs)
 
         def mapped(pure: Callable, axes: Any) -> Any:
             return jax.vmap(pure, in_axes, axes, axis_name=lane, **options)(*args, **kwargs)
 
         try:
-            out, after, losses = mapped(pure, (out_axes, None, 0))
+            out, (after, losses) = mapped(pure, (out_axes, (None, 0)))
         except ValueError as error:
             odd = [v.path for i, v in enumerate(effects.variables) if not _has_one(mapped, pure, i)]
             if not odd:
@@ -196,7 +189,7 @@ def vmap(fn: Callable, in_axes: Any = 0, out_axes: Any = 0, axis_name: Any = Non
 def _has_one(mapped: Callable, pure: Callable, index: int) -> bool:
     """Whether the value that `pure` assigns to variable `index` does not lie on the mapped axis."""
     try:
-        jax.eval_shape(lambda: mapped(lambda *a, **k: pure(*a, **k)[1][index], None))
+        jax.eval_shape(lambda: mapped(lambda *a, **k: pure(*a, **k)[1][0][index], None))
     except ValueError:
         return False
     return True
@@ -316,9 +309,7 @@ def associative_scan(fn: Callable, elems: Any, reverse: bool = False, axis: int 
 
     def pure(*parts: Any) -> Any:
         effects = Effects()
-        with StateScope() as inside:
-            out = tree_util.tree_map(value_of, fn(*parts))
-        effects.collect(inside)
+        out, _ = effects.collect((), fn, *parts)
         if effects.any:
             names = [v.path for v in effects.variables] or ["a loss"]
             raise ValueError(
