@@ -16,7 +16,7 @@ import numpy as np
 from jax import lax, tree_util
 from jax.core import Tracer
 
-from lamina.core import placement, scope, tree
+from lamina.core import placement, scope
 from lamina.core.arrays import value_of
 from lamina.core.effects import Effects
 from lamina.core.state import StateScope
@@ -193,12 +193,6 @@ def _has_one(mapped: Callable, pure: Callable, index: int) -> bool:
     except ValueError:
         return False
     return True
-
-
-def remat_call(fn: Callable, args: tuple, kwargs: dict[str, Any], **options: Any) -> Any:
-    """`fn(*args, **kwargs)`, in which all but the arrays is fixed, computed again in the backward pass."""
-    run, arrays = tree.function_of(jax.Array, fn, args, kwargs)
-    return remat(run, **options)(*arrays)
 
 
 # Branches -----------------------------------------------------------------------------------------------------------

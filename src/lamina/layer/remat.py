@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -13,7 +12,7 @@ import jax
 from lamina.core import checks, scope, tree
 from lamina.core.effects import primitives
 from lamina.core.state import StateScope
-from lamina.core.transforms import remat_call
+from lamina.core.transforms import remat
 
 _MODES = ("full", "activations", "larger_than", "list_of_layers", None)
 _PRODUCTS = ("dot_general", "conv_general_dilated")
@@ -57,9 +56,9 @@ class RematScope:
     def applied(self, name: str, call: Callable) -> Callable:
         """`call`, as the layer of this name is to make it."""
         if self.mode == "full" or (self.mode == "list_of_layers" and name in self.layer_names):
-            return functools.partial(_again, call, {})
+            return _again(call)
         if self.mode == "activations":
-            return functools.partial(_again, call, {"policy": _is_product})
+            return _again(call, policy=_is_product)
         return self._if_larger(call) if self.mode == "larger_than" else call
 
     def _if_larger(self, call: Callable) -> Callable:
@@ -68,13 +67,19 @@ class RematScope:
             with StateScope():
                 outputs = jax.eval_shape(inferred, *arrays)
             size = sum(math.prod(x.shape) for x in jax.tree.leaves(outputs))
-            return _again(call, {}, *args, **kwargs) if size > self.output_size_threshold else call(*args, **kwargs)
+            return (_again(call) if size > self.output_size_threshold else call)(*args, **kwargs)
 
         return run
 
 
-def _again(call: Callable, options: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-    return remat_call(call, args, kwargs, **options)
+def _again(call: Callable, **options: Any) -> Callable:
+    """`call`, computed again in the backward pass from the arrays among its arguments; all others are fixed."""
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        of_arrays, arrays = tree.function_of(jax.Array, call, args, kwargs)
+        return remat(of_arrays, **options)(*arrays)
+
+    return run
 
 
 def _is_product(primitive: Any, *_: Any, **parameters: Any) -> bool:
