@@ -22,20 +22,13 @@ def list_devices(device_type: str | None = None) -> list[str]:
     Args:
         device_type: `"cpu"`, `"gpu"` or `"tpu"`; the kind that JAX prefers if not given.
     """
-    return [_name(device) for device in _devices(device_type)]
+    devices = jax.devices(device_type.lower() if device_type else None)
+    return [f"{device.platform}:{device.id}" for device in devices]
 
 
 def get_device_count(device_type: str | None = None) -> int:
     """How many devices of a kind there are in the cluster."""
-    return len(_devices(device_type))
-
-
-def _devices(kind: str | None) -> list[Any]:
-    return jax.devices(kind.lower() if kind else None)
-
-
-def _name(device: Any) -> str:
-    return f"{device.platform}:{device.id}"
+    return len(list_devices(device_type))
 
 
 class DeviceMesh:

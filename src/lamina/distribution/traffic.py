@@ -91,6 +91,9 @@ def _size(dtype: str, shape: str) -> int:
 
 # ---- on paper -------------------------------------------------------------------------------------------------------
 
+# How often a step gathers the weights under each plan.
+_GATHERS = {"data": 0, "optimizer": 1, "fsdp": 1, "fsdp again": 2}
+
 
 class Forecast(NamedTuple):
     """What a plan would take on so many devices: bytes and seconds a step, and bytes of state on each."""
@@ -111,10 +114,10 @@ def travelling(plan: str, weights: int, scalars: int = 4, used: int | None = Non
         scalars: bytes of losses and metrics, 4 each.
         used: bytes of the weights in the dtype in which layers compute, if another.
     """
-    checks.one_of("travelling", "plan", plan, ("data", "optimizer", "fsdp", "fsdp again"))
-    gathered = {"data": 0, "optimizer": weights, "fsdp": used or weights, "fsdp again": 2 * (used or weights)}[plan]
-    found = [Collective("all-reduce", 1, weights + scalars)]
-    return tuple(found + ([Collective("all-gather", 1, gathered)] if gathered else []))
+    checks.one_of("travelling", "plan", plan, _GATHERS)
+    gathered = _GATHERS[plan] * (weights if plan == "optimizer" else used or weights)
+    sent = Collective("all-reduce", 1, weights + scalars), Collective("all-gather", 1, gathered)
+    return sent if gathered else sent[:1]
 
 
 def forecast(
@@ -135,7 +138,7 @@ def forecast(
         plans: as in `travelling`; all if not given.
     """
     found = []
-    for plan in plans or ("data", "optimizer", "fsdp", "fsdp again"):
+    for plan in plans or _GATHERS:
         for n in devices:
             sent = travelling(plan, weights)
             halves = sum(c.bytes * (2 if c.kind == "all-reduce" and plan == "data" else 1) for c in sent)
