@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -44,15 +43,12 @@ class AbsentName(AttributeError):
 
 def explain_absent_names(module: ModuleType) -> None:
     """Let the errors of a public module, and of the public modules in it, say more than that a name is not there."""
+
+    def __getattr__(name: str) -> Any:
+        raise AbsentName(module.__name__, name)
+
     for name in registry.public_names(module):
         inner = vars(module).get(name)
         if isinstance(inner, ModuleType) and inner.__name__.startswith(f"{module.__name__}."):
             explain_absent_names(inner)
-    vars(module).setdefault("__getattr__", _asked_in(module.__name__))
-
-
-def _asked_in(module: str) -> Callable[[str], Any]:
-    def __getattr__(name: str) -> Any:
-        raise AbsentName(module, name)
-
-    return __getattr__
+    vars(module).setdefault("__getattr__", __getattr__)
