@@ -182,17 +182,12 @@ def _listen(kind: Any) -> None:
             _note(inspect.currentframe(), self, other)
         return equal
 
-    def __ne__(self: Any, other: Any) -> bool:
-        equal = equals(self, other)
-        if not equal:
-            _note(inspect.currentframe(), self, other)
-        return not equal
-
     def __bool__(self: Any) -> bool:
         _note(inspect.currentframe(), self, 0)
         return True
 
-    kind.__eq__, kind.__ne__, kind.__bool__ = __eq__, __ne__, __bool__
+    kind.__eq__, kind.__bool__ = __eq__, __bool__
+    kind.__ne__ = object.__ne__  # which asks the other
 
 
 def _note(frame: Any, symbol: Any, other: Any) -> None:
