@@ -258,7 +258,7 @@ def least(number: int) -> int:
 
 def any_of(flag: bool) -> bool:
     """Whether it is so in any process."""
-    return bool(flag) if processes() == 1 else not least(not flag)
+    return not least(not flag)
 
 
 def barrier() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Any
@@ -13,7 +14,7 @@ from lamina.core.configurable import Configurable
 
 QUANTIZATION_MODES = ("int8", "float8", "int4", "gptq", "awq")
 
-_default: dict[str, Any] = {"policy": None, "follows_floatx": True}
+_chosen: list[DTypePolicy | None] = [None]  # what new layers get, if the program has said so
 
 
 class DTypePolicy(Configurable):
@@ -276,17 +277,18 @@ def _of_name(name: str) -> DTypePolicy:
     return _OF_MODE.get(kind + numbered, _OF_MODE.get(f"{kind}/", QuantizedDTypePolicy))(mode, source)
 
 
+_plain_policy = functools.cache(DTypePolicy)
+
+
 def dtype_policy() -> DTypePolicy:
     """The policy that new layers get."""
-    if _default["policy"] is None or (_default["policy"].name != dtypes.floatx() and _default["follows_floatx"]):
-        _default["policy"], _default["follows_floatx"] = DTypePolicy(dtypes.floatx()), True
-    return _default["policy"]
+    chosen = _chosen[0]
+    return _plain_policy(dtypes.floatx()) if chosen is None else chosen
 
 
 def set_dtype_policy(policy: Any) -> None:
     """Set the policy that new layers get, by name or as an object; `None` goes back to `floatx()`."""
-    _default["follows_floatx"] = policy is None
-    _default["policy"] = None if policy is None else get_policy(policy)
+    _chosen[0] = None if policy is None else get_policy(policy)
 
 
 def get_policy(identifier: Any) -> DTypePolicy:
