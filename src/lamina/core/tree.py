@@ -125,9 +125,7 @@ def _mapped(func: Callable, first: Any, others: Sequence[Any], who: str, whole: 
 
 def map_structure(func: Callable, *structures: Any, none_is_leaf: bool = True) -> Any:
     """`func` on corresponding leaves, in the structure of the first."""
-    _check_callable("map_structure", func)
-    if not structures:
-        raise ValueError("map_structure: at least one structure is needed, got none.")
+    _check("map_structure", func, structures)
 
     def without_none(*leaves: Any) -> Any:
         empty = [leaf is None for leaf in leaves]
@@ -147,9 +145,7 @@ def flatten_up_to(shallow_structure: Any, structure: Any) -> list:
 
 def map_structure_up_to(shallow_structure: Any, func: Callable, *structures: Any) -> Any:
     """`func` on what stands in each structure where `shallow_structure` has its leaves."""
-    _check_callable("map_structure_up_to", func)
-    if not structures:
-        raise ValueError("map_structure_up_to: at least one structure is needed, got none.")
+    _check("map_structure_up_to", func, structures)
     return _mapped(lambda _, *parts: func(*parts), shallow_structure, structures, "map_structure_up_to", False)
 
 
@@ -207,15 +203,12 @@ def function_of(
 
 def lists_to_tuples(structure: Any) -> Any:
     """The same structure with a tuple wherever it had a list."""
-    node = _opened(structure)
-    if node is None:
-        return structure
-    return (tuple if node.kind is list else node.made_of)([*map(lists_to_tuples, node.children)])
+    return traverse(lambda node: tuple(node) if type(node) is list else None, structure, top_down=False)
 
 
 def traverse(func: Callable, structure: Any, top_down: bool = True) -> Any:
     """`func` on every node; what it returns replaces the node, `None` keeps it and goes on below."""
-    _check_callable("traverse", func)
+    _check("traverse", func, [structure])
 
     def below(structure: Any) -> Any:
         node = _opened(structure)
@@ -234,6 +227,8 @@ def traverse(func: Callable, structure: Any, top_down: bool = True) -> Any:
     return visit(structure)
 
 
-def _check_callable(who: str, func: Any) -> None:
+def _check(who: str, func: Any, structures: Sequence[Any]) -> None:
     if not callable(func):
         raise TypeError(f"{who}: func must be a function, got {func!r}.")
+    if not structures:
+        raise ValueError(f"{who}: at least one structure is needed, got none.")
