@@ -35,7 +35,7 @@ from lamina.layer.signature import (
     as_shapes,
     as_told,
     broken_rule,
-    plain_signature,
+    method_signature,
     shape_of,
     signature_of,
     symbolic_inputs,
@@ -376,11 +376,9 @@ class Layer(AddedLosses, Masks, Typed, Operation):
     def _check_inputs(self, args: tuple, arrays: dict[str, Any]) -> None:
         broken = broken_rule(self.input_spec, args[0] if args else next(iter(arrays.values()), None))
         if broken is not None:
-            raise ValueError(f"{self._who()}: {broken}{self._built_for()}.")
-
-    def _built_for(self) -> str:
-        shapes = self._build_shapes
-        return f"; it was built for {next(iter(shapes.values()))}" if shapes and len(shapes) == 1 else ""
+            shapes = list((self._build_shapes or {}).values())
+            built = f"; it was built for {shapes[0]}" if len(shapes) == 1 else ""
+            raise ValueError(f"{self._who()}: {broken}{built}.")
 
     def _who(self) -> str:
         return f'{type(self).__name__} "{"/".join(self._inside())}"'
@@ -465,8 +463,7 @@ def _guarded_build(build: Callable) -> Callable:
         self.built = True
         look_again()
         if self._build_shapes is None:
-            names = list(plain_signature(build).parameters)[1:]
-            given = {**dict(zip(names, args)), **kwargs}
+            given = {**dict(zip(method_signature(build).parameters, args)), **kwargs}
             self._build_shapes = {name.removesuffix("_shape"): shape for name, shape in given.items()}
 
     wrapper.guards = wrapper  # type: ignore[attr-defined]

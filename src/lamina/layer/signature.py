@@ -14,6 +14,7 @@ from jax import tree_util
 
 from lamina.core import constructors, dtypes, tree
 from lamina.core.arrays import send, value_of
+from lamina.core.constructors import KEYWORDS, MANY
 from lamina.core.sparse import is_sparse
 from lamina.core.symbolic import KerasTensor
 from lamina.core.variable import Variable
@@ -127,19 +128,16 @@ class CallContext(NamedTuple):
     masks: set[tuple]
 
 
-_RESTS = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-
-
 class CallSignature:
-    """The arguments of a layer's `call`, worked out once a class."""
+    """The arguments of the `call` of a class of layers, but for `self`."""
 
-    def __init__(self, call: Callable):
-        parameters = inspect.signature(call).parameters
+    def __init__(self, cls: Any):
+        parameters = dict(list(inspect.signature(cls.call).parameters.items())[1:])
         self.names = [n for n, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.POSITIONAL_ONLY)]
         self.all = frozenset(parameters)
-        given = [(n, p) for n, p in parameters.items() if n != "training" and p.kind not in _RESTS]
-        self.required = [n for n, p in given if p.default is p.empty]
-        self.takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+        given = [p for p in parameters.values() if p.name != "training" and p.kind not in (MANY, KEYWORDS)]
+        self.required = [p.name for p in given if p.default is p.empty]
+        self.takes_any = any(p.kind is KEYWORDS for p in parameters.values())
         self.takes_training = "training" in self.all
         self.training_at = self.names.index("training") if "training" in self.names else len(self.names)
         default = parameters["training"].default if self.takes_training else None
@@ -158,12 +156,7 @@ class CallSignature:
         return "mask" if position == 0 and "mask" in self.all else None
 
 
-@functools.cache
-def signature_of(cls: type) -> CallSignature:
-    signature = CallSignature(cls.call)  # type: ignore[attr-defined]
-    del signature.names[0], signature.required[0]  # self, whatever it is called
-    signature.training_at -= 1
-    return signature
+signature_of = functools.cache(CallSignature)
 
 
 def holds_arrays(value: Any) -> bool:
@@ -189,7 +182,8 @@ def with_shapes(method: Callable, shapes: dict[str, Any], who: Callable[[], str]
     Returns:
         What it returns, and the shapes that it took.
     """
-    signature = _signature(method)
+    function = getattr(method, "__func__", None)
+    signature = inspect.signature(method) if function is None else method_signature(function)
     names = [n for n in signature.parameters if n not in ("args", "kwargs")]
     by_name = {n.removesuffix("_shape"): n for n in names if n.removesuffix("_shape") in shapes}
     if len(names) == 1:
@@ -219,21 +213,11 @@ def as_told(shapes: Any, outputs: Any, dtype: str) -> Any:
     return treedef.unflatten([KerasTensor(shape, x.dtype) for shape, x in zip(sizes, tensors)])
 
 
-def _signature(build: Callable) -> inspect.Signature:
-    """That of a method without `self`, which takes long to find out."""
-    function = getattr(build, "__func__", None)
-    if function is None:
-        return inspect.signature(build)
-    return _method_signature(function)
-
-
 @functools.cache
-def _method_signature(function: Callable) -> inspect.Signature:
-    signature = plain_signature(function)
+def method_signature(function: Callable) -> inspect.Signature:
+    """That of a method without `self`, which takes long to find out."""
+    signature = inspect.signature(function)
     return signature.replace(parameters=list(signature.parameters.values())[1:])
-
-
-plain_signature = functools.cache(inspect.signature)
 
 
 def is_shape(x: Any) -> bool:
