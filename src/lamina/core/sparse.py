@@ -76,9 +76,7 @@ def _at_entries(fn: Callable, x: Any, *rest: Any, unique: bool = True, **named: 
     return bcoo(fn(x.data, *rest, **named), x.indices, x.shape, x)
 
 
-def _at_all_entries(fn: Callable, x: Any, *rest: Any, **named: Any) -> Any:
-    """An op of one array that is linear, so places may be there twice."""
-    return _at_entries(fn, x, *rest, unique=False, **named)
+_at_all_entries = functools.partial(_at_entries, unique=False)  # where it is linear, places may be there twice
 
 
 def _of_all(fn: Callable, *args: Any, **named: Any) -> Any:
@@ -129,9 +127,7 @@ def _union(fn: Callable, x1: Any, x2: Any, linear: bool = False) -> Any:
     return bcoo(fn(first.data, second.data), first.indices, x1.shape, first)
 
 
-def _sum(fn: Callable, x1: Any, x2: Any) -> Any:
-    """A sum or difference of two arrays: the entries of both, some places maybe twice."""
-    return _union(fn, x1, x2, linear=True)
+_sum = functools.partial(_union, linear=True)  # a sum or difference: the entries of both, some places maybe twice
 
 
 def _product(fn: Callable, x1: Any, x2: Any) -> Any:
