@@ -46,17 +46,16 @@ def functional(layer: Any) -> tuple[Callable[..., tuple[Any, State]], State]:
     """
     if not getattr(layer, "built", True):
         raise ValueError(f'functional: layer "{layer.name}" must be built first; call it on data or call build().')
-    trainable = _by_path(layer.trainable_variables)
-    non_trainable = _by_path(layer.non_trainable_variables)
+    own = State(_by_path(layer.trainable_variables), _by_path(layer.non_trainable_variables))
 
     def fn(state: State, *args: Any, **kwargs: Any) -> tuple[Any, State]:
-        for part, known in zip(state, (trainable, non_trainable)):
+        for part, known in zip(state, own):
             if part.keys() != known.keys():
                 odd = ", ".join(sorted(part.keys() ^ known.keys()))
                 raise ValueError(
                     f'functional "{layer.name}": state must have the layer\'s variables, differs in {odd}.'
                 )
-        pairs = [(v, part[path]) for part, known in zip(state, (trainable, non_trainable)) for path, v in known.items()]
+        pairs = [(v, part[path]) for part, known in zip(state, own) for path, v in known.items()]
         with StateScope(pairs) as inside:
             outputs = layer(*args, **kwargs)
         known_ids = {id(v) for v, _ in pairs}
@@ -66,10 +65,9 @@ def functional(layer: Any) -> tuple[Callable[..., tuple[Any, State]], State]:
                 f'functional "{layer.name}": must assign its own variables only, assigned {", ".join(stray)}; '
                 "give layers a seed generator of their own, and keep variables in attributes."
             )
-        new = (dict(zip(known, inside.values(known.values()))) for known in (trainable, non_trainable))
-        return outputs, State(*new)
+        return outputs, State(*(dict(zip(known, inside.values(known.values()))) for known in own))
 
-    return fn, State(*({p: v.value for p, v in part.items()} for part in (trainable, non_trainable)))
+    return fn, State(*({path: v.value for path, v in known.items()} for known in own))
 
 
 def _by_path(variables: Sequence[Variable]) -> dict[str, Variable]:
