@@ -32,13 +32,9 @@ class Placement(NamedTuple):
 class Plan:
     """What a plan answers; `lamina.distribution` has those that there are."""
 
+    replicated: Sharding  # whole on every device
     divides_streams: bool = True  # whether all processes read the same stream; else each has its own rows
     gathers_again: bool = False  # whether the backward pass gathers weights a second time rather than keep them
-
-    @property
-    def replicated(self) -> Sharding:
-        """Whole on every device."""
-        raise NotImplementedError
 
     def placement_of(self, variable: Any) -> Placement:
         """How a variable is stored and used."""

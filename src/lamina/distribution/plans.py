@@ -22,7 +22,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec, Sharding
 
 from lamina.core import placement
 from lamina.core.placement import Placement
@@ -50,7 +50,7 @@ class Distribution(placement.Plan):
         self._device_mesh, self._batch_dim_name = device_mesh, name
         self.divides_streams = bool(auto_shard_dataset)
         self._mesh = device_mesh.backend_mesh
-        self._whole = self._on(())
+        self.replicated = self._on(())
         self._placements: dict[Any, Placement] = {}
 
     def __repr__(self) -> str:
@@ -123,10 +123,6 @@ class Distribution(placement.Plan):
 
     # What the library asks.
 
-    @property
-    def replicated(self) -> NamedSharding:
-        return self._whole
-
     def placement_of(self, variable: Any) -> Placement:
         own = variable.layout
         key = (variable.follows, variable.path, variable.shape, tuple(own) if isinstance(own, list) else own)
@@ -137,9 +133,9 @@ class Distribution(placement.Plan):
             self._placements[key] = Placement(stored, used)
         return self._placements[key]
 
-    def rows(self, shape: Sequence[int], before: int = 0) -> NamedSharding:
+    def rows(self, shape: Sequence[int], before: int = 0) -> Sharding:
         if len(shape) <= before or shape[before] % self.num_model_replicas:
-            return self._whole
+            return self.replicated
         return self._on((*(None,) * before, self._batch_dim_name))
 
     def output(self, path: str) -> NamedSharding | None:
