@@ -6,6 +6,7 @@ A look asks each value for its class and for nothing else: `_kinds` knows what t
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
@@ -87,7 +88,7 @@ class Composite:
             layer._trainable = bool(value)
 
     def _own_variables(self) -> list[Variable]:
-        return sorted(look(self).variables, key=lambda variable: not variable.made_trainable)
+        return _in_order(look(self).variables)
 
     def _carried(self) -> list[Variable]:
         """What a call carries on to the next one and weights leave out, besides seeds."""
@@ -115,15 +116,10 @@ class Composite:
         inherited: dict[int, bool] = {}
         for layer, parts in _looks(self):
             trainable = inherited.get(id(layer), True) and layer.trainable
-            later = []
-            for variable in parts.variables:
-                if variable.made_trainable:
-                    found.setdefault(id(variable), (variable, trainable and variable.trainable))
-                else:
-                    later.append(variable)
+            own = _in_order(parts.variables)
             if seeds:
-                later += [*[seed.state for seed in parts.seeds], *layer._carried()]
-            for variable in later:
+                own += [*[seed.state for seed in parts.seeds], *layer._carried()]
+            for variable in own:
                 found.setdefault(id(variable), (variable, trainable and variable.trainable))
             for child in parts.layers:
                 inherited[id(child)] = trainable
@@ -211,6 +207,11 @@ class Composite:
             )
         for i, variable in enumerate(own):
             variable.assign(store[str(i)])
+
+
+def _in_order(variables: list[Variable]) -> list[Variable]:
+    """Those that were made for training first."""
+    return sorted(variables, key=operator.attrgetter("made_trainable"), reverse=True)
 
 
 def walk(layer: Composite) -> list[Any]:
