@@ -20,6 +20,7 @@ from lamina.core import handover, scope
 from lamina.core.later import Later
 
 _jax: Any = Later("jax.experimental.multihost_utils")
+_bound = jax.lax.with_sharding_constraint
 
 
 class Placement(NamedTuple):
@@ -170,10 +171,6 @@ def structs(variables: Sequence[Any]) -> tuple:
         jax.ShapeDtypeStruct(v.shape, v.dtype, sharding=None if plan is None else plan.placement_of(v).stored)
         for v in variables
     )
-
-
-def _bound(value: Any, sharding: Sharding) -> Any:
-    return jax.lax.with_sharding_constraint(value, sharding)
 
 
 # ---- data ----------------------------------------------------------------------------------------------------

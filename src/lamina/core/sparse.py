@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -107,9 +108,7 @@ def _if_all(fn: Callable, xs: Any, *rest: Any) -> Any:
     return _of_all(fn, xs, *rest)
 
 
-def _itself(fn: Callable, *args: Any, **named: Any) -> Any:
-    """An op that knows sparse arrays."""
-    return fn(*args, **named)
+_itself = operator.call  # an op that knows sparse arrays
 
 
 def _union(fn: Callable, x1: Any, x2: Any, linear: bool = False) -> Any:

@@ -240,7 +240,7 @@ def _branch(who: str, traced: Callable, index: Any, branches: Sequence[Callable]
 def scan(fn: Callable, init: Any, xs: Any = None, length: int | None = None, **options: Any) -> tuple[Any, Any]:
     """`jax.lax.scan` for functions that read and write variables: what is assigned is carried from step to step."""
     effects = Effects()
-    effects.find(fn, init, tree_util.tree_map(_first, xs))
+    effects.find(fn, init, tree_util.tree_map(lambda x: jax.ShapeDtypeStruct(np.shape(x)[1:], jnp.result_type(x)), xs))
     if not effects.touched:
         return lax.scan(fn, init, xs, length, **options)
 
@@ -251,10 +251,6 @@ def scan(fn: Callable, init: Any, xs: Any = None, length: int | None = None, **o
     (carry, after), ys = lax.scan(step, (init, effects.before()), xs, length, **options)
     effects.apply(after)
     return carry, ys
-
-
-def _first(x: Any) -> Any:
-    return jax.ShapeDtypeStruct(np.shape(x)[1:], jnp.result_type(x))
 
 
 def fori_loop(lower: Any, upper: Any, body: Callable, init: Any, **options: Any) -> Any:

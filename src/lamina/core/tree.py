@@ -36,7 +36,7 @@ def _opened(structure: Any) -> _Node | None:
     kind = type(structure)
     if kind in _DICTS:
         keys = list(structure) if kind is OrderedDict else _sorted(structure)
-        return _Node(dict, keys, [structure[key] for key in keys], lambda c: _refilled(structure, keys, c))
+        return _Node(dict, keys, [structure[key] for key in keys], lambda c: structure | dict(zip(keys, c)))
     if kind in (list, tuple):
         return _Node(kind, range(len(structure)), structure, kind)
     if structure is None or is_sparse(structure):
@@ -56,12 +56,6 @@ def _sorted(keys: Iterable[Any]) -> list[Any]:
         return sorted(keys)
     except TypeError:  # of several types
         return sorted(keys, key=lambda key: (f"{type(key).__module__}.{type(key).__qualname__}", key))
-
-
-def _refilled(old: Any, keys: Iterable[Any], children: Iterable[Any]) -> Any:
-    new = old.copy()
-    new.update(zip(keys, children))
-    return new
 
 
 def _key(entry: Any) -> Any:
