@@ -87,12 +87,11 @@ class Configurable:
 
 
 def _recording(cls: type, init: Callable) -> Callable:
-    explained = explaining(init)
-
+    @explaining
     @functools.wraps(init)
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
         self.__dict__.setdefault("_arguments", {})[cls] = (args, kwargs)
-        explained(self, *args, **kwargs)
+        init(self, *args, **kwargs)
 
     return __init__
 
