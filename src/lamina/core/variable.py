@@ -111,12 +111,12 @@ class Variable(Cell):
         current = state.current.get()
         if current is not None:
             current.write(self, value)
+        elif isinstance(value, Tracer):
+            raise ValueError(
+                f'Variable "{self.path}": must not be assigned inside a plain JAX transform, where the value would '
+                "be lost; use lamina.jit, lamina.value_and_grad or lamina.functional."
+            )
         else:
-            if isinstance(value, Tracer):
-                raise ValueError(
-                    f'Variable "{self.path}": must not be assigned inside a plain JAX transform, where the value would '
-                    "be lost; use lamina.jit, lamina.value_and_grad or lamina.functional."
-                )
             handover.settled(self._put, placement.placed(self, value))
         return value
 
@@ -245,7 +245,7 @@ def _unpickle(state: dict[str, Any]) -> Variable:
 def _initial_value(path: str, initializer: Any, shape: Sequence[int] | None, dtype: Any) -> jax.Array:
     if isinstance(initializer, str):
         initializer = registry.find("initializers", initializer, "initializer")()
-    if callable(initializer) and not isinstance(initializer, (jax.Array, Variable)):
+    if callable(initializer):
         if shape is None:
             raise ValueError(f'Variable "{path}": shape must be given with an initializer function.')
         shape = tuple(shape)
@@ -255,9 +255,7 @@ def _initial_value(path: str, initializer: Any, shape: Sequence[int] | None, dty
         if tuple(np.shape(value)) != shape:
             raise ValueError(f'Variable "{path}": the initializer must return shape {shape}, got {np.shape(value)}.')
         return _as_array(value, dtypes.standardize_dtype(dtype))
-    if isinstance(initializer, Variable):
-        initializer = initializer.value
-    value = _as_array(initializer, dtype and dtypes.standardize_dtype(dtype))
+    value = _as_array(value_of(initializer), dtype and dtypes.standardize_dtype(dtype))
     if shape is not None and value.shape != tuple(shape):
         raise ValueError(f'Variable "{path}": value must have shape {tuple(shape)}, got {value.shape}.')
     return value

@@ -17,7 +17,6 @@ from lamina.core.arrays import send, value_of
 from lamina.core.constructors import KEYWORDS, MANY
 from lamina.core.sparse import is_sparse
 from lamina.core.symbolic import KerasTensor
-from lamina.core.variable import Variable
 
 ADD_BATCH_AXIS = "; if that is one sample, add a batch axis: x[None]"
 
@@ -160,13 +159,10 @@ signature_of = functools.cache(CallSignature)
 
 
 def holds_arrays(value: Any) -> bool:
-    if isinstance(value, (list, tuple)):
-        return len(value) > 0 and all(v is None or holds_arrays(v) for v in value)
-    if isinstance(value, dict):
-        return len(value) > 0 and all(v is None or holds_arrays(v) for v in value.values())
-    return isinstance(value, (jax.Array, KerasTensor, np.ndarray, Variable)) or (
-        hasattr(value, "__array__") or is_sparse(value)
-    )
+    if isinstance(value, (list, tuple, dict)):
+        items = value.values() if isinstance(value, dict) else value
+        return len(items) > 0 and all(v is None or holds_arrays(v) for v in items)
+    return hasattr(value, "__array__") or isinstance(value, jax.Array) or is_sparse(value)  # keys of JAX have none
 
 
 def shape_of(structure: Any) -> Any:
