@@ -77,9 +77,6 @@ def _at_entries(fn: Callable, x: Any, *rest: Any, unique: bool = True, **named: 
     return bcoo(fn(x.data, *rest, **named), x.indices, x.shape, x)
 
 
-_at_all_entries = functools.partial(_at_entries, unique=False)  # where it is linear, places may be there twice
-
-
 def _of_all(fn: Callable, *args: Any, **named: Any) -> Any:
     """What JAX makes of `fn` for sparse arrays; dense where it has no form for them, or one array is dense."""
     leaves, treedef = tree_util.tree_flatten((args, named), is_leaf=is_sparse)
@@ -108,9 +105,6 @@ def _if_all(fn: Callable, xs: Any, *rest: Any) -> Any:
     return _of_all(fn, xs, *rest)
 
 
-_itself = operator.call  # an op that knows sparse arrays
-
-
 def _union(fn: Callable, x1: Any, x2: Any, linear: bool = False) -> Any:
     """An op of two arrays with fn(0, 0) = 0: at the entries of both, if both are sparse."""
     if not (is_sparse(x1) and is_sparse(x2)) or x1.shape != x2.shape:
@@ -124,9 +118,6 @@ def _union(fn: Callable, x1: Any, x2: Any, linear: bool = False) -> Any:
     first = _merged(bcoo(jnp.pad(x1.data, (0, x2.nse)), indices, x1.shape))
     second = _merged(bcoo(jnp.pad(x2.data, (x1.nse, 0)), indices, x1.shape))
     return bcoo(fn(first.data, second.data), first.indices, x1.shape, first)
-
-
-_sum = functools.partial(_union, linear=True)  # a sum or difference: the entries of both, some places maybe twice
 
 
 def _product(fn: Callable, x1: Any, x2: Any) -> Any:
@@ -156,26 +147,24 @@ def _quotient(fn: Callable, x1: Any, x2: Any) -> Any:
     return _product(fn, x1, x2)
 
 
-def _table(**rules: str) -> dict[str, Callable]:
-    return {name: globals()[f"_{rule}"] for rule, names in rules.items() for name in names.split()}
-
-
-_RULES = _table(
-    at_entries="""
+_OPS: dict[Callable, str] = {
+    _at_entries: """
         abs absolute angle arcsin arcsinh arctan arctanh cbrt ceil celu deg2rad elu erf erfinv expm1 fabs floor gelu
         hard_shrink hard_tanh isinf isnan leaky_relu log1p nan_to_num rad2deg relu relu6 round selu sign signbit silu
         sin sinh soft_shrink softsign sqrt square tan tanh tanh_shrink trunc
     """,
-    at_all_entries="cast conj conjugate copy imag negative real stop_gradient",
-    of_all="expand_dims get_item mean rearrange reshape slice squeeze sum swapaxes moveaxis transpose",
-    matrix_product="matmul",
-    if_all="concatenate",
-    itself="bincount convert_to_tensor",
-    sum="add subtract",
-    union="maximum minimum",
-    product="multiply",
-    quotient="divide true_divide",
-)
+    # Those that are linear: places may be there twice.
+    functools.partial(_at_entries, unique=False): "cast conj conjugate copy imag negative real stop_gradient",
+    functools.partial(_union, linear=True): "add subtract",
+    _of_all: "expand_dims get_item mean rearrange reshape slice squeeze sum swapaxes moveaxis transpose",
+    _matrix_product: "matmul",
+    _if_all: "concatenate",
+    operator.call: "bincount convert_to_tensor",  # which know sparse arrays themselves
+    _union: "maximum minimum",
+    _product: "multiply",
+    _quotient: "divide true_divide",
+}
+_RULES = {name: rule for rule, names in _OPS.items() for name in names.split()}
 
 
 def call(name: str, fn: Callable, args: tuple, kwargs: dict[str, Any]) -> Any:
