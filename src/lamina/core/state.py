@@ -16,14 +16,8 @@ class Cell:
     """What a scope can stand in for: a place that holds one array."""
 
     value: Any
-
-    def hand_out(self) -> Any:
-        """The place's own array."""
-        raise NotImplementedError
-
-    def stand_in(self) -> Any:
-        """An array of its kind, for a trace that only looks for what is read."""
-        raise NotImplementedError
+    hand_out: Callable[[], Any]  # the place's own array
+    stand_in: Callable[[], Any]  # an array of its kind, for a trace that only looks for what is read
 
 
 class Meter:

@@ -68,10 +68,8 @@ def explain(model: Any, x: Any, y: Any = None, sample_weight: Any = None) -> Tra
     program, given = model.compiled_step(x, y, sample_weight)
     plan = distribution()
     state = sum(math.prod(v.stored.sharding.shard_shape(v.shape)) * np.dtype(v.dtype).itemsize for v in given)
-    devices = 1 if plan is None else plan.device_mesh.devices.size
-    return Traffic(
-        "one device" if plan is None else type(plan).__name__, devices, state, collectives(program.as_text())
-    )
+    name, devices = ("one device", 1) if plan is None else (type(plan).__name__, plan.device_mesh.devices.size)
+    return Traffic(name, devices, state, collectives(program.as_text()))
 
 
 def collectives(program: str) -> tuple[Collective, ...]:

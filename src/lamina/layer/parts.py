@@ -68,14 +68,11 @@ class Composite:
 
     # Attributes that hold no part.
     _not_parts: frozenset[str] = frozenset({"_without_parts"})
+    _who: Callable[[], str]  # class and name, for errors
     _trainable: bool
     built: bool
     _made = 0  # the number of this one among all that were made
     _without_parts: dict[int, tuple[Any, int]] = {}  # id -> (large container, its length when no part was in it)
-
-    def _who(self) -> str:
-        """Class and name, for errors."""
-        raise NotImplementedError
 
     @property
     def trainable(self) -> bool:
