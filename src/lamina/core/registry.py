@@ -17,9 +17,7 @@ NAMESPACES = (
 )  # fmt: skip
 
 # Those whose functions a file may name. Functions elsewhere do more than compute: some write files.
-FUNCTION_NAMESPACES = (
-    "activations", "losses", "metrics", "initializers", "regularizers", "constraints",
-)  # fmt: skip
+FUNCTION_NAMESPACES = ("activations", "losses", "metrics", "initializers", "regularizers", "constraints")
 _NOT_NAMED = {"get", "serialize", "deserialize", "annotations"}
 
 # (whether a saved module is of a kind of its own, what finds a name in it): ops register theirs.
