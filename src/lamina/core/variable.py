@@ -8,8 +8,8 @@ knows whether its array may have been seen outside: `value` hands it out, `assig
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,17 @@ from jax.core import Tracer
 from lamina.core import dtypes, handover, placement, registry, scope, state
 from lamina.core.arrays import copied, send, value_of
 from lamina.core.state import Cell
+
+T = TypeVar("T")
+
+
+def _of_value(function: Callable[[Any], T]) -> Callable[[Variable], T]:
+    """The method that gives `function` of the value."""
+
+    def method(self: Variable) -> T:
+        return function(self.value)
+
+    return method
 
 
 class Variable(Cell):
@@ -177,50 +188,28 @@ class Variable(Cell):
         del copy  # the value lives in a JAX array: NumPy gets its own
         return np.array(placement.to_host(self.value), dtype)
 
-    def __jax_array__(self) -> Any:
-        return self.value
-
     def __repr__(self) -> str:
         return f"<Variable path={self.path}, shape={self.shape}, dtype={self.dtype}, value={self.hand_out()}>"
 
     def __getitem__(self, index: Any) -> Any:
         return self.value[index]
 
-    def __len__(self) -> int:
-        return len(self.value)
-
-    def __iter__(self) -> Any:
-        return iter(self.value)
-
-    def __bool__(self) -> bool:
-        return bool(self.value)
-
-    def __int__(self) -> int:
-        return int(self.value)
-
-    def __float__(self) -> float:
-        return float(self.value)
-
-    def __index__(self) -> int:
-        return operator.index(self.value)
+    __len__ = _of_value(len)
+    __iter__ = _of_value(iter)
+    __bool__ = _of_value(bool)
+    __int__ = _of_value(int)
+    __float__ = _of_value(float)
+    __index__ = _of_value(operator.index)
+    __neg__ = _of_value(operator.neg)
+    __pos__ = __jax_array__ = _of_value(lambda value: value)
+    __abs__ = _of_value(abs)
+    __invert__ = _of_value(operator.invert)
 
     def __format__(self, spec: str) -> str:
         return format(self.value, spec) if spec else str(self)
 
     def __hash__(self) -> int:
         return id(self)
-
-    def __neg__(self) -> Any:
-        return -self.value
-
-    def __pos__(self) -> Any:
-        return self.value
-
-    def __abs__(self) -> Any:
-        return abs(self.value)
-
-    def __invert__(self) -> Any:
-        return ~self.value
 
     def __round__(self, ndigits: int = 0) -> Any:
         return jnp.round(self.value, ndigits)
