@@ -93,7 +93,7 @@ class Effects:
     def collect(
         self, pairs: Iterable[tuple[Variable, Any]], fn: Callable, /, *args: Any, **kwargs: Any
     ) -> tuple[Any, tuple[list, list]]:
-        """Note the effects of `fn(*args, **kwargs)` for (variable, value): what it returns, and the values after it."""
+        """`fn(*args, **kwargs)` from these values on: what it returns, and the values after it, which are noted."""
         with StateScope(pairs) as inside:
             out = tree_util.tree_map(value_of, fn(*args, **kwargs))
         self._note(inside)
