@@ -368,20 +368,16 @@ class Before:
     """How a layer and those below it are now, so that what goes wrong can leave them as they were."""
 
     def __init__(self, layer: Composite):
-        layers = walk(layer)
-        self._attributes = [(vars(each), dict(vars(each))) for each in layers]
-        self._containers = [(each, _content(each)) for layer in layers for each in containers(layer)]
+        held = (each for part in walk(layer) for each in (vars(part), *containers(part)))
+        self._contents = [(each, _content(each)) for each in held]
 
     def restore(self) -> None:
         """Bring attributes, and what lists, sets and dicts in them held, back."""
         look_again()
-        for container, content in self._containers:
+        for container, content in self._contents:
             if [*map(id, _content(container))] != [*map(id, content)]:
                 container.clear()
                 if isinstance(container, dict):
                     container.update(zip(content[::2], content[1::2]))
                 else:
                     container.extend(content) if isinstance(container, list) else container.update(content)
-        for attributes, content in self._attributes:
-            attributes.clear()
-            attributes.update(content)
