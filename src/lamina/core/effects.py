@@ -55,22 +55,11 @@ class Effects:
             self.touched = True
 
         def probe(*args: Any) -> Any:
-            with StateScope(on_missing=touch) as inside:
-                out = tree_util.tree_map(value_of, fn(*args))
-            self._note(inside)
-            return out
+            return self.collect(StateScope(on_missing=touch), fn, *args)[0]
 
         shapes = jax.eval_shape(probe, *args)
         self.touched = self.touched or self.any
         return shapes
-
-    def _note(self, inside: StateScope) -> None:
-        for variable in inside.written:
-            self._variables.setdefault(id(variable), variable)
-        for layer, loss in inside.losses:
-            self._adders.setdefault(id(layer), layer)
-            zero = self._zeros.get(id(layer), loss)
-            self._zeros[id(layer)] = np.zeros((), jnp.result_type(zero, loss))
 
     # As values: those of the variables, and for each layer the sum of what it added.
 
@@ -81,27 +70,25 @@ class Effects:
     def run(self, values: tuple[list, list], fn: Callable, *args: Any) -> tuple[Any, tuple[list, list]]:
         """`fn(*args)` from these values on: what it returns, and the values after it."""
         current, sums = values
-        with StateScope(zip(self.variables, current)) as inside:
-            out = tree_util.tree_map(value_of, fn(*args))
-        strays = [v.path for v in inside.written if id(v) not in self._variables]
+        out, (after, added) = self.collect(StateScope(zip(self.variables, current)), fn, *args)
+        strays = [v.path for v in self.variables[len(current) :]]
         if strays:
             raise ValueError(f"a function that is traced twice must assign the same both times, got {strays[0]} later.")
-        after, added = self._values(inside)
-        sums = [(s + a).astype(s.dtype) for s, a in zip(sums, added)]
-        return out, (after, sums)
+        return out, (after, [(s + a).astype(s.dtype) for s, a in zip(sums, added)])
 
-    def collect(
-        self, pairs: Iterable[tuple[Variable, Any]], fn: Callable, /, *args: Any, **kwargs: Any
-    ) -> tuple[Any, tuple[list, list]]:
-        """`fn(*args, **kwargs)` from these values on: what it returns, and the values after it, which are noted."""
-        with StateScope(pairs) as inside:
+    def collect(self, inside: StateScope, fn: Callable, /, *args: Any, **kwargs: Any) -> tuple[Any, tuple[list, list]]:
+        """Note the effects of `fn(*args, **kwargs)` in a new scope: what it returns, and the values after it."""
+        with inside:
             out = tree_util.tree_map(value_of, fn(*args, **kwargs))
-        self._note(inside)
-        return out, self._values(inside)
-
-    def _values(self, inside: StateScope) -> tuple[list, list]:
+        for variable in inside.written:
+            self._variables.setdefault(id(variable), variable)
+        for layer, loss in inside.losses:
+            self._adders.setdefault(id(layer), layer)
+            zero = self._zeros.get(id(layer), loss)
+            self._zeros[id(layer)] = np.zeros((), jnp.result_type(zero, loss))
         added = {key: [loss for layer, loss in inside.losses if id(layer) == key] for key in self._adders}
-        return inside.values(self.variables), [sum(losses, start=self._zeros[key]) for key, losses in added.items()]
+        sums = [sum(losses, start=self._zeros[key]) for key, losses in added.items()]
+        return out, (inside.values(self.variables), sums)
 
     def apply(self, values: tuple[Iterable, Iterable]) -> None:
         """Assign the variables, and let the layers add what they added."""

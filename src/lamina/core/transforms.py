@@ -111,7 +111,7 @@ def value_and_grad(fn: Callable, variables: Any = None, *, has_aux: bool = False
         effects = Effects()
 
         def pure(values: list[Any]) -> tuple[Any, tuple]:
-            out, after = effects.collect(zip(targets, values), fn, *args, **kwargs)
+            out, after = effects.collect(StateScope(zip(targets, values)), fn, *args, **kwargs)
             value, aux = out if has_aux else (out, None)
             return value, (aux, after)
 
@@ -144,7 +144,10 @@ def remat(f: Callable, **options: Any) -> Callable:
     @functools.wraps(f)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         effects = Effects()
-        pure = functools.partial(effects.collect, (), f)
+
+        def pure(*inner: Any, **inner_kwargs: Any) -> tuple[Any, tuple[list, list]]:
+            return effects.collect(StateScope(), f, *inner, **inner_kwargs)
+
         out, after = jax.checkpoint(pure, **options)(*args, **kwargs)
         effects.apply(after)
         return out
@@ -166,7 +169,7 @@ def vmap(fn: Callable, in_axes: Any = 0, out_axes: Any = 0, axis_name: Any = Non
 
         def pure(*inner: Any, **inner_kwargs: Any) -> tuple[Any, tuple[list, list]]:
             with scope.lanes((*lanes, lane)):
-                return effects.collect((), fn, *inner, **inner_kwargs)
+                return effects.collect(StateScope(), fn, *inner, **inner_kwargs)
 
         def mapped(pure: Callable, axes: Any) -> Any:
             return jax.vmap(pure, in_axes, axes, axis_name=lane, **options)(*args, **kwargs)
@@ -297,7 +300,7 @@ def associative_scan(fn: Callable, elems: Any, reverse: bool = False, axis: int 
 
     def pure(*parts: Any) -> Any:
         effects = Effects()
-        out, _ = effects.collect((), fn, *parts)
+        out, _ = effects.collect(StateScope(), fn, *parts)
         if effects.any:
             names = [v.path for v in effects.variables] or ["a loss"]
             raise ValueError(
