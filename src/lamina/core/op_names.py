@@ -113,9 +113,7 @@ registry.add_kind(
 )
 
 
-@functools.cache
-def _parameters(op: Callable) -> Mapping[str, inspect.Parameter]:
-    return inspect.signature(op).parameters
+_signature = functools.cache(inspect.signature)
 
 
 def split(
@@ -125,8 +123,8 @@ def split(
 
     Named are keywords without a place in the signature, and a symbolic tensor where a setting is expected.
     """
-    parameters = _parameters(op)
-    bound = inspect.Signature(list(parameters.values())).bind(*args, **kwargs)
+    parameters = _signature(op).parameters
+    bound = _signature(op).bind(*args, **kwargs)
     bound.apply_defaults()
     called: list[Any] = []
     named: dict[str, Any] = {}
@@ -149,7 +147,7 @@ def join(
     """The arguments of the call that `split` took apart: `op(*args, **kwargs)` takes them."""
     waiting, by_name = list(args), {**settings, **kwargs}
     positional: list[Any] = []
-    for name, parameter in _parameters(op).items():
+    for name, parameter in _signature(op).parameters.items():
         if parameter.kind is parameter.VAR_POSITIONAL:
             positional, waiting = positional + waiting, []
         elif parameter.kind in (parameter.KEYWORD_ONLY, parameter.VAR_KEYWORD):
