@@ -7,7 +7,6 @@ output shapes come from abstract evaluation. `Layer.__call__` is the one way in,
 from __future__ import annotations
 
 import functools
-import inspect
 import itertools
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -106,9 +105,9 @@ class Layer(AddedLosses, Masks, Typed, Operation):
     def from_config(cls, config: dict[str, Any]) -> Any:
         """The layer that `get_config` described; what its constructor does not take is set afterwards."""
         values = {key: configurable.deserialize(value) for key, value in config.items()}
-        accepted = inspect.signature(cls.__init__).parameters
-        if any(p.kind is p.VAR_KEYWORD for p in accepted.values()):
+        if constructors.takes_any(cls):
             return cls(**values)
+        accepted = constructors.parameters(cls)
         late = {key: values.pop(key) for key in ("name", "trainable", "dtype") if key in values and key not in accepted}
         layer = cls(**values)
         if "name" in late:
