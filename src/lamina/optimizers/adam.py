@@ -19,46 +19,46 @@ def toward(mean: Any, value: Any, decay: Any) -> Any:
 
 
 class _Moments(Optimizer):
-    """The constructor of those that have two decays and an epsilon."""
+    """Those that have two decays and an epsilon.
 
-    @with_common
+    Args:
+        beta_1: the decay of the mean of gradients.
+        beta_2: the decay of the mean of squares.
+        epsilon: keeps the division finite (the paper's "epsilon hat").
+    """
+
+    slot_groups = ({"momentum": 0.0, "velocity": 0.0},)
+
     def __init__(
         self,
         learning_rate: LearningRate = 0.001,
         beta_1: float = 0.9,
         beta_2: float = 0.999,
         epsilon: float = 1e-7,
-        **common: Unpack[CommonDecay],
+        **kwargs: Unpack[CommonDecay],
     ):
-        super().__init__(learning_rate, **common)
         self.beta_1 = beta_1
         self.beta_2 = beta_2
         self.epsilon = epsilon
+        super().__init__(learning_rate, **kwargs)
 
 
+@with_common
 class Adam(_Moments):
     """value -= learning_rate * m / (sqrt(v) + epsilon), m and v the corrected means of gradient and square.
 
     Kingma and Ba, 2014, https://arxiv.org/abs/1412.6980; amsgrad: Reddi et al., 2018,
     https://openreview.net/forum?id=ryQu7f-RZ.
 
-    Args:
-        learning_rate: the rate.
-        beta_1: the decay of the mean of gradients.
-        beta_2: the decay of the mean of squares.
-        epsilon: keeps the division finite (the paper's "epsilon hat").
-        amsgrad: whether to divide by the largest mean of squares so far.
-        common: see `Optimizer`.
-
-    Raises: ValueError if an argument is outside its domain.
-
     >>> w = lamina.Variable([1.0, 2.0])
     >>> lamina.optimizers.Adam(0.5).apply([np.array([3.0, -0.1], "float32")], [w])
     >>> w.numpy().round(3).tolist()  # the first step is as long as the rate, whatever the gradient
     [0.5, 2.5]
+
+    Args:
+        amsgrad: whether to divide by the largest mean of squares so far.
     """
 
-    @with_common
     def __init__(
         self,
         learning_rate: LearningRate = 0.001,
@@ -66,11 +66,12 @@ class Adam(_Moments):
         beta_2: float = 0.999,
         epsilon: float = 1e-7,
         amsgrad: bool = False,
-        **common: Unpack[CommonDecay],
+        **kwargs: Unpack[CommonDecay],
     ):
-        super().__init__(learning_rate, beta_1, beta_2, epsilon, **common)
+        super().__init__(learning_rate, beta_1, beta_2, epsilon, **kwargs)
         self.amsgrad = amsgrad
-        self.slot_groups = [{"momentum": 0.0, "velocity": 0.0}, *([{"velocity_hat": 0.0}] if amsgrad else [])]
+        if amsgrad:
+            self.slot_groups = (*self.slot_groups, {"velocity_hat": 0.0})
 
     def shared(self, learning_rate: Any, step: Any) -> Any:
         return learning_rate * jnp.sqrt(1 - self.beta_2**step) / (1 - self.beta_1**step)
@@ -84,21 +85,13 @@ class Adam(_Moments):
         return value - m * shared / (jnp.sqrt(v) + self.epsilon), new
 
 
+@with_common
 class AdamW(Adam):
     """Adam with weight decay that the gradient's scale does not touch.
 
     Loshchilov and Hutter, 2017, https://arxiv.org/abs/1711.05101.
-
-    Args:
-        learning_rate: the rate.
-        weight_decay: see `Optimizer`; must be given.
-        beta_1, beta_2, epsilon, amsgrad: see `Adam`.
-        common: see `Optimizer`.
-
-    Raises: ValueError if an argument is outside its domain.
     """
 
-    @with_common
     def __init__(
         self,
         learning_rate: LearningRate = 0.001,
@@ -107,26 +100,21 @@ class AdamW(Adam):
         beta_2: float = 0.999,
         epsilon: float = 1e-7,
         amsgrad: bool = False,
-        **common: Unpack[Common],
+        **kwargs: Unpack[Common],
     ):
         if weight_decay is None:
             raise ValueError("AdamW: weight_decay must be a number, got None; without decay use Adam.")
-        super().__init__(learning_rate, beta_1, beta_2, epsilon, amsgrad, weight_decay=weight_decay, **common)
+        super().__init__(learning_rate, beta_1, beta_2, epsilon, amsgrad, weight_decay=weight_decay, **kwargs)
 
 
+@with_common
 class Adamax(_Moments):
     """value -= learning_rate * m' / (u + epsilon), u a decaying maximum of the gradient's absolute value.
 
     Kingma and Ba, 2014, section 7.1, https://arxiv.org/abs/1412.6980.
 
     Args:
-        learning_rate: the rate.
-        beta_1: the decay of the mean of gradients.
         beta_2: the decay of the maximum.
-        epsilon: keeps the division finite.
-        common: see `Optimizer`.
-
-    Raises: ValueError if an argument is outside its domain.
     """
 
     slot_groups = ({"momentum": 0.0, "norm": 0.0},)
@@ -140,19 +128,12 @@ class Adamax(_Moments):
         return value - shared * m / (u + self.epsilon), {"momentum": m, "norm": u}
 
 
+@with_common
 class Nadam(_Moments):
     """Adam with Nesterov's look-ahead, its momentum warmed up by beta_1 * (1 - 0.96 ** step / 2).
 
     Dozat, 2016, https://openreview.net/forum?id=OM0jvwB8jIp57ZJjtNEZ.
-
-    Args:
-        learning_rate, beta_1, beta_2, epsilon: see `Adam`.
-        common: see `Optimizer`.
-
-    Raises: ValueError if an argument is outside its domain.
     """
-
-    slot_groups = ({"momentum": 0.0, "velocity": 0.0},)
 
     def build(self, variables: Sequence[Variable]) -> None:
         if self.built:
@@ -183,19 +164,12 @@ class Nadam(_Moments):
         return value - update, {"momentum": m, "velocity": v}
 
 
+@with_common
 class Lamb(_Moments):
     """Adam, each variable's update scaled to |value| / |update|, so that large batches train.
 
     You et al., 2019, https://arxiv.org/abs/1904.00962.
-
-    Args:
-        learning_rate, beta_1, beta_2, epsilon: see `Adam`.
-        common: see `Optimizer`.
-
-    Raises: ValueError if an argument is outside its domain.
     """
-
-    slot_groups = ({"momentum": 0.0, "velocity": 0.0},)
 
     def shared(self, learning_rate: Any, step: Any) -> Any:
         return learning_rate, 1 / (1 - self.beta_1**step), 1 / (1 - self.beta_2**step)
@@ -211,6 +185,7 @@ class Lamb(_Moments):
         return value - ratio * rate * update, {"momentum": m, "velocity": v}
 
 
+@with_common
 class ScheduleFreeAdamW(_Moments):
     """Adam whose weights are a running mean of where it goes, so that the rate needs no schedule.
 
@@ -218,19 +193,12 @@ class ScheduleFreeAdamW(_Moments):
     value = (1 - beta_1) * z + beta_1 * x. Defazio et al., 2024, https://arxiv.org/abs/2405.15682.
 
     Args:
-        learning_rate: the rate.
         beta_1: the share of the mean.
-        beta_2: the decay of the mean of squares.
-        epsilon: keeps the division finite.
         warmup_steps: over how many steps the rate rises linearly.
-        common: see `Optimizer`.
-
-    Raises: ValueError if an argument is outside its domain.
     """
 
     slot_groups = ({"momentum": "value", "velocity": 0.0},)
 
-    @with_common
     def __init__(
         self,
         learning_rate: LearningRate = 0.0025,
@@ -238,10 +206,10 @@ class ScheduleFreeAdamW(_Moments):
         beta_2: float = 0.999,
         epsilon: float = 1e-8,
         warmup_steps: int = 0,
-        **common: Unpack[CommonDecay],
+        **kwargs: Unpack[CommonDecay],
     ):
-        super().__init__(learning_rate, beta_1, beta_2, epsilon, **common)
         self.warmup_steps = warmup_steps
+        super().__init__(learning_rate, beta_1, beta_2, epsilon, **kwargs)
 
     def shared(self, learning_rate: Any, step: Any) -> Any:
         warm = jnp.minimum(step / self.warmup_steps, 1) if self.warmup_steps else 1

@@ -12,23 +12,19 @@ from lamina.optimizers.base import CommonDecay, LearningRate, with_common
 from lamina.optimizers.optimizer import Optimizer, Slots
 
 
+@with_common
 class RMSprop(Optimizer):
     """value -= learning_rate * gradient / sqrt(v + epsilon), v = rho * v + (1 - rho) * gradient ** 2.
 
     Hinton, 2012, http://www.cs.toronto.edu/~tijmen/csc321/slides/lecture_slides_lec6.pdf.
 
     Args:
-        learning_rate: the rate.
         rho: the decay of the mean of squares.
         momentum: the share of the last update that is kept.
         epsilon: keeps the division finite.
         centered: whether to divide by the variance of the gradient rather than the mean of its square.
-        common: see `Optimizer`.
-
-    Raises: ValueError if an argument is outside its domain.
     """
 
-    @with_common
     def __init__(
         self,
         learning_rate: LearningRate = 0.001,
@@ -36,15 +32,15 @@ class RMSprop(Optimizer):
         momentum: float = 0.0,
         epsilon: float = 1e-7,
         centered: bool = False,
-        **common: Unpack[CommonDecay],
+        **kwargs: Unpack[CommonDecay],
     ):
-        super().__init__(learning_rate, **common)
         self.rho = rho
         self.momentum = momentum
         self.epsilon = epsilon
         self.centered = centered
         kept = {"velocity": True, "momentum": momentum, "average_gradient": centered}
         self.slot_groups = [{name: 0.0} for name, is_kept in kept.items() if is_kept]
+        super().__init__(learning_rate, **kwargs)
 
     def rule(self, gradient: Any, value: Any, slots: Slots, shared: Any) -> tuple[Any, Slots]:
         rho = self.rho
@@ -59,38 +55,35 @@ class RMSprop(Optimizer):
         return value - update, new
 
 
+@with_common
 class Adagrad(Optimizer):
     """value -= learning_rate * gradient / sqrt(a + epsilon), a the sum of all squared gradients.
 
     Duchi et al., 2011, http://www.jmlr.org/papers/volume12/duchi11a/duchi11a.pdf.
 
     Args:
-        learning_rate: the rate.
         initial_accumulator_value: what the sum starts from, at least 0.
         epsilon: keeps the division finite.
-        common: see `Optimizer`.
-
-    Raises: ValueError if an argument is outside its domain.
     """
 
-    @with_common
     def __init__(
         self,
         learning_rate: LearningRate = 0.001,
         initial_accumulator_value: float = 0.1,
         epsilon: float = 1e-7,
-        **common: Unpack[CommonDecay],
+        **kwargs: Unpack[CommonDecay],
     ):
-        super().__init__(learning_rate, **common)
         self.initial_accumulator_value = initial_accumulator_value
         self.epsilon = epsilon
         self.slot_groups = [{"accumulator": initial_accumulator_value}]
+        super().__init__(learning_rate, **kwargs)
 
     def rule(self, gradient: Any, value: Any, slots: Slots, shared: Any) -> tuple[Any, Slots]:
         total = slots["accumulator"] + jnp.square(gradient)
         return value - shared * gradient / jnp.sqrt(total + self.epsilon), {"accumulator": total}
 
 
+@with_common
 class Adadelta(Optimizer):
     """value -= learning_rate * d, d = gradient * rms(past d) / rms(past gradients).
 
@@ -100,24 +93,20 @@ class Adadelta(Optimizer):
         learning_rate: the rate; the paper's is 1.
         rho: the decay of the means of squares.
         epsilon: keeps the division finite.
-        common: see `Optimizer`.
-
-    Raises: ValueError if an argument is outside its domain.
     """
 
     slot_groups = ({"accumulated_grad": 0.0, "accumulated_delta_var": 0.0},)
 
-    @with_common
     def __init__(
         self,
         learning_rate: LearningRate = 0.001,
         rho: float = 0.95,
         epsilon: float = 1e-7,
-        **common: Unpack[CommonDecay],
+        **kwargs: Unpack[CommonDecay],
     ):
-        super().__init__(learning_rate, **common)
         self.rho = rho
         self.epsilon = epsilon
+        super().__init__(learning_rate, **kwargs)
 
     def rule(self, gradient: Any, value: Any, slots: Slots, shared: Any) -> tuple[Any, Slots]:
         rho, epsilon, moved = self.rho, self.epsilon, slots["accumulated_delta_var"]
@@ -127,25 +116,21 @@ class Adadelta(Optimizer):
         return value - shared * delta, {"accumulated_grad": seen, "accumulated_delta_var": moved}
 
 
+@with_common
 class Ftrl(Optimizer):
     """Follow the regularized leader: the minimum of all past linear losses, L1, L2 and a proximal term.
 
     McMahan et al., 2013, https://research.google.com/pubs/archive/41159.pdf.
 
     Args:
-        learning_rate: the rate.
         learning_rate_power: the rate falls as (sum of squares) ** learning_rate_power; at most 0.
         initial_accumulator_value: what the sum of squares starts from, at least 0.
         l1_regularization_strength: at least 0.
         l2_regularization_strength: at least 0.
         l2_shrinkage_regularization_strength: an L2 penalty on the loss itself, at least 0.
         beta: the paper's beta, added to the square root of the sum.
-        common: see `Optimizer`.
-
-    Raises: ValueError if an argument is outside its domain.
     """
 
-    @with_common
     def __init__(
         self,
         learning_rate: LearningRate = 0.001,
@@ -155,9 +140,8 @@ class Ftrl(Optimizer):
         l2_regularization_strength: float = 0.0,
         l2_shrinkage_regularization_strength: float = 0.0,
         beta: float = 0.0,
-        **common: Unpack[CommonDecay],
+        **kwargs: Unpack[CommonDecay],
     ):
-        super().__init__(learning_rate, **common)
         self.learning_rate_power = learning_rate_power
         self.initial_accumulator_value = initial_accumulator_value
         self.l1_regularization_strength = l1_regularization_strength
@@ -165,6 +149,7 @@ class Ftrl(Optimizer):
         self.l2_shrinkage_regularization_strength = l2_shrinkage_regularization_strength
         self.beta = beta
         self.slot_groups = [{"accumulator": initial_accumulator_value, "linear": 0.0}]
+        super().__init__(learning_rate, **kwargs)
 
     def rule(self, gradient: Any, value: Any, slots: Slots, shared: Any) -> tuple[Any, Slots]:
         rate, l1 = shared, self.l1_regularization_strength
@@ -176,6 +161,7 @@ class Ftrl(Optimizer):
         return (jnp.clip(linear, -l1, l1) - linear) / quadratic, {"accumulator": total, "linear": linear}
 
 
+@with_common
 class Adafactor(Optimizer):
     """Adam without a mean of gradients, whose mean of squares is a row times a column.
 
@@ -188,14 +174,10 @@ class Adafactor(Optimizer):
         epsilon_2: the smallest size of a variable that is reckoned with.
         clip_threshold: the largest root mean square of an update.
         relative_step: kept for Keras programs; the rate is at most 1 / sqrt(step) in any case, as in Keras.
-        common: see `Optimizer`.
-
-    Raises: ValueError if an argument is outside its domain.
     """
 
     slot_groups = ({"row": 0.0, "column": 0.0, "velocity": 0.0},)
 
-    @with_common
     def __init__(
         self,
         learning_rate: LearningRate = 0.001,
@@ -204,14 +186,14 @@ class Adafactor(Optimizer):
         epsilon_2: float = 1e-3,
         clip_threshold: float = 1.0,
         relative_step: bool = True,
-        **common: Unpack[CommonDecay],
+        **kwargs: Unpack[CommonDecay],
     ):
-        super().__init__(learning_rate, **common)
         self.beta_2_decay = beta_2_decay
         self.epsilon_1 = epsilon_1
         self.epsilon_2 = epsilon_2
         self.clip_threshold = clip_threshold
         self.relative_step = relative_step
+        super().__init__(learning_rate, **kwargs)
 
     def _make_slots(self, variable: Variable, group: Mapping[str, Any]) -> dict[str, Variable]:
         shape, dtype = variable.shape, variable.dtype

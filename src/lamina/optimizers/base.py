@@ -8,7 +8,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from numbers import Real
-from typing import Any, ParamSpec, TypeAlias, TypedDict
+from typing import Any, TypeAlias, TypedDict, TypeVar
 
 import jax
 import numpy as np
@@ -20,13 +20,36 @@ from lamina.core.variable import Variable
 from lamina.optimizers.arguments import check, check_one_clipping
 from lamina.optimizers.schedules import LearningRateSchedule
 
-P = ParamSpec("P")
+B = TypeVar("B", bound="BaseOptimizer")
 LearningRate: TypeAlias = "float | LearningRateSchedule | Callable[[], Any] | Variable"
 
 
 def constant(number: Any) -> Callable[..., np.ndarray]:
     """An initializer that is made on the host, so that nothing is compiled."""
     return functools.partial(np.full, fill_value=number)
+
+
+class Common(TypedDict, total=False):
+    """The arguments that all optimizers have, for type checkers."""
+
+    clipnorm: float | None
+    clipvalue: float | None
+    global_clipnorm: float | None
+    use_ema: bool
+    ema_momentum: float
+    ema_overwrite_frequency: int | None
+    loss_scale_factor: float | None
+    gradient_accumulation_steps: int | None
+    name: str | None
+
+
+class CommonDecay(Common, total=False):
+    """The same, with weight decay."""
+
+    weight_decay: float | None
+
+
+COMMON = ("weight_decay", *Common.__annotations__)
 
 
 class BaseOptimizer(Configurable):
@@ -247,19 +270,11 @@ class BaseOptimizer(Configurable):
 
     def _base_config(self) -> dict[str, Any]:
         rate = self._learning_rate
-        return {
+        config = {
             "name": self.name,
             "learning_rate": configurable.serialize(rate) if callable(rate) else float(rate.numpy()),
-            "weight_decay": self.weight_decay,
-            "clipnorm": self.clipnorm,
-            "global_clipnorm": self.global_clipnorm,
-            "clipvalue": self.clipvalue,
-            "use_ema": self.use_ema,
-            "ema_momentum": self.ema_momentum,
-            "ema_overwrite_frequency": self.ema_overwrite_frequency,
-            "loss_scale_factor": self.loss_scale_factor,
-            "gradient_accumulation_steps": self.gradient_accumulation_steps,
         }
+        return config | {name: getattr(self, name) for name in COMMON}
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], custom_objects: Mapping[str, Any] | None = None) -> Any:
@@ -268,44 +283,12 @@ class BaseOptimizer(Configurable):
             return super().from_config(config)
 
 
-class Common(TypedDict, total=False):
-    """The arguments that all optimizers have, for type checkers."""
+def with_common(cls: type[B], behind: str | None = None) -> type[B]:
+    """Put the common arguments behind one or all of a constructor's own, in place of its `**kwargs`.
 
-    clipnorm: float | None
-    clipvalue: float | None
-    global_clipnorm: float | None
-    use_ema: bool
-    ema_momentum: float
-    ema_overwrite_frequency: int | None
-    loss_scale_factor: float | None
-    gradient_accumulation_steps: int | None
-    name: str | None
-
-
-class CommonDecay(Common, total=False):
-    """The same, with weight decay."""
-
-    weight_decay: float | None
-
-
-def with_common(init: Callable[P, None], behind: str | None = None) -> Callable[P, None]:
-    """Put the common arguments, in their order, behind one or all of a constructor that ends in `**common`.
-
-    So they may be passed by position too, and show in the signature. The constructor's own are checked.
+    So they may be passed by position too, and show in the signature and the docstring.
     """
-    own = [p for p in inspect.signature(init).parameters.values() if p.kind is not p.VAR_KEYWORD]
-    known = {"learning_rate", *(p.name for p in own)}
-    common = [p for p in inspect.signature(BaseOptimizer).parameters.values() if p.name not in known]
-    at = next((i for i, p in enumerate(own, 1) if p.name == behind), len(own))
-    order = [*own[:at], *common, *own[at:]]
-    signature = inspect.Signature(sorted(order, key=lambda p: p.kind is p.VAR_KEYWORD))
-
-    @functools.wraps(init)
-    def __init__(*args: P.args, **kwargs: P.kwargs) -> None:
-        arguments = constructors.bound(type(args[0]), signature, args, kwargs).arguments
-        unknown = arguments.pop("kwargs", {})
-        check(type(args[0]).__name__, {p.name: arguments.get(p.name) for p in own})
-        init(**arguments, **unknown)  # type: ignore[call-arg]
-
-    __init__.__signature__ = signature  # type: ignore[attr-defined]
-    return __init__
+    own = [p.name for p in inspect.signature(cls).parameters.values() if p.kind is not p.VAR_KEYWORD]
+    at = own.index(behind) + 1 if behind else len(own)
+    common = [name for name in COMMON if name not in own]
+    return configurable.variant(arguments=[*own[:at], *common, *own[at:]])(cls)

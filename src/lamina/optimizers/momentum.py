@@ -10,30 +10,26 @@ from lamina.optimizers.base import CommonDecay, LearningRate, with_common
 from lamina.optimizers.optimizer import Optimizer, Slots
 
 
+@with_common
 class SGD(Optimizer):
     """value += v, where v = momentum * v - learning_rate * gradient.
 
     Args:
-        learning_rate: the rate.
         momentum: the share of the last update that is kept, in [0, 1].
         nesterov: whether to look ahead: value += momentum * v - learning_rate * gradient.
-        common: see `Optimizer`.
-
-    Raises: ValueError if an argument is outside its domain.
     """
 
-    @with_common
     def __init__(
         self,
         learning_rate: LearningRate = 0.01,
         momentum: float = 0.0,
         nesterov: bool = False,
-        **common: Unpack[CommonDecay],
+        **kwargs: Unpack[CommonDecay],
     ):
-        super().__init__(learning_rate, **common)
         self.momentum = momentum
         self.nesterov = nesterov
         self.slot_groups = [{"momentum": 0.0}] if momentum else []
+        super().__init__(learning_rate, **kwargs)
 
     def rule(self, gradient: Any, value: Any, slots: Slots, shared: Any) -> tuple[Any, Slots]:
         update = -shared * gradient
@@ -44,6 +40,7 @@ class SGD(Optimizer):
         return value + moved, {"momentum": velocity}
 
 
+@with_common
 class Lion(Optimizer):
     """value -= learning_rate * sign(beta_1 * m + (1 - beta_1) * gradient), m a running mean of gradients.
 
@@ -53,24 +50,20 @@ class Lion(Optimizer):
         learning_rate: the rate; a tenth to a third of Adam's.
         beta_1: the share of the mean in the update, in (0, 1].
         beta_2: the decay of the mean.
-        common: see `Optimizer`.
-
-    Raises: ValueError if an argument is outside its domain.
     """
 
     slot_groups = ({"momentum": 0.0},)
 
-    @with_common
     def __init__(
         self,
         learning_rate: LearningRate = 0.001,
         beta_1: float = 0.9,
         beta_2: float = 0.99,
-        **common: Unpack[CommonDecay],
+        **kwargs: Unpack[CommonDecay],
     ):
-        super().__init__(learning_rate, **common)
         self.beta_1 = beta_1
         self.beta_2 = beta_2
+        super().__init__(learning_rate, **kwargs)
         if beta_1 == 0:
             raise ValueError(f"{self._who}: beta_1 must be a number in (0, 1], got {beta_1}.")
 

@@ -15,6 +15,7 @@ from lamina.optimizers.base import Common, LearningRate, with_common
 from lamina.optimizers.optimizer import Optimizer, Slots
 
 
+@functools.partial(with_common, behind="weight_decay")
 class Muon(Optimizer):
     """value -= learning_rate * scale * orthogonal(momentum) for matrices, and Adam for all else.
 
@@ -22,7 +23,6 @@ class Muon(Optimizer):
     https://kellerjordan.github.io/posts/muon; the scale: Liu et al., 2025, https://arxiv.org/abs/2502.16982.
 
     Args:
-        learning_rate: the rate.
         adam_beta_1, adam_beta_2, epsilon: see `Adam`.
         adam_weight_decay: the weight decay of the variables that Adam changes.
         weight_decay: that of matrices.
@@ -34,14 +34,10 @@ class Muon(Optimizer):
         ns_steps: the number of Newton-Schulz steps.
         nesterov: whether to look ahead.
         rms_rate: scale = rms_rate * sqrt(longer side), the size of an update; `None`: 1.
-        common: see `Optimizer`.
-
-    Raises: ValueError if an argument is outside its domain.
     """
 
     slot_groups = ({"momentum": 0.0, "velocity": 0.0},)
 
-    @functools.partial(with_common, behind="weight_decay")
     def __init__(
         self,
         learning_rate: LearningRate = 0.001,
@@ -60,14 +56,14 @@ class Muon(Optimizer):
         ns_steps: int = 5,
         nesterov: bool = True,
         rms_rate: float | None = 0.2,
-        **common: Unpack[Common],
+        **kwargs: Unpack[Common],
     ):
-        super().__init__(learning_rate, weight_decay, **common)
         self.adam_beta_1, self.adam_beta_2, self.epsilon = adam_beta_1, adam_beta_2, epsilon
         self.adam_weight_decay, self.adam_lr_ratio = adam_weight_decay, adam_lr_ratio
         self.exclude_layers, self.exclude_embeddings = list(exclude_layers or []), exclude_embeddings
         self.muon_a, self.muon_b, self.muon_c = muon_a, muon_b, muon_c
         self.momentum, self.nesterov, self.ns_steps, self.rms_rate = momentum, nesterov, ns_steps, rms_rate
+        super().__init__(learning_rate, weight_decay, **kwargs)
 
     def _is_adams(self, variable: Variable) -> bool:
         embedding = self.exclude_embeddings and "embedding" in variable.path.lower()
