@@ -48,12 +48,10 @@ class LossScaleOptimizer(Optimizer):
             raise ValueError(f"LossScaleOptimizer: {odd[0]} must be set on the inner_optimizer, got it here.")
         if not isinstance(inner_optimizer, Optimizer):
             raise TypeError(f"LossScaleOptimizer: inner_optimizer must be one, got {inner_optimizer!r}.")
-        numbers = {"initial_scale": initial_scale, "dynamic_growth_steps": dynamic_growth_steps}
-        check("LossScaleOptimizer", numbers)
-        super().__init__(0.0, name=name)
         self.inner_optimizer = inner_optimizer
         self.initial_scale = initial_scale
         self.dynamic_growth_steps = dynamic_growth_steps
+        super().__init__(0.0, name=name)
         inner_optimizer.loss_scale_factor = None  # this one scales
 
     def build(self, variables: Sequence[Variable]) -> None:
@@ -244,7 +242,3 @@ class MultiOptimizer(Optimizer):
     def finalize_variable_values(self, var_list: Iterable[Variable]) -> None:
         for optimizer, mine in self._groups(var_list):
             optimizer.finalize_variable_values(mine)
-
-    def get_config(self) -> dict[str, Any]:
-        names = ("optimizer_map", "loss_scale_factor", "name")
-        return {name: plain(getattr(self, name)) for name in names}

@@ -41,7 +41,17 @@ def _float(step: Any) -> Any:
 
 
 class _PeriodicDecay(LearningRateSchedule):
-    """What falls by the same rule every `decay_steps` steps."""
+    """What falls by the same rule every `decay_steps` steps.
+
+    Args:
+        initial_learning_rate: the rate at step 0.
+        decay_steps: the steps of a period.
+        decay_rate: how the rate falls in a period, see the formula.
+        staircase: whether `step / decay_steps` is rounded down to an integer.
+        name: a name.
+
+    Raises: ValueError if an argument is outside its domain.
+    """
 
     def __init__(
         self,
@@ -64,17 +74,7 @@ class _PeriodicDecay(LearningRateSchedule):
 
 @configurable.variant(defaults={"name": "ExponentialDecay"})
 class ExponentialDecay(_PeriodicDecay):
-    """initial_learning_rate * decay_rate ** (step / decay_steps).
-
-    Args:
-        initial_learning_rate: the rate at step 0.
-        decay_steps: after how many steps the rate has been multiplied by `decay_rate` once.
-        decay_rate: the factor.
-        staircase: whether the exponent is rounded down to an integer.
-        name: a name.
-
-    Raises: ValueError if an argument is outside its domain.
-    """
+    """initial_learning_rate * decay_rate ** (step / decay_steps)."""
 
     def __call__(self, step: Any) -> Any:
         return self.initial_learning_rate * jnp.power(self.decay_rate, self._periods(step))
@@ -82,17 +82,7 @@ class ExponentialDecay(_PeriodicDecay):
 
 @configurable.variant(defaults={"name": "InverseTimeDecay"})
 class InverseTimeDecay(_PeriodicDecay):
-    """initial_learning_rate / (1 + decay_rate * step / decay_steps).
-
-    Args:
-        initial_learning_rate: the rate at step 0.
-        decay_steps: how many steps count as one.
-        decay_rate: the growth of the divisor in `decay_steps` steps.
-        staircase: whether `step / decay_steps` is rounded down to an integer.
-        name: a name.
-
-    Raises: ValueError if an argument is outside its domain.
-    """
+    """initial_learning_rate / (1 + decay_rate * step / decay_steps)."""
 
     def __call__(self, step: Any) -> Any:
         return self.initial_learning_rate / (1 + self.decay_rate * self._periods(step))
