@@ -6,8 +6,8 @@ They are computed by NumPy: `jax.numpy` would compile each of them for each shap
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +20,7 @@ from lamina.core.arrays import send
 from lamina.core.configurable import Configurable
 from lamina.random import seeds
 
+V = TypeVar("V", bound="VarianceScaling")
 _ALIASES = {"normal": "RandomNormal", "uniform": "RandomUniform", "one": "Ones", "zero": "Zeros"}
 _MODES = ("fan_in", "fan_out", "fan_avg")
 _DISTRIBUTIONS = ("truncated_normal", "untruncated_normal", "uniform")
@@ -83,11 +84,7 @@ class Ones(Initializer):
 
 
 class Identity(Initializer):
-    """`gain` on the diagonal of a matrix and zeros elsewhere.
-
-    Args:
-        gain: the factor.
-    """
+    """`gain` on the diagonal of a matrix and zeros elsewhere."""
 
     def __init__(self, gain: float = 1.0):
         self.gain = gain
@@ -130,7 +127,7 @@ class RandomNormal(RandomInitializer):
     """Samples of N(mean, stddev²).
 
     Args:
-        mean: of the distribution.
+        mean: of the normal distribution.
         stddev: its standard deviation.
         seed: an integer, a `SeedGenerator` or `None`.
 
@@ -149,16 +146,9 @@ class RandomNormal(RandomInitializer):
         return self._draw(shape, self.mean, self.stddev, dtype=dtype, seed=self.seed)
 
 
+@configurable.variant()
 class TruncatedNormal(RandomNormal):
-    """Samples of N(mean, stddev²), given that they lie within two standard deviations of the mean.
-
-    Args:
-        mean: of the normal distribution.
-        stddev: its standard deviation, before it is truncated.
-        seed: an integer, a `SeedGenerator` or `None`.
-
-    Raises: ValueError if an argument is outside its domain.
-    """
+    """Samples of N(mean, stddev²), given that they lie within two standard deviations of the mean."""
 
     _draw = staticmethod(random.truncated_normal)
 
@@ -195,8 +185,7 @@ class VarianceScaling(RandomInitializer):
         input_axes, output_axes: axes of the shape whose sizes, multiplied, are the numbers of inputs and
             outputs; if not both given, the last two axes, with all axes before them as a receptive field.
 
-    Raises:
-        ValueError: for a scale that is not positive, and for a mode or distribution that is not known.
+    Raises: ValueError if an argument is outside its domain.
     """
 
     def __init__(
@@ -230,69 +219,40 @@ class VarianceScaling(RandomInitializer):
         return random.truncated_normal(shape, 0.0, math.sqrt(variance) / _TRUNCATED_STDDEV, dtype=dtype, seed=self.seed)
 
 
-class _Scaled(VarianceScaling):
-    """`VarianceScaling` with `variant` as its scale, mode and distribution."""
-
-    variant: tuple[float, str, str]
-
-    def __init__(
-        self, seed: Any = None, input_axes: Sequence[int] | None = None, output_axes: Sequence[int] | None = None
-    ):
-        super().__init__(*self.variant, seed=seed, input_axes=input_axes, output_axes=output_axes)
+def _scaled(scale: float, mode: str, distribution: str) -> Callable[[type[V]], type[V]]:
+    """A decorator of a `VarianceScaling` that always has these arguments."""
+    given = {"scale": scale, "mode": mode, "distribution": distribution}
+    return configurable.variant(defaults=given, without=given)
 
 
-class GlorotUniform(_Scaled):
-    """Uniform, variance 2 / (inputs + outputs) (Glorot and Bengio 2010, https://proceedings.mlr.press/v9/glorot10a).
-
-    Raises: ValueError if an argument is outside its domain.
-    """
-
-    variant = (1.0, "fan_avg", "uniform")
+@_scaled(1.0, "fan_avg", "uniform")
+class GlorotUniform(VarianceScaling):
+    """Uniform, variance 2 / (inputs + outputs) (Glorot and Bengio 2010, https://proceedings.mlr.press/v9/glorot10a)."""
 
 
-class GlorotNormal(_Scaled):
-    """Truncated normal, variance 2 / (inputs + outputs) (Glorot and Bengio 2010).
-
-    Raises: ValueError if an argument is outside its domain.
-    """
-
-    variant = (1.0, "fan_avg", "truncated_normal")
+@_scaled(1.0, "fan_avg", "truncated_normal")
+class GlorotNormal(VarianceScaling):
+    """Truncated normal, variance 2 / (inputs + outputs) (Glorot and Bengio 2010)."""
 
 
-class LecunUniform(_Scaled):
-    """Uniform, variance 1 / inputs (LeCun et al. 1998, Efficient BackProp).
-
-    Raises: ValueError if an argument is outside its domain.
-    """
-
-    variant = (1.0, "fan_in", "uniform")
+@_scaled(1.0, "fan_in", "uniform")
+class LecunUniform(VarianceScaling):
+    """Uniform, variance 1 / inputs (LeCun et al. 1998, Efficient BackProp)."""
 
 
-class LecunNormal(_Scaled):
-    """Truncated normal, variance 1 / inputs (LeCun et al. 1998, Efficient BackProp).
-
-    Raises: ValueError if an argument is outside its domain.
-    """
-
-    variant = (1.0, "fan_in", "truncated_normal")
+@_scaled(1.0, "fan_in", "truncated_normal")
+class LecunNormal(VarianceScaling):
+    """Truncated normal, variance 1 / inputs (LeCun et al. 1998, Efficient BackProp)."""
 
 
-class HeUniform(_Scaled):
-    """Uniform, variance 2 / inputs (He et al. 2015, https://arxiv.org/abs/1502.01852).
-
-    Raises: ValueError if an argument is outside its domain.
-    """
-
-    variant = (2.0, "fan_in", "uniform")
+@_scaled(2.0, "fan_in", "uniform")
+class HeUniform(VarianceScaling):
+    """Uniform, variance 2 / inputs (He et al. 2015, https://arxiv.org/abs/1502.01852)."""
 
 
-class HeNormal(_Scaled):
-    """Truncated normal, variance 2 / inputs (He et al. 2015, https://arxiv.org/abs/1502.01852).
-
-    Raises: ValueError if an argument is outside its domain.
-    """
-
-    variant = (2.0, "fan_in", "truncated_normal")
+@_scaled(2.0, "fan_in", "truncated_normal")
+class HeNormal(VarianceScaling):
+    """Truncated normal, variance 2 / inputs (He et al. 2015, https://arxiv.org/abs/1502.01852)."""
 
 
 def compute_fans(
