@@ -45,15 +45,7 @@ def uniform(
 
 
 def normal(shape: Sequence[int], mean: Any = 0.0, stddev: Any = 1.0, dtype: Any = None, seed: Any = None) -> jax.Array:
-    """Samples of N(mean, stddev²).
-
-    Args:
-        shape: of the result.
-        mean: of the distribution.
-        stddev: its standard deviation.
-        dtype: a float one; `floatx()` if not given.
-        seed: `None` (the global generator), an integer, or a `SeedGenerator`.
-    """
+    """Samples of N(mean, stddev²); other arguments as in `uniform`."""
     dtype, shape, key = _float("normal", dtype), tuple(shape), draw_seed(seed)
     if threefry.can_draw(seed, key, shape, dtype, mean, stddev):
         return threefry.draw(key, shape, lambda unit: threefry.normal(unit, *threefry.WHOLE, mean, stddev))
@@ -63,15 +55,7 @@ def normal(shape: Sequence[int], mean: Any = 0.0, stddev: Any = 1.0, dtype: Any 
 def truncated_normal(
     shape: Sequence[int], mean: Any = 0.0, stddev: Any = 1.0, dtype: Any = None, seed: Any = None
 ) -> jax.Array:
-    """Samples of N(mean, stddev²), given that they lie within two standard deviations of the mean.
-
-    Args:
-        shape: of the result.
-        mean: of the normal distribution.
-        stddev: standard deviation of the normal distribution, before it is truncated.
-        dtype: a float one; `floatx()` if not given.
-        seed: `None` (the global generator), an integer, or a `SeedGenerator`.
-    """
+    """Samples of N(mean, stddev²), given that they lie within 2 stddev of the mean; other arguments as in `uniform`."""
     dtype, shape, key = _float("truncated_normal", dtype), tuple(shape), draw_seed(seed)
     if threefry.can_draw(seed, key, shape, dtype, mean, stddev):
         return threefry.draw(key, shape, lambda unit: threefry.normal(unit, *threefry.TRUNCATED, mean, stddev))
@@ -79,15 +63,7 @@ def truncated_normal(
 
 
 def randint(shape: Sequence[int], minval: Any, maxval: Any, dtype: Any = "int32", seed: Any = None) -> jax.Array:
-    """Integers, each of minval, ..., maxval - 1 as likely.
-
-    Args:
-        shape: of the result.
-        minval: the smallest value.
-        maxval: one more than the largest value.
-        dtype: an integer one.
-        seed: `None` (the global generator), an integer, or a `SeedGenerator`.
-    """
+    """Integers, each of minval, ..., maxval - 1 as likely; other arguments as in `uniform`, `dtype` an integer one."""
     if not dtypes.is_int(dtype):
         raise ValueError(f"randint: dtype must be an integer one, got {dtype!r}.")
     dtype = jax.dtypes.canonicalize_dtype(dtypes.standardize_dtype(dtype))
@@ -100,8 +76,7 @@ def categorical(logits: Any, num_samples: int, dtype: Any = "int32", seed: Any =
     Args:
         logits: (batch, classes), log-probabilities up to a constant a row.
         num_samples: draws a row.
-        dtype: of the result.
-        seed: `None` (the global generator), an integer, or a `SeedGenerator`.
+        dtype, seed: as in `uniform`, `dtype` any.
 
     Returns:
         An array (batch, num_samples).
@@ -115,26 +90,12 @@ def categorical(logits: Any, num_samples: int, dtype: Any = "int32", seed: Any =
 
 
 def gamma(shape: Sequence[int], alpha: Any, dtype: Any = None, seed: Any = None) -> jax.Array:
-    """Samples of Gamma(alpha, 1).
-
-    Args:
-        shape: of the result.
-        alpha: the shape parameter, broadcastable to `shape`.
-        dtype: a float one; `floatx()` if not given.
-        seed: `None` (the global generator), an integer, or a `SeedGenerator`.
-    """
+    """Samples of Gamma(alpha, 1), alpha broadcastable to `shape`; other arguments as in `uniform`."""
     return jax.random.gamma(_key(seed), alpha, tuple(shape), _float("gamma", dtype))
 
 
 def beta(shape: Sequence[int], alpha: Any, beta: Any, dtype: Any = None, seed: Any = None) -> jax.Array:
-    """Samples of Beta(alpha, beta).
-
-    Args:
-        shape: of the result.
-        alpha, beta: the two parameters, broadcastable to `shape`.
-        dtype: a float one; `floatx()` if not given.
-        seed: `None` (the global generator), an integer, or a `SeedGenerator`.
-    """
+    """Samples of Beta(alpha, beta), both broadcastable to `shape`; other arguments as in `uniform`."""
     a, b = jnp.asarray(alpha), jnp.asarray(beta)
     return jax.random.beta(_key(seed), a, b, tuple(shape), _float("beta", dtype))
 
@@ -143,24 +104,16 @@ def binomial(shape: Sequence[int], counts: Any, probabilities: Any, dtype: Any =
     """How many of `counts` trials succeed, each with the given probability.
 
     Args:
-        shape: of the result.
         counts: numbers of trials, broadcastable to `shape`.
         probabilities: of one success, broadcastable to `shape`.
-        dtype: a float one; `floatx()` if not given.
-        seed: `None` (the global generator), an integer, or a `SeedGenerator`.
+        shape, dtype, seed: see `uniform`.
     """
     n, p = jnp.asarray(counts), jnp.asarray(probabilities)
     return jax.random.binomial(_key(seed), n, p, tuple(shape), _float("binomial", dtype))
 
 
 def shuffle(x: Any, axis: int = 0, seed: Any = None) -> jax.Array:
-    """The elements of `x` in random order along `axis`, in another order for each place on the other axes.
-
-    Args:
-        x: an array.
-        axis: along which elements move.
-        seed: `None` (the global generator), an integer, or a `SeedGenerator`.
-    """
+    """The elements of `x` in random order along `axis`, another at each place on other axes; seed: see `uniform`."""
     return jax.random.permutation(_key(seed), jnp.asarray(x), axis, independent=True)
 
 
@@ -171,7 +124,7 @@ def dropout(inputs: Any, rate: float, noise_shape: Sequence[int | None] | None =
         inputs: an array.
         rate: the fraction to drop, from 0 to 1.
         noise_shape: of the mask, broadcastable to that of `inputs`; `None` in it means the size of that axis.
-        seed: `None` (the global generator), an integer, or a `SeedGenerator`.
+        seed: see `uniform`.
     """
     if not 0 <= rate <= 1:
         raise ValueError(f"dropout: rate must be from 0 to 1, got {rate!r}.")
