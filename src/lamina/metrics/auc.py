@@ -14,8 +14,6 @@ from lamina.losses.weighting import as_array
 from lamina.metrics.confusion import ConfusionMetric, aligned, confusion_counts, even_thresholds
 from lamina.ops.numpy import divide_no_nan
 
-Text = str | None
-
 CURVES = ("ROC", "PR", "PRGAIN")
 # The height over a piece of the curve, from those at its ends.
 SUMMATIONS = {"interpolation": lambda a, b: (a + b) / 2.0, "minoring": jnp.minimum, "majoring": jnp.maximum}
@@ -51,7 +49,7 @@ class AUC(ConfusionMetric):
         num_thresholds: int = 200,
         curve: str = "ROC",
         summation_method: str = "interpolation",
-        name: Text = None,
+        name: str | None = None,
         dtype: Any = None,
         thresholds: Sequence[float] | None = None,
         multi_label: bool = False,

@@ -11,11 +11,11 @@ import numpy as np
 
 from lamina.core import checks, dtypes, functions
 from lamina.core.budget import spend
+from lamina.core.configurable import variant
 from lamina.losses.weighting import align, as_array, beside, check_same_shape
 from lamina.metrics.metric import Metric
 from lamina.ops.numpy import divide_no_nan
 
-Text = str | None
 Thresholds = float | Sequence[float] | None
 
 CELLS = ("true_positives", "false_positives", "true_negatives", "false_negatives")
@@ -51,7 +51,7 @@ class ConfusionMetric(Metric):
     def __init__(
         self,
         thresholds: Sequence[float],
-        name: Text = None,
+        name: str | None = None,
         dtype: Any = None,
         top_k: int | None = None,
         class_id: int | None = None,
@@ -148,102 +148,7 @@ def even_thresholds(number: int) -> list[float]:
 
 
 class _AtThresholds(ConfusionMetric):
-    """Measured at thresholds that the user gives, one or many."""
-
-    def __init__(
-        self,
-        thresholds: Thresholds = None,
-        name: Text = None,
-        dtype: Any = None,
-        top_k: int | None = None,
-        class_id: int | None = None,
-    ):
-        given = [] if thresholds is None else np.atleast_1d(np.asarray(thresholds, "float64")).tolist()
-        if any(not 0 <= t <= 1 for t in given):
-            who = type(self).__name__
-            raise ValueError(f"{who}: thresholds must be between 0 and 1, got {thresholds!r}.")
-        default = 0.5 if top_k is None else _EXCLUDED
-        super().__init__(given or [default], name, dtype, top_k, class_id)
-
-    def _one_or_all(self, values: Any) -> Any:
-        return values[0] if len(self.thresholds) == 1 else values
-
-
-class _Count(_AtThresholds):
-    """How many of one kind there are."""
-
-    def __init__(self, thresholds: Thresholds = None, name: Text = None, dtype: Any = None):
-        super().__init__(thresholds, name, dtype)
-
-    def result(self) -> Any:
-        return self._one_or_all(getattr(self, "accumulator").value)  # noqa: B009
-
-
-class TruePositives(_Count):
-    """The number of positive samples that were predicted to be positive.
-
-    Args:
-        thresholds: one or several between 0 and 1, above which a prediction is positive; 0.5 if not given.
-        name, dtype: see `Metric`.
-
-    Raises: ValueError if an argument is outside its domain.
-    """
-
-    direction = "max"
-    _kept = {"accumulator": "true_positives"}
-
-
-class TrueNegatives(_Count):
-    """The number of negative samples that were predicted to be negative; arguments as in `TruePositives`.
-
-    Raises: ValueError if an argument is outside its domain.
-    """
-
-    direction = "max"
-    _kept = {"accumulator": "true_negatives"}
-
-
-class FalsePositives(_Count):
-    """The number of negative samples that were predicted to be positive; arguments as in `TruePositives`.
-
-    Raises: ValueError if an argument is outside its domain.
-    """
-
-    direction = "min"
-    _kept = {"accumulator": "false_positives"}
-
-
-class FalseNegatives(_Count):
-    """The number of positive samples that were predicted to be negative; arguments as in `TruePositives`.
-
-    Raises: ValueError if an argument is outside its domain.
-    """
-
-    direction = "min"
-    _kept = {"accumulator": "false_negatives"}
-
-
-class _Rate(_AtThresholds):
-    """A rate of `RATES`."""
-
-    direction = "max"
-
-    def __init__(
-        self,
-        thresholds: Thresholds = None,
-        top_k: int | None = None,
-        class_id: int | None = None,
-        name: Text = None,
-        dtype: Any = None,
-    ):
-        super().__init__(thresholds, name, dtype, top_k, class_id)
-
-    def result(self) -> Any:
-        return self._one_or_all(self.rate(type(self).__name__.lower()))
-
-
-class Precision(_Rate):
-    """`true_positives / (true_positives + false_positives)`: the share of right ones among those predicted.
+    """What is counted, or the rate of the first of two, at thresholds that the user gives, one or many.
 
     Args:
         thresholds: one or several between 0 and 1, above which a prediction is positive; 0.5 if not given.
@@ -254,40 +159,106 @@ class Precision(_Rate):
     Raises: ValueError if an argument is outside its domain.
     """
 
+    direction = "max"
+
+    def __init__(
+        self,
+        thresholds: Thresholds = None,
+        top_k: int | None = None,
+        class_id: int | None = None,
+        name: str | None = None,
+        dtype: Any = None,
+    ):
+        given = [] if thresholds is None else np.atleast_1d(np.asarray(thresholds, "float64")).tolist()
+        if any(not 0 <= t <= 1 for t in given):
+            who = type(self).__name__
+            raise ValueError(f"{who}: thresholds must be between 0 and 1, got {thresholds!r}.")
+        default = 0.5 if top_k is None else _EXCLUDED
+        super().__init__(given or [default], name, dtype, top_k, class_id)
+
+    def result(self) -> Any:
+        counted, *other = (getattr(self, variable).value for variable in self._kept)
+        values = divide_no_nan(counted, counted + other[0]) if other else counted
+        return values[0] if len(self.thresholds) == 1 else values
+
+
+_COUNT = variant(without=["top_k", "class_id"])
+
+
+@_COUNT
+class TruePositives(_AtThresholds):
+    """The number of positive samples that were predicted to be positive."""
+
+    _kept = {"accumulator": "true_positives"}
+
+
+@_COUNT
+class TrueNegatives(_AtThresholds):
+    """The number of negative samples that were predicted to be negative."""
+
+    _kept = {"accumulator": "true_negatives"}
+
+
+@_COUNT
+class FalsePositives(_AtThresholds):
+    """The number of negative samples that were predicted to be positive."""
+
+    direction = "min"
+    _kept = {"accumulator": "false_positives"}
+
+
+@_COUNT
+class FalseNegatives(_AtThresholds):
+    """The number of positive samples that were predicted to be negative."""
+
+    direction = "min"
+    _kept = {"accumulator": "false_negatives"}
+
+
+@variant()
+class Precision(_AtThresholds):
+    """`true_positives / (true_positives + false_positives)`: the share of right ones among those predicted."""
+
     _kept = {cell: cell for cell in RATES["precision"]}
 
 
-class Recall(_Rate):
-    """`true_positives / (true_positives + false_negatives)`: the share of predicted ones among the right.
-
-    Args:
-        thresholds, top_k, class_id: see `Precision`.
-        name, dtype: see `Metric`.
-
-    Raises: ValueError if an argument is outside its domain.
-    """
+@variant()
+class Recall(_AtThresholds):
+    """`true_positives / (true_positives + false_negatives)`: the share of predicted ones among the right."""
 
     _kept = {cell: cell for cell in RATES["recall"]}
 
 
 class _BestAtRate(ConfusionMetric):
-    """The highest value of one rate at the thresholds where another has at least a given value.
+    """The highest {maximized} at thresholds whose {held} is at least `{held}`.
 
-    The class statement names both, and the constructor has the name of the held one for `value`.
+    Args:
+        {held}: between 0 and 1.
+        num_thresholds: how many thresholds from 0 to 1 are tried.
+        class_id: only this class counts.
+        name, dtype: see `Metric`.
+
+    Raises: ValueError if an argument is outside its domain.
     """
 
     direction = "max"
     _rates: tuple[str, str]  # the one that is held, the one that is maximized
 
     def __init_subclass__(cls, held: str = "", maximized: str = "") -> None:
-        if held:
+        if held:  # the name of `value`
             cls._rates = (held, maximized)
             cls.__init__ = functions.with_argument(_BestAtRate.__init__, held, "", place=1)
             cls.__init__.__qualname__ = f"{cls.__qualname__}.__init__"
+            cls.__doc__ = (_BestAtRate.__doc__ or "").format(held=held, maximized=maximized)
         super().__init_subclass__()
 
     def __init__(
-        self, value: float, num_thresholds: int = 200, class_id: int | None = None, name: Text = None, dtype: Any = None
+        self,
+        value: float,
+        num_thresholds: int = 200,
+        class_id: int | None = None,
+        name: str | None = None,
+        dtype: Any = None,
     ):
         who, held = type(self).__name__, self._rates[0]
         self.value = checks.number(who, held, value, 0, 1)
@@ -300,35 +271,13 @@ class _BestAtRate(ConfusionMetric):
         return jnp.max(jnp.where(held >= self.value, maximized, 0), initial=0)
 
 
-class SensitivityAtSpecificity(_BestAtRate, held="specificity", maximized="sensitivity"):
-    """The highest sensitivity at thresholds whose specificity is at least `specificity`.
-
-    Args:
-        specificity: between 0 and 1.
-        num_thresholds: how many thresholds from 0 to 1 are tried.
-        class_id: only this class counts.
-        name, dtype: see `Metric`.
-
-    Raises: ValueError if an argument is outside its domain.
-    """
+class SensitivityAtSpecificity(_BestAtRate, held="specificity", maximized="sensitivity"): ...
 
 
-class SpecificityAtSensitivity(_BestAtRate, held="sensitivity", maximized="specificity"):
-    """The highest specificity where sensitivity is at least `sensitivity`; see `SensitivityAtSpecificity`.
-
-    Raises: ValueError if an argument is outside its domain.
-    """
+class SpecificityAtSensitivity(_BestAtRate, held="sensitivity", maximized="specificity"): ...
 
 
-class PrecisionAtRecall(_BestAtRate, held="recall", maximized="precision"):
-    """The highest precision where the recall is at least `recall`; see `SensitivityAtSpecificity`.
-
-    Raises: ValueError if an argument is outside its domain.
-    """
+class PrecisionAtRecall(_BestAtRate, held="recall", maximized="precision"): ...
 
 
-class RecallAtPrecision(_BestAtRate, held="precision", maximized="recall"):
-    """The highest recall where the precision is at least `precision`; see `SensitivityAtSpecificity`.
-
-    Raises: ValueError if an argument is outside its domain.
-    """
+class RecallAtPrecision(_BestAtRate, held="precision", maximized="recall"): ...

@@ -7,10 +7,9 @@ from typing import Any
 import jax.numpy as jnp
 
 from lamina.core import checks, dtypes
+from lamina.core.configurable import variant
 from lamina.losses.weighting import as_array, beside, check_same_shape
 from lamina.metrics.metric import Metric
-
-Text = str | None
 
 
 class FBetaScore(Metric):
@@ -35,10 +34,10 @@ class FBetaScore(Metric):
 
     def __init__(
         self,
-        average: Text = None,
+        average: str | None = None,
         beta: float = 1.0,
         threshold: float | None = None,
-        name: Text = "fbeta_score",
+        name: str | None = "fbeta_score",
         dtype: Any = None,
     ):
         super().__init__(dtype, name)
@@ -88,17 +87,6 @@ class FBetaScore(Metric):
         return score if self.average is None else jnp.mean(score)
 
 
+@variant(defaults={"name": "f1_score"}, without=["beta"])
 class F1Score(FBetaScore):
-    """`2 · precision · recall / (precision + recall)`, for each class.
-
-    Args:
-        average, threshold: see `FBetaScore`.
-        name, dtype: see `Metric`.
-
-    Raises: ValueError if an argument is outside its domain.
-    """
-
-    def __init__(
-        self, average: Text = None, threshold: float | None = None, name: Text = "f1_score", dtype: Any = None
-    ):
-        super().__init__(average, 1.0, threshold, name, dtype)
+    """`2 · precision · recall / (precision + recall)`, for each class."""

@@ -15,8 +15,6 @@ from lamina.losses.weighting import as_array, beside
 from lamina.metrics.metric import Metric
 from lamina.ops.cpu import argmax
 
-Text = str | None
-
 
 class IoU(Metric):
     """`both / either`, pixels of a class that both or either have, averaged over the classes that occur.
@@ -44,7 +42,7 @@ class IoU(Metric):
         self,
         num_classes: int,
         target_class_ids: Sequence[int],
-        name: Text = None,
+        name: str | None = None,
         dtype: Any = None,
         ignore_class: int | None = None,
         sparse_y_true: bool = True,
@@ -111,7 +109,11 @@ class BinaryIoU(IoU):
     """
 
     def __init__(
-        self, target_class_ids: Sequence[int] = (0, 1), threshold: float = 0.5, name: Text = None, dtype: Any = None
+        self,
+        target_class_ids: Sequence[int] = (0, 1),
+        threshold: float = 0.5,
+        name: str | None = None,
+        dtype: Any = None,
     ):
         super().__init__(2, target_class_ids, name, dtype)
         self.threshold = threshold
@@ -129,7 +131,7 @@ class MeanIoU(IoU):
     def __init__(
         self,
         num_classes: int,
-        name: Text = None,
+        name: str | None = None,
         dtype: Any = None,
         ignore_class: int | None = None,
         sparse_y_true: bool = True,

@@ -15,8 +15,6 @@ from lamina.losses.weighting import align, as_array, beside, check_same_shape
 from lamina.metrics.metric import Metric
 from lamina.metrics.reduction import Mean, MeanOf
 
-Text = str | None
-
 
 class MeanSquaredError(MeanOf, fn=losses.mean_squared_error): ...
 
@@ -30,7 +28,7 @@ class RootMeanSquaredError(Mean):
 
     direction = "min"
 
-    def __init__(self, name: Text = "root_mean_squared_error", dtype: Any = None):
+    def __init__(self, name: str | None = "root_mean_squared_error", dtype: Any = None):
         super().__init__(name, dtype)
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:  # type: ignore[override]
@@ -129,9 +127,9 @@ class R2Score(Metric):
 
     def __init__(
         self,
-        class_aggregation: Text = "uniform_average",
+        class_aggregation: str | None = "uniform_average",
         num_regressors: int = 0,
-        name: Text = "r2_score",
+        name: str | None = "r2_score",
         dtype: Any = None,
     ):
         super().__init__(dtype, name)
