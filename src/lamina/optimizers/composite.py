@@ -68,10 +68,9 @@ class LossScaleOptimizer(Optimizer):
         return [*super().variables, *self.inner_optimizer.variables]
 
     def apply(self, grads: Iterable[Any], trainable_variables: Iterable[Variable] | None = None) -> None:
-        grads = list(grads)
-        if not grads:
-            return
         pairs = self._pairs(grads, trainable_variables)
+        if not pairs:
+            return
         finite = functools.reduce(operator.and_, [jnp.all(jnp.isfinite(g)) for g, _ in pairs])
         scale, count = self.dynamic_scale.value, self.step_counter.value
         unscaled = [g if v.overwrite_with_gradient else g / scale for g, v in pairs]
@@ -231,10 +230,9 @@ class MultiOptimizer(Optimizer):
         raise AttributeError(f"{self._who}: learning_rate must be set on one of its optimizers.")
 
     def apply(self, grads: Iterable[Any], trainable_variables: Iterable[Variable] | None = None) -> None:
-        grads = list(grads)
-        if not grads:
-            return
         gradients = {v: g for g, v in self._pairs(grads, trainable_variables)}
+        if not gradients:
+            return
         for optimizer, mine in self._groups(gradients):
             optimizer.apply([gradients[v] for v in mine], mine)
         self._iterations.assign_add(1)

@@ -132,10 +132,9 @@ class Optimizer(BaseOptimizer):
             grads: a gradient, or `None`, for each variable.
             trainable_variables: the variables; those that the optimizer was built with if not given.
         """
-        grads = [dense(gradient) for gradient in grads]
-        if not grads:
-            return
         pairs = self._pairs(grads, trainable_variables)
+        if not pairs:
+            return
         self._overwrite([(g, v) for g, v in pairs if v.overwrite_with_gradient])
         pairs = [(g, v) for g, v in pairs if not v.overwrite_with_gradient]
         if pairs:
@@ -172,8 +171,11 @@ class Optimizer(BaseOptimizer):
             self.apply(grads)
         return state.values(self._trainable_variables), state.values(mine)
 
-    def _pairs(self, grads: list[Any], variables: Iterable[Variable] | None) -> list[tuple[Any, Variable]]:
+    def _pairs(self, grads: Iterable[Any], variables: Iterable[Variable] | None) -> list[tuple[Any, Variable]]:
         """(gradient, variable) where there is a gradient; builds the optimizer if need be."""
+        grads = [dense(gradient) for gradient in grads]
+        if not grads:
+            return []
         if variables is None and not self.built:
             raise ValueError(f"{self._who}: must be built, or given variables; call build(variables).")
         variables = self._trainable_variables if variables is None else list(variables)
