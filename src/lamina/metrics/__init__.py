@@ -1,7 +1,5 @@
 """Metrics: what training shows."""
 
-from typing import Any as _Any
-
 from lamina import losses as _losses
 from lamina.core import configurable as _configurable
 from lamina.losses.functions import (
@@ -22,7 +20,6 @@ from lamina.losses.functions import (
     sparse_categorical_crossentropy,
     squared_hinge,
 )
-from lamina.losses.loss import target_kind as _target_kind
 from lamina.metrics.accuracy import (
     Accuracy,
     BinaryAccuracy,
@@ -104,11 +101,6 @@ _ALIASES = {name.lower(): name for name in __all__ if name[0].isupper()} | {
     "mse": "MeanSquaredError",
     "msle": "MeanSquaredLogarithmicError",
 }
-_ACCURACIES = {
-    "binary": BinaryAccuracy,
-    "sparse_categorical": SparseCategoricalAccuracy,
-    "categorical": CategoricalAccuracy,
-}
 
 
 get, serialize, deserialize = _configurable.namespace_functions("metrics", "metric", Metric, aliases=_ALIASES)
@@ -118,8 +110,3 @@ def direction_of(name: str) -> str | None:
     """Which results are better of the metric or loss of this name: `"max"`, `"min"`, or `None` if there is none."""
     metric = globals().get(_ALIASES.get(name.replace("_", "").lower(), ""))
     return getattr(metric, "direction", None) or ("min" if name in _losses.__all__ else None)
-
-
-def resolve_accuracy(y_true: _Any, y_pred: _Any) -> type[MeanMetricWrapper]:
-    """The metric that `"accuracy"` means for a target and an output; only their shapes are looked at."""
-    return _ACCURACIES[_target_kind(y_true, y_pred)]

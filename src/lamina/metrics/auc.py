@@ -11,7 +11,7 @@ import numpy as np
 
 from lamina.core import checks, dtypes
 from lamina.losses.weighting import as_array
-from lamina.metrics.confusion import ConfusionMetric, aligned, confusion_counts, even_thresholds
+from lamina.metrics.confusion import ConfusionMetric, aligned, even_thresholds
 from lamina.ops.numpy import divide_no_nan
 
 CURVES = ("ROC", "PR", "PRGAIN")
@@ -93,13 +93,9 @@ class AUC(ConfusionMetric):
         elif y_pred.ndim != 2:
             raise ValueError(f"{self._who}: y_pred must have shape (batch, labels), got {y_pred.shape}.")
         elif not self._built:
-            self._build(y_pred.shape[1])
-        counts = confusion_counts(y_true, y_pred, weight, self.thresholds)
-        self._count({cell: c if self.multi_label else c[:, 0] for cell, c in counts.items()})
-
-    def _build(self, labels: int) -> None:
-        super()._add_counts((self.num_thresholds, labels))
-        self._built = True
+            super()._add_counts((self.num_thresholds, y_pred.shape[1]))
+            self._built = True
+        self._count(y_true, y_pred, weight)
 
     def result(self) -> Any:
         if not self._built:

@@ -65,9 +65,12 @@ class ConfusionMetric(Metric):
         for variable in self._kept:
             setattr(self, variable, self.add_variable(shape, name=variable))
 
-    def _count(self, counts: Mapping[str, Any]) -> None:
+    def _count(self, y_true: Any, y_pred: Any, weight: Any) -> None:
+        """Add a batch of `(samples, labels)`."""
+        counts = confusion_counts(y_true, y_pred, weight, self.thresholds)
         for variable, cell in self._kept.items():
-            getattr(self, variable).assign_add(counts[cell])
+            count = getattr(self, variable)
+            count.assign_add(counts[cell] if count.ndim == 2 else counts[cell][:, 0])
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         y_true, y_pred, weight = aligned(self._who, y_true, y_pred, sample_weight)
@@ -79,9 +82,7 @@ class ConfusionMetric(Metric):
                 raise ValueError(f"{self._who}: {rule}, got shape {y_pred.shape}.")
             y_true, y_pred = y_true[..., self.class_id, None], y_pred[..., self.class_id, None]
         weight = jnp.broadcast_to(weight, y_pred.shape)
-        column = [x.reshape(-1, 1) for x in (y_true, y_pred, weight)]
-        counts = confusion_counts(column[0], column[1], column[2], self.thresholds)
-        self._count({cell: count[:, 0] for cell, count in counts.items()})
+        self._count(*(x.reshape(-1, 1) for x in (y_true, y_pred, weight)))
 
     def rate(self, name: str) -> Any:
         """A rate of `RATES` at each threshold."""
