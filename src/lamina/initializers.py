@@ -31,6 +31,9 @@ _TRUNCATED_STDDEV = 0.8796256610342398
 class Initializer(Configurable):
     """Base of initializers: a subclass defines `__call__(shape, dtype=None)`."""
 
+    def __init__(self) -> None:
+        super().__init__()
+
     def __call__(self, shape: Sequence[int], dtype: Any = None) -> Any:
         raise NotImplementedError(f"{type(self).__name__}: a subclass must define __call__.")
 
@@ -66,18 +69,12 @@ class Constant(Initializer):
 class Zeros(Initializer):
     """Arrays of zeros."""
 
-    def __init__(self) -> None:
-        super().__init__()
-
     def __call__(self, shape: Sequence[int], dtype: Any = None) -> Any:
         return send(np.zeros(tuple(shape), dtypes.standardize_dtype(dtype)))
 
 
 class Ones(Initializer):
     """Arrays of ones."""
-
-    def __init__(self) -> None:
-        super().__init__()
 
     def __call__(self, shape: Sequence[int], dtype: Any = None) -> Any:
         return send(np.ones(tuple(shape), dtypes.standardize_dtype(dtype)))

@@ -95,10 +95,10 @@ def cosine_similarity(y_true: Any, y_pred: Any, axis: int = -1) -> Any:
         y_true, y_pred: arrays of one shape.
         axis: along which the vectors lie.
     """
-    return -jnp.sum(normalized(y_true, axis) * normalized(y_pred, axis), axis)
+    return -jnp.sum(_normalized(y_true, axis) * _normalized(y_pred, axis), axis)
 
 
-def normalized(x: Any, axis: int) -> Any:
+def _normalized(x: Any, axis: int) -> Any:
     """`x / ‖x‖` along `axis`, and 0 for the zero vector."""
     square = jnp.sum(jnp.square(x), axis, keepdims=True)
     return x * jax.lax.rsqrt(jnp.maximum(square, dtypes.epsilon() ** 2))

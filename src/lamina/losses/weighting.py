@@ -78,14 +78,7 @@ def _weighted(values: Any, weight: Any) -> Any:
     return values * beside(weight, values)
 
 
-def reduce_weighted(
-    values: Any,
-    sample_weight: Any = None,
-    mask: Any = None,
-    reduction: str | None = "sum_over_batch_size",
-    dtype: Any = None,
-    who: str = "loss",
-) -> Any:
+def reduce_weighted(values: Any, sample_weight: Any, mask: Any, reduction: str | None, dtype: Any, who: str) -> Any:
     """`values · sample_weight`, 0 where `mask` is false, reduced as `Loss` says."""
     values = as_array(values, dtype)
     weight = None if sample_weight is None else as_array(sample_weight, values.dtype)

@@ -10,7 +10,7 @@ from jax.core import Tracer
 
 from lamina import losses
 from lamina.core import checks, dtypes
-from lamina.losses.functions import normalized, on_arrays
+from lamina.losses.functions import on_arrays
 from lamina.losses.weighting import align, as_array, beside, check_same_shape
 from lamina.metrics.metric import Metric
 from lamina.metrics.reduction import Mean, MeanOf
@@ -51,7 +51,6 @@ class MeanSquaredLogarithmicError(MeanOf, fn=losses.mean_squared_logarithmic_err
 class LogCoshError(MeanOf, fn=losses.log_cosh, name="logcosh"): ...
 
 
-@on_arrays
 def cosine_similarity(y_true: Any, y_pred: Any, axis: int = -1) -> Any:
     """`sum(y_true · y_pred) / (‖y_true‖ ‖y_pred‖)` over `axis`: 1 for the same direction, unlike the loss.
 
@@ -59,7 +58,7 @@ def cosine_similarity(y_true: Any, y_pred: Any, axis: int = -1) -> Any:
         y_true, y_pred: arrays of one shape.
         axis: along which the vectors lie.
     """
-    return jnp.sum(normalized(y_true, axis) * normalized(y_pred, axis), axis)
+    return -losses.cosine_similarity(y_true, y_pred, axis)
 
 
 @on_arrays

@@ -78,14 +78,12 @@ class Int4QuantizationConfig(QuantizationConfig):
         self, weight_quantizer: Any = None, activation_quantizer: Any = "default", block_size: int | None = 128
     ):
         super().__init__(weight_quantizer, _or_default(activation_quantizer, None))
-        self.block_size = block_size if block_size in (None, -1) else checks.integer(self.who, "block_size", block_size)
+        who = type(self).__name__
+        self.block_size = block_size if block_size in (None, -1) else checks.integer(who, "block_size", block_size)
         if self.blocks and (self.weight_quantizer or self.activation_quantizer):
-            raise ValueError(
-                f"{self.who}: block_size must be None or -1 with quantizers of one's own, got {block_size}."
-            )
+            raise ValueError(f"{who}: block_size must be None or -1 with quantizers of one's own, got {block_size}.")
         self._check_weights((-8, 7))
 
-    who = property(lambda self: type(self).__name__, doc="What errors call it.")
     blocks = property(lambda self: max(self.block_size or 0, 0), doc="The inputs in a block, 0 without blocks.")
 
     def dtype_policy_string(self) -> str:
