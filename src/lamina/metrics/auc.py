@@ -41,7 +41,6 @@ class AUC(ConfusionMetric):
         ValueError: for arguments out of these ranges, and for targets and predictions of other shapes.
     """
 
-    direction = "max"
     _omit_none = frozenset({"thresholds"})
 
     def __init__(

@@ -31,21 +31,9 @@ _EXCLUDED = -1e10  # the prediction of classes that are not among the top k; no 
 
 
 class ConfusionMetric(Metric):
-    """Counts of true and false positives and negatives at each threshold: predicted is what lies above it.
+    """Counts of true and false positives and negatives at each threshold: predicted is what lies above it."""
 
-    Args:
-        thresholds: between 0 and 1, in ascending order.
-        name, dtype: see `Metric`.
-        top_k: only the `top_k` highest predictions of a sample can be positive.
-        class_id: only this class counts, an index of the last axis.
-
-    Shapes:
-        y_true, y_pred: `(batch, ...)`, all entries counted alike; sample_weight: `(batch,)` or like y_pred.
-
-    Raises:
-        ValueError: for targets and predictions of other shapes.
-    """
-
+    direction = "max"
     _kept: Mapping[str, str] = {cell: cell for cell in CELLS}  # variable -> what it counts
 
     def __init__(
@@ -154,13 +142,14 @@ class _AtThresholds(ConfusionMetric):
     Args:
         thresholds: one or several between 0 and 1, above which a prediction is positive; 0.5 if not given.
         top_k: the `top_k` highest predictions of each sample are the positive ones.
-        class_id: only this class counts.
+        class_id: only this class counts, an index of the last axis.
         name, dtype: see `Metric`.
 
-    Raises: ValueError if an argument is outside its domain.
-    """
+    Shapes:
+        y_true, y_pred: `(batch, ...)`, all entries counted alike; sample_weight: `(batch,)` or like y_pred.
 
-    direction = "max"
+    Raises: ValueError if an argument is outside its domain, and for targets and predictions of other shapes.
+    """
 
     def __init__(
         self,
@@ -236,17 +225,16 @@ class _BestAtRate(ConfusionMetric):
     Args:
         {held}: between 0 and 1.
         num_thresholds: how many thresholds from 0 to 1 are tried.
-        class_id: only this class counts.
+        class_id: only this class counts, an index of the last axis.
         name, dtype: see `Metric`.
 
-    Raises: ValueError if an argument is outside its domain.
+    Raises: ValueError if an argument is outside its domain, and for targets and predictions of other shapes.
     """
 
-    direction = "max"
     _rates: tuple[str, str]  # the one that is held, the one that is maximized
 
     def __init_subclass__(cls, held: str = "", maximized: str = "") -> None:
-        if held:  # the name of `value`
+        if held:  # the class statement names both, and the constructor has the name of the held one for `value`
             cls._rates = (held, maximized)
             cls.__init__ = functions.with_argument(_BestAtRate.__init__, held, "", place=1)
             cls.__init__.__qualname__ = f"{cls.__qualname__}.__init__"
