@@ -52,9 +52,6 @@ class L1L2(Regularizer):
 class L1(L1L2):
     """l1 · Σ|x|.
 
-    Args:
-        l1: the factor.
-
     Raises: ValueError if an argument is outside its domain.
     """
 
@@ -64,9 +61,6 @@ class L1(L1L2):
 
 class L2(L1L2):
     """l2 · Σx².
-
-    Args:
-        l2: the factor.
 
     Raises: ValueError if an argument is outside its domain.
     """

@@ -151,8 +151,7 @@ class OptimizerMap(Configurable, MutableMapping[str, Optimizer]):
 
 
 def _is_single(optimizer: Any) -> bool:
-    composite = isinstance(optimizer, (LossScaleOptimizer, MultiOptimizer))
-    return isinstance(optimizer, Optimizer) and not composite
+    return isinstance(optimizer, Optimizer) and not isinstance(optimizer, (LossScaleOptimizer, MultiOptimizer))
 
 
 class MultiOptimizer(Optimizer):
