@@ -18,6 +18,8 @@ from lamina.losses.weighting import align, as_array, check_same_shape, class_ind
 from lamina.ops import crossentropy
 from lamina.ops.ctc import ctc_loss
 
+_NARROW = (jnp.float16, jnp.bfloat16)
+
 
 def on_arrays(fn: Callable) -> Callable:
     """Let `fn` see two arrays of one dtype and as many axes; 16-bit floats are computed in 32 bits."""
@@ -26,21 +28,11 @@ def on_arrays(fn: Callable) -> Callable:
     def wrapper(y_true: Any, y_pred: Any, *args: Any, **kwargs: Any) -> Any:
         y_pred = as_array(y_pred)
         y_true, y_pred = align(as_array(y_true, y_pred.dtype), y_pred)
-        return _like(y_pred, fn(_widened(y_true), _widened(y_pred), *args, **kwargs))
+        if y_pred.dtype not in _NARROW:
+            return fn(y_true, y_pred, *args, **kwargs)
+        return fn(y_true.astype("float32"), y_pred.astype("float32"), *args, **kwargs).astype(y_pred.dtype)
 
     return wrapper
-
-
-def _is_narrow(x: Any) -> bool:
-    return x.dtype in (jnp.float16, jnp.bfloat16)
-
-
-def _widened(x: Any) -> Any:
-    return x.astype("float32") if _is_narrow(x) else x
-
-
-def _like(y_pred: Any, losses: Any) -> Any:
-    return losses.astype(y_pred.dtype) if _is_narrow(y_pred) else losses
 
 
 @on_arrays
@@ -227,7 +219,8 @@ def sparse_categorical_crossentropy(
     """
     y_pred = as_array(y_pred)
     classes = class_indices("sparse_categorical_crossentropy", y_true, y_pred, axis).astype("int32")
-    losses = _like(y_pred, crossentropy.sparse_categorical_crossentropy(classes, _widened(y_pred), from_logits, axis))
+    losses = crossentropy.sparse_categorical_crossentropy(classes, y_pred, from_logits, axis)
+    losses = losses.astype(y_pred.dtype) if y_pred.dtype in _NARROW else losses
     if ignore_class is not None:
         valid = classes != ignore_class
         losses = jnp.where(valid, losses, 0)

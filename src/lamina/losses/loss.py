@@ -13,7 +13,28 @@ from lamina.losses.weighting import align, as_array, reduce_weighted
 REDUCTIONS = ("sum_over_batch_size", "sum", "mean", "mean_with_sample_weight", "none", None)
 
 
-class Loss(Configurable):
+class Named(Configurable):
+    """What losses and metrics have in common: a name, and configurations that are those of Keras."""
+
+    name: str
+
+    @property
+    def _who(self) -> str:
+        return f'{type(self).__name__} "{self.name}"'
+
+    def _argument(self, owner: type, name: str, recorded: Any) -> Any:
+        value = super()._argument(owner, name, recorded)
+        if name == "fn":
+            return configurable.serialize(value)
+        if name not in self._omit_none:
+            return value
+        # Files of Keras have no key for it: while it has its default it is left out, so that nothing is lost.
+        parameter = inspect.signature(owner.__init__).parameters.get(name)
+        default = dtypes.floatx() if name == "dtype" else parameter and parameter.default
+        return None if value == default else value
+
+
+class Loss(Named):
     """`reduce(call(y_true, y_pred) · sample_weight)`; a subclass defines `call`.
 
     Args:
@@ -51,15 +72,8 @@ class Loss(Configurable):
         """The losses, one for each sample or for each place in it."""
         raise NotImplementedError(f"{type(self).__name__}: a subclass must define call.")
 
-    @property
-    def _who(self) -> str:
-        return f'{type(self).__name__} "{self.name}"'
-
     def _base_config(self) -> dict[str, Any]:
         return {"name": self.name, "reduction": self.reduction}
-
-    def _argument(self, owner: type, name: str, recorded: Any) -> Any:
-        return argument_or_none(self, owner, name, super()._argument(owner, name, recorded))
 
 
 _FURTHER = """reduction, name, dtype: see `Loss`.
@@ -111,21 +125,6 @@ class LossOf(LossFunctionWrapper):
 
     def __init__(self, *args: Any, **kwargs: Any):  # of subclasses without `fn`, which give it here
         super().__init__(*args, **kwargs)
-
-
-def argument_or_none(obj: Configurable, owner: type, name: str, value: Any) -> Any:
-    """What a configuration holds of an argument.
-
-    Files of Keras have no key for those in `_omit_none`: they are left out (`None`) while they have their
-    defaults, so that configurations are those of Keras and yet nothing is lost.
-    """
-    if name == "fn":
-        return configurable.serialize(value)
-    if name not in obj._omit_none:
-        return value
-    parameter = inspect.signature(owner.__init__).parameters.get(name)
-    default = dtypes.floatx() if name == "dtype" else parameter and parameter.default
-    return None if value == default else value
 
 
 def _is_literal(x: Any) -> bool:

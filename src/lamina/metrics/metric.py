@@ -12,13 +12,12 @@ from jax import tree_util
 from lamina.core import dtypes, policy, scope
 from lamina.core.arrays import value_of
 from lamina.core.budget import spend
-from lamina.core.configurable import Configurable
 from lamina.core.state import Meter, StateScope
 from lamina.core.variable import Variable
-from lamina.losses.loss import argument_or_none
+from lamina.losses.loss import Named
 
 
-class Metric(Meter, Configurable):
+class Metric(Meter, Named):
     """A running measurement: `update_state` takes in a batch, `result` tells, `reset_state` starts anew.
 
     A subclass makes its variables with `add_weight` and defines `update_state` and `result`. `direction` of a class,
@@ -132,15 +131,8 @@ class Metric(Meter, Configurable):
             raise ValueError(f"{self._who}: {rule}, got {len(values)}.")
         return StateScope(zip(variables, values))
 
-    @property
-    def _who(self) -> str:
-        return f'{type(self).__name__} "{self.name}"'
-
     def _base_config(self) -> dict[str, Any]:
         return {"name": self.name, "dtype": self.dtype}
-
-    def _argument(self, owner: type, name: str, recorded: Any) -> Any:
-        return argument_or_none(self, owner, name, super()._argument(owner, name, recorded))
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} name={self.name}>"

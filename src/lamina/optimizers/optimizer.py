@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from lamina.core import scope
+from lamina.core import dtypes, scope
 from lamina.core.sparse import dense
 from lamina.core.state import StateScope
 from lamina.core.transforms import cond
@@ -43,7 +43,7 @@ def _copy_of(variable: Variable) -> Callable[..., Any]:
 
 def _norm(arrays: Sequence[Any]) -> Any:
     """sqrt(sum of squares) of all arrays together, in float32 at least."""
-    wide = [g.astype(jnp.promote_types(g.dtype, "float32")) for g in arrays]
+    wide = [g.astype(dtypes.wide(g.dtype)) for g in arrays]
     return jnp.sqrt(functools.reduce(jnp.add, [jnp.sum(jnp.square(g)) for g in wide]))
 
 
@@ -249,7 +249,7 @@ class Optimizer(BaseOptimizer):
         shared = self.shared(jnp.asarray(learning_rate, "float32"), self._step())
         for gradient, variable in zip(gradients, variables):
             mine = self._slots[self._index[variable]]
-            wide = functools.partial(jnp.asarray, dtype=jnp.promote_types(variable.dtype, "float32"))
+            wide = functools.partial(jnp.asarray, dtype=dtypes.wide(variable.dtype))
             slots = {name: wide(slot.value) for name, slot in mine.items()}
             value, slots = self.rule(wide(gradient), wide(variable.value), slots, shared)
             variable.assign(value)
