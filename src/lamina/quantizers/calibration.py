@@ -24,10 +24,8 @@ class Calibrated(NamedTuple):
 
 def _scale_of(weights: np.ndarray, config: Any) -> Affine:
     """The scales and zeros, (outputs, 1), of the weights of one group of inputs."""
-    if config.per_channel:
-        least, most = weights.min(1, keepdims=True), weights.max(1, keepdims=True)
-    else:
-        least, most = (np.full((len(weights), 1), end, weights.dtype) for end in (weights.min(), weights.max()))
+    axis, shape = 1 if config.per_channel else None, (len(weights), 1)
+    least, most = (np.broadcast_to(end(axis, keepdims=True), shape) for end in (weights.min, weights.max))
     if not config.symmetric:
         return Affine.of(least, most, config.weight_bits)
     most = np.maximum(-least, most)
