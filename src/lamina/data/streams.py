@@ -19,7 +19,7 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent import futures
 from pathlib import Path
 from queue import SimpleQueue
@@ -312,7 +312,7 @@ def _made(name: str, index: int) -> Parcel:
     return _packed(_worker_data[name][index], os.path.dirname(name))
 
 
-def prefetch(iterator: Iterable[T], size: int) -> Iterator[T]:
+def prefetch(iterator: Iterable[T], size: int) -> Generator[T, None, None]:
     """The items of `iterator`, taken by a background thread that is at most `size` items ahead.
 
     What `iterator` raises is raised here. Closing this generator closes `iterator` and ends the thread.

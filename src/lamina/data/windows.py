@@ -6,7 +6,7 @@ reads them in place, and what is not filled is never touched.
 
 from __future__ import annotations
 
-import contextvars
+import contextlib
 import math
 import threading
 from collections import deque
@@ -152,24 +152,33 @@ def of_arrays(source: ArraySource, epoch: int, fills: bool = False, start: int =
 
 
 class _Filling:
-    """A window that a stream writes into."""
+    """A window that a stream writes into until it is full or taken."""
 
-    def __init__(self, leaves: list[np.ndarray], treedef: Any, kind: Any):
-        self.kind = kind
-        self.capacity = capacity_for(sum(leaf.nbytes for leaf in leaves))
-        self.count = 0
-        self._treedef = treedef
-        self._rooms = [
-            _room((self.capacity, *leaf.shape), jax.dtypes.canonicalize_dtype(leaf.dtype)) for leaf in leaves
-        ]
+    def __init__(self, batch: Any):
+        leaves, self._treedef = tree_util.tree_flatten(batch)
+        self._kinds = [(leaf.shape, leaf.dtype) for leaf in leaves]
+        self._count, self._capacity = 0, capacity_for(sum(leaf.nbytes for leaf in leaves))
+        room = (self._capacity,)
+        self._rooms = [_room(room + shape, jax.dtypes.canonicalize_dtype(dtype)) for shape, dtype in self._kinds]
+        self._alone = threading.Lock()
+        self.add(batch)
 
-    def add(self, leaves: list[np.ndarray]) -> None:
-        for room, leaf in zip(self._rooms, leaves):
-            room[self.count] = leaf
-        self.count += 1
+    def add(self, batch: Any) -> bool:
+        """Write a batch behind the others, and tell whether it is of their kind and there was room."""
+        leaves, treedef = tree_util.tree_flatten(batch)
+        alike = treedef == self._treedef and self._kinds == [(leaf.shape, leaf.dtype) for leaf in leaves]
+        with self._alone:
+            if not alike or self._count == self._capacity:
+                return False
+            for room, leaf in zip(self._rooms, leaves):
+                room[self._count] = leaf
+            self._count += 1
+            return True
 
     def taken(self) -> Window:
-        return Window(self._treedef.unflatten(self._rooms), self.count)
+        with self._alone:
+            self._capacity = self._count  # nothing more goes in
+            return Window(self._treedef.unflatten(self._rooms), self._count)
 
 
 def of_stream(batches: Iterable[Any]) -> Iterator[Window]:
@@ -178,7 +187,31 @@ def of_stream(batches: Iterable[Any]) -> Iterator[Window]:
     Who asks for a window gets what has come, one batch at least, so that no batch waits for the next. Processes that
     train together get one each time, and all end with the first whose stream does.
     """
-    return _Reader(batches).windows() if placement.processes() == 1 else _in_step(prefetch(iter(batches), 2))
+    alone = placement.processes() == 1
+    return _as_they_come(iter(batches)) if alone else _in_step(prefetch(iter(batches), 2))
+
+
+def _as_they_come(batches: Iterator[Any]) -> Iterator[Window]:
+    closed = threading.Event()
+
+    def filling() -> Iterator[_Filling]:
+        window = None
+        try:
+            for batch in batches:
+                if closed.is_set():
+                    return
+                if window is None or not window.add(batch):
+                    window = _Filling(batch)
+                    yield window
+        finally:
+            close(batches)
+
+    with contextlib.closing(prefetch(filling(), 2)) as begun:  # one to fill; behind a full one, a batch in another
+        try:
+            for window in begun:
+                yield window.taken()
+        finally:
+            closed.set()
 
 
 def _in_step(batches: Iterator[Any]) -> Iterator[Window]:
@@ -191,61 +224,3 @@ def _in_step(batches: Iterator[Any]) -> Iterator[Window]:
             yield Window(tree_util.tree_map(lambda a, own=own: np.asarray(a)[None, own], batch), 1, size)
     finally:
         close(batches)
-
-
-class _Reader:
-    """The thread that fills, and who takes."""
-
-    def __init__(self, batches: Iterable[Any]):
-        self._batches = iter(batches)
-        self._changed = threading.Condition()
-        self._window: _Filling | None = None
-        self._ended = self._closed = False
-        self._error: BaseException | None = None
-
-    def windows(self) -> Iterator[Window]:
-        run = contextvars.copy_context().run
-        thread = threading.Thread(target=run, args=(self._fill,), name="lamina-prefetch", daemon=True)
-        thread.start()
-        try:
-            while True:
-                with self._changed:
-                    self._changed.wait_for(lambda: self._window is not None or self._ended)
-                    window, self._window = self._window, None
-                    self._changed.notify_all()
-                if window is None:  # the batches before an error come before it
-                    if self._error is not None:
-                        raise self._error
-                    return
-                yield window.taken()
-        finally:
-            with self._changed:
-                self._closed = True
-                self._changed.notify_all()
-            if thread is not threading.current_thread():  # the garbage collector may close this in any thread
-                thread.join(1.0)  # a source that is stuck does not hold up the consumer
-
-    def _fill(self) -> None:
-        try:
-            for batch in self._batches:
-                leaves, treedef = tree_util.tree_flatten(batch)
-                kind = treedef, [(leaf.shape, leaf.dtype) for leaf in leaves]
-                with self._changed:
-                    self._changed.wait_for(lambda kind=kind: self._closed or self._takes(kind))
-                    if self._closed:
-                        return
-                    if self._window is None:
-                        self._window = _Filling(leaves, treedef, kind)
-                    self._window.add(leaves)
-                    self._changed.notify_all()
-        except BaseException as error:
-            self._error = error
-        finally:
-            close(self._batches)
-            with self._changed:
-                self._ended = True
-                self._changed.notify_all()
-
-    def _takes(self, kind: Any) -> bool:
-        window = self._window
-        return window is None or (window.kind == kind and window.count < window.capacity)
