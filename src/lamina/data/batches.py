@@ -183,12 +183,11 @@ class PyDatasetSource(StreamSource):
 
     def _read(self, indices: Iterable[int]) -> Iterator[Any]:
         workers = self.data.workers
+        ahead = max(workers, self.data.max_queue_size)
         if self.data.use_multiprocessing and workers > 0:
             self._processes = self._processes or streams.ProcessReader(self.data)
-            return self._processes.read(indices)
-        if workers > 1:
-            return streams.read_by_threads(self.data, indices)
-        return (self.data[i] for i in indices)
+            return self._processes.read(indices, ahead)
+        return streams.side_by_side(self.data.__getitem__, indices, workers, ahead)
 
     def peek(self) -> Any:
         if self._first is None:  # it may be dear to compute

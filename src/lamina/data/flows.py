@@ -6,13 +6,11 @@ comes behind it is computed by threads.
 
 from __future__ import annotations
 
-import contextvars
 import itertools
 import math
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent import futures
 from typing import Any
 
 import numpy as np
@@ -28,16 +26,6 @@ ORDERS = 8  # of passes that are kept, where a shuffle of several is shuffled ag
 def cores() -> int:
     """How many threads compute at the same time."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def side_by_side(call: Callable[[Any], Any], items: Iterable[Any], workers: int) -> Iterator[Any]:
-    """`call(item)` for each item in order, twice as many under way as there are workers."""
-    if workers < 2:
-        yield from map(call, items)
-        return
-    context = contextvars.copy_context()
-    with futures.ThreadPoolExecutor(workers, "lamina-data") as pool:
-        yield from streams.fetched(lambda item: pool.submit(context.copy().run, call, item), items, 2 * workers)
 
 
 def _from(items: Iterable[Any], start: int) -> Iterator[Any]:
@@ -75,7 +63,7 @@ class Flow:
     def read(self, epoch: int, start: int = 0) -> Iterator[Any]:
         """The elements of a pass, from one on."""
         numbers = itertools.count(start) if self.size == math.inf else range(start, int(self.size or 0))
-        return side_by_side(lambda number: self.get(number, epoch), numbers, self.workers)
+        return streams.side_by_side(lambda number: self.get(number, epoch), numbers, self.workers)
 
     def spec(self) -> Any:
         """The `TensorSpec` of each array of an element, found out by reading the first."""
@@ -157,7 +145,7 @@ class Mapped(Flow):
         return self._call(self._child.get(number, epoch))
 
     def read(self, epoch: int, start: int = 0) -> Iterator[Any]:
-        return side_by_side(self._call, self._child.read(epoch, start), self._own)
+        return streams.side_by_side(self._call, self._child.read(epoch, start), self._own)
 
     def _call(self, element: Any) -> Any:
         with self._alone:

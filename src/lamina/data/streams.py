@@ -140,14 +140,14 @@ def fetched(
                 future.add_done_callback(drop)
 
 
-def read_by_threads(data: PyDataset, indices: Iterable[int]) -> Iterator[Any]:
-    """`data[i]` for each index in order, computed by `data.workers` threads."""
-    with futures.ThreadPoolExecutor(data.workers, "lamina-data") as pool:
-        yield from fetched(lambda i: pool.submit(data.__getitem__, i), indices, _ahead(data))
-
-
-def _ahead(data: PyDataset) -> int:
-    return max(data.workers, data.max_queue_size)
+def side_by_side(call: Callable[[Any], Any], items: Iterable[Any], workers: int, ahead: int = 0) -> Iterator[Any]:
+    """`call(item)` for each item in order, by threads; `ahead` under way, twice as many as workers if not given."""
+    if workers < 2:
+        yield from (call(item) for item in items)
+        return
+    context = contextvars.copy_context()
+    with futures.ThreadPoolExecutor(workers, "lamina-data") as pool:
+        yield from fetched(lambda item: pool.submit(context.copy().run, call, item), items, ahead or 2 * workers)
 
 
 class ProcessReader:
@@ -168,8 +168,8 @@ class ProcessReader:
         self._pool = futures.ProcessPoolExecutor(max(1, data.workers), context, _start_worker, arguments)
         self.close = weakref.finalize(self, _close_pool, self._pool, self._folder)
 
-    def read(self, indices: Iterable[int]) -> Iterator[Any]:
-        """`data[i]` for each index in order."""
+    def read(self, indices: Iterable[int], ahead: int) -> Iterator[Any]:
+        """`data[i]` for each index in order, `ahead` of them under way."""
         who = type(self._data).__name__
         self._send(who)
         name = str(self._file)
@@ -178,7 +178,7 @@ class ProcessReader:
             return self._pool.submit(_worker_batch, name, index)
 
         try:
-            for parcel in fetched(fetch, indices, _ahead(self._data), _drop):
+            for parcel in fetched(fetch, indices, ahead, _drop):
                 yield parcel.open()
         except futures.BrokenExecutor as error:
             hung = Path(self._folder.name, _HUNG)
