@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import faulthandler
+import functools
 import hashlib
 import itertools
 import mmap
@@ -56,11 +57,9 @@ class PyDataset:
 
     def __init__(self, workers: int = 1, use_multiprocessing: bool = False, max_queue_size: int = 10):
         who = type(self).__name__
-        checks.integer(who, "workers", workers, 0)
-        checks.integer(who, "max_queue_size", max_queue_size, 0)
-        self.workers = workers
+        self.workers = checks.integer(who, "workers", workers, 0)
         self.use_multiprocessing = use_multiprocessing
-        self.max_queue_size = max_queue_size
+        self.max_queue_size = checks.integer(who, "max_queue_size", max_queue_size, 0)
 
     def __getitem__(self, index: int) -> Any:
         """Batch `index`: `x`, `(x, y)` or `(x, y, sample_weight)`."""
@@ -172,11 +171,7 @@ class ProcessReader:
         """`data[i]` for each index in order, `ahead` of them under way."""
         who = type(self._data).__name__
         self._send(who)
-        name = str(self._file)
-
-        def fetch(index: int) -> futures.Future:
-            return self._pool.submit(_worker_batch, name, index)
-
+        fetch = functools.partial(self._pool.submit, _worker_batch, str(self._file))
         try:
             for parcel in fetched(fetch, indices, ahead, _drop):
                 yield parcel.open()
@@ -255,8 +250,6 @@ def _drop(future: futures.Future) -> None:
 
 
 _worker_data: dict[str, PyDataset] = {}  # in a worker process: the one dataset that it has read
-
-
 _at_work: list[tuple[int, float]] = []  # in a worker process: the batch that it makes, and the time when it began
 
 
@@ -300,16 +293,12 @@ def _watch(folder: str, seconds: float) -> None:
 def _worker_batch(name: str, index: int) -> Parcel:
     _at_work.append((index, time.monotonic()))
     try:
-        return _made(name, index)
+        if name not in _worker_data:
+            _worker_data.clear()
+            _worker_data[name] = pickle.loads(Path(name).read_bytes())
+        return _packed(_worker_data[name][index], os.path.dirname(name))
     finally:
         _at_work.clear()
-
-
-def _made(name: str, index: int) -> Parcel:
-    if name not in _worker_data:
-        _worker_data.clear()
-        _worker_data[name] = pickle.loads(Path(name).read_bytes())
-    return _packed(_worker_data[name][index], os.path.dirname(name))
 
 
 def prefetch(iterator: Iterable[T], size: int) -> Generator[T, None, None]:
