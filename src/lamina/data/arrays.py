@@ -82,24 +82,14 @@ def is_array(value: Any) -> bool:
         return True
     if any(hasattr(value, name) for name, _ in _PROTOCOLS[:-1]):
         return not isinstance(value, Mapping)
-    return (
-        _is_sparse(value) or tables.is_frame(value) or tables.is_of(value, "datasets", "Column") or _has_slices(value)
-    )
-
-
-def _is_sparse(value: Any) -> bool:
-    return is_sparse(value) or hasattr(value, "tocoo")
+    sparse = is_sparse(value) or hasattr(value, "tocoo")
+    return sparse or tables.is_frame(value) or tables.is_of(value, "datasets", "Column") or _has_slices(value)
 
 
 def _has_slices(value: Any) -> bool:
     """Whether `value` is like an array, but need not be in memory."""
-    return (
-        isinstance(getattr(value, "shape", None), tuple) and hasattr(value, "dtype") and hasattr(value, "__getitem__")
-    )
-
-
-def _framework(value: Any) -> str:
-    return type(value).__module__.split(".")[0]
+    shaped = isinstance(getattr(value, "shape", None), tuple)
+    return shaped and hasattr(value, "dtype") and hasattr(value, "__getitem__")
 
 
 def as_array(value: Any, path: str, who: str) -> Any:
@@ -163,7 +153,8 @@ def _by_protocol(value: Any, path: str, who: str) -> Any:
 
 def type_name(value: Any) -> str:
     """Package and class of `value`, for messages."""
-    return "None" if value is None else f"{_framework(value)}.{type(value).__name__}"
+    kind = type(value)
+    return "None" if value is None else f"{kind.__module__.partition('.')[0]}.{kind.__name__}"
 
 
 def _checked(array: Any, path: str, who: str, cast: tuple[str, ...]) -> Any:
@@ -328,8 +319,7 @@ def train_validation_split(arrays: Any, validation_split: float, who: str = "fit
                 f"{who}: validation_split takes the last rows of arrays, got {type_name(leaf)}; "
                 "give validation_data instead."
             )
-    seen: dict[int, Any] = {}
-    arrays = convert_parts(arrays, who, FLOATS, seen)
+    arrays = convert_parts(arrays, who, FLOATS, seen={})
     size = row_count(arrays, who)
     at = math.floor(size * (1.0 - validation_split))
     if at in (0, size):
@@ -340,8 +330,6 @@ def train_validation_split(arrays: Any, validation_split: float, who: str = "fit
 
 
 def _cut(arrays: Any, rows: slice) -> Any:
-    def cut_one(leaf: Any) -> Any:
-        return leaf.part(rows) if isinstance(leaf, LazyRows) else leaf[rows]
-
-    cut = {id(leaf): cut_one(leaf) for leaf in tree_util.tree_leaves(arrays)}  # one that is there twice stays one
+    leaves = {id(leaf): leaf for leaf in tree_util.tree_leaves(arrays)}  # one that is there twice stays one
+    cut = {key: a.part(rows) if isinstance(a, LazyRows) else a[rows] for key, a in leaves.items()}
     return tree_util.tree_map(lambda leaf: cut[id(leaf)], arrays)

@@ -216,8 +216,7 @@ def _array_parts(x: Any, y: Any, sample_weight: Any, class_weight: Any, who: str
         call = "; call the function, and give what it returns" if callable(x) else ""
         call = "; give its to_tensor()" if hasattr(x, "to_tensor") else call
         raise ValueError(f"{who}: x must be {ARRAYS}; or {_STREAMS}, got {type_name(x)}{call}.")
-    seen: dict[int, Any] = {}
-    x, y, sample_weight = convert_parts((x, y, sample_weight), who, FLOATS, seen)
+    x, y, sample_weight = convert_parts((x, y, sample_weight), who, FLOATS, seen={})
     sample_weight = weighted(y, sample_weight, class_weight, who)
     if class_weight is not None and who == "fit":  # one batch need not have all classes
         found = set(np.unique(labels_of(y)).tolist())

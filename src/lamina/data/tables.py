@@ -46,14 +46,6 @@ def is_frame(value: Any) -> bool:
     return any(is_of(value, package, *names) for package, names in FRAMES.items())
 
 
-def collected(value: Any, who: str) -> Any:
-    """A frame whose rows are there."""
-    if not is_of(value, "polars", "LazyFrame"):
-        return value
-    warnings.warn(f"{who}: a LazyFrame is collected, all of it; give its collect() to do so once.", stacklevel=2)
-    return value.collect()
-
-
 def column_names(value: Any) -> Sequence[Any]:
     """The names of the columns of a frame or table, none of a single column."""
     return getattr(value, "column_names", None) or list(getattr(value, "columns", ()))
@@ -139,7 +131,9 @@ def array_of(value: Any, path: str, who: str, texts: bool = False) -> np.ndarray
     Args:
         texts: whether a column may hold strings, which a model may turn into numbers or not use at all.
     """
-    value = collected(value, who)
+    if is_of(value, "polars", "LazyFrame"):
+        warnings.warn(f"{who}: a LazyFrame is collected, all of it; give its collect() to do so once.", stacklevel=2)
+        value = value.collect()
     package = next(name for name, names in FRAMES.items() if is_of(value, name, *names))
     if package == "pandas" and value.ndim == 2 and all(map(_is_plain, value.dtypes)):
         array = value.to_numpy()  # of one block: no copy
