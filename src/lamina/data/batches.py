@@ -118,20 +118,16 @@ class StreamSource(Source):
 
     def _batch(self, batch: Any) -> Any:
         """The batch as a train step gets it, checked."""
-        who = self._who
-        batch = tuple(batch) if isinstance(batch, (list, tuple)) else batch
-        if isinstance(batch, tuple):
-            valid = 1 <= len(batch) <= 3
-        else:
-            valid = isinstance(batch, dict) or (is_array(batch) and not self._once)
+        who, bare = self._who, not isinstance(batch, (list, tuple))
+        given = (batch,) if bare else tuple(batch)
+        valid = isinstance(batch, dict) or (is_array(batch) and not self._once) if bare else 1 <= len(given) <= 3
         if not valid:
-            given = f"a tuple of {len(batch)}" if isinstance(batch, tuple) else type_name(batch)
             raise ValueError(
-                f"{who}: a batch of {type_name(self.data)} must be a tuple (x,), (x, y) or "
-                f"(x, y, sample_weight), or a dict, got {given}."
+                f"{who}: a batch of {type_name(self.data)} must be a tuple (x,), (x, y) or (x, y, sample_weight), "
+                f"or a dict, got {type_name(batch) if bare else f'a tuple of {len(given)}'}."
             )
-        parts = self._fed(*(batch if isinstance(batch, tuple) else (batch,)))
-        while parts[-1] is None and len(parts) > (len(batch) if isinstance(batch, tuple) else 1):
+        parts = self._fed(*given)
+        while parts[-1] is None and len(parts) > len(given):
             parts = parts[:-1]
         parts = convert_parts(parts, who, ("float64",))
         parts = tree_util.tree_map(lambda leaf: leaf[:] if isinstance(leaf, LazyRows) else leaf, parts)
@@ -139,8 +135,7 @@ class StreamSource(Source):
         if self._class_weight is not None:
             x, y, sample_weight = unpack_x_y_sample_weight(parts)
             return x, y, weighted(y, sample_weight, self._class_weight, who)
-        bare = len(parts) == 1 and not isinstance(batch, tuple) and not isinstance(parts[0], tuple)
-        return parts[0] if bare else parts
+        return parts[0] if bare and len(parts) == 1 and not isinstance(parts[0], tuple) else parts
 
 
 class PyDatasetSource(StreamSource):
