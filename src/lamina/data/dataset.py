@@ -174,17 +174,13 @@ class Dataset:
 
     def take(self, count: int) -> Dataset:
         """The first `count` elements, all if it is -1."""
-        return self._part("take", 0, math.inf if count == -1 else count)
+        most = math.inf if count == -1 else checks.integer("take", "count", count, 0)
+        return Dataset(flows.Part(self.flow, 0, most), self)
 
     def skip(self, count: int) -> Dataset:
         """The elements after the first `count`, none if it is -1."""
-        return self._part("skip", 0, 0) if count == -1 else self._part("skip", count, math.inf)
-
-    def _part(self, who: str, first: int, count: float) -> Dataset:
-        for value in (first, count):
-            if value != math.inf:
-                checks.integer(who, "count", value, 0)
-        return Dataset(flows.Part(self.flow, first, count), self)
+        first, most = (0, 0) if count == -1 else (checks.integer("skip", "count", count, 0), math.inf)
+        return Dataset(flows.Part(self.flow, first, most), self)
 
     def shuffle(
         self, buffer_size: int | None = None, seed: int | None = None, reshuffle_each_iteration: bool | None = True

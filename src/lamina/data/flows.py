@@ -214,7 +214,7 @@ class Picked(Flow):
 class Part(Picked):
     """`count` elements, from `first` on."""
 
-    def __init__(self, child: Flow, first: int, count: float = math.inf):
+    def __init__(self, child: Flow, first: int, count: float):
         left = None if child.size is None else max(0, child.size - first)
         super().__init__(child, None if left is None else min(left, count), lambda number, epoch: first + number)
         self._first, self._count = first, count

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -54,6 +55,7 @@ __all__ = [
 _STREAMS = "a dataset, loader or generator of batches"
 
 
+@dataclass(eq=False, repr=False)
 class ArraySource(Source):
     """Whole arrays.
 
@@ -64,22 +66,15 @@ class ArraySource(Source):
         seed: the orders are a function of it.
     """
 
-    def __init__(
-        self,
-        arrays: Any,
-        size: int,
-        batch_size: int,
-        steps: int | None = None,
-        shuffle: bool | str = False,
-        seed: int = 0,
-    ):
-        self.arrays = arrays
-        self.size = size
-        self.batch_size: int = batch_size
-        self.steps = steps
-        self.shuffle = shuffle
-        self.seed = seed
-        self.num_batches: int = math.ceil(size / batch_size)
+    arrays: Any
+    size: int
+    batch_size: int
+    steps: int | None = None
+    shuffle: bool | str = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        self.num_batches: int = math.ceil(self.size / self.batch_size)
 
     @property
     def nbytes(self) -> int:
