@@ -228,14 +228,10 @@ class ProgbarLogger(Callback):
         if not self._in_fit:
             self._finish(logs)
 
-    def on_predict_begin(self, logs: dict[str, Any] | None = None) -> None:
-        self._start()
+    on_predict_begin, on_predict_end = on_test_begin, on_test_end
 
     def on_predict_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         self._show(batch)  # the logs are outputs
-
-    def on_predict_end(self, logs: dict[str, Any] | None = None) -> None:
-        self._finish(logs)
 
     def _start(self) -> Progbar:
         self.seen = 0

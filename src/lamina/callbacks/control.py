@@ -55,22 +55,16 @@ class EarlyStopping(MonitorCallback):
     ):
         super().__init__(monitor, mode, min_delta=min_delta)
         who = type(self).__name__
-        checks.number(who, "patience", patience, 0)
-        checks.number(who, "start_from_epoch", start_from_epoch, 0)
-        if baseline is not None:
-            checks.number(who, "baseline", baseline)
-        self.patience = patience
+        self.patience = checks.number(who, "patience", patience, 0)
+        self.start_from_epoch = checks.number(who, "start_from_epoch", start_from_epoch, 0)
+        self.baseline = None if baseline is None else checks.number(who, "baseline", baseline)
         self.verbose = verbose
-        self.baseline = baseline
         self.restore_best_weights = restore_best_weights
-        self.start_from_epoch = start_from_epoch
         self._reset()
 
     def _reset(self) -> None:
-        self.wait = 0
-        self.stopped_epoch = 0
+        self.wait = self.stopped_epoch = self.best_epoch = 0
         self.best: float | None = None
-        self.best_epoch = 0
         self.best_weights: list[Any] | None = None
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
@@ -218,13 +212,11 @@ class ReduceLROnPlateau(MonitorCallback):
         super().__init__(monitor, mode, min_delta=min_delta)
         who = type(self).__name__
         require(0 <= checks.number(who, "factor", factor) < 1, self, "factor must be at least 0 and below 1", factor)
-        for name, value in (("patience", patience), ("cooldown", cooldown), ("min_lr", min_lr)):
-            checks.number(who, name, value, 0)
         self.factor = factor
-        self.patience = patience
         self.verbose = verbose
-        self.cooldown = cooldown
-        self.min_lr = min_lr
+        self.patience = checks.number(who, "patience", patience, 0)
+        self.cooldown = checks.number(who, "cooldown", cooldown, 0)
+        self.min_lr = checks.number(who, "min_lr", min_lr, 0)
         for name in kwargs:
             meant = "min_delta" if name == "epsilon" else name  # what old programs call it
             hint = checks.did_you_mean(meant, inspect.signature(ReduceLROnPlateau).parameters)
@@ -233,8 +225,7 @@ class ReduceLROnPlateau(MonitorCallback):
 
     def _reset(self) -> None:
         self.best: float | None = None
-        self.cooldown_counter = 0
-        self.wait = 0
+        self.cooldown_counter = self.wait = 0
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         self._reset()
