@@ -20,11 +20,7 @@ class Checkpoint(MonitorCallback):
 
     A subclass says where, in `place(epoch, logs, batch)`, and saves there, in `write(place)`.
 
-    Args:
-        save_freq: `"epoch"`, or after how many batches.
-        monitor, mode, initial_value_threshold: see `MonitorCallback`.
-        save_best_only: whether to save only if the monitored value is better than at all times before.
-        verbose: 1 prints a line for each time.
+    Args: as for `ModelCheckpoint`.
 
     Raises:
         ValueError: `save_freq` is neither.

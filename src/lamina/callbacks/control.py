@@ -181,12 +181,10 @@ class ReduceLROnPlateau(MonitorCallback):
     """Multiplies the learning rate by `factor` when a monitored value has not improved for `patience` epochs.
 
     Args:
-        monitor: name of the value in the logs.
+        monitor, mode, min_delta: as for `EarlyStopping`.
         factor: new learning rate over old, below 1.
         patience: epochs without improvement before a reduction.
         verbose: 1 prints each reduction.
-        mode: `"min"`, `"max"`, or `"auto"` to tell by the name.
-        min_delta: a smaller change is no improvement.
         cooldown: epochs after a reduction in which none are counted.
         min_lr: the learning rate does not go below it.
         kwargs: ignored, with a warning.

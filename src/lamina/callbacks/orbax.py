@@ -17,15 +17,10 @@ class OrbaxCheckpoint(Checkpoint):
 
     Args:
         directory: the folder, in which each checkpoint has one of its own: the number of the epoch, or of the steps.
-        monitor: name of the value in the logs that tells which model is best.
-        verbose: 1 prints a line for each checkpoint.
-        save_best_only: whether to save only if the monitored value is better than at all times before.
-        mode: `"min"`, `"max"`, or `"auto"` to tell by the name.
-        save_freq: `"epoch"`, or after how many batches.
-        initial_value_threshold: the first monitored value to beat.
+        monitor, verbose, save_best_only, save_weights_only, mode, save_freq, initial_value_threshold: as for
+            `ModelCheckpoint`.
         max_to_keep: how many checkpoints stay, the latest; `None`: all.
         save_on_background: whether training goes on while a checkpoint is written.
-        save_weights_only: whether to save the weights only.
 
     Raises:
         ModuleNotFoundError: Orbax is not installed.
