@@ -256,29 +256,22 @@ _at_work: list[tuple[int, float]] = []  # in a worker process: the batch that it
 def _start_worker(folder: str, hung_seconds: float) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process hears Ctrl-C, and ends the workers
     jax.config.update("jax_platforms", "cpu")  # the accelerator belongs to the main process
-    threading.Thread(target=_end_with_parent, args=(folder,), daemon=True).start()
     threading.Thread(target=_watch, args=(folder, hung_seconds), daemon=True).start()
-
-
-def _end_with_parent(folder: str) -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()  # returns when the parent has ended, by kill -9 too
-        shutil.rmtree(folder, ignore_errors=True)
-        os._exit(1)
 
 
 def _watch(folder: str, seconds: float) -> None:
     """End the worker when nobody reads from it any more, or when it hangs; it says then where."""
+    parent: Any = multiprocessing.parent_process()
 
     def work_done() -> float:
         return time.process_time() - time.thread_time()  # of all but who watches
 
     idle_since, spent = time.monotonic(), work_done()
     while True:
-        time.sleep(min(1.0, seconds / 10))
+        parent.join(min(1.0, seconds / 10))  # returns at once when the parent has ended, by kill -9 too
         now, work = time.monotonic(), _at_work[-1:]
-        if not os.path.exists(folder):
+        if not parent.is_alive() or not os.path.exists(folder):
+            shutil.rmtree(folder, ignore_errors=True)
             os._exit(1)
         if not work or work[0][1] > idle_since or work_done() - spent > seconds / 1000:
             idle_since, spent = now, work_done()
