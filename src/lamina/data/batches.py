@@ -15,7 +15,7 @@ from lamina.data import streams
 from lamina.data.arrays import convert_parts, is_array, opened, row_count, type_name, unpack_x_y_sample_weight, weighted
 from lamina.data.dataset import Dataset
 from lamina.data.lazy import LazyRows
-from lamina.data.source import ARGUMENTS, UNBATCHED, Source, generator, span
+from lamina.data.source import ARGUMENTS, Source, generator, span
 
 _PATIENCE = 10_000  # batches of a first epoch that may be without end
 
@@ -131,7 +131,8 @@ class StreamSource(Source):
             parts = parts[:-1]
         parts = convert_parts(parts, who, ("float64",))
         parts = tree_util.tree_map(lambda leaf: leaf[:] if isinstance(leaf, LazyRows) else leaf, parts)
-        row_count(parts, f"{who}: in a batch of {type_name(self.data)}", UNBATCHED)
+        remedy = "; data of single rows must be batched, such as by .batch(32)"
+        row_count(parts, f"{who}: in a batch of {type_name(self.data)}", remedy)
         if self._class_weight is not None:
             x, y, sample_weight = unpack_x_y_sample_weight(parts)
             return x, y, weighted(y, sample_weight, self._class_weight, who)

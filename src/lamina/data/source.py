@@ -10,7 +10,6 @@ import jax
 import numpy as np
 from jax import tree_util
 
-UNBATCHED = "; data of single rows must be batched, such as by .batch(32)"
 # What a caller's arguments are called.
 ARGUMENTS = {"fit": ("batch_size", "steps_per_epoch"), "validation_data": ("validation_batch_size", "validation_steps")}
 

@@ -52,8 +52,6 @@ __all__ = [
     "unpack_x_y_sample_weight",
 ]
 
-_STREAMS = "a dataset, loader or generator of batches"
-
 
 @dataclass(eq=False, repr=False)
 class ArraySource(Source):
@@ -177,13 +175,11 @@ def held_out_source(data: Any, batch_size: int | None, steps: int | None, fed: C
     """The source of validation data, `None` without any."""
     if data is None:
         return None
-    if isinstance(data, (tuple, list)) and not hasattr(data, "_fields"):
-        if not 1 <= len(data) <= 3:
-            raise ValueError(f"validation_data: must be (x, y) or (x, y, sample_weight), got {len(data)} items.")
-        parts = unpack_x_y_sample_weight(tuple(data))
-        return make_source(*parts, batch_size=batch_size, steps=steps, who="validation_data", fed=fed)
+    parts = tuple(data) if isinstance(data, (tuple, list)) and not hasattr(data, "_fields") else (data,)
+    if not 1 <= len(parts) <= 3:
+        raise ValueError(f"validation_data: must be (x, y) or (x, y, sample_weight), got {len(parts)} items.")
     batch_size = None if is_stream(data) else batch_size
-    return make_source(data, batch_size=batch_size, steps=steps, who="validation_data", fed=fed)
+    return make_source(*parts, batch_size=batch_size, steps=steps, who="validation_data", fed=fed)
 
 
 def is_stream(x: Any) -> bool:
@@ -210,7 +206,8 @@ def _array_parts(x: Any, y: Any, sample_weight: Any, class_weight: Any, who: str
     if not (is_array(x) or isinstance(x, (list, tuple, dict))):
         call = "; call the function, and give what it returns" if callable(x) else ""
         call = "; give its to_tensor()" if hasattr(x, "to_tensor") else call
-        raise ValueError(f"{who}: x must be {ARRAYS}; or {_STREAMS}, got {type_name(x)}{call}.")
+        kinds = f"{ARRAYS}; or a dataset, loader or generator of batches"
+        raise ValueError(f"{who}: x must be {kinds}, got {type_name(x)}{call}.")
     x, y, sample_weight = convert_parts((x, y, sample_weight), who, FLOATS, seen={})
     sample_weight = weighted(y, sample_weight, class_weight, who)
     if class_weight is not None and who == "fit":  # one batch need not have all classes
