@@ -90,9 +90,13 @@ class _LiveLine:
         self._torn = False
         if last:
             self._leave()
-        else:
-            self._bar, self._shown, self._screen = bar, length, sys.stdout
-            self._watch()
+            return
+        self._bar, self._shown, self._screen = bar, length, sys.stdout
+        if not self._watched:
+            self._watch(sys.stdout, self.make_room)
+            stderr = getattr(sys, "stderr", None)
+            if stderr is not sys.stdout and _is_terminal(stderr):
+                self._watch(stderr, self.end)
 
     def make_room(self) -> None:
         """Take the row from the screen; the next update draws it anew."""
@@ -110,15 +114,7 @@ class _LiveLine:
         """The `write` of a stream that nobody watches."""
         return next((write for watched, write, _ in self._watched if watched is stream), stream.write)
 
-    def _watch(self) -> None:
-        stderr = getattr(sys, "stderr", None)
-        if self._watched:
-            return
-        self._watch_stream(sys.stdout, self.make_room)
-        if stderr is not None and stderr is not sys.stdout and _is_terminal(stderr):
-            self._watch_stream(stderr, self.end)
-
-    def _watch_stream(self, stream: Any, give_way: Callable) -> None:
+    def _watch(self, stream: Any, give_way: Callable) -> None:
         write = stream.write
 
         @functools.wraps(write)
