@@ -51,7 +51,8 @@ class StreamSource(Source):
 
     @property
     def num_batches(self) -> int | None:  # type: ignore[override]
-        return None if self._once else streams.length_of(self.data)
+        size = -2 if self._once else streams.cardinality_of(self.data)
+        return size if size >= 0 else None
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[Any]:
         """The batches of an epoch; fewer than `steps` if the data end before. Those before `first` are dropped."""
@@ -68,7 +69,7 @@ class StreamSource(Source):
         try:
             for batch in itertools.islice(source, self.steps):
                 count += 1
-                if count == _PATIENCE and self.steps is None and streams.length_of(self.data) is None:
+                if count == _PATIENCE and self.steps is None and self.num_batches is None:
                     self._warn_of_no_end()
                 yield batch
             ended = self.steps is None or count < self.steps

@@ -158,7 +158,7 @@ def make_source(
         x, batch_size = x.batch(batch_size), None
     if is_stream(x):
         _check_stream(x, y, sample_weight, batch_size, who)
-        if steps is None and streams.is_endless(x):
+        if steps is None and streams.cardinality_of(x) == -1:
             raise ValueError(f"{who}: {named[1]} must be given for data without end, got a {type_name(x)}.")
         if isinstance(x, PyDataset):
             return PyDatasetSource(x, steps, who, class_weight, fed, bool(shuffle), seed)

@@ -90,29 +90,19 @@ class PyDataset:
 Sequence = PyDataset
 
 
-def length_of(data: Any) -> int | None:
-    """The number of batches that the data declare, `None` if there is no end or nobody knows."""
-    length = getattr(data, "num_batches", None)
+def cardinality_of(data: Any) -> int:
+    """The number of batches that the data declare; as in tf.data, -1 if there is no end, -2 if it is not known."""
     if hasattr(data, "cardinality"):
-        length = int(data.cardinality())  # of tf.data: negative if endless or unknown
+        return int(data.cardinality())
+    length = getattr(data, "num_batches", None)
+    if length is None and isinstance(data, PyDataset):
+        return -1
     if not isinstance(length, int):
         try:
             length = len(data)
         except TypeError:  # so says a torch DataLoader of an iterable dataset, too
-            return None
-    return length if 0 <= length < sys.maxsize else None  # Grain's endless datasets have length sys.maxsize
-
-
-def is_endless(data: Any) -> bool:
-    """Whether the data declare that they have no end."""
-    if isinstance(data, PyDataset):
-        return data.num_batches is None
-    if hasattr(data, "cardinality"):
-        return int(data.cardinality()) == -1  # of tf.data
-    try:
-        return len(data) == sys.maxsize
-    except TypeError:
-        return False
+            return -2
+    return length if length < sys.maxsize else -1  # so long are Grain's endless datasets
 
 
 def fetched(
