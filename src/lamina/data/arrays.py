@@ -330,6 +330,13 @@ def train_validation_split(arrays: Any, validation_split: float, who: str = "fit
 
 
 def _cut(arrays: Any, rows: slice) -> Any:
-    leaves = {id(leaf): leaf for leaf in tree_util.tree_leaves(arrays)}  # one that is there twice stays one
-    cut = {key: a.part(rows) if isinstance(a, LazyRows) else a[rows] for key, a in leaves.items()}
-    return tree_util.tree_map(lambda leaf: cut[id(leaf)], arrays)
+    leaves, numbers = distinct(arrays)
+    cut = [leaf.part(rows) if isinstance(leaf, LazyRows) else leaf[rows] for leaf in leaves]
+    return tree_util.tree_map(cut.__getitem__, numbers)
+
+
+def distinct(structure: Any) -> tuple[list[Any], Any]:
+    """The different arrays of a structure, and the structure of their numbers: one that is there twice stays one."""
+    arrays = {id(leaf): leaf for leaf in tree_util.tree_leaves(structure)}
+    numbers = {key: number for number, key in enumerate(arrays)}
+    return list(arrays.values()), tree_util.tree_map(lambda leaf: numbers[id(leaf)], structure)

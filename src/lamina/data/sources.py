@@ -21,6 +21,7 @@ from lamina.data.arrays import (
     FLOATS,
     check_class_weight,
     convert_parts,
+    distinct,
     is_array,
     labels_of,
     opened,
@@ -77,7 +78,7 @@ class ArraySource(Source):
     @property
     def nbytes(self) -> int:
         """Bytes of all arrays, one that is there twice counted once."""
-        return sum({id(leaf): leaf.nbytes for leaf in tree_util.tree_leaves(self.arrays)}.values())
+        return sum(leaf.nbytes for leaf in distinct(self.arrays)[0])
 
     @property
     def is_lazy(self) -> bool:

@@ -18,6 +18,7 @@ import numpy as np
 from jax import tree_util
 
 from lamina.core import placement
+from lamina.data.arrays import distinct
 from lamina.data.lazy import LazyRows, host
 from lamina.data.sources import ArraySource
 from lamina.data.streams import close, prefetch
@@ -83,23 +84,9 @@ def capacity_for(batch_bytes: int) -> int:
     return max(1, min(WINDOW_BATCHES, WINDOW_BYTES // max(1, batch_bytes)))
 
 
-def _distinct(structure: Any) -> tuple[list[Any], Any]:
-    """The different arrays of a structure, and the structure of their numbers."""
-    numbers: dict[int, int] = {}
-    arrays: list[Any] = []
-
-    def number(leaf: Any) -> int:
-        if id(leaf) not in numbers:
-            numbers[id(leaf)] = len(arrays)
-            arrays.append(leaf)
-        return numbers[id(leaf)]
-
-    return arrays, tree_util.tree_map(number, structure)
-
-
 def array_capacity(source: ArraySource) -> int:
     """How many batches the windows over arrays hold."""
-    arrays, _ = _distinct(source.arrays)
+    arrays, _ = distinct(source.arrays)
     row_bytes = sum(leaf.dtype.itemsize * math.prod(leaf.shape[1:]) for leaf in arrays)
     return capacity_for(row_bytes * source.batch_size)
 
@@ -110,7 +97,7 @@ def of_arrays(source: ArraySource, epoch: int, fills: bool = False, start: int =
     A short last batch has a window of its own behind the others, or, if `fills`, its first row again in place of those
     that it lacks; then windows are `Filled`.
     """
-    arrays, numbers = _distinct(source.arrays)
+    arrays, numbers = distinct(source.arrays)
     hosts = [host(leaf) for leaf in arrays]
     dtypes = [jax.dtypes.canonicalize_dtype(leaf.dtype) for leaf in hosts]
     order, size, capacity, total = source.order(epoch), source.batch_size, array_capacity(source), source.rows(epoch)
