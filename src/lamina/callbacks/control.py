@@ -60,15 +60,12 @@ class EarlyStopping(MonitorCallback):
         self.baseline = None if baseline is None else checks.number(who, "baseline", baseline)
         self.verbose = verbose
         self.restore_best_weights = restore_best_weights
-        self._reset()
+        EarlyStopping.on_train_begin(self)
 
-    def _reset(self) -> None:
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         self.wait = self.stopped_epoch = self.best_epoch = 0
         self.best: float | None = None
         self.best_weights: list[Any] | None = None
-
-    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        self._reset()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._resolve_mode(logs)
@@ -219,14 +216,11 @@ class ReduceLROnPlateau(MonitorCallback):
             meant = "min_delta" if name == "epsilon" else name  # what old programs call it
             hint = checks.did_you_mean(meant, inspect.signature(ReduceLROnPlateau).parameters)
             warnings.warn(f"ReduceLROnPlateau: unknown argument {name!r} has no effect.{hint}", stacklevel=2)
-        self._reset()
-
-    def _reset(self) -> None:
-        self.best: float | None = None
-        self.cooldown_counter = self.wait = 0
+        ReduceLROnPlateau.on_train_begin(self)
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        self._reset()
+        self.best: float | None = None
+        self.cooldown_counter = self.wait = 0
 
     def in_cooldown(self) -> bool:
         """Whether the last reduction is too recent for epochs to be counted."""

@@ -35,15 +35,12 @@ class CSVLogger(Callback):
         self.filename = checks.path("CSVLogger", "filename", filename)
         self.sep = separator
         self.append = append
-        self._forget()
+        CSVLogger.on_train_begin(self)
 
-    def _forget(self) -> None:
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         self.keys: list[str] | None = None
         self.size: int | None = None  # bytes of the file up to the last row of this run
         self._ready = False  # whether the file is known to end where the next row belongs
-
-    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        self._forget()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if not placement.is_first():  # of processes that train together one writes

@@ -91,8 +91,8 @@ def _of_pandas(value: Any) -> Iterable[Column]:
 
 def _of_polars(value: Any) -> Iterable[Column]:
     for one in value.get_columns() if hasattr(value, "get_columns") else [value]:
-        nested = str(one.dtype).startswith("List")
-        values = functools.partial(_of_lists, one.to_list) if nested else one.to_numpy
+        nested = str(one.dtype).startswith("List")  # a ValueError comes where these are of several lengths
+        values = (lambda one=one: np.array(one.to_list())) if nested else one.to_numpy
         yield Column(one.name or None, str(one.dtype), one.null_count(), values)
 
 
@@ -103,10 +103,6 @@ def _of_arrow(value: Any) -> Iterable[Column]:
         plain = functools.partial(one.to_numpy, zero_copy_only=False)
         values = functools.partial(_of_arrow_lists, one) if nested else plain
         yield Column(name, str(one.type), one.null_count, values)
-
-
-def _of_lists(lists: Callable[[], list]) -> np.ndarray:
-    return np.array(lists())  # a ValueError where they are of several lengths
 
 
 def _of_arrow_lists(value: Any) -> np.ndarray:
