@@ -31,7 +31,6 @@ import jax
 from lamina.core import checks
 
 T = TypeVar("T")
-_END = object()
 _LARGE = 1 << 18  # bytes of a batch from which on it travels through a file
 _ALIGNMENT = 64  # where its arrays begin there: the device may read them in place
 HUNG_SECONDS = 20.0  # a worker that has a batch to make and does nothing at all for so long is taken to hang
@@ -302,10 +301,10 @@ def prefetch(iterator: Iterable[T], size: int) -> Generator[T, None, None]:
     try:
         while True:
             item, error = ready.get()
+            if isinstance(error, StopIteration):
+                return
             if error is not None:
                 raise error
-            if item is _END:
-                return
             slots.release()
             yield item
     finally:
@@ -319,11 +318,8 @@ def prefetch(iterator: Iterable[T], size: int) -> Generator[T, None, None]:
 def _produce(source: Iterator[Any], ready: SimpleQueue, slots: threading.Semaphore, closed: threading.Event) -> None:
     try:
         while slots.acquire() and not closed.is_set():
-            item = next(source, _END)
-            ready.put((item, None))
-            if item is _END:
-                return
-    except BaseException as error:
+            ready.put((next(source), None))
+    except BaseException as error:  # the end, too
         ready.put((None, error))
     finally:
         close(source)
