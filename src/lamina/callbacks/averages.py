@@ -16,8 +16,7 @@ class SwapEMAWeights(Callback):
         swap_on_epoch: whether at the end of each epoch too, until the next one begins, so that the callbacks behind
             this one find the averages.
 
-    Raises:
-        ValueError: the model's optimizer keeps no averages.
+    Raises: ValueError if the model's optimizer keeps no averages.
     """
 
     state_fields = ("swapped",)

@@ -33,9 +33,8 @@ class BackupAndRestore(Checkpoint):
         double_checkpoint: whether to keep the backup before the last one too, for disks that lose files.
         delete_checkpoint: whether to delete the backups when the training has ended.
 
-    Raises:
-        ValueError: `backup_dir` is no path, or `save_freq` none of these; or in training, the backup is damaged or of
-            another model.
+    Raises: ValueError if `backup_dir` is no path or `save_freq` none of these; or in training, if the backup is damaged
+        or of another model.
     """
 
     comes_last = True

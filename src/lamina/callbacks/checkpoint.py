@@ -22,8 +22,7 @@ class Checkpoint(MonitorCallback):
 
     Args: as for `ModelCheckpoint`.
 
-    Raises:
-        ValueError: `save_freq` is neither.
+    Raises: ValueError if `save_freq` is neither.
     """
 
     state_fields = ("best", "batches_since_save", "last_batch")
@@ -130,8 +129,7 @@ class ModelCheckpoint(Checkpoint):
         save_freq: `"epoch"`, or after how many batches.
         initial_value_threshold: the first monitored value to beat.
 
-    Raises:
-        ValueError: the name or its fields do not fit, or `save_freq` is neither.
+    Raises: ValueError if the name or its fields do not fit, or `save_freq` is neither.
     """
 
     def __init__(

@@ -29,8 +29,7 @@ class EarlyStopping(MonitorCallback):
         restore_best_weights: whether to end with the weights of the best epoch rather than the last.
         start_from_epoch: the number of first epochs that are not looked at.
 
-    Raises:
-        ValueError: a number is not one, or below 0.
+    Raises: ValueError if a number is not one, or below 0.
 
     >>> model = lamina.Sequential([layers.Dense(1)])
     >>> model.compile(lamina.optimizers.SGD(0.0), "mse")
@@ -105,8 +104,7 @@ class TerminateOnNaN(Callback):
     Args:
         raise_error: whether to raise `RuntimeError` at once instead of ending the run in order.
 
-    Raises:
-        RuntimeError: in training, if asked to.
+    Raises: RuntimeError in training, if asked to.
     """
 
     replays = True
@@ -138,8 +136,7 @@ class LearningRateScheduler(Callback):
         schedule: a function of the epoch (from 0) and the learning rate so far, or of the epoch alone.
         verbose: 1 prints each new learning rate.
 
-    Raises:
-        ValueError: `schedule` is no function, or returns anything but a finite number.
+    Raises: ValueError if `schedule` is no function, or returns anything but a finite number.
     """
 
     def __init__(self, schedule: Callable[..., float], verbose: int = 0):
@@ -186,8 +183,7 @@ class ReduceLROnPlateau(MonitorCallback):
         min_lr: the learning rate does not go below it.
         kwargs: ignored, with a warning.
 
-    Raises:
-        ValueError: a number is not one, or out of its range.
+    Raises: ValueError if a number is not one, or out of its range.
     """
 
     state_fields = ("best", "wait", "cooldown_counter")

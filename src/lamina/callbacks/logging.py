@@ -22,8 +22,7 @@ class CSVLogger(Callback):
         separator: what stands between two values: one character.
         append: whether to write behind what the file holds, in its columns, rather than anew.
 
-    Raises:
-        ValueError: `filename` is no path, or `separator` not one character.
+    Raises: ValueError if `filename` is no path, or `separator` not one character.
     """
 
     state_fields = ("keys", "size")
@@ -93,8 +92,7 @@ class LambdaCallback(Callback):
         on_train_batch_begin, on_train_batch_end: called before and after each training batch.
         kwargs: functions for the other hooks of `Callback`, by name; others become methods of the object.
 
-    Raises:
-        ValueError: no hook has this name, or no function is given for it.
+    Raises: ValueError if no hook has this name, or no function is given for it.
     """
 
     calls_functions = True

@@ -25,8 +25,7 @@ class MonitorCallback(Callback):
         baseline: the first value to beat.
         min_delta: a smaller change is no improvement.
 
-    Raises:
-        ValueError: an argument is not of its kind; or in training, `mode` is `"auto"` and nothing tells.
+    Raises: ValueError if an argument is not of its kind; or in training, if `mode` is `"auto"` and nothing tells.
     """
 
     def __init__(

@@ -22,9 +22,7 @@ class OrbaxCheckpoint(Checkpoint):
         max_to_keep: how many checkpoints stay, the latest; `None`: all.
         save_on_background: whether training goes on while a checkpoint is written.
 
-    Raises:
-        ModuleNotFoundError: Orbax is not installed.
-        ValueError: an argument is outside its domain.
+    Raises: ModuleNotFoundError if Orbax is not installed, ValueError if an argument is outside its domain.
     """
 
     needs_monitored = True

@@ -28,8 +28,7 @@ class RemoteMonitor(Callback):
         headers: more headers, by name.
         send_as_json: whether to send `application/json` rather than a form.
 
-    Raises:
-        ValueError: `root` is no such address.
+    Raises: ValueError if `root` is no such address.
     """
 
     def __init__(

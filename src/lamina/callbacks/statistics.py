@@ -25,8 +25,7 @@ class LayerStatistics(Callback):
         history: `{"dense/activation_std": [numbers]}`, and under `"epoch"` or `"step"` after how many of these.
         last: the newest `Statistics`, with a table and `plot()`.
 
-    Raises:
-        ValueError: an argument is outside its domain.
+    Raises: ValueError if an argument is outside its domain.
     """
 
     state_fields = ("history", "done")

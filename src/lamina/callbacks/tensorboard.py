@@ -36,8 +36,7 @@ class TensorBoard(Callback):
         embeddings_freq: after how many epochs the tables of `Embedding` layers are written; 0: never.
         embeddings_metadata: a file of labels, or such files by the names of layers.
 
-    Raises:
-        ValueError: an argument is outside its domain; or a name in `embeddings_metadata` is not that of an embedding.
+    Raises: ValueError if an argument is outside its domain, or a name in `embeddings_metadata` not of an embedding.
     """
 
     def __init__(
