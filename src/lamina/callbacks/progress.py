@@ -287,17 +287,16 @@ class Progbar:
         self._last_drawn = now
         goal, room, live = self._goal, _room(), screen and not finalize
         clock = f"{now - self._start:.0f}s" if finalize or not goal else _remaining(duration * (goal - current))
-        count, metrics = self._count(current), self._metrics()
-        tail = [(clock, BOLD), (f" {self._rate(duration)}", "")]
-        taken = len(f"{count} {clock}{tail[1][0]}")
-        pieces = [(count, BOLD if goal else ""), (" ", ""), *tail]
+        count, rate, metrics = self._count(current), f" {self._rate(duration)}", self._metrics()
+        pieces = [(count, BOLD if goal else ""), (" ", "")]
         if goal:
-            free = room - live - 1 - taken
+            free = room - live - 1 - len(f"{count} {clock}{rate}")
             # A line that ends has its whole bar and may take several rows, or a shorter one that makes it fit in one.
             width = max(0, min(self.width, free - sum(map(len, metrics))))
             width = width or (0 if live else max(0, min(self.width, free)))
             done = int(width * min(current / goal, 1.0))
-            pieces[2:2] = [(BAR * done, GREEN), (BAR * (width - done), WHITE), (" " if width else "", "")]
+            pieces += [(BAR * done, GREEN), (BAR * (width - done), WHITE), (" " if width else "", "")]
+        pieces += [(clock, BOLD), (rate, "")]
         if live:  # it must fit in one row: a carriage return cannot take back more
             pieces = _cut([*pieces, *((text, "") for text in metrics)], room - 1)
         else:
