@@ -18,13 +18,12 @@ import zipfile
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
 from lamina.core import configurable, registry
 from lamina.core.budget import MEBIBYTE, blamed_on
 from lamina.core.files import atomic_write
 from lamina.core.functions import asked_for, lambdas
-from lamina.core.later import Later
 from lamina.saving import hdf5, legacy, orbax, sharded, weights
 from lamina.saving.contents import (
     ASSETS,
@@ -44,11 +43,6 @@ from lamina.saving.contents import (
     write_assets,
 )
 from lamina.saving.loading import Loading, made_of
-
-if TYPE_CHECKING:
-    import h5py
-else:
-    h5py = Later("h5py")
 
 KERAS_VERSION = "3.15.1"  # whose format this is
 
@@ -138,11 +132,8 @@ def _described(model: Any) -> dict[str, str]:
 
 
 def _write_hdf5(model: Any, target: Any, skip: Collection[Any]) -> None:
-    sink = weights.Sink(lambda _: h5py.File(target, "w"))
-    try:
+    with weights.written(target) as sink:
         weights.save(model, sink, skip)
-    finally:
-        sink.close()
 
 
 def _may_write(who: str, path: str, overwrite: bool) -> bool:

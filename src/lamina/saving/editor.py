@@ -3,25 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from lamina.core import checks
 from lamina.core.budget import printable
 from lamina.core.files import atomic_write
-from lamina.core.later import Later
 from lamina.saving import archive, hdf5, weights
-from lamina.saving.inspect import inspect
-
-if TYPE_CHECKING:
-    import h5py
-    import rich.console
-    import rich.text
-    import rich.tree
-else:
-    h5py = Later("h5py")
-    rich = Later("rich.console", "rich.text", "rich.tree")
+from lamina.saving.inspect import inspect, rich
 
 _ENDINGS = (".keras", ".weights.h5", ".weights.json")
 
@@ -164,16 +154,12 @@ class KerasFileEditor:
         path = checks.path("KerasFileEditor.save", "filepath", filepath)
         if not path.endswith(".weights.h5"):
             raise ValueError(f"KerasFileEditor.save: filepath must end in .weights.h5, got {path!r}.")
-        with atomic_write(path) as temporary:
-            sink = weights.Sink(lambda _: h5py.File(temporary, "w"))
-            try:
-                for place, content in _objects(self.weights_dict):
-                    own = {key: value for key, value in content.items() if not isinstance(value, dict)}
-                    store = sink.store(place, self.object_metadata.get(f"/{place}", {}).get("name")) if own else {}
-                    for key, value in own.items():
-                        store[key] = value
-            finally:
-                sink.close()
+        with atomic_write(path) as temporary, weights.written(temporary) as sink:
+            for place, content in _objects(self.weights_dict):
+                own = {key: value for key, value in content.items() if not isinstance(value, dict)}
+                store = sink.store(place, self.object_metadata.get(f"/{place}", {}).get("name")) if own else {}
+                for key, value in own.items():
+                    store[key] = value
 
     resave_weights = save
 

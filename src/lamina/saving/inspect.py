@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     import rich.console
     import rich.table
     import rich.text
+    import rich.tree
 else:
-    rich = Later("rich.console", "rich.table", "rich.text")
+    rich = Later("rich.console", "rich.table", "rich.text", "rich.tree")
 
 
 class Row(NamedTuple):

@@ -9,22 +9,16 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from lamina.core.budget import Budget, CorruptFileError, blamed_on
 from lamina.core.files import atomic_write
-from lamina.core.later import Later
 from lamina.core.variable import Variable
 from lamina.random.seeds import drawn_global_generator, global_seed_generator
 from lamina.saving import hdf5, weights
 from lamina.saving.contents import json_object, plain_size
-
-if TYPE_CHECKING:
-    import h5py
-else:
-    h5py = Later("h5py")
 
 _TEXT, _VALUES, _ARRAYS = "position", "variables", "arrays"
 
@@ -65,17 +59,13 @@ def save_run(path: str, model: Any, position: Position, callbacks: Mapping[str, 
     form = _plain({**vars(position), "callbacks": callbacks}, "the state", arrays)
     kept = {_VALUES: [v.value for v in _others(model)], _ARRAYS: arrays}
     text = json.dumps({_TEXT: form, **{kind: len(values) for kind, values in kept.items()}})
-    with atomic_write(path, together=True) as temporary:
-        sink = weights.Sink(lambda _: h5py.File(temporary, "w"))
-        try:
-            weights.save(model, sink)
-            store = sink.store(weights.RUN, None)
-            store[_TEXT] = np.frombuffer(text.encode(), np.uint8)
-            for name, values in kept.items():
-                for i, value in enumerate(values):
-                    store[f"{name}/{i}"] = value
-        finally:
-            sink.close()
+    with atomic_write(path, together=True) as temporary, weights.written(temporary) as sink:
+        weights.save(model, sink)
+        store = sink.store(weights.RUN, None)
+        store[_TEXT] = np.frombuffer(text.encode(), np.uint8)
+        for name, values in kept.items():
+            for i, value in enumerate(values):
+                store[f"{name}/{i}"] = value
 
 
 def load_run(path: str, model: Any) -> tuple[Position, dict[str, Any]]:

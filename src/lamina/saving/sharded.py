@@ -10,20 +10,14 @@ import json
 import os
 import re
 from collections.abc import Collection, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lamina.core import files, placement
 from lamina.core.budget import Budget, CorruptFileError, UnsafeFileError, blamed_on
-from lamina.core.later import Later
 from lamina.saving import contents, hdf5, weights
-from lamina.saving.hdf5 import Stored
-
-if TYPE_CHECKING:
-    import h5py
-else:
-    h5py = Later("h5py")
+from lamina.saving.hdf5 import Stored, h5py
 
 
 def write_shards(model: Any, path: Any, limit: float, skip: Collection[Any]) -> None:
@@ -39,12 +33,9 @@ def write_shards(model: Any, path: Any, limit: float, skip: Collection[Any]) -> 
             return file
 
         before = _named(index)
-        sink = weights.Sink(open_file, limit)
-        try:
+        with closing(weights.Sink(open_file, limit)) as sink:
             weights.save(model, sink, skip)
-        finally:
-            sink.close()
-        places = {f"/{group}": [names[number] for number in numbers] for group, numbers in sink.places.items()}
+        places = {f"/{group}": [names[number] for number in sorted(numbers)] for group, numbers in sink.places.items()}
         described = {"metadata": {"total_size": sink.total, "written": mark}, "weight_map": places}
         if not placement.is_first():
             return placement.barrier()

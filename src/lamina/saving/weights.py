@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from contextlib import closing, contextmanager
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -22,10 +23,7 @@ from lamina.core.configurable import Configurable
 from lamina.core.state import StateScope
 from lamina.core.variable import Variable
 from lamina.random import SeedGenerator
-from lamina.saving.hdf5 import BYTES_FORMATS, Stored
-
-if TYPE_CHECKING:
-    import h5py
+from lamina.saving.hdf5 import BYTES_FORMATS, Stored, h5py
 
 # Attributes that lead nowhere: how the part was made and called.
 _NOT_WALKED = frozenset({"_arguments", "_inbound_nodes"})
@@ -128,7 +126,7 @@ class Sink:
         self.files = [open_file(0)]
         self._filled = 0
         self.total = 0
-        self.places: dict[str, list[int]] = {}  # group -> the files that have variables of it
+        self.places: defaultdict[str, set[int]] = defaultdict(set)  # group -> the files that have variables of it
 
     def store(self, path: str, name: Any) -> WriteStore:
         """A dict-like store for the variables of the part at `path`."""
@@ -153,9 +151,7 @@ class Sink:
         dataset = self._group(group).create_dataset(key, data=array)
         if named:
             dataset.attrs["dtype"] = array.dtype.name
-        numbers = self.places.setdefault(group, [])
-        if len(self.files) - 1 not in numbers:
-            numbers.append(len(self.files) - 1)
+        self.places[group].add(len(self.files) - 1)
 
     def _make_room(self, group: str, key: str, size: int) -> None:
         assert self._limit is not None
@@ -193,6 +189,13 @@ class WriteStore:
     def keys(self) -> list[str]:
         """The keys so far."""
         return list(self._keys)
+
+
+@contextmanager
+def written(target: Any) -> Iterator[Sink]:
+    """A new HDF5 file, to write variables to."""
+    with closing(Sink(lambda _: h5py.File(target, "w"))) as sink:
+        yield sink
 
 
 def save(model: Any, sink: Sink, skip: Iterable[Any] = ()) -> None:
