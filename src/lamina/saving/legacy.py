@@ -17,7 +17,7 @@ from lamina.core.functions import LAMBDA
 from lamina.saving import contents, hdf5
 from lamina.saving.hdf5 import Stored, text, texts
 from lamina.saving.loading import Loading, made_of
-from lamina.saving.weights import ReadStore
+from lamina.saving.weights import ReadStore, all_or_none
 
 ENDINGS = (".h5", ".hdf5")
 # Where Keras 2 has objects without a module, by what the name of the argument ends in.
@@ -131,24 +131,22 @@ def _fill(model: Any, old: Old, skip_mismatch: bool, skip: Collection[Any]) -> N
             f'"{old.path}": must have weights of {len(layers)} layers ({", ".join(each.name for each in layers)}), '
             f"got {len(groups)} ({', '.join(groups)})."
         )
-    values: list[tuple[Any, Any]] = []
-    for layer, (name, stored) in zip(layers, groups.items()):
-        if any(layer is other for other in skip):
-            continue
-        try:
-            values += _matched(layer, name, stored, old.path)
-        except _Misfit as error:
-            if not skip_mismatch:
-                raise
-            warnings.warn(f"load_weights {error} Its other variables stay too.", stacklevel=5)
-    top = old.below(f"{old.prefix}top_level_model_weights")
-    if top:
-        raise _Misfit(f'"{old.path}": weights of the model itself ({top[0].path}, ...) are not read from .h5 files.')
-    for variable, value in values:
-        variable.assign(value)
+    with all_or_none():
+        for layer, (name, stored) in zip(layers, groups.items()):
+            try:
+                if not any(layer is other for other in skip):
+                    _fill_layer(layer, name, stored, old.path)
+            except _Misfit as error:
+                if not skip_mismatch:
+                    raise
+                warnings.warn(f"load_weights {error} Its other variables stay too.", stacklevel=5)
+        top = old.below(f"{old.prefix}top_level_model_weights")
+        if top:
+            what = f"weights of the model itself ({top[0].path}, ...)"
+            raise _Misfit(f'"{old.path}": {what} are not read from .h5 files.')
 
 
-def _matched(layer: Any, name: str, stored: list[Stored], path: str) -> list[tuple[Any, Any]]:
+def _fill_layer(layer: Any, name: str, stored: list[Stored], path: str) -> None:
     own = [*layer.trainable_weights, *layer.non_trainable_weights]
     own = [variable for variable in own if any(variable is each for each in layer.weights)]
     if len(own) != len(stored):
@@ -156,7 +154,9 @@ def _matched(layer: Any, name: str, stored: list[Stored], path: str) -> list[tup
         raise _Misfit(f'"{path}": layer "{name}" must hold {len(own)} variables ({paths}), got {len(stored)}.')
     store = ReadStore(layer, {str(i): each for i, each in enumerate(stored)}, own)
     try:
-        return [(variable, store[str(i)]) for i, variable in enumerate(own)]
+        with all_or_none():
+            for i, variable in enumerate(own):
+                variable.assign(store[str(i)])
     except CorruptFileError:
         raise
     except ValueError as error:

@@ -21,8 +21,7 @@ import numpy as np
 from lamina.core import checks, configurable, tree
 from lamina.core.budget import blamed_on
 from lamina.core.later import Later
-from lamina.core.state import StateScope
-from lamina.saving import hdf5
+from lamina.saving import hdf5, weights
 from lamina.saving.contents import ASSETS, check_names, json_object, read_assets, write_assets
 from lamina.saving.loading import Loading, made_of
 
@@ -97,10 +96,8 @@ def load_weights(model: Any, path: str) -> None:
         raise ValueError(f'load_weights: "{path}" must hold every weight of the model, and lacks {checks.some(lost)}.')
     # Metrics that have seen no data yet have no variables.
     unused = "metrics" if optimizer is not None else ("metrics", "optimizer")
-    with StateScope() as state:  # all, or on an error none
+    with weights.all_or_none():
         model.set_state_tree({name: v for name, v in given.items() if name in own or not name.startswith(unused)})
-    for variable in state.written:
-        variable.assign(state.read(variable))
 
 
 def _natural(name: str) -> list[Any]:

@@ -93,10 +93,6 @@ def parts(model: Any, skip: Iterable[Any] = ()) -> Iterator[tuple[str, Any]]:
     return visit(model, "")
 
 
-def _is_optimizer(part: Any) -> bool:
-    return hasattr(part, "apply_gradients")
-
-
 def _own_variables(part: Any) -> list[Variable] | None:
     """The variables that the library's own `load_own_variables` fills; `None` where a user's class has another one."""
     hook = getattr(type(part), "load_own_variables", None)
@@ -283,27 +279,27 @@ def load(
     for path, stored in arrays.items():
         before, _, key = f"/{path}".rpartition("/vars/")
         groups.setdefault(f"{before}/vars"[1:], {})[key] = stored
-    left = dict(groups)
+    with all_or_none():
+        for path, part in parts(model):
+            own = groups.pop(f"{path}/vars" if path else "vars", {})
+            failure = None if any(part is other for other in skip) else _load_part(model, part, own, fresh)
+            if failure is not None and not skip_mismatch:
+                raise _refusal(failure, file, fresh)
+            if failure is not None:
+                warnings.warn(f'load_weights "{file}": {failure} Its other variables stay too.', stacklevel=4)
+        surplus = [each.path for group in groups.values() for each in group.values() if not _extra(each.path)]
+        if surplus:
+            text = f"every array must have a variable in {_who(model)}, and {_some(surplus)} have none"
+            if not skip_mismatch:
+                raise _refusal(ValueError(f"{text}; skip_mismatch=True leaves them out."), file, fresh)
+            warnings.warn(f'load_weights "{file}": {text}.', stacklevel=4)
+
+
+@contextmanager
+def all_or_none() -> Iterator[None]:
+    """What is assigned inside is assigned at the end, and on an error stays as it was."""
     with StateScope() as state:
-        for path, part in parts(model, ()):
-            group = f"{path}/vars" if path else "vars"
-            own = left.pop(group, {})
-            if not any(part is other for other in skip):
-                with StateScope() as inside:
-                    failure = _load_part(model, part, own, fresh)
-                if failure is None:
-                    for variable in inside.written:
-                        state.write(variable, inside.read(variable))
-                elif skip_mismatch:
-                    warnings.warn(f'load_weights "{file}": {failure} Its other variables stay too.', stacklevel=4)
-                else:
-                    raise _refusal(failure, file, fresh)
-    surplus = [path for group in left.values() for path in (s.path for s in group.values()) if not _extra(path)]
-    if surplus:
-        text = f"every array must have a variable in {_who(model)}, and {_some(surplus)} have none"
-        if not skip_mismatch:
-            raise _refusal(ValueError(f"{text}; skip_mismatch=True leaves them out."), file, fresh)
-        warnings.warn(f'load_weights "{file}": {text}.', stacklevel=4)
+        yield
     for variable in state.written:
         variable.assign(state.read(variable))
 
@@ -329,15 +325,16 @@ def _some(paths: list[str]) -> str:
 
 
 def _load_part(model: Any, part: Any, arrays: dict[str, Stored], fresh: bool) -> Exception | None:
-    """Fill the variables of one part; what went wrong is returned."""
+    """Fill the variables of one part, or none of them; what went wrong is returned."""
     try:
-        if isinstance(part, SeedGenerator):
-            if arrays:  # Keras keeps no seeds
-                part.state.assign(ReadStore(part, arrays, [part.state])["0"])
-        elif _is_optimizer(part):
-            _load_optimizer(model, part, arrays, fresh)
-        elif hasattr(part, "load_own_variables"):
-            part.load_own_variables(ReadStore(part, arrays, _own_variables(part)))
+        with all_or_none():
+            if isinstance(part, SeedGenerator):
+                if arrays:  # Keras keeps no seeds
+                    part.state.assign(ReadStore(part, arrays, [part.state])["0"])
+            elif hasattr(part, "apply_gradients"):
+                _load_optimizer(model, part, arrays, fresh)
+            elif hasattr(part, "load_own_variables"):
+                part.load_own_variables(ReadStore(part, arrays, _own_variables(part)))
     except Exception as error:  # a user's hook may raise anything
         return error if isinstance(error, ValueError) else ValueError(f"{_who(part)}: {type(error).__name__}: {error}.")
     return None
