@@ -13,6 +13,7 @@ from lamina.core import op_names, scope
 from lamina.core.budget import Budget, blamed_on, printable
 from lamina.core.later import Later
 from lamina.saving import archive, contents, loading
+from lamina.saving.hdf5 import Stored
 
 if TYPE_CHECKING:
     import rich.console
@@ -40,25 +41,24 @@ class Inspection:
         path: the file.
         metadata: who wrote it, and when.
         config: the serialized model, `None` in files of weights.
-        arrays: the shapes and dtypes of its arrays by path.
-        nbytes: the arrays' sizes by path.
+        stored: its arrays by path.
+
+    Attributes:
+        arrays: their shapes and dtypes by path.
     """
 
     def __init__(
-        self,
-        path: str,
-        metadata: Mapping[str, Any],
-        config: dict[str, Any] | None,
-        arrays: dict[str, tuple[tuple[int, ...], str]],
-        nbytes: dict[str, int],
+        self, path: str, metadata: Mapping[str, Any], config: dict[str, Any] | None, stored: Mapping[str, Stored]
     ):
-        self.path, self.config, self.arrays = path, config, arrays
+        self.path, self.config = path, config
+        self.arrays = {path: (each.shape, each.dtype.name) for path, each in sorted(stored.items())}
+        self._paths = list(self.arrays)
+        self._nbytes = {path: each.nbytes for path, each in stored.items()}
         self.keras_version = str(metadata.get("keras_version", ""))
         self.date_saved = str(metadata.get("date_saved", ""))
         self.class_name = None if config is None else str(config.get("class_name"))
         self.unknown = [] if config is None else loading.unknown_names(config)
         self.optimizer = _optimizer(config)
-        self._nbytes, self._paths = nbytes, sorted(arrays)
         self.rows = list(_rows(self, config) if config is not None else _groups(self))
 
     @property
@@ -118,7 +118,7 @@ def inspect(path: Any) -> Inspection:
     path = os.fspath(path)
     if not path.endswith(".keras") and not os.path.isdir(path):
         with archive.stored_weights(path) as stored:
-            return Inspection(path, {}, None, *_described(stored))
+            return Inspection(path, {}, None, stored)
     if not os.path.exists(path):
         raise contents.MissingFileError(f'inspect: "{path}" must be there, and is not.')
     with contents.opened_parts(path) as files, contents.opened_weights(files, path) as stored:
@@ -126,12 +126,7 @@ def inspect(path: Any) -> Inspection:
         config = contents.parsed(files, contents.CONFIG, path, budget)
         metadata = contents.parsed(files, contents.METADATA, path, budget) if contents.METADATA in files else {}
         with blamed_on(f'"{path}", {contents.CONFIG}'):
-            return Inspection(path, metadata, config, *_described(stored))
-
-
-def _described(stored: Mapping[str, Any]) -> tuple[dict[str, tuple[tuple[int, ...], str]], dict[str, int]]:
-    arrays = {path: (each.shape, each.dtype.name) for path, each in sorted(stored.items())}
-    return arrays, {path: each.nbytes for path, each in stored.items()}
+            return Inspection(path, metadata, config, stored)
 
 
 def _optimizer(config: Any) -> str | None:
