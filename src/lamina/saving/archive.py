@@ -164,7 +164,8 @@ def load_model(filepath: Any, custom_objects: Any = None, compile: bool = True, 
     """
     del safe_mode
     if hasattr(filepath, "read"):
-        return read_archive(filepath, custom_objects, compile)
+        with unzipped(filepath, "archive") as files:
+            return _read_model(files, "archive", custom_objects, compile)
     path = os.fspath(filepath)
     if not os.path.exists(path):
         raise MissingFileError(f'load_model: "{path}" must be there, and is not.')
@@ -181,19 +182,11 @@ def load_model(filepath: Any, custom_objects: Any = None, compile: bool = True, 
         return _read_model(files, path, custom_objects, compile)
 
 
-def read_archive(file: BinaryIO, custom_objects: Any = None, compile: bool = True) -> Any:
-    """The model in an open file that `write_archive` wrote."""
-    with unzipped(file, "archive") as files:
-        return _read_model(files, "archive", custom_objects, compile)
-
-
 def _read_model(files: Mapping[str, Any], path: str, custom_objects: Any, compile: bool) -> Any:
     with opened_weights(files, path) as arrays:
         file = Loading(size_of(files) + sum(array.nbytes for array in arrays.values()))
         config = parsed(files, CONFIG, path, file)
-        if not compile:
-            config.pop("compile_config", None)
-        model = made_of(config, file, f'"{path}", {CONFIG}', custom_objects)
+        model = made_of(config, file, f'"{path}", {CONFIG}', custom_objects, compile)
         with blamed_on(f'"{path}", {WEIGHTS}'):
             weights.load(model, arrays, path, fresh=True)
     with blamed_on(f'"{path}", {CONFIG}'):

@@ -10,7 +10,7 @@ import stat
 import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
@@ -51,16 +51,12 @@ def opened_parts(path: str) -> Iterator[dict[str, BinaryIO]]:
     """The parts of a `.keras` file or folder by name, each checked for its size."""
     if os.path.isdir(path):
         names = [name for name in (METADATA, CONFIG, WEIGHTS) if os.path.lexists(os.path.join(path, name))]
-        names += _asset_names(path)
+        inner = {name: os.path.join(path, *name.split("/")) for name in [*names, *_asset_names(path)]}
         with ExitStack() as stack:
-            files: dict[str, BinaryIO] = {}
-            for name in names:
-                inner = os.path.join(path, *name.split("/"))
-                files[name] = stack.enter_context(opened_plain(inner, follow=False))
+            yield {name: stack.enter_context(opened_plain(each, follow=False)) for name, each in inner.items()}
+    else:
+        with opened_plain(path) as file, unzipped(file, path) as files:
             yield files
-        return
-    with opened_plain(path) as file, unzipped(file, path) as files:
-        yield files
 
 
 def _asset_names(path: str) -> list[str]:
@@ -165,13 +161,10 @@ def json_object(text: bytes, budget: Budget) -> dict[str, Any]:
     return value
 
 
-@contextmanager
-def opened_weights(files: Mapping[str, Any], path: str) -> Iterator[dict[str, Stored]]:
+def opened_weights(files: Mapping[str, Any], path: str) -> AbstractContextManager[dict[str, Stored]]:
     """The arrays in the weights of an archive."""
     file = _part(files, WEIGHTS, path)
-    size = file.seek(0, io.SEEK_END)
-    with hdf5.opened(file, f"{path}, {WEIGHTS}", size) as arrays:
-        yield arrays
+    return hdf5.opened(file, f"{path}, {WEIGHTS}", file.seek(0, io.SEEK_END))
 
 
 def plain_size(path: str) -> int:

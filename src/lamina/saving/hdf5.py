@@ -10,6 +10,7 @@ import math
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count, takewhile
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import jax.numpy as jnp
@@ -104,10 +105,10 @@ def checked(file: Any, size: int) -> dict[str, Stored]:
     return arrays
 
 
-def text(item: Any, name: str, default: str | None = None) -> str | None:
-    """An attribute that is one string of bounded length."""
+def text(item: Any, name: str) -> str | None:
+    """An attribute that is one string of bounded length, `None` if it is not there."""
     if name not in item.attrs:
-        return default
+        return None
     attribute = item.attrs.get_id(name)
     string = h5py.check_string_dtype(attribute.dtype)
     if string is None or attribute.shape != () or (string.length or 0) > _MOST_TEXT:
@@ -118,14 +119,9 @@ def text(item: Any, name: str, default: str | None = None) -> str | None:
 
 def texts(item: Any, name: str) -> list[str]:
     """An attribute that is a list of strings; long ones are kept in parts, `name0`, `name1`, ..."""
-    names = [name] if name in item.attrs else []
-    while not names or names[-1] != name:
-        part = f"{name}{len(names)}"
-        if part not in item.attrs:
-            break
-        names.append(part)
+    parts = takewhile(item.attrs.__contains__, (f"{name}{i}" for i in count()))
     found: list[str] = []
-    for each in names:
+    for each in [name] if name in item.attrs else parts:
         attribute = item.attrs.get_id(each)
         empty = attribute.shape == (0,)  # of floats, as nobody said otherwise
         if not empty and (h5py.check_string_dtype(attribute.dtype) is None or len(attribute.shape) != 1):

@@ -92,11 +92,10 @@ def load_model(path: str, custom_objects: Any, compile: bool) -> Any:
         configs = {name: text(old.file, f"{name}_config") for name in ("model", "training")}
         if configs["model"] is None:
             raise CorruptFileError("it holds no model; make the model in your program and call load_weights.")
-        model_config = contents.json_object(configs["model"].encode(), budget)
-        config = modern(model_config)
+        config = modern(contents.json_object(configs["model"].encode(), budget))
         if compile and configs["training"] is not None:
             config["compile_config"] = _training(contents.json_object(configs["training"].encode(), budget))
-        model = made_of(config, budget, f'"{path}", model_config', custom_objects)
+        model = made_of(config, budget, f'"{path}", model_config', custom_objects, compile)
         _fill(model, old, skip_mismatch=False, skip=())
         budget.draw_initial_values()
         if getattr(model, "optimizer", None) is not None:

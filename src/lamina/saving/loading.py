@@ -50,12 +50,20 @@ class Loading(Budget):
                 variable.take(Variable(initializer, variable.shape, variable.dtype, name="initial").give())
 
 
-def made_of(config: dict[str, Any], file: Loading, place: str, custom_objects: Any) -> Any:
+def made_of(config: dict[str, Any], file: Loading, place: str, custom_objects: Any, compile: bool) -> Any:
     """The model that the configuration in a file describes, its variables zeros that the budget of the file allows."""
     with blamed_on(place, "save it again, or make the model in your program and call load_weights"):
+        if not compile:
+            config.pop("compile_config", None)
         with registry.custom_objects(custom_objects):
             _put_functions(config)
-            _check_names(config)
+            unknown = unknown_names(config)
+            if unknown:
+                raise UnsafeFileError(
+                    f"it names {', '.join(unknown)}, which must be public names of lamina or registered ones; pass "
+                    "custom_objects={name: class} or decorate them with "
+                    "@lamina.saving.register_keras_serializable()."
+                )
             with configurable.sharing({}), scope.loading(file):
                 model = configurable.deserialize(config)
         if not hasattr(model, "load_own_variables") or not hasattr(model, "save"):
@@ -99,14 +107,4 @@ def _put_functions(config: dict[str, Any]) -> None:
         raise UnsafeFileError(
             "it holds lambdas as byte code, and code from files is never run, whatever safe_mode says; pass "
             f"{asked_for(missing)} with functions of your program."
-        )
-
-
-def _check_names(config: dict[str, Any]) -> None:
-    unknown = unknown_names(config)
-    if unknown:
-        raise UnsafeFileError(
-            f"it names {', '.join(unknown)}, which must be public names of lamina or registered ones; pass "
-            "custom_objects={name: class} or decorate them with "
-            "@lamina.saving.register_keras_serializable()."
         )

@@ -115,9 +115,7 @@ def load_model(path: str, custom_objects: Any, compile: bool) -> Any:
         )
     file = Loading(_size(path))
     config = json_object(str(found[_CONFIG]["config"]).encode(), file)
-    if not compile:
-        config.pop("compile_config", None)
-    model = made_of(config, file, f'"{path}", {_CONFIG}', custom_objects)
+    model = made_of(config, file, f'"{path}", {_CONFIG}', custom_objects, compile)
     load_weights(model, path)
     file.draw_initial_values()
     assets = {"/".join(map(str, place)): value for place, value in tree.flatten_with_path(found.get(ASSETS, {}))}
