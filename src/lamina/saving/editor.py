@@ -54,11 +54,8 @@ class KerasFileEditor:
                 name, where = rich.text.Text(printable(key), style="bold"), f"{path}/{key}"
                 if isinstance(value, dict):
                     label = self.object_metadata.get(where, {}).get("name")
-                    add(
-                        branch.add(name.append(printable(f" ('{label}')") if label else "", style="default")),
-                        value,
-                        where,
-                    )
+                    name.append(printable(f" ('{label}')") if label else "", style="default")
+                    add(branch.add(name), value, where)
                 else:
                     branch.add(name.append(f": shape={value.shape}, dtype={value.dtype}", style="not bold"))
 
@@ -99,11 +96,10 @@ class KerasFileEditor:
         holders = [content for path, content in _objects(self.weights_dict) if path == above and key in content]
         if not holders:
             holders = [content for _, content in _objects(self.weights_dict) if name in content]
-        if len(holders) != 1:
-            most = (
-                "is in the file more than once; give its whole path" if holders else "is not in the file; see summary()"
-            )
-            raise ValueError(f"KerasFileEditor: {name!r} {most}.")
+        if not holders:
+            raise ValueError(f"KerasFileEditor: {name!r} is not in the file; see summary().")
+        if len(holders) > 1:
+            raise ValueError(f"KerasFileEditor: {name!r} is in the file more than once; give its whole path.")
         return holders[0], key
 
     def _object(self, name: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ own variables are `path/vars/0`, `path/vars/1`, ... Parts in lists, tuples and d
 from __future__ import annotations
 
 import functools
+import math
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -114,10 +115,10 @@ class Sink:
 
     Args:
         open_file: `open_file(i)` makes file number i.
-        limit: bytes of arrays in a file, no limit if not given.
+        limit: bytes of arrays in a file.
     """
 
-    def __init__(self, open_file: Callable[[int], h5py.File], limit: float | None = None):
+    def __init__(self, open_file: Callable[[int], h5py.File], limit: float = math.inf):
         self._open_file, self._limit = open_file, limit
         self.files = [open_file(0)]
         self._filled = 0
@@ -128,11 +129,8 @@ class Sink:
         """A dict-like store for the variables of the part at `path`."""
         group = f"{path}/vars" if path else "vars"
         label = {"name": name} if isinstance(name, str) else {}
-        self._group(group).attrs.update(label)
+        self.files[-1].require_group(group).attrs.update(label)
         return WriteStore(self, group)
-
-    def _group(self, group: str) -> Any:
-        return self.files[-1].require_group(group)
 
     def put(self, group: str, key: str, value: Any) -> None:
         """Write one array."""
@@ -140,25 +138,20 @@ class Sink:
         named = array.dtype.name in BYTES_FORMATS
         if array.dtype.kind not in "biufc" and not named:
             raise ValueError(f"{group}/{key}: what is saved must be an array of numbers, got {array.dtype}.")
-        if self._limit is not None:
-            self._make_room(group, key, array.nbytes)
+        if array.nbytes > self._limit:
+            raise ValueError(
+                f"save_weights: max_shard_size must hold the largest array, {group}/{key} of {array.nbytes:,} bytes, "
+                f"got {self._limit:,.0f} bytes."
+            )
+        if self._filled + array.nbytes > self._limit:
+            self.files.append(self._open_file(len(self.files)))
+            self._filled = 0
         self._filled += array.nbytes
         self.total += array.nbytes
-        dataset = self._group(group).create_dataset(key, data=array)
+        dataset = self.files[-1].require_group(group).create_dataset(key, data=array)
         if named:
             dataset.attrs["dtype"] = array.dtype.name
         self.places[group].add(len(self.files) - 1)
-
-    def _make_room(self, group: str, key: str, size: int) -> None:
-        assert self._limit is not None
-        if size > self._limit:
-            raise ValueError(
-                f"save_weights: max_shard_size must hold the largest array, {group}/{key} of {size:,} bytes, "
-                f"got {self._limit:,.0f} bytes."
-            )
-        if self._filled + size > self._limit:
-            self.files.append(self._open_file(len(self.files)))
-            self._filled = 0
 
     def close(self) -> None:
         """Close the files."""
