@@ -199,10 +199,8 @@ class Function(Operation):
     def get_config(self) -> dict[str, Any]:
         """The layers with their calls, as Keras writes them."""
         kept = {id(node) for node in self.nodes}
-        place = {}  # (operation, node) -> its number among the nodes of the operation that belong to this graph
-        for operation in self.operations:
-            numbers = iter(range(len(self.nodes)))
-            place.update({(id(operation), n.index): next(numbers) for n in calls_of(operation) if id(n) in kept})
+        calls = {id(o): [node for node in calls_of(o) if id(node) in kept] for o in self.operations}
+        place = {(key, node.index): i for key, own in calls.items() for i, node in enumerate(own)}
 
         def history(tensor: KerasTensor) -> list[Any]:
             operation, index, position = tensor.origin  # type: ignore[misc]
@@ -221,9 +219,8 @@ class Function(Operation):
 
         layers = []
         for operation in self.operations:
-            calls = [n for n in calls_of(operation) if id(n) in kept and n.inputs]
             form = configurable.serialize(operation)
-            nodes = [_saved_call(operation, node, saved) for node in calls]
+            nodes = [_saved_call(operation, node, saved) for node in calls[id(operation)] if node.inputs]
             layers.append({**form, "name": operation.name, "inbound_nodes": nodes})
         return {
             "name": self.name,
@@ -392,7 +389,7 @@ def function_from_config(config: dict[str, Any], custom_objects: Any = None) -> 
             calls.update(((name, i), call) for i, call in enumerate(forms[name].get("inbound_nodes") or []))
 
     def tensor(history: Any) -> Any:
-        name, index, position = history[0], history[1], history[2]
+        name, index, position = history[:3]
         return made[name, index][position]
 
     for place in _in_order(calls, made):
@@ -456,8 +453,7 @@ def _ends(saved: Any, tensor: Callable) -> Any:
         return tensor(saved)
     if isinstance(saved, dict):
         return {key: _ends(value, tensor) for key, value in saved.items()}
-    ends = [_ends(value, tensor) for value in saved]
-    return ends
+    return [_ends(value, tensor) for value in saved]
 
 
 def _histories(call: Any) -> Iterator[Any]:
