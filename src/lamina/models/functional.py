@@ -302,63 +302,56 @@ def _sorted_graph(
     Operations go by the length of the longest way to an output, longest first, and then as a depth-first walk from the
     outputs meets them. Weights in files and in `get_weights` follow this order.
     """
-    sources = {id(t): t for t in inputs}
-    finished: list[Node] = []  # parents before children
-    met: dict[int, int] = {}
-    state: dict[int, int] = {}  # node -> 1 open, 2 finished
-    for output in outputs:
-        stack: list[tuple[Node, Iterator[KerasTensor]]] = []
-        if id(node_of(output)) not in state:  # one call may give several outputs
-            _enter(name, node_of(output), sources, met, state, stack)
-        while stack:
-            node, parents = stack[-1]
-            parent = next((node_of(t) for t in parents if state.get(id(node_of(t))) != 2), None)
-            if parent is not None:
-                if state.get(id(parent)) == 1:
-                    raise ValueError(
-                        f'Functional "{name}": the graph must have no cycle, got one at "{parent.operation.name}".'
-                    )
-                _enter(name, parent, sources, met, state, stack)
-            else:
-                stack.pop()
-                state[id(node)] = 2
-                finished.append(node)
+    sources = {id(t) for t in inputs}
+    finished: dict[int, Node] = {}  # parents before children
+    entered: set[int] = set()
+    met: dict[int, int] = {}  # operation -> how many were met before it
+    stack: list[tuple[Node | None, Iterator[Node]]] = [(None, map(node_of, outputs))]
+    while stack:
+        node, parents = stack[-1]
+        parent = next((each for each in parents if id(each) not in finished), None)
+        if parent is None:
+            stack.pop()
+            if node is not None:
+                finished[id(node)] = node
+        elif id(parent) in entered:
+            raise ValueError(
+                f'Functional "{name}": the graph must have no cycle, got one at "{parent.operation.name}".'
+            )
+        else:
+            entered.add(id(parent))
+            met.setdefault(id(parent.operation), len(met))
+            stack.append((parent, _parents(name, parent, sources)))
     depth: dict[int, int] = {}
     operation_depth: dict[int, int] = {}
-    for node in reversed(finished):
+    for node in reversed(finished.values()):
         own = max(depth.get(id(node), 0), operation_depth.get(id(node.operation), 0))
         depth[id(node)] = operation_depth[id(node.operation)] = own
-        if not _is_source(node, sources):
-            for parent in node.parent_nodes:
-                depth[id(parent)] = max(depth.get(id(parent), 0), own + 1)
-    for tensor in inputs:
-        node = node_of(tensor)
-        if id(node) not in state:  # an input that no output needs
-            finished.append(node)
+        for parent in _parents(name, node, sources):
+            depth[id(parent)] = max(depth.get(id(parent), 0), own + 1)
+    for node in map(node_of, inputs):
+        if id(node) not in finished:  # an input that no output needs
+            finished[id(node)] = node
             met[id(node.operation)] = -1
             operation_depth[id(node.operation)] = depth[id(node)] = 0
-    operations = {id(n.operation): n.operation for n in finished}
+    operations = {id(n.operation): n.operation for n in finished.values()}
     ordered = sorted(operations.values(), key=lambda o: (-operation_depth[id(o)], met[id(o)]))
     order = {id(o): i for i, o in enumerate(ordered)}
-    nodes = sorted(finished, key=lambda n: (-depth[id(n)], order[id(n.operation)]))
+    nodes = sorted(finished.values(), key=lambda n: (-depth[id(n)], order[id(n.operation)]))
     _check_names(name, ordered)
     return nodes, ordered
 
 
-def _is_source(node: Node, sources: dict[int, KerasTensor]) -> bool:
-    return not node.inputs or any(id(t) in sources for t in node.outputs)
-
-
-def _enter(name: str, node: Node, sources: dict, met: dict, state: dict, stack: list) -> None:
-    met.setdefault(id(node.operation), len(met))
-    state[id(node)] = 1
-    source = _is_source(node, sources)
-    if source and not any(id(t) in sources for t in node.outputs):
+def _parents(name: str, node: Node, sources: Collection[int]) -> Iterator[Node]:
+    """The calls that a call takes outputs of, none where the graph begins."""
+    if any(id(t) in sources for t in node.outputs):
+        return iter(())
+    if not node.inputs:
         raise ValueError(
             f'Functional "{name}": every input that an output needs must be among the inputs; '
             f'"{node.operation.name}" is not.'
         )
-    stack.append((node, iter(() if source else node.inputs)))
+    return map(node_of, node.inputs)
 
 
 def _check_names(name: str, operations: list[Operation]) -> None:
