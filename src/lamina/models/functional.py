@@ -26,6 +26,7 @@ from lamina.layer.signature import ADD_BATCH_AXIS, CallContext
 from lamina.layers.core import Input, InputLayer
 from lamina.layers.preprocessing.pipelines import host_array, is_text
 from lamina.models.hosted import Fed, HostPart, filled
+from lamina.saving.legacy import modern_call
 
 # In the configuration of a graph: that its ops pass masks on. Keras writes no such key, and does not heed it.
 OPS_PASS_MASKS = "ops_pass_masks"
@@ -379,7 +380,8 @@ def function_from_config(config: dict[str, Any], custom_objects: Any = None) -> 
         if isinstance(operation, InputLayer):
             made[name, 0] = list(calls_of(operation)[0].outputs)
         else:
-            calls.update(((name, i), call) for i, call in enumerate(forms[name].get("inbound_nodes") or []))
+            saved = map(modern_call, forms[name].get("inbound_nodes") or [])
+            calls.update(((name, i), call) for i, call in enumerate(saved))
 
     def tensor(history: Any) -> Any:
         name, index, position = history[:3]
@@ -431,9 +433,8 @@ def _call_saved(operation: Any, args: list, kwargs: dict, call: Any) -> Any:
     where it was given.
     """
     if isinstance(operation, Layer):
-        given = isinstance(call, dict) and "training" in call.get("given", ())
         kwargs = {k: v for k, v in kwargs.items() if not (k.endswith("mask") and v is None)}
-        kwargs = {k: v for k, v in kwargs.items() if k != "training" or given}
+        kwargs = {k: v for k, v in kwargs.items() if k != "training" or "training" in call.get("given", ())}
     return operation(*args, **kwargs)
 
 
@@ -451,25 +452,14 @@ def _ends(saved: Any, tensor: Callable) -> Any:
 
 def _histories(call: Any) -> Iterator[Any]:
     """The places in the graph that a saved call takes its inputs from."""
-    if isinstance(call, dict):
-        if call.get("class_name") == "__keras_tensor__":
-            yield call["config"]["keras_history"]
-        else:
-            for value in call.values():
-                yield from _histories(value)
-    elif isinstance(call, (list, tuple)):
-        if _is_history(call) and isinstance(call[1], int):
-            yield call  # the form of Keras 2
-        else:
-            for value in call:
-                yield from _histories(value)
+    if isinstance(call, dict) and call.get("class_name") == "__keras_tensor__":
+        yield call["config"]["keras_history"]
+    elif isinstance(call, (dict, list, tuple)):
+        for value in call.values() if isinstance(call, dict) else call:
+            yield from _histories(value)
 
 
 def _restored(call: Any, tensor: Callable, custom_objects: Any) -> tuple[list, dict]:
-    if isinstance(call, (list, tuple)):  # the form of Keras 2: [[name, node, tensor, kwargs], ...]
-        tensors = [tensor(h) for h in call]
-        return [tensors[0] if len(tensors) == 1 else tensors], (call[0][3] if len(call[0]) > 3 else {})
-
     def restore(value: Any) -> Any:
         if isinstance(value, dict):
             if value.get("class_name") == "__keras_tensor__":

@@ -206,7 +206,7 @@ def modern(form: Any, role: str = "layer") -> Any:
     config = _arguments(name, config) if isinstance(config, dict) else config
     out = {"module": kind, "registered_name": None, **given, "config": config}
     if "inbound_nodes" in form:
-        out["inbound_nodes"] = [_call(node) for node in form["inbound_nodes"]]
+        out["inbound_nodes"] = [modern_call(modern(node, "call")) for node in form["inbound_nodes"]]
     return out
 
 
@@ -262,10 +262,10 @@ def _functions(config: Mapping[str, Any]) -> dict[str, Any]:
     return out
 
 
-def _call(node: Any) -> Any:
+def modern_call(node: Any) -> Any:
     """A call as Keras 3 writes it. Keras 2 has `[[name, node, tensor, keywords], ...]`, an item for each tensor."""
-    if not isinstance(node, list):
-        return modern(node, "call")
+    if not isinstance(node, (list, tuple)):
+        return node
     tensors = [_tensor(item) for item in node]
     keywords = node[0][3] if len(node[0]) > 3 else {}
     kwargs = {key: _tensor(value) if _is_place(value) else value for key, value in keywords.items()}
