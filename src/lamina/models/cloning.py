@@ -6,10 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 from lamina.core import tree
-from lamina.core.symbolic import KerasTensor, Operation
+from lamina.core.symbolic import Operation
 from lamina.layer import Layer
 from lamina.layers.core import InputLayer
 from lamina.models.functional import Function, graph_of, input_like
+from lamina.models.hosted import filled
 from lamina.models.model import Model
 from lamina.models.sequential import Sequential
 from lamina.training.compiled import compile_like
@@ -50,10 +51,8 @@ def _cloned(model: Any, input_tensors: Any, clone_function: Any, call_function: 
     if isinstance(model, Sequential):
         entry = [] if model._entry is None else [InputLayer.from_config(model._entry.get_config())]
         if input_tensors is not None:
-            entry = [*tree.flatten(input_tensors)]
-        twin = Sequential(
-            [*entry, *(copy(layer) for layer in model.layers)], trainable=model.trainable, name=model.name
-        )
+            entry = tree.flatten(input_tensors)
+        twin = Sequential([*entry, *map(copy, model.layers)], trainable=model.trainable, name=model.name)
         twin.ops_pass_masks = model.ops_pass_masks
         if graph_of(model) is not None and not twin.built:
             twin.build(graph_of(model).inputs[0].shape)
@@ -75,14 +74,10 @@ def _clone_graph(model: Model, function: Function, input_tensors: Any, copy: Cal
     for node in function.nodes:
         if all(id(t) in values for t in node.outputs):
             continue
-        twin = (
-            copies.setdefault(id(node.operation), copy(node.operation))
-            if id(node.operation) not in copies
-            else copies[id(node.operation)]
-        )
-        args, kwargs = tree.map_structure(
-            lambda x: values[id(x)] if isinstance(x, KerasTensor) else x, (node.args, node.kwargs)
-        )
+        if id(node.operation) not in copies:
+            copies[id(node.operation)] = copy(node.operation)
+        twin = copies[id(node.operation)]
+        args, kwargs = filled((node.args, node.kwargs), values)
         outputs = call(twin, *args, **kwargs) if call is not None else twin(*args, **kwargs)
         values.update((id(t), x) for t, x in zip(node.outputs, tree.flatten(outputs)))
     inputs = tree.pack_sequence_as(function.inputs_structure, starts)

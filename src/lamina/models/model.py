@@ -211,9 +211,9 @@ class Model(Trainer):
 
     def _evaluate(self, *args: Any, **kwargs: Any) -> Any:
         """The outputs of the graph, where it is called on what it was made for; else by abstract evaluation."""
-        runs_graph = self._function is not None and type(self).call is Model.call
-        if runs_graph and len(args) == 1 and self._function.is_declared_for(args[0]):  # type: ignore[union-attr]
-            return self._function.compute_output_spec(args[0])  # type: ignore[union-attr]
+        graph = self._function if type(self).call is Model.call else None
+        if graph is not None and len(args) == 1 and graph.is_declared_for(args[0]):
+            return graph.compute_output_spec(args[0])
         return super()._evaluate(*args, **kwargs)
 
     @only_passes
@@ -263,7 +263,8 @@ class Model(Trainer):
 
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()
-        if self._function is not None and _arguments_are_graph(self):
+        owner = next(cls for cls in type(self).__mro__ if "__init__" in vars(cls))
+        if self._function is not None and owner in (Model, Functional):  # the graph is the constructor's arguments
             config = {**self._function.get_config(), "name": self.name, "trainable": self.trainable}
             if self.ops_pass_masks:
                 config[OPS_PASS_MASKS] = True
@@ -338,12 +339,6 @@ class Model(Trainer):
         """
         del mode
         return None
-
-
-def _arguments_are_graph(model: Model) -> bool:
-    """Whether the class is built from inputs and outputs (then the graph is the configuration)."""
-    own = next(c for c in type(model).__mro__ if "__init__" in c.__dict__)
-    return own in (Model, Functional)
 
 
 class Functional(Model):

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 else:
     rich = Later("rich.console", "rich.table", "rich.text")
 
-_BYTES = {"bool": 1}
 _SHOWN_OPEN = 40  # rows of a table that a notebook shows without being asked
 
 
@@ -245,7 +244,7 @@ def _totals(model: Any) -> list[tuple[str, int, float]]:
 
 def _item_bytes(dtype: str) -> float:
     digits = "".join(c for c in dtype.split("_", maxsplit=1)[0] if c.isdigit())
-    return _BYTES.get(dtype, int(digits or 8) / 8)
+    return int(digits or 8) / 8  # without digits: bool
 
 
 def readable_size(size: float) -> str:
