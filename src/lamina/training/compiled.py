@@ -160,8 +160,11 @@ class CompiledModel(Layer):
         own = {str(metric.name): metric for metric in logged.values()}  # under which a step of one's own may log them
         if name in logged or name in own:
             return logged.get(name, own.get(name))
-        holds = (metric for metric in logged.values() if name in _keys(result_of(metric)))
-        return next(holds, None)
+        for metric in logged.values():
+            result = result_of(metric)
+            if isinstance(result, dict) and name in result:
+                return metric
+        return None
 
     def _logged_metrics(self) -> dict[str, Any]:
         """The metrics by the names that their results have in logs, the loss first."""
@@ -285,10 +288,6 @@ def compile_like(model: Any, other: Any) -> None:
         return type(value).from_config(value.get_config()) if isinstance(value, configurable.Configurable) else value
 
     model.compile(**tree.map_structure(anew, other._compile_arguments))
-
-
-def _keys(result: Any) -> Any:
-    return result if isinstance(result, dict) else ()
 
 
 def _check_names(loss: Any, *metric_groups: Any) -> None:

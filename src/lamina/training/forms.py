@@ -57,7 +57,8 @@ def explicit(method: Callable, groups: Groups) -> Callable:
         held = [v for group in lists for v in group]
         given = [value for values in state for value in values]
         if len(given) != len(held):
-            raise ValueError(f"{_name(method)}: state must hold {len(held)} arrays of the model, got {len(given)}.")
+            name = getattr(method, "__qualname__", "step")
+            raise ValueError(f"{name}: state must hold {len(held)} arrays of the model, got {len(given)}.")
         with StateScope(zip(held, given)) as scope:
             logs = method(data)
             after = tuple(scope.values(group) for group in lists)
@@ -91,7 +92,3 @@ def in_both_forms(groups: str, last: bool = False) -> Callable:
         return either
 
     return decorate
-
-
-def _name(method: Callable) -> str:
-    return getattr(method, "__qualname__", "step")

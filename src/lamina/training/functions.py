@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -42,16 +43,11 @@ class StepFunction:
 
     def __call__(self, state: Any, iterator: Iterator[Any]) -> tuple[Any, Any]:
         found: list[Any] = []
-        for data in _first(iterator, self._steps):
+        # An iterator that has none left raises `StopIteration` in the caller.
+        for data in [next(iterator), *itertools.islice(iterator, self._steps - 1)]:
             outputs, state = self._step(state, data)
             found = [*found, outputs] if self._joins else [outputs]
         return (found[0] if len(found) == 1 else tree_util.tree_map(lambda *a: jnp.concatenate(a), *found)), state
-
-
-def _first(iterator: Iterator[Any], count: int) -> Iterator[Any]:
-    """So many items, or fewer; an iterator that has none left raises `StopIteration` in the caller."""
-    first = next(iterator)
-    return iter([first, *(item for _, item in zip(range(count - 1), iterator))])
 
 
 class Functions(CompiledModel):

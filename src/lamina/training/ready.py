@@ -38,9 +38,10 @@ class Ready(Functions):
         x, y, _ = unpack_x_y_sample_weight(source.structure)
         layers = walk(self)
         unbuilt = any(not each.built for each in layers)
-        if not any(launcher.proven for launcher in self._launchers.values()):
-            self._forget_targets()  # those of a call that failed may have been of other shapes
         resolved = [each for each in (self._compiled_loss, self._compiled_metrics) if each is not None]
+        if not any(launcher.proven for launcher in self._launchers.values()):
+            for each in resolved:
+                each.forget()  # what a call that failed was given may have been of other shapes
         needs_shapes = not all(each.built for each in resolved)
         outputs = self._declared_outputs()
         if unbuilt or (needs_shapes and outputs is None):
@@ -75,11 +76,6 @@ class Ready(Functions):
     def _declared_outputs(self) -> Any:
         """The symbolic outputs, of a model that is a graph."""
         return None
-
-    def _forget_targets(self) -> None:
-        for resolved in (self._compiled_loss, self._compiled_metrics):
-            if resolved is not None:
-                resolved.forget()
 
     def _first_outputs(self, source: Source) -> Any:
         """The outputs for the first batch, computed, as code that is run eagerly may ask for values."""

@@ -6,6 +6,7 @@ import inspect
 import os
 import warnings
 from collections.abc import Callable
+from contextlib import closing
 from functools import partial
 from typing import Any
 
@@ -225,10 +226,8 @@ class Trainer(Ready):
         self.stop_evaluating = False
         runner = Runner(phase, source, listeners)
         listeners.on_test_begin()
-        try:
+        with closing(source):
             logs = runner.epoch(Position()) or {}
-        finally:
-            source.close()
         listeners.on_test_end(logs)
         return logs if return_dict else self._as_list(logs)
 
@@ -250,12 +249,10 @@ class Trainer(Ready):
         listeners = self._listeners("predict", callbacks, verbose, source)
         listeners.on_predict_begin()
         self.stop_predicting = False
-        try:
+        with closing(source):
             outputs = loop.collect_outputs(
                 self._predict_function(), source, listeners, lambda: bool(self.stop_predicting)
             )
-        finally:
-            source.close()
         listeners.on_predict_end()
         return outputs
 
@@ -356,8 +353,7 @@ class Trainer(Ready):
         self._check_constructed()
         own = (type(self).train_step, type(self).test_step) != (Trainer.train_step, Trainer.test_step)
         if not self.compiled and not own:
-            name = self._who()
-            raise ValueError(f"{name}: must be compiled before {who}; call compile(optimizer, loss).")
+            raise ValueError(f"{self._who()}: must be compiled before {who}; call compile(optimizer, loss).")
 
     def _listeners(
         self, who: str, callbacks: Any, verbose: Any, source: Source, epochs: int = 1, history: bool = False

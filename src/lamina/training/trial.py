@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from typing import Any
 
 import jax
@@ -167,7 +168,7 @@ class Trial:
         batches = self.batches() if batches is None else batches
         size = sum(np.asarray(a).nbytes for a in tree_util.tree_leaves(self.batch))
         most, done, count = max(1, min(MOST_STEPS, MOST_BYTES // max(size, 1), steps)), 0, 1
-        try:
+        with closing(self.source):
             while done < steps and (window := list(itertools.islice(batches, min(count, steps - done)))):
                 new = len(window)
                 window += window[-1:] * (most - new)  # of one length, so that one program serves all
@@ -180,8 +181,6 @@ class Trial:
                 yield from logs["loss"].astype("float64").tolist()
                 done += new
                 count = max(1, min(most, int(SECONDS * new / max(time.perf_counter() - start, 1e-9))))
-        finally:
-            self.source.close()
 
     def seconds_a_step(self, batch: Any) -> float:
         """The time of a step on this batch, measured after the first."""

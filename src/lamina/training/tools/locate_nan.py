@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -185,10 +185,8 @@ def locate_nan(
     steps = source.steps or source.num_batches
     batches = ((epoch, step, batch) for epoch in range(epochs) for step, batch in enumerate(source.epoch(epoch)))
     bar = progress(steps and steps * epochs, verbose)
-    try:
+    with closing(source):
         found = search(trial, batches, bar)
-    finally:
-        source.close()
     if found:
         bar.update(found.epoch * (steps or 0) + found.step + 1, finalize=True)
     return found

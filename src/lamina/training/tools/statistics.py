@@ -87,10 +87,8 @@ def statistics_of(trial: Trial, probes: Probes) -> Statistics:
 def statistics_function(model: Any, x: Any, y: Any = None, sample_weight: Any = None) -> Callable[[], Statistics]:
     """A function that measures `layer_statistics` on this batch at the weights of its time."""
     size = None if is_stream(x) else rows_in(x)
-    trial, probes = (
-        trial_of(model, "layer_statistics", x, y, sample_weight, batch_size=size),
-        Probes(measure, inputs=False),
-    )
+    trial = trial_of(model, "layer_statistics", x, y, sample_weight, batch_size=size)
+    probes = Probes(measure, inputs=False)
     trial.source.close()
 
     def measured() -> Statistics:
