@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from lamina.core import checks, configurable, masking, registry, tree
+from lamina.core import checks, configurable, masking, tree
 from lamina.core.symbolic import KerasTensor, any_symbolic
 from lamina.data.sources import is_stream
 from lamina.data.tables import by_name
@@ -21,7 +21,6 @@ from lamina.models import quantization
 from lamina.models.functional import OPS_PASS_MASKS, Function, function_from_config, input_like, warn_of_keras
 from lamina.models.summary import html_summary, print_summary
 from lamina.saving import archive
-from lamina.training import rows
 from lamina.training.tools.batch_size import find_batch_size
 from lamina.training.tools.learning_rate import find_learning_rate
 from lamina.training.tools.locate_nan import locate_nan
@@ -81,10 +80,7 @@ class Model(Trainer):
             self._set_graph(graph["inputs"], graph["outputs"])
 
     def _rows_stay_apart(self, trains: bool) -> bool:
-        own_steps = registry.is_own(type(self))  # and so no steps of the program's
-        return (
-            own_steps and not self._added and rows.stay_apart(self, self._compiled_loss, self._compiled_metrics, trains)
-        )
+        return not self._added and super()._rows_stay_apart(trains)
 
     def _declared_outputs(self) -> Any:
         return None if self._function is None else self._function.outputs_structure

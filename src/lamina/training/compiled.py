@@ -28,7 +28,7 @@ class CompiledModel(Layer):
     })  # fmt: skip
     optimizer: Any = None
     loss: Any = None
-    stop_training = False
+    stop_training = stop_evaluating = stop_predicting = False
     compiled = False
     run_eagerly = False
     jit_compile = True

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from jax import tree_util
 
+from lamina.core.registry import is_own
 from lamina.core.state import StateScope
 from lamina.core.symbolic import KerasTensor, infer
 from lamina.data.arrays import opened, unpack_x_y_sample_weight
 from lamina.data.sources import ArraySource, Source
 from lamina.layer.parts import one_look, walk
+from lamina.training import rows
 from lamina.training.functions import Functions
 from lamina.training.loop import Phase
 from lamina.training.objectives import examine, makes_masks
@@ -25,12 +28,25 @@ class Ready(Functions):
     _launchers: dict[str, Launcher]
 
     def _phase(self, name: str) -> Phase:
-        """What the loop needs to train or to evaluate."""
-        raise NotImplementedError
+        """What the loop needs to train or to evaluate; the compiled loop stays for the next time."""
+        trains = name == "train"
+        method, groups = (self.train_step, self._state_groups) if trains else (self.test_step, self._test_groups)
+        function = self._own_function(name)
+        launched = function is None and not self.run_eagerly
+        if launched and name not in self._launchers:
+            self._launchers[name] = Launcher(method, groups, self.reset_metrics, trains)
+        if launched:
+            self._launchers[name].refresh()
+        return Phase(
+            name, method, groups, self.reset_metrics,
+            stopped=lambda: bool(self.stop_training if trains else self.stop_evaluating),
+            launcher=self._launchers[name] if launched else None,
+            minimum=self.steps_per_execution, fills=partial(self._rows_stay_apart, trains), function=function,
+        )  # fmt: skip
 
     def _rows_stay_apart(self, trains: bool) -> bool:
         """Whether a short batch may be filled up: not where code of the program's own sees the batch."""
-        return False
+        return is_own(type(self)) and rows.stay_apart(self, self._compiled_loss, self._compiled_metrics, trains)
 
     @one_look()
     def _make_ready(self, source: Source, train: bool) -> Any:

@@ -28,7 +28,7 @@ from lamina.saving.resume import Position
 from lamina.training import loop
 from lamina.training.forms import stateful
 from lamina.training.functions import PHASES
-from lamina.training.loop import Phase, Runner
+from lamina.training.loop import Runner
 from lamina.training.ready import Ready
 from lamina.training.step import Feed, Launcher, Run
 from lamina.training.tools.dry_run import dry_run as estimate
@@ -44,8 +44,6 @@ class Trainer(Ready):
     """
 
     history: Any = None  # of the last fit
-    stop_evaluating = False
-    stop_predicting = False
 
     def _prepare_training(self) -> None:
         super()._prepare_training()
@@ -65,23 +63,6 @@ class Trainer(Ready):
         """All but the compiled programs: a copy makes its own."""
         functions = {f"{phase}_function": None for phase in PHASES}
         return {**super().__getstate__(), **functions, "_launchers": {}, "_predict": None}
-
-    def _phase(self, name: str) -> Phase:
-        """What the loop needs to train or to evaluate; the compiled loop stays for the next time."""
-        trains = name == "train"
-        method, groups = (self.train_step, self._state_groups) if trains else (self.test_step, self._test_groups)
-        function = self._own_function(name)
-        launched = function is None and not self.run_eagerly
-        if launched and name not in self._launchers:
-            self._launchers[name] = Launcher(method, groups, self.reset_metrics, trains)
-        if launched:
-            self._launchers[name].refresh()
-        return Phase(
-            name, method, groups, self.reset_metrics,
-            stopped=lambda: bool(self.stop_training if trains else self.stop_evaluating),
-            launcher=self._launchers[name] if launched else None,
-            minimum=self.steps_per_execution, fills=partial(self._rows_stay_apart, trains), function=function,
-        )  # fmt: skip
 
     def _order_seed(self, run: int) -> int:
         """The seed of the orders of rows in a run."""
