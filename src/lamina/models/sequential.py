@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from operator import attrgetter
 from typing import Any
 
-import numpy as np
-
 from lamina.core import configurable, errors, tree
 from lamina.core.symbolic import KerasTensor
 from lamina.data.sources import is_stream
@@ -147,7 +145,7 @@ class Sequential(Model):
 
     def _build_for(self, arrays: dict[str, Any]) -> Before | None:
         given = tree.flatten(next(iter(arrays.values())))
-        self._first_dtypes = ["string" if _is_text(each) else str(each.dtype) for each in given]
+        self._first_dtypes = ["string" if is_text(each) else str(each.dtype) for each in given]
         before = Before(self)
         try:
             return super()._build_for(arrays)
@@ -206,10 +204,6 @@ class Sequential(Model):
     def serialized_class(self) -> tuple[str, str, str | None]:
         """What files call this class."""
         return "keras", "Sequential", None
-
-
-def _is_text(x: Any) -> bool:
-    return isinstance(x, np.ndarray) and is_text(x)
 
 
 def _entry_of(layer: Layer) -> InputLayer | None:

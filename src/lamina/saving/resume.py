@@ -47,14 +47,7 @@ class Position:
 
 
 def save_run(path: str, model: Any, position: Position, callbacks: Mapping[str, Any]) -> None:
-    """Write all that the run is, in place of the file that is there.
-
-    Args:
-        path: the file.
-        model: the model, with its optimizer and metrics.
-        position: where the run is.
-        callbacks: the states of its callbacks by name.
-    """
+    """Write all that the run is, `callbacks` being their states by name, in place of the file that is there."""
     arrays: list[np.ndarray] = []
     form = _plain({**vars(position), "callbacks": callbacks}, "the state", arrays)
     kept = {_VALUES: [v.value for v in _others(model)], _ARRAYS: arrays}

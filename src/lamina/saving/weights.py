@@ -29,14 +29,7 @@ from lamina.saving.hdf5 import BYTES_FORMATS, Stored, h5py
 # Attributes that lead nowhere: how the part was made and called.
 _NOT_WALKED = frozenset({"_arguments", "_inbound_nodes"})
 # Modules whose classes have properties that look at parts in other ways than `layers` does.
-_BASES = (
-    "lamina.core.",
-    "lamina.layer.",
-    "lamina.models.",
-    "lamina.training.",
-    "lamina.optimizers.",
-    "lamina.metrics.",
-)
+_BASES = tuple(f"lamina.{package}." for package in ("core", "layer", "models", "training", "optimizers", "metrics"))
 # What a file may hold beyond the model: the state of its training, and seeds, which older files of Keras have.
 RUN = "_run"  # see `resume.py`
 _TRAINING = ("optimizer", "metrics", f"{RUN}/")

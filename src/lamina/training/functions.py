@@ -111,20 +111,13 @@ class Functions(CompiledModel):
         return self._make("train", lambda: self.train_step, self._state_groups, force)
 
     def make_test_function(self, force: bool = False) -> Callable:
-        """Set `test_function`, `f(state, iterator) -> logs, state`, and return it; its state has no optimizer.
-
-        Args:
-            force: make it anew, and compile anew, where there is one.
-        """
+        """Set `test_function`, `f(state, iterator) -> logs, state`, and return it; its state has no optimizer."""
         return self._make("test", lambda: self.test_step, self._test_groups, force)
 
     def make_predict_function(self, force: bool = False) -> Callable:
         """Set `predict_function`, `f(state, iterator) -> outputs, state`, and return it.
 
         Its state is `trainable_variables` and `non_trainable_variables`.
-
-        Args:
-            force: make it anew, and compile anew, where there is one.
         """
         return self._make("predict", self._predict_method, self._predict_groups, force)
 
