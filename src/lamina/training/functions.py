@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -35,11 +34,7 @@ class StepFunction:
     """
 
     def __init__(self, step: Callable, compiles: bool, steps: int, joins: bool):
-        self._plain, self._compiles, self._steps, self._joins = step, compiles, steps, joins
-
-    @functools.cached_property
-    def _step(self) -> Callable:
-        return jit(self._plain) if self._compiles else self._plain
+        self._step, self._steps, self._joins = jit(step) if compiles else step, steps, joins
 
     def __call__(self, state: Any, iterator: Iterator[Any]) -> tuple[Any, Any]:
         found: list[Any] = []
