@@ -52,18 +52,16 @@ class Old:
     @property
     def is_of_layers(self) -> bool:
         """Whether it has weights in the order of layers."""
-        attributes = self._group("").attrs
+        attributes = self._top.attrs
         return "layer_names" in attributes or "layer_names0" in attributes
 
-    def _group(self, name: str) -> Any:
-        path = f"{self.prefix}{name}".rstrip("/")
-        if path and path not in self.file:
-            raise CorruptFileError(f"must hold the group {path}, and does not; save it again.")
-        return self.file[path] if path else self.file
+    @property
+    def _top(self) -> Any:
+        return self.file[self.prefix or "/"]
 
     def layers(self) -> dict[str, list[Stored]]:
         """The weights of each layer that has some, in order."""
-        found = {name: self.below(f"{self.prefix}{name}") for name in texts(self._group(""), "layer_names")}
+        found = {name: self.below(f"{self.prefix}{name}") for name in texts(self._top, "layer_names")}
         return {name: stored for name, stored in found.items() if stored}
 
     def below(self, group: str) -> list[Stored]:
