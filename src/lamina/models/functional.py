@@ -438,12 +438,8 @@ def _call_saved(operation: Any, args: list, kwargs: dict, call: Any) -> Any:
     return operation(*args, **kwargs)
 
 
-def _is_history(value: Any) -> bool:
-    return isinstance(value, (list, tuple)) and len(value) in (3, 4) and isinstance(value[0], str)
-
-
 def _ends(saved: Any, tensor: Callable) -> Any:
-    if _is_history(saved):
+    if isinstance(saved, (list, tuple)) and len(saved) in (3, 4) and isinstance(saved[0], str):
         return tensor(saved)
     if isinstance(saved, dict):
         return {key: _ends(value, tensor) for key, value in saved.items()}
