@@ -32,14 +32,11 @@ class CompiledModel(Layer):
     compiled = False
     run_eagerly = False
     jit_compile = True
-
-    def _prepare_training(self) -> None:
-        """Have what training needs, with nothing compiled yet."""
-        self.steps_per_execution = 1
-        self._compiled_loss: CompiledLoss | None = None
-        self._compiled_metrics: CompiledMetrics | None = None
-        self._loss_tracker: Any = None
-        self._compile_arguments: dict[str, Any] | None = None
+    steps_per_execution = 1
+    _compiled_loss: CompiledLoss | None = None
+    _compiled_metrics: CompiledMetrics | None = None
+    _loss_tracker: Any = None
+    _compile_arguments: dict[str, Any] | None = None
 
     # compile -------------------------------------------------------------------------------------
 

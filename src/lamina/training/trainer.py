@@ -30,7 +30,7 @@ from lamina.training.forms import stateful
 from lamina.training.functions import PHASES
 from lamina.training.loop import Runner
 from lamina.training.ready import Ready
-from lamina.training.step import Feed, Launcher, Run
+from lamina.training.step import Feed, Run
 from lamina.training.tools.dry_run import dry_run as estimate
 from lamina.training.tools.locate_nan import Guard
 from lamina.training.trial import Trial
@@ -44,13 +44,13 @@ class Trainer(Ready):
     """
 
     history: Any = None  # of the last fit
+    _predict: Any = None
+    _predict_made = 0  # the change of weights that it knows of
+    _runs = 0
 
     def _prepare_training(self) -> None:
-        super()._prepare_training()
-        self._launchers: dict[str, Launcher] = {}
-        self._predict: Any = None
-        self._predict_made = 0  # the change of weights that it knows of
-        self._runs, self._entropy = 0, placement.agreed(int.from_bytes(os.urandom(4), "little"))
+        self._launchers = {}
+        self._entropy = placement.agreed(int.from_bytes(os.urandom(4), "little"))
 
     def _forget_programs(self, *phases: str) -> None:
         for phase in phases or PHASES:
