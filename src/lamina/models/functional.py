@@ -201,6 +201,7 @@ class Function(Operation):
         """The layers with their calls, as Keras writes them."""
         kept = {id(node) for node in self.nodes}
         calls = {id(o): [node for node in calls_of(o) if id(node) in kept] for o in self.operations}
+        # (operation, call) -> the number of the call among those of the operation in this graph
         place = {(key, node.index): i for key, own in calls.items() for i, node in enumerate(own)}
 
         def history(tensor: KerasTensor) -> list[Any]:

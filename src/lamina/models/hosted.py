@@ -79,10 +79,7 @@ class HostPart:
             args, kwargs = filled((node.args, node.kwargs), values)
             outputs = tree_util.tree_leaves(node.operation(*args, **kwargs))
             values.update((id(t), outputs[t.origin.tensor_index]) for t in node.outputs)  # type: ignore[union-attr]
-        inner = []
-        for node in self.models:
-            args, _ = filled((node.args, node.kwargs), values)
-            inner.append(self._graph_of(node.operation).on_host(args[0]))
+        inner = [self._graph_of(node.operation).on_host(filled(node.args, values)[0]) for node in self.models]
         return Fed(tuple(values[id(tensor)] for tensor in self.tensors), tuple(inner))
 
     def resume(self, fed: Fed) -> tuple[dict[int, Any], dict[int, Fed], set[int]]:

@@ -128,7 +128,8 @@ def size_of(files: Mapping[str, BinaryIO]) -> int:
 
 def parsed(files: Mapping[str, BinaryIO], name: str, path: str, budget: Budget) -> dict[str, Any]:
     """A text of the archive, which must be a JSON object that the budget allows."""
-    return parsed_json(_part(files, name, path), f'"{path}", {name}', budget)
+    with blamed_on(f'"{path}", {name}'):
+        return json_object(_part(files, name, path).read(MOST_JSON + 1), budget)
 
 
 def _part(files: Mapping[str, BinaryIO], name: str, path: str) -> BinaryIO:
@@ -136,13 +137,6 @@ def _part(files: Mapping[str, BinaryIO], name: str, path: str) -> BinaryIO:
         holds = ", ".join(files) or "nothing"
         raise CorruptFileError(f"must hold {name}, and holds {holds}; {_AGAIN}.", f'"{path}"')
     return files[name]
-
-
-def parsed_json(file: BinaryIO, place: str, budget: Budget) -> dict[str, Any]:
-    """The JSON object in a file."""
-    text = file.read(MOST_JSON + 1)
-    with blamed_on(place):
-        return json_object(text, budget)
 
 
 def json_object(text: bytes, budget: Budget) -> dict[str, Any]:

@@ -79,8 +79,8 @@ def _remove_old(index: Path, before: set[str]) -> None:
 def _read_index(path: Path) -> tuple[list[str], str | None]:
     """The names of the shards, and the mark that they have."""
     place = f'"{path}"'
-    with contents.opened_plain(str(path)) as file:
-        index = contents.parsed_json(file, place, Budget(os.fstat(file.fileno()).st_size))
+    with contents.opened_plain(str(path)) as file, blamed_on(place):
+        index = contents.json_object(file.read(contents.MOST_JSON + 1), Budget(os.fstat(file.fileno()).st_size))
     places, metadata = index.get("weight_map"), index.get("metadata")
     mark = metadata.get("written") if isinstance(metadata, dict) else None
     lists = [v if isinstance(v, list) else [v] for v in places.values()] if isinstance(places, dict) else [[None]]

@@ -124,11 +124,8 @@ class CompiledModel(Layer):
         `None` where there is none and no training to do.
         """
         del x
-        parts = []
-        if self._compiled_loss is not None:
-            value = self._compiled_loss(y, y_pred, sample_weight)
-            if value is not None:
-                parts.append(value)
+        compiled = None if self._compiled_loss is None else self._compiled_loss(y, y_pred, sample_weight)
+        parts = [] if compiled is None else [compiled]
         parts.extend(jnp.asarray(extra, "float32").astype(jnp.result_type(extra)) for extra in self.losses)
         if not parts and not training:
             return None

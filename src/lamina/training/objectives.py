@@ -350,8 +350,6 @@ class CompiledMetrics:
             what = "compile: weighted_metrics" if use_weight else "compile: metrics"
             for i, group in enumerate(_groups(value, self.outputs, what)):
                 for identifier in group:
-                    if identifier is None:
-                        continue
                     metric, name = _as_metric(identifier, targets[i], flat[i])
                     taken = use_weight and prefixes[i] + name in log_names
                     entries.append((i, metric, use_weight))
@@ -384,12 +382,12 @@ class CompiledMetrics:
 
 def _groups(value: Any, outputs: Outputs, what: str) -> list[list[Any]]:
     """The metrics of each output."""
-    if value is None:
-        return [[] for _ in outputs.names]
     if len(outputs.names) == 1 and not isinstance(value, dict):
-        return [[m for m in tree.flatten(value) if m is not None] if isinstance(value, (list, tuple)) else [value]]
-    groups = outputs.along(value, what, spread=False)
-    return [list(g) if isinstance(g, (list, tuple)) else [] if g is None else [g] for g in groups]
+        groups = [tree.flatten(value) if isinstance(value, (list, tuple)) else value]
+    else:
+        groups = outputs.along(value, what, spread=False)
+    lists = [group if isinstance(group, (list, tuple)) else [group] for group in groups]
+    return [[metric for metric in each if metric is not None] for each in lists]
 
 
 # Names that mean another function for each kind of target: "accuracy" is "binary_accuracy", ...

@@ -108,10 +108,8 @@ class Ready(Functions):
         try:
             with StateScope():
                 return infer(self.__call__, (symbols,), {"training": False})
-        except NotImplementedError:
-            return None
-        except Exception:
-            if type(self).train_step is Ready.train_step:
+        except Exception as error:
+            if type(self).train_step is Ready.train_step and not isinstance(error, NotImplementedError):
                 raise
             return None
 
