@@ -19,7 +19,7 @@ from lamina.layer.parts import look
 from lamina.layers.core import InputLayer
 from lamina.models import quantization
 from lamina.models.functional import OPS_PASS_MASKS, Function, function_from_config, input_like, warn_of_keras
-from lamina.models.summary import html_summary, print_summary
+from lamina.models.summary import html_summary, summary
 from lamina.saving import archive
 from lamina.training.tools.batch_size import find_batch_size
 from lamina.training.tools.learning_rate import find_learning_rate
@@ -231,23 +231,10 @@ class Model(Trainer):
         x, y, sample_weight = by_name(x, y, sample_weight, *keys)
         return graph.on_host(np.stack(list(x)) if graph.takes_rows(x) else x), y, sample_weight
 
-    def summary(
-        self,
-        line_length: int | None = None,
-        positions: Sequence[float] | None = None,
-        print_fn: Any = None,
-        expand_nested: bool = False,
-        show_trainable: bool = False,
-        layer_range: Sequence[str] | None = None,
-    ) -> None:
-        """Print a table of the layers, their output shapes and their numbers of weights."""
-        print_summary(self, line_length, positions, print_fn, expand_nested, show_trainable, layer_range)
-
-    def _repr_html_(self) -> str:
-        return html_summary(self)
-
     # Tools ------------------------------------------------------------------------------------------------------
 
+    summary = summary
+    _repr_html_ = html_summary
     find_learning_rate = find_learning_rate
     find_batch_size = find_batch_size
     locate_nan = locate_nan

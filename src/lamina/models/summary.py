@@ -41,15 +41,14 @@ class Row(NamedTuple):
     inside: list[Row]
 
 
-def print_summary(
-    model: Any, line_length: int | None = None, positions: Sequence[float] | None = None,
+def summary(
+    self: Any, line_length: int | None = None, positions: Sequence[float] | None = None,
     print_fn: Callable[[str], Any] | None = None, expand_nested: bool = False, show_trainable: bool = False,
     layer_range: Sequence[str] | None = None,
 ) -> None:  # fmt: skip
     """Print a table of the model's layers with their output shapes and numbers of weights.
 
     Args:
-        model: the model.
         line_length: the number of columns; the terminal's if not given.
         positions: where the columns of the table end, in parts of the line.
         print_fn: is called with the text; the default prints.
@@ -59,20 +58,20 @@ def print_summary(
 
     Raises: ValueError if an argument is none of these.
     """
-    who = f'summary of "{printable(model.name)}"'
+    who = f'summary of "{printable(self.name)}"'
     if line_length is not None:
         checks.integer(who, "line_length", line_length, least=20)
     show = ("trainable",) if show_trainable else ()
-    fields = ("shape", "count", *(() if _is_chain(model) else ("connected",)), *show)
+    fields = ("shape", "count", *(() if _is_chain(self) else ("connected",)), *show)
     widths = _widths(who, positions, len(fields) + 1, bool(show_trainable))
-    rows = _flat(_rows(model, _in_range(who, model, layer_range), expand_nested))
+    rows = _flat(_rows(self, _in_range(who, self, layer_range), expand_nested))
     if print_fn is None and is_interactive_logging_enabled():
         console = rich.console.Console(width=line_length, highlight=False)
-        _print(console, model, rows, fields, widths)
+        _print(console, self, rows, fields, widths)
         return
     text = io.StringIO()
     plain: dict[str, Any] = {"color_system": None, "force_terminal": False, "force_jupyter": False}
-    _print(rich.console.Console(file=text, width=line_length, highlight=False, **plain), model, rows, fields, widths)
+    _print(rich.console.Console(file=text, width=line_length, highlight=False, **plain), self, rows, fields, widths)
     (print_fn or say)(text.getvalue().rstrip("\n"))
 
 
