@@ -102,11 +102,8 @@ class CompiledModel(Layer):
         return configurable.serialize(self._compile_arguments)
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
-        """`compile` with the arguments of `get_compile_config`, unless the class overrides `compile`."""
-        if (
-            type(self).compile is not CompiledModel.compile
-            and "optimizer" not in inspect.signature(self.compile).parameters
-        ):
+        """`compile` with the arguments of `get_compile_config`, unless the class has one that takes no optimizer."""
+        if "optimizer" not in inspect.signature(self.compile).parameters:
             return
         arguments = configurable.deserialize(dict(config))
         arguments["optimizer"] = optimizers.deserialize(config["optimizer"]) if config.get("optimizer") else None
