@@ -58,7 +58,9 @@ class Inspection:
         self.date_saved = str(metadata.get("date_saved", ""))
         self.class_name = None if config is None else str(config.get("class_name"))
         self.unknown = [] if config is None else loading.unknown_names(config)
-        self.optimizer = _optimizer(config)
+        optimizer = _at(config, "compile_config", "optimizer")
+        optimizer = optimizer.get("class_name") if isinstance(optimizer, dict) else optimizer
+        self.optimizer = None if optimizer is None else str(optimizer)
         self.rows = list(_rows(self, config) if config is not None else _groups(self))
 
     @property
@@ -129,44 +131,33 @@ def inspect(path: Any) -> Inspection:
             return Inspection(path, metadata, config, stored)
 
 
-def _optimizer(config: Any) -> str | None:
-    compiled = config.get("compile_config") if config is not None else None
-    optimizer = compiled.get("optimizer") if isinstance(compiled, dict) else None
-    optimizer = optimizer.get("class_name") if isinstance(optimizer, dict) else optimizer
-    return None if optimizer is None else str(optimizer)
-
-
-def _name(form: Mapping[str, Any]) -> str:
-    inner = form.get("config")
-    return str(form.get("name") or (inner.get("name") if isinstance(inner, dict) else "") or form.get("class_name"))
+def _at(form: Any, *keys: str) -> Any:
+    """What lies in dicts of dicts, `None` where one lacks it or is none."""
+    for key in keys:
+        form = form.get(key) if isinstance(form, dict) else None
+    return form
 
 
 def _rows(file: Inspection, config: dict[str, Any], group: str = "", depth: int = 0) -> Iterator[Row]:
     """The layers of a model, those of models inside behind them; a model of no known layers shows its groups."""
-    layers = _layers(config)
-    if layers is None:
+    layers = _at(config, "config", "layers")
+    if not isinstance(layers, list):
         if depth == 0:
             yield from _groups(file)
         return
     used: Counter[str] = Counter()
-    for form in layers:
-        label = scope.snake_case(str(form.get("class_name")))
+    for form in (each for each in layers if isinstance(each, dict) and "class_name" in each):
+        class_name = str(form["class_name"])
+        label = scope.snake_case(class_name)
         is_op = op_names.is_op_module(str(form.get("module")))
-        if config.get("class_name") == "Sequential" and form.get("class_name") == "InputLayer":
+        if config.get("class_name") == "Sequential" and class_name == "InputLayer":
             continue
         own = f"{group}layers/{label}_{used[label]}" if used[label] else f"{group}layers/{label}"
         used[label] += not is_op
         arrays = {} if is_op else file.below(own)
-        yield Row(depth, _name(form), str(form.get("class_name")), arrays, file.size(arrays))
+        name = str(form.get("name") or _at(form, "config", "name") or class_name)
+        yield Row(depth, name, class_name, arrays, file.size(arrays))
         yield from _rows(file, form, f"{own}/", depth + 1)
-
-
-def _layers(config: Mapping[str, Any]) -> list[dict[str, Any]] | None:
-    inner = config.get("config")
-    layers = inner.get("layers") if isinstance(inner, dict) else None
-    if not isinstance(layers, list):
-        return None
-    return [form for form in layers if isinstance(form, dict) and "class_name" in form]
 
 
 def _groups(file: Inspection) -> Iterator[Row]:
