@@ -10,7 +10,7 @@ import json
 import os
 import re
 from collections.abc import Collection, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -57,10 +57,9 @@ def _base(index: Path) -> str:
 
 def _named(index: Path) -> set[str]:
     """The shards that an index names, none if it cannot be read."""
-    try:
+    with suppress(OSError, ValueError):
         return set(_read_index(index)[0])
-    except (OSError, ValueError):
-        return set()
+    return set()
 
 
 def _remove_old(index: Path, before: set[str]) -> None:

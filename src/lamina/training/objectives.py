@@ -375,10 +375,6 @@ class CompiledMetrics:
                     errors.note(error, f'in metric "{metric.name}" of output "{self.outputs.names[i]}"')
                     raise
 
-    def reset_state(self) -> None:
-        for metric in self.metrics:
-            metric.reset_state()
-
 
 def _groups(value: Any, outputs: Outputs, what: str) -> list[list[Any]]:
     """The metrics of each output."""

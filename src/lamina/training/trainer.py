@@ -225,7 +225,8 @@ class Trainer(Ready):
         self._check_constructed()
         x, *_ = self._fed(x)
         if verbose == 0 and callbacks is None and steps is None and _is_small(x, batch_size):
-            return tree_util.tree_map(placement.to_host, self._predict_function()(_floats(x)))
+            x = x.astype(dtypes.floatx()) if x.dtype == np.float64 else x
+            return tree_util.tree_map(placement.to_host, self._predict_function()(x))
         source = make_source(x, batch_size=batch_size, steps=steps, who="predict", fed=self._fed)
         listeners = self._listeners("predict", callbacks, verbose, source)
         listeners.on_predict_begin()
@@ -357,10 +358,6 @@ def _is_small(x: Any, batch_size: int | None) -> bool:
     if not isinstance(x, (np.ndarray, jax.Array)) or x.ndim < 2 or x.dtype.kind not in "fiub":
         return False
     return 0 < x.shape[0] <= (batch_size or 32)
-
-
-def _floats(x: Any) -> Any:
-    return x.astype(dtypes.floatx()) if x.dtype == np.float64 else x
 
 
 def _check_epochs(epochs: Any, initial_epoch: Any, validation_freq: Any) -> None:
