@@ -89,8 +89,7 @@ def parts(model: Any, skip: Iterable[Any] = ()) -> Iterator[tuple[str, Any]]:
 
 def _own_variables(part: Any) -> list[Variable] | None:
     """The variables that the library's own `load_own_variables` fills; `None` where a user's class has another one."""
-    hook = getattr(type(part), "load_own_variables", None)
-    if hook is None or not registry.is_own(hook):
+    if not registry.is_own(getattr(type(part), "load_own_variables", None)):
         return None
     own = getattr(part, "_own_variables", None)
     return own() if own is not None else list(part.variables)

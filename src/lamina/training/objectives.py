@@ -7,7 +7,7 @@ the one place that turns these into a list with an entry for each output.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -264,8 +264,6 @@ def _as_loss(identifier: Any, name: str, target: Any, output: Any) -> Any:
     loss = losses.get(by_target(identifier, target, output))
     if isinstance(loss, losses.Loss):
         return loss
-    if isinstance(loss, type):
-        return loss()
     own = getattr(loss, "__name__", type(loss).__name__).strip("<>")
     return LossFunctionWrapper(loss, name=identifier if isinstance(identifier, str) else own)
 
@@ -398,29 +396,19 @@ def by_target(identifier: Any, y_true: Any, y_pred: Any) -> Any:
 
 def _as_metric(identifier: Any, y_true: Any, y_pred: Any) -> tuple[Metric, str]:
     """A metric object, and its name in logs."""
-    if isinstance(identifier, Metric):
-        return identifier, identifier.name
     metric = metrics.get(by_target(identifier, y_true, y_pred))
-    if isinstance(metric, type):
-        metric = metric()
     name = identifier if isinstance(identifier, str) else getattr(identifier, "__name__", type(identifier).__name__)
     name = name.strip("<>")
     if isinstance(metric, Metric):
         if isinstance(identifier, str):
             metric.name = name
         return metric, metric.name
-    averaged = MeanMetricWrapper(_with_two_arguments(metric, name), name=name)
-    averaged.direction = averaged.direction or metrics.direction_of(name)
-    return averaged, name
-
-
-def _with_two_arguments(fn: Any, name: str) -> Callable:
-    if not callable(fn):
-        raise ValueError(f"compile: metric {name!r} must be a name, a Metric or a function of (y_true, y_pred).")
     try:
-        inspect.signature(fn).bind(None, None)
+        inspect.signature(metric).bind(None, None)
     except TypeError:
         raise ValueError(f"compile: metric {name!r} must be a function of (y_true, y_pred).") from None
-    except ValueError:  # a built-in without a signature
-        return fn
-    return fn
+    except ValueError:
+        pass  # a built-in without a signature
+    averaged = MeanMetricWrapper(metric, name=name)
+    averaged.direction = averaged.direction or metrics.direction_of(name)
+    return averaged, name
