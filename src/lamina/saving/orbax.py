@@ -118,8 +118,8 @@ def load_model(path: str, custom_objects: Any, compile: bool) -> Any:
     model = made_of(config, file, f'"{path}", {_CONFIG}', custom_objects, compile)
     load_weights(model, path)
     file.draw_initial_values()
-    assets = {"/".join(map(str, place)): value for place, value in tree.flatten_with_path(found.get(ASSETS, {}))}
-    names = [f"{ASSETS}/{name}" for name in assets]
-    check_names(names)
-    read_assets(model, dict(zip(names, (io.BytesIO(np.asarray(value).tobytes()) for value in assets.values()))))
+    assets = tree.flatten_with_path({ASSETS: found.get(ASSETS, {})})
+    files = {"/".join(map(str, place)): io.BytesIO(np.asarray(value).tobytes()) for place, value in assets}
+    check_names(list(files))
+    read_assets(model, files)
     return model
