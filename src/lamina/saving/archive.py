@@ -24,24 +24,8 @@ from lamina.core import configurable, registry
 from lamina.core.budget import MEBIBYTE, blamed_on
 from lamina.core.files import atomic_write
 from lamina.core.functions import asked_for, lambdas
-from lamina.saving import hdf5, legacy, orbax, sharded, weights
-from lamina.saving.contents import (
-    ASSETS,
-    CONFIG,
-    IN_MEMORY,
-    METADATA,
-    MOST_JSON,
-    WEIGHTS,
-    MissingFileError,
-    opened_parts,
-    opened_weights,
-    parsed,
-    plain_size,
-    read_assets,
-    size_of,
-    unzipped,
-    write_assets,
-)
+from lamina.saving import contents, hdf5, legacy, orbax, sharded, weights
+from lamina.saving.contents import ASSETS, CONFIG, METADATA, WEIGHTS
 from lamina.saving.loading import Loading, made_of
 
 KERAS_VERSION = "3.15.1"  # whose format this is
@@ -94,13 +78,13 @@ def write_archive(model: Any, file: BinaryIO, skip: Collection[Any] = ()) -> Non
     with zipfile.ZipFile(file, "w") as archive:
         for name, text in _described(model).items():
             archive.writestr(name, text)
-        with tempfile.SpooledTemporaryFile(max_size=IN_MEMORY) as spool:
+        with tempfile.SpooledTemporaryFile(max_size=contents.IN_MEMORY) as spool:
             _write_hdf5(model, spool, skip)
             spool.seek(0)
             with archive.open(WEIGHTS, "w", force_zip64=True) as member:
                 shutil.copyfileobj(spool, member, MEBIBYTE)
         with tempfile.TemporaryDirectory() as folder:
-            for path in write_assets(model, Path(folder)):
+            for path in contents.write_assets(model, Path(folder)):
                 archive.write(path, f"{ASSETS}/{path.relative_to(folder).as_posix()}")
 
 
@@ -108,7 +92,7 @@ def _write_folder(model: Any, folder: Path, skip: Collection[Any]) -> None:
     for name, text in _described(model).items():
         (folder / name).write_text(text, encoding="utf-8")
     _write_hdf5(model, folder / WEIGHTS, skip)
-    write_assets(model, folder / ASSETS)
+    contents.write_assets(model, folder / ASSETS)
 
 
 def _described(model: Any) -> dict[str, str]:
@@ -123,9 +107,9 @@ def _described(model: Any) -> dict[str, str]:
             stacklevel=5,
         )
     config = json.dumps(form)
-    if len(config) > MOST_JSON:  # which is refused when it is read
+    if len(config) > contents.MOST_JSON:  # which is refused when it is read
         raise ValueError(
-            f"save_model: the configuration must have at most {MOST_JSON:,} characters, got {len(config):,}; "
+            f"save_model: the configuration must have at most {contents.MOST_JSON:,} characters, got {len(config):,}; "
             "keep large constants in weights of a layer."
         )
     return {METADATA: json.dumps({"keras_version": KERAS_VERSION, "date_saved": now}), CONFIG: config}
@@ -164,11 +148,11 @@ def load_model(filepath: Any, custom_objects: Any = None, compile: bool = True, 
     """
     del safe_mode
     if hasattr(filepath, "read"):
-        with unzipped(filepath, "archive") as files:
+        with contents.unzipped(filepath, "archive") as files:
             return _read_model(files, "archive", custom_objects, compile)
     path = os.fspath(filepath)
     if not os.path.exists(path):
-        raise MissingFileError(f'load_model: "{path}" must be there, and is not.')
+        raise contents.MissingFileError(f'load_model: "{path}" must be there, and is not.')
     if path.endswith(legacy.ENDINGS) and not path.endswith(".weights.h5"):
         return legacy.load_model(path, custom_objects, compile)
     if orbax.is_checkpoint(path):
@@ -178,21 +162,21 @@ def load_model(filepath: Any, custom_objects: Any = None, compile: bool = True, 
             "load_model: filepath must be a .keras or .h5 file, or a folder that save_model wrote with zipped=False "
             f"(load_weights reads .weights.h5 into a model), got {path!r}."
         )
-    with opened_parts(path) as files:
+    with contents.opened_parts(path) as files:
         return _read_model(files, path, custom_objects, compile)
 
 
 def _read_model(files: Mapping[str, Any], path: str, custom_objects: Any, compile: bool) -> Any:
-    with opened_weights(files, path) as arrays:
-        file = Loading(size_of(files) + sum(array.nbytes for array in arrays.values()))
-        config = parsed(files, CONFIG, path, file)
+    with contents.opened_weights(files, path) as arrays:
+        file = Loading(contents.size_of(files) + sum(array.nbytes for array in arrays.values()))
+        config = contents.parsed(files, CONFIG, path, file)
         model = made_of(config, file, f'"{path}", {CONFIG}', custom_objects, compile)
         with blamed_on(f'"{path}", {WEIGHTS}'):
             weights.load(model, arrays, path, fresh=True)
     with blamed_on(f'"{path}", {CONFIG}'):
         file.draw_initial_values()
     with blamed_on(f'"{path}", {ASSETS}'):
-        read_assets(model, files)
+        contents.read_assets(model, files)
     return model
 
 
@@ -281,15 +265,15 @@ def load_weights(model: Any, filepath: Any, skip_mismatch: bool = False, **kwarg
 def stored_weights(path: str) -> Iterator[dict[str, hdf5.Stored]]:
     """The arrays in a file of weights of any kind."""
     if not os.path.exists(path):
-        raise MissingFileError(f'load_weights: "{path}" must be there, and is not.')
+        raise contents.MissingFileError(f'load_weights: "{path}" must be there, and is not.')
     if path.endswith(".weights.json"):
         with sharded.opened_shards(Path(path)) as arrays:
             yield arrays
     elif path.endswith(".keras"):
-        with opened_parts(path) as files, opened_weights(files, path) as arrays:
+        with contents.opened_parts(path) as files, contents.opened_weights(files, path) as arrays:
             yield arrays
     elif path.endswith(legacy.ENDINGS):
-        with hdf5.opened(path, path, plain_size(path)) as arrays:
+        with hdf5.opened(path, path, contents.plain_size(path)) as arrays:
             yield arrays
     else:
         raise ValueError(f"load_weights: filepath must end in .weights.h5, .weights.json, .keras or .h5, got {path!r}.")
