@@ -183,11 +183,6 @@ class CompiledModel(Layer):
         """The names of the metrics, as `evaluate` returns their values."""
         return self._log_order()
 
-    @property
-    def metrics_variables(self) -> list[Variable]:
-        """The variables of the metrics."""
-        return [v for metric in self.metrics for v in metric.variables]
-
     def reset_metrics(self) -> None:
         """Set every metric to where an epoch starts."""
         for metric in self.metrics:
