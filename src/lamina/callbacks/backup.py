@@ -61,14 +61,14 @@ class BackupAndRestore(Checkpoint):
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         super().on_epoch_begin(epoch, logs)
-        if self._goes_on and self.listeners.position.batch:
+        if self._goes_on and self.listeners is not None and self.listeners.position.batch:
             self._restore()  # within an epoch: what callbacks do at its beginning was done
         self._goes_on = False
 
     def _restore(self) -> bool:
         """Go on where the last backup was made; whether there is one."""
         found = self._read() if self.listeners is not None else None
-        if found is None:
+        if found is None or self.listeners is None:
             return False
         there, states = found
         self.listeners.set_state(states)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import faulthandler
-import functools
 import hashlib
 import itertools
 import mmap
@@ -160,9 +159,9 @@ class ProcessReader:
         """`data[i]` for each index in order, `ahead` of them under way."""
         who = type(self._data).__name__
         self._send(who)
-        fetch = functools.partial(self._pool.submit, _worker_batch, str(self._file))
+        name = str(self._file)
         try:
-            for parcel in fetched(fetch, indices, ahead, _drop):
+            for parcel in fetched(lambda index: self._pool.submit(_worker_batch, name, index), indices, ahead, _drop):
                 yield parcel.open()
         except futures.BrokenExecutor as error:
             hung = Path(self._folder.name, _HUNG)

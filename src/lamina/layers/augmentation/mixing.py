@@ -42,7 +42,11 @@ class MixUp(Mixing):
         weight = random.beta((draws.count,), self.alpha, self.alpha, "float32", draws.key())
         return {"mix_weight": weight, "permutation_order": order}
 
-    pixels = masks = Mixing.labels  # all are mixed alike
+    def pixels(self, images: Any, transformation: Any) -> Any:
+        return self.labels(images, transformation)
+
+    def masks(self, masks: Any, transformation: Any) -> Any:
+        return self.labels(masks, transformation)
 
     def boxes(self, boxes: dict[str, Any], transformation: Any) -> dict[str, Any]:
         order = transformation["permutation_order"]

@@ -72,7 +72,8 @@ class TextVectorization(VocabularyLayer):
     [[1, 3, 2, 3]]
     """
 
-    input_dtype = "string"
+    input_dtype: Any = "string"
+    split: Any
 
     def __init__(
         self,
