@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -305,18 +307,21 @@ class GroupNormalization(Normalization):
         self.input_spec = InputSpec(ndim=len(input_shape), axes={self.axis: channels})
 
     def call(self, inputs: Any) -> Any:
-        axis, shape = self.axis % inputs.ndim, inputs.shape
-        split = (self.groups, shape[axis] // self.groups)
-        x = inputs.astype(dtypes.wide(inputs.dtype)).reshape(*shape[:axis], *split, *shape[axis + 1 :])
-        axes = tuple(i for i in range(1, x.ndim) if i != axis)
-        scale, offset = (
-            None if v is None else v.reshape(*split, *(1,) * (x.ndim - axis - 2)) for v in self._scale_and_offset()
-        )
-        mean, factor = x.mean(axes, keepdims=True), lax.rsqrt(x.var(axes, keepdims=True) + self.epsilon)
-        factor = factor if scale is None else factor * scale
-        shift = -mean * factor
-        outputs = x * factor + (shift if offset is None else shift + offset)
-        return outputs.reshape(shape).astype(self.compute_dtype)
+        x = inputs.astype(dtypes.wide(inputs.dtype))
+        options = self.axis % x.ndim, self.groups, self.epsilon
+        return _group_normalized(x, *self._scale_and_offset(), *options).astype(self.compute_dtype)
+
+
+@functools.partial(jax.jit, static_argnums=(3, 4, 5), inline=True)
+def _group_normalized(x: Any, scale: Any, offset: Any, axis: int, groups: int, epsilon: float) -> Any:
+    shape, split = x.shape, (groups, x.shape[axis] // groups)
+    x = x.reshape(*shape[:axis], *split, *shape[axis + 1 :])
+    axes = tuple(i for i in range(1, x.ndim) if i != axis)
+    scale, offset = (None if v is None else v.reshape(*split, *(1,) * (x.ndim - axis - 2)) for v in (scale, offset))
+    mean, factor = x.mean(axes, keepdims=True), lax.rsqrt(x.var(axes, keepdims=True) + epsilon)
+    factor = factor if scale is None else factor * scale
+    shift = -mean * factor
+    return (x * factor + (shift if offset is None else shift + offset)).reshape(shape)
 
 
 class RMSNormalization(Normalization):

@@ -103,13 +103,13 @@ class BaseOptimizer(Configurable):
     @property
     def variables(self) -> list[Variable]:
         """The iteration counter, the learning rate, and what was made in `build`, in the order of files."""
-        known = {*self._variables, *self._trainable_variables}
-        loose: dict[Variable, None] = {}  # made without add_variable
+        known = {id(v) for v in (*self._variables, *self._trainable_variables)}
+        loose: dict[int, Variable] = {}  # made without add_variable
         for attribute in self.__dict__.values():
             for item in attribute if isinstance(attribute, (list, tuple)) else (attribute,):
-                if isinstance(item, Variable) and item not in known:
-                    loose[item] = None
-        return [*self._variables, *loose]
+                if isinstance(item, Variable) and id(item) not in known:
+                    loose[id(item)] = item
+        return [*self._variables, *loose.values()]
 
     @property
     def iterations(self) -> Any:
