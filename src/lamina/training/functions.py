@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -34,7 +35,11 @@ class StepFunction:
     """
 
     def __init__(self, step: Callable, compiles: bool, steps: int, joins: bool):
-        self._step, self._steps, self._joins = jit(step) if compiles else step, steps, joins
+        self._plain, self._compiles, self._steps, self._joins = step, compiles, steps, joins
+
+    @functools.cached_property
+    def _step(self) -> Callable:
+        return jit(self._plain) if self._compiles else self._plain
 
     def __call__(self, state: Any, iterator: Iterator[Any]) -> tuple[Any, Any]:
         found: list[Any] = []
