@@ -18,7 +18,8 @@ def value_of(x: Any) -> Any:
 
 def as_array(x: Any, dtype: Any = None) -> Any:
     """`jnp.asarray`, which takes 6 us for what is one already."""
-    return x if isinstance(x, jax.Array) and dtype in (None, x.dtype) else jnp.asarray(x, dtype)
+    there = isinstance(x, jax.Array) and (dtype is None or dtype == x.dtype)
+    return x if there else jnp.asarray(x, dtype)
 
 
 def send(array: np.ndarray, dtype: Any = None) -> jax.Array:
