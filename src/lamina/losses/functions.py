@@ -14,7 +14,8 @@ import jax
 import jax.numpy as jnp
 
 from lamina.core import dtypes, masking
-from lamina.losses.weighting import align, as_array, check_same_shape, class_indices
+from lamina.core.arrays import as_array
+from lamina.losses.weighting import align, check_same_shape, class_indices
 from lamina.ops import crossentropy
 from lamina.ops.ctc import ctc_loss
 

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 from lamina.core import checks, configurable, dtypes, functions, masking, policy, scope, tree
+from lamina.core.arrays import as_array
 from lamina.core.configurable import Configurable
-from lamina.losses.weighting import align, as_array, reduce_weighted
+from lamina.losses.weighting import align, reduce_weighted
 
 REDUCTIONS = ("sum_over_batch_size", "sum", "mean", "mean_with_sample_weight", "none", None)
 

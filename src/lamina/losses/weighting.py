@@ -4,17 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lamina.core.arrays import value_of
+from lamina.core.arrays import as_array
 from lamina.ops.numpy import divide_no_nan
-
-
-def as_array(x: Any, dtype: Any = None) -> jax.Array:
-    """`x` (an array, a variable, numbers) as an array, of `dtype` if that is given."""
-    return jnp.asarray(value_of(x), dtype)
 
 
 def align(first: Any, second: Any, expand_vectors: bool = True) -> tuple[Any, Any]:

@@ -7,7 +7,8 @@ from typing import Any
 import jax.numpy as jnp
 
 from lamina.core import dtypes
-from lamina.losses.weighting import align, as_array, check_same_shape, class_indices
+from lamina.core.arrays import as_array
+from lamina.losses.weighting import align, check_same_shape, class_indices
 from lamina.metrics.reduction import MeanOf
 from lamina.ops.cpu import argmax
 from lamina.ops.math import in_top_k

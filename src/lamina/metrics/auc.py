@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lamina.core import checks, dtypes
-from lamina.losses.weighting import as_array
+from lamina.core.arrays import as_array
 from lamina.metrics.confusion import ConfusionMetric, aligned, even_thresholds
 from lamina.ops.numpy import divide_no_nan
 

@@ -10,9 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from lamina.core import checks, dtypes, functions
+from lamina.core.arrays import as_array
 from lamina.core.budget import spend
 from lamina.core.configurable import variant
-from lamina.losses.weighting import align, as_array, beside, check_same_shape
+from lamina.losses.weighting import align, beside, check_same_shape
 from lamina.metrics.metric import Metric
 from lamina.ops.numpy import divide_no_nan
 

@@ -7,8 +7,9 @@ from typing import Any
 import jax.numpy as jnp
 
 from lamina.core import checks, dtypes
+from lamina.core.arrays import as_array
 from lamina.core.configurable import variant
-from lamina.losses.weighting import as_array, beside, check_same_shape
+from lamina.losses.weighting import beside, check_same_shape
 from lamina.metrics.metric import Metric
 
 

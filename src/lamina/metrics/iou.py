@@ -9,9 +9,10 @@ from typing import Any
 import jax.numpy as jnp
 
 from lamina.core import dtypes
+from lamina.core.arrays import as_array
 from lamina.core.budget import spend
 from lamina.core.configurable import variant
-from lamina.losses.weighting import as_array, beside
+from lamina.losses.weighting import beside
 from lamina.metrics.metric import Metric
 from lamina.ops.cpu import argmax
 

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 
 from lamina import losses
 from lamina.core import functions, masking
-from lamina.losses.weighting import align, as_array, mask_weights
+from lamina.core.arrays import as_array
+from lamina.losses.weighting import align, mask_weights
 from lamina.metrics.metric import Metric
 from lamina.ops.numpy import divide_no_nan
 

@@ -10,8 +10,9 @@ from jax.core import Tracer
 
 from lamina import losses
 from lamina.core import checks, dtypes
+from lamina.core.arrays import as_array
 from lamina.losses.functions import on_arrays
-from lamina.losses.weighting import align, as_array, beside, check_same_shape
+from lamina.losses.weighting import align, beside, check_same_shape
 from lamina.metrics.metric import Metric
 from lamina.metrics.reduction import Mean, MeanOf
 
