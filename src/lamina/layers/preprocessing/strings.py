@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from lamina.core.checks import shorten
+from lamina.data.flows import cores
+from lamina.data.streams import side_by_side
 
 UNKNOWN = -1  # the number of a string that is not in a table
 _NEWLINE, _PADDING, _SHORT = 10, 8, 7
@@ -152,8 +152,7 @@ def of_each(function: Callable[[Any], np.ndarray], tokens: Strings | Integers) -
     if len(tokens) <= _PART:
         return function(tokens)
     parts = [tokens[at : at + _PART] for at in range(0, len(tokens), _PART)]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return np.concatenate(list(pool.map(function, parts)))
+    return np.concatenate(list(side_by_side(function, parts, cores())))
 
 
 def decimals(numbers: Integers) -> Strings:
