@@ -442,3 +442,12 @@ def test_gelu(dtype):
 def test_windows_count_their_places():
     window = cpu.Window((2,), ((1, 1),), (1,), (2,))
     assert window.outputs(jnp.zeros((1, 7, 1)), (3,)) == [3]
+
+
+@pytest.mark.parametrize("of", [np.float32, np.array, jnp.asarray])
+def test_the_epsilon_of_a_layer_normalization_may_be_an_array(of):
+    x, epsilon = array(3, 4), of(0.25)
+    expected = jax.grad(lambda x: jnp.sin(ops.layer_normalization(x, epsilon=0.25)).sum())(x)
+    gradient = jax.grad(lambda x: jnp.sin(ops.layer_normalization(x, epsilon=epsilon)).sum())
+    np.testing.assert_allclose(gradient(x), expected, rtol=1e-6)
+    np.testing.assert_allclose(jax.jit(gradient)(x), expected, rtol=1e-5, atol=1e-6)

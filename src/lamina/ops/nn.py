@@ -477,7 +477,7 @@ def layer_normalization(
     if kwargs:
         raise TypeError(f"layer_normalization: must not be given unknown arguments, got {', '.join(kwargs)}.")
     x = jnp.asarray(x)
-    epsilon = dtypes.epsilon() if epsilon is None else epsilon
+    epsilon = float(dtypes.epsilon() if epsilon is None else epsilon)
     axis = sorted(a % x.ndim for a in (axis if isinstance(axis, (list, tuple)) else [axis]))
     return _layer_normalized(x, gamma, beta, tuple(axis), epsilon, rms_scaling)
 
