@@ -4,6 +4,8 @@ import struct
 import subprocess
 import sys
 import threading
+import weakref
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -281,3 +283,52 @@ def test_parts_of_a_shuffled_dataset_have_no_element_in_common_in_any_epoch():
     left, right = split_dataset(dataset, left_size=0.5)
     passes = [{int(x) for _ in range(3) for batch in part for x in batch} for part in (left, right)]
     assert passes[0] | passes[1] == set(range(20)) and not passes[0] & passes[1]
+
+
+@pytest.fixture
+def decoded(monkeypatch):
+    """The names of the files that were decoded."""
+    names = []
+
+    def opened(path, *args, real=Image.open, **kwargs):
+        names.append(Path(path).name)
+        return real(path, *args, **kwargs)
+
+    monkeypatch.setattr(Image, "open", opened)
+    return names
+
+
+def rows(dataset):
+    return np.concatenate([x for x, _ in dataset])
+
+
+def test_a_file_is_decoded_once_and_again_when_it_has_changed(images, decoded):
+    dataset = image_dataset_from_directory(images, image_size=(4, 4), batch_size=3, shuffle=False, verbose=False)
+    first = rows(dataset)
+    np.testing.assert_array_equal(rows(dataset), first)
+    assert len(decoded) == 10
+    Image.fromarray(np.full((7, 7, 3), 9, "uint8")).save(images / "a" / "3.png")
+    assert rows(dataset)[3, 0, 0, 0] == 9
+    assert len(decoded) == 11
+
+
+def test_what_does_not_fit_into_memory_is_decoded_again(images, decoded, monkeypatch):
+    monkeypatch.setattr("lamina.data.caches.DECODED_BYTES", 4 * 4 * 4 * 3 * 4 + 1)
+    monkeypatch.setattr("lamina.data.caches.Decoded._all", weakref.WeakSet())
+    options = {"image_size": (4, 4), "shuffle": False, "verbose": False}
+    dataset, other = (image_dataset_from_directory(images, **options) for _ in range(2))
+    first = rows(dataset)
+    np.testing.assert_array_equal(rows(dataset), first)
+    assert len(decoded) == 10 + 6
+    rows(other), rows(other)
+    assert len(decoded) == 16 + 20
+    del dataset
+    rows(other), rows(other)
+    assert len(decoded) == 36 + 10 + 6
+
+
+def test_nobody_can_change_what_is_kept(images):
+    dataset = image_dataset_from_directory(images, image_size=(4, 4), batch_size=None, shuffle=False, verbose=False)
+    image, _ = next(dataset.as_numpy_iterator())
+    with pytest.raises(ValueError, match="read-only"):
+        image[:] = 1

@@ -1,10 +1,12 @@
-"""Where `Dataset.cache` keeps elements: in memory, or in a file."""
+"""Where elements are kept: of `Dataset.cache` in memory or in a file, and what was decoded while there is room."""
 
 from __future__ import annotations
 
 import os
 import threading
+import weakref
 import zipfile
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
@@ -12,6 +14,37 @@ import numpy as np
 from jax import tree_util
 
 from lamina.core import files
+
+DECODED_BYTES = 1 << 30  # that all `Decoded` keep together
+
+
+class Decoded:
+    """`load(path)`, kept while there is room and the file stays as it is: the second epoch decodes nothing again."""
+
+    _all: weakref.WeakSet[Decoded] = weakref.WeakSet()
+    _alone = threading.Lock()
+
+    def __init__(self, load: Callable[[str], np.ndarray]):
+        self._load, self._bytes = load, 0
+        self._known: dict[str, tuple[tuple[int, int], np.ndarray]] = {}
+        self._all.add(self)
+
+    def __call__(self, path: str) -> np.ndarray:
+        """What is in the file; nobody can change it."""
+        stat = os.stat(path)
+        state = stat.st_mtime_ns, stat.st_size
+        known = self._known.get(path)
+        if known is not None and known[0] == state:
+            return known[1]
+        content = self._load(path)
+        content.flags.writeable = False
+        with self._alone:
+            former = self._known.pop(path, (state, content[:0]))[1]
+            self._bytes -= former.nbytes
+            if sum(each._bytes for each in self._all) + content.nbytes <= DECODED_BYTES:
+                self._known[path] = state, content
+                self._bytes += content.nbytes
+        return content
 
 
 class Memory(dict):

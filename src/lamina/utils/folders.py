@@ -15,6 +15,7 @@ import numpy as np
 from lamina.core import checks, dtypes
 from lamina.core.runtime import keep_freed_memory
 from lamina.data import Dataset, elements, flows
+from lamina.data.caches import Decoded
 from lamina.utils import decoding
 
 _IMAGES, _TEXTS, _SOUNDS = (".bmp", ".gif", ".jpeg", ".jpg", ".png"), (".txt",), (".wav",)
@@ -209,7 +210,7 @@ def image_dataset_from_directory(
         pixels = fit(decoding.image(path, channels), size, method)
         return np.ascontiguousarray(pixels.transpose(2, 0, 1)) if first else pixels
 
-    return _Folder(who, "image", _IMAGES, asked).datasets(load)
+    return _Folder(who, "image", _IMAGES, asked).datasets(Decoded(load))
 
 
 def text_dataset_from_directory(
@@ -264,7 +265,7 @@ def audio_dataset_from_directory(
     if ragged and output_sequence_length is not None:
         raise ValueError(f"{who}: only one of ragged and output_sequence_length may be set.")
     made = _Folder(who, "WAV", _SOUNDS, asked).datasets(
-        functools.partial(_sound, rate=sampling_rate, length=output_sequence_length),
+        Decoded(functools.partial(_sound, rate=sampling_rate, length=output_sequence_length)),
         _apart if ragged else elements.padded if output_sequence_length is None else elements.stacked,
     )
     return tuple(made) if isinstance(made, list) else made
