@@ -399,3 +399,16 @@ def test_freezing_in_a_callback_holds_from_the_next_launch_on():
     changed = []
     net().fit(X, Y, epochs=3, verbose=0, callbacks=[Freezes()])
     assert changed == [True, False, True]
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="the option is for CPUs; run where JAX has no accelerator")
+def test_a_gradient_that_a_kernel_sees_many_times_is_computed_once():
+    """Else XLA computes what leads to it again in each of the copies that the product by the kernel needs."""
+    image = layers.Input((8, 8, 3))
+    h = layers.Concatenate()([image, layers.Conv2D(12, 3, padding="same")(image)])
+    h = layers.BatchNormalization()(layers.Conv2D(12, 3, padding="same")(layers.BatchNormalization()(h)))
+    model = lamina.Model(image, layers.GlobalAveragePooling2D()(h))
+    model.compile("sgd", "mse")
+    program, _ = model.compiled_step(np.ones((4, 8, 8, 3)), np.ones((4, 12)))
+    barriers = [line for line in program.as_text().splitlines() if " opt-barrier(" in line]
+    assert any("f32[4,8,8,12]" in line for line in barriers)

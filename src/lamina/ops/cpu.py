@@ -138,7 +138,7 @@ def _by_kernel(x: Any, kernel: Any, window: Window) -> Any:
     if max(window.strides) > 1 or grows:  # a product for each tap; a kernel beyond its inputs is slow
         return _point_by_point(x, kernel, window)
     if x.shape[-1] <= _FEW_CHANNELS and _short(kernel, window):
-        return _lines(x, kernel, window)
+        return lax.optimization_barrier(_lines(x, kernel, window))  # the gradient is computed once, not in each copy
     if x.ndim == _VOLUMES:
         return _by_slices(_by_kernel, x, kernel, window)
     # The transpose takes the channels for a batch, the batch for channels, and the cotangent for the kernel.

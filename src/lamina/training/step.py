@@ -407,13 +407,20 @@ def checks_values() -> bool:
 def _options(traced: Any, arrays: int) -> dict[str, Any]:
     """Options of the compiler.
 
-    On CPUs LLVM's lowest level makes programs that are as fast, in 0.8 to 0.9 of the time. XLA looks a dozen times for
-    what the loop over steps carries in vain, in time that grows with the square of the number of arrays (a fifth of the
-    compilation of 300 layers), and finds nothing. Loops of layers are worth a look.
+    On CPUs LLVM's lowest level makes programs that are as fast, in 0.8 to 0.9 of the time, and an optimization barrier
+    is to hold: XLA would take it away before it joins operations. XLA looks a dozen times for what the loop over steps
+    carries in vain, in time that grows with the square of the number of arrays (a fifth of the compilation of 300
+    layers), and finds nothing. Loops of layers are worth a look.
     """
-    options: dict[str, Any] = {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else {}
+    options: dict[str, Any] = {}
+    left_out = []
+    if jax.default_backend() == "cpu":
+        options["xla_backend_optimization_level"] = 1
+        left_out.append("cse_barrier_expander")
     if arrays > MANY_ARRAYS and "scan" not in primitives(traced.jaxpr.jaxpr):
-        options["xla_disable_hlo_passes"] = "simplify-while-loops"
+        left_out.append("simplify-while-loops")
+    if left_out:
+        options["xla_disable_hlo_passes"] = ",".join(left_out)
     return options
 
 
