@@ -14,6 +14,7 @@ import pytest
 import lamina
 from lamina import layers
 from lamina.core.configurable import deserialize, serialize
+from lamina.layers.preprocessing import fingerprints
 from lamina.layers.preprocessing import strings as strings_module
 from lamina.layers.preprocessing.strings import Integers, Strings, Table, decimals, of_each, strings
 
@@ -393,8 +394,43 @@ def test_large_integers_are_looked_up_as_they_are():
 
 def test_integers_as_the_strings_of_their_digits():
     values = [0, 9, 10, -1, -10, 2**31, 2**32, 10**18, 2**63 - 1, -(2**63)]
-    for some in (values, values[:5], []):
+    powers = [sign * 10**n + step for n in range(19) for sign in (1, -1) for step in (-1, 0, 1)]
+    many = np.arange(0, 10**8, 6007).tolist()  # more than a block
+    for some in (values, values[:5], [], powers, many, [-value for value in many]):
         assert decimals(Integers(np.array(some, np.int64))).tolist() == [str(value).encode() for value in some]
+
+
+@pytest.mark.parametrize("salt", [None, [1, 2]])
+def test_the_hash_of_a_string_does_not_depend_on_those_beside_it(salt, monkeypatch):
+    texts = [bytes(range(33, 33 + n % 7)) + b"x" * n for n in [*range(140), *range(60), 3000]]
+    alone = [fingerprints.fingerprints(strings([text], ""), salt)[0] for text in texts]
+    monkeypatch.setattr(fingerprints, "BLOCK", 2)
+    monkeypatch.setattr(strings_module, "_PART", 11)
+    np.testing.assert_array_equal(fingerprints.fingerprints(strings(texts, ""), salt), alone)
+    bins = layers.Hashing(97, salt=salt)(np.array(texts, object))
+    np.testing.assert_array_equal(bins, np.array(alone) % np.uint64(97))
+
+
+def test_zeros_inside_strings_of_one_size_are_theirs():
+    for values in (np.array(["a\0b", "", "abcd"]), np.array([b"a\0b", b"", b"abcd"]), np.array(["a", "bc"])):
+        assert strings(values, "").tolist() == strings(values.tolist(), "").tolist()
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+@pytest.mark.parametrize("mask", [None, -5])
+def test_wide_integers_are_looked_up_as_in_a_dict(count, mask):
+    draw = np.random.default_rng(0)
+    vocabulary = [*range(2**50, 2**50 + 50), *(-(2**45) * np.arange(1, 90)).tolist(), *draw.integers(0, 2**62, 400)]
+    layer = layers.IntegerLookup(vocabulary=vocabulary, num_oov_indices=count, mask_token=mask)
+    first = mask is not None
+    known = {int(token): number + first + count for number, token in enumerate(vocabulary)}
+    tokens = draw.choice(vocabulary, 900)
+    if count:
+        tokens = np.concatenate([tokens, draw.integers(-(2**62), 2**62, 300), np.arange(2**50 - 9, 2**50 + 60)])
+    if first:
+        tokens, known[mask] = np.append(tokens, mask), 0
+    wanted = [known.get(token, token % max(count, 1) + first) for token in tokens.tolist()]
+    assert layer(tokens).tolist() == wanted
 
 
 @pytest.mark.parametrize("values", [np.arange(-9, 9).repeat(9), np.arange(0, 10**9, 10**7), np.arange(0)], ids=len)

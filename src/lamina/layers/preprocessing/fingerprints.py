@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lamina.core import checks
-from lamina.layers.preprocessing.strings import Integers, Strings, decimals, of_each
+from lamina.layers.preprocessing.strings import BLOCK, Integers, Strings, decimals, of_each
 
 Salt = Sequence[int] | None  # the two halves of SipHash's key; without one the hash is FarmHash64
 
@@ -80,13 +80,12 @@ class Rows:
     """Strings of one length: what is read of all of them at a place."""
 
     def __init__(self, strings: Strings, length: int):
-        self._strings, self.length = strings, length
-        self.zero = np.zeros(len(strings), np.uint64)
+        self.length, self.zero = length, np.zeros(len(strings), np.uint64)
+        self._bytes = strings.rows(length) if length else None
 
     def word(self, at: int, size: int = 8) -> Any:
         """So many bytes from a place on."""
-        eight = self._strings.eight(at)
-        return eight if size == 8 else eight & (256**size - 1)
+        return np.ndarray(self.zero.shape, f"<u{size}", self._bytes, at, (self.length,)).astype(np.uint64)
 
 
 class Columns:
@@ -255,14 +254,16 @@ def _sip_rounds(v: list[Any], count: int) -> list[Any]:
 
 def fingerprints(texts: Strings, salt: Salt = None) -> np.ndarray:
     """The hash (uint64) of each string: those of one length at once."""
-    order = np.argsort(texts.lengths, kind="stable")
-    out, done = np.empty(len(texts), np.uint64), 0
-    for length, count in zip(*(found.tolist() for found in np.unique(texts.lengths, return_counts=True))):
-        which = order[done : done + count]
+    lengths = texts.lengths.astype(np.min_scalar_type(texts.lengths.max(initial=0)))
+    order = np.argsort(lengths, kind="stable")  # which counts, where they are small
+    lengths, out, done = lengths[order], np.empty(len(texts), np.uint64), 0
+    while done < len(texts):
+        length = int(lengths[done])
+        end = min(np.searchsorted(lengths, lengths[done], side="right"), done + min(BLOCK, 64 + 2**20 // (length + 1)))
+        which, done = order[done:end], end
         rows = Rows(texts[which], length)
         with np.errstate(over="ignore"):
             out[which] = farmhash(rows) if salt is None else siphash(rows, salt)
-        done += count
     return out
 
 
@@ -273,7 +274,8 @@ def bins(tokens: Any, count: int, salt: Salt = None) -> Any:
 
     def part(tokens: Any) -> np.ndarray:
         texts = decimals(tokens) if isinstance(tokens, Integers) else tokens
-        return (fingerprints(texts, salt) % np.uint64(count)).astype(np.int64)
+        hashes, divisor = fingerprints(texts, salt), np.uint64(count)
+        return (hashes - hashes // divisor * divisor).view(np.int64)  # in a quarter of the time of NumPy's rest
 
     return of_each(part, tokens)
 

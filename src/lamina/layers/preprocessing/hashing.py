@@ -10,7 +10,7 @@ from lamina.core import checks, dtypes
 from lamina.layers.preprocessing import fingerprints
 from lamina.layers.preprocessing.encoding import MODES, checked_mode, encode
 from lamina.layers.preprocessing.pipelines import HostLayer, is_text, numpy_for
-from lamina.layers.preprocessing.strings import Integers, Table, strings
+from lamina.layers.preprocessing.strings import Integers, Table, of_each, strings
 
 _CROSSING_KEY = 0xDECAFCAFFE
 
@@ -98,11 +98,13 @@ class Hashing(Binned):
             table = fingerprints.bins(strings([b"false", b"true"], ""), count, self.salt)
             return numpy_for(inputs).asarray(table)[inputs.astype("int32")]
         if on_host and is_text(inputs):
-            tokens: Any = strings(inputs, self._who())
-        else:
-            whole = inputs if inputs.dtype.kind in "iu" else inputs.astype("int64" if on_host else "int32")
-            tokens = Integers(whole) if on_host else whole
-        return fingerprints.bins(tokens, count, self.salt).reshape(inputs.shape)
+
+            def part(texts: np.ndarray) -> np.ndarray:
+                return fingerprints.bins(strings(texts, self._who()), count, self.salt)
+
+            return of_each(part, inputs.ravel()).reshape(inputs.shape)
+        whole = inputs if inputs.dtype.kind in "iu" else inputs.astype("int64" if on_host else "int32")
+        return fingerprints.bins(Integers(whole) if on_host else whole, count, self.salt).reshape(inputs.shape)
 
 
 class HashedCrossing(Binned):

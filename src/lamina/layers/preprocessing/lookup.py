@@ -206,7 +206,9 @@ class IndexLookup(VocabularyLayer):
             )
         masked = 0 if self.output_mode == "int" else DROPPED
         more = [] if self.mask_token is None else [(self._token(self.mask_token), masked)]
-        made = Vocabulary(tokens, len(self._special), more, self._kind == "string")
+        start = len(self._special)
+        unknown = start - 1 if self.num_oov_indices == 1 else UNKNOWN  # of several, or of none, a look tells
+        made = Vocabulary(tokens, start, more, self._kind == "string", unknown)
         if made.repeated:
             shown = [self._shown(token) for token in made.repeated]
             raise ValueError(f"{self._who()}: vocabulary must hold each token once, got {checks.shorten(shown)} again.")
@@ -299,10 +301,11 @@ class IndexLookup(VocabularyLayer):
     def numbers(self, tokens: Any) -> Any:
         """The numbers of tokens, also of unknown ones."""
         numbers, count = self._vocabulary.numbers(tokens), self.num_oov_indices
+        if count == 1:
+            return numbers
         first = len(self._special) - count  # of the unknown ones
         if not isinstance(numbers, np.ndarray):
-            bins = self._unknown_bins(tokens) if count > 1 else 0
-            return jnp.where(numbers == UNKNOWN, bins + first, numbers) if count else numbers
+            return jnp.where(numbers == UNKNOWN, self._unknown_bins(tokens) + first, numbers) if count else numbers
         unknown = np.flatnonzero(numbers == UNKNOWN)
         if count == 0 and len(unknown):
             token = self._shown(tokens[unknown[:1]].tolist()[0])
@@ -311,7 +314,7 @@ class IndexLookup(VocabularyLayer):
                 "num_oov_indices=1 gives unknown ones a number."
             )
         if len(unknown):
-            numbers[unknown] = first + (self._unknown_bins(tokens[unknown]) if count > 1 else 0)
+            numbers[unknown] = first + self._unknown_bins(tokens[unknown])
         return numbers
 
     def _unknown_bins(self, tokens: Any) -> Any:

@@ -13,7 +13,9 @@ from lamina.data.streams import side_by_side
 
 UNKNOWN = -1  # the number of a string that is not in a table
 _NEWLINE, _PADDING, _SHORT = 10, 8, 7
-_PART = 1 << 17  # of so many strings the caches hold what is computed
+_SMALL_TABLE = 1 << 13  # more slots than so many are further away than the next one
+_PART = 1 << 17  # so many strings or integers are a thread's share
+BLOCK = 1 << 13  # arrays of so many are in the caches, and small enough not to be got from the system each time
 _MASKS = np.array([256**n - 1 for n in range(9)], np.uint64)  # the first bytes of eight
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)
 _IS_SPACE = np.isin(np.arange(256), np.frombuffer(b" \t\n\v\f\r", np.uint8))
@@ -40,6 +42,11 @@ class Strings:
         places = np.minimum(self.starts[which] + at, len(self._eights) - 1)
         return self._eights[places] & _MASKS[np.clip(self.lengths[which] - at, 0, 8)]
 
+    def rows(self, length: int) -> np.ndarray:
+        """The bytes of strings that have all so many, above 0, one string behind the other."""
+        from_each = (len(self.content) - length + 1,)
+        return np.ndarray(from_each, f"V{length}", self.content, strides=(1,))[self.starts]
+
     def __getitem__(self, which: Any) -> Strings:
         return Strings(self.content, self.starts[which], self.lengths[which])
 
@@ -65,10 +72,10 @@ class Strings:
         out ^= out >> 32
         return out
 
-    def differ(self, which: np.ndarray, others: Strings, those: np.ndarray) -> np.ndarray:
-        """Where strings, which have the fingerprints of others, are not the same."""
-        places = np.flatnonzero(self.lengths[which] > _SHORT)
-        which, those = which[places], those[places]
+    def differ(self, alike: Any, which: Any, others: Strings, those: np.ndarray) -> np.ndarray:
+        """Where strings that have the fingerprints of others, as `alike` says, are not the same."""
+        places = np.flatnonzero(alike & (self.lengths[which] > _SHORT))
+        which, those = np.arange(len(self))[which][places], those[places]
         same, at = self.lengths[which] == others.lengths[those], 0
         left = np.flatnonzero(same)
         while len(left):
@@ -96,7 +103,7 @@ class Strings:
     def counts(self, documents: np.ndarray | None = None) -> Counts:
         """Each string once, and how often and in how many documents it is, where the document of each is given."""
         _, first, number = np.unique(self.fingerprints(), return_index=True, return_inverse=True)
-        if len(self.differ(np.arange(len(self)), self, first[number])):  # two have one fingerprint
+        if len(self.differ(True, slice(None), self, first[number])):  # two have one fingerprint
             known = {text: i for i, text in enumerate(dict.fromkeys(self.tolist()))}
             number = np.array([known[text] for text in self.tolist()])
             first = np.unique(number, return_index=True)[1]
@@ -128,13 +135,12 @@ class Integers:
         return self.values.tolist()
 
     def fingerprints(self) -> np.ndarray:
-        """A number (uint64) for each, no two the same."""
-        out = self.values.view(np.uint64) * _SPREAD
-        return out ^ (out >> 32)
+        """The integers themselves (uint64)."""
+        return self.values.view(np.uint64)
 
-    def differ(self, which: np.ndarray, others: Integers, those: np.ndarray) -> np.ndarray:
+    def differ(self, alike: Any, which: Any, others: Integers, those: np.ndarray) -> np.ndarray:
         """Where integers that have the fingerprints of others are not the same: nowhere."""
-        return which[:0]
+        return those[:0]
 
     def counts(self, documents: np.ndarray | None = None) -> Counts:
         """Each integer once, and how often and in how many documents it is, where the document of each is given."""
@@ -143,34 +149,50 @@ class Integers:
 
 
 def of_each(function: Callable[[Any], np.ndarray], tokens: Strings | Integers) -> np.ndarray:
-    """`function` of tokens, which knows nothing of the others: of integers in a narrow range once for each of these,
-    of many strings part by part, on all cores."""
+    """`function` (int64) of tokens, which knows nothing of the others: of integers in a narrow range once for each of
+    these, of many strings part by part, on all cores."""
     if isinstance(tokens, Integers) and len(tokens):
         first, last = int(tokens.values.min()), int(tokens.values.max())
         if last - first < len(tokens) // 4:
             return function(Integers(np.arange(first, last + 1)))[tokens.values - first]
     if len(tokens) <= _PART:
         return function(tokens)
-    parts = [tokens[at : at + _PART] for at in range(0, len(tokens), _PART)]
-    return np.concatenate(list(side_by_side(function, parts, cores())))
+    out = np.empty(len(tokens), np.int64)
+
+    def fill(part: slice) -> None:
+        out[part] = function(tokens[part])
+
+    for _ in side_by_side(fill, (slice(at, at + _PART) for at in range(0, len(out), _PART)), cores()):
+        pass
+    return out
 
 
 def decimals(numbers: Integers) -> Strings:
-    """Integers as the strings of their digits."""
+    """Integers as the strings of their digits, between them zeros instead of whitespace."""
     negative, left = numbers.values < 0, np.abs(numbers.values).view(np.uint64)  # of the lowest one too
-    lengths = np.searchsorted(np.array([10**i for i in range(1, 20)], np.uint64), left, side="right") + 1
-    width = int(lengths.max(initial=1))
-    if width < 10:
-        left = left.astype(np.uint32)
-    content = np.full((len(left), width + 2), _NEWLINE, np.uint8)
-    for place in range(width, 0, -1):
-        rest = left // 10
-        content[:, place], left = left - rest * 10 + ord("0"), rest
-    lengths += negative
-    starts = np.arange(1, len(left) + 1) * (width + 2) - 1 - lengths
-    content = np.concatenate([content.ravel(), np.zeros(_PADDING, np.uint8)])
-    content[starts[negative]] = ord("-")
+    powers = [np.uint64(10**i) for i in range(1, len(str(left.max(initial=0))))]
+    lengths = sum((left >= power for power in powers), np.add(negative, 1, dtype=np.uint8)).astype(np.int64)
+    width = -(-(len(powers) + 2) // 8)  # in words of eight digits, with a place for the sign
+    words = np.zeros(len(left) * width + 1, np.uint64)
+    for at in range(0, len(left), BLOCK):
+        rows, some = words[at * width : -1].reshape(-1, width)[:BLOCK], left[at : at + BLOCK]
+        for place in range(width - 1, -1, -1):
+            rest = some // 10**8
+            rows[:, place], some = _eight_digits(some - rest * 10**8), rest
+    content, starts = words.view(np.uint8), np.arange(8 * width, 8 * len(words), 8 * width) - lengths
+    content[starts.take(np.flatnonzero(negative))] = ord("-")
     return Strings(content, starts, lengths)
+
+
+def _eight_digits(x: np.ndarray) -> np.ndarray:
+    """The digits of numbers below 10^8, the first one in the lowest byte: halves, their halves, and theirs, all at
+    once. The factors are 1 / 100 and 1 / 10, rounded up."""
+    high = x // 10000
+    x = high | ((x - high * 10000) << 32)
+    high = ((x * 10486) >> 20) & 0x0000007F0000007F
+    x = high | ((x - high * 100) << 16)
+    high = ((x * 103) >> 10) & 0x000F000F000F000F
+    return (high | ((x - high * 10) << 8)) + 0x3030303030303030
 
 
 def _counted(number: np.ndarray, size: int, documents: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None]:
@@ -208,8 +230,12 @@ def strings(values: Any, who: str) -> Strings:
 def _of_columns(units: np.ndarray, lengths: np.ndarray) -> Strings:
     """Of strings of one size, which NumPy fills up with zeros."""
     count, width = units.shape
-    content = np.full((count, width + 1), _NEWLINE, np.uint8)
-    np.copyto(content[:, :-1], units, casting="unsafe", where=np.arange(width) < lengths[:, None])
+    content = np.zeros((count, width + 1), np.uint8)
+    np.copyto(content[:, :-1], units, casting="unsafe")
+    behind = content == 0
+    if np.count_nonzero(behind) > content.size - lengths.sum():  # some are in the strings
+        behind = np.arange(width + 1) >= lengths[:, None]
+    content += behind * np.uint8(_NEWLINE)
     padded = np.concatenate([content.ravel(), np.zeros(_PADDING, np.uint8)])
     return Strings(padded, np.arange(count) * (width + 1), lengths)
 
@@ -233,36 +259,34 @@ class Table:
 
     def __init__(self, keys: Any):
         self.keys = keys
-        bits = max(4, (2 * len(keys)).bit_length())
+        bits = max(4, 4 * len(keys), min(16 * len(keys), _SMALL_TABLE)).bit_length()
         self._shift, self._last = np.uint64(64 - bits), 2**bits - 1
-        self._numbers = np.full(2**bits, UNKNOWN)  # in each slot
+        self._entries = np.zeros(2**bits, [("fingerprint", np.uint64), ("number", np.int64)])  # read at once
+        numbers = self._entries["number"]
+        numbers[:] = UNKNOWN
         waiting, fingerprints = np.arange(len(keys)), keys.fingerprints()
         slots = self._slots(fingerprints)
         while len(waiting):
-            free = self._numbers[slots] == UNKNOWN
-            self._numbers[slots[free]] = waiting[free]  # the last of several that want one place gets it
-            left = self._numbers[slots] != waiting
+            free = numbers[slots] == UNKNOWN
+            numbers[slots[free]] = waiting[free]  # the last of several that want one place gets it
+            left = numbers[slots] != waiting
             waiting, slots = waiting[left], (slots[left] + 1) & self._last
-        taken = self._numbers != UNKNOWN
-        self._fingerprints = np.zeros(2**bits, np.uint64)
-        self._fingerprints[taken] = fingerprints[self._numbers[taken]]
+        taken = numbers != UNKNOWN
+        self._entries["fingerprint"][taken] = fingerprints[numbers[taken]]
 
     def _slots(self, fingerprints: np.ndarray) -> np.ndarray:
         return ((fingerprints * _SPREAD) >> self._shift).view(np.int64)
 
     def numbers(self, texts: Any) -> np.ndarray:
         """The number of each string or integer, or `UNKNOWN`."""
-        fingerprints, out = texts.fingerprints(), np.full(len(texts), UNKNOWN)
-        which, slots = np.arange(len(texts)), self._slots(fingerprints)
-        while len(which):
-            alike = self._fingerprints[slots] == fingerprints
-            hits, left = np.flatnonzero(alike), np.flatnonzero(~alike)
-            found = self._numbers[slots[hits]]
-            out[which[hits]] = found
-            left = left[self._numbers[slots[left]] != UNKNOWN]
-            others = hits[texts.differ(which[hits], self.keys, found)]
-            if len(others):
-                out[which[others]] = UNKNOWN
-                left = np.concatenate([left, others])
-            which, fingerprints, slots = which[left], fingerprints[left], (slots[left] + 1) & self._last
+        fingerprints, which, out = texts.fingerprints(), slice(None), np.empty(len(texts), np.int64)
+        slots = self._slots(fingerprints)
+        while len(slots):
+            entries = self._entries.take(slots)
+            out[which] = found = entries["number"]
+            alike, taken = entries["fingerprint"] == fingerprints, found != UNKNOWN
+            alike[texts.differ(alike & taken, which, self.keys, found)] = False
+            left = np.flatnonzero(taken > alike)
+            which = left if isinstance(which, slice) else which[left]
+            fingerprints, slots = fingerprints[left], (slots[left] + 1) & self._last
         return out

@@ -13,7 +13,7 @@ import numpy as np
 
 from lamina.core import checks
 from lamina.layers.preprocessing.pipelines import host_array
-from lamina.layers.preprocessing.strings import UNKNOWN, Integers, Strings, Table, of_each, strings
+from lamina.layers.preprocessing.strings import Integers, Strings, Table, of_each, strings
 
 DROPPED = -2  # in place of a number: what counts for nothing
 
@@ -25,27 +25,36 @@ class Vocabulary:
         tokens: words as bytes in UTF-8, or integers.
         start: the number of the first one.
         more: further tokens and their numbers.
+        unknown: the number of what is not there.
     """
 
-    def __init__(self, tokens: list[Any], start: int, more: Sequence[tuple[Any, int]], is_text: bool):
-        self.tokens = tokens
+    def __init__(self, tokens: list[Any], start: int, more: Sequence[tuple[Any, int]], is_text: bool, unknown: int):
+        self.tokens, self._unknown = tokens, unknown
         self._keys = [*tokens, *(token for token, _ in more)]
         self._table = Table(strings(self._keys, "") if is_text else Integers(np.array(self._keys, np.int64)))
-        numbers = [np.arange(start, start + len(tokens)), [number for _, number in more], [UNKNOWN]]
+        numbers = [np.arange(start, start + len(tokens)), [number for _, number in more], [unknown]]
         self._numbers = np.concatenate(numbers).astype(np.int64)
+        self._is_row = not more and unknown == start - 1 and len(tokens)  # so that nothing has to be looked up
 
     def numbers(self, tokens: Any) -> Any:
         """The number of each token of `Strings` or `Integers`, or in an array of JAX."""
         if isinstance(tokens, (Strings, Integers)):
-            return of_each(lambda part: self._numbers[self._table.numbers(part)], tokens)
+            return of_each(self._numbers_of, tokens)
         keys, limits = np.array(self._keys, np.int64), jnp.iinfo(tokens.dtype)
         order = np.argsort(keys)
         order = order[(keys[order] >= limits.min) & (keys[order] <= limits.max)]
         if not len(order):
-            return jnp.full(tokens.shape, UNKNOWN)
+            return jnp.full(tokens.shape, self._unknown)
         keys, numbers = jnp.asarray(keys[order].astype(tokens.dtype)), jnp.asarray(self._numbers[order].astype("int32"))
         places = jnp.minimum(jnp.searchsorted(keys, tokens), len(order) - 1)
-        return jnp.where(keys[places] == tokens, numbers[places], UNKNOWN)
+        return jnp.where(keys[places] == tokens, numbers[places], self._unknown)
+
+    def _numbers_of(self, tokens: Strings | Integers) -> np.ndarray:
+        places = self._table.numbers(tokens)
+        if self._is_row:
+            places += self._numbers[0]
+            return places
+        return self._numbers.take(places, mode="wrap")
 
     @property
     def repeated(self) -> list[Any]:
