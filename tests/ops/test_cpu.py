@@ -451,3 +451,36 @@ def test_the_epsilon_of_a_layer_normalization_may_be_an_array(of):
     gradient = jax.grad(lambda x: jnp.sin(ops.layer_normalization(x, epsilon=epsilon)).sum())
     np.testing.assert_allclose(gradient(x), expected, rtol=1e-6)
     np.testing.assert_allclose(jax.jit(gradient)(x), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("padding", ["valid", "same"])
+@pytest.mark.parametrize("size, strides", [(26, 13), (30, 8), (27, 30), (64, 8), (65, 8)])
+def test_convolution_by_long_steps(size, strides, padding, channels):
+    x, kernel = array(2, 131, channels), array(size, channels, 5)
+
+    def fast(x, kernel):
+        return ops.conv(x, kernel, strides, padding, "channels_last")
+
+    plain = plain_convolution(strides, padding, 1, 1)
+    assert_same(plain, fast, (x, kernel), 2e-4)
+    if strides == 8 and padding == "same":
+        assert_same(*(jax.grad(lambda x, f=f: (f(x, kernel) ** 3).sum()) for f in (plain, fast)), (x,), 2e-4)
+
+
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("reduce", [jnp.min, jnp.max])
+def test_extremes_of_images(reduce, channels, ties):
+    x = array(2, 5, 4, channels)
+    x = jnp.round(x) if ties else x
+
+    def plain(x):
+        return (x - reduce(x, (1, 2), keepdims=True)) ** 2
+
+    def fast(x):
+        return (x - cpu.to_places(cpu.extreme(reduce, x), x)) ** 2
+
+    assert_same(plain, fast, (x,))
+    assert_same(*(jax.grad(lambda x, f=f: (f(x) ** 2).sum()) for f in (plain, fast)), (x,), 1e-4)
+    np.testing.assert_array_equal(jax.vmap(fast)(x[None]), fast(x)[None])

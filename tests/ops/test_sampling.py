@@ -1,5 +1,8 @@
 """Sampling and filters beside the plain forms that they are faster than."""
 
+import functools
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -50,3 +53,32 @@ def test_weights_outside_a_window_are_zero_and_the_rest_those_of_a_smaller_one()
     wide = filters.gaussian(9, 1.5, "float32", within=5)
     np.testing.assert_allclose(wide[2:7], filters.gaussian(5, 1.5, "float32"), rtol=1e-6)
     assert wide[:2].tolist() == wide[7:].tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("fill_mode", sampling.FILLS)
+@pytest.mark.parametrize("interpolation", sampling.INTERPOLATIONS)
+def test_gradients_of_a_sample_are_those_of_jax(interpolation, fill_mode):
+    draw = np.random.default_rng(1)
+    batch, cotangent = draw.random((2, 6, 5, 3), "float32"), draw.random((2, 7, 3), "float32")
+    places = 9 * draw.random((2, 2, 7), "float32") - 2
+    order = sampling.INTERPOLATIONS.index(interpolation)
+
+    def ours(batch, places):
+        return sampling.sample(batch, *places, interpolation, fill_mode)
+
+    def plain(batch, places):
+        def one(plane, places):
+            return ndimage.map_coordinates(plane, list(places), order, fill_mode)
+
+        return jax.vmap(jax.vmap(one, (-1, None), -1), (0, 1))(batch, places)
+
+    def second(fn):
+        return jax.grad(lambda places: (jax.grad(lambda b: (fn(b, places) ** 3).sum())(batch) ** 2).sum())(places)
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def changes(fn):
+        change = jax.jvp(fn, (batch, places), (batch[::-1], places[::-1]))
+        return change, jax.vjp(fn, batch, places)[1](cotangent), second(fn)
+
+    for wanted, found in zip(*(jax.tree.leaves(changes(fn)) for fn in (plain, ours)), strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4)

@@ -15,6 +15,8 @@ The results are those of the plain forms. What makes the difference (measured wi
 - A convolution of volumes, for which there is no fast form, is one of their slices: 3 to 90 times as fast.
 - A convolution of each channel by itself is 50 times as fast as products element by element, one for each tap.
 - The gradient of `reduce_window` by maximum (select-and-scatter) is single comparisons, where masks are vectors.
+- A reduction over the places of images of few channels has vectors of these: 10 times as long as line by line.
+- What adds to values of an array at places is a loop over these, twice as long with few channels a place as without.
 - A reduction of pairs (`argmax`) is single comparisons too: 4 to 9 times as long as one by value and one by place,
   from 32 values on; fewer are unrolled.
 """
@@ -44,6 +46,8 @@ _VOLUMES = 5
 _SHORT, _FEW_CHANNELS = 3, 256
 # Up to so many values in a window, copying the windows out pays.
 _SMALL_WINDOW = 25
+# Longer windows along one axis that go so many steps are computed piece by piece.
+_MOST_STEPS = 8
 # More scores of attention than these are computed block by block.
 _MOST_SCORES = 2**26
 # Below so many values along an axis XLA unrolls a reduction of pairs.
@@ -110,8 +114,29 @@ def _plain(x: Any, kernel: Any, window: Window) -> Any:
     return lax.conv_general_dilated(x, kernel, *window, layout(x.ndim - 2, "N*C", "*IO", "N*C"))
 
 
+def _has_chunks(kernel: Any, window: Window) -> bool:
+    """Whether a long kernel moves along one axis by steps that are not much shorter; 16 bits are not added up."""
+    plain = max(window.spread + window.dilation) == 1 and kernel.dtype.itemsize >= 4
+    return plain and kernel.ndim == 3 and _SMALL_WINDOW < len(kernel) <= _MOST_STEPS * window.strides[0]
+
+
+def _by_chunks(x: Any, kernel: Any, window: Window) -> Any:
+    """A convolution along one axis: the inputs cut up at each step, and as many pieces side by side as the kernel sees
+    times one matrix. Its transpose adds pieces where XLA's own writes values one by one."""
+    (step, *_), ((low, _), *_), (frames, *_) = window.strides, window.pads, window.outputs(x, kernel.shape[:1])
+    count = -(-len(kernel) // step)
+    length = (frames + count - 1) * step
+    x = lax.pad(x, np.zeros((), x.dtype), [(0, 0, 0), (low, length - low - x.shape[1], 0), (0, 0, 0)])
+    pieces = x.reshape(len(x), -1, step * x.shape[-1])
+    kernel = jnp.pad(kernel, [(0, count * step - len(kernel)), (0, 0), (0, 0)])
+    seen_at_once = jnp.concatenate([pieces[:, i : i + frames] for i in range(count)], axis=-1)
+    return flat_matmul(seen_at_once, kernel.reshape(-1, kernel.shape[-1]))
+
+
 def _by_inputs(x: Any, kernel: Any, window: Window) -> Any:
     """The convolution once more, for the sake of its transpose, which exchanges the letters I and O."""
+    if _has_chunks(kernel, window):
+        return _by_chunks(x, kernel, window)
     if 64 <= kernel.shape[-1] <= _FEW_CHANNELS and _short(kernel, window):
         return _point_by_point(x, kernel, window)
     if x.ndim == _VOLUMES:
@@ -129,6 +154,8 @@ def _point_by_point(x: Any, kernel: Any, window: Window) -> Any:
 def _by_kernel(x: Any, kernel: Any, window: Window) -> Any:
     """The convolution once more, for the sake of its transpose by the kernel."""
     rank, sizes = x.ndim - 2, kernel.shape[:-2]
+    if _has_chunks(kernel, window):
+        return _by_chunks(x, kernel, window)
     if any(d > 1 for d in window.spread):
         return _tap_by_tap(x, kernel, window)
     if np.prod(kernel.shape[:-1]) <= _SMALL_WINDOW:
@@ -497,3 +524,29 @@ def gelu(x: Any, approximate: bool) -> Any:
     dtype = jnp.result_type(x, 1.0)
     x = jnp.asarray(x, jnp.promote_types(dtype, jnp.float32))  # the sum would leave 16 bits few digits below 0
     return (x * (0.5 + 0.5 * lax.erf(np.sqrt(0.5).astype(x.dtype) * x))).astype(dtype)
+
+
+def over_places(reduce: Callable, images: Any) -> Any:
+    """A reduction of images (batch, height, width, channels) to (batch, 1, 1, channels), where vectors lie along the
+    lines: over both axes at once XLA's CPU backend takes ten times as long, for it has vectors of few channels."""
+    return reduce(lax.optimization_barrier(reduce(images, 1, keepdims=True)), 2, keepdims=True)
+
+
+def to_places(values: Any, images: Any) -> Any:
+    """(batch, 1, 1, channels) at all places of images: the transpose of the sum by `over_places`."""
+    line = lax.optimization_barrier(jnp.broadcast_to(values, (len(images), 1, *images.shape[2:])))
+    return jnp.broadcast_to(line, images.shape)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def extreme(reduce: Callable, images: Any) -> Any:
+    """The least or greatest value of each channel: `over_places`; the gradient goes to all that have it alike."""
+    return over_places(reduce, images)
+
+
+@extreme.defjvp
+def _extreme_change(reduce: Callable, primals: tuple, tangents: tuple) -> tuple[Any, Any]:
+    (images,), (change,) = primals, tangents
+    out = extreme(reduce, images)
+    there = (images == to_places(out, images)).astype(change.dtype)
+    return out, over_places(jnp.sum, change * there) / over_places(jnp.sum, there)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from lamina.core import checks, dtypes
 from lamina.core.configurable import variant
 from lamina.layers.preprocessing.base import BYTES, Ranged, scaled
+from lamina.ops import cpu
 
 
 @variant(arguments=("value_range",))
@@ -20,9 +21,10 @@ class AutoContrast(Ranged):
 
     def pixels(self, images: Any, transformation: Any) -> Any:
         wide = images.astype(dtypes.wide(images.dtype))
-        low, high = wide.min((1, 2), keepdims=True), wide.max((1, 2), keepdims=True)
+        low, high = cpu.extreme(jnp.min, wide), cpu.extreme(jnp.max, wide)
         flat = high == low
-        stretched = scaled((wide - low) / jnp.where(flat, 1, high - low), (0, 1), self.value_range)
+        start, range_ = (cpu.to_places(values, wide) for values in (low, jnp.where(flat, 1, high - low)))
+        stretched = scaled((wide - start) / range_, (0, 1), self.value_range)
         return jnp.where(flat, wide, jnp.clip(stretched, *self.value_range))
 
 
