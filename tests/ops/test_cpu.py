@@ -310,21 +310,6 @@ def test_attention_in_half_precision_stays_near_that_of_jax():
     np.testing.assert_allclose(out.astype("float32"), expected, rtol=2e-2, atol=2e-2)
 
 
-@pytest.mark.parametrize("name", ["argmax", "argmin"])
-@pytest.mark.parametrize("keepdims", [False, True])
-@pytest.mark.parametrize("axis", [None, 0, 1, -1])
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int32", "uint8", "bool"])
-def test_places_of_extremes(name, keepdims, axis, dtype):
-    x = np.random.default_rng(0).integers(0, 5, (40, 3, 50)).astype("float32")  # with many that are equal
-    if dtype in ("float32", "bfloat16"):
-        x[::7, 1, ::9], x[3, :, 2:], x[:, 0, 8] = np.nan, np.inf, -np.inf
-    x = jnp.asarray(x).astype(dtype)
-    expected = getattr(jnp, name)(x, axis, keepdims=keepdims)
-    out = getattr(ops, name)(x, axis, keepdims)
-    assert out.dtype == expected.dtype
-    np.testing.assert_array_equal(out, expected)
-
-
 def second(f, *args):
     """Gradients of a function of all its first derivatives."""
     numbers = range(len(args))
@@ -466,21 +451,3 @@ def test_convolution_by_long_steps(size, strides, padding, channels):
     assert_same(plain, fast, (x, kernel), 2e-4)
     if strides == 8 and padding == "same":
         assert_same(*(jax.grad(lambda x, f=f: (f(x, kernel) ** 3).sum()) for f in (plain, fast)), (x,), 2e-4)
-
-
-@pytest.mark.parametrize("ties", [False, True])
-@pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("reduce", [jnp.min, jnp.max])
-def test_extremes_of_images(reduce, channels, ties):
-    x = array(2, 5, 4, channels)
-    x = jnp.round(x) if ties else x
-
-    def plain(x):
-        return (x - reduce(x, (1, 2), keepdims=True)) ** 2
-
-    def fast(x):
-        return (x - cpu.to_places(cpu.extreme(reduce, x), x)) ** 2
-
-    assert_same(plain, fast, (x,))
-    assert_same(*(jax.grad(lambda x, f=f: (f(x) ** 2).sum()) for f in (plain, fast)), (x,), 1e-4)
-    np.testing.assert_array_equal(jax.vmap(fast)(x[None]), fast(x)[None])

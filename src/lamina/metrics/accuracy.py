@@ -10,8 +10,8 @@ from lamina.core import dtypes
 from lamina.core.arrays import as_array
 from lamina.losses.weighting import align, check_same_shape, class_indices
 from lamina.metrics.reduction import MeanOf
-from lamina.ops.cpu import argmax
 from lamina.ops.math import in_top_k
+from lamina.ops.reductions import argmax
 
 
 def accuracy(y_true: Any, y_pred: Any) -> Any:

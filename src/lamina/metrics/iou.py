@@ -14,7 +14,7 @@ from lamina.core.budget import spend
 from lamina.core.configurable import variant
 from lamina.losses.weighting import beside
 from lamina.metrics.metric import Metric
-from lamina.ops.cpu import argmax
+from lamina.ops.reductions import argmax
 
 
 class IoU(Metric):

@@ -13,7 +13,7 @@ from lamina.core.arrays import as_array
 from lamina.core.budget import CALL, spend
 from lamina.core.sparse import hot_entries, is_sparse
 from lamina.core.symbolic import KerasTensor, op
-from lamina.ops import cpu
+from lamina.ops import cpu, reductions
 from lamina.ops.binding import (
     accumulation,
     array_of,
@@ -133,8 +133,8 @@ all = reduction(jnp.all)
 amax = reduction(jnp.max, "amax")
 amin = reduction(jnp.min, "amin")
 any = reduction(jnp.any)
-argmax = reduction(cpu.argmax)
-argmin = reduction(cpu.argmin)
+argmax = reduction(reductions.argmax)
+argmin = reduction(reductions.argmin)
 max = reduction_from(jnp.max)
 mean = reduction(jnp.mean)
 median = reduction(jnp.median)

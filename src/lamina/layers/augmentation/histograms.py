@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from lamina.core import checks, dtypes
 from lamina.core.configurable import variant
 from lamina.layers.preprocessing.base import BYTES, Ranged, scaled
-from lamina.ops import cpu
+from lamina.ops import reductions
 
 
 @variant(arguments=("value_range",))
@@ -21,9 +21,9 @@ class AutoContrast(Ranged):
 
     def pixels(self, images: Any, transformation: Any) -> Any:
         wide = images.astype(dtypes.wide(images.dtype))
-        low, high = cpu.extreme(jnp.min, wide), cpu.extreme(jnp.max, wide)
+        low, high = reductions.extreme(jnp.min, wide), reductions.extreme(jnp.max, wide)
         flat = high == low
-        start, range_ = (cpu.to_places(values, wide) for values in (low, jnp.where(flat, 1, high - low)))
+        start, range_ = (reductions.to_places(values, wide) for values in (low, jnp.where(flat, 1, high - low)))
         stretched = scaled((wide - start) / range_, (0, 1), self.value_range)
         return jnp.where(flat, wide, jnp.clip(stretched, *self.value_range))
 
