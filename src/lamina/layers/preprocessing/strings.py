@@ -148,7 +148,7 @@ class Integers:
         return Counts(found.tolist(), *_counted(number, len(found), documents))
 
 
-def of_each(function: Callable[[Any], np.ndarray], tokens: Strings | Integers) -> np.ndarray:
+def of_each(function: Callable[[Any], np.ndarray], tokens: Strings | Integers | np.ndarray) -> np.ndarray:
     """`function` (int64) of tokens, which knows nothing of the others: of integers in a narrow range once for each of
     these, of many strings part by part, on all cores."""
     if isinstance(tokens, Integers) and len(tokens):
