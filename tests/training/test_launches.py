@@ -412,3 +412,15 @@ def test_a_gradient_that_a_kernel_sees_many_times_is_computed_once():
     program, _ = model.compiled_step(np.ones((4, 8, 8, 3)), np.ones((4, 12)))
     barriers = [line for line in program.as_text().splitlines() if " opt-barrier(" in line]
     assert any("f32[4,8,8,12]" in line for line in barriers)
+
+
+@pytest.mark.parametrize("loop", [layers.SimpleRNN(2), layers.ConvLSTM1D(1, 1)], ids=lambda layer: type(layer).__name__)
+def test_barriers_in_small_loops_compile(loop):
+    """XLA makes one operation of such a loop, and refuses a barrier in it."""
+    image = layers.Input((4, 4, 1))
+    h = layers.Conv2D(2, 3, padding="same")(image)
+    h = loop(h if isinstance(loop, layers.ConvLSTM1D) else layers.Reshape((4, 8))(h))
+    model = lamina.Model(image, layers.Dense(1)(layers.Flatten()(h)))
+    model.compile("sgd", "mse")
+    history = model.fit(np.ones((4, 4, 4, 1)), np.ones((4, 1)), verbose=0)
+    assert np.isfinite(history.history["loss"]).all()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -107,12 +107,26 @@ def add_losses(losses: Iterable[tuple[Any, Any]]) -> None:
             layer.record_losses([loss])
 
 
+def _inner(equation: Any) -> Iterator[Any]:
+    """The programs inside of an operation."""
+    parameters = tree_util.tree_leaves(list(equation.params.values()))
+    return (getattr(p, "jaxpr", p) for p in parameters if hasattr(p, "jaxpr") or hasattr(p, "eqns"))
+
+
 def primitives(jaxpr: Any) -> set[str]:
     """The names of all primitives in a program and in those inside it."""
-    names = {equation.primitive.name for equation in jaxpr.eqns}
-    parameters = tree_util.tree_leaves([list(equation.params.values()) for equation in jaxpr.eqns])
-    inner = (getattr(p, "jaxpr", p) for p in parameters if hasattr(p, "jaxpr") or hasattr(p, "eqns"))
-    return names.union(*map(primitives, inner))
+    inner = (primitives(part) for equation in jaxpr.eqns for part in _inner(equation))
+    return {equation.primitive.name for equation in jaxpr.eqns}.union(*inner)
+
+
+def primitives_in_loops(jaxpr: Any) -> set[str]:
+    """The names of those in loops."""
+
+    def found(equation: Any) -> Iterator[set[str]]:
+        look = primitives if equation.primitive.name in ("scan", "while") else primitives_in_loops
+        return map(look, _inner(equation))
+
+    return set().union(*(names for equation in jaxpr.eqns for names in found(equation)))
 
 
 def calls_host(jaxpr: Any) -> bool:

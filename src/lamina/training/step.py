@@ -22,7 +22,7 @@ from jax import lax, tree_util
 
 from lamina.core import handover, placement, scope
 from lamina.core.arrays import copied, value_of
-from lamina.core.effects import TRACES, calls_host, made_anew, primitives
+from lamina.core.effects import TRACES, calls_host, made_anew, primitives, primitives_in_loops
 from lamina.core.runtime import in_background, keep_freed_memory, settings
 from lamina.core.state import StateScope
 from lamina.core.variable import Variable
@@ -407,17 +407,19 @@ def checks_values() -> bool:
 def _options(traced: Any, arrays: int) -> dict[str, Any]:
     """Options of the compiler.
 
-    On CPUs LLVM's lowest level makes programs that are as fast, in 0.8 to 0.9 of the time, and an optimization barrier
-    is to hold: XLA would take it away before it joins operations. XLA looks a dozen times for what the loop over steps
-    carries in vain, in time that grows with the square of the number of arrays (a fifth of the compilation of 300
-    layers), and finds nothing. Loops of layers are worth a look.
+    On CPUs LLVM's lowest level makes programs that are as fast, in 0.8 to 0.9 of the time. An optimization barrier is
+    to hold, which XLA would take away before it joins operations; but of a small loop it makes one operation, and knows
+    no barrier there. XLA looks a dozen times for what the loop over steps carries in vain, in time that grows with the
+    square of the number of arrays (a fifth of the compilation of 300 layers), and finds nothing. Loops of layers are
+    worth a look.
     """
     options: dict[str, Any] = {}
-    left_out = []
+    left_out, jaxpr = [], traced.jaxpr.jaxpr
     if jax.default_backend() == "cpu":
         options["xla_backend_optimization_level"] = 1
-        left_out.append("cse_barrier_expander")
-    if arrays > MANY_ARRAYS and "scan" not in primitives(traced.jaxpr.jaxpr):
+        if "optimization_barrier" not in primitives_in_loops(jaxpr):
+            left_out.append("cse_barrier_expander")
+    if arrays > MANY_ARRAYS and "scan" not in primitives(jaxpr):
         left_out.append("simplify-while-loops")
     if left_out:
         options["xla_disable_hlo_passes"] = ",".join(left_out)
