@@ -60,6 +60,19 @@ def test_load_weights(tmp_path):
         keras.saving.load_model(tmp_path)
 
 
+def test_without_an_optimizer_its_state_is_left_out(tmp_path):
+    model = fit(tmp_path)
+    bare = keras.saving.load_model(tmp_path, compile=False)
+    assert bare.optimizer is None and np.array_equal(bare.predict(X, verbose=0), model.predict(X, verbose=0))
+
+
+def test_an_optimizer_of_another_number(tmp_path):
+    model = fit(tmp_path)
+    other = small_model()  # whose optimizer has the next name
+    other.load_weights(tmp_path)
+    assert_same(model, other)
+
+
 def test_a_step_that_is_there_is_written_anew(tmp_path):
     fit(tmp_path)
     model = fit(tmp_path, epochs=1)

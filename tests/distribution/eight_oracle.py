@@ -120,3 +120,10 @@ def test_a_layout_of_its_own_goes_before_the_plan_s():
         layout = d.TensorLayout(["batch", None], grid(d))
         variable = library.Variable(np.ones((8, 4)), layout=layout)
         assert d.ModelParallel(layout_map=layouts(d)).get_variable_layout(variable) is layout
+
+
+def test_seeds_that_a_file_lacks_are_drawn(tmp_path):
+    keras.Sequential([keras.Input((4,)), keras.layers.Dropout(0.5)]).save(tmp_path / "model.keras")
+    lamina.distribution.set_distribution("data")
+    model = lamina.saving.load_model(tmp_path / "model.keras")
+    assert all(np.any(v.numpy()) for v in model.variables) and len(model.variables) == 1

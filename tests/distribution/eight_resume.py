@@ -1,7 +1,9 @@
 """What was saved under one plan goes on under another."""
 
+import jax
 import numpy as np
 import pytest
+from orbax.checkpoint import v1 as ocp
 
 import lamina
 from lamina import distribution, layers
@@ -35,9 +37,8 @@ def _one_device_again():
 
 def make():
     lamina.utils.set_random_seed(4)
-    model = lamina.Sequential(
-        [layers.Input((12,)), layers.Dense(16, "relu", name="hidden"), layers.Dropout(0.2), layers.Dense(3, name="out")]
-    )
+    stack = [layers.Dense(16, "relu", name="hidden"), layers.Dropout(0.2), layers.Dense(3, name="out")]
+    model = lamina.Sequential([layers.Input((12,)), *stack], name="m")
     loss = lamina.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(lamina.optimizers.Adam(0.01), loss)
     return model
@@ -67,15 +68,57 @@ def test_a_model_goes_on_elsewhere(before, after, expected, tmp_path):
     np.testing.assert_allclose(losses(model, 2, 4), expected, rtol=1e-5)
 
 
+def state_of(model):
+    return [*model.variables, *model.optimizer.variables]
+
+
+@pytest.fixture
+def passed(monkeypatch):
+    """The arrays that Orbax was given to write, and those that it has read."""
+    written, read = [], []
+    plain_save, plain_load = ocp.training.Checkpointer.save_checkpointables_async, ocp.load_checkpointables
+
+    def save(self, step, content, **options):
+        written.extend(jax.tree.leaves(content))
+        return plain_save(self, step, content, **options)
+
+    def load(path, forms):
+        found = plain_load(path, forms)
+        read.extend(jax.tree.leaves(found))
+        return found
+
+    monkeypatch.setattr(ocp.training.Checkpointer, "save_checkpointables_async", save)
+    monkeypatch.setattr(ocp, "load_checkpointables", load)
+    return written, read
+
+
+def load_model(folder, plan):
+    distribution.set_distribution(plan)
+    return lamina.saving.load_model(folder)
+
+
+def load_weights(folder, plan):
+    model = make()
+    distribution.set_distribution(plan)  # when the model is there already
+    model.load_weights(folder)
+    return model
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of Orbax's own
+@pytest.mark.parametrize("load", [load_model, load_weights])
 @pytest.mark.parametrize(("before", "after"), [("8", "2x2"), ("2x4", "4"), ("4", "1")])
-def test_a_checkpoint_of_orbax_goes_on_elsewhere(before, after, expected, tmp_path):
+def test_a_checkpoint_of_orbax_goes_on_elsewhere(before, after, load, expected, passed, tmp_path):
+    written, read = passed
     distribution.set_distribution(PLANS[before]())
     model = make()
     saves = lamina.callbacks.OrbaxCheckpoint(tmp_path, "loss")
     model.fit(X, Y, batch_size=16, epochs=2, shuffle=False, verbose=0, callbacks=[saves])
-    distribution.set_distribution(PLANS[after]())
-    model = lamina.saving.load_model(tmp_path)
+    assert {id(v.stored) for v in state_of(model)} <= set(map(id, written))  # as they lie: nothing was gathered
+    plan = PLANS[after]()
+    model = load(tmp_path, plan)
+    assert {id(v.stored) for v in state_of(model)} <= set(map(id, read))  # as they were read: nothing was moved
+    for v in state_of(model) if plan else []:
+        assert v.stored.sharding == plan.placement_of(v).stored
     np.testing.assert_allclose(losses(model, 2, 4), expected, rtol=1e-5)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from lamina.core import configurable, dtypes, registry, scope
+from lamina.core import configurable, dtypes, placement, registry, scope
 from lamina.core.arrays import send
 from lamina.core.budget import CALL, Budget, CorruptFileError, UnsafeFileError, blamed_on
 from lamina.core.functions import asked_for, lambdas
@@ -34,20 +34,24 @@ class Loading(Budget):
                 return initializer  # which is an error of the variable
             name = dtypes.standardize_dtype(dtype)
             self._take(variable, sizes, math.prod(map(int, sizes)) * jnp.dtype(name).itemsize)
-            zeros = send(np.zeros(sizes, jnp.dtype(name)))
-            self._waiting.append((variable, zeros, initializer))
-            return lambda *_, **__: zeros
+            self._waiting.append((variable, None, initializer))
+            return lambda *_, **__: send(np.zeros(sizes, jnp.dtype(name)))
         self._take(variable, np.shape(initializer), int(getattr(initializer, "nbytes", 0)))
         return initializer
 
     def _take(self, variable: Variable, shape: tuple[int, ...], size: int) -> None:
         self.spend(f'Variable "{variable.path}": a variable of shape {tuple(shape)}', size, CALL)
 
+    def note_zeros(self) -> None:
+        """Keep the arrays that the variables have before the file fills them, wherever a plan has put them."""
+        self._waiting = [(variable, variable.stored, initializer) for variable, _, initializer in self._waiting]
+
     def draw_initial_values(self) -> None:
         """Give the variables that the file has no array for the values that they start with, such as new seeds."""
         for variable, zeros, initializer in self._waiting:
             if variable.stored is zeros:
-                variable.take(Variable(initializer, variable.shape, variable.dtype, name="initial").give())
+                value = Variable(initializer, variable.shape, variable.dtype, name="initial").give()
+                variable.take(placement.placed(variable, value))
 
 
 def made_of(config: dict[str, Any], file: Loading, place: str, custom_objects: Any, compile: bool) -> Any:
@@ -66,6 +70,7 @@ def made_of(config: dict[str, Any], file: Loading, place: str, custom_objects: A
                 )
             with configurable.sharing({}), scope.loading(file):
                 model = configurable.deserialize(config)
+            file.note_zeros()
         if not hasattr(model, "load_own_variables") or not hasattr(model, "save"):
             raise CorruptFileError(f"must describe a model, got {type(model).__name__}; save a model.")
     return model
