@@ -57,7 +57,7 @@ def outcomes(tmp_path_factory):
 
 
 @pytest.mark.parametrize("plan", ["data", "fsdp"])
-@pytest.mark.parametrize("what", ["arrays", "predict", "saved"])
+@pytest.mark.parametrize("what", ["arrays", "predict", "saved", "model of Orbax", "weights of Orbax"])
 def test_two_processes_compute_what_one_does(outcomes, what, plan):
     one, both, _ = outcomes
     for each in both:
@@ -90,7 +90,7 @@ def test_each_process_reads_its_rows_alone(outcomes):
 
 def test_one_process_writes_and_nothing_is_left_over(outcomes):
     _, _, folder = outcomes
-    names = ["backup", "best.keras", "data.keras", "events", "fsdp.keras", "log.csv"]
+    names = ["backup", "best.keras", "data orbax", "data.keras", "events", "fsdp orbax", "fsdp.keras", "log.csv"]
     assert sorted(path.name for path in folder.iterdir()) == names
     assert [line[0] for line in (folder / "log.csv").read_text().split()] == ["e", "0", "1"]
     assert len(list((folder / "events" / "train").iterdir())) == 1

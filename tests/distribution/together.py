@@ -54,13 +54,20 @@ def run(number, count, folder):
         distribution.set_distribution(distribution.FullySharded(least=16) if plan == "fsdp" else plan)
         lamina.utils.set_random_seed(0)
         model = make()
-        history = model.fit(X, Y, batch_size=8, epochs=2, verbose=0, validation_data=(X[:20], Y[:20]))
+        saves = lamina.callbacks.OrbaxCheckpoint(Path(folder) / f"{plan} orbax", "loss")
+        held_out = (X[:20], Y[:20])
+        history = model.fit(X, Y, batch_size=8, epochs=2, verbose=0, validation_data=held_out, callbacks=[saves])
         found[f"arrays {plan}"] = [*totals(model, history), *history.history["val_loss"]]
         found[f"predict {plan}"] = model.predict(X[:7], verbose=0).ravel().tolist()
         model.save(Path(folder) / f"{plan}.keras")
         found[f"saved {plan}"] = (
             lamina.saving.load_model(Path(folder) / f"{plan}.keras").get_weights()[0].ravel().tolist()
         )
+        loaded = lamina.saving.load_model(saves.directory)
+        for name in ("model", "weights"):
+            history = loaded.fit(X, Y, batch_size=8, epochs=1, verbose=0, shuffle=False)
+            found[f"{name} of Orbax {plan}"] = totals(loaded, history)
+            loaded.load_weights(saves.directory)  # of before
     lamina.utils.set_random_seed(number)  # the first one's holds
     model = make()
     found["seeds"] = totals(model, model.fit(X, Y, batch_size=8, epochs=1, verbose=0))
