@@ -3,6 +3,7 @@
 The last line of the first process is what came out, as JSON.
 """
 
+import contextlib
 import json
 import sys
 import time
@@ -43,6 +44,22 @@ def stream(batches, slow=False):
         yield X[i % 5 * 8 :][:8], Y[i % 5 * 8 :][:8]
 
 
+@contextlib.contextmanager
+def counted(capacity=None):
+    """The numbers of batches in the windows of streams, which hold `capacity` at the most."""
+    counts, plain, plain_capacity = [], windows.of_stream, windows.capacity_for
+
+    def of_stream(batches):
+        for window in plain(batches):
+            counts.append(window.count)
+            yield window
+
+    windows.of_stream = of_stream
+    windows.capacity_for = (lambda size: capacity) if capacity else plain_capacity
+    yield counts
+    windows.of_stream, windows.capacity_for = plain, plain_capacity
+
+
 def totals(model, history):
     return [*history.history["loss"], *(float(np.abs(w).sum()) for w in model.get_weights())]
 
@@ -72,6 +89,11 @@ def run(number, count, folder):
     model = make()
     found["seeds"] = totals(model, model.fit(X, Y, batch_size=8, epochs=1, verbose=0))
     found["slow"] = totals(model, model.fit(stream(10, slow=last), steps_per_epoch=5, epochs=2, verbose=0))
+    for name, capacity in ("quick", None), ("one by one", 1):
+        lamina.utils.set_random_seed(0)
+        model = make()
+        with counted(capacity) as found[f"windows, {name}"]:
+            found[name] = totals(model, model.fit(stream(40), steps_per_epoch=20, epochs=2, verbose=0))
     logs = [
         lamina.callbacks.CSVLogger(Path(folder) / "log.csv"),
         lamina.callbacks.TensorBoard(Path(folder) / "events"),

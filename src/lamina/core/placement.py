@@ -242,11 +242,11 @@ def agreed(number: int) -> int:
     return (high << 31) | low
 
 
-def least(number: int) -> int:
-    """The least number that any process has."""
+def least(number: Any) -> Any:
+    """The least number that any process has; of a list of numbers the least of each."""
     if processes() == 1:
         return number
-    return int(_jax.experimental.multihost_utils.process_allgather(np.int32(number)).min())
+    return _jax.experimental.multihost_utils.process_allgather(np.int32(number)).min(axis=0).tolist()
 
 
 def any_of(flag: bool) -> bool:

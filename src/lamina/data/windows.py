@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 import threading
+import zlib
 from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
@@ -139,16 +140,29 @@ def of_arrays(source: ArraySource, epoch: int, fills: bool = False, start: int =
 
 
 class _Filling:
-    """A window that a stream writes into until it is full or taken."""
+    """A window that a stream writes into until it is full or something was taken: this process's rows of each batch."""
 
     def __init__(self, batch: Any):
         leaves, self._treedef = tree_util.tree_flatten(batch)
         self._kinds = [(leaf.shape, leaf.dtype) for leaf in leaves]
-        self._count, self._capacity = 0, capacity_for(sum(leaf.nbytes for leaf in leaves))
-        room = (self._capacity,)
-        self._rooms = [_room(room + shape, jax.dtypes.canonicalize_dtype(dtype)) for shape, dtype in self._kinds]
+        alone = placement.processes() == 1
+        self._own, self._size = (..., None) if alone else placement.own_part(len(leaves[0]))
+        self._count, self._taken = 0, 0
+        self._most = self._capacity = capacity_for(sum(leaf.nbytes for leaf in leaves))
+        self._rooms = self._empty(np.asarray(leaf)[self._own] for leaf in leaves)
         self._alone = threading.Lock()
         self.add(batch)
+
+    def _empty(self, like: Iterable[Any]) -> list[np.ndarray]:
+        return [_room((self._most, *a.shape), jax.dtypes.canonicalize_dtype(a.dtype)) for a in like]
+
+    def __len__(self) -> int:
+        return self._count - self._taken
+
+    @property
+    def kind(self) -> str:
+        """The dtypes and shapes of a batch."""
+        return ", ".join(f"{dtype}{list(shape)}" for shape, dtype in self._kinds)
 
     def add(self, batch: Any) -> bool:
         """Write a batch behind the others, and tell whether it is of their kind and there was room."""
@@ -158,28 +172,30 @@ class _Filling:
             if not alike or self._count == self._capacity:
                 return False
             for room, leaf in zip(self._rooms, leaves):
-                room[self._count] = leaf
+                room[self._count] = np.asarray(leaf)[self._own]
             self._count += 1
             return True
 
-    def taken(self) -> Window:
+    def taken(self, count: int | None = None) -> Window:
+        """The next `count` batches, or all that there are."""
         with self._alone:
-            self._capacity = self._count  # nothing more goes in
-            return Window(self._treedef.unflatten(self._rooms), self._count)
+            first, last = self._taken, self._count if count is None else self._taken + count
+            self._capacity, self._taken = self._count, last  # nothing more goes in
+            rooms = self._rooms
+            if (first, last) != (0, self._count):  # those of other processes lie at the beginning
+                rooms = self._empty(room[0] for room in rooms)
+                for room, own in zip(rooms, self._rooms):
+                    room[: last - first] = own[first:last]
+            return Window(self._treedef.unflatten(rooms), last - first, self._size)
 
 
 def of_stream(batches: Iterable[Any]) -> Iterator[Window]:
     """The windows of a stream of batches: a thread fills the next one while the last is worked on.
 
     Who asks for a window gets what has come, one batch at least, so that no batch waits for the next. Processes that
-    train together get one each time, and all end with the first whose stream does.
+    train together get as many as have come to all of them, and all end with the first whose stream does.
     """
-    alone = placement.processes() == 1
-    return _as_they_come(iter(batches)) if alone else _in_step(prefetch(iter(batches), 2))
-
-
-def _as_they_come(batches: Iterator[Any]) -> Iterator[Window]:
-    closed = threading.Event()
+    batches, closed = iter(batches), threading.Event()
 
     def filling() -> Iterator[_Filling]:
         window = None
@@ -195,19 +211,29 @@ def _as_they_come(batches: Iterator[Any]) -> Iterator[Window]:
 
     with contextlib.closing(prefetch(filling(), 2)) as begun:  # one to fill; behind a full one, a batch in another
         try:
-            for window in begun:
-                yield window.taken()
+            yield from (window.taken() for window in begun) if placement.processes() == 1 else _in_step(begun)
         finally:
             closed.set()
 
 
-def _in_step(batches: Iterator[Any]) -> Iterator[Window]:
-    try:
-        while True:
-            batch = next(batches, None)
-            if placement.any_of(batch is None):
-                return
-            own, size = placement.own_part(len(tree_util.tree_leaves(batch)[0]))
-            yield Window(tree_util.tree_map(lambda a, own=own: np.asarray(a)[None, own], batch), 1, size)
-    finally:
-        close(batches)
+def _in_step(begun: Iterator[_Filling]) -> Iterator[Window]:
+    """Every process looks at its next batches, tells the others, and takes what all have."""
+    window = None
+    while True:
+        try:
+            window = window or next(begun, None)
+        except Exception:
+            placement.least([-1, 0, 0])  # the others wait for word
+            raise
+        kind = zlib.crc32(window.kind.encode()) >> 1 if window else 0
+        count, lowest, highest = placement.least([len(window or ()), kind, -kind])
+        if count < 0:
+            raise RuntimeError("A stream must be readable in all processes, and in another one it raised an error.")
+        if count == 0 or window is None:
+            return
+        if lowest != -highest:
+            raise ValueError(
+                "Streams of processes that train together must give batches of the same dtypes and shapes at a time, "
+                f"got others than {window.kind} in some."
+            )
+        yield window.taken(count)

@@ -122,10 +122,9 @@ def load_weights(model: Any, path: str) -> None:
 def _as_stored(form: Any, variable: Any) -> Any:
     """What is to be read for a variable; nothing for none."""
     plan = placement.current()
-    if variable is None:
-        return ...
-    fits = plan is not None and variable.shape == form.shape
-    return placement.laid(form, plan.placement_of(variable).stored) if fits else form
+    if plan is None or variable is None or variable.shape != form.shape:
+        return ... if variable is None else form
+    return placement.laid(form, plan.placement_of(variable).stored)
 
 
 def _natural(name: str) -> list[Any]:

@@ -145,7 +145,11 @@ class Windowed:
         if not isinstance(self.source, ArraySource):
             structure = self.source.structure
             capacity = windows.capacity_for(sum(s.size * s.dtype.itemsize for s in tree_util.tree_leaves(structure)))
-            like = tree_util.tree_map(lambda s: jax.ShapeDtypeStruct((capacity, *s.shape), s.dtype), structure)
+            all_ = placement.own_part(1)[1]  # rows in all processes for one here
+            like = tree_util.tree_map(
+                lambda s: jax.ShapeDtypeStruct((capacity, *(n * all_ for n in s.shape[:1]), *s.shape[1:]), s.dtype),
+                structure,
+            )
             return [Feed(like, None, 0, 1)]
         arrays, size = self.source.arrays, self.source.batch_size
         full, rest = divmod(self.source.rows(0), size)
