@@ -1,5 +1,6 @@
 """What travels in a step, and where things lie, read out of the compiled programs and held to what is worked out."""
 
+import contextlib
 import math
 
 import jax
@@ -88,11 +89,13 @@ def test_weights_are_gathered_in_the_dtype_of_the_layers():
     assert counts["mixed_float16"] < counts["float32"]
 
 
-def layouts(shape):
+def layouts(shape, heads=True):
+    """Of two products the first is divided by columns, the second by rows (Shoeybi et al., 2019); and heads are."""
     found = distribution.LayoutMap(distribution.DeviceMesh(shape, ["batch", "model"]))
-    found["attention/(query|key|value)/kernel"] = (None, "model", None)
-    found["attention/(query|key|value)/bias"] = ("model", None)
-    found["attention/attention_output/kernel"] = ("model", None, None)
+    if heads:
+        found["attention/(query|key|value)/kernel"] = (None, "model", None)
+        found["attention/(query|key|value)/bias"] = ("model", None)
+        found["attention/attention_output/kernel"] = ("model", None, None)
     found["up/kernel"], found["up/bias"] = (None, "model"), ("model",)
     found["down/kernel"] = ("model", None)
     return found
@@ -107,9 +110,21 @@ def test_divided_products_are_summed_once_each_way():
     assert found.bytes_of("all-gather") + found.bytes_of("all-to-all") == 0
 
 
-@pytest.mark.parametrize("name", ["data", "fsdp"])
+PLANS = {
+    "data": distribution.DataParallel,
+    "optimizer": lambda: distribution.DataParallel(shard_optimizer=True),
+    "fsdp": distribution.FullySharded,
+    "fsdp again": lambda: distribution.FullySharded(again=True),
+    "tensor": lambda: distribution.ModelParallel(layout_map=layouts((1, 8), heads=False)),
+    "2x4": lambda: distribution.ModelParallel(layout_map=layouts((2, 4))),
+}
+each_plan = pytest.mark.parametrize("name", PLANS)
+
+
+@each_plan
+@pytest.mark.filterwarnings("ignore:ModelParallel")  # no layout is of this model
 def test_data_are_never_gathered(name):
-    distribution.set_distribution(name)
+    distribution.set_distribution(PLANS[name]())
     lamina.utils.set_random_seed(0)
     model = lamina.Sequential([layers.Input((1000,)), layers.Dense(2, name="d")])
     model.compile("sgd", "mse")
@@ -117,20 +132,51 @@ def test_data_are_never_gathered(name):
     assert distribution.explain(model, x, y).bytes_of("all-gather") < x.nbytes / 2
 
 
-def test_launches_keep_layouts_take_memory_over_and_share_a_program():
-    distribution.set_distribution("fsdp")
+@contextlib.contextmanager
+def compilations():
+    """What JAX compiles inside the block."""
+    found = []
+
+    def note(event, seconds, **_):
+        if event.endswith("backend_compile_duration"):
+            found.append(seconds)
+
+    jax.monitoring.register_event_duration_secs_listener(note)
+    try:
+        yield found
+    finally:
+        jax.monitoring.unregister_event_duration_listener(note)
+
+
+@each_plan
+def test_launches_keep_layouts_take_memory_over_and_share_a_program(name):
+    plan = PLANS[name]()
+    distribution.set_distribution(plan)
     model = transformer()
-    for rows in (BATCH, 2 * BATCH, 3 * BATCH):
-        before = [v.stored for v in model.trainable_variables]
-        x = np.resize(WORDS, (rows, TIME))
+
+    def use(batches, rest=0):
+        x = np.resize(WORDS, (batches * BATCH + rest, TIME))
         model.fit(x, x, batch_size=BATCH, verbose=0)
-        plan = distribution.distribution()
-        for v in [*model.variables, *model.optimizer.variables]:
-            assert v.stored.sharding == plan.placement_of(v).stored
-        if rows > BATCH:  # the first launch works on copies, until it has proved itself
-            assert all(array.is_deleted() for array in before)
-    program, _ = model.compiled_step(WORDS, WORDS)
-    assert program.memory_analysis().alias_size_in_bytes > 0.9 * 3 * nbytes(model.trainable_variables) / 8
+        model.evaluate(x, x, batch_size=BATCH, verbose=0)
+        model.predict(x, batch_size=BATCH, verbose=0)
+
+    use(1)
+    state = [*model.variables, *model.optimizer.variables]
+    for batches in (2, 7):
+        before = [v.stored for v in model.trainable_variables]
+        with compilations() as found:
+            use(batches)
+        assert found == []
+        assert all(v.stored.sharding == plan.placement_of(v).stored for v in state)
+        assert all(array.is_deleted() for array in before)  # the first launch has worked on copies
+    with compilations() as first:
+        use(2, rest=5)
+    with compilations() as found:
+        use(4, rest=5)
+    assert first and found == []  # a program for the short batch, whatever is before it
+    program, given = model.compiled_step(WORDS, WORDS)
+    held = sum(4 * math.prod(v.stored.sharding.shard_shape(v.shape)) for v in given)
+    assert program.memory_analysis().alias_size_in_bytes > 0.9 * held
 
 
 def test_a_layout_that_matches_nothing_warns():

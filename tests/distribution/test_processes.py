@@ -64,7 +64,9 @@ def test_two_processes_compute_what_one_does(outcomes, what, plan):
         np.testing.assert_allclose(each[f"{what} {plan}"], one[f"{what} None"], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("what", ["seeds", "slow", "quick", "windows, quick", "logged", "stopped", "ended"])
+@pytest.mark.parametrize(
+    "what", ["seeds", "slow", "quick", "windows, quick", "own streams", "logged", "stopped", "ended"]
+)
 def test_processes_agree(outcomes, what):
     _, (first, second), _ = outcomes
     assert first[what] == second[what]
@@ -75,7 +77,8 @@ def test_many_batches_of_a_stream_go_at_once(outcomes):
     assert sum(first["windows, quick"]) == 40 and len(first["windows, quick"]) < 20
     assert first["windows, one by one"] == [1] * 40
     assert first["quick"] == first["one by one"]
-    np.testing.assert_allclose(first["quick"], one["quick"], rtol=1e-4)
+    for name in ("quick", "own streams"):
+        np.testing.assert_allclose(first[name], one["quick"], rtol=1e-4)
 
 
 def test_seeds_are_the_first_process_s(outcomes):

@@ -94,6 +94,12 @@ def run(number, count, folder):
         model = make()
         with counted(capacity) as found[f"windows, {name}"]:
             found[name] = totals(model, model.fit(stream(40), steps_per_epoch=20, epochs=2, verbose=0))
+    if count > 1:
+        distribution.set_distribution(distribution.DataParallel(auto_shard_dataset=False))
+    lamina.utils.set_random_seed(0)
+    model, part = make(), 8 // count
+    own = ((x[number * part :][:part], y[number * part :][:part]) for x, y in stream(40))
+    found["own streams"] = totals(model, model.fit(own, steps_per_epoch=20, epochs=2, verbose=0))
     logs = [
         lamina.callbacks.CSVLogger(Path(folder) / "log.csv"),
         lamina.callbacks.TensorBoard(Path(folder) / "events"),
