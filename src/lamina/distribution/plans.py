@@ -139,7 +139,9 @@ class Distribution(placement.Plan):
         return self._on((*(None,) * before, self._batch_dim_name))
 
     def output(self, path: str) -> NamedSharding | None:
-        layout = self.get_tensor_layout(f"{path}/output")
+        # As in the paths of variables, the model around may be left out: its layers were made before it.
+        found = map(self.get_tensor_layout, (f"{path}/output", f"{path.partition('/')[2] or path}/output"))
+        layout = next((each for each in found if each is not None), None)
         return None if layout is None else layout.backend_layout
 
     def _stored(self, variable: Any) -> tuple:
