@@ -51,6 +51,10 @@ def test_a_causal_convolution_does_not_see_what_comes():
     after = np.asarray(layer(x))
     np.testing.assert_array_equal(after[:, :5], before[:, :5])
     assert (after[:, 5:] != before[:, 5:]).any()
+    first = layers.Conv1D(3, 3, padding="causal", dilation_rate=2, data_format="channels_first")
+    first.build((1, 2, 9))
+    first.set_weights(layer.get_weights())
+    np.testing.assert_allclose(first(x.transpose(0, 2, 1)), after.transpose(0, 2, 1), rtol=1e-5, atol=1e-6)
 
 
 def test_groups_do_not_see_each_other():

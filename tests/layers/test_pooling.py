@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import lamina
 from lamina import layers
 
 X = np.random.default_rng(0).normal(size=(2, 4, 6, 3)).astype("float32")
@@ -60,3 +61,13 @@ def test_adaptive_windows_cover_the_input_and_overlap_where_they_must():
 def test_an_adaptive_output_size_outside_its_domain_is_refused(size):
     with pytest.raises(ValueError, match='"it": output_size must be 1 or 2 positive integers, got'):
         layers.AdaptiveMaxPooling2D(size, name="it")
+
+
+@pytest.mark.parametrize("kind", REDUCE)
+def test_a_window_must_fit_into_the_input(kind):
+    pool = getattr(layers, f"{kind}Pooling2D")
+    for call in (pool(5), lambda x: pool(5)(lamina.Input(x.shape[1:]))):
+        with pytest.raises(ValueError, match=f"{kind.lower()}.*_pool: pool_size must be at most the input's size 4, got 5"):
+            call(X)
+    assert pool(2)(X[:0]).shape == (0, 2, 3, 3)  # no rows are no small input
+    assert pool(5)(lamina.Input((None, None, 3))).shape == (None, None, None, 3)

@@ -412,3 +412,10 @@ def test_a_clone_is_compiled_as_the_model_is(kind):
     before = model.get_weights()
     assert set(twin.fit(x, x[:, :1], verbose=0).history) == {"loss", "mean_absolute_error"}
     assert np.array_equal(model.get_weights()[0], before[0]) and int(model.optimizer.iterations) == 0
+
+
+def test_a_graph_that_was_made_for_a_size_of_batches_takes_others():
+    inputs = lamina.Input(batch_shape=(3, 5))
+    model = lamina.Model(inputs, lamina.layers.Dense(2)(inputs))
+    assert model.output_shape == (3, 2)
+    assert model(np.ones((7, 5), "float32")).shape == model.predict(np.ones((7, 5)), verbose=0).shape == (7, 2)

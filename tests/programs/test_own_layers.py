@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import lamina
 from tests.programs.both import same_in_both
 
 RANDOM = np.random.default_rng(0)
@@ -212,3 +213,23 @@ def test_a_configuration_makes_an_equal_layer():
         return layer(X), layer.name, layer.exponent
 
     np.testing.assert_allclose(same_in_both(program)[0], X**3, rtol=1e-6)
+
+
+@pytest.mark.parametrize("base", ["Layer", "Model"])
+def test_two_inputs_and_no_build_go_through_a_file(base, tmp_path):
+    @lamina.saving.register_keras_serializable("two_inputs")
+    class Both(getattr(lamina, base)):
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            self.one, self.other = lamina.layers.Dense(3), lamina.layers.Dense(3)
+
+        def call(self, x, y=None, training=False):
+            return self.one(x) + self.other(y)
+
+    a, b = lamina.Input((4,)), lamina.Input((3,))
+    part = Both()
+    model = lamina.Model([a, b], part(a, y=b))
+    model.save(tmp_path / "a.keras")
+    again = lamina.saving.load_model(tmp_path / "a.keras")
+    np.testing.assert_array_equal(again([X, Y]), model([X, Y]))
+    assert again.layers[-1].get_build_config() == part.get_build_config()

@@ -236,8 +236,13 @@ class Layer(AddedLosses, Masks, Typed, Operation):
         if self.built:
             return
         if "shapes_dict" in config:
-            self.build(**{name: as_shapes(shape) for name, shape in config["shapes_dict"].items()})
-            self._build_shapes = {n.removesuffix("_shape"): as_shapes(s) for n, s in config["shapes_dict"].items()}
+            shapes = {name.removesuffix("_shape"): as_shapes(shape) for name, shape in config["shapes_dict"].items()}
+            if type(self).build is Layer.build:  # which takes one shape: it is the call that builds the children
+                with StateScope():
+                    infer(self.__call__, (), {n: symbolic_inputs(s, self.input_dtype) for n, s in shapes.items()})
+            else:
+                self.build(**{f"{name}_shape": shape for name, shape in shapes.items()})
+            self._build_shapes = shapes
         elif config.get("input_shape") is not None:
             self.build(as_shapes(config["input_shape"]))
 

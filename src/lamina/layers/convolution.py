@@ -80,8 +80,6 @@ class Convolution(Convolving):
         who, extra = self._who(), self.output_padding
         if self.filters % self.groups:
             raise ValueError(f"{who}: filters must be a multiple of groups={self.groups}, got {self.filters}.")
-        if self.padding == "causal" and self.data_format != "channels_last":
-            raise ValueError(f"{who}: data_format must be 'channels_last' with causal padding.")
         if extra is not None and any(n >= stride for n, stride in zip(extra, self.strides)):
             raise ValueError(f"{who}: output_padding must be less than strides={self.strides}, got {extra}.")
         resolve_arguments(self)
@@ -102,7 +100,7 @@ class Convolution(Convolving):
         padding = self.padding
         if padding == "causal":
             left = self.dilation_rate[0] * (self.kernel_size[0] - 1)
-            inputs, padding = ops.pad(inputs, ((0, 0), (left, 0), (0, 0))), "valid"
+            inputs, padding = ops.pad(inputs, [(left * (axis in self._axes), 0) for axis in range(3)]), "valid"
         return ops.conv(inputs, kernel, self.strides, padding, self.data_format, self.dilation_rate)
 
 

@@ -246,7 +246,11 @@ def _pool_arguments(
     steps = sizes if strides is None else each(strides, rank, f"{who}: strides")
     last = data_format == "channels_last"
     window, step = ((1, *v, 1) if last else (1, 1, *v) for v in (sizes, steps))
-    return inputs, window, step, padding_name(padding, who)
+    padding = padding_name(padding, who)
+    small = [(d, w) for d, w in zip(inputs.shape, window) if w > 1 and isinstance(d, int) and d < w]
+    if small and padding == "VALID":
+        raise ValueError(f"{who}: pool_size must be at most the input's size {small[0][0]}, got {small[0][1]}.")
+    return inputs, window, step, padding
 
 
 @op
