@@ -238,3 +238,20 @@ def test_attention_of_a_program_s_own_from_the_parts_of_keras():
     expected = plain(QUERY, VALUE, use_causal_mask=True, return_attention_scores=True)
     for got, wanted in zip(own(QUERY, VALUE), expected, strict=True):
         np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("scores", [False, True])
+@pytest.mark.parametrize("queries, values", [(1, 3), (3, 1)])
+def test_one_sample_serves_a_whole_batch(queries, values, scores):
+    random = np.random.default_rng(0)
+    x, y = random.normal(size=(queries, 4, 6)).astype("float32"), random.normal(size=(values, 5, 6)).astype("float32")
+    all_x, all_y = (np.repeat(a, 3 // len(a), axis=0) for a in (x, y))
+    layer, simple = layers.MultiHeadAttention(2, 3), layers.Attention()
+    for ours, expected in (
+        (layer(x, y, return_attention_scores=scores), layer(all_x, all_y, return_attention_scores=scores)),
+        (simple([x, y], return_attention_scores=scores), simple([all_x, all_y], return_attention_scores=scores)),
+    ):
+        for a, b in zip(*((r if scores else (r,)) for r in (ours, expected))):
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+    with pytest.raises(ValueError, match="query, key and value must agree in batch and free axes, or have 1 there"):
+        layer(np.ones((2, 4, 6), "float32"), np.ones((3, 5, 6), "float32"))

@@ -67,7 +67,7 @@ def test_an_adaptive_output_size_outside_its_domain_is_refused(size):
 def test_a_window_must_fit_into_the_input(kind):
     pool = getattr(layers, f"{kind}Pooling2D")
     for call in (pool(5), lambda x: pool(5)(lamina.Input(x.shape[1:]))):
-        with pytest.raises(ValueError, match=f"{kind.lower()}.*_pool: pool_size must be at most the input's size 4, got 5"):
+        with pytest.raises(ValueError, match="_pool: pool_size must be at most the input's size 4, got 5"):
             call(X)
     assert pool(2)(X[:0]).shape == (0, 2, 3, 3)  # no rows are no small input
     assert pool(5)(lamina.Input((None, None, 3))).shape == (None, None, None, 3)

@@ -188,9 +188,17 @@ class HeadedAttention(Layer):
         free = tuple(axis for axis in range(rank) if axis not in axes)
         order = (*free, *axes, rank, rank + 1)
         query, key, value = (x.transpose(order) for x in (query, key, value))
-        lead, targets, sources = query.shape[: len(free)], query.shape[len(free) : rank], key.shape[len(free) : rank]
+        targets, sources = query.shape[len(free) : rank], key.shape[len(free) : rank]
+        try:
+            lead = jnp.broadcast_shapes(*(x.shape[: len(free)] for x in (query, key, value)))
+        except ValueError:
+            shapes = [x.shape[: len(free)] for x in (query, key, value)]
+            raise ValueError(
+                f"{self._who()}: query, key and value must agree in batch and free axes, or have 1 there, got {shapes}."
+            ) from None
 
         def fold(x: Any) -> Any:  # (batch and free axes, places, heads, dim)
+            x = jnp.broadcast_to(x, (*lead, *x.shape[len(free) :]))
             return x.reshape(math.prod(lead), math.prod(x.shape[len(free) : rank]), *x.shape[rank:])
 
         query, key, value = map(fold, (query, key, value))

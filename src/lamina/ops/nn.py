@@ -567,7 +567,8 @@ def dot_product_attention(
         )
     flash_attention = is_flash_attention_enabled() if flash_attention is None else flash_attention
     dtype = jnp.result_type(query, key, value)
-    query, key, value = (x.astype(dtype) for x in (query, key, value))
+    batch = jnp.broadcast_shapes(query.shape[:1], key.shape[:1], value.shape[:1])
+    query, key, value = (jnp.broadcast_to(x, (*batch, *x.shape[1:])).astype(dtype) for x in (query, key, value))
     scale = query.shape[-1] ** -0.5 if scale is None else scale
     mask = None if mask is None else jnp.asarray(mask, bool)
     bias, mask = (a if a is None else jnp.expand_dims(a, range(4 - jnp.ndim(a))) for a in (bias, mask))
