@@ -167,7 +167,8 @@ class Function(Operation):
             x = jnp.asarray(np.asarray(x))
         if not on_host and not isinstance(x, KerasTensor) and x.dtype != tensor.dtype:
             x = x.astype(tensor.dtype)
-        shape, rank = (None, *tensor.shape[1:]) if tensor.shape else (), len(tensor.shape)  # batches of any size
+        rank = len(tensor.shape)
+        shape = (None, *tensor.shape[1:])[:rank]  # batches of any size
         given = x
         if x.ndim == rank + 1 and x.shape[-1] == 1:
             x = x[..., 0]
