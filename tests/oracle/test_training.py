@@ -192,6 +192,15 @@ ROWS = {
         },
         {"x": X, "y": {"a": Y, "b": LABELS}, "sample_weight": {"a": WEIGHTS, "b": WEIGHTS[::-1].copy()}},
     ),
+    "weights for one of two heads": (
+        two_heads,
+        {
+            "optimizer": "sgd",
+            "loss": {"a": "mse", "b": "sparse_categorical_crossentropy"},
+            "weighted_metrics": {"a": "mae"},
+        },
+        {"x": X, "y": {"a": Y, "b": LABELS}, "sample_weight": {"a": WEIGHTS, "b": None}},
+    ),
     "a list of a subclass": (
         listed,
         {"optimizer": "sgd", "loss": ["mse", "mae"], "metrics": [["mae"], ["mse"]]},

@@ -55,6 +55,11 @@ ROWS = {
         'loss "mse": the shapes for output "top" must fit, got y (22, 4, 5), y_pred (22, 1): Incompatible shapes for '
         "broadcasting: shapes=[(22, 4, 5), (22, 1)]",
     ),
+    "a loss for each sample": (
+        (lambda: stack(loss=lamina.losses.MeanSquaredError(reduction=None)), lambda model: model.fit(X, Y, verbose=0)),
+        'Functional "stack": the loss to train with must be one number, got shape (22,); give each loss a reduction, or '
+        "take a mean in compute_loss.",
+    ),
     "shape of weights": (
         fit(X, Y, sample_weight=np.ones((22, 4))),
         'LossFunctionWrapper "mse": sample_weight and mask must have the first axes of the losses of shape (22,), got '

@@ -298,7 +298,7 @@ def weighted(y: Any, sample_weight: Any, class_weight: Mapping[Any, float] | Non
                 f"{sample_weight.shape}; give one for each output, in the structure of y."
             )
         return tree.map_structure(lambda _: sample_weight, y)
-    if tree_util.tree_structure(y) != tree_util.tree_structure(sample_weight):
+    if tree_util.tree_structure(y) != tree_util.tree_structure(sample_weight, is_leaf=lambda leaf: leaf is None):
         given = f"{shorten(y)}, got {shorten(sample_weight)}"
         raise ValueError(f"{who}: sample_weight must have the structure of y, {given}.")
     return sample_weight

@@ -65,6 +65,9 @@ class Functions(CompiledModel):
         def forward() -> tuple[Any, tuple]:
             y_pred = self._call_model(x, training=True)
             loss = self._loss_of(x, y, y_pred, sample_weight, training=True)
+            if jnp.shape(loss):
+                rule = f"the loss to train with must be one number, got shape {jnp.shape(loss)}"
+                raise ValueError(f"{self._who()}: {rule}; give each loss a reduction, or take a mean in compute_loss.")
             return self._scaled(loss), (loss, y_pred)
 
         variables = self.trainable_variables
