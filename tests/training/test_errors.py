@@ -56,9 +56,9 @@ ROWS = {
         "broadcasting: shapes=[(22, 4, 5), (22, 1)]",
     ),
     "a loss for each sample": (
-        (lambda: stack(loss=lamina.losses.MeanSquaredError(reduction=None)), lambda model: model.fit(X, Y, verbose=0)),
-        'Functional "stack": the loss to train with must be one number, got shape (22,); give each loss a reduction, or '
-        "take a mean in compute_loss.",
+        fit(X, Y, make=lambda: stack(loss=lamina.losses.MeanSquaredError(reduction=None))),
+        'Sequential "stack": the loss to train with must be one number, got shape (22,); give each loss a reduction, '
+        "or take a mean in compute_loss.",
     ),
     "shape of weights": (
         fit(X, Y, sample_weight=np.ones((22, 4))),

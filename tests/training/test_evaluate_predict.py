@@ -176,3 +176,10 @@ def test_predict_on_batch_is_the_call(model):
     found = model.predict_on_batch(X)
     assert isinstance(found, np.ndarray)
     np.testing.assert_allclose(found, np.asarray(model(X)), rtol=1e-6, atol=1e-6)
+
+
+def test_what_predict_returns_may_be_written_to(model):
+    """As programs do that set the targets of a few actions: `targets = model.predict_on_batch(x)`."""
+    for outputs in (model.predict(X[:1], verbose=0), model.predict(X, verbose=0), model.predict_on_batch(X)):
+        outputs[0] = 7.0
+        assert outputs[0, 0] == 7.0

@@ -226,7 +226,7 @@ class Trainer(Ready):
         x, *_ = self._fed(x)
         if verbose == 0 and callbacks is None and steps is None and _is_small(x, batch_size):
             x = x.astype(dtypes.floatx()) if x.dtype == np.float64 else x
-            return tree_util.tree_map(placement.to_host, self._predict_function()(x))
+            return _to_keep(self._predict_function()(x))
         source = make_source(x, batch_size=batch_size, steps=steps, who="predict", fed=self._fed)
         listeners = self._listeners("predict", callbacks, verbose, source)
         listeners.on_predict_begin()
@@ -272,7 +272,7 @@ class Trainer(Ready):
         """The outputs for one batch as NumPy arrays."""
         x, *_ = self._fed(x)
         source = make_source(x, batch_size=loop.rows_in(x), who="predict_on_batch")
-        return tree_util.tree_map(placement.to_host, self._predict_function()(source.peek()))
+        return _to_keep(self._predict_function()(source.peek()))
 
     @errors.entry
     def compiled_step(self, x: Any, y: Any = None, sample_weight: Any = None) -> tuple[Any, list[Any]]:
@@ -351,6 +351,11 @@ class Trainer(Ready):
             callbacks, add_history=history, add_progbar=verbose != 0, model=self,
             verbose=int(verbose), epochs=epochs, steps=source.steps or source.num_batches,
         )  # fmt: skip
+
+
+def _to_keep(outputs: Any) -> Any:
+    """The outputs as NumPy arrays that a program may write to."""
+    return tree_util.tree_map(lambda array: np.array(placement.to_host(array)), outputs)
 
 
 def _is_small(x: Any, batch_size: int | None) -> bool:
