@@ -132,6 +132,16 @@ ARRAYS = {"x": X, "y": Y}
 HELD_OUT = {"validation_data": (X[::-1].copy(), Y)}
 
 
+class Median:
+    """A metric of a program: an object that is called."""
+
+    def __init__(self, k):
+        self.k = k
+
+    def __call__(self, y_true, y_pred):
+        return self.k.ops.median(self.k.ops.abs(y_true - y_pred), axis=-1)
+
+
 def optimizer(name, *arguments, **options):
     return {**SGD, "optimizer": lambda k: getattr(k.optimizers, name)(*arguments, **options)}
 
@@ -145,6 +155,11 @@ ROWS = {
         dense,
         {"optimizer": "RMSprop", "loss": "MSE", "metrics": ["MAE", "mse", "MeanAbsoluteError"]},
         ARRAYS,
+    ),
+    "objects as metrics": (
+        dense,
+        {**SGD, "metrics": lambda k: [k.losses.Huber(0.5), k.losses.MeanSquaredError(name="mean"), Median(k)]},
+        {"x": X[:12], "y": Y[:12]},
     ),
     "labels": (
         classifier,

@@ -114,6 +114,9 @@ def by_sample(values: Any, sample_weight: Any, reduce: Callable, dtype: Any) -> 
     if sample_weight is not None:
         weight = mask_weights(as_array(sample_weight, dtype), mask, dtype, "sum")
         values, weight = align(values, weight)
+        if weight.ndim > values.ndim == 0:
+            given = f"got one number for weights of shape {weight.shape}"
+            raise ValueError(f"metric: its function must return a value for each sample to be weighted, {given}.")
         values = reduce(values, tuple(range(weight.ndim, values.ndim)))
         weight = jnp.broadcast_to(weight, values.shape)
         values, sample_weight = values * weight, reduce(weight, tuple(range(1, weight.ndim)))

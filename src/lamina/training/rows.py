@@ -74,5 +74,5 @@ def _heeds_masks(one: Any, kind: type) -> bool:
         isinstance(one, kind)
         and is_own(type(one))
         and getattr(one, "reduction", "sum") not in ("none", None)
-        and (fn is None or is_own(fn))
+        and (fn is None or (is_own(fn) and not isinstance(fn, losses.Loss)))  # a loss object is a mean already
     )
