@@ -103,10 +103,7 @@ _ALIASES = {name.lower(): name for name in __all__ if name[0].isupper()} | {
 }
 
 
-get, serialize, deserialize = _configurable.namespace_functions(
-    "metrics", "metric", Metric, aliases=_ALIASES,
-    special=lambda identifier: identifier if isinstance(identifier, _losses.Loss) else None,
-)  # fmt: skip
+get, serialize, deserialize = _configurable.namespace_functions("metrics", "metric", Metric, aliases=_ALIASES)
 
 
 def direction_of(name: str) -> str | None:

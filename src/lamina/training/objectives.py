@@ -396,7 +396,8 @@ def by_target(identifier: Any, y_true: Any, y_pred: Any) -> Any:
 
 def _as_metric(identifier: Any, y_true: Any, y_pred: Any) -> tuple[Metric, str]:
     """A metric object, and its name in logs."""
-    metric = metrics.get(by_target(identifier, y_true, y_pred))
+    wanted = by_target(identifier, y_true, y_pred)
+    metric = wanted if isinstance(wanted, losses.Loss) else metrics.get(wanted)
     called = scope.snake_case(type(metric).__name__)  # where it has no name
     name = identifier if isinstance(identifier, str) else getattr(metric, "name", getattr(metric, "__name__", called))
     name = name.strip("<>")
