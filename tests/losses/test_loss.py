@@ -209,3 +209,9 @@ def test_get_passes_functions_and_objects_on():
 
 def test_custom_objects_are_found():
     assert isinstance(losses.deserialize("Weighted", {"Weighted": Weighted}), Weighted)
+
+
+def test_circle_takes_a_class_a_sample():
+    one_hot = np.eye(3, dtype="float32")[[0, 1, 2, 0]]
+    with pytest.raises(ValueError, match=r"^circle: y_true must be one class for each of the 4 samples, .* \(4, 3\)"):
+        losses.Circle()(one_hot, np.ones((4, 5), "float32"))

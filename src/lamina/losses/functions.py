@@ -337,6 +337,9 @@ def circle(
         margin: how far from perfect a pair may be.
     """
     y_pred, labels = as_array(y_pred), as_array(y_true, "int32").reshape(-1, 1)
+    if len(labels) != len(y_pred):
+        given = f"got shape {jnp.shape(y_true)}; of one-hot rows give the argmax"
+        raise ValueError(f"circle: y_true must be one class for each of the {len(y_pred)} samples, {given}.")
     others = labels if ref_labels is None else as_array(ref_labels, "int32").reshape(-1, 1)
     vectors = y_pred if ref_embeddings is None else as_array(ref_embeddings)
     distance = jnp.maximum(1 - y_pred @ vectors.T, 0.0)  # (batch, others)
