@@ -46,7 +46,6 @@ REFUSED = [
     ("Conv2D", {"filters": 3, "kernel_size": 2, "padding": "causal"}, "padding"),
     ("Conv2D", {"filters": 3, "kernel_size": 2, "groups": 2}, "filters"),
     ("Conv2D", {"filters": 3, "kernel_size": 2, "data_format": "NHWC"}, "must be 'channels_first' or 'channels_last'"),
-    ("Conv1D", {"filters": 3, "kernel_size": 2, "padding": "causal", "data_format": "channels_first"}, "data_format"),
     ("MaxPooling2D", {"pool_size": (2, 2, 2)}, "pool_size"),
     ("MaxPooling1D", {"padding": "full"}, "padding"),
     ("BatchNormalization", {"momentum": 1.5}, "momentum"),
