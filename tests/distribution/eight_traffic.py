@@ -1,6 +1,5 @@
 """What travels in a step, and where things lie, read out of the compiled programs and held to what is worked out."""
 
-import contextlib
 import math
 
 import jax
@@ -9,6 +8,7 @@ import pytest
 
 import lamina
 from lamina import distribution, layers
+from tests.compilations import compilations
 
 WIDTH, BATCH, TIME = 32, 16, 8
 WORDS = np.random.default_rng(0).integers(0, 40, (BATCH, TIME))
@@ -151,22 +151,6 @@ def test_data_are_never_gathered(name):
     model.compile("sgd", "mse")
     x, y = np.ones((16, 1000), "float32"), np.ones((16, 2), "float32")
     assert distribution.explain(model, x, y).bytes_of("all-gather") < x.nbytes / 2
-
-
-@contextlib.contextmanager
-def compilations():
-    """What JAX compiles inside the block."""
-    found = []
-
-    def note(event, seconds, **_):
-        if event.endswith("backend_compile_duration"):
-            found.append(seconds)
-
-    jax.monitoring.register_event_duration_secs_listener(note)
-    try:
-        yield found
-    finally:
-        jax.monitoring.unregister_event_duration_listener(note)
 
 
 @each_plan

@@ -1,6 +1,5 @@
 """Launches: errors in them, other threads beside them, JAX's settings around them, and what they compile."""
 
-import contextlib
 import copy
 import math
 import pickle
@@ -18,6 +17,7 @@ import lamina
 from lamina import layers
 from lamina.callbacks import Callback
 from lamina.core import handover
+from tests.compilations import compilations
 from tests.training.conftest import X, Y
 
 
@@ -334,22 +334,6 @@ def test_a_program_that_ends_well_lets_a_compilation_finish(tmp_path):
 
 
 # What is compiled
-
-
-@contextlib.contextmanager
-def compilations():
-    """The number of programs that JAX compiles inside the block."""
-    found = []
-
-    def note(event, seconds, **_):
-        if event.endswith("backend_compile_duration"):
-            found.append(seconds)
-
-    jax.monitoring.register_event_duration_secs_listener(note)
-    try:
-        yield found
-    finally:
-        jax.monitoring.unregister_event_duration_listener(note)
 
 
 def rows(count):

@@ -107,26 +107,22 @@ def add_losses(losses: Iterable[tuple[Any, Any]]) -> None:
             layer.record_losses([loss])
 
 
-def _inner(equation: Any) -> Iterator[Any]:
-    """The programs inside of an operation."""
-    parameters = tree_util.tree_leaves(list(equation.params.values()))
+def _inner(equations: Iterable[Any]) -> Iterator[Any]:
+    """The programs inside of operations."""
+    parameters = tree_util.tree_leaves([list(equation.params.values()) for equation in equations])
     return (getattr(p, "jaxpr", p) for p in parameters if hasattr(p, "jaxpr") or hasattr(p, "eqns"))
 
 
 def primitives(jaxpr: Any) -> set[str]:
     """The names of all primitives in a program and in those inside it."""
-    inner = (primitives(part) for equation in jaxpr.eqns for part in _inner(equation))
-    return {equation.primitive.name for equation in jaxpr.eqns}.union(*inner)
+    return {equation.primitive.name for equation in jaxpr.eqns}.union(*map(primitives, _inner(jaxpr.eqns)))
 
 
 def primitives_in_loops(jaxpr: Any) -> set[str]:
     """The names of those in loops."""
-
-    def found(equation: Any) -> Iterator[set[str]]:
-        look = primitives if equation.primitive.name in ("scan", "while") else primitives_in_loops
-        return map(look, _inner(equation))
-
-    return set().union(*(names for equation in jaxpr.eqns for names in found(equation)))
+    loops = [equation for equation in jaxpr.eqns if equation.primitive.name in ("scan", "while")]
+    others = [equation for equation in jaxpr.eqns if equation.primitive.name not in ("scan", "while")]
+    return set().union(*map(primitives, _inner(loops)), *map(primitives_in_loops, _inner(others)))
 
 
 def calls_host(jaxpr: Any) -> bool:

@@ -27,7 +27,8 @@ class Decoded:
     def __init__(self, load: Callable[[str], np.ndarray]):
         self._load, self._bytes = load, 0
         self._known: dict[str, tuple[tuple[int, int], np.ndarray]] = {}
-        self._all.add(self)
+        with self._alone:
+            self._all.add(self)
 
     def __call__(self, path: str) -> np.ndarray:
         """What is in the file; nobody can change it."""
