@@ -103,6 +103,8 @@ def _trained(x: Any, kernel: Any, window: Window) -> Any:
 
 
 def _plain(x: Any, kernel: Any, window: Window) -> Any:
+    if max(window.spread) > 1 and max(window.strides + window.dilation) == 1:
+        return _by_phases(_plain, x, kernel, window)
     if x.ndim == _VOLUMES:
         return _by_slices(_plain, x, kernel, window)
     return lax.conv_general_dilated(x, kernel, *window, layout(x.ndim - 2, "N*C", "*IO", "N*C"))
@@ -134,7 +136,7 @@ def _by_inputs(x: Any, kernel: Any, window: Window) -> Any:
     if 64 <= kernel.shape[-1] <= _FEW_CHANNELS and _short(kernel, window):
         return _point_by_point(x, kernel, window)
     if x.ndim == _VOLUMES:
-        return _by_slices(_by_inputs, x, kernel, window)
+        return (_by_phases if max(window.spread) > 1 else _by_slices)(_by_inputs, x, kernel, window)
     specs = layout(x.ndim - 2, "N*C", "*OI", "N*C")
     return lax.conv_general_dilated(x, kernel.swapaxes(-1, -2), *window, specs)
 
@@ -172,28 +174,40 @@ def _by_kernel(x: Any, kernel: Any, window: Window) -> Any:
     return jnp.moveaxis(turned, rank, 0)
 
 
+def _by_phases(product: Product, x: Any, kernel: Any, window: Window) -> Any:
+    """A transposed convolution: between two inputs lie so many outputs along each axis, each kind of which is a
+    convolution with the points of the kernel that meet inputs there."""
+    outs = window.outputs(x, kernel.shape[:-2])
+    rows, parts = [-(-n // step) for n, step in zip(outs, window.spread)], []
+    for offsets in itertools.product(*map(range, window.spread)):
+        part, pads = kernel, []
+        for axis, (offset, count, step, (low, _)) in enumerate(zip(offsets, rows, window.spread, window.pads)):
+            first = (low - offset) % step
+            part = lax.slice_in_dim(part, min(first, part.shape[axis]), part.shape[axis], step, axis)
+            before = -((offset + first - low) // step)
+            pads.append((before, count + part.shape[axis] - 1 - before - x.shape[axis + 1]))
+        shape = (len(x), *rows, kernel.shape[-1])
+        single = Window(window.strides, tuple(pads), window.strides, window.dilation)
+        parts.append(product(x, part, single) if part.size else jnp.zeros(shape, x.dtype))
+    whole, rank = jnp.stack(parts).reshape(*window.spread, len(x), *rows, kernel.shape[-1]), len(rows)
+    order = [rank, *(axis for i in range(rank) for axis in (rank + 1 + i, i)), 2 * rank + 1]
+    whole = whole.transpose(order).reshape(len(x), *map(operator.mul, rows, window.spread), kernel.shape[-1])
+    return lax.slice(whole, [0] * x.ndim, (len(x), *outs, kernel.shape[-1]))
+
+
 def _by_slices(product: Product, x: Any, kernel: Any, window: Window) -> Any:
     """A convolution of volumes as one of their slices, each with the channels of all that the kernel sees of it."""
-    (stride, *_), ((low, _), *_), (step, *_), (distance, *_) = window
-    inner, (count, *places) = Window(*(each[1:] for each in window)), window.outputs(x, kernel.shape[:-2])
-    dtype, rows, parts = x.dtype, -(-count // step), []
+    (stride, *_), ((low, _), *_), _, (distance, *_) = window
+    inner, (count, *_) = Window(*(each[1:] for each in window)), window.outputs(x, kernel.shape[:-2])
+    dtype, slices = x.dtype, []
     x, kernel = (a.astype(jnp.promote_types(dtype, jnp.float32)) for a in (x, kernel))  # gradients add slices up
-    for offset in range(step):  # of an output between two inputs, if the convolution is a transposed one
-        slices, planes = [], []
-        for point, plane in enumerate(kernel):
-            first, between = divmod(offset + point * distance - low, step)
-            if not between:
-                edges = (-first, first + (rows - 1) * stride + 1 - x.shape[1], 0)
-                padded = lax.pad(x, np.zeros((), x.dtype), [(0, 0, 0), edges, *[(0, 0, 0)] * (x.ndim - 2)])
-                slices.append(padded[:, ::stride].reshape(-1, *x.shape[2:]))
-                planes.append(plane)
-        part = jnp.zeros(kernel.shape[-1], x.dtype)
-        if planes:
-            part = product(jnp.concatenate(slices, axis=-1), jnp.concatenate(planes, axis=-2), inner)
-            part = part.reshape(len(x), rows, *part.shape[1:])
-        parts.append(jnp.broadcast_to(part, (len(x), rows, *places, kernel.shape[-1])))
-    whole = jnp.stack(parts, axis=2)
-    return whole.reshape(len(x), rows * step, *whole.shape[3:])[:, :count].astype(dtype)
+    for point in range(len(kernel)):
+        first = point * distance - low
+        edges = (-first, first + (count - 1) * stride + 1 - x.shape[1], 0)
+        padded = lax.pad(x, np.zeros((), x.dtype), [(0, 0, 0), edges, *[(0, 0, 0)] * (x.ndim - 2)])
+        slices.append(padded[:, ::stride].reshape(-1, *x.shape[2:]))
+    part = product(jnp.concatenate(slices, axis=-1), jnp.concatenate(list(kernel), axis=-2), inner)
+    return part.reshape(len(x), count, *part.shape[1:]).astype(dtype)
 
 
 _convolve = _with_gradients(_plain, _by_inputs, _by_kernel, _with_gradients(_trained, _by_inputs, _by_kernel))
@@ -333,17 +347,17 @@ _by_channel = _with_gradients(_all_at_once, _put_in_place, _row_by_row)
 
 
 def _tap_by_tap(x: Any, kernel: Any, window: Window) -> Any:
-    """A transposed convolution (its strides are 1): for each point of the kernel a product, shifted and spread."""
+    """A transposed convolution (its strides are 1): one product for all points of the kernel, shifted and spread."""
     sizes, (inputs, outputs) = kernel.shape[:-2], kernel.shape[-2:]
     points = list(itertools.product(*map(range, sizes)))
-    matrices = lax.split(kernel.reshape(-1, outputs), [inputs] * len(points))
+    matrix = kernel.reshape(-1, inputs, outputs).swapaxes(0, 1).reshape(inputs, -1)
     counts, parts = window.outputs(x, sizes), []
-    for point, matrix in zip(points, matrices):
+    for point, part in zip(points, jnp.split(flat_matmul(x, matrix), len(points), axis=-1)):
         edges = []
         for p, n, m, (low, _), xd, kd in zip(point, x.shape[1:-1], counts, *window[1:]):
             before = low - p * kd
             edges.append((before, m - before - (n - 1) * xd - 1, xd - 1))
-        parts.append(lax.pad(flat_matmul(x, matrix), np.zeros((), x.dtype), [(0, 0, 0), *edges, (0, 0, 0)]))
+        parts.append(lax.pad(part, np.zeros((), x.dtype), [(0, 0, 0), *edges, (0, 0, 0)]))
     return functools.reduce(operator.add, parts)
 
 
