@@ -17,7 +17,7 @@ from lamina.core.arrays import as_array
 from lamina.core.dtypes import standardize_data_format
 from lamina.core.sparse import bcoo, hot_entries
 from lamina.core.symbolic import op
-from lamina.ops import cpu, crossentropy, ctc
+from lamina.ops import attention, cpu, crossentropy, ctc
 from lamina.ops.binding import axes, bound, fractions, operand, unary
 from lamina.ops.flash import is_flash_attention_enabled
 from lamina.ops.windows import Window, count, each, layout, padding_name, window_of
@@ -581,7 +581,7 @@ def _attend(
     is_causal: bool, flash_attention: bool | None, soft_cap: float | None,
 ) -> Any:  # fmt: skip
     arrays = (query, key, value, bias, mask, scale)
-    plain = functools.partial(cpu.attention, is_causal=is_causal, soft_cap=soft_cap)
+    plain = functools.partial(attention.attention, is_causal=is_causal, soft_cap=soft_cap)
     kernel = "cudnn" if flash_attention and jax.default_backend() != "cpu" else None
 
     def elsewhere(query: Any, key: Any, value: Any, bias: Any, mask: Any, scale: Any) -> Any:
