@@ -52,6 +52,8 @@ PRIVATE_BUT_READ = {
     ("core/runtime.py", "_exit"): "public in os",
     ("core/runtime.py", "_register_atexit"): "what concurrent.futures uses; nothing public runs so early",
     ("core/runtime.py", "_run_exitfuncs"): "what Python itself calls at the end",
+    ("data/foreign.py", "_input_dataset"): "tf.data says nowhere else what a dataset is made of",
+    ("data/foreign.py", "_tensors"): "tf.data says nowhere else which arrays it has rows of",
     ("data/streams.py", "_exit"): "public in os",
     ("models/cloning.py", "_entry"): "to be named",
     ("models/functional.py", "_function"): "to be named",

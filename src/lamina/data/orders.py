@@ -58,14 +58,14 @@ def shuffled(items: Iterable[T], buffer: int, numbers: Iterator[int]) -> Iterato
     """The items in another order: each is one of the `buffer` items that come next, drawn by the next number."""
     source = iter(items)
     held = list(itertools.islice(source, buffer))
-    size = left = len(held)
-    for start in itertools.count():
-        if not left:
-            return
-        oldest, drawn = start % size, (start + next(numbers) % left) % size
-        item, held[drawn] = held[drawn], held[oldest]
-        try:
-            held[oldest] = next(source)
-        except StopIteration:
-            left -= 1
-        yield item
+    size, oldest = len(held), 0
+    for item, number in zip(source, numbers):  # in this order: the end takes no number
+        drawn = (oldest + number % size) % size
+        chosen, held[drawn], held[oldest] = held[drawn], held[oldest], item
+        yield chosen
+        oldest = (oldest + 1) % size
+    held = held[oldest:] + held[:oldest]
+    for first, number in zip(range(size), numbers):
+        drawn = first + number % (size - first)
+        held[first], held[drawn] = held[drawn], held[first]
+    yield from held

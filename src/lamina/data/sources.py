@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from jax import tree_util
 
-from lamina.core import checks
+from lamina.core import checks, placement
 from lamina.data import streams, tables
 from lamina.data.arrays import (
     ARRAYS,
@@ -34,6 +34,7 @@ from lamina.data.arrays import (
 )
 from lamina.data.batches import DatasetSource, PyDatasetSource, StreamSource
 from lamina.data.dataset import Dataset
+from lamina.data.foreign import Numbered, numbered
 from lamina.data.lazy import LazyRows, host
 from lamina.data.limits import limited, max_steps_per_epoch
 from lamina.data.source import ARGUMENTS, Source, generator, span
@@ -54,6 +55,7 @@ class ArraySource(Source):
         size: the number of rows.
         shuffle: whether each epoch has an order of its own; `"batch"` shuffles inside each batch only.
         seed: the orders are a function of it.
+        numbers: the rows of a pass in place of all of them, in this order.
     """
 
     arrays: Any
@@ -62,6 +64,7 @@ class ArraySource(Source):
     steps: int | None = None
     shuffle: bool | str = False
     seed: int = 0
+    numbers: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         self.num_batches: int = math.ceil(self.size / self.batch_size)
@@ -92,7 +95,7 @@ class ArraySource(Source):
 
     def _shuffled(self, number: int) -> np.ndarray | None:
         if not self.shuffle:
-            return None
+            return self.numbers
         drawn = generator(self.seed, number)
         rows = np.arange(self.size, dtype=np.int32)
         if self.shuffle != "batch":
@@ -110,6 +113,34 @@ class ArraySource(Source):
 
     def peek(self) -> Any:
         return tree_util.tree_map(lambda leaf: host(leaf)[: self.batch_size], self.arrays)
+
+
+class RowSource(StreamSource):
+    """Batches of rows of arrays, of which only the numbers come from a stream."""
+
+    def __init__(self, data: Any, rows: Numbered, *arguments: Any):
+        super().__init__(data, *arguments)
+        self._rows, self._arrays = rows, self._batch(rows.arrays)  # made for the step once, as a whole
+
+    def epoch(self, epoch: int, first: int = 0) -> Iterator[Any]:
+        yield from map(self._taken, super().epoch(epoch, first))
+
+    def ordered(self, epoch: int, first: int = 0) -> Any:
+        """The arrays in the order of an epoch; its batches if these, all but the last, differ in size."""
+        batches = list(super().epoch(epoch, first))
+        sizes = list(map(len, batches))
+        if not batches or len({*sizes[:-1], max(sizes)}) > 1:
+            return map(self._taken, batches)
+        return ArraySource(self._arrays, sum(sizes), sizes[0], numbers=np.concatenate(batches))
+
+    def peek(self) -> Any:
+        return self._taken(super().peek())
+
+    def _open(self) -> Iterator[Any]:
+        return self._rows.open()
+
+    def _taken(self, numbers: np.ndarray) -> Any:
+        return tree_util.tree_map(lambda leaf: leaf.take(numbers, 0), self._arrays)
 
 
 def make_source(
@@ -156,6 +187,9 @@ def make_source(
             return PyDatasetSource(x, steps, who, class_weight, fed, bool(shuffle), seed)
         if isinstance(x, Dataset):
             return DatasetSource(x, steps, who, class_weight, fed)
+        rows = numbered(x) if placement.processes() == 1 else None  # others draw orders of their own
+        if rows is not None and _goes_through(fed, rows.arrays):
+            return RowSource(x, rows, steps, who, class_weight, fed)
         return StreamSource(x, steps, who, class_weight, fed)
     parts = _array_parts(*fed(*opened(x, y, sample_weight, who)), class_weight, who)
     size = row_count(parts, who)
@@ -179,6 +213,14 @@ def is_stream(x: Any) -> bool:
     if is_array(x) or isinstance(x, (list, tuple, Mapping, str, bytes)) or tables.is_rows(x):
         return False
     return isinstance(x, PyDataset) or hasattr(x, "__iter__")
+
+
+def _goes_through(fed: Callable[..., tuple[Any, Any, Any]], arrays: Any) -> bool:
+    """Whether the step gets batches as they are; if not, what it gets is made one at a time, when it is needed."""
+    row = tree_util.tree_map(lambda leaf: leaf[:1], arrays)
+    given = row if isinstance(row, (list, tuple)) else (row,)
+    made = fed(*given)[: len(given)] if len(given) <= 3 else ()
+    return list(map(id, tree_util.tree_leaves(made))) == list(map(id, tree_util.tree_leaves(given)))
 
 
 def _check_stream(x: Any, y: Any, sample_weight: Any, batch_size: int | None, who: str) -> None:

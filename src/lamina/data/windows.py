@@ -92,7 +92,7 @@ def array_capacity(source: ArraySource) -> int:
     return capacity_for(row_bytes * source.batch_size)
 
 
-def of_arrays(source: ArraySource, epoch: int, fills: bool = False, start: int = 0) -> Iterator[Window]:
+def of_arrays(source: ArraySource, epoch: int = 0, fills: bool = False, start: int = 0) -> Iterator[Window]:
     """The windows of an epoch over arrays, from batch `start` on.
 
     A short last batch has a window of its own behind the others, or, if `fills`, its first row again in place of those

@@ -24,7 +24,7 @@ from lamina.core import placement
 from lamina.core.arrays import value_of
 from lamina.core.variable import Variable
 from lamina.data import windows
-from lamina.data.sources import ArraySource, Source, StreamSource
+from lamina.data.sources import ArraySource, RowSource, Source, StreamSource
 from lamina.saving.resume import Position
 from lamina.training.forms import stateful
 from lamina.training.step import Feed, FoundVariables, Launcher, Run, pure_step
@@ -166,7 +166,10 @@ class Windowed:
             found = windows.of_arrays(self.source, epoch, self.fills, start)
             full, rest = (0, 0) if self.fills else divmod(self.source.rows(epoch), self.source.batch_size)
         else:
-            found, full, rest = windows.of_stream(self.source.epoch(epoch, start)), 0, 0
+            source: Any = self.source
+            batches = source.ordered(epoch, start) if isinstance(source, RowSource) else source.epoch(epoch, start)
+            windowed: Any = windows.of_arrays if isinstance(batches, ArraySource) else windows.of_stream
+            found, full, rest = windowed(batches), 0, 0
         # One CPU reads the windows where they are.
         total, in_place = start, jax.default_backend() == "cpu" and placement.current() is None
         for window in found:
