@@ -103,9 +103,9 @@ class ArraySource(Source):
         if not self.shuffle:
             return None
         drawn = generator(self.seed, number)
-        rows = np.arange(self.size, dtype=np.int32)
         if self.shuffle != "batch":
-            return drawn.permutation(rows)
+            return drawn.permutation(self.size).astype(np.int32)  # numbers as long as pointers are moved faster
+        rows = np.arange(self.size, dtype=np.int32)
         full = self.size - self.size % self.batch_size
         inside = drawn.permuted(rows[:full].reshape(-1, self.batch_size), axis=1)
         return np.concatenate([inside.reshape(-1), drawn.permutation(rows[full:])])
