@@ -87,9 +87,7 @@ def capacity_for(batch_bytes: int) -> int:
 
 def array_capacity(source: ArraySource) -> int:
     """How many batches the windows over arrays hold."""
-    arrays, _ = distinct(source.arrays)
-    row_bytes = sum(leaf.dtype.itemsize * math.prod(leaf.shape[1:]) for leaf in arrays)
-    return capacity_for(row_bytes * source.batch_size)
+    return capacity_for(source.row_bytes * source.batch_size)
 
 
 def of_arrays(

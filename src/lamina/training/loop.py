@@ -205,7 +205,7 @@ def reader(source: Source, fills: Callable[[], bool] = bool) -> Resident | Windo
         stats
         and isinstance(source, ArraySource)
         and not source.is_lazy
-        and source.nbytes <= stats.get("bytes_limit", 0) // 2
+        and source.row_bytes * source.size <= stats.get("bytes_limit", 0) // 2
     ):
         return Resident(source)
     return Windowed(source, fills)

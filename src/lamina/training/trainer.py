@@ -163,7 +163,7 @@ class Trainer(Ready):
         """The epochs from a position on, each with validation where that is wanted: the last one's logs."""
         logs: dict[str, Any] = {}
         while at.epoch < end:
-            runner.callbacks.on_epoch_begin(at.epoch)
+            runner.callbacks.on_epoch_begin(at.epoch, None)
             found = runner.epoch(at, end - at.epoch if validator is None else 1)
             if found is None:
                 break
