@@ -11,6 +11,7 @@ import lamina
 from lamina import layers
 from lamina.callbacks import Callback, History
 from lamina.data import windows
+from lamina.data.lazy import LazyRows
 from lamina.data.sources import make_source
 from lamina.training import loop
 from lamina.training.step import Launcher
@@ -148,11 +149,12 @@ class OwnHistory(History):
         ({"validation_data": (X, Y)}, False),
         ({"steps_per_epoch": 2}, False),
         ({"verbose": 2}, False),
+        ({"x": LazyRows(X.__getitem__, X.shape, X.dtype)}, False),
     ],
     ids=lambda value: "-".join(map(str, value)) if isinstance(value, dict) else "",
 )
-def test_epochs_go_together_where_nobody_looks_between_them(options, together, launched, capsys):
-    compiled().fit(X, Y, **{**OPTIONS, **options}, epochs=9)
+def test_epochs_go_together_where_nobody_looks_between_them(options, together, launched):
+    compiled().fit(**{"x": X, "y": Y, **OPTIONS, **options}, epochs=9)
     assert (max(launched) > 1) == together
 
 

@@ -148,7 +148,8 @@ class Windowed:
         self.fills, self._epochs = False, 1  # those that a window has room for
         if isinstance(source, ArraySource):
             self.fills = source.rows(0) >= source.batch_size and fills()
-            if source.rows(0) == source.size and (self.fills or source.size % source.batch_size == 0):
+            alike = self.fills or source.size % source.batch_size == 0
+            if alike and source.rows(0) == source.size and not source.is_lazy:  # which may take long to read
                 self._epochs = windows.array_capacity(source) // source.num_batches
 
     def ahead(self) -> list[Feed]:
@@ -234,7 +235,7 @@ def run_epoch(
                     with phase.guard(program.given, feed, at.epoch, step):
                         out = launcher.launch(program, feed, run, capacity=pace.capacity, reset=step == 0)
                     columns = {} if feed.epochs == 1 else {k: np.asarray(v).tolist() for k, v in out.items()}
-                    for i in range(feed.epochs - 1):
+                    for i in range(feed.epochs - 1):  # before a signal that waits: the weights have been through them
                         callbacks.on_epoch_end(at.epoch, {name: column[i] for name, column in columns.items()})
                         at.move(at.epoch + 1)
                 step += feed.count
