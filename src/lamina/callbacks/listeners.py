@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -19,6 +20,7 @@ from lamina.callbacks.base import HOOKS, OLDER_NAMES, Callback, History, Progbar
 from lamina.callbacks.curves import better
 from lamina.core import registry
 
+_BETWEEN_EPOCHS = ("on_epoch_begin", "on_epoch_end", "on_train_batch_begin", "on_train_batch_end")
 _STOP_FLAGS = {"train": "stop_training", "test": "stop_evaluating", "predict": "stop_predicting"}
 
 
@@ -117,6 +119,15 @@ class CallbackList(Callback):
         return any(map(_runs_own_code, self.callbacks))
 
     @property
+    def looks_at_epochs(self) -> bool:
+        """Whether anything but a `History` may come between two epochs of training."""
+        looks = (
+            _put_on(callback, hook) or {*_functions(type(callback), hook)} - {History.on_epoch_end}
+            for callback, hook in itertools.product(self.callbacks, _BETWEEN_EPOCHS)
+        )
+        return type(self) is not CallbackList or self.wants_step_logs or any(looks)
+
+    @property
     def wants_step_logs(self) -> bool:
         """Whether `replay` needs the logs of each step of a launch, not only those of its last step."""
         return any(map(_replays, self.callbacks))
@@ -178,15 +189,18 @@ class CallbackList(Callback):
 def _broadcast(hook: str) -> Callable:
     own = getattr(Callback, hook)
     signature = inspect.signature(own)
+    count = len(signature.parameters) - 1
 
     @functools.wraps(own)
     def call(self: CallbackList, *args: Any, **kwargs: Any) -> None:
         listening = self._listening(hook)
         if not listening:
             return
-        bound = signature.bind(self, *args, **kwargs)
-        bound.apply_defaults()
-        _, *index, logs = bound.args
+        if kwargs or len(args) != count:
+            bound = signature.bind(self, *args, **kwargs)
+            bound.apply_defaults()
+            args = bound.args[1:]
+        *index, logs = args
         logs = _plain(logs)
         for callback in listening:
             _run(callback, hook, *index, logs)  # one dictionary: what a callback adds, the next ones see
@@ -266,10 +280,10 @@ def _plain(logs: Mapping[str, Any] | None) -> dict[str, Any]:
     """Logs with sorted names, inner dictionaries flattened, and single numbers as Python floats."""
     out: dict[str, Any] = {}
     for name, value in sorted((logs or {}).items()):
-        if isinstance(value, Mapping):
-            out.update(_plain(value))
-        elif isinstance(value, (int, float)) or (hasattr(value, "__array__") and np.ndim(value) == 0):
+        if isinstance(value, (int, float)) or (hasattr(value, "__array__") and np.ndim(value) == 0):
             out[name] = float(value)
+        elif isinstance(value, Mapping):
+            out.update(_plain(value))
         else:
             out[name] = value
     return out

@@ -9,6 +9,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -69,10 +70,10 @@ class ArraySource(Source):
     def __post_init__(self) -> None:
         self.num_batches: int = math.ceil(self.size / self.batch_size)
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all arrays, one that is there twice counted once."""
-        return sum(leaf.nbytes for leaf in distinct(self.arrays)[0])
+    @cached_property
+    def row_bytes(self) -> int:
+        """Bytes of a row of all arrays, one that is there twice counted once."""
+        return sum(leaf.dtype.itemsize * math.prod(leaf.shape[1:]) for leaf in distinct(self.arrays)[0])
 
     @property
     def is_lazy(self) -> bool:
@@ -97,9 +98,9 @@ class ArraySource(Source):
         if not self.shuffle:
             return self.numbers
         drawn = generator(self.seed, number)
-        rows = np.arange(self.size, dtype=np.int32)
         if self.shuffle != "batch":
-            return drawn.permutation(rows)
+            return drawn.permutation(self.size).astype(np.int32)  # numbers as long as pointers are moved faster
+        rows = np.arange(self.size, dtype=np.int32)
         full = self.size - self.size % self.batch_size
         inside = drawn.permuted(rows[:full].reshape(-1, self.batch_size), axis=1)
         return np.concatenate([inside.reshape(-1), drawn.permutation(rows[full:])])

@@ -87,13 +87,13 @@ def capacity_for(batch_bytes: int) -> int:
 
 def array_capacity(source: ArraySource) -> int:
     """How many batches the windows over arrays hold."""
-    arrays, _ = distinct(source.arrays)
-    row_bytes = sum(leaf.dtype.itemsize * math.prod(leaf.shape[1:]) for leaf in arrays)
-    return capacity_for(row_bytes * source.batch_size)
+    return capacity_for(source.row_bytes * source.batch_size)
 
 
-def of_arrays(source: ArraySource, epoch: int = 0, fills: bool = False, start: int = 0) -> Iterator[Window]:
-    """The windows of an epoch over arrays, from batch `start` on.
+def of_arrays(
+    source: ArraySource, epoch: int = 0, fills: bool = False, start: int = 0, epochs: int = 1
+) -> Iterator[Window]:
+    """The windows of an epoch over arrays, from batch `start` on; one window of several whole `epochs`.
 
     A short last batch has a window of its own behind the others, or, if `fills`, its first row again in place of those
     that it lacks; then windows are `Filled`.
@@ -101,7 +101,8 @@ def of_arrays(source: ArraySource, epoch: int = 0, fills: bool = False, start: i
     arrays, numbers = distinct(source.arrays)
     hosts = [host(leaf) for leaf in arrays]
     dtypes = [jax.dtypes.canonicalize_dtype(leaf.dtype) for leaf in hosts]
-    order, size, capacity, total = source.order(epoch), source.batch_size, array_capacity(source), source.rows(epoch)
+    orders = [source.order(epoch + i) for i in range(epochs)]
+    size, capacity, total = source.batch_size, array_capacity(source), source.rows(epoch)
     full, rest = divmod(total, size)
     batches = full + (1 if fills and rest else 0)
 
@@ -114,21 +115,21 @@ def of_arrays(source: ArraySource, epoch: int = 0, fills: bool = False, start: i
         if own is not None:
             rows, part = rows.reshape(count, size)[:, own].ravel(), own.stop - own.start
         rooms = [_room((capacity, part, *leaf.shape[1:]), dtype) for leaf, dtype in zip(hosts, dtypes)]
-        for room, leaf in zip(rooms, hosts):
-            filled = room[:count].reshape(count * part, *leaf.shape[1:])  # the same memory
-            if order is None:
-                filled[:] = leaf[rows]
-            elif room.dtype != leaf.dtype or isinstance(leaf, LazyRows):
-                filled[:] = leaf[order[rows]]
-            else:
-                np.take(leaf, order[rows], axis=0, out=filled, mode="clip")
+        for i, order in enumerate(orders):
+            taken = rows if order is None else order[rows]
+            for room, leaf in zip(rooms, hosts):
+                filled = room[i * count : (i + 1) * count].reshape(count * part, *leaf.shape[1:])  # the same memory
+                if order is None or room.dtype != leaf.dtype or isinstance(leaf, LazyRows):
+                    filled[:] = leaf[taken]
+                else:
+                    leaf.take(taken, axis=0, out=filled, mode="clip")
         data = tree_util.tree_map(rooms.__getitem__, numbers)
         if not fills:
-            return Window(data, count, size)
+            return Window(data, count * epochs, size)
         counted = _room((capacity,), np.int32)
-        counted[:count] = size
-        counted[count - 1] = min(size, total - first - (count - 1) * size)
-        return Window(Filled(data, counted), count, size)
+        counted[: count * epochs] = size
+        counted[count - 1 : count * epochs : count] = min(size, total - first - (count - 1) * size)
+        return Window(Filled(data, counted), count * epochs, size)
 
     def windows() -> Iterator[Window]:
         for done in range(start, batches, capacity):

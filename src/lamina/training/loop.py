@@ -27,7 +27,7 @@ from lamina.data import windows
 from lamina.data.sources import ArraySource, RowSource, Source, StreamSource
 from lamina.saving.resume import Position
 from lamina.training.forms import stateful
-from lamina.training.step import Feed, FoundVariables, Launcher, Run, pure_step
+from lamina.training.step import Feed, FoundVariables, Launcher, Program, Run, pure_step
 
 TARGET_SECONDS = 0.08
 LOGGED_STEPS = 256  # steps of a launch whose logs are kept for callbacks that look at each
@@ -68,6 +68,7 @@ class Pace:
     def __init__(self, phase: Phase, launcher: Launcher, callbacks: Any):
         self._phase, self._launcher, self._callbacks = phase, launcher, callbacks
         self.capacity = LOGGED_STEPS if callbacks.wants_step_logs else 1  # steps of a launch whose logs are kept
+        self._epochs = 0  # that a launch may run, once that is known
 
     def steps(self) -> int:
         """Steps for about `TARGET_SECONDS`, growing from one as the step proves short."""
@@ -82,9 +83,15 @@ class Pace:
         """Whether no callback looks at single steps."""
         return self.capacity == 1 and self._callbacks.launch_limit(self._phase.name) is None
 
-    def measured(self, seconds: float, steps: int) -> None:
+    def epochs(self, size: int, most: int) -> int:
+        """How many epochs of `size` steps the next launch should run, `most` at the most."""
+        most = min(most, self._epochs)
+        return 1 if most < 2 else max(1, min(most, self.steps() // size))
+
+    def measured(self, seconds: float, steps: int, program: Program) -> None:
         """Learn from launches."""
         self._launcher.seconds_a_step = seconds / steps
+        self._epochs = self._epochs or placement.least(1 if self._callbacks.looks_at_epochs else program.epochs)
 
 
 class Resident:
@@ -106,7 +113,7 @@ class Resident:
         shapes = [(self._batches, self._size)] * bool(full) + [(1, rest)] * bool(rest)
         return [Feed(self.data, jax.ShapeDtypeStruct(shape, np.int32), 0, 1) for shape in shapes]
 
-    def feeds(self, epoch: int, pace: Pace, start: int = 0) -> Iterator[Feed]:
+    def feeds(self, epoch: int, pace: Pace, start: int = 0, most: int = 1) -> Iterator[Feed]:
         order = self.source.order(epoch)
         rows = np.arange(self.source.size, dtype=np.int32) if order is None else order
         full, rest = divmod(self.source.rows(epoch), self._size)
@@ -138,7 +145,12 @@ class Windowed:
 
     def __init__(self, source: Source, fills: Callable[[], bool] = bool):
         self.source = source
-        self.fills = isinstance(source, ArraySource) and source.rows(0) >= source.batch_size and fills()
+        self.fills, self._epochs = False, 1  # those that a window has room for
+        if isinstance(source, ArraySource):
+            self.fills = source.rows(0) >= source.batch_size and fills()
+            alike = self.fills or source.size % source.batch_size == 0
+            if alike and source.rows(0) == source.size and not source.is_lazy:  # which may take long to read
+                self._epochs = windows.array_capacity(source) // source.num_batches
 
     def ahead(self) -> list[Feed]:
         """A feed of each kind of an epoch, full batches first, as far as is known; of a stream that of its first."""
@@ -161,9 +173,11 @@ class Windowed:
         kinds += [(rest, 1)] if rest else []
         return [Feed(_structs(arrays, capacity, size), None, 0, 1) for size, capacity in kinds]
 
-    def feeds(self, epoch: int, pace: Pace, start: int = 0) -> Iterator[Feed]:
+    def feeds(self, epoch: int, pace: Pace, start: int = 0, most: int = 1) -> Iterator[Feed]:
+        epochs = 1
         if isinstance(self.source, ArraySource):
-            found = windows.of_arrays(self.source, epoch, self.fills, start)
+            epochs = pace.epochs(self.source.num_batches, min(most, self._epochs) if start == 0 else 1)
+            found = windows.of_arrays(self.source, epoch, self.fills, start, epochs)
             full, rest = (0, 0) if self.fills else divmod(self.source.rows(epoch), self.source.batch_size)
         else:
             source: Any = self.source
@@ -175,10 +189,10 @@ class Windowed:
         for window in found:
             data, done = window.data if in_place else placement.sent(window.data, 1, window.size), 0
             while done < window.count:
-                count = min(pace.steps(), window.count - done)
+                count = window.count if epochs > 1 else min(pace.steps(), window.count - done)
                 done, total = done + count, total + count
                 waits = not (total == full and rest and pace.free)
-                yield Feed(data, None, done - count, count, waits)
+                yield Feed(data, None, done - count, count, waits, epochs)
 
 
 def _structs(arrays: Any, batches: int, size: int) -> Any:
@@ -195,18 +209,21 @@ def reader(source: Source, fills: Callable[[], bool] = bool) -> Resident | Windo
         stats
         and isinstance(source, ArraySource)
         and not source.is_lazy
-        and source.nbytes <= stats.get("bytes_limit", 0) // 2
+        and source.row_bytes * source.size <= stats.get("bytes_limit", 0) // 2
     ):
         return Resident(source)
     return Windowed(source, fills)
 
 
 def run_epoch(
-    phase: Phase, launcher: Launcher, data: Resident | Windowed, callbacks: Any, at: Position, pace: Pace
+    phase: Phase, launcher: Launcher, data: Resident | Windowed, callbacks: Any, at: Position, pace: Pace, most: int
 ) -> tuple[int, dict]:
-    """One pass of steps over the data, or the rest of one: their number, and the logs after the last one."""
+    """One pass of steps over the data, or the rest of one: their number, and the logs after the last one.
+
+    Where nobody looks between epochs, one launch may run several, `most` at the most. Then all have ended but the last.
+    """
     step, logs = at.batch, at.logs
-    feeds: Any = data.feeds(at.epoch, pace, step)
+    feeds: Any = data.feeds(at.epoch, pace, step, most)
     begin = getattr(callbacks, f"on_{phase.name}_batch_begin")
     compiled, start, seen = False, time.perf_counter(), step  # since the last look at what came out
     if callbacks.may_change_model:
@@ -217,17 +234,22 @@ def run_epoch(
                 begin(step)
                 program = launcher.program(feed, pace.capacity)
                 compiled |= not program.proven
-                with phase.guard(program.given, feed, at.epoch, step):
-                    out = launcher.launch(program, feed, run, capacity=pace.capacity, reset=step == 0)
+                with launcher.interrupts.held() if feed.epochs > 1 else nullcontext():
+                    with phase.guard(program.given, feed, at.epoch, step):
+                        out = launcher.launch(program, feed, run, capacity=pace.capacity, reset=step == 0)
+                    columns = {} if feed.epochs == 1 else {k: np.asarray(v).tolist() for k, v in out.items()}
+                    for i in range(feed.epochs - 1):  # before a signal that waits: the weights have been through them
+                        callbacks.on_epoch_end(at.epoch, {name: column[i] for name, column in columns.items()})
+                        at.move(at.epoch + 1)
                 step += feed.count
                 if not feed.waits:
                     continue
                 values = {name: np.asarray(value) for name, value in out.items()}
                 if not compiled:
-                    pace.measured(time.perf_counter() - start, step - seen)
+                    pace.measured(time.perf_counter() - start, step - seen, program)
                 kept = min(feed.count, pace.capacity)
                 callbacks.replay(phase.name, step - kept, {k: v[:kept] for k, v in values.items()}, kept)
-                logs = {name: value[(feed.count - 1) % pace.capacity] for name, value in values.items()}
+                logs = {name: value[max(kept, feed.epochs) - 1] for name, value in values.items()}
                 if placement.any_of(phase.stopped()):
                     break
                 if callbacks.may_change_model and not pace.free:  # else its hooks come with the next epoch
@@ -296,14 +318,14 @@ class Runner:
                 values = [v.value for v in variables]
                 pure_step(phase.method, variables, [], phase.groups)(values, [], jax.device_put(self.source.peek()))
 
-    def epoch(self, at: Position) -> dict[str, Any] | None:
-        """The logs after one pass over the data, `None` where an earlier one has used them up."""
+    def epoch(self, at: Position, most: int = 1) -> dict[str, Any] | None:
+        """The logs after one pass over the data, `None` where an earlier one has used them up; see `run_epoch`."""
         phase = self.phase
         if phase.launcher is None:
             steps, logs = eager_epoch(phase, self.source, self.callbacks, at)
         else:
             with phase.launcher.interrupts:
-                steps, logs = run_epoch(phase, phase.launcher, self._data, self.callbacks, at, self._pace)
+                steps, logs = run_epoch(phase, phase.launcher, self._data, self.callbacks, at, self._pace, most)
         if steps == 0 and not self._begun:
             raise ValueError(f"{phase.name}: the data must give at least one batch, got none.")
         self._begun = True

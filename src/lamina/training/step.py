@@ -31,6 +31,7 @@ from lamina.layer.parts import one_look
 from lamina.training.forms import stateful
 
 MANY_ARRAYS = 200  # that a program gives; see `_options`
+MOST_EPOCHS = 256  # of a launch
 KEPT_STATES = 4  # sets of variables for which a launcher keeps programs: freezing and unfreezing compiles once
 
 
@@ -47,6 +48,7 @@ class Feed(NamedTuple):
 
     The arrays of `data` are (batches, rows, ...), or (rows, ...) where `order`, (batches, rows of a batch), says which
     rows make a batch. `waits` is false where the next range follows at once, so that nobody need look at what came out.
+    The range may be of several whole `epochs`.
     """
 
     data: Any
@@ -54,6 +56,7 @@ class Feed(NamedTuple):
     first: int
     count: int
     waits: bool = True
+    epochs: int = 1
 
     @classmethod
     def of(cls, batch: Any) -> Feed:
@@ -123,29 +126,36 @@ def batch_of(data: Any, order: Any, number: Any) -> Any:
 def many_steps(step: Callable, fresh: Callable, given: Sequence[Variable]) -> Any:
     """`step`, which gives new values for `given`, over a range of batches, to be compiled.
 
-    `run(given, seen, data, order, first, count, reset, capacity=)` runs `count` steps from batch `first` on, from the
-    values that `fresh` makes if `reset`, and keeps the logs of the last `capacity` steps. Where loops slow a step down
-    it runs one, whatever `count` is: what comes out tells.
+    `run(given, seen, data, order, first, count, reset, epochs, capacity=)` runs `count` steps from batch `first` on,
+    each of the epochs that they make from the values that `fresh` makes if `reset`. It keeps the logs of the last
+    `capacity` steps; if that is 1, those of the last step of each epoch, as long as they are numbers. Where loops slow
+    a step down it runs one, whatever `count` is: what comes out tells.
     """
 
     def loop(
-        values: tuple, seen: tuple, data: Any, order: Any, first: Any, count: Any, reset: Any, *, capacity: int
-    ) -> OneStep | ManySteps:
-        values = tuple(v if f is v else jnp.where(reset, f, v) for f, v in zip(fresh(values), values))
-        batch = batch_of(data, order, first)
+        values: tuple, seen: tuple, data: Any, order: Any, first: Any, count: Any, reset: Any, epochs: Any, *,
+        capacity: int,
+    ) -> OneStep | ManySteps:  # fmt: skip
+        def begun(values: tuple, anew: Any) -> tuple:
+            return tuple(v if f is v else jnp.where(anew, f, v) for f, v in zip(fresh(values), values))
+
+        batch, size = batch_of(data, order, first), lax.div(count, epochs)
         one = jax.jit(step, inline=True)  # traced here, and found again by the calls below
         traced = one.trace(values, seen, batch)
         if jax.default_backend() == "cpu" and "conv_general_dilated" in primitives(traced.jaxpr.jaxpr):
             # XLA slows gradients of convolutions down inside loops on CPUs, up to 100 times.
-            values, logs = one(values, seen, batch)
+            values, logs = one(begun(values, reset), seen, batch)
             return OneStep(values, {name: value[None] for name, value in logs.items()})
 
         def body(i: Any, carry: tuple) -> tuple:
             values, history = carry
+            values = begun(values, reset & (lax.rem(i, size) == 0))
             values, logs = one(values, seen, batch_of(data, order, first + i))
-            return values, {k: history[k].at[i % capacity].set(logs[k]) for k in logs}
+            row = i if capacity > 1 else lax.div(i, size)
+            return values, {k: history[k].at[row % len(history[k])].set(logs[k]) for k in logs}
 
-        history = {k: jnp.zeros((capacity, *s.shape), s.dtype) for k, s in traced.out_info[1].items()}
+        rows = {k: MOST_EPOCHS if capacity == 1 and not s.shape else capacity for k, s in traced.out_info[1].items()}
+        history = {k: jnp.zeros((rows[k], *s.shape), s.dtype) for k, s in traced.out_info[1].items()}
         values, history = lax.fori_loop(0, count, body, (values, history))
         return ManySteps(tuple(placement.pinned(given, values)), history)
 
@@ -155,8 +165,8 @@ def many_steps(step: Callable, fresh: Callable, given: Sequence[Variable]) -> An
 class Interrupts:
     """Ctrl-C waits until a launch is over: in it, variables' arrays are given away and their successors not there yet.
 
-    `with interrupts:` takes the place of the program's own handlers; in `held()` a signal waits, but a second one does
-    not.
+    `with interrupts:` takes the place of the program's own handlers; in `held()` a signal waits for the end
+    of the outermost, but a second one does not.
     """
 
     def __init__(self) -> None:
@@ -186,12 +196,12 @@ class Interrupts:
     @contextmanager
     def held(self) -> Iterator[None]:
         """Inside, a signal waits for the end of the block."""
-        self._held = True
+        inside, self._held = self._held, True
         try:
             yield
         finally:
-            self._held = False
-            if self._waiting:
+            self._held = inside
+            if self._waiting and not inside:
                 number, frame = self._waiting.pop()
                 self._handlers[number](number, frame)
 
@@ -208,6 +218,8 @@ class Program:
         self._checked = checked  # the same, where JAX looks at values and repeats a program to find the operation
         # Code of the program's own may fail in the middle of a launch; of ours, only memory may run out, at the first.
         self.calls_host = calls_host(traced.jaxpr.jaxpr)
+        logs = traced.out_info.logs.values()
+        self.epochs = 1 if self.calls_host else min((each.shape[0] for each in logs), default=1)  # a launch may run
         self.proven = False  # whether a launch has gone well
 
     def __call__(self, *arguments: Any) -> OneStep | ManySteps:
@@ -321,7 +333,7 @@ class Launcher:
         kept: list[dict[str, Any]] = []
         done = 0
         while done < feed.count:
-            where = (feed.first + done, feed.count - done, reset and done == 0)
+            where = (feed.first + done, feed.count - done, reset and done == 0, feed.epochs)
             with self.interrupts.held():
                 out = self._exchange(program, (feed.data, feed.order, *where), run)
             kept = [*kept, out.logs][-capacity:]
@@ -342,7 +354,7 @@ class Launcher:
                 try:
                     traced = loop.trace(
                         placement.structs(self._given), placement.structs(self._seen), feed.data, feed.order,
-                        0, 1, False, capacity=capacity,
+                        0, 1, False, 1, capacity=capacity,
                     )  # fmt: skip
                 except FoundVariables as error:
                     found = error.missing or error.assigned

@@ -162,12 +162,12 @@ class Trainer(Ready):
     ) -> dict[str, Any]:
         """The epochs from a position on, each with validation where that is wanted: the last one's logs."""
         logs: dict[str, Any] = {}
-        for epoch in range(at.epoch, end):
-            runner.callbacks.on_epoch_begin(epoch)
-            found = runner.epoch(at)
+        while at.epoch < end:
+            runner.callbacks.on_epoch_begin(at.epoch, None)
+            found = runner.epoch(at, end - at.epoch if validator is None else 1)
             if found is None:
                 break
-            logs, self._runs = found, run  # one that fails before has not been one
+            logs, self._runs, epoch = found, run, at.epoch  # one that fails before has not been one
             if validator is not None and validates(epoch):
                 logs = logs | self._validate(validator)
             at.move(epoch + 1)

@@ -129,7 +129,7 @@ class Trial:
 
         def make() -> Any:
             loop = many_steps(self._step(), lambda values: values, self.variables)
-            return loop.trace(self.values, (), data, None, 0, 1, False, capacity=MOST_STEPS).lower().compile()
+            return loop.trace(self.values, (), data, None, 0, 1, False, 1, capacity=MOST_STEPS).lower().compile()
 
         return self._kept(shapes(data), make)
 
@@ -143,7 +143,7 @@ class Trial:
                 kept.append({name: np.asarray(value)[None] for name, value in logs.items()})
                 done += 1
                 continue
-            out = program(self.values, (), data, None, done, count - done, False)  # an index too large is the last
+            out = program(self.values, (), data, None, done, count - done, False, 1)  # an index too large is the last
             self.values, steps = out.values, 1 if isinstance(out, OneStep) else count - done
             kept.append({name: np.asarray(value)[:steps] for name, value in out.logs.items()})
             done += steps

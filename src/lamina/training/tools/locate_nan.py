@@ -211,8 +211,9 @@ class Guard:
             return
         trial = Trial(self._phase, self._source, self._model)
         trial.start(variables, before)
-        numbers = range(feed.count)
-        place = search(trial, ((epoch, step + i, batch_of(feed.data, feed.order, feed.first + i)) for i in numbers))
+        numbers, size = range(feed.count), feed.count // feed.epochs
+        batches = (batch_of(feed.data, feed.order, feed.first + i) for i in numbers)
+        place = search(trial, ((epoch + i // size, step + i % size, batch) for i, batch in zip(numbers, batches)))
         if not place:
             self._ignored |= lost
             return
