@@ -112,7 +112,8 @@ def check_mask(who: str, mask: Any, x: Any, name: str = "mask", least: int = 2) 
     axes, given = _known(x)[:2], _known(mask)
     fit = [_agree(m, n) for m, n in zip(given, axes)]
     if len(given) < least or not (fit[0] or _agree(given[0], 1)) or not all(fit[1:]):
-        raise ValueError(f"{who}: {name} must begin with the axes (batch, time) of its input, {axes}, got shape {given}.")
+        rule = f"must begin with the axes (batch, time) of its input, {axes}"
+        raise ValueError(f"{who}: {name} {rule}, got shape {given}.")
 
 
 def check_broadcasts(who: str, mask: Any, shape: Sequence[Any], name: str = "mask") -> None:
