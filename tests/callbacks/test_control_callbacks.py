@@ -188,6 +188,10 @@ def test_a_monitored_array_is_an_error(model):
         run(EarlyStopping("loss"), model, [np.ones(2)])
 
 
+def test_one_number_may_be_in_an_array(model):
+    assert run(EarlyStopping("loss"), model, [np.array([loss]) for loss in (3.0, 2.0, 2.5, 2.0)]) == 3
+
+
 def test_a_second_run_of_early_stopping_starts_anew(model):
     callback = EarlyStopping("loss")
     run(callback, model, [1, 2])

@@ -102,6 +102,7 @@ def test_an_object_is_built_again_for_its_shape():
     ("act", "message"),
     [
         (lambda: serialize(object()), "must have a get_config method to be saved"),
+        (lambda: serialize(layers.Dense), "type must have a get_config method to be saved, got <class .*Dense"),
         (
             lambda: deserialize({"class_name": "Evil", "module": "os", "config": {}, "registered_name": None}),
             "deserialize: os.Evil must be a public name of lamina or a registered one",

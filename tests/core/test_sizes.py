@@ -103,6 +103,15 @@ def test_a_mistake_is_told_once_in_the_sizes_of_the_user(shape):
     assert "axis_" not in str(caught.value) and caught.value.__suppress_context__
 
 
+def test_a_mistake_while_a_layer_is_built_is_told():
+    class Wrong(layers.Layer):
+        def call(self, x):
+            return x / jnp.mean(x) + jnp.ones(4)
+
+    with pytest.raises(ValueError, match=r"\(None, 3\)"):
+        lamina.Sequential([lamina.Input((3,)), Wrong()])
+
+
 def test_a_mistake_behind_a_question_of_size_is_told():
     def wrong(x):
         for _ in range(x.shape[1]):

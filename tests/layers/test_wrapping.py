@@ -190,7 +190,15 @@ def test_the_mask_of_a_time_goes_to_the_layer():
         def call(self, inputs, mask=None):
             return inputs if mask is None else inputs * ops.cast(ops.expand_dims(mask, -1), inputs.dtype)
 
-    same(layers.TimeDistributed(Masked())(X, mask=MASK), X * MASK[..., None])
+    for inner in (Masked(), lamina.Sequential([Masked()])):
+        same(layers.TimeDistributed(inner)(X, mask=MASK), X * MASK[..., None])
+
+
+def test_a_model_inside_leaves_the_mask_to_the_layers_behind():
+    tower, lstm = lamina.Sequential([layers.Activation("tanh"), layers.Dropout(0.1)]), layers.LSTM(2)
+    model = lamina.Sequential([lamina.Input((4, 3)), layers.Masking(), layers.TimeDistributed(tower), lstm])
+    x = X * MASK[..., None]
+    same(model(x), lstm(ops.tanh(x), mask=MASK))
 
 
 @pytest.mark.parametrize(("call", "message"), [

@@ -81,12 +81,80 @@ def test_a_model_can_be_pickled(net):
     np.testing.assert_array_equal(np.asarray(twin(X)), np.asarray(net(X)))
 
 
-def test_the_configuration_of_a_subclass_is_its_arguments(net):
-    twin = Net.from_config(net.get_config())
-    assert (twin.units, twin.name) == (4, "net")
+def graph(units=2):
+    inputs = lamina.Input((3,))
+    return inputs, layers.Dense(units)(inputs)
 
 
-def test_a_clone_of_a_subclass_is_made_of_its_configuration(net):
+class OfGraph(lamina.Model):
+    def __init__(self, units=4, **kwargs):
+        super().__init__(*graph(units), **kwargs)
+
+
+class Stack(lamina.Sequential):
+    def __init__(this, units=4, **kwargs):
+        super().__init__([layers.Dense(units), layers.Dense(2)], **kwargs)
+
+
+class Above(Net):
+    def __init__(self, half, **kwargs):
+        super().__init__(2 * half, **kwargs)
+
+
+class Around(layers.Wrapper):
+    def __init__(self, layer, units=4, **kwargs):
+        super().__init__(layer, **kwargs)
+        self.head = layers.Dense(units)
+
+    def call(self, x):
+        return self.head(self.layer(x))
+
+
+class Leaky(layers.LeakyReLU):
+    def __init__(self, tenths=3, **kwargs):
+        super().__init__(0.1 * tenths, **kwargs)
+
+
+class Passes(lamina.Model):
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+
+
+class Named(lamina.Model):
+    def __init__(self, inputs, outputs, name=None, **kwargs):
+        super().__init__(inputs, outputs, name=name, **kwargs)
+
+
+class Trains(lamina.Sequential):
+    def train_step(self, data):
+        return super().train_step(data)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Net(5), lambda: OfGraph(5), lambda: Stack(5), lambda: Above(half=3), lambda: Net(units=1, name="one"),
+        lambda: Around(layers.Dense(2), 5), lambda: Leaky(1), lambda: Passes(*graph()),
+        lambda: Passes(inputs=(g := graph())[0], outputs=g[1]), lambda: Named(*graph()),
+        lambda: Trains([layers.Dense(2)]),
+    ],
+)  # fmt: skip
+def test_what_a_class_of_the_program_was_given_is_its_configuration(make, tmp_path):
+    model = make()
+    expected = np.asarray(model(X))
+    twin = type(model).from_config(model.get_config())
+    assert twin(X).shape == expected.shape and twin.get_config() == model.get_config()
+    whole = lamina.Sequential([model])
+    whole(X)
+    whole.save(tmp_path / "model.keras")
+    opened = lamina.models.load_model(tmp_path / "model.keras", custom_objects={type(model).__name__: type(model)})
+    assert type(opened.layers[0]) is type(model)
+    np.testing.assert_array_equal(np.asarray(opened(X)), expected)
+
+
+def test_a_clone_of_a_subclass_is_made_of_its_configuration():
+    net = Net(5, name="net")
+    net(X)
     twin = lamina.models.clone_model(net)
     twin(X)
     assert [w.shape for w in twin.weights] == [w.shape for w in net.weights]

@@ -66,6 +66,20 @@ def test_stacks_and_functions_may_be_layers():
     assert inner.built and len(model.weights) == 4
 
 
+def test_a_layer_may_come_more_than_once(tmp_path):
+    twice, act = layers.Dense(3, name="twice"), layers.ReLU()
+    model = lamina.Sequential([twice, act, twice, act, layers.Dense(1)])
+    kernel, bias, *head = [np.asarray(w) for w in (model(X), model.get_weights())[1]]
+    hidden = np.maximum(np.maximum(X @ kernel + bias, 0) @ kernel + bias, 0)
+    np.testing.assert_allclose(np.asarray(model(X)), hidden @ head[0] + head[1], rtol=1e-5, atol=1e-6)
+    model.save(tmp_path / "model.keras")
+    made = lamina.models.clone_model(model)
+    made.set_weights(model.get_weights())
+    for twin in (made, lamina.models.load_model(tmp_path / "model.keras"), copy.deepcopy(model)):
+        assert len(twin.layers) == 5 and len(twin.weights) == 4 and twin.layers[0] is twin.layers[2]
+        np.testing.assert_array_equal(np.asarray(twin(X)), np.asarray(model(X)))
+
+
 @pytest.mark.parametrize("with_input", [True, False])
 def test_a_stack_from_its_configuration_is_equal(with_input):
     first = [lamina.Input((3,))] if with_input else []

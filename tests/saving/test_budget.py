@@ -14,7 +14,7 @@ import lamina as keras
 from lamina import layers, ops
 from tests.saving.damage import REFUSALS, bounded, edit_config, edit_weights, parts, rewrite
 
-UnsafeFileError = keras.saving.UnsafeFileError
+CorruptFileError, UnsafeFileError = keras.saving.CorruptFileError, keras.saving.UnsafeFileError
 INPUT = {
     "class_name": "__keras_tensor__",
     "config": {"shape": [None, 4], "dtype": "float32", "keras_history": ["in", 0, 0]},
@@ -177,6 +177,26 @@ def test_a_step_for_each_time_is_within_the_budget(tmp_path):
 
     edit_config(tmp_path / "m.keras", change)
     with bounded(), pytest.raises(UnsafeFileError, match="steps of work"):
+        keras.models.load_model(tmp_path / "m.keras")
+
+
+@pytest.mark.parametrize("setting", [{"fft_length": 2**30, "sequence_length": 2**30}, {"num_mel_bins": 2**40}])
+def test_spectrograms_are_within_the_budget(tmp_path, setting):
+    keras.Sequential([keras.Input((300,)), layers.MelSpectrogram(32, 16)]).save(tmp_path / "m.keras")
+    edit_config(tmp_path / "m.keras", lambda config: config["config"]["layers"][1]["config"].update(setting))
+    with bounded(), pytest.raises(UnsafeFileError, match="account for"):
+        keras.models.load_model(tmp_path / "m.keras")
+
+
+def test_a_word_many_times_takes_no_longer_than_many_words(tmp_path):
+    words = layers.StringLookup(vocabulary=["a", "b"])
+    keras.Sequential([keras.Input((1,), dtype="string"), words]).save(tmp_path / "m.keras")
+
+    def change(config):
+        config["config"]["layers"][1]["config"]["vocabulary"] = ["a"] * 100_000
+
+    edit_config(tmp_path / "m.keras", change)
+    with bounded(), pytest.raises(CorruptFileError, match=r"must hold each token once, got \['a'\] again"):
         keras.models.load_model(tmp_path / "m.keras")
 
 

@@ -128,3 +128,49 @@ def test_training_in_a_thread_leaves_handlers_alone():
     thread.start()
     thread.join()
     assert failures == [] and signal.getsignal(signal.SIGINT) == before
+
+
+def test_a_launch_in_another_thread_leaves_signals_to_the_main_thread():
+    interrupts, inside, goes_on = Interrupts(), threading.Event(), threading.Event()
+
+    def launch():
+        with interrupts, interrupts.held():
+            inside.set()
+            goes_on.wait()
+
+    before, failed = signal.getsignal(signal.SIGINT), []
+    thread = threading.Thread(target=launch)
+    with pytest.raises(KeyboardInterrupt), interrupts:
+        thread.start()
+        inside.wait()
+        try:
+            signal.raise_signal(signal.SIGINT)  # it is not held here
+            failed.append("an interrupt waited for another thread")
+        finally:
+            goes_on.set()
+            thread.join()
+    assert failed == [] and signal.getsignal(signal.SIGINT) is before
+
+
+def test_two_threads_may_train_one_model(monkeypatch):
+    raised = []
+    monkeypatch.setattr(threading, "excepthook", lambda args: raised.append(args.exc_value))
+    model = compiled()
+    model.fit(X, Y, **OPTIONS)
+
+    class Beside(Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            other = threading.Thread(target=model.train_on_batch, args=(X, Y))
+            other.start()
+            other.join()
+
+    model.fit(X, Y, callbacks=[Beside()], **OPTIONS)
+
+    class Within(Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            other = threading.Thread(target=model.train_on_batch, args=(X, Y))
+            other.start()
+            other.join()
+
+    model.fit(X, Y, callbacks=[Within()], **OPTIONS)
+    assert raised == []

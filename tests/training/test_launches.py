@@ -1,5 +1,6 @@
 """Launches: errors in them, other threads beside them, JAX's settings around them, and what they compile."""
 
+import contextlib
 import copy
 import math
 import pickle
@@ -306,6 +307,18 @@ def test_settings_are_part_of_what_is_compiled():
     assert first > 0 and len(layer.seen) == first
     model.fit(X, Y, batch_size=5, verbose=0)
     assert len(layer.seen) == first
+
+
+def test_without_jit_steps_run_through_python():
+    histories = []
+    for context in (contextlib.nullcontext(), jax.disable_jit()):
+        lamina.utils.set_random_seed(0)
+        model = net([layers.Dense(3)])
+        with context:
+            logs = model.fit(X, Y, batch_size=5, epochs=2, verbose=0, validation_data=(X, Y)).history
+            by_batch = [model.train_on_batch(X, Y), model.evaluate(X, Y, verbose=0)]
+        histories.append([logs["loss"], logs["val_loss"], *by_batch])
+    np.testing.assert_allclose(*histories, rtol=1e-5)
 
 
 ENDS = """

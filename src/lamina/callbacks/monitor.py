@@ -62,7 +62,8 @@ class MonitorCallback(Callback):
         """The monitored value in the logs; `None`, and a warning, if it is not there."""
         logs = logs or {}
         if self.monitor in logs:
-            return logs[self.monitor]
+            value = logs[self.monitor]
+            return np.asarray(value).item() if np.size(value) == 1 else value  # an F1Score has one number a class
         warnings.warn(
             f"{type(self).__name__}: monitor {self.monitor!r} must be among the logs, which hold "
             f"{', '.join(logs) or 'nothing'}.{checks.did_you_mean(self.monitor, logs)}",

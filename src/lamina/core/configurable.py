@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import itertools
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -52,6 +53,15 @@ class Configurable:
         super().__init_subclass__(**kwargs)
         if "__init__" in cls.__dict__:
             cls.__init__ = _recording(cls, cls.__dict__["__init__"])
+            form, usual = cls.get_config, Configurable.get_config
+            library_speaks = form is not usual and registry.is_own(form) and not registry.is_own(cls)
+            if library_speaks and cls._is_configured_by_arguments():  # of a class above: the program's comes first
+                cls.get_config = usual  # type: ignore[method-assign]
+
+    @classmethod
+    def _is_configured_by_arguments(cls) -> bool:
+        """Whether the constructor does more with its arguments than to pass all on."""
+        return not takes_any(cls, MANY)
 
     def _base_config(self) -> dict[str, Any]:
         """The part of the configuration that a family has in common, such as a layer's name and dtype."""
@@ -61,11 +71,12 @@ class Configurable:
         """The constructor's arguments as plain Python values; `from_config` makes an equal object of them."""
         mro = type(self).__mro__
         # Of an overriding class that calls super().get_config(), only the classes above it speak here.
-        overriding = [i for i, c in enumerate(mro) if "get_config" in c.__dict__ and c is not Configurable]
+        below = itertools.takewhile(lambda c: c.__dict__.get("get_config") is not Configurable.get_config, mro)
+        overriding = [i for i, c in enumerate(below) if "get_config" in c.__dict__]
         start = overriding[-1] + 1 if overriding else 0
         config = dict(self._base_config())
         recorded = self.__dict__.get("_arguments", {})
-        owner = next((c for c in mro[start:] if c in recorded and not takes_any(c, MANY)), None)
+        owner = next((c for c in mro[start:] if c in recorded and c._is_configured_by_arguments()), None)
         if owner is None or "_base_config" in owner.__dict__:
             return config
         arguments = dict.fromkeys(self._further) | bound_arguments(owner, *recorded[owner])
@@ -238,7 +249,7 @@ def serialize(obj: Any) -> Any:
         return symbolic()
     if callable(obj) and not hasattr(obj, "get_config"):
         return _serialize_function(obj)
-    if hasattr(obj, "get_config"):
+    if hasattr(obj, "get_config") and not isinstance(obj, type):
         return _serialize_object(obj)
     raise ValueError(f"serialize: {type(obj).__name__} must have a get_config method to be saved, got {obj!r}.")
 
@@ -256,7 +267,7 @@ def _serialize_object(obj: Any) -> dict[str, Any]:
     public = registry.public_path(cls)
     module, name = public or (cls.__module__, cls.__name__)
     identity = getattr(obj, "serialized_class", None)  # a class that files know by another name
-    if identity is not None:
+    if identity is not None and registry.is_own(cls):
         module, name, registered = identity()
     else:
         registered = None if public else registry.get_registered_name(cls)

@@ -33,7 +33,7 @@ def explaining(init: Callable) -> Callable:
 
 def unknown_arguments(cls: type, names: Collection[str]) -> ArgumentError:
     """The error that a class does not take the arguments `names`, with the nearest ones that it takes."""
-    return checks.unknown_arguments(cls.__name__, names, _all_parameters(cls))
+    return checks.unknown_arguments(cls.__name__, names, all_parameters(cls))
 
 
 def bound(cls: type, signature: inspect.Signature, args: tuple, kwargs: dict[str, Any]) -> inspect.BoundArguments:
@@ -67,7 +67,7 @@ def _in_our_words(cls: type, error: TypeError) -> ArgumentError | None:
     return _wrong_number(cls, names if problem.startswith("missing") else (), most, given, problem)
 
 
-def _all_parameters(cls: type) -> list[str]:
+def all_parameters(cls: type) -> list[str]:
     """The arguments of the constructor, and of those above that get what is left over and do not belong to others."""
     refused = getattr(cls.__init__, "refused", ())  # what a variant lacks
     names: list[str] = []
@@ -81,10 +81,8 @@ def _all_parameters(cls: type) -> list[str]:
 
 @functools.cache
 def parameters(cls: type) -> Mapping[str, inspect.Parameter]:
-    """Those of the class's constructor by name, but for `self`."""
-    found = dict(inspect.signature(cls.__init__).parameters)
-    found.pop("self", None)
-    return found
+    """Those of the class's constructor by name, but for the object itself."""
+    return dict([*inspect.signature(cls.__init__).parameters.items()][1:])
 
 
 def takes_any(cls: type, kind: Any = KEYWORDS) -> bool:

@@ -124,7 +124,7 @@ class _Tries:
 
 def _is_about_symbols(error: Exception) -> bool:
     texts = (f"{type(e)}{e}" for e in (error, error.__cause__))
-    return any(re.search(r"_DimExpr|[Ss]ymbolic|nconclusive", text) for text in texts)
+    return any(re.search(r"_DimExpr|[Ss]ymbolic|nconclusive|polymorphism", text) for text in texts)
 
 
 def outputs_of(tries: Sequence[Callable[[], Any]], make: Callable[[Any, str], Any]) -> Any:

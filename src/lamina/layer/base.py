@@ -105,9 +105,7 @@ class Layer(AddedLosses, Masks, Typed, Operation):
     def from_config(cls, config: dict[str, Any]) -> Any:
         """The layer that `get_config` described; what its constructor does not take is set afterwards."""
         values = {key: configurable.deserialize(value) for key, value in config.items()}
-        if constructors.takes_any(cls):
-            return cls(**values)
-        accepted = constructors.parameters(cls)
+        accepted = constructors.all_parameters(cls)
         late = {key: values.pop(key) for key in ("name", "trainable", "dtype") if key in values and key not in accepted}
         layer = cls(**values)
         if "name" in late:

@@ -107,13 +107,13 @@ def _has_mask(arguments: Any) -> bool:
     return any(name.endswith("mask") and value is not None and not isinstance(value, bool) for name, value in arguments)
 
 
-def check_mask(who: str, mask: Any, x: Any, name: str = "mask") -> None:
-    """A mask is of the same batch and times as `x`, or alike for the whole batch."""
-    (batch, time), given = _known(x)[:2], _known(mask)
-    if len(given) < 2 or (not _agree(given[0], 1) and not _agree(given[0], batch)) or not _agree(given[1], time):
-        raise ValueError(
-            f"{who}: {name} must begin with the axes (batch, time) of its input, {(batch, time)}, got shape {given}."
-        )
+def check_mask(who: str, mask: Any, x: Any, name: str = "mask", least: int = 2) -> None:
+    """A mask is of the same batch and times as `x`, or alike for the whole batch; it has so many axes at `least`."""
+    axes, given = _known(x)[:2], _known(mask)
+    fit = [_agree(m, n) for m, n in zip(given, axes)]
+    if len(given) < least or not (fit[0] or _agree(given[0], 1)) or not all(fit[1:]):
+        rule = f"must begin with the axes (batch, time) of its input, {axes}"
+        raise ValueError(f"{who}: {name} {rule}, got shape {given}.")
 
 
 def check_broadcasts(who: str, mask: Any, shape: Sequence[Any], name: str = "mask") -> None:

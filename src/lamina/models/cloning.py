@@ -52,7 +52,8 @@ def _cloned(model: Any, input_tensors: Any, clone_function: Any, call_function: 
         entry = [] if model._entry is None else [InputLayer.from_config(model._entry.get_config())]
         if input_tensors is not None:
             entry = tree.flatten(input_tensors)
-        twin = Sequential([*entry, *map(copy, model.layers)], trainable=model.trainable, name=model.name)
+        copies = {layer: copy(layer) for layer in dict.fromkeys(model.layers)}
+        twin = Sequential([*entry, *map(copies.get, model.layers)], trainable=model.trainable, name=model.name)
         twin.ops_pass_masks = model.ops_pass_masks
         if graph_of(model) is not None and not twin.built:
             twin.build(graph_of(model).inputs[0].shape)

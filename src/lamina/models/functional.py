@@ -75,7 +75,7 @@ class Function(Operation):
         if mask is not None:
             for tensor, array, one in zip(self.inputs, arrays, tree.flatten(mask)):
                 if one is not None and array.ndim > 1:
-                    check_mask(self._who(), one, array, f'the mask of "{tensor.name}"')
+                    check_mask(self._who(), one, array, f'the mask of "{tensor.name}"', least=1)
                 masking.set_mask(array, one)
         return self._run({id(t): x for t, x in zip(self.inputs, arrays)})
 

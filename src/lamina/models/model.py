@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from lamina.core import checks, configurable, masking, tree
+from lamina.core.constructors import KEYWORDS, parameters
 from lamina.core.symbolic import KerasTensor, any_symbolic
 from lamina.data.sources import is_stream
 from lamina.data.tables import by_name
@@ -244,10 +245,16 @@ class Model(Trainer):
 
     # Files ------------------------------------------------------------------------------------------------------
 
+    @classmethod
+    def _is_configured_by_arguments(cls) -> bool:
+        """Not where the constructor, `(inputs, outputs)`, passes a graph on."""
+        named = {name for name, p in parameters(cls).items() if p.kind is not KEYWORDS} - {"name", "trainable"}
+        return super()._is_configured_by_arguments() and named != {"inputs", "outputs"}
+
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()
-        owner = next(cls for cls in type(self).__mro__ if "__init__" in vars(cls))
-        if self._function is not None and owner in (Model, Functional):  # the graph is the constructor's arguments
+        makers = (cls for cls in type(self).__mro__ if "__init__" in vars(cls) and issubclass(cls, Model))
+        if self._function is not None and not any(cls._is_configured_by_arguments() for cls in makers):
             config = {**self._function.get_config(), "name": self.name, "trainable": self.trainable}
             if self.ops_pass_masks:
                 config[OPS_PASS_MASKS] = True

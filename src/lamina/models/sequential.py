@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from operator import attrgetter
 from typing import Any
 
 from lamina.core import configurable, errors, tree
@@ -74,7 +73,7 @@ class Sequential(Model):
             layer = layer.origin[0]
         if not isinstance(layer, Layer):
             raise TypeError(f'Sequential "{self.name}": layers must be layers or Input, got {layer!r}.')
-        if layer.name in map(attrgetter("name"), self._stack):
+        if any(each.name == layer.name and each is not layer for each in self._stack):
             raise ValueError(f'Sequential "{self.name}": names of layers must be unique, got "{layer.name}" twice.')
         if isinstance(layer, InputLayer):
             if self._stack or self._entry is not None:
@@ -191,8 +190,11 @@ class Sequential(Model):
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Sequential:
-        layers = [configurable.deserialize(form, custom_objects) for form in config["layers"]]
-        model = cls(layers, name=config.get("name"))
+        if "layers" not in config:  # of a class with other arguments
+            return super().from_config(config, custom_objects)
+        found: dict[Any, Layer] = {}  # what comes twice is one layer
+        layers = (configurable.deserialize(form, custom_objects) for form in config["layers"])
+        model = cls([found.setdefault((type(one), one.name), one) for one in layers], name=config.get("name"))
         model.ops_pass_masks = OPS_PASS_MASKS in config
         shape = config.get("build_input_shape")
         if not model.built and shape and isinstance(shape, (tuple, list)):

@@ -12,6 +12,7 @@ from jax import lax
 from jax.scipy import special
 
 from lamina.core import checks
+from lamina.core.budget import spend
 from lamina.core.symbolic import op
 from lamina.ops.binding import bound, operand, reduction, unary
 
@@ -158,6 +159,7 @@ def _window(window: Any, length: int, fft_length: int, dtype: Any, who: str) -> 
     """The window's values, in the middle of `fft_length` places."""
     if not isinstance(length, int) or length > fft_length:
         raise ValueError(f"{who}: fft_length must be at least sequence_length, got {fft_length} and {length}.")
+    spend(f"{who}: a window", fft_length, nbytes=8, work=1)
     if isinstance(window, str):
         if window not in _WINDOWS:
             raise ValueError(f"{who}: window must be 'hann', 'hamming', an array or None, got {window!r}.")

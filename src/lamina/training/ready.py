@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+import jax
 from jax import tree_util
 
 from lamina.core.registry import is_own
@@ -32,7 +33,8 @@ class Ready(Functions):
         trains = name == "train"
         method, groups = (self.train_step, self._state_groups) if trains else (self.test_step, self._test_groups)
         function = self._own_function(name)
-        launched = function is None and not self.run_eagerly
+        config: Any = jax.config
+        launched = function is None and not (self.run_eagerly or config.jax_disable_jit)
         if launched and name not in self._launchers:
             self._launchers[name] = Launcher(method, groups, self.reset_metrics, trains)
         if launched:

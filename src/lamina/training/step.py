@@ -175,7 +175,7 @@ class Interrupts:
         self._waiting: list[tuple[int, Any]] = []
 
     def __enter__(self) -> None:
-        if threading.current_thread() is threading.main_thread():  # where handlers run
+        if _in_main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 handler = signal.getsignal(number)
                 if callable(handler) and handler != self._take:  # an interrupt may have come while it was taken off
@@ -184,7 +184,7 @@ class Interrupts:
 
     def __exit__(self, *error: Any) -> None:
         for number, handler in self._handlers.items():
-            if signal.getsignal(number) == self._take:
+            if _in_main_thread() and signal.getsignal(number) == self._take:
                 signal.signal(number, handler)
 
     def _take(self, number: int, frame: Any) -> None:
@@ -196,6 +196,9 @@ class Interrupts:
     @contextmanager
     def held(self) -> Iterator[None]:
         """Inside, a signal waits for the end of the block."""
+        if not _in_main_thread():
+            yield
+            return
         inside, self._held = self._held, True
         try:
             yield
@@ -204,6 +207,11 @@ class Interrupts:
             if self._waiting and not inside:
                 number, frame = self._waiting.pop()
                 self._handlers[number](number, frame)
+
+
+def _in_main_thread() -> bool:
+    """Whether this is where handlers of signals run."""
+    return threading.current_thread() is threading.main_thread()
 
 
 class Program:

@@ -11,6 +11,7 @@ import numpy as np
 
 from lamina import initializers, ops
 from lamina.core import checks, dtypes
+from lamina.core.budget import spend
 from lamina.layer import InputSpec, Layer
 from lamina.layers.preprocessing.foreign import PipelineLayer
 
@@ -95,6 +96,7 @@ class MelSpectrogram(PipelineLayer):
 
     def _bands(self, frequencies: int) -> np.ndarray:
         """How much of each frequency belongs to each band: (frequencies, bands)."""
+        spend(f"{self._who()}: bands", (frequencies, self.num_mel_bins), nbytes=8, work=1)
 
         def mel(hertz: Any) -> Any:
             return 1127 * np.log1p(hertz / 700)

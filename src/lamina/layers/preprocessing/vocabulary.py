@@ -26,12 +26,17 @@ class Vocabulary:
         start: the number of the first one.
         more: further tokens and their numbers.
         unknown: the number of what is not there.
+
+    `repeated` are the tokens that are there more than once, which a vocabulary must not have.
     """
 
     def __init__(self, tokens: list[Any], start: int, more: Sequence[tuple[Any, int]], is_text: bool, unknown: int):
         self.tokens, self._unknown = tokens, unknown
         self._keys = [*tokens, *(token for token, _ in more)]
-        self._table = Table(strings(self._keys, "") if is_text else Integers(np.array(self._keys, np.int64)))
+        once = [*dict.fromkeys(self._keys)]  # a table of one token many times would take long
+        repeats = len(once) < len(self._keys)
+        self.repeated = [token for token, count in Counter(self._keys).items() if count > 1] if repeats else []
+        self._table = Table(strings(once, "") if is_text else Integers(np.array(once, np.int64)))
         numbers = [np.arange(start, start + len(tokens)), [number for _, number in more], [unknown]]
         self._numbers = np.concatenate(numbers).astype(np.int64)
         self._is_row = not more and unknown == start - 1 and len(tokens)  # so that nothing has to be looked up
@@ -55,12 +60,6 @@ class Vocabulary:
             places += self._numbers[0]
             return places
         return self._numbers.take(places, mode="wrap")
-
-    @property
-    def repeated(self) -> list[Any]:
-        """The tokens that are there more than once."""
-        again = np.flatnonzero(self._table.numbers(self._table.keys) != np.arange(len(self._keys)))
-        return [*dict.fromkeys(self._keys[i] for i in again.tolist())]
 
 
 def by_frequency(counts: Counter[Any], most: int | None) -> list[Any]:
