@@ -197,6 +197,16 @@ def test_a_callback_stops_training_within_an_epoch():
     assert int(model.optimizer.iterations.value) == 2
 
 
+def test_an_epoch_that_begins_stopped_has_one_step():
+    class Stop(lamina.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            self.model.stop_training = epoch == 2
+
+    model = compiled()
+    assert model.fit(X, Y, batch_size=4, epochs=5, verbose=0, callbacks=[Stop()]).epoch == [0, 1, 2]
+    assert int(model.optimizer.iterations.value) == 2 * -(-len(X) // 4) + 1
+
+
 def test_a_callback_stops_training_after_an_epoch():
     class Stop(lamina.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
