@@ -64,9 +64,11 @@ def test_one_launch_of_many_steps_is_many_launches_of_one():
     assert len(callback.seen) == 2 * 3 * 6
 
 
-def test_steps_through_python_are_the_compiled_ones():
+@pytest.mark.parametrize("disabled", [False, True], ids=["run_eagerly", "disable_jit"])
+def test_steps_through_python_are_the_compiled_ones(disabled):
     history, state = fitted(noisy())
-    eager, eager_state = fitted(noisy(run_eagerly=True))
+    with jax.disable_jit(disabled):
+        eager, eager_state = fitted(noisy(run_eagerly=not disabled))
     for a, b in zip(state, eager_state, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
     for name in history:
