@@ -17,6 +17,7 @@ FORMS = {
     "csr": scipy.sparse.csr_matrix(DENSE),
     "coo array": scipy.sparse.coo_array(DENSE),
     "csc": scipy.sparse.csc_matrix(DENSE),
+    "dok": scipy.sparse.dok_matrix(DENSE),
     "bcoo": BCOO.fromdense(DENSE),
     "bcoo with padding": BCOO.fromdense(DENSE, nse=150),
     "bcoo with a batch axis": BCOO.fromdense(DENSE, n_batch=1),

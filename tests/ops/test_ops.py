@@ -164,7 +164,7 @@ REFUSED = [
     (ops.depthwise_conv, (jnp.ones((1, 4, 4, 3)), jnp.ones((2, 2, 2, 1))), "must be the kernel's"),
     (ops.conv_transpose, (jnp.ones((1, 4, 4, 3)), jnp.ones((2, 2, 4, 2))), "must be the kernel's last size"),
     (ops.max_pool, (jnp.ones((1, 4, 4, 3)), (2, 2, 2)), "pool_size must be 1 or 2 integers"),
-    (ops.max_pool, (jnp.ones((1, 4, 4, 3)), 2, 2, "valid", "last"), "data_format: must be 'channels_first'"),
+    (ops.max_pool, (jnp.ones((1, 4, 4, 3)), 2, 2, "valid", "last"), "max_pool: data_format must be 'channels_first'"),
     (ops.dot_product_attention, (jnp.ones((2, 3, 4)),) * 3, r"must be \(batch, time, heads, dim\)"),
     (ops.binary_crossentropy, (jnp.ones(3), jnp.ones(4)), "must have one shape"),
     (ops.sparse_categorical_crossentropy, (jnp.ones(3), jnp.ones((4, 2))), "without axis -1"),

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import signal
 import warnings
 
 import h5py
@@ -365,3 +366,22 @@ def test_largest_array_must_fit(tmp_path):
     with pytest.raises(ValueError, match="max_shard_size must hold the largest array"):
         make().save_weights(tmp_path / "m.weights.json", max_shard_size=1e-9)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["model.weights.h5", "model.weights.json", "model.keras"])
+def test_a_full_disk_is_an_error_of_the_system_and_what_was_there_stays(tmp_path, name):
+    resource = pytest.importorskip("resource", reason="Windows has no limit for the size of files")
+    model = keras.Sequential([keras.Input((64,)), layers.Dense(64), layers.Dense(64)])
+    given = {"max_shard_size": 1} if name.endswith("json") else {}
+    save = model.save if name.endswith(".keras") else model.save_weights
+    save(tmp_path / name, **given)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    former, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (9000, former[1]))
+        with pytest.raises(OSError, match="File too large"):
+            save(tmp_path / name, **given)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, former)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before

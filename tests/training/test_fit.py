@@ -73,6 +73,19 @@ def test_steps_through_python_are_the_compiled_ones():
         np.testing.assert_allclose(history[name], eager[name], rtol=1e-5)
 
 
+def test_jax_may_be_told_to_run_through_python():
+    results = []
+    for disabled in (False, True):
+        lamina.utils.set_random_seed(0)
+        model = lamina.Sequential([lamina.Input((X.shape[1],)), lamina.layers.Dense(1)])
+        model.compile("sgd", "mse")
+        with jax.disable_jit(disabled):
+            history = model.fit(X, Y, batch_size=len(X), verbose=0).history
+            results.append((history["loss"][0], model.evaluate(X, Y, verbose=0), model.predict(X, verbose=0)[:3]))
+    for a, b in zip(*results):
+        np.testing.assert_allclose(a, b, rtol=1e-5)
+
+
 def test_arrays_on_an_accelerator_train_as_those_in_windows(monkeypatch):
     history, state = fitted(noisy())
     monkeypatch.setattr(loop, "reader", lambda source, fills: loop.Resident(source))
@@ -195,6 +208,16 @@ def test_a_callback_stops_training_within_an_epoch():
     history = model.fit(X, Y, batch_size=4, epochs=5, verbose=0, callbacks=[stop])
     assert len(stop.seen) == 4 and history.epoch == [0]
     assert int(model.optimizer.iterations.value) == 2
+
+
+def test_an_epoch_that_begins_stopped_has_one_step():
+    class Stop(lamina.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            self.model.stop_training = epoch == 2
+
+    model = compiled()
+    assert model.fit(X, Y, batch_size=4, epochs=5, verbose=0, callbacks=[Stop()]).epoch == [0, 1, 2]
+    assert int(model.optimizer.iterations.value) == 2 * -(-len(X) // 4) + 1
 
 
 def test_a_callback_stops_training_after_an_epoch():

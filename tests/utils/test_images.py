@@ -58,11 +58,13 @@ def test_load_img_of_an_open_file():
     [
         ({"color_mode": "bgr"}, "load_img: color_mode must be one of"),
         ({"interpolation": "cubic"}, "load_img: interpolation must be one of"),
+        ({"target_size": (5,)}, "load_img: target_size must be a height and a width above 0, got .5,."),
     ],
 )
-def test_load_img_says_what_it_takes(given, rule):
+def test_load_img_says_what_it_takes(given, rule, tmp_path):
+    lamina.utils.save_img(tmp_path / "x.png", np.zeros((2, 2, 3)))
     with pytest.raises(ValueError, match=rule):
-        lamina.utils.load_img("x.png", **given)
+        lamina.utils.load_img(tmp_path / "x.png", **given)
 
 
 @pytest.mark.parametrize("scale", [True, False])
@@ -74,7 +76,8 @@ def test_array_to_img_and_back(channels, data_format, scale):
     found = [library.utils.array_to_img(given, data_format, scale) for library in (lamina, keras)]
     assert found[0].mode == found[1].mode
     np.testing.assert_array_equal(*map(np.asarray, found))
-    np.testing.assert_array_equal(*(each.utils.img_to_array(found[0], data_format) for each in (lamina, keras)))
+    for image in (found[0], x):
+        np.testing.assert_array_equal(*(each.utils.img_to_array(image, data_format) for each in (lamina, keras)))
 
 
 def test_array_to_img_of_one_value_and_of_deep_ones():

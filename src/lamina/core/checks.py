@@ -25,6 +25,14 @@ def integer(who: str, name: str, value: Any, least: int = 1) -> int:
     return int(value)
 
 
+def height_and_width(who: str, name: str, value: Any) -> tuple[int, int]:
+    """(height, width) of `value`, two positive integers, or one for both."""
+    sizes = tuple(value) if isinstance(value, Iterable) else (value, value)
+    if len(sizes) != 2 or not all(map(is_integer, sizes)):
+        raise ValueError(f"{who}: {name} must be a height and a width above 0, got {value!r}.")
+    return int(sizes[0]), int(sizes[1])
+
+
 def some(items: list[str], most: int = 6) -> str:
     """The items of a list in words, at most so many of them."""
     return ", ".join([*items[:most], *([f"... and {len(items) - most} more"] if len(items) > most else [])])

@@ -44,16 +44,17 @@ def image_data_format() -> str:
 
 def set_image_data_format(data_format: str) -> None:
     """Set the default position of the channel axis of images."""
-    _settings["image_data_format"] = standardize_data_format(data_format)
+    _settings["image_data_format"] = standardize_data_format(data_format, "set_image_data_format")
 
 
-def standardize_data_format(data_format: str | None, who: str = "data_format") -> str:
+def standardize_data_format(data_format: str | None, who: str | None = None) -> str:
     """The given data format in lower case, or the default; anything else is an error."""
     if data_format is None:
         return image_data_format()
     value = str(data_format).lower()
     if value not in ("channels_first", "channels_last"):
-        raise ValueError(f"{who}: must be 'channels_first' or 'channels_last', got {data_format!r}.")
+        where = f"{who}: data_format" if who else "data_format"
+        raise ValueError(f"{where} must be 'channels_first' or 'channels_last', got {data_format!r}.")
     return value
 
 

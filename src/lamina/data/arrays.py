@@ -37,7 +37,9 @@ def opened(x: Any, y: Any = None, sample_weight: Any = None, who: str = "fit") -
 
     The items of torch's datasets may be `(x, y)` or `(x, y, sample_weight)`.
     """
-    if isinstance(x, Mapping) and not isinstance(x, dict):
+    if hasattr(x, "tocoo"):
+        x = x.tocoo()  # SciPy's matrix of keys is a dict, too
+    elif isinstance(x, Mapping) and not isinstance(x, dict):
         x = dict(x)
     elif tables.is_rows(x):
         x = tables.columns_of(x, who, as_array)
@@ -82,7 +84,7 @@ def is_array(value: Any) -> bool:
         return True
     if any(hasattr(value, name) for name, _ in _PROTOCOLS[:-1]):
         return not isinstance(value, Mapping)
-    sparse = is_sparse(value) or hasattr(value, "tocoo")
+    sparse = is_sparse(value) or hasattr(value, "tocoo") or tables.is_of(value, "tensorflow", "SparseTensor")
     return sparse or tables.is_frame(value) or tables.is_of(value, "datasets", "Column") or _has_slices(value)
 
 
@@ -107,8 +109,10 @@ def as_array(value: Any, path: str, who: str) -> Any:
         found = value.tocoo()
         indices = found.coords if hasattr(found, "coords") else (found.row, found.col)
         return of_entries(found.data, np.stack(indices, axis=-1), found.shape)
+    if tables.is_of(value, "tensorflow", "SparseTensor"):
+        return of_entries(value.values.numpy(), value.indices.numpy(), tuple(value.shape))
     if tables.is_of(value, "torch", "Tensor"):
-        value = value.detach().cpu()
+        value = value.detach().cpu().to_dense()
         return (value.float() if "bfloat16" in str(value.dtype) else value).numpy()
     if tables.is_frame(value):
         return tables.array_of(value, path, who)

@@ -149,7 +149,7 @@ class Sequential(Model):
         try:
             return super()._build_for(arrays)
         except Exception as error:
-            if not (self.run_eagerly and errors.wants_values(error)):
+            if not (self._is_eager and errors.wants_values(error)):
                 raise
             before.restore()
             self.built = True  # layers that ask for values cannot make a graph; they build themselves when they run
@@ -158,7 +158,7 @@ class Sequential(Model):
             self.__dict__.pop("_first_dtypes", None)
 
     def _run_graph(self, inputs: Any, mask: Any) -> Any:
-        if self._function is not None or not self.run_eagerly:
+        if self._function is not None or not self._is_eager:
             return super()._run_graph(inputs, mask)
         for layer in self._stack:
             inputs = layer(inputs)

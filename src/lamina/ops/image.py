@@ -127,8 +127,7 @@ def resize(
     images, (h, w, _) = _images("resize", images), _axes(data_format)
     checks.one_of("resize", "interpolation", interpolation, RESIZES)
     checks.one_of("resize", "fill_mode", fill_mode, ("constant",))
-    if len(size) != 2 or min(size) <= 0:
-        raise ValueError(f"resize: size must be a height and a width above 0, got {size}.")
+    size = checks.height_and_width("resize", "size", size)
     if crop_to_aspect_ratio and pad_to_aspect_ratio:
         raise ValueError("resize: only one of crop_to_aspect_ratio and pad_to_aspect_ratio may be set.")
     if crop_to_aspect_ratio or pad_to_aspect_ratio:

@@ -142,7 +142,7 @@ def conv(
         data_format: where the channels are; the default one if not given.
         dilation_rate: the distance of the kernel's points.
     """
-    data_format = standardize_data_format(data_format, "conv: data_format")
+    data_format = standardize_data_format(data_format, "conv")
     kernel = as_array(kernel)
     inputs = as_array(inputs, kernel.dtype)
     channels = _channels(inputs, data_format)
@@ -162,7 +162,7 @@ def depthwise_conv(
     dilation_rate: Any = 1,
 ) -> Any:
     """The convolution of each channel with kernels of its own: (*sizes, channels, multiplier)."""
-    data_format = standardize_data_format(data_format, "depthwise_conv: data_format")
+    data_format = standardize_data_format(data_format, "depthwise_conv")
     kernel = as_array(kernel)
     inputs = as_array(inputs, kernel.dtype)
     channels = _channels(inputs, data_format)
@@ -199,7 +199,7 @@ def conv_transpose(
     dilation_rate: Any = 1,
 ) -> Any:
     """The transpose of a convolution: the gradient of one by its inputs. Kernels are (*sizes, outputs, inputs)."""
-    data_format = standardize_data_format(data_format, "conv_transpose: data_format")
+    data_format = standardize_data_format(data_format, "conv_transpose")
     kernel = as_array(kernel)
     inputs = as_array(inputs, kernel.dtype)
     rank = inputs.ndim - 2
@@ -241,7 +241,7 @@ def _pool_arguments(
     """(array, window, step, padding) with one window and step for every axis."""
     inputs = jnp.asarray(inputs)
     rank = inputs.ndim - 2
-    data_format = standardize_data_format(data_format, f"{who}: data_format")
+    data_format = standardize_data_format(data_format, who)
     sizes = each(pool_size, rank, f"{who}: pool_size")
     steps = sizes if strides is None else each(strides, rank, f"{who}: strides")
     last = data_format == "channels_last"

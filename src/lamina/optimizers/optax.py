@@ -65,7 +65,8 @@ class OptaxOptimizer(Optimizer):
         super().build(variables)
         values = [v.stored for v in self._trainable_variables]
         # Compiled ahead and as one: real arrays come out, also where the optimizer is built inside a trace.
-        state = jax.jit(self.transformation.init).lower(values).compile()(values)
+        with jax.disable_jit(False):
+            state = jax.jit(self.transformation.init).lower(values).compile()(values)
         leaves, self._structure = jax.tree_util.tree_flatten_with_path(state)
         for path, leaf in leaves:
             name = re.sub(r"\W+", "_", jax.tree_util.keystr(path)).strip("_") or "state"

@@ -64,6 +64,32 @@ class Stored(NamedTuple):
         return array.astype(self.dtype, copy=False)
 
 
+class Lasting:
+    """A file for HDF5 to write to, which does not bear that a write fails: the process would end with it.
+
+    The first error, of a disk that is full, waits until `finish`; what comes after it is dropped.
+    """
+
+    def __init__(self, file: Any):
+        self._file, self._error = file, None
+
+    def __getattr__(self, name: str) -> Any:
+        def call(*arguments: Any) -> Any:
+            try:
+                return 0 if self._error else getattr(self._file, name)(*arguments)
+            except OSError as error:
+                self._error = error
+                return 0
+
+        return call
+
+    def finish(self) -> None:
+        """Raise what went wrong, once HDF5 has closed its side."""
+        self.flush()
+        if self._error is not None:
+            raise self._error
+
+
 @contextmanager
 def opened_file(source: str | BinaryIO, name: str) -> Iterator[h5py.File]:
     """An HDF5 file, of which nothing is checked yet; what its inside raises is the file's fault."""

@@ -12,7 +12,7 @@ import re
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from lamina.core import files, placement
 from lamina.core.budget import Budget, CorruptFileError, UnsafeFileError, blamed_on
@@ -26,15 +26,15 @@ def write_shards(model: Any, path: Any, limit: float, skip: Collection[Any]) -> 
         mark = files.mark_of(folder)
         names: list[str] = []
 
-        def open_file(number: int) -> h5py.File:
+        def open_file(number: int) -> BinaryIO:
             names.append(f"{_base(index)}_{number:05}-{mark}.weights.h5")
-            file = h5py.File(folder / names[number], "w")
-            file.attrs["written"] = mark
-            return file
+            return stack.enter_context(open(folder / names[number], "w+b"))
 
         before = _named(index)
-        with closing(weights.Sink(open_file, limit)) as sink:
+        with ExitStack() as stack, closing(weights.Sink(open_file, limit)) as sink:
             weights.save(model, sink, skip)
+            for file in sink.files:
+                file.attrs["written"] = mark
         places = {f"/{group}": [names[number] for number in sorted(numbers)] for group, numbers in sink.places.items()}
         described = {"metadata": {"total_size": sink.total, "written": mark}, "weight_map": places}
         if not placement.is_first():

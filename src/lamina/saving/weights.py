@@ -12,7 +12,7 @@ import math
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from typing import Any
 
 import jax.numpy as jnp
@@ -24,7 +24,7 @@ from lamina.core.configurable import Configurable
 from lamina.core.state import StateScope
 from lamina.core.variable import Variable
 from lamina.random import SeedGenerator
-from lamina.saving.hdf5 import BYTES_FORMATS, Stored, h5py
+from lamina.saving.hdf5 import BYTES_FORMATS, Lasting, Stored, h5py
 
 # Attributes that lead nowhere: how the part was made and called.
 _NOT_WALKED = frozenset({"_arguments", "_inbound_nodes"})
@@ -106,14 +106,15 @@ class Sink:
     """Where variables are written: one HDF5 file, or several of a largest size.
 
     Args:
-        open_file: `open_file(i)` makes file number i.
+        open_file: `open_file(i)` opens file number i for writing bytes.
         limit: bytes of arrays in a file.
     """
 
-    def __init__(self, open_file: Callable[[int], h5py.File], limit: float = math.inf):
+    def __init__(self, open_file: Callable[[int], Any], limit: float = math.inf):
         self._open_file, self._limit = open_file, limit
-        self.files = [open_file(0)]
-        self._filled = 0
+        self.files: list[h5py.File] = []
+        self._targets: list[Lasting] = []
+        self._begin_file()
         self.total = 0
         self.places: defaultdict[str, set[int]] = defaultdict(set)  # group -> the files that have variables of it
 
@@ -136,8 +137,7 @@ class Sink:
                 f"got {self._limit:,.0f} bytes."
             )
         if self._filled + array.nbytes > self._limit:
-            self.files.append(self._open_file(len(self.files)))
-            self._filled = 0
+            self._begin_file()
         self._filled += array.nbytes
         self.total += array.nbytes
         dataset = self.files[-1].require_group(group).create_dataset(key, data=array)
@@ -145,10 +145,16 @@ class Sink:
             dataset.attrs["dtype"] = array.dtype.name
         self.places[group].add(len(self.files) - 1)
 
+    def _begin_file(self) -> None:
+        self._targets.append(Lasting(self._open_file(len(self.files))))
+        self.files.append(h5py.File(self._targets[-1], "w"))
+        self._filled = 0
+
     def close(self) -> None:
-        """Close the files."""
-        for file in self.files:
+        """Close the files; an `OSError` if not all of it has reached them."""
+        for file, target in zip(self.files, self._targets):
             file.close()
+            target.finish()
 
 
 class WriteStore:
@@ -175,7 +181,8 @@ class WriteStore:
 @contextmanager
 def written(target: Any) -> Iterator[Sink]:
     """A new HDF5 file, to write variables to."""
-    with closing(Sink(lambda _: h5py.File(target, "w"))) as sink:
+    given = hasattr(target, "write")
+    with nullcontext(target) if given else open(target, "w+b") as file, closing(Sink(lambda _: file)) as sink:
         yield sink
 
 

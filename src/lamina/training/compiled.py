@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from lamina import losses, metrics, optimizers
@@ -37,6 +38,11 @@ class CompiledModel(Layer):
     _compiled_metrics: CompiledMetrics | None = None
     _loss_tracker: Any = None
     _compile_arguments: dict[str, Any] | None = None
+
+    @property
+    def _is_eager(self) -> bool:
+        config: Any = jax.config
+        return bool(self.run_eagerly or config.jax_disable_jit)  # JAX's own way of running through Python
 
     # compile -------------------------------------------------------------------------------------
 

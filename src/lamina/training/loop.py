@@ -73,7 +73,7 @@ class Pace:
     def steps(self) -> int:
         """Steps for about `TARGET_SECONDS`, growing from one as the step proves short."""
         seconds = self._launcher.seconds_a_step
-        wanted = 1 if seconds is None else int(TARGET_SECONDS / max(seconds, 1e-9))
+        wanted = 1 if seconds is None or self._phase.stopped() else int(TARGET_SECONDS / max(seconds, 1e-9))
         wanted = max(1, self._phase.minimum, min(wanted, 1_000_000))
         limits = [self._callbacks.launch_limit(self._phase.name), self.capacity if self.capacity > 1 else None]
         return placement.least(min([wanted, *(limit for limit in limits if limit is not None)]))

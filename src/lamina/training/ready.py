@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-import jax
 from jax import tree_util
 
 from lamina.core.registry import is_own
@@ -33,8 +32,7 @@ class Ready(Functions):
         trains = name == "train"
         method, groups = (self.train_step, self._state_groups) if trains else (self.test_step, self._test_groups)
         function = self._own_function(name)
-        config: Any = jax.config
-        launched = function is None and not (self.run_eagerly or config.jax_disable_jit)
+        launched = function is None and not self._is_eager
         if launched and name not in self._launchers:
             self._launchers[name] = Launcher(method, groups, self.reset_metrics, trains)
         if launched:
@@ -64,7 +62,7 @@ class Ready(Functions):
         outputs = self._declared_outputs()
         if unbuilt or (needs_shapes and outputs is None):
             symbols = tree_util.tree_map(_symbol, x)
-            outputs = self._first_outputs(source) if self.run_eagerly else self._abstract_outputs(symbols)
+            outputs = self._first_outputs(source) if self._is_eager else self._abstract_outputs(symbols)
         if outputs is not None and y is not None and needs_shapes:
             targets = tree_util.tree_map(_symbol, y)
             for each in resolved:

@@ -245,9 +245,9 @@ class Trainer(Ready):
             own = stateful(function, self._predict_groups, keep=True)
             return lambda data: own(iter([data]))
         newest = newest_change()
-        if self.run_eagerly or self._predict is None or self._predict_made < newest:
+        if self._is_eager or self._predict is None or self._predict_made < newest:
             step = stateful(self._predict_method(), self._predict_groups)
-            if self.run_eagerly:
+            if self._is_eager:
                 return step
             keep_freed_memory()
             self._predict, self._predict_made = jit(lambda data: step(placement.rows(data))), newest
@@ -285,7 +285,9 @@ class Trainer(Ready):
         source = make_source(x, y, sample_weight, batch_size=loop.rows_in(x), who="compiled_step")
         launcher = self._prepared("train", source, "compiled_step").launcher
         if launcher is None:
-            raise ValueError(f"{self._who()}: run_eagerly must be off for compiled_step, is on.")
+            raise ValueError(
+                f"{self._who()}: run_eagerly and jax_disable_jit must be off for compiled_step, one is on."
+            )
         program = launcher.program(Feed.of(source.peek()), 1)
         return program.compiled, program.given
 

@@ -20,14 +20,21 @@ def to_categorical(x: Any, num_classes: int | None = None) -> Any:
         num_classes: the size of the new last axis, the largest label plus one if not given.
     """
     on_device = isinstance(x, jax.Array)
-    labels = np.asarray(x).astype("int64")
+    labels = _numbers("to_categorical: x", x, "int64")
     if labels.ndim > 1 and labels.shape[-1] == 1:
         labels = labels[..., 0]
-    count = int(labels.max()) + 1 if num_classes is None else num_classes
+    count = labels.max(initial=-1) + 1 if num_classes is None else num_classes
     if labels.size and (labels.min() < 0 or labels.max() >= count):
         raise ValueError(f"to_categorical: labels must be from 0 to {count - 1}, got {labels.min()} to {labels.max()}.")
     one_hot = (labels[..., None] == np.arange(count)).astype("float64" if not on_device else "float32")
     return jnp.asarray(one_hot) if on_device else one_hot
+
+
+def _numbers(what: str, x: Any, dtype: Any) -> np.ndarray:
+    try:
+        return np.asarray(x, dtype=dtype)
+    except (TypeError, ValueError, OverflowError):  # of NumPy, which does not say where
+        raise ValueError(f"{what} must hold values of dtype {dtype}, got {checks.shorten(x)}.") from None
 
 
 def normalize(x: Any, axis: int = -1, order: int = 2) -> Any:
@@ -39,7 +46,8 @@ def normalize(x: Any, axis: int = -1, order: int = 2) -> Any:
         order: of the norm, 2 for the Euclidean one.
     """
     checks.integer("normalize", "order", order)
-    array = jnp if isinstance(x, jax.Array) else np
+    array = np if isinstance(x, np.ndarray) else jnp
+    x = array.asarray(x)
     norm = array.atleast_1d(array.linalg.norm(x, order, axis))
     norm = array.where(norm == 0, 1, norm)
     return x / array.expand_dims(norm, axis)
@@ -64,18 +72,19 @@ def pad_sequences(
     """
     for name, side in (("padding", padding), ("truncating", truncating)):
         checks.one_of("pad_sequences", name, side, ("pre", "post"))
-    for i, sequence in enumerate(sequences):
-        if not hasattr(sequence, "__len__"):
-            raise ValueError(f"pad_sequences: sequences[{i}] must be a sequence, got {sequence!r}.")
+    for i, sequence in enumerate(sequences if hasattr(sequences, "__len__") else [sequences]):
+        if isinstance(sequence, str) or not hasattr(sequence, "__len__"):
+            raise ValueError(f"pad_sequences: sequences[{i}] must be a sequence of items, got {sequence!r}.")
     length = max(map(len, sequences), default=0) if maxlen is None else maxlen
     items = next((np.asarray(s).shape[1:] for s in sequences if len(s)), ())
     if isinstance(value, str) and np.dtype(dtype) != object and not np.issubdtype(np.dtype(dtype), np.str_):
         raise ValueError(f"pad_sequences: dtype must be object or str for the value {value!r}, got {dtype!r}.")
     out = np.full((len(sequences), length, *items), value, dtype=dtype)
-    for row, sequence in zip(out, sequences):
+    for i, (row, sequence) in enumerate(zip(out, sequences)):
         if not len(sequence) or not length:
             continue
-        cut = np.asarray(sequence[-length:] if truncating == "pre" else sequence[:length], dtype=dtype)
+        cut = sequence[-length:] if truncating == "pre" else sequence[:length]
+        cut = _numbers(f"pad_sequences: sequences[{i}]", cut, dtype)
         if cut.shape[1:] != items:
             raise ValueError(f"pad_sequences: items must all have shape {items}, got {cut.shape[1:]}.")
         if padding == "pre":

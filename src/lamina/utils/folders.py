@@ -197,9 +197,7 @@ def image_dataset_from_directory(
     who, asked = "image_dataset_from_directory", SimpleNamespace(**locals())
     channels = decoding.CHANNELS[checks.one_of(who, "color_mode", color_mode, decoding.CHANNELS)]
     method = checks.one_of(who, "interpolation", str(interpolation).lower(), decoding.INTERPOLATIONS)
-    size = tuple(image_size) if isinstance(image_size, (list, tuple)) else (image_size, image_size)
-    if len(size) != 2 or not all(map(checks.is_integer, size)):
-        raise ValueError(f"{who}: image_size must be a height and a width above 0, got {image_size!r}.")
+    size = checks.height_and_width(who, "image_size", image_size)
     if crop_to_aspect_ratio and pad_to_aspect_ratio:
         raise ValueError(f"{who}: only one of crop_to_aspect_ratio and pad_to_aspect_ratio may be set.")
     checks.one_of(who, "format", format, ("tf", "grain"))

@@ -31,10 +31,10 @@ def img_to_array(img: Any, data_format: str | None = None, dtype: Any = None) ->
     data_format = dtypes.standardize_data_format(data_format, "img_to_array")
     x = np.asarray(img, dtype=dtype or dtypes.floatx())
     if x.ndim == 2:
-        return x[None] if data_format == "channels_first" else x[..., None]
+        x = x[..., None]
     if x.ndim != 3:
         raise ValueError(f"img_to_array: img must be one image, of 2 or 3 axes, got shape {x.shape}.")
-    return x.transpose(2, 0, 1) if data_format == "channels_first" and not isinstance(img, np.ndarray) else x
+    return x.transpose(2, 0, 1) if data_format == "channels_first" else x
 
 
 def array_to_img(x: Any, data_format: str | None = None, scale: bool = True, dtype: Any = None) -> Any:
@@ -93,7 +93,7 @@ def load_img(
         img = img.convert(mode)
     if target_size is None:
         return img
-    height, width = target_size
+    height, width = checks.height_and_width("load_img", "target_size", target_size)
     if img.size == (width, height):
         return img
     box = _middle(img.size, (width, height)) if keep_aspect_ratio else None

@@ -200,6 +200,7 @@ def _measured(call: _Given, training: bool, backward: bool) -> tuple[Cost, Cost]
     return cost, Cost(*(max(number, 0.0) for number in back))
 
 
+@jax.disable_jit(False)
 def _cost(fn: Callable, *arguments: Any) -> Cost:
     """Measured of a program by itself, which has been compiled and has run before."""
     traced = jax.jit(fn).trace(*arguments)
