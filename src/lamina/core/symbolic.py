@@ -270,7 +270,8 @@ def infer(fn: Callable, args: tuple = (), kwargs: dict[str, Any] | None = None) 
         return [jax.ShapeDtypeStruct(shape, tensor.dtype) for shape, tensor in zip(shapes, tensors)]
 
     run = sparse.traced(run, [tensor.sparse for tensor in tensors])
-    return sparse.told(outputs_for(run, structs, axes, KerasTensor))
+    beside = [x.shape for x in tree_util.tree_leaves((args, kwargs)) if hasattr(x, "shape")]
+    return sparse.told(outputs_for(run, structs, axes, KerasTensor, beside))
 
 
 def _by_values(fn: Callable, args: tuple, kwargs: dict[str, Any]) -> Any:
