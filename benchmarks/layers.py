@@ -2,7 +2,8 @@
 
     python -m benchmarks.layers [NAME ...] [--seconds 0.3]
 
-Both libraries run in this process, compiled, in turns; printed is their time over ours, so more is better.
+Both libraries run in this process, compiled, in turns; printed is their time over ours, so more is better. Layers that
+run on the host get a million values (Keras's need TensorFlow), and a pipeline of augmentation a thousand images.
 """
 
 import argparse
@@ -91,6 +92,65 @@ ROWS = [
     *((name, {}, PHOTOS) for name in ("AutoContrast", "Equalization", "Solarization")),
 ]  # fmt: skip
 
+MILLION, FIFTY, TIMES = 10**6, (50, 224, 224, 3), 20
+SLOW = 10.0  # seconds after which one turn is enough
+
+
+def words(count, wide=False):
+    numbers = np.random.default_rng(0).integers(0, 10**8 if wide else 20_000, count)
+    return np.char.add("word", numbers.astype(str))
+
+
+def integers(high):
+    return lambda: np.random.default_rng(0).integers(0, high, MILLION)
+
+
+def texts():
+    return np.array([" ".join(line).title() + "!" for line in words((MILLION, 6))], object)
+
+
+def photos():
+    return np.random.default_rng(0).integers(0, 256, FIFTY, "uint8").astype("float32")
+
+
+def vocabulary(size):
+    return {"vocabulary": [f"word{i}" for i in range(size)]}
+
+
+# (layer, arguments, function that makes the input), for what runs on the host
+ON_HOST = [
+    ("TextVectorization", {**vocabulary(20_000), "output_sequence_length": 8}, texts),
+    ("TextVectorization", {**vocabulary(20_000), "output_mode": "count", "max_tokens": 20_002, "ngrams": 2},
+     lambda: texts()[:1000]),
+    ("StringLookup", vocabulary(20_000), lambda: words(MILLION)),
+    ("StringLookup", vocabulary(20_000), lambda: words(MILLION).astype(object)),
+    ("StringLookup", vocabulary(1000), lambda: words(MILLION, wide=True)),
+    ("IntegerLookup", {"vocabulary": list(range(1000))}, integers(1000)),
+    ("IntegerLookup", {"vocabulary": list(range(0, 10**10, 10**5))}, integers(10**10)),
+    ("Hashing", {"num_bins": 1000}, integers(5000)),
+    ("Hashing", {"num_bins": 1000}, integers(2**60)),
+    ("Hashing", {"num_bins": 1000}, lambda: words(MILLION, wide=True)),
+    ("Hashing", {"num_bins": 1000}, lambda: words(MILLION, wide=True).astype(object)),
+    ("Hashing", {"num_bins": 1000, "salt": 7}, lambda: words(MILLION, wide=True)),
+    ("HashedCrossing", {"num_bins": 1000}, lambda: (integers(5000)(), integers(300)())),
+    ("CategoryEncoding", {"num_tokens": 100}, lambda: integers(100)().reshape(-1, 10)),
+    ("Discretization", {"bin_boundaries": [100.0, 1000.0, 4000.0]}, integers(5000)),
+    ("Normalization", {"mean": 0.5, "variance": 2.0}, lambda: integers(5000)().reshape(-1, 10).astype("float32")),
+    ("Pipeline", {"layers": {"RandomFlip": {}, "RandomRotation": {"factor": 0.1}, "RandomZoom": {"height_factor": 0.2},
+                             "RandomContrast": {"factor": 0.2}}},
+     photos),
+    ("RandAugment", {}, photos),
+]  # fmt: skip
+
+
+def on_host(library, name, given, data):
+    """The call of a layer by itself."""
+    if name == "Pipeline":
+        given = {"layers": [getattr(library.layers, inner)(**{**of, **SEEN}) for inner, of in given["layers"].items()]}
+    layer = getattr(library.layers, name)(**given)
+    times = TIMES if np.shape(data) == FIFTY else 1
+    return lambda: jax.block_until_ready([layer(data) for _ in range(times)])
+
 
 def arrays(name, shape):
     draw = np.random.default_rng(0)
@@ -133,8 +193,8 @@ def functions(library, name, given, args):
 def ratio(ours, theirs, seconds):
     """The time of theirs over that of ours, taken in turns."""
     ours(), theirs()
-    times, end = ([], []), time.perf_counter() + seconds
-    while time.perf_counter() < end or len(times[0]) < 3:
+    times, begun = ([], []), time.perf_counter()
+    while (spent := time.perf_counter() - begun) < seconds or not times[0] or (len(times[0]) < 3 and spent < SLOW):
         for run, kept in zip((ours, theirs), times):
             start = time.perf_counter()
             run()
@@ -166,6 +226,17 @@ def main():
             cells += [f"{1000 * mine:.3f}", f"{relation:.2f}"]
         table.add_row(*cells)
         console.print(" ".join(cells), style="dim")
+    for name, given, make in ON_HOST:
+        if not options.names or name in options.names:
+            data = make()
+            mine, relation = ratio(
+                *(on_host(library, name, given, data) for library in (lamina, keras)), options.seconds
+            )
+            found.append((relation, name, "call"))
+            kind = data[0] if isinstance(data, tuple) else data
+            cells = [name, f"{'x'.join(map(str, kind.shape))} {kind.dtype}", f"{1000 * mine:.1f}", f"{relation:.2f}"]
+            table.add_row(*cells)
+            console.print(" ".join(cells), style="dim")
     console.print(table)
     console.print("slowest:", ", ".join(f"{name} {what} {relation:.2f}" for relation, name, what in sorted(found)[:5]))
 

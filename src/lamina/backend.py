@@ -26,18 +26,6 @@ def clear_session(free_memory: bool = True) -> None:
 
 
 __all__ = [
-    "backend",
-    "clear_session",
-    "epsilon",
-    "floatx",
-    "get_uid",
-    "image_data_format",
-    "is_float_dtype",
-    "is_int_dtype",
-    "is_keras_tensor",
-    "result_type",
-    "set_epsilon",
-    "set_floatx",
-    "set_image_data_format",
-    "standardize_dtype",
-]
+    "backend", "clear_session", "epsilon", "floatx", "get_uid", "image_data_format", "is_float_dtype", "is_int_dtype",
+    "is_keras_tensor", "result_type", "set_epsilon", "set_floatx", "set_image_data_format", "standardize_dtype",
+]  # fmt: skip

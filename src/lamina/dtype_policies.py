@@ -26,15 +26,6 @@ def deserialize(config, custom_objects=None):
 
 
 __all__ = [
-    "AWQDTypePolicy",
-    "DTypePolicy",
-    "DTypePolicyMap",
-    "FloatDTypePolicy",
-    "GPTQDTypePolicy",
-    "Int4DTypePolicy",
-    "QuantizedDTypePolicy",
-    "QuantizedFloat8DTypePolicy",
-    "deserialize",
-    "get",
-    "serialize",
-]
+    "AWQDTypePolicy", "DTypePolicy", "DTypePolicyMap", "FloatDTypePolicy", "GPTQDTypePolicy", "Int4DTypePolicy",
+    "QuantizedDTypePolicy", "QuantizedFloat8DTypePolicy", "deserialize", "get", "serialize",
+]  # fmt: skip

@@ -301,7 +301,7 @@ WRONG = [
     (lambda: dtype_policies.get("itn8_from_float32"), "Did you mean 'int8'?"),
     (lambda: dtype_policies.get("gptq/5/4_from_float32"), r"weight_bits one of \(2, 3, 4, 8\), got 'gptq/5/4'"),
     (lambda: dtype_policies.get("int4/x_from_float32"), "must be of the form 'int4/<block_size>', got 'int4/x'"),
-    (lambda: dtype_policies.DTypePolicyMap(None, {"a.": "float16", "a+": "float16"})["aa"], "one key at most"),
+    (lambda: dtype_policies.DTypePolicyMap(None, {"a.": "float16", "a+": "float16"})["aa"], 'one key must match "aa"'),
     (lambda: quantizers.pack_int4(np.zeros(3, "int8"), dtype="int16"), "dtype must be 'int8' or 'uint8', got 'int16'"),
     (lambda: quantizers.abs_max_quantize_grouped_with_zero_point(np.zeros(3), 2), "inputs must be a matrix"),
 ]  # fmt: skip

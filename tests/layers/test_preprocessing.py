@@ -185,6 +185,15 @@ def test_a_table_is_a_dict():
     assert Table(strings(keys, "it")).numbers(words).tolist() == [known.get(word, -1) for word in words.tolist()]
 
 
+@pytest.mark.parametrize("length", [1, 7, 8, 9, 15, 16, 17, 24, 25, 40])
+def test_a_byte_anywhere_makes_another_fingerprint(length):
+    texts = ["a" * place + letter + "a" * (length - place - 1) for place in range(length) for letter in "bcdef"]
+    for some in (texts, [*texts, *["b"] * 10 * len(texts)]):  # long ones are most, or few
+        own = strings(some, "").fingerprints()[: len(texts)]
+        assert len(np.unique(own)) == len(texts)
+        assert len(np.unique(own >> np.uint64(48))) > 0.8 * len(texts)  # the upper bits alone tell them apart, too
+
+
 def test_strings_with_one_fingerprint_are_told_apart(monkeypatch):
     monkeypatch.setattr(Strings, "fingerprints", lambda self: (self.lengths > 7).astype(np.uint64) * 5)
     keys = [b"a long word", b"other words", b"and a third"]

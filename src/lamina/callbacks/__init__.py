@@ -13,21 +13,7 @@ from lamina.callbacks.statistics import LayerStatistics
 from lamina.callbacks.tensorboard import TensorBoard
 
 __all__ = [
-    "BackupAndRestore",
-    "CSVLogger",
-    "Callback",
-    "CallbackList",
-    "EarlyStopping",
-    "History",
-    "LambdaCallback",
-    "LayerStatistics",
-    "LearningRateScheduler",
-    "ModelCheckpoint",
-    "OrbaxCheckpoint",
-    "ProgbarLogger",
-    "ReduceLROnPlateau",
-    "RemoteMonitor",
-    "SwapEMAWeights",
-    "TensorBoard",
-    "TerminateOnNaN",
-]
+    "BackupAndRestore", "CSVLogger", "Callback", "CallbackList", "EarlyStopping", "History", "LambdaCallback",
+    "LayerStatistics", "LearningRateScheduler", "ModelCheckpoint", "OrbaxCheckpoint", "ProgbarLogger",
+    "ReduceLROnPlateau", "RemoteMonitor", "SwapEMAWeights", "TensorBoard", "TerminateOnNaN",
+]  # fmt: skip

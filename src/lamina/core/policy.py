@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax.numpy as jnp
 
 from lamina.core import checks, configurable, dtypes
 from lamina.core.configurable import Configurable
+from lamina.core.patterns import PatternMap
 
 QUANTIZATION_MODES = ("int8", "float8", "int4", "gptq", "awq")
 
@@ -188,7 +189,7 @@ class AWQDTypePolicy(QuantizedDTypePolicy):
     group_size: int
 
 
-class DTypePolicyMap(DTypePolicy, MutableMapping):
+class DTypePolicyMap(DTypePolicy, PatternMap):
     """A policy for each layer, by its path: the one under that key, else under the one pattern that matches it whole.
 
     Args:
@@ -203,9 +204,9 @@ class DTypePolicyMap(DTypePolicy, MutableMapping):
             raise ValueError(f"DTypePolicyMap: default_policy must not be a map itself, got {default_policy}.")
         if policy_map is not None and not isinstance(policy_map, dict):
             raise TypeError(f"DTypePolicyMap: policy_map must be a dict, got {policy_map!r}.")
-        self._given, self._policies = default_policy, {}
-        for key, policy in (policy_map or {}).items():
-            self[key] = policy
+        PatternMap.__init__(self)
+        self._given = default_policy
+        self.update(policy_map or {})
 
     @property
     def default_policy(self) -> DTypePolicy:
@@ -219,34 +220,15 @@ class DTypePolicyMap(DTypePolicy, MutableMapping):
     variable_dtype = property(lambda self: self.default_policy.variable_dtype, doc="That of the default policy.")
     quantization_mode = property(lambda self: self.default_policy.quantization_mode, doc="That of the default policy.")
 
-    def __getitem__(self, key: str) -> DTypePolicy:
-        if key in self._policies:
-            return self._policies[key]
-        matching = [pattern for pattern in self._policies if re.fullmatch(pattern, key)]
-        if len(matching) > 1:
-            raise ValueError(f"DTypePolicyMap: one key at most must match {key!r}, got {', '.join(matching)}.")
-        return self._policies[matching[0]] if matching else self.default_policy
+    def _checked(self, key: str, value: Any) -> DTypePolicy:
+        return get_policy(value)
 
-    def __setitem__(self, key: str, policy: Any) -> None:
-        if key in self._policies:
-            raise ValueError(f"DTypePolicyMap: {key!r} must be set once, got {policy!r} besides {self._policies[key]}.")
-        self._policies[key] = get_policy(policy)
-
-    def __delitem__(self, key: str) -> None:
-        del self._policies[key]
-
-    def __contains__(self, key: object) -> bool:
-        return key in self._policies
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._policies)
-
-    def __len__(self) -> int:
-        return len(self._policies)
+    def _other(self) -> DTypePolicy:
+        return self.default_policy
 
     def get_config(self) -> dict[str, Any]:
         """As that of Keras: without an own default, the policies follow the default of whoever reads this."""
-        policies = {key: configurable.serialize(policy) for key, policy in self._policies.items()}
+        policies = {key: configurable.serialize(policy) for key, policy in self._entries.items()}
         if self._given is None:
             for form in policies.values():
                 form["config"].update(dict.fromkeys(form["config"].keys() & {"name", "source_name"}))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 import operator
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -66,6 +67,46 @@ def entries(x: Any) -> tuple[Any, Any]:
     """The values of a sparse array and their places, a row each."""
     x = _places(x)
     return x.data, x.indices
+
+
+# Gradients: what they are not for stays as it is.
+
+
+def values(gradient: Any) -> Any:
+    """A gradient, or the values of one that is sparse."""
+    return gradient.data if is_sparse(gradient) else gradient
+
+
+def on_values(fn: Callable, gradient: Any) -> Any:
+    """`fn` of a gradient, or of the `values` of one that is sparse."""
+    done = fn(values(gradient))
+    return bcoo(done, gradient.indices, gradient.shape) if is_sparse(gradient) else done
+
+
+def summed(gradient: Any) -> Any:
+    """The sum of all entries of a place at the first of them; the others get places outside of the shape."""
+    gradient = gradient if type(gradient).__name__ == "BCOO" else gradient.to_bcoo()
+    gradient = _jax.experimental.sparse.bcoo_update_layout(gradient, n_batch=0, on_inefficient=None)
+    outer = gradient.shape[: gradient.n_sparse]
+    size, number = math.prod(outer), jnp.arange(gradient.nse)
+    inside = ((gradient.indices >= 0) & (gradient.indices < jnp.array(outer))).all(-1)
+    place = jnp.where(inside, jnp.ravel_multi_index(tuple(gradient.indices.T), outer, mode="clip"), size)
+    first = jnp.full(size + 1, gradient.nse).at[place].min(number)[place]
+    data = jnp.zeros_like(gradient.data).at[jnp.where(inside, first, gradient.nse)].add(gradient.data, mode="drop")
+    indices = jnp.where((inside & (first == number))[:, None], gradient.indices, jnp.array(outer))
+    return bcoo(data, indices, gradient.shape)
+
+
+def part(array: Any, gradient: Any) -> Any:
+    """What a gradient is for: the array, or its places that a sparse one has."""
+    return array.at[tuple(gradient.indices.T)].get(mode="clip") if is_sparse(gradient) else array
+
+
+def with_part(array: Any, gradient: Any, value: Any) -> Any:
+    """The array with another `part`."""
+    if not is_sparse(gradient):
+        return value
+    return array.at[tuple(gradient.indices.T)].set(value.astype(array.dtype), mode="drop", unique_indices=True)
 
 
 # The rules: each is called on the op's function and its arguments by position.

@@ -51,6 +51,10 @@ class StateScope:
             return variable.stand_in()
         return self._outer.read(variable) if self._outer is not None else variable.hand_out()
 
+    def looked_up(self, variable: Cell, indices: Any, rows: Any) -> Any:
+        """The `rows` of a table that were just read."""
+        return rows
+
     def write(self, variable: Cell, value: Any) -> None:
         key = id(variable)
         if key not in self._values and self._on_missing is not None:

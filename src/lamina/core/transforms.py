@@ -7,7 +7,7 @@ and brings what was assigned back to the variables when the transform has run. `
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -19,6 +19,7 @@ from jax.core import Tracer
 from lamina.core import placement, scope
 from lamina.core.arrays import value_of
 from lamina.core.effects import Effects
+from lamina.core.lookups import Lookups
 from lamina.core.state import StateScope
 from lamina.core.variable import Variable
 
@@ -83,13 +84,16 @@ def _by_path(variables: Sequence[Variable]) -> dict[str, Variable]:
 # Gradients ----------------------------------------------------------------------------------------------------------
 
 
-def value_and_grad(fn: Callable, variables: Any = None, *, has_aux: bool = False) -> Callable:
+def value_and_grad(
+    fn: Callable, variables: Any = None, *, has_aux: bool = False, sparse: Iterable[Variable] = ()
+) -> Callable:
     """`fn`'s value and its gradient with respect to variables.
 
     Args:
         fn: returns a scalar, or `(scalar, aux)` with `has_aux`.
         variables: a list of variables, or a layer, whose trainable variables are meant.
         has_aux: whether `fn` returns more than the scalar.
+        sparse: tables whose gradients may be sparse (`BCOO`): they are where few rows are looked up, and no more.
 
     Returns:
         A function of `fn`'s arguments that returns `value, gradients` (or `(value, aux), gradients`), the gradients
@@ -108,15 +112,17 @@ def value_and_grad(fn: Callable, variables: Any = None, *, has_aux: bool = False
     @functools.wraps(fn)
     def wrapper(*args: Any, **kwargs: Any) -> tuple[Any, list[Any]]:
         targets = variables.trainable_variables if hasattr(variables, "trainable_variables") else list(variables)
-        effects = Effects()
+        effects, scopes = Effects(), []
 
         def pure(values: list[Any]) -> tuple[Any, tuple]:
-            out, after = effects.collect(StateScope(zip(targets, values)), fn, *args, **kwargs)
+            scopes.append(Lookups(zip(targets, values), sparse))
+            out, after = effects.collect(scopes[-1], fn, *args, **kwargs)
             value, aux = out if has_aux else (out, None)
             return value, (aux, after)
 
         pure = placement.gathering(pure)
         (value, (aux, after)), gradients = jax.value_and_grad(pure, has_aux=True)([v.current for v in targets])
+        gradients = [scopes[-1].gradient(v, gradient) for v, gradient in zip(targets, gradients)]
         effects.apply(after)
         return ((value, aux) if has_aux else value), gradients
 

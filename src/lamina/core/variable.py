@@ -114,6 +114,11 @@ class Variable(Cell):
             value = value.astype(cast)
         return placement.as_used(self, value)
 
+    def rows(self, indices: Any) -> Any:
+        """The rows of a table; NaN for those that it does not have."""
+        rows, scoped = jnp.take(self.value, indices, axis=0), state.current.get()
+        return rows if scoped is None else scoped.looked_up(self, indices, rows)
+
     def assign(self, value: Any) -> Any:
         """Put another array of the same shape into the cell, and return it."""
         value = _as_array(value_of(value), self.dtype)

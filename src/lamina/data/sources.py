@@ -40,18 +40,9 @@ from lamina.data.source import ARGUMENTS, Source, generator, span
 from lamina.data.streams import PyDataset, Sequence, prefetch
 
 __all__ = [
-    "ArraySource",
-    "PyDataset",
-    "Sequence",
-    "Source",
-    "StreamSource",
-    "held_out_source",
-    "make_source",
-    "pack_x_y_sample_weight",
-    "prefetch",
-    "train_validation_split",
-    "unpack_x_y_sample_weight",
-]
+    "ArraySource", "PyDataset", "Sequence", "Source", "StreamSource", "held_out_source", "make_source",
+    "pack_x_y_sample_weight", "prefetch", "train_validation_split", "unpack_x_y_sample_weight",
+]  # fmt: skip
 
 
 @dataclass(eq=False, repr=False)

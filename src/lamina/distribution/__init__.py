@@ -20,23 +20,7 @@ from lamina.distribution.plans import (
 from lamina.distribution.traffic import Collective, Forecast, Traffic, explain, forecast, travelling
 
 __all__ = [
-    "Collective",
-    "DataParallel",
-    "DeviceMesh",
-    "Distribution",
-    "Forecast",
-    "FullySharded",
-    "LayoutMap",
-    "ModelParallel",
-    "TensorLayout",
-    "Traffic",
-    "distribute_tensor",
-    "distribution",
-    "explain",
-    "forecast",
-    "get_device_count",
-    "initialize",
-    "list_devices",
-    "set_distribution",
-    "travelling",
-]
+    "Collective", "DataParallel", "DeviceMesh", "Distribution", "Forecast", "FullySharded", "LayoutMap",
+    "ModelParallel", "TensorLayout", "Traffic", "distribute_tensor", "distribution", "explain", "forecast",
+    "get_device_count", "initialize", "list_devices", "set_distribution", "travelling",
+]  # fmt: skip

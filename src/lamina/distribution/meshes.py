@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Iterator, MutableMapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -13,6 +12,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from lamina.core import placement
 from lamina.core.arrays import value_of
+from lamina.core.patterns import PatternMap
 from lamina.core.runtime import device_called
 
 
@@ -131,7 +131,7 @@ class TensorLayout:
         return f"<TensorLayout axes={self.axes}, device_mesh={self.device_mesh}>"
 
 
-class LayoutMap(MutableMapping):
+class LayoutMap(PatternMap):
     """Layouts by the paths of variables, and of layers' outputs as `"path/output"`.
 
     A key is a regular expression that must match a whole path. What no key matches lies whole on every device.
@@ -149,7 +149,7 @@ class LayoutMap(MutableMapping):
     """
 
     def __init__(self, device_mesh: DeviceMesh | None):
-        self._layouts: dict[str, TensorLayout] = {}
+        super().__init__()
         self._device_mesh = device_mesh
 
     @property
@@ -157,32 +157,13 @@ class LayoutMap(MutableMapping):
         """The mesh of layouts that have none."""
         return self._device_mesh
 
-    def __getitem__(self, key: str) -> Any:
-        if key in self._layouts:
-            return self._layouts[key]
-        found = [pattern for pattern in self._layouts if re.fullmatch(pattern, key)]
-        if len(found) > 1:
-            raise ValueError(f'LayoutMap: at most one key must match a path, "{key}" is matched by {found}.')
-        return self._layouts[found[0]] if found else None
-
-    def __setitem__(self, key: str, layout: Any) -> None:
-        if key in self._layouts:
-            raise ValueError(f'LayoutMap: a key must be set once, "{key}" has {self._layouts[key]}.')
-        layout = TensorLayout(layout) if isinstance(layout, tuple) else layout
+    def _checked(self, key: str, value: Any) -> TensorLayout:
+        layout = TensorLayout(value) if isinstance(value, tuple) else value
         if not isinstance(layout, TensorLayout):
             raise ValueError(f'LayoutMap: "{key}" must get a TensorLayout or a tuple of axes, got {layout!r}.')
         if layout.device_mesh is None and self._device_mesh is not None:
             layout.device_mesh = self._device_mesh
-        self._layouts[key] = layout
-
-    def __delitem__(self, key: str) -> None:
-        del self._layouts[key]
-
-    def __len__(self) -> int:
-        return len(self._layouts)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._layouts)
+        return layout
 
 
 def distribute_tensor(tensor: Any, layout: Any) -> Any:

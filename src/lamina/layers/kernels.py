@@ -142,7 +142,7 @@ class Kernel:
 
     def rows(self, indices: Any) -> Any:
         """The rows of a table."""
-        return jnp.take(self.own.value, indices, axis=0)
+        return self.own.rows(indices)
 
     def bias(self, bias: Any) -> Any:
         """What is added to the product for a bias."""

@@ -7,12 +7,5 @@ from lamina.models.sequential import Sequential
 from lamina.saving.archive import load_model, save_model
 
 __all__ = [
-    "Function",
-    "Functional",
-    "Model",
-    "Sequential",
-    "clone_model",
-    "load_model",
-    "model_from_json",
-    "save_model",
-]
+    "Function", "Functional", "Model", "Sequential", "clone_model", "load_model", "model_from_json", "save_model",
+]  # fmt: skip

@@ -11,30 +11,10 @@ from lamina.optimizers.optax import OptaxOptimizer, is_transformation
 from lamina.optimizers.optimizer import Optimizer
 
 __all__ = [
-    "SGD",
-    "Adadelta",
-    "Adafactor",
-    "Adagrad",
-    "Adam",
-    "AdamW",
-    "Adamax",
-    "Ftrl",
-    "Lamb",
-    "Lion",
-    "LossScaleOptimizer",
-    "MultiOptimizer",
-    "Muon",
-    "Nadam",
-    "Optimizer",
-    "OptimizerMap",
-    "RMSprop",
-    "ScheduleFreeAdamW",
-    "deserialize",
-    "get",
-    "legacy",
-    "schedules",
-    "serialize",
-]
+    "SGD", "Adadelta", "Adafactor", "Adagrad", "Adam", "AdamW", "Adamax", "Ftrl", "Lamb", "Lion",
+    "LossScaleOptimizer", "MultiOptimizer", "Muon", "Nadam", "Optimizer", "OptimizerMap", "RMSprop",
+    "ScheduleFreeAdamW", "deserialize", "get", "legacy", "schedules", "serialize",
+]  # fmt: skip
 
 
 get, serialize, deserialize = configurable.namespace_functions(

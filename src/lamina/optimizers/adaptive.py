@@ -66,6 +66,8 @@ class Adagrad(Optimizer):
         epsilon: keeps the division finite.
     """
 
+    rests = True
+
     def __init__(
         self,
         learning_rate: LearningRate = 0.001,

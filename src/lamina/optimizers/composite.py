@@ -5,13 +5,13 @@ from __future__ import annotations
 import functools
 import inspect
 import operator
-import re
-from collections.abc import Iterable, Iterator, MutableMapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import jax.numpy as jnp
 
 from lamina.core.configurable import Configurable, plain
+from lamina.core.patterns import PatternMap
 from lamina.core.variable import Variable
 from lamina.optimizers.arguments import check
 from lamina.optimizers.base import constant
@@ -102,7 +102,7 @@ class LossScaleOptimizer(Optimizer):
         return {name: plain(getattr(self, name)) for name in names}
 
 
-class OptimizerMap(Configurable, MutableMapping[str, Optimizer]):
+class OptimizerMap(Configurable, PatternMap):
     """Which optimizer changes which variable: patterns of paths, and a default.
 
     Args:
@@ -117,34 +117,22 @@ class OptimizerMap(Configurable, MutableMapping[str, Optimizer]):
             raise TypeError(f"OptimizerMap: default_optimizer must be one, got {default_optimizer!r}.")
         if not isinstance(optimizer_map, (dict, type(None))):
             raise TypeError(f"OptimizerMap: optimizer_map must be a dict, got {optimizer_map!r}.")
+        super().__init__()
         self.default_optimizer = default_optimizer
-        self.optimizer_map: dict[str, Optimizer] = {}
-        for pattern, optimizer in (optimizer_map or {}).items():
-            self[pattern] = optimizer
+        self.update(optimizer_map or {})
 
-    def __getitem__(self, key: str) -> Optimizer:
-        if key in self.optimizer_map:
-            return self.optimizer_map[key]
-        found = [pattern for pattern in self.optimizer_map if re.fullmatch(pattern, key)]
-        if len(found) > 1:
-            raise ValueError(f'OptimizerMap: variable "{key}" must match one, got {", ".join(found)}.')
-        return self.optimizer_map[found[0]] if found else self.default_optimizer
+    @property
+    def optimizer_map(self) -> dict[str, Optimizer]:
+        """Pattern -> optimizer."""
+        return self._entries
 
-    def __setitem__(self, key: str, optimizer: Optimizer) -> None:
-        if not isinstance(key, str) or key in self.optimizer_map:
-            raise ValueError(f"OptimizerMap: key must be a new pattern, got {key!r}.")
-        if not _is_single(optimizer):
-            raise ValueError(f"OptimizerMap: optimizer must be a single Optimizer, got {optimizer!r}.")
-        self.optimizer_map[key] = optimizer
+    def _checked(self, key: str, value: Any) -> Optimizer:
+        if not _is_single(value):
+            raise ValueError(f"OptimizerMap: optimizer must be a single Optimizer, got {value!r}.")
+        return value
 
-    def __delitem__(self, key: str) -> None:
-        del self.optimizer_map[key]
-
-    def __len__(self) -> int:
-        return len(self.optimizer_map)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.optimizer_map)
+    def _other(self) -> Optimizer:
+        return self.default_optimizer
 
     def __call__(self, variable: Variable) -> Optimizer:
         return self[variable.path]

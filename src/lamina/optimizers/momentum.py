@@ -31,6 +31,10 @@ class SGD(Optimizer):
         self.slot_groups = [{"momentum": 0.0}] if momentum else []
         super().__init__(learning_rate, **kwargs)
 
+    @property
+    def rests(self) -> bool:
+        return not self.slot_groups
+
     def rule(self, gradient: Any, value: Any, slots: Slots, shared: Any) -> tuple[Any, Slots]:
         update = -shared * gradient
         if not slots:

@@ -17,8 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from lamina.core import dtypes, scope
-from lamina.core.sparse import dense
+from lamina.core import dtypes, scope, sparse
+from lamina.core.sparse import on_values, part, values, with_part
 from lamina.core.state import StateScope
 from lamina.core.transforms import cond
 from lamina.core.variable import Variable
@@ -43,7 +43,7 @@ def _copy_of(variable: Variable) -> Callable[..., Any]:
 
 def _norm(arrays: Sequence[Any]) -> Any:
     """sqrt(sum of squares) of all arrays together, in float32 at least."""
-    wide = [g.astype(dtypes.wide(g.dtype)) for g in arrays]
+    wide = [g.astype(dtypes.wide(g.dtype)) for g in map(values, arrays)]
     return jnp.sqrt(functools.reduce(jnp.add, [jnp.sum(jnp.square(g)) for g in wide]))
 
 
@@ -73,6 +73,8 @@ class Optimizer(BaseOptimizer):
     # Groups of slots, name -> initial value ("value": the weight's own). Variables are made group after
     # group, and in a group weight by weight: their order is that of files.
     slot_groups: Sequence[Mapping[str, Any]] = ()
+
+    rests = False  # whether `rule` is element by element, and changes nothing where the gradient is 0
 
     # What another optimizer overrides.
 
@@ -140,10 +142,10 @@ class Optimizer(BaseOptimizer):
         if pairs:
             gradients, variables = [g for g, _ in pairs], [v for _, v in pairs]
             if self.loss_scale_factor is not None:
-                gradients = [g / self.loss_scale_factor for g in gradients]
+                gradients = [on_values(lambda g: g / self.loss_scale_factor, g) for g in gradients]
             watch = scope.watch.get()
             if watch is not None:
-                watch.gradients(gradients, variables)
+                watch.gradients([sparse.dense(g) for g in gradients], variables)
             self._accumulate_and_update(gradients, variables)
         self._iterations.assign_add(1)
 
@@ -171,9 +173,16 @@ class Optimizer(BaseOptimizer):
             self.apply(grads)
         return state.values(self._trainable_variables), state.values(mine)
 
+    @property
+    def takes_sparse(self) -> bool:
+        """Whether a step by a sparse gradient reads and writes no other places than those that it has."""
+        own = next(vars(c) for c in type(self).__mro__ if {"rule", "update_step", "apply"} & vars(c).keys())
+        return "rests" in own and self.rests and not self.gradient_accumulation_steps
+
     def _pairs(self, grads: Iterable[Any], variables: Iterable[Variable] | None) -> list[tuple[Any, Variable]]:
         """(gradient, variable) where there is a gradient; builds the optimizer if need be."""
-        grads = [dense(gradient) for gradient in grads]
+        ready = sparse.summed if self.takes_sparse else sparse.dense
+        grads = [ready(gradient) if sparse.is_sparse(gradient) else gradient for gradient in grads]
         if not grads:
             return []
         if variables is None and not self.built:
@@ -250,23 +259,27 @@ class Optimizer(BaseOptimizer):
         for gradient, variable in zip(gradients, variables):
             mine = self._slots[self._index[variable]]
             wide = functools.partial(jnp.asarray, dtype=dtypes.wide(variable.dtype))
-            slots = {name: wide(slot.value) for name, slot in mine.items()}
-            value, slots = self.rule(wide(gradient), wide(variable.value), slots, shared)
-            variable.assign(value)
+            slots = {name: wide(part(slot.value, gradient)) for name, slot in mine.items()}
+            value, slots = self.rule(wide(values(gradient)), wide(part(variable.value, gradient)), slots, shared)
+            variable.assign(with_part(variable.value, gradient, value))
             for name, slot in slots.items():
-                mine[name].assign(slot)
+                mine[name].assign(with_part(mine[name].value, gradient, slot))
 
     def _clip_gradients(self, gradients: list[Any]) -> list[Any]:
-        if self.clipnorm:
-            return [g * (self.clipnorm / jnp.maximum(_norm([g]), self.clipnorm)) for g in gradients]
-        if self.global_clipnorm:
-            norm = _norm(gradients)
-            scale = self.global_clipnorm / jnp.maximum(norm, self.global_clipnorm)
-            scale = jnp.where(jnp.isfinite(norm), scale, jnp.nan)  # one bad gradient shows in all
-            return [g * scale for g in gradients]
-        if self.clipvalue:
-            return [jnp.clip(g, -self.clipvalue, self.clipvalue) for g in gradients]
-        return gradients
+        clip = self._clipping(gradients)
+        return [on_values(clip, g) for g in gradients] if clip is not None else gradients
+
+    def _clipping(self, gradients: list[Any]) -> Callable[[Any], Any] | None:
+        if largest := self.clipnorm:
+            return lambda g: g * (largest / jnp.maximum(_norm([g]), largest))
+        if bound := self.clipvalue:
+            return lambda g: jnp.clip(g, -bound, bound)
+        if not self.global_clipnorm:
+            return None
+        norm = _norm(gradients)
+        scale = self.global_clipnorm / jnp.maximum(norm, self.global_clipnorm)
+        scale = jnp.where(jnp.isfinite(norm), scale, jnp.nan)  # one bad gradient shows in all
+        return lambda g: g * scale
 
     # Weight decay.
 

@@ -16,20 +16,8 @@ from lamina.saving.inspect import inspect
 custom_object_scope = CustomObjectScope
 
 __all__ = [
-    "CorruptFileError",
-    "CustomObjectScope",
-    "KerasFileEditor",
-    "UnsafeFileError",
-    "custom_object_scope",
-    "deserialize_keras_object",
-    "get_custom_objects",
-    "get_registered_name",
-    "get_registered_object",
-    "inspect",
-    "load_model",
-    "load_weights",
-    "register_keras_serializable",
-    "save_model",
-    "save_weights",
+    "CorruptFileError", "CustomObjectScope", "KerasFileEditor", "UnsafeFileError", "custom_object_scope",
+    "deserialize_keras_object", "get_custom_objects", "get_registered_name", "get_registered_object", "inspect",
+    "load_model", "load_weights", "register_keras_serializable", "save_model", "save_weights",
     "serialize_keras_object",
-]
+]  # fmt: skip

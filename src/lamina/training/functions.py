@@ -73,7 +73,8 @@ class Functions(CompiledModel):
         variables = self.trainable_variables
         if variables and self.optimizer is None:
             raise ValueError(f"{self._who()}: compile must be given an optimizer to train with, got None.")
-        (_, (loss, y_pred)), gradients = value_and_grad(forward, variables, has_aux=True)()
+        sparse = variables if getattr(self.optimizer, "takes_sparse", False) else ()
+        (_, (loss, y_pred)), gradients = value_and_grad(forward, variables, has_aux=True, sparse=sparse)()
         self._loss_tracker.update_state(loss, sample_weight=counted_rows(x))
         if variables:
             self.optimizer.apply(gradients, variables)

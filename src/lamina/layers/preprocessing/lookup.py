@@ -25,7 +25,7 @@ from lamina.layers.preprocessing.pipelines import (
     is_text,
     numpy_for,
 )
-from lamina.layers.preprocessing.strings import UNKNOWN, Integers, Strings, strings
+from lamina.layers.preprocessing.strings import UNKNOWN, Integers, Strings, of_each, strings
 from lamina.layers.preprocessing.vocabulary import DROPPED, Vocabulary, by_frequency, tokens_of
 
 ASSET = "vocabulary.txt"
@@ -287,7 +287,9 @@ class IndexLookup(VocabularyLayer):
         return super().call(inputs)
 
     def indices(self, inputs: Any) -> Any:
-        return self.numbers(self._read(inputs)).reshape(inputs.shape)
+        if self._kind != "string":
+            return self.numbers(self._read(inputs)).reshape(inputs.shape)
+        return of_each(lambda some: self.numbers(self._read(some)), inputs.ravel()).reshape(inputs.shape)
 
     def _read(self, inputs: Any) -> Any:
         """The tokens: `Strings` or `Integers`, or an array of JAX."""

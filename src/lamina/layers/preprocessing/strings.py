@@ -18,6 +18,7 @@ _PART = 1 << 17  # so many strings or integers are a thread's share
 BLOCK = 1 << 13  # arrays of so many are in the caches, and small enough not to be got from the system each time
 _MASKS = np.array([256**n - 1 for n in range(9)], np.uint64)  # the first bytes of eight
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)
+_SEEN_TWICE = 24  # bytes of each string are kept as they are taken for its fingerprint, to be compared
 _IS_SPACE = np.isin(np.arange(256), np.frombuffer(b" \t\n\v\f\r", np.uint8))
 
 
@@ -32,15 +33,22 @@ class Strings:
 
     def __init__(self, content: np.ndarray, starts: np.ndarray, lengths: np.ndarray):
         self.content, self.starts, self.lengths = content, starts, lengths
+        self._known: dict[int, np.ndarray] = {}
         self._eights = np.ndarray((len(content) - 7,), "<u8", content, strides=(1,))  # from every place on
 
     def __len__(self) -> int:
         return len(self.starts)
 
-    def eight(self, at: int, which: Any = slice(None)) -> np.ndarray:
-        """The eight bytes of each string from a place on (uint64), zeros behind its end."""
-        places = np.minimum(self.starts[which] + at, len(self._eights) - 1)
-        return self._eights[places] & _MASKS[np.clip(self.lengths[which] - at, 0, 8)]
+    def eight(self, at: int, which: np.ndarray | None = None) -> np.ndarray:
+        """The eight bytes of strings, of all if not given, from a place on (uint64), zeros behind the end of each."""
+        if at in self._known:
+            return self._known[at] if which is None else self._known[at].take(which)
+        starts, lengths = (all if which is None else all.take(which) for all in (self.starts, self.lengths))
+        places = np.minimum(starts + at, len(self._eights) - 1) if at else starts
+        out = self._eights[places] & _MASKS.take(lengths - at, mode="clip")
+        if which is None and at < _SEEN_TWICE:
+            self._known[at] = out
+        return out
 
     def rows(self, length: int) -> np.ndarray:
         """The bytes of strings that have all so many, above 0, one string behind the other."""
@@ -57,31 +65,31 @@ class Strings:
 
     def fingerprints(self) -> np.ndarray:
         """A number (uint64) for each string. One of up to 7 bytes shares it with no other string, longer ones may."""
-        out = self.eight(0)
-        lengths = self.lengths.astype(np.uint64)
-        at, longer = 8, np.flatnonzero(self.lengths > _SHORT)
-        out |= np.minimum(lengths, 255) << 56
-        mixed, which = self.eight(0, longer) ^ lengths[longer], longer
-        while len(which):
-            out[which] = mixed | np.uint64(255 << 56)
-            left = self.lengths[which] > at
-            mixed, which = mixed[left] * _SPREAD, which[left]
-            mixed = (mixed ^ (mixed >> 29)) ^ self.eight(at, which)
-            mixed, at = mixed * _SPREAD ^ (mixed >> 32), at + 8
-        out *= _SPREAD
-        out ^= out >> 32
-        return out
+        lengths, first, at = self.lengths.astype(np.uint64), self.eight(0), 8
+        mixed, longer = _mixed(first ^ lengths), np.flatnonzero(self.lengths > 8)
+        while len(longer):
+            if 2 * len(longer) > len(self):  # all at once need not be picked out
+                mixed = np.where(self.lengths > at, _mixed(mixed ^ self.eight(at)), mixed)
+            else:
+                mixed[longer] = _mixed(mixed.take(longer) ^ self.eight(at, longer))
+            at += 8
+            longer = longer[self.lengths.take(longer) > at]
+        short = first | np.minimum(lengths, 255) << 56
+        out = np.where(self.lengths > _SHORT, mixed | np.uint64(255 << 56), short) * _SPREAD
+        return out ^ (out >> 32)
 
     def differ(self, alike: Any, which: Any, others: Strings, those: np.ndarray) -> np.ndarray:
         """Where strings that have the fingerprints of others, as `alike` says, are not the same."""
         places = np.flatnonzero(alike & (self.lengths[which] > _SHORT))
-        which, those = np.arange(len(self))[which][places], those[places]
-        same, at = self.lengths[which] == others.lengths[those], 0
-        left = np.flatnonzero(same)
-        while len(left):
-            same[left] = self.eight(at, which[left]) == others.eight(at, those[left])
+        which, those = places if isinstance(which, slice) else which.take(places), those.take(places)
+        lengths = self.lengths.take(which)
+        same, at, left = lengths == others.lengths.take(those), 0, slice(None)
+        while len(which):
+            same[left] &= self.eight(at, which) == others.eight(at, those)
             at += 8
-            left = left[same[left] & (self.lengths[which[left]] > at)]
+            further = np.flatnonzero(same[left] & (lengths > at))
+            which, those, lengths = which.take(further), those.take(further), lengths.take(further)
+            left = further if isinstance(left, slice) else left.take(further)
         return places[~same]
 
     def replaced(self, table: bytes, left_out: bytes) -> Strings:
@@ -108,6 +116,11 @@ class Strings:
             number = np.array([known[text] for text in self.tolist()])
             first = np.unique(number, return_index=True)[1]
         return Counts(self[first].tolist(), *_counted(number, len(first), documents))
+
+
+def _mixed(x: np.ndarray) -> np.ndarray:
+    x = x * _SPREAD  # the last byte in all eights of up to eight is the highest, which is overwritten
+    return x ^ (x >> 29)
 
 
 class Counts(NamedTuple):

@@ -13,6 +13,8 @@ import numpy as np
 
 from lamina.core import checks
 from lamina.core.symbolic import KerasTensor
+from lamina.data.flows import cores
+from lamina.data.streams import side_by_side
 from lamina.layers.preprocessing.encoding import MODES, checked_mode
 from lamina.layers.preprocessing.lookup import StringLookup, VocabularyLayer
 from lamina.layers.preprocessing.pipelines import check_strings, documents, host_array, is_text
@@ -157,21 +159,19 @@ class TextVectorization(VocabularyLayer):
             raise ValueError(f"{self._who()}: split must return the tokens of each of {len(texts)} texts.")
         return found
 
-    def tokens(self, inputs: Any) -> Iterator[tuple[Strings, np.ndarray]]:
-        """The tokens of some texts, and how many each has; then those of the next ones."""
+    def _parts(self, inputs: Any) -> Iterator[Any]:
+        """Some texts, and then the next ones."""
         own_function = callable(self.standardize) or callable(self.split)
         if own_function or inputs.ndim == 0 or (self.split is None and inputs.ndim == 1):
-            yield self._tokens(inputs)
-        else:
-            for at in range(0, max(1, len(inputs)), _TOGETHER):
-                yield self._tokens(inputs[at : at + _TOGETHER])
+            return iter([inputs])
+        return (inputs[at : at + _TOGETHER] for at in range(0, max(1, len(inputs)), _TOGETHER))
 
     # From tokens to integers ------------------------------------------------------------------------------------
 
     def call(self, inputs: Any) -> Any:
         if not self.is_ready:
             raise self._not_ready("vocabulary")
-        parts = [(self._lookup_layer.numbers(tokens), counts) for tokens, counts in self.tokens(inputs)]
+        parts = side_by_side(self._numbered, self._parts(inputs), cores() if np.size(inputs) > _TOGETHER else 1)
         numbers, counts = map(np.concatenate, zip(*parts))
         if self._keeps_shape:
             return self.encoded(numbers.reshape(inputs.shape))
@@ -180,6 +180,10 @@ class TextVectorization(VocabularyLayer):
         table = np.full((len(counts), width), 0 if self.output_mode == "int" else DROPPED)
         table[np.arange(width) < counts[:, None]] = numbers[_places(counts) < width]
         return self.encoded(table.reshape(*self._lead(inputs), width))
+
+    def _numbered(self, texts: Any) -> tuple[np.ndarray, np.ndarray]:
+        tokens, counts = self._tokens(texts)
+        return self._lookup_layer.numbers(tokens), counts
 
     @property
     def _keeps_shape(self) -> bool:
@@ -206,7 +210,7 @@ class TextVectorization(VocabularyLayer):
         super().adapt(data if self.split is not None else documents(data, self._who()), steps)
 
     def update_state(self, data: Any) -> None:
-        for tokens, counts in self.tokens(host_array(data, self._who())):
+        for tokens, counts in map(self._tokens, self._parts(host_array(data, self._who()))):
             self._lookup_layer.count(tokens, np.repeat(np.arange(len(counts)), counts), len(counts))
 
     is_ready = property(attrgetter("_lookup_layer.is_ready"))
