@@ -131,7 +131,9 @@ def test_an_array_for_so_many_samples_says_how_many_there_are(name):
     outputs = use(inputs)
     assert outputs.shape == shape
     if name != "a tensor":
-        assert lamina.Model(inputs, outputs)(np.ones((7, 4, 3), "float32")).shape == tuple(n or 4 for n in shape)
+        model = lamina.Model(inputs, outputs)
+        for each in (model, lamina.Model.from_config(model.get_config())):
+            assert each(np.ones((7, 4, 3), "float32")).shape == tuple(n or 4 for n in shape)
 
 
 def test_outputs_of_other_ranks_are_refused():
