@@ -113,7 +113,7 @@ def broken_rule(specs: Any, inputs: Any) -> str | None:
     for spec, x in pairs:
         if spec is None or (spec.optional and x is None):
             continue
-        if not hasattr(x, "shape"):
+        if x is None or not hasattr(x, "shape"):
             return f"the input must be an array, got {checks.shorten(x)}"
         if isinstance(x, np.ndarray) and x.dtype.kind in NO_NUMBERS and spec.dtype != "string":
             return f"the input must hold numbers, got {checks.shorten(x)}"
