@@ -122,6 +122,29 @@ def test_a_mistake_behind_a_question_of_size_is_told():
         infer(wrong, (KerasTensor((None, None)),))
 
 
+STATE = np.ones((7, 3), "float32")
+BESIDE = {  # what stands beside an unknown number of samples, and what must be declared
+    "an op": (lambda x: lamina.ops.add(x[:, 0], STATE), (7, 3)),
+    "an operator": (lambda x: x * STATE[:, None], (7, None, 3)),
+    "pairs of samples": (lambda x: lamina.ops.matmul(x, np.ones((7, 3, 2), "float32")), (7, None, 2)),
+    "a layer": (lambda x: layers.Concatenate()([x[:, 0], STATE]), (7, 6)),
+    "a state": (lambda x: layers.GRU(3)(x, initial_state=STATE), (7, 3)),
+    "a tensor": (lambda x: layers.Add()([x[:, 0], lamina.Input(batch_shape=(7, 3))]), (7, 3)),
+}
+
+
+@pytest.mark.parametrize("name", BESIDE)
+def test_an_array_for_so_many_samples_says_how_many_there_are(name):
+    use, shape = BESIDE[name]
+    inputs = lamina.Input((None, 3))
+    outputs = use(inputs)
+    assert outputs.shape == shape
+    if name != "a tensor":
+        model = lamina.Model(inputs, outputs)
+        for each in (model, lamina.Model.from_config(model.get_config())):
+            assert each(np.ones((7, 4, 3), "float32")).shape == tuple(n or 4 for n in shape)
+
+
 def test_outputs_of_other_ranks_are_refused():
     with pytest.raises(ValueError, match="same structure and numbers of axes whatever the unknown sizes"):
         infer(lambda x: x if int(x.shape[1]) > 50 else x[0], (KerasTensor((None, None)),))

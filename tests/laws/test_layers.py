@@ -568,3 +568,19 @@ def test_a_layer_on_one_array_refuses_several(name, kind):
     (x,) = row.data()
     with pytest.raises(ValueError, match=rf'^{name} ".*": must get one array, got a {kind.__name__}'):
         row.make()([x, x] if kind is list else {"a": x})
+
+
+@pytest.mark.parametrize("name", ONE_ARRAY)
+@pytest.mark.parametrize(
+    "given, said",
+    [
+        ("a", "must be an array, got 'a'"),
+        (3.0, "must be an array, got 3.0"),
+        (np.array([["a", "b"]]), r"must hold numbers, got str32\(1, 2\)"),
+        (np.array(["2020-01-01"], "datetime64[D]"), r"must hold numbers, got datetime64\[D\]\(1,\)"),
+    ],
+)
+def test_a_layer_on_one_array_refuses_what_is_no_numbers(name, given, said):
+    layer = next(row for row in ROWS if row.layer == name).make()
+    with pytest.raises(ValueError, match=rf'^{name} ".*": the input {said}\.$'):
+        layer(given)

@@ -31,6 +31,24 @@ def test_a_layer_builds_itself_when_it_is_first_called():
     assert layer.built and layer.w.path == "scale/w" and layer.path == "scale"
 
 
+def test_a_layer_without_weights_of_its_own_is_found_by_those_inside():
+    inner = lamina.Sequential([Scale(name="scale")], name="inner")
+
+    class Outer(lamina.Model):
+        def __init__(self):
+            super().__init__(name="outer")
+            self.inner = inner
+
+        def call(self, inputs):
+            return self.inner(inputs)
+
+    assert inner.path == "inner"
+    outer = Outer()
+    outer(X)
+    paths = [outer.path, inner.path, inner.layers[0].path]
+    assert paths == ["outer", "outer/inner", "outer/inner/scale"]
+
+
 def test_build_may_be_called_by_hand_and_from_a_configuration():
     layer = Scale()
     layer.build((None, 3))

@@ -46,6 +46,10 @@ class Linen(linen.Module):
         return linen.Dropout(0.1, deterministic=not training)(x)
 
 
+def halved(module, x, training=False):
+    return module(x, training=training) / 2
+
+
 class Nnx(nnx.Module):
     def __init__(self, seed):
         rngs = nnx.Rngs(seed)
@@ -86,6 +90,8 @@ ROWS = {
     "given params": (lambda: layers.JaxLayer(plain, params={"w": np.ones((3, 8), "float32")}),
                      {"plain": plain}, (1, 0)),
     "linen": (lambda: layers.FlaxLayer(Linen(), name="it"), {"it": Linen()}, (4, 2)),
+    "linen, a function of the program": (lambda: layers.FlaxLayer(Linen(), method=halved, name="it"),
+                                         {"it": Linen(), "halved": halved}, (4, 2)),
     "nnx": (lambda: layers.FlaxLayer(Nnx(0), name="it"), {"it": Nnx(1)}, (4, 4)),
     "equinox": (lambda: layers.JaxLayer(mlp(0), name="it"), {"it": mlp(1)}, (4, 0)),
     "equinox with state": (lambda: layers.JaxLayer(normed(0), name="it"), {"it": normed(1)}, (4, 3)),

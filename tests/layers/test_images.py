@@ -242,7 +242,14 @@ BOXED = {"images": IMAGE, "bounding_boxes": {"boxes": np.ones((2, 1, 4)), "label
         (lambda: layers.RandomHue(0.5)(np.ones((8, 8, 4))), "images must have 3 channels"),
         (lambda: layers.RandomColorJitter(hue_factor=0.5)(np.ones((8, 8, 4))), "images must have 3 channels"),
         (lambda: layers.Pipeline([layers.RandomRotation(0.1), layers.RandomZoom(0.1)])(BOXED), "must be given for"),
-        (lambda: layers.RandomFlip()({"image": IMAGE}), "a dict must have the key 'images', got image"),
+        (lambda: layers.RandomFlip()({"image": IMAGE}), "a dict with the key 'images', got image"),
+        (lambda: layers.RandomFlip()(None), "must get images, or a dict with the key 'images', got None"),
+        (lambda: layers.Rescaling(1.0)({"images": IMAGE}), "the input must hold numbers, got .*images"),
+        (lambda: layers.Rescaling(1.0)(np.array(["a"])), r"the input must hold numbers, got str32\(1,\)"),
+        (
+            lambda: layers.MixUp()({"images": np.ones((4, 2, 2, 3)), "labels": np.ones((3, 5))}),
+            "images and labels must be as many, got 4 and 3",
+        ),
         (lambda: layers.RandomFlip()(BOXED), "bounding_box_format must be given"),
         (lambda: make("RandomFlip", {})({**BOXED, "bounding_boxes": {"boxes": 1}}), "the keys 'boxes' and 'labels'"),
         (

@@ -323,6 +323,7 @@ def test_a_mistake_is_named_in_one_line(wrong, says):
         lambda: layers.Embedding(3, 2).quantize("float8"),
         lambda: layers.ReversibleEmbedding(3, 2, tie_weights=False).quantize("int8"),
         lambda: type("Own", (layers.Dense,), {})(3).quantize("int8"),
+        lambda: (layer := layers.SeparableConv1D(2, 2)).build((None, 4, 3)) or layer.enable_lora(2),
     ],
 )
 def test_a_layer_without_a_form_for_a_mode_says_so(wrong):

@@ -230,6 +230,22 @@ class Batches(lamina.utils.PyDataset):
         return self.batches[i]
 
 
+ON_NUMBERS = [
+    layers.Normalization(),
+    layers.Normalization().adapt,
+    layers.Discretization([0.0]),
+    layers.Discretization(num_bins=3).adapt,
+    layers.CategoryEncoding(4),
+]
+
+
+@pytest.mark.parametrize("use", ON_NUMBERS)
+@pytest.mark.parametrize("given", [np.array(["a", "b"]), np.array([1.0, None]), {"a": 1}, None])
+def test_layers_on_numbers_refuse_what_is_none(use, given):
+    with pytest.raises(ValueError, match='": the input must hold numbers, got '):
+        use(given)
+
+
 @pytest.mark.parametrize("kind", ["list", "generator", "batches", "targets", "dataset", "tf"])
 def test_adapt_takes_arrays_and_streams(kind):
     text, words, numbers = layers.TextVectorization(), layers.StringLookup(), layers.IntegerLookup()

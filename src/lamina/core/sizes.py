@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
+import itertools
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -32,18 +33,24 @@ _asked: Scope[list[tuple[str, Any]] | None] = Scope("asked", None)
 
 
 def outputs_for(
-    fn: Callable, structs: Callable[[Sequence[Any]], list[Any]], axes: Sequence[int], make: Callable[[Any, str], Any]
+    fn: Callable,
+    structs: Callable[[Sequence[Any]], list[Any]],
+    axes: Sequence[int],
+    make: Callable[[Any, str], Any],
+    beside: Sequence[Sequence[Any]] = (),
 ) -> Any:
     """What `fn` returns, with `make(shape, dtype)` in place of the arrays; sizes that differ with those of `axes` are
     `None`.
 
-    A size is known if it is the same in all tries that succeed. If none does, the first error is the one that is told.
+    A size is known if it is the same in all tries that succeed. If none does, sizes that arrays beside have at the same
+    places are tried, as of a state for a batch of so many. Else the first error is the one that is told.
 
     Args:
         fn: of arrays.
         structs: their shapes and dtypes, for sizes of the axes.
         axes: the places of unknown sizes.
         make: makes what stands for an output.
+        beside: the shapes of the arguments.
     """
     if not axes:
         return _common([jax.eval_shape(fn, *structs(()))], [], make)
@@ -61,6 +68,10 @@ def outputs_for(
         if error is None or _is_about_symbols(error) or tries.run(_USUAL) or tries.run(_ALIKE[1]):
             found += tries.climb(_SMALL, _LARGER) or tries.climb(_ALIKE[:2], _ALIKE[2:])
         if error is not None and len(found) < 2:
+            for sizes in itertools.chain.from_iterable(_known(shape, axes) for shape in beside):
+                fitting = [outputs for row in _LARGER[:2] for outputs, _ in tries.run(_placed(row, sizes))]
+                if len(fitting) == 2:
+                    return _common(fitting, [], make)
             told = tries.told(error)
             raise told from told.__cause__
         asked_for = [(_SYMBOL.fullmatch(symbol), n) for symbol, n in asked if isinstance(n, int) and n > 0]
@@ -105,8 +116,8 @@ class _Tries:
         """The outputs where some axes have sizes of their own."""
         found: list[Any] = []
         for sizes in places:
-            rows = [tuple(sizes.get(axis, n) for axis, n in enumerate(row)) for row in (_SMALL[0], _USUAL)]
-            found += [outputs for outputs, _ in self.run(rows[0]) or self.run(rows[1])]
+            small, usual = (_placed(row, sizes) for row in (_SMALL[0], _USUAL))
+            found += [outputs for outputs, _ in self.run(small) or self.run(usual)]
         return found
 
     def told(self, error: Exception) -> Exception:
@@ -120,6 +131,17 @@ class _Tries:
             text = _SYMBOL.sub("None", error.args[0])
             error.args = (re.sub(r"\b\d+\b", lambda m: named.get(m[0], m[0]), text), *error.args[1:])
         return error
+
+
+def _placed(row: Sequence[int], sizes: dict[int, int]) -> tuple[int, ...]:
+    """Sizes of a try, but of some axes their own."""
+    return tuple(sizes.get(axis, n) for axis, n in enumerate(row))
+
+
+def _known(shape: Sequence[Any], axes: Sequence[int]) -> list[dict[int, int]]:
+    """The sizes in a shape of unknown ones of others: each by itself, and then all."""
+    own = {axis: n for axis, n in enumerate(shape) if axis in axes and isinstance(n, int) and n > 1}
+    return [*({axis: n} for axis, n in own.items()), own] if own else []
 
 
 def _is_about_symbols(error: Exception) -> bool:

@@ -257,10 +257,11 @@ def any_symbolic(structure: Any) -> bool:
     return False
 
 
-def infer(fn: Callable, args: tuple = (), kwargs: dict[str, Any] | None = None) -> Any:
+def infer(fn: Callable, args: tuple = (), kwargs: dict[str, Any] | None = None, beside: Iterable[Any] = ()) -> Any:
     """The outputs of `fn` as symbolic tensors, by abstract evaluation; what it assigns to variables is dropped.
 
-    Unknown sizes at one place of the shapes are the same, and those of different places are not.
+    Unknown sizes at one place of the shapes are the same, and those of different places are not; where that cannot be,
+    they may be those that arguments have there, or the tensors `beside`.
     """
     run, tensors = tree.function_of(KerasTensor, fn, args, kwargs or {})
     axes = sorted({axis for tensor in tensors for axis, size in enumerate(tensor.shape) if size is None})
@@ -270,7 +271,8 @@ def infer(fn: Callable, args: tuple = (), kwargs: dict[str, Any] | None = None) 
         return [jax.ShapeDtypeStruct(shape, tensor.dtype) for shape, tensor in zip(shapes, tensors)]
 
     run = sparse.traced(run, [tensor.sparse for tensor in tensors])
-    return sparse.told(outputs_for(run, structs, axes, KerasTensor))
+    shapes = [x.shape for x in tree_util.tree_leaves((args, kwargs, *beside)) if hasattr(x, "shape")]
+    return sparse.told(outputs_for(run, structs, axes, KerasTensor, shapes))
 
 
 def _by_values(fn: Callable, args: tuple, kwargs: dict[str, Any]) -> Any:

@@ -396,7 +396,10 @@ class Layer(AddedLosses, Masks, Typed, Operation):
     def path(self) -> str:
         """The layer's name behind those of the layers that it was called in."""
         own = self._own_variables()
-        return own[0].path.rpartition("/")[0] if own else "/".join(self._inside())
+        if own:
+            return own[0].path.rpartition("/")[0]
+        inside = next((v.path.split("/") for v in self.variables), [])
+        return "/".join(inside[: inside.index(self.name) + 1] if self.name in inside else self._inside())
 
     @property
     def _call_has_training_arg(self) -> bool:

@@ -12,12 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import tree_util
 
-from lamina.core import constructors, dtypes, tree
+from lamina.core import checks, constructors, dtypes, tree
 from lamina.core.arrays import send, value_of
 from lamina.core.constructors import KEYWORDS, MANY
 from lamina.core.sparse import is_sparse
 from lamina.core.symbolic import KerasTensor
 
+NO_NUMBERS = "OSUTMm"  # kinds of NumPy's dtypes: objects, strings, dates
 ADD_BATCH_AXIS = "; if that is one sample, add a batch axis: x[None]"
 
 
@@ -110,13 +111,16 @@ def broken_rule(specs: Any, inputs: Any) -> str | None:
             return f"must get {len(flat)} inputs, got {len(values)}"
         pairs = list(zip(flat, values))
     for spec, x in pairs:
-        if spec is None or (spec.optional if x is None else not hasattr(x, "shape")):
+        if spec is None or (spec.optional and x is None):
             continue
-        rule = "must be an array" if x is None else spec.violation(x)
+        if x is None or not hasattr(x, "shape"):
+            return f"the input must be an array, got {checks.shorten(x)}"
+        if isinstance(x, np.ndarray) and x.dtype.kind in NO_NUMBERS and spec.dtype != "string":
+            return f"the input must hold numbers, got {checks.shorten(x)}"
+        rule = spec.violation(x)
         if rule is not None:
-            short = x is not None and len(x.shape) + 1 in (spec.ndim, spec.min_ndim)
-            given = None if x is None else f"shape {shape_of(x)}"
-            return f"the input {rule}, got {given}{ADD_BATCH_AXIS if short else ''}"
+            short = len(x.shape) + 1 in (spec.ndim, spec.min_ndim)
+            return f"the input {rule}, got shape {shape_of(x)}{ADD_BATCH_AXIS if short else ''}"
     return None
 
 
@@ -235,7 +239,7 @@ def as_jax_array(x: Any, cast: str | None) -> Any:
         if isinstance(x, (bool, int, float, str, type(None))) or not hasattr(x, "__array__"):
             return x
         array = np.asarray(x)
-        if array.dtype.kind in "OSUT":  # strings, which no device can hold
+        if array.dtype.kind in NO_NUMBERS:  # which no device can hold
             return array
         x = send(array)
     if cast is not None and x.dtype != cast and jnp.issubdtype(x.dtype, jnp.floating):

@@ -360,7 +360,9 @@ class FlaxLayer(JaxLayer):
         self._compute_with(source_of(self._who(), module, None, variables, None, method), seed)
 
     def get_config(self) -> dict[str, Any]:
-        method = self.method if isinstance(self.method, str) else getattr(self.method, "__name__", None)
+        method = getattr(self.method, "__name__", self.method)
+        if method is not None and not hasattr(type(self.module), method):  # a function of the program
+            method = _form(self.method, self.name)
         return {**Layer.get_config(self), "module": _form(self.module, self.name), "method": method}
 
 

@@ -111,8 +111,9 @@ class KernelLayer(Layer):
             raise ValueError(f"{who}: must be built before enable_lora; call it on data or call build() first.")
         if self.lora_enabled:
             raise ValueError(f"{who}: enable_lora must be called once, got rank={rank} besides {self.lora_rank}.")
-        if self._kernel.after_bias:
-            raise NotImplementedError(f"{who}: enable_lora has no form for a kernel of mode {self._kernel.mode!r}.")
+        if self._kernel is None or self._kernel.after_bias:
+            what = "its weights" if self._kernel is None else f"a kernel of mode {self._kernel.mode!r}"
+            raise NotImplementedError(f"{who}: enable_lora has no form for {what}.")
         with self._changing("enable_lora"):
             self._add_low_rank(rank, alpha, (initializers.get(a_initializer), initializers.get(b_initializer)))
 

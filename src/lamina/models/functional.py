@@ -255,7 +255,7 @@ def warn_of_keras(graph: Function) -> None:
         with StateScope(), scope.call(CallContext(False, set())), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with masking.watched(seen), masking.ops_pass(ops_pass):
-                infer(run, (graph.inputs_structure,))
+                infer(run, (graph.inputs_structure,), beside=graph.outputs)
         return seen
 
     here, there = watch(True), watch(False)

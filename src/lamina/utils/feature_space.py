@@ -65,6 +65,8 @@ class Cross(_Named, Configurable):
 class TFDIdentity(_Named, DataLayer):
     """The inputs; files know it by this name."""
 
+    texts = True
+
     def call(self, inputs: Any) -> Any:
         return inputs
 

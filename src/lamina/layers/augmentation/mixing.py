@@ -18,6 +18,9 @@ class Mixing(Augmentation):
 
     def labels(self, labels: Any, transformation: Any) -> Any:
         own = jnp.reshape(transformation["mix_weight"], (-1, *[1] * max(labels.ndim - 1, 1)))
+        if own.shape[0] != labels.shape[0]:
+            given = f"{own.shape[0]} and {labels.shape[0]}"
+            raise ValueError(f"{self._who()}: images and labels must be as many, got {given}.")
         return own * labels + (1 - own) * labels[transformation["permutation_order"]]
 
 

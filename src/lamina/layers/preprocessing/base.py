@@ -98,6 +98,11 @@ def affine(a: Sequence[Any], b: Sequence[Any]) -> Any:
     return jnp.stack(entries, axis=-1).reshape(-1, 3, 3)
 
 
+def _keys(data: Any) -> str:
+    """What a message says of a dict: its keys; or of what should be one."""
+    return ", ".join(map(str, data)) if isinstance(data, Mapping) else checks.shorten(data)
+
+
 class ImageLayer(PipelineLayer):
     """Base of layers on images, alone or in batches, and on dicts of images and what belongs to them:
 
@@ -257,7 +262,7 @@ class ImageLayer(PipelineLayer):
     def _images_of(self, data: Any) -> Any:
         images = data.get("images") if isinstance(data, Mapping) else data
         if images is None:
-            raise ValueError(f"{self._who()}: a dict must have the key 'images', got {', '.join(map(str, data))}.")
+            raise ValueError(f"{self._who()}: must get images, or a dict with the key 'images', got {_keys(data)}.")
         shape = tuple(np.shape(images))
         if len(shape) not in (3, 4):
             raise ValueError(
@@ -278,8 +283,9 @@ class ImageLayer(PipelineLayer):
         if self.bounding_box_format is None:
             raise ValueError(f"{self._who()}: bounding_box_format must be given for bounding_boxes, got None.")
         if not isinstance(boxes, Mapping) or not {"boxes", "labels"} <= boxes.keys():
-            given = ", ".join(map(str, boxes)) if isinstance(boxes, Mapping) else checks.shorten(boxes)
-            raise ValueError(f"{self._who()}: bounding_boxes must have the keys 'boxes' and 'labels', got {given}.")
+            raise ValueError(
+                f"{self._who()}: bounding_boxes must have the keys 'boxes' and 'labels', got {_keys(boxes)}."
+            )
         shape, labels = np.shape(boxes["boxes"]), np.shape(boxes["labels"])
         batch = len(images.shape) == 4
         if len(shape) != 2 + batch or shape[-1] != 4 or labels[: 1 + batch] != shape[:-1]:

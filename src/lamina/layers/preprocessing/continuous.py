@@ -11,7 +11,7 @@ from lamina.core import checks, configurable, dtypes
 from lamina.core.arrays import value_of
 from lamina.core.symbolic import KerasTensor
 from lamina.layers.preprocessing.encoding import MODES, checked_mode, encode
-from lamina.layers.preprocessing.pipelines import Adapts, host_array, numpy_for
+from lamina.layers.preprocessing.pipelines import Adapts, numbers, numpy_for
 
 
 class Normalization(Adapts):
@@ -115,7 +115,7 @@ class Normalization(Adapts):
         return out.astype(self.compute_dtype)
 
     def update_state(self, data: Any) -> None:
-        x = np.asarray(host_array(data, self._who()), np.float64)
+        x = np.asarray(numbers(data, self._who()), np.float64)
         if not self.built:
             kept = {axis % x.ndim for axis in self.axis if -x.ndim <= axis < x.ndim}
             self.build(tuple(size if i in kept else None for i, size in enumerate(x.shape)))
@@ -224,7 +224,7 @@ class Discretization(Adapts):
         return self.bin_boundaries is not None
 
     def update_state(self, data: Any) -> None:
-        values = np.asarray(host_array(data, self._who()), "float32")
+        values = np.asarray(numbers(data, self._who()), "float32")
         both = np.concatenate([_summary(values, self.epsilon), self.summary], axis=1)
         self.summary = _compressed(both[:, np.argsort(both[0])], self.epsilon)
 

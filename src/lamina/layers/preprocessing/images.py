@@ -12,6 +12,7 @@ from lamina.core import checks, dtypes
 from lamina.core.configurable import variant
 from lamina.layers.preprocessing.base import Draws, ImageLayer, Sized, affine
 from lamina.layers.preprocessing.foreign import PipelineLayer
+from lamina.layers.preprocessing.pipelines import numbers
 
 
 class Rescaling(PipelineLayer):
@@ -42,7 +43,7 @@ class Rescaling(PipelineLayer):
         scale, offset = (jnp.asarray(value, self.compute_dtype) for value in (self.scale, self.offset))
         if scale.ndim and dtypes.image_data_format() == "channels_first":
             scale = scale.reshape(*scale.shape, *[1] * (3 - scale.ndim))
-        return jnp.asarray(inputs).astype(self.compute_dtype) * scale + offset
+        return jnp.asarray(numbers(inputs, self._who())).astype(self.compute_dtype) * scale + offset
 
 
 class Resized(Sized):

@@ -55,6 +55,15 @@ def host_array(value: Any, who: str) -> Any:
     return array.astype(dtypes.floatx()) if array.dtype == np.float64 else array
 
 
+def numbers(value: Any, who: str) -> Any:
+    """`host_array` of what holds no strings."""
+    array = host_array(value, who)
+    if is_text(array):
+        given = checks.shorten(array if array.ndim else array.item())
+        raise ValueError(f"{who}: the input must hold numbers, got {given}.")
+    return array
+
+
 def _of_list(value: Any, dtype: Any, who: str) -> np.ndarray:
     try:
         array = np.array(value, dtype)
@@ -78,12 +87,13 @@ class DataLayer(PipelineLayer):
     """Base of the layers that compute where their inputs are."""
 
     several = False  # whether the inputs are a list of arrays
+    texts = False  # whether they may hold strings
 
     def _convert(self, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
         """What `call` gets: NumPy or JAX arrays, floats in the compute dtype."""
 
         def one(value: Any) -> Any:
-            array = host_array(value, self._who())
+            array = (host_array if self.texts else numbers)(value, self._who())
             cast = self.autocast and dtypes.is_float(self.compute_dtype) and array.dtype != self.compute_dtype
             return array.astype(self.compute_dtype) if cast and jnp.issubdtype(array.dtype, jnp.inexact) else array
 
@@ -104,7 +114,7 @@ class DataLayer(PipelineLayer):
 class Joined(DataLayer):
     """The inputs one behind the other, along the last axis."""
 
-    several = True
+    several = texts = True
 
     def call(self, inputs: Any) -> Any:
         return numpy_for(inputs[0]).concatenate(inputs, axis=-1)
@@ -112,6 +122,8 @@ class Joined(DataLayer):
 
 class HostLayer(DataLayer):
     """Base of the layers whose inputs may be strings: `encoded(indices(x))`, integers and what is made of them."""
+
+    texts = True
 
     def __init__(self, **kwargs: Any):
         super().__init__(**kwargs)
