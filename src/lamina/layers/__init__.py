@@ -1,22 +1,11 @@
 """All layers."""
+# ruff: noqa: F403, F405
 
 from lamina.core import configurable as _configurable
 from lamina.layer import InputSpec, Layer, Wrapper
 from lamina.layers.activation import ELU, Activation, LeakyReLU, PReLU, ReLU, Softmax
 from lamina.layers.attention import AdditiveAttention, Attention, GroupQueryAttention, MultiHeadAttention
-from lamina.layers.augmentation.colors import (
-    RandomBrightness,
-    RandomColorDegeneration,
-    RandomContrast,
-    RandomGaussianBlur,
-    RandomGrayscale,
-    RandomHue,
-    RandomInvert,
-    RandomPosterization,
-    RandomSaturation,
-    RandomSharpness,
-    Solarization,
-)
+from lamina.layers.augmentation.colors import *
 from lamina.layers.augmentation.composing import AugMix, Pipeline, RandAugment, RandomColorJitter
 from lamina.layers.augmentation.histograms import (
     AutoContrast,
@@ -24,97 +13,14 @@ from lamina.layers.augmentation.histograms import (
     Equalization,
 )
 from lamina.layers.augmentation.mixing import CutMix, MixUp, RandomErasing
-from lamina.layers.augmentation.warping import (
-    RandomCrop,
-    RandomElasticTransform,
-    RandomFlip,
-    RandomPerspective,
-    RandomRotation,
-    RandomShear,
-    RandomTranslation,
-    RandomZoom,
-)
+from lamina.layers.augmentation.warping import *
 from lamina.layers.bridges import FlaxLayer, JaxLayer
 from lamina.layers.conv_lstm import ConvLSTM1D, ConvLSTM2D, ConvLSTM3D
-from lamina.layers.convolution import (
-    Conv1D,
-    Conv1DTranspose,
-    Conv2D,
-    Conv2DTranspose,
-    Conv3D,
-    Conv3DTranspose,
-    Convolution1D,
-    Convolution1DTranspose,
-    Convolution2D,
-    Convolution2DTranspose,
-    Convolution3D,
-    Convolution3DTranspose,
-    DepthwiseConv1D,
-    DepthwiseConv2D,
-    SeparableConv1D,
-    SeparableConv2D,
-    SeparableConvolution1D,
-    SeparableConvolution2D,
-)
+from lamina.layers.convolution import *
 from lamina.layers.core import Embedding, Identity, Input, InputLayer, Lambda, Masking, ReversibleEmbedding
-from lamina.layers.merging import (
-    Add,
-    Average,
-    Concatenate,
-    Dot,
-    Maximum,
-    Minimum,
-    Multiply,
-    Subtract,
-    add,
-    average,
-    concatenate,
-    dot,
-    maximum,
-    minimum,
-    multiply,
-    subtract,
-)
-from lamina.layers.normalization import (
-    BatchNormalization,
-    GroupNormalization,
-    LayerNormalization,
-    RMSNormalization,
-    SpectralNormalization,
-    UnitNormalization,
-)
-from lamina.layers.pooling import (
-    AdaptiveAveragePooling1D,
-    AdaptiveAveragePooling2D,
-    AdaptiveAveragePooling3D,
-    AdaptiveMaxPooling1D,
-    AdaptiveMaxPooling2D,
-    AdaptiveMaxPooling3D,
-    AveragePooling1D,
-    AveragePooling2D,
-    AveragePooling3D,
-    AvgPool1D,
-    AvgPool2D,
-    AvgPool3D,
-    GlobalAveragePooling1D,
-    GlobalAveragePooling2D,
-    GlobalAveragePooling3D,
-    GlobalAvgPool1D,
-    GlobalAvgPool2D,
-    GlobalAvgPool3D,
-    GlobalMaxPool1D,
-    GlobalMaxPool2D,
-    GlobalMaxPool3D,
-    GlobalMaxPooling1D,
-    GlobalMaxPooling2D,
-    GlobalMaxPooling3D,
-    MaxPool1D,
-    MaxPool2D,
-    MaxPool3D,
-    MaxPooling1D,
-    MaxPooling2D,
-    MaxPooling3D,
-)
+from lamina.layers.merging import *
+from lamina.layers.normalization import *
+from lamina.layers.pooling import *
 from lamina.layers.preprocessing.continuous import Discretization, Normalization
 from lamina.layers.preprocessing.encoding import CategoryEncoding
 from lamina.layers.preprocessing.hashing import HashedCrossing, Hashing
@@ -124,31 +30,8 @@ from lamina.layers.preprocessing.spectrograms import MelSpectrogram, STFTSpectro
 from lamina.layers.preprocessing.text import TextVectorization
 from lamina.layers.projection import Dense, EinsumDense
 from lamina.layers.recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, SimpleRNN, SimpleRNNCell, StackedRNNCells
-from lamina.layers.regularization import (
-    ActivityRegularization,
-    AlphaDropout,
-    Dropout,
-    GaussianDropout,
-    GaussianNoise,
-    SpatialDropout1D,
-    SpatialDropout2D,
-    SpatialDropout3D,
-)
-from lamina.layers.reshaping import (
-    Cropping1D,
-    Cropping2D,
-    Cropping3D,
-    Flatten,
-    Permute,
-    RepeatVector,
-    Reshape,
-    UpSampling1D,
-    UpSampling2D,
-    UpSampling3D,
-    ZeroPadding1D,
-    ZeroPadding2D,
-    ZeroPadding3D,
-)
+from lamina.layers.regularization import *
+from lamina.layers.reshaping import *
 from lamina.layers.wrapping import Bidirectional, TimeDistributed
 
 __all__ = [

@@ -12,6 +12,13 @@ from lamina.layers.projection import Projection
 from lamina.layers.spatial import Windowed
 from lamina.layers.weights import resolve_arguments, weight
 
+__all__ = [
+    "Conv1D", "Conv1DTranspose", "Conv2D", "Conv2DTranspose", "Conv3D", "Conv3DTranspose", "Convolution1D",
+    "Convolution1DTranspose", "Convolution2D", "Convolution2DTranspose", "Convolution3D", "Convolution3DTranspose",
+    "DepthwiseConv1D", "DepthwiseConv2D", "SeparableConv1D", "SeparableConv2D", "SeparableConvolution1D",
+    "SeparableConvolution2D",
+]  # fmt: skip
+
 
 class Convolving(Projection, Windowed):
     """Base of the layers whose kernel is a window that moves over `rank` spatial axes."""

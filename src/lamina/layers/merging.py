@@ -14,6 +14,11 @@ from lamina.core.configurable import variant
 from lamina.layer import Layer
 from lamina.layer.masks import only_passes
 
+__all__ = [
+    "Add", "Average", "Concatenate", "Dot", "Maximum", "Minimum", "Multiply", "Subtract", "add", "average",
+    "concatenate", "dot", "maximum", "minimum", "multiply", "subtract",
+]  # fmt: skip
+
 
 class Merge(Layer):
     """Base of the merging layers: a function of two arrays, applied from left to right.

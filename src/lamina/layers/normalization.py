@@ -17,6 +17,11 @@ from lamina.core import checks, dtypes, scope
 from lamina.layer import InputSpec, Layer, Wrapper
 from lamina.layers.weights import resolve_arguments, weight
 
+__all__ = [
+    "BatchNormalization", "GroupNormalization", "LayerNormalization", "RMSNormalization", "SpectralNormalization",
+    "UnitNormalization",
+]  # fmt: skip
+
 
 class Normalization(Layer):
     """Base of the layers that divide by statistics of what comes in; some have a trained scale and offset behind."""

@@ -16,6 +16,11 @@ from lamina.layers.activation import Elementwise
 from lamina.layers.spatial import Spatial
 from lamina.random import SeedGenerator
 
+__all__ = [
+    "ActivityRegularization", "AlphaDropout", "Dropout", "GaussianDropout", "GaussianNoise", "SpatialDropout1D",
+    "SpatialDropout2D", "SpatialDropout3D",
+]  # fmt: skip
+
 BELOW_ONE = math.nextafter(1, 0)
 
 

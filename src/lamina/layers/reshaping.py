@@ -15,6 +15,11 @@ from lamina.core.configurable import variant
 from lamina.layer import InputSpec, Layer
 from lamina.layers.spatial import Spatial
 
+__all__ = [
+    "Cropping1D", "Cropping2D", "Cropping3D", "Flatten", "Permute", "RepeatVector", "Reshape", "UpSampling1D",
+    "UpSampling2D", "UpSampling3D", "ZeroPadding1D", "ZeroPadding2D", "ZeroPadding3D",
+]  # fmt: skip
+
 
 class Flatten(Layer):
     """All axes but the first as one.

@@ -10,6 +10,13 @@ from typing import Any
 from lamina.losses import functions as f
 from lamina.losses.loss import LossFunctionWrapper, LossOf
 
+__all__ = [
+    "CTC", "BinaryCrossentropy", "BinaryFocalCrossentropy", "CategoricalCrossentropy", "CategoricalFocalCrossentropy",
+    "CategoricalGeneralizedCrossEntropy", "CategoricalHinge", "Circle", "CosineSimilarity", "Dice", "Hinge", "Huber",
+    "KLDivergence", "LogCosh", "MeanAbsoluteError", "MeanAbsolutePercentageError", "MeanSquaredError",
+    "MeanSquaredLogarithmicError", "Poisson", "SparseCategoricalCrossentropy", "SquaredHinge", "Tversky",
+]  # fmt: skip
+
 # What Keras does not write into a configuration is left out while it has its default.
 _WITHOUT_AXIS = frozenset({"dtype", "axis"})
 

@@ -19,6 +19,14 @@ from lamina.losses.weighting import align, check_same_shape, class_indices
 from lamina.ops import crossentropy
 from lamina.ops.ctc import ctc_loss
 
+__all__ = [
+    "binary_crossentropy", "binary_focal_crossentropy", "categorical_crossentropy", "categorical_focal_crossentropy",
+    "categorical_generalized_cross_entropy", "categorical_hinge", "circle", "cosine_similarity", "ctc", "dice",
+    "hinge", "huber", "kl_divergence", "log_cosh", "mean_absolute_error", "mean_absolute_percentage_error",
+    "mean_squared_error", "mean_squared_logarithmic_error", "poisson", "sparse_categorical_crossentropy",
+    "squared_hinge", "tversky",
+]  # fmt: skip
+
 _NARROW = (jnp.float16, jnp.bfloat16)
 
 

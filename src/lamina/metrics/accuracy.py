@@ -13,6 +13,12 @@ from lamina.metrics.reduction import MeanOf
 from lamina.ops.math import in_top_k
 from lamina.ops.reductions import argmax
 
+__all__ = [
+    "Accuracy", "BinaryAccuracy", "CategoricalAccuracy", "SparseCategoricalAccuracy", "SparseTopKCategoricalAccuracy",
+    "TopKCategoricalAccuracy", "binary_accuracy", "categorical_accuracy", "sparse_categorical_accuracy",
+    "sparse_top_k_categorical_accuracy", "top_k_categorical_accuracy",
+]  # fmt: skip
+
 
 def accuracy(y_true: Any, y_pred: Any) -> Any:
     """1 where `y_true = y_pred`, else 0.

@@ -17,6 +17,11 @@ from lamina.losses.weighting import align, beside, check_same_shape
 from lamina.metrics.metric import Metric
 from lamina.ops.numpy import divide_no_nan
 
+__all__ = [
+    "FalseNegatives", "FalsePositives", "Precision", "PrecisionAtRecall", "Recall", "RecallAtPrecision",
+    "SensitivityAtSpecificity", "SpecificityAtSensitivity", "TrueNegatives", "TruePositives",
+]  # fmt: skip
+
 Thresholds = float | Sequence[float] | None
 
 CELLS = ("true_positives", "false_positives", "true_negatives", "false_negatives")

@@ -5,6 +5,11 @@ from __future__ import annotations
 from lamina import losses
 from lamina.metrics.reduction import MeanOf
 
+__all__ = [
+    "BinaryCrossentropy", "CategoricalCrossentropy", "CategoricalHinge", "Hinge", "KLDivergence", "Poisson",
+    "SparseCategoricalCrossentropy", "SquaredHinge",
+]  # fmt: skip
+
 
 class KLDivergence(MeanOf, fn=losses.kl_divergence): ...
 

@@ -16,6 +16,12 @@ from lamina.losses.weighting import align, beside, check_same_shape
 from lamina.metrics.metric import Metric
 from lamina.metrics.reduction import Mean, MeanOf
 
+__all__ = [
+    "ConcordanceCorrelation", "CosineSimilarity", "LogCoshError", "MeanAbsoluteError", "MeanAbsolutePercentageError",
+    "MeanSquaredError", "MeanSquaredLogarithmicError", "PearsonCorrelation", "R2Score", "RootMeanSquaredError",
+    "concordance_correlation", "pearson_correlation",
+]  # fmt: skip
+
 
 class MeanSquaredError(MeanOf, fn=losses.mean_squared_error): ...
 

@@ -19,6 +19,11 @@ from lamina.layers.preprocessing.base import BYTES, Augmentation, Draws, Factor,
 from lamina.ops import filters
 from lamina.ops.image import planes
 
+__all__ = [
+    "RandomBrightness", "RandomColorDegeneration", "RandomContrast", "RandomGaussianBlur", "RandomGrayscale",
+    "RandomHue", "RandomInvert", "RandomPosterization", "RandomSaturation", "RandomSharpness", "Solarization",
+]  # fmt: skip
+
 COLOR = ("factor", "value_range", "data_format", "seed")
 
 

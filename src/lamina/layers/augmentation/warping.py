@@ -22,6 +22,11 @@ from lamina.layers.preprocessing.base import Augmentation, Draws, Factor, Moving
 from lamina.ops import filters, sampling
 from lamina.random.seeds import make_default_seed
 
+__all__ = [
+    "RandomCrop", "RandomElasticTransform", "RandomFlip", "RandomPerspective", "RandomRotation", "RandomShear",
+    "RandomTranslation", "RandomZoom",
+]  # fmt: skip
+
 FLIPS = {"horizontal": (2,), "vertical": (1,), "horizontal_and_vertical": (1, 2)}  # axes
 
 
