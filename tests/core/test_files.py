@@ -9,7 +9,7 @@ import textwrap
 
 import pytest
 
-from lamina.core.files import atomic_write, workplace
+from lamina.core.files import atomic_write, workplace, write_whole
 
 
 def names(folder):
@@ -169,3 +169,10 @@ def test_work_that_failed_or_was_killed_may_be_gone_on_with(tmp_path, error):
     with pytest.raises(error), workplace(tmp_path / "a.txt", resume=True):
         raise error
     assert names(tmp_path) == []
+
+
+def test_a_file_is_not_put_in_the_place_of_a_folder(tmp_path):
+    (tmp_path / "a.txt").mkdir()
+    with pytest.raises(IsADirectoryError, match=r'"\S+a.txt" must be a file, to be written anew, got a folder'):
+        write_whole(tmp_path / "a.txt", b"new")
+    assert names(tmp_path) == ["a.txt"]

@@ -450,3 +450,19 @@ def test_code_on_the_host_may_read_variables_that_are_donated():
     jax.effects_barrier()
     assert len(seen) == 3
     np.testing.assert_array_equal(variable, np.full(3, 3.0))
+
+
+@pytest.mark.parametrize(
+    "args, named",
+    [
+        (("text",), "argument 0 must hold arrays, got a str"),
+        (({"a": 1, "b": [np.ones(2), "text"]},), "argument 0 must hold arrays, got a str"),
+        ((1.0, lamina.Variable(1.0)), "argument 1 must hold arrays, got a Variable"),
+        ((lamina.layers.Dense(2), 1.0), "argument 0 must hold arrays, got a Dense"),
+    ],
+    ids=["text", "inside", "variable", "layer"],
+)
+def test_an_argument_that_is_no_array_is_named(args, named):
+    with pytest.raises(TypeError, match=named) as caught:
+        lamina.jit(lambda *args: args[-1])(*args)
+    assert "static_argnames" in str(caught.value)

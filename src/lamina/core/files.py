@@ -73,6 +73,8 @@ def workplace(path: Any, resume: bool = False) -> Iterator[tuple[Path, Path]]:
 
 def put(new: Path, target: Path) -> None:
     """Flush a written file or folder to the disk and give it the name `target`, whose old content it replaces."""
+    if target.is_dir() and not new.is_dir():
+        raise IsADirectoryError(f'"{target}" must be a file, to be written anew, got a folder; choose another name.')
     if target.is_file():
         shutil.copymode(target, new)
     for each in [new, *new.rglob("*")]:

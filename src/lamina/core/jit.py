@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import tree_util
 from jax.core import Tracer
 
@@ -136,7 +137,16 @@ class Jitted:
         if program is None:
             with self._lock:
                 program = self._programs.setdefault(key, _Program(self, fixed))
-        return program(donated, given)
+        try:
+            return program(donated, given)
+        except (TypeError, ValueError):
+            for name, value in (donated | given).items():
+                odd = [leaf for leaf in tree_util.tree_leaves(value) if not _is_array(leaf)]
+                if odd:
+                    rule = f"argument {name} must hold arrays, got a {type(odd[0]).__name__}"
+                    remedy = "name what is none in static_argnames, and read variables in the function"
+                    raise TypeError(f"{self.who}: {rule}; {remedy}.") from None
+            raise
 
     def trace(self, given: dict[str, Any]) -> Any:
         """Call the function on arguments by name and position."""
@@ -274,6 +284,10 @@ class _Form:
                 variable.assign(value)
             else:
                 variable.take(value)
+
+
+def _is_array(x: Any) -> bool:
+    return isinstance(x, (jax.Array, np.ndarray, np.generic, bool, int, float, complex))
 
 
 def _is_traced(x: Any) -> bool:
