@@ -113,6 +113,7 @@ def test_the_derivative_is_that_of_the_steps(kind, sequences, mask):
 @pytest.mark.parametrize("kind", KINDS)
 def test_forward_and_backward_derivatives_agree(kind):
     layer = KINDS[kind](recurrent_dropout=0.3, seed=2)
+    lamina.utils.set_random_seed(0)  # a sum of gradients near 0 has few digits
     layer.build(X.shape)
     fn, state = lamina.functional(layer)
     direction = jax.tree.map(jnp.ones_like, state.trainable)
