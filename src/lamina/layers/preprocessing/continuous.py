@@ -111,8 +111,13 @@ class Normalization(Adapts):
         mean, variance = map(self._beside, given)
         xp, x = numpy_for(variance), inputs.astype(dtypes.wide(inputs.dtype))
         deviation = xp.maximum(xp.sqrt(variance), np.asarray(dtypes.epsilon(), variance.dtype))
-        out = mean + x * deviation if self.invert else (x - mean) * (1 / deviation)
-        return out.astype(self.compute_dtype)
+        if self.invert:
+            x *= deviation  # `astype` made it
+            x += mean
+        else:
+            x -= mean
+            x *= 1 / deviation
+        return x.astype(self.compute_dtype, copy=False)
 
     def update_state(self, data: Any) -> None:
         x = np.asarray(numbers(data, self._who()), np.float64)

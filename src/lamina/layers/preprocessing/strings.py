@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lamina.core.checks import shorten
+from lamina.core.runtime import keep_freed_memory
 from lamina.data.flows import cores
 from lamina.data.streams import side_by_side
 
@@ -15,7 +16,7 @@ UNKNOWN = -1  # the number of a string that is not in a table
 _NEWLINE, _PADDING, _SHORT = 10, 8, 7
 _SMALL_TABLE = 1 << 13  # more slots than so many are further away than the next one
 _PART = 1 << 17  # so many strings or integers are a thread's share
-BLOCK = 1 << 13  # arrays of so many are in the caches, and small enough not to be got from the system each time
+BLOCK = 1 << 15  # arrays of so many are in the caches; of fewer, threads would wait for each other at each
 _MASKS = np.array([256**n - 1 for n in range(9)], np.uint64)  # the first bytes of eight
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)
 _SEEN_TWICE = 24  # bytes of each string are kept as they are taken for its fingerprint, to be compared
@@ -170,6 +171,7 @@ def of_each(function: Callable[[Any], np.ndarray], tokens: Strings | Integers | 
             return function(Integers(np.arange(first, last + 1)))[tokens.values - first]
     if len(tokens) <= _PART:
         return function(tokens)
+    keep_freed_memory()
     out = np.empty(len(tokens), np.int64)
 
     def fill(part: slice) -> None:
