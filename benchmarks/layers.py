@@ -169,7 +169,7 @@ def arguments(name, shapes):
 
 
 def functions(library, name, given, args):
-    """The compiled forward pass, and the compiled gradient of a sum where floats go in."""
+    """The compiled forward pass, and the compiled gradient of a sum of squares where floats go in."""
     layer = getattr(library.layers, name)(**given)
     training = {"training": True} if "training" in inspect.signature(layer.call).parameters else {}
     layer(*args, **training)
@@ -180,7 +180,8 @@ def functions(library, name, given, args):
         return layer.stateless_call(trained, fixed, *args, **training)[0]
 
     def total(trained, args):
-        return sum(leaf.astype("float32").sum() for leaf in jax.tree.leaves(forward(trained, args)))
+        # Of squares: XLA knows what to do with a gradient that is 1 everywhere.
+        return sum((leaf.astype("float32") ** 2).sum() for leaf in jax.tree.leaves(forward(trained, args)))
 
     floats = all(leaf.dtype.kind == "f" for leaf in jax.tree.leaves(args))
     gradient = jax.grad(total, (0, 1) if floats else 0)
