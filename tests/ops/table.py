@@ -308,6 +308,8 @@ NN = [
     _row("conv_transpose", _X, floats(2, 3, 4, 3), strides=(3, 2), padding="same", output_padding=1),
     _row("conv_transpose", _S, floats(2, 4, 3), strides=3),
     _row("conv_transpose", _S, floats(3, 4, 3), padding="same", dilation_rate=2),
+    _row("conv_transpose", _V, floats(2, 3, 2, 4, 2), strides=2, dilation_rate=3),
+    _row("conv_transpose", _X, floats(3, 3, 4, 3), strides=(2, 3), padding="same", dilation_rate=2),
     _row("conv_transpose", _X, floats(3, 3, 4, 6), strides=2, data_format="channels_first"),
     _row("ctc_decode", positive(2, 7, 4), np.array([7, 5])),
     _row("ctc_decode", positive(2, 7, 4), np.array([7, 5]), merge_repeated=False, mask_index=3),

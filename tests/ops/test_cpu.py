@@ -138,23 +138,24 @@ def test_depthwise_convolution_sums_16_bits_in_32():
 
 
 TRANSPOSED = [
-    *itertools.product([(4, 5)], (1, 2, 3), (1, 2, 3), ("valid", "same")),
-    *itertools.product([(3, 4, 2)], (1, 3), (1, 2, 3), ("valid", "same")),
+    *itertools.product([(4, 5)], (1, 2, 3), (1, 2, 3), ("valid", "same"), (1,)),
+    *itertools.product([(3, 4, 2)], (1, 3), (1, 2, 3), ("valid", "same"), (1,)),
+    *itertools.product([(4,), (4, 5), (3, 4, 2)], (2, 3), (1, 2, 4), ("valid",), (2, 3)),
 ]
 
 
 @pytest.mark.parametrize("options", TRANSPOSED, ids=repr)
 def test_transposed_convolution(options):
-    places, size, strides, padding = options
+    places, size, strides, padding, dilation = options
     x, kernel = array(2, *places, 6), array(*(size for _ in places), 3, 6)
 
     def fast(x, k):
-        return ops.conv_transpose(x, k, strides, padding)
+        return ops.conv_transpose(x, k, strides, padding, dilation_rate=dilation)
 
     def plain(x, k):
         places = fast(x, k).shape[1:-1]
         image = jax.ShapeDtypeStruct((2, *places, 3), x.dtype)
-        forward = plain_convolution(strides, padding, 1, 1)
+        forward = plain_convolution(strides, padding, dilation, 1)
         return jax.linear_transpose(lambda y: forward(y, k), image)(x)[0]
 
     assert_same(plain, fast, (x, kernel))

@@ -101,7 +101,7 @@ def _trained(x: Any, kernel: Any, window: Window) -> Any:
 
 
 def _plain(x: Any, kernel: Any, window: Window) -> Any:
-    if max(window.spread) > 1 and max(window.strides + window.dilation) == 1:
+    if max(window.spread) > 1:
         return _by_phases(_plain, x, kernel, window)
     if x.ndim == _VOLUMES:
         return _by_slices(_plain, x, kernel, window)
@@ -173,19 +173,23 @@ def _by_kernel(x: Any, kernel: Any, window: Window) -> Any:
 
 
 def _by_phases(product: Product, x: Any, kernel: Any, window: Window) -> Any:
-    """A transposed convolution: between two inputs lie so many outputs along each axis, each kind of which is a
-    convolution with the points of the kernel that meet inputs there."""
+    """A transposed convolution (its strides are 1): between two inputs lie so many outputs along each axis, and each
+    kind of them is a convolution with the points of the kernel that meet inputs there."""
     outs = window.outputs(x, kernel.shape[:-2])
     rows, parts = [-(-n // step) for n, step in zip(outs, window.spread)], []
     for offsets in itertools.product(*map(range, window.spread)):
-        part, pads = kernel, []
-        for axis, (offset, count, step, (low, _)) in enumerate(zip(offsets, rows, window.spread, window.pads)):
-            first = (low - offset) % step
-            part = lax.slice_in_dim(part, min(first, part.shape[axis]), part.shape[axis], step, axis)
-            before = -((offset + first - low) // step)
-            pads.append((before, count + part.shape[axis] - 1 - before - x.shape[axis + 1]))
+        part, pads, dilation = kernel, [], []
+        for axis, (offset, count, _, (low, _), step, distance) in enumerate(zip(offsets, rows, *window)):
+            size, shared = part.shape[axis], math.gcd(step, distance)
+            meeting = (point for point in range(step // shared) if not (offset + point * distance - low) % step)
+            first = min(next(meeting, size), size)
+            part = lax.slice_in_dim(part, first, size, step // shared, axis)
+            before = (low - offset - first * distance) // step
+            reach = (part.shape[axis] - 1) * (distance // shared)
+            pads.append((before, count + reach - before - x.shape[axis + 1]))
+            dilation.append(distance // shared)
+        single = Window(window.strides, tuple(pads), window.strides, tuple(dilation))
         shape = (len(x), *rows, kernel.shape[-1])
-        single = Window(window.strides, tuple(pads), window.strides, window.dilation)
         parts.append(product(x, part, single) if part.size else jnp.zeros(shape, x.dtype))
     whole, rank = jnp.stack(parts).reshape(*window.spread, len(x), *rows, kernel.shape[-1]), len(rows)
     order = [rank, *(axis for i in range(rank) for axis in (rank + 1 + i, i)), 2 * rank + 1]
