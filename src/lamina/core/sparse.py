@@ -47,9 +47,13 @@ def _as_integers(x: Any) -> Any:
     return bcoo(x.data.astype("int32"), x.indices, x.shape, x)
 
 
+def _by_places(x: Any) -> Any:
+    return x if type(x).__name__ == "BCOO" else x.to_bcoo()
+
+
 def _places(x: Any, unique: bool = False) -> Any:
     """`x` with one row of indices for each entry, and no place twice if `unique`."""
-    x = x if type(x).__name__ == "BCOO" else x.to_bcoo()
+    x = _by_places(x)
     if x.n_batch or x.n_dense:
         x = _jax.experimental.sparse.bcoo_update_layout(x, n_batch=0, n_dense=0, on_inefficient=None)
     return _merged(x) if unique and not x.unique_indices else x
@@ -84,9 +88,10 @@ def on_values(fn: Callable, gradient: Any) -> Any:
 
 
 def summed(gradient: Any) -> Any:
-    """The sum of all entries of a place at the first of them; the others get places outside of the shape."""
-    gradient = gradient if type(gradient).__name__ == "BCOO" else gradient.to_bcoo()
-    gradient = _jax.experimental.sparse.bcoo_update_layout(gradient, n_batch=0, on_inefficient=None)
+    """A sparse gradient with the sum of a place's entries at the first of them, the others outside of the shape."""
+    if not is_sparse(gradient):
+        return gradient
+    gradient = _jax.experimental.sparse.bcoo_update_layout(_by_places(gradient), n_batch=0, on_inefficient=None)
     outer = gradient.shape[: gradient.n_sparse]
     size, number = math.prod(outer), jnp.arange(gradient.nse)
     inside = ((gradient.indices >= 0) & (gradient.indices < jnp.array(outer))).all(-1)

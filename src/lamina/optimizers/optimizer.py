@@ -181,8 +181,7 @@ class Optimizer(BaseOptimizer):
 
     def _pairs(self, grads: Iterable[Any], variables: Iterable[Variable] | None) -> list[tuple[Any, Variable]]:
         """(gradient, variable) where there is a gradient; builds the optimizer if need be."""
-        ready = sparse.summed if self.takes_sparse else sparse.dense
-        grads = [ready(gradient) if sparse.is_sparse(gradient) else gradient for gradient in grads]
+        grads = list(map(sparse.summed if self.takes_sparse else sparse.dense, grads))
         if not grads:
             return []
         if variables is None and not self.built:
