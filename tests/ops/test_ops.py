@@ -262,3 +262,10 @@ def test_a_graph_whose_sizes_values_tell_runs_outside_of_compiled_code():
     x = lamina.Input((), dtype="int32")
     model = lamina.Model(x, ops.bincount(x))
     assert model.output_shape == (None,) and model(np.array([1, 1, 3])).tolist() == [0, 2, 0, 1]
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_similarity_of_half_precision_is_that_of_its_values(dtype):
+    pair = np.random.default_rng(0).uniform(0, 1, (2, 2, 16, 16, 3)).astype(dtype)
+    half, wide = (np.asarray(ops.image.ssim(*images), "float32") for images in (pair, pair.astype("float32")))
+    np.testing.assert_allclose(half, wide, rtol=2**-8)  # one rounding, at the end

@@ -459,7 +459,8 @@ def ssim(
     """
     pair = [_images("ssim", image) for image in (image1, image2)]
     dtype, axes = pair[0].dtype, _axes(data_format)
-    x, y = (jnp.moveaxis(image, axes[2], -1).astype(jnp.result_type(dtype, float)) for image in pair)
+    wide = jnp.promote_types(dtype, jnp.float32)  # the variances are small differences of squares
+    x, y = (jnp.moveaxis(image, axes[2], -1).astype(wide) for image in pair)
     x, y = (image[None] if image.ndim == 3 else image for image in (x, y))
     blur = functools.partial(_blur, kernel_size=(filter_size,) * 2, sigma=(filter_sigma,) * 2, padding="valid")
     mean_x, mean_y = blur(x), blur(y)
