@@ -72,10 +72,19 @@ def test_convolution(options):
     assert_same(plain_convolution(strides, padding, dilation, groups), fast, (x, kernel))
 
 
-@pytest.mark.parametrize("channels", [1, 3, 4, 5])
-def test_convolution_of_few_channels(channels):
-    x, kernel = array(2, 7, 6, channels), array(3, 3, channels, 5)
-    assert_same(plain_convolution(1, "same", 1, 1), lambda x, k: ops.conv(x, k, 1, "same"), (x, kernel))
+FEW = [
+    (rank, channels, outputs, *options)
+    for rank, channels, outputs in [(2, 1, 5), (2, 3, 5), (2, 5, 3), (2, 16, 1), (1, 2, 9), (1, 9, 1), (3, 2, 1)]
+    for options in [(1, "same", 1), (1, "valid", 1), (2, "same", 1), (1, "same", 2)]
+]
+
+
+@pytest.mark.parametrize("options", FEW, ids=repr)
+def test_convolution_of_few_channels(options):
+    rank, channels, outputs, strides, padding, dilation = options
+    x, kernel = array(2, *(7, 6, 5)[:rank], channels), array(*(3,) * rank, channels, outputs)
+    plain = plain_convolution(strides, padding, dilation, 1)
+    assert_same(plain, lambda x, k: ops.conv(x, k, strides, padding, None, dilation), (x, kernel))
 
 
 @pytest.mark.parametrize("groups", [1, 2, 8])
