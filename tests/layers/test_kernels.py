@@ -181,6 +181,9 @@ def test_a_policy_by_name_or_by_path_makes_the_kernel():
     layer = dense()
     layer.dtype_policy = "int4/2_from_float32"
     assert layer.kernel_zero.shape == (3, 3)
+    layer = dense(dtype=dtype_policies.DTypePolicyMap())  # with no entry for the layer
+    layer.dtype_policy = "mixed_bfloat16"
+    assert layer.dtype_policy[layer.path].name == "mixed_bfloat16"
 
 
 # Models -------------------------------------------------------------------------------------------------------------

@@ -48,7 +48,8 @@ class Typed(Composite):
     def _set_policy(self, policy: DTypePolicy) -> None:
         known = self._dtype_policy
         if isinstance(known, DTypePolicyMap) and not isinstance(policy, DTypePolicyMap):
-            known.pop(self.path, None)  # type: ignore[attr-defined]
+            if self.path in known:
+                del known[self.path]  # type: ignore[attr-defined]
             known[self.path] = policy  # type: ignore[attr-defined]  # the layers around, which share it, save it
         else:
             self._dtype_policy = policy
