@@ -133,6 +133,10 @@ class Layer(AddedLosses, Masks, Typed, Operation):
             self._build_shapes = {names[0]: input_shape}
         self.built = True
 
+    def _build_at_init(self) -> None:
+        """Be built from the start, if no class says what to make: layers without weights call this."""
+        self.built = type(self).build is Layer.build
+
     def add_weight(
         self,
         shape: Sequence[int] | int | None = None,

@@ -21,7 +21,7 @@ class Elementwise(Layer):
     def __init__(self, **kwargs: Any):
         super().__init__(**kwargs)
         self.supports_masking = True
-        self.built = True
+        self._build_at_init()
 
 
 class Activation(Elementwise):

@@ -378,7 +378,7 @@ class UnitNormalization(Normalization):
         if not all(isinstance(each, int) for each in ([axis] if isinstance(axis, int) else axis)):
             raise ValueError(f"{self._who()}: axis must be an integer or several, got {axis!r}.")
         self.axis = _listed(axis)
-        self.built = True
+        self._build_at_init()
 
     def call(self, inputs: Any) -> Any:
         axes = [self.axis] if isinstance(self.axis, int) else self.axis

@@ -212,7 +212,7 @@ class ActivityRegularization(Layer):
         super().__init__(activity_regularizer=regularizers.L1L2(l1=l1, l2=l2), **kwargs)
         self.l1, self.l2 = l1, l2
         self.supports_masking = True
-        self.built = True
+        self._build_at_init()
 
     def get_config(self) -> dict[str, Any]:
         config = {**super().get_config(), "l1": self.l1, "l2": self.l2}
