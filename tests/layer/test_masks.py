@@ -330,3 +330,24 @@ def test_layers_that_make_no_mask_are_not_asked_where_there_is_none(row, monkeyp
     layer = row.make()
     monkeypatch.setattr(type(layer), "compute_mask", lambda *_: pytest.fail("asked"))
     layer(*row.symbolic(), **row.call)
+
+
+def test_a_mask_stays_where_the_input_is_cast():
+    x = ops.array(X)
+    masking.set_mask(x, ops.array(MASK))
+    np.testing.assert_array_equal(mask_of(layers.Activation("relu", dtype="bfloat16")(x)), MASK)
+
+
+MASKED = [
+    layers.Add(), layers.Concatenate(1), layers.Dot(1), layers.Attention(), layers.Embedding(2, 2, mask_zero=True),
+    layers.Masking(), layers.LSTM(2, return_sequences=True), layers.Lambda(abs, mask=lambda x, mask: mask),
+    layers.Bidirectional(layers.GRU(2)), layers.GlobalAveragePooling1D(),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("layer", MASKED, ids=lambda layer: type(layer).__name__)
+def test_the_mask_goes_to_compute_mask_by_its_name_in_keras(layer):
+    lists = isinstance(layer, (layers.Add, layers.Concatenate, layers.Dot, layers.Attention))
+    inputs, mask = ([X, X], [MASK, MASK]) if lists else (X, MASK)
+    by_name, by_place = layer.compute_mask(inputs, mask=mask), layer.compute_mask(inputs, mask)
+    np.testing.assert_array_equal(by_name, by_place)

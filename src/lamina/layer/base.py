@@ -367,8 +367,6 @@ class Layer(AddedLosses, Masks, Typed, Operation):
 
     def _convert(self, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
         cast = self.compute_dtype if self.autocast else None
-        if len(args) == 1 and not kwargs and isinstance(args[0], jax.Array):  # by far the most calls
-            return (as_jax_array(args[0], cast),), {}
 
         def convert(x: Any) -> Any:
             y = as_jax_array(dense(x) if is_sparse(x) and not keeps_sparse else x, cast)
@@ -376,6 +374,8 @@ class Layer(AddedLosses, Masks, Typed, Operation):
                 masking.set_mask(y, masking.get_mask(x))
             return y
 
+        if len(args) == 1 and not kwargs and isinstance(args[0], jax.Array):  # by far the most calls
+            return (convert(args[0]),), {}
         keeps_sparse = self._keeps_sparse or not registry.is_own(type(self).call)
         return tree_util.tree_map(convert, (args, kwargs), is_leaf=is_sparse)
 

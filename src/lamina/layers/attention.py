@@ -445,9 +445,9 @@ class Attention(Layer):
         return (outputs, weights) if return_attention_scores else outputs
 
     @only_passes
-    def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
         """The mask of the query."""
-        return previous_mask[0] if isinstance(previous_mask, (list, tuple)) else previous_mask
+        return mask[0] if isinstance(mask, (list, tuple)) else mask
 
 
 class AdditiveAttention(Attention):

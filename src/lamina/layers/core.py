@@ -194,7 +194,7 @@ class Embedding(KernelLayer):
         indices = inputs if jnp.issubdtype(inputs.dtype, jnp.integer) else inputs.astype("int32")
         return self._kernel.rows(indices).astype(self.compute_dtype)
 
-    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
         """`inputs != 0` with `mask_zero`, else none."""
         return jnp.not_equal(inputs, 0) if self.mask_zero else None
 
@@ -276,7 +276,7 @@ class ReversibleEmbedding(Embedding):
             )
         super().quantize(mode, type_check, config)
 
-    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
         """None: the call sets it, as the way back has none."""
 
 
@@ -320,8 +320,8 @@ class Lambda(Layer):
         given = {"mask": mask, "training": training}
         return self.function(inputs, **self.arguments, **{name: given[name] for name in self._accepts})
 
-    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
-        return self.mask(inputs, previous_mask) if callable(self.mask) else self.mask
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
+        return self.mask(inputs, mask) if callable(self.mask) else self.mask
 
     def get_config(self) -> dict[str, Any]:
         given = {"function": self.function, "output_shape": self.output_shape, "mask": self.mask}
@@ -344,7 +344,7 @@ class Masking(Elementwise):
     def call(self, inputs: Any) -> Any:
         return jnp.where(self.compute_mask(inputs)[..., None], inputs, 0)
 
-    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
         """True where some feature differs from `mask_value`."""
         return jnp.any(jnp.not_equal(inputs, self.mask_value), axis=-1)
 

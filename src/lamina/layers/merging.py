@@ -70,10 +70,10 @@ class Merge(Layer):
         return functools.reduce(type(self).combine, arrays)
 
     @only_passes
-    def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
         """True where one of the masks is; an input without one is true everywhere."""
-        masks = tree.flatten(previous_mask)
-        return None if any(mask is None for mask in masks) else functools.reduce(jnp.logical_or, masks)
+        masks = tree.flatten(mask)
+        return None if any(m is None for m in masks) else functools.reduce(jnp.logical_or, masks)
 
 
 @variant()
@@ -159,10 +159,10 @@ class Concatenate(Merge):
         return jnp.concatenate(list(inputs), axis=self.axis)
 
     @only_passes
-    def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
         """The masks behind one another where the axis is theirs, else true where one is."""
-        masks = tree.flatten(previous_mask)
-        if all(mask is None for mask in masks):
+        masks = tree.flatten(mask)
+        if all(m is None for m in masks):
             return None
         axis, rank = self.axis % inputs[0].ndim, next(m.ndim for m in masks if m is not None)
         masks = [jnp.ones(x.shape[:rank], bool) if m is None else m for x, m in zip(inputs, masks)]
@@ -213,7 +213,7 @@ class Dot(Merge):
         return flat.reshape(x.shape[0], *((*rest_x, *rest_y) or (1,)))
 
     @only_passes
-    def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
         """None: the axes are others."""
 
 

@@ -154,7 +154,7 @@ class GlobalAveragePooling1D(GlobalPooling, rank=1, reduce=jnp.mean):
         return (total / count).astype(dtypes.floating(inputs.dtype))
 
     @only_passes
-    def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
         """None: the time axis is gone."""
 
 
