@@ -302,6 +302,12 @@ def test_activity_of_a_single_number_is_regularized():
     assert float(layer.losses[0]) == pytest.approx(0.5 * np.abs(X).sum(), rel=1e-5)
 
 
+def test_activity_of_no_rows_costs_nothing():
+    layer = layers.Activation("relu", activity_regularizer="l2")
+    layer(np.zeros((0, 3), "float32"))
+    assert [float(loss) for loss in layer.losses] == [0.0]
+
+
 # Pure forms and remat
 
 
