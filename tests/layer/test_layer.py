@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import lamina
-from lamina import layers, ops
+from lamina import dtype_policies, layers, ops
 from lamina.core import masking
 
 X = np.random.default_rng(0).normal(size=(4, 3)).astype("float32")
@@ -47,6 +47,16 @@ def test_a_layer_without_weights_of_its_own_is_found_by_those_inside():
     outer(X)
     paths = [outer.path, inner.path, inner.layers[0].path]
     assert paths == ["outer", "outer/inner", "outer/inner/scale"]
+
+
+@pytest.mark.parametrize("dtype", ["mixed_bfloat16", "int8_from_float32"])
+def test_a_configuration_names_a_plain_policy(dtype):
+    class Own(layers.Dense):
+        def __init__(self, *args, dtype=None, **kwargs):
+            assert isinstance(dtype, str) == dtype_policies.get(dtype).name.startswith("mixed")
+            super().__init__(*args, dtype=dtype, **kwargs)
+
+    assert Own.from_config(layers.Dense(2, dtype=dtype).get_config()).dtype_policy.name == dtype
 
 
 def test_build_may_be_called_by_hand_and_from_a_configuration():

@@ -106,6 +106,8 @@ class Layer(AddedLosses, Masks, Typed, Operation):
         """The layer that `get_config` described; what its constructor does not take is set afterwards."""
         values = {key: configurable.deserialize(value) for key, value in config.items()}
         accepted = constructors.all_parameters(cls)
+        if type(values.get("dtype")) is policy.DTypePolicy:
+            values["dtype"] = values["dtype"].name  # as in Keras: constructors of programs get a string
         late = {key: values.pop(key) for key in ("name", "trainable", "dtype") if key in values and key not in accepted}
         layer = cls(**values)
         if "name" in late:
