@@ -12,12 +12,13 @@ from lamina import ops
 from lamina.core import checks, configurable, dtypes, masking
 from lamina.core.functions import by_name
 from lamina.core.symbolic import KerasTensor, Node
+from lamina.core.variable import Variable
 from lamina.layer import InputSpec, Layer
 from lamina.layers.activation import Elementwise
 from lamina.layers.kernel_layer import KernelLayer
-from lamina.layers.kernels import Terms
+from lamina.layers.kernels import Kernel, LowRank, Terms
 from lamina.layers.quantized import Int4, Int8
-from lamina.layers.weights import resolve_arguments, weight
+from lamina.layers.weights import resolve_arguments
 
 
 class InputLayer(Layer):
@@ -219,6 +220,7 @@ class ReversibleEmbedding(Embedding):
     """
 
     _kinds = Embedding._kinds
+    _back: Kernel | None = None  # the kernel of the way back, where it has one of its own
     _further = ("activity_regularizer", "weights", "lora_rank", "lora_alpha", "quantization_config")
 
     def __init__(
@@ -245,9 +247,28 @@ class ReversibleEmbedding(Embedding):
         if self.built:
             return
         super().build(input_shape)
+        self._make_back()
+
+    def _make_back(self) -> None:
+        """Make the kernel of the way back, if it has one of its own, of the kind of the table, with the old values."""
+        table, old = self._kernel, self._back
+        table = table.base if isinstance(table, LowRank) else table
         if not self.tie_weights:
-            shape, start = (self.output_dim, self.input_dim), self.embeddings_initializer
-            self.reverse_embeddings = weight(self, "reverse_embeddings", shape, initializer=start)
+            place = table.place._replace(
+                name="reverse_embeddings",
+                shape=(self.output_dim, self.input_dim),
+                options={"initializer": self.embeddings_initializer},
+                terms=Terms(".a", "ab", ".b"),
+                product=self._product_back,
+                beside=True,
+            )
+            self._back = type(table)(place, table.config)
+            self._back.build(old)
+            self._drop(old.variables.values() if old is not None else ())
+            vars(self).update(self._back.variables)
+
+    def _product_back(self, inputs: Any, kernel: Any) -> Any:
+        return self._product(inputs, kernel.T)
 
     def call(self, inputs: Any, reverse: bool = False) -> Any:
         if not reverse:
@@ -257,8 +278,7 @@ class ReversibleEmbedding(Embedding):
             return vectors
         if inputs.shape[-1] != self.output_dim:
             raise ValueError(f"{self._who()}: inputs must have size {self.output_dim} last, got {inputs.shape}.")
-        own = None if self.tie_weights else self.reverse_embeddings.value.T
-        logits = self._kernel.product(inputs) if own is None else self._product(inputs, own)
+        logits = (self._back or self._kernel).product(inputs)
         cap = self.logit_soft_cap
         logits = logits if cap is None else jnp.tanh(logits / cap) * cap
         return logits.astype(self.reverse_dtype or self.compute_dtype)
@@ -268,13 +288,14 @@ class ReversibleEmbedding(Embedding):
             inputs, kernel = inputs.astype(self.reverse_dtype), kernel.astype(self.reverse_dtype)
         return super()._product(inputs, kernel)
 
-    def quantize(self, mode: Any = None, type_check: bool = True, config: Any = None) -> None:
-        """As any `Embedding`, if the way back has the same table."""
-        if not self.tie_weights:
-            raise NotImplementedError(
-                f"{self._who()}: has no quantized form with tie_weights=False, got mode={mode!r}."
-            )
-        super().quantize(mode, type_check, config)
+    def quantized_build(self, input_shape: Any, mode: str, config: Any = None) -> None:
+        """As any `Embedding`; a way back with a kernel of its own gets one of the same kind."""
+        super().quantized_build(input_shape, mode, config)
+        self._make_back()
+
+    def _own_variables(self) -> list[Variable]:
+        back = {} if self._back is None else {id(v): v for v in self._back.variables.values()}
+        return [*(v for v in super()._own_variables() if id(v) not in back), *back.values()]
 
     def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
         """None: the call sets it, as the way back has none."""
