@@ -42,18 +42,24 @@ class InputLayer(Layer):
         name: str | None = None,
         **kwargs: Any,
     ):
+        batch_shape = kwargs.pop("batch_input_shape", batch_shape)
         super().__init__(name=name, **kwargs)
+        shape = self._input_shape_arg if shape is None else shape  # older names
         if ragged:
             raise ValueError(f"{self._who()}: ragged must be False; pad ragged inputs, and mask what was padded.")
         if input_tensor is not None:
-            batch_shape, dtype = input_tensor.shape, dtype or input_tensor.dtype
-            if sparse is not None and sparse != input_tensor.sparse:
-                raise ValueError(
-                    f"{self._who()}: sparse must be that of the tensor, {input_tensor.sparse}, got {sparse}."
-                )
-            sparse = input_tensor.sparse
-        if (shape is None) == (batch_shape is None):
-            raise ValueError(f"{self._who()}: exactly one of shape and batch_shape must be given.")
+            if not isinstance(input_tensor, KerasTensor):
+                raise ValueError(f"{self._who()}: input_tensor must be symbolic, got {checks.shorten(input_tensor)}.")
+            whole = input_tensor.shape
+            all_told = {"shape": shape, "batch_shape": batch_shape, "batch_size": batch_size, "sparse": sparse}
+            own = (whole[1:], whole, whole[0], input_tensor.sparse)
+            for (what, one), its in zip(all_told.items(), own):
+                if one is not None and checks.integers(one) != its:
+                    raise ValueError(f"{self._who()}: {what} must be that of the tensor, {its}, got {one}.")
+            shape, batch_size, batch_shape, sparse = None, None, whole, input_tensor.sparse
+            dtype = dtype or input_tensor.dtype
+        if (shape is None) == (batch_shape is None) or None not in (batch_size, batch_shape):
+            raise ValueError(f"{self._who()}: either shape, with batch_size or without, or batch_shape must be given.")
         if batch_shape is None:
             batch_shape = (batch_size, *((shape,) if isinstance(shape, int) else shape or ()))
         self.batch_shape = tuple(batch_shape)
