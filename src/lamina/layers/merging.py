@@ -9,7 +9,8 @@ from typing import Any
 import jax.numpy as jnp
 from jax import lax
 
-from lamina.core import dtypes, tree
+from lamina import ops
+from lamina.core import dtypes, masking, tree
 from lamina.core.configurable import variant
 from lamina.layer import Layer
 from lamina.layer.masks import only_passes
@@ -73,7 +74,27 @@ class Merge(Layer):
     def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
         """True where one of the masks is; an input without one is true everywhere."""
         masks = tree.flatten(mask)
-        return None if any(m is None for m in masks) else functools.reduce(jnp.logical_or, masks)
+        return None if any(m is None for m in masks) else functools.reduce(ops.logical_or, masks)
+
+
+class MaskedMerge(Merge):
+    """Base of those where an input counts at the times that its mask lets through, and leaves the others alone else."""
+
+    def _merge(self, arrays: list[Any]) -> Any:
+        return self._merged(arrays)[0]
+
+    def _merged(self, arrays: list[Any]) -> tuple[Any, Any]:
+        """The outputs, and at which times any input counts (`None`: at all)."""
+        masks = [masking.get_mask(x) for x in arrays]
+        masks = [m if m is None else m.reshape(m.shape + (1,) * (x.ndim - m.ndim)) for x, m in zip(arrays, masks)]
+        merged, known = arrays[0], masks[0]
+        for x, mask in zip(arrays[1:], masks[1:]):
+            alone = x if mask is None else jnp.where(mask, x, merged)
+            both = type(self).combine(merged, x)
+            both = both if mask is None else jnp.where(mask, both, merged)
+            merged = both if known is None else jnp.where(known, both, alone)
+            known = None if known is None or mask is None else known | mask
+        return merged, known
 
 
 @variant()
@@ -84,10 +105,14 @@ class Add(Merge):
 
 
 @variant()
-class Multiply(Merge):
+class Multiply(MaskedMerge):
     """`x1 * x2 * ...`"""
 
     combine = staticmethod(jnp.multiply)
+
+    def _merge(self, arrays: list[Any]) -> Any:
+        merged, known = self._merged(arrays)
+        return merged if known is None else jnp.where(known, merged, 0)
 
 
 @variant()
@@ -103,14 +128,14 @@ class Average(Merge):
 
 
 @variant()
-class Maximum(Merge):
+class Maximum(MaskedMerge):
     """`max(x1, x2, ...)`"""
 
     combine = staticmethod(jnp.maximum)
 
 
 @variant()
-class Minimum(Merge):
+class Minimum(MaskedMerge):
     """`min(x1, x2, ...)`"""
 
     combine = staticmethod(jnp.minimum)
