@@ -285,7 +285,10 @@ class MultiHeadAttention(HeadedAttention):
         self.value_dim = self.key_dim if value_dim is None else checks.integer(who, "value_dim", value_dim)
         one, of_values = (self.num_heads, self.key_dim), (self.num_heads, self.value_dim)
         self._heads = (one, one, of_values)
-        self.output_shape: Any = (output_shape,) if isinstance(output_shape, int) else output_shape
+        sizes = checks.integers(output_shape)
+        if not isinstance(sizes, (int, tuple, type(None))):
+            raise ValueError(f"{who}: output_shape must be an integer or several, got {output_shape!r}.")
+        self.output_shape: Any = (sizes,) if isinstance(sizes, int) else sizes
         axes = (attention_axes,) if isinstance(attention_axes, int) else attention_axes
         self.attention_axes = axes and tuple(axes)
         self._set_up(dropout, use_bias, sliding_window, flash_attention, use_gate, seed)
@@ -424,7 +427,9 @@ class Attention(Layer):
     ) -> Any:
         query, value, *rest = (x.astype(dtypes.floating(x.dtype)) for x in inputs)
         key = rest[0] if rest else value
-        query_mask, value_mask = (mask[0], mask[1]) if isinstance(mask, (list, tuple)) else (None, None)
+        if mask is not None and not (isinstance(mask, (list, tuple)) and len(mask) in (2, 3)):
+            raise ValueError(f"{self._who()}: mask must be [query mask, value mask], got {checks.shorten(mask)}.")
+        query_mask, value_mask = (None, None) if mask is None else mask[:2]
         for one, x in ((query_mask, query), (value_mask, value)):
             if one is not None:
                 check_mask(self._who(), one, x)
@@ -434,7 +439,8 @@ class Attention(Layer):
         joined, weights = masking.merge_masks(masks), None
         if return_attention_scores or (training and self.dropout) or query.ndim != 3 or not self._is_product:
             weights = _softmax(self._scores(query, key), joined).astype(self.compute_dtype)
-            outputs = self._dropout_layer(weights, training=training) @ value
+            weights = self._dropout_layer(weights, training=training)
+            outputs = weights @ value
         else:
             query = query if self.scale is None else query * self.scale.value
             heads = (x[:, :, None] for x in (query, key, value))  # one
