@@ -49,6 +49,22 @@ def test_a_layer_without_weights_of_its_own_is_found_by_those_inside():
     assert paths == ["outer", "outer/inner", "outer/inner/scale"]
 
 
+@pytest.mark.parametrize(
+    ("layer", "shapes"),
+    [
+        (layers.Dense(3), [(None, 5)]), (layers.LSTM(3), [(None, 4, 5)]), (layers.BatchNormalization(), [(None, 5)]),
+        (layers.MultiHeadAttention(2, 3), [(2, 4, 6), (2, 5, 6)]),
+        (layers.TimeDistributed(layers.Dense(2)), [(2, 4, 5)]),
+    ],
+    ids=lambda value: getattr(value, "name", ""),
+)  # fmt: skip
+def test_a_shape_may_be_asked_for_before_the_layer_is_built(layer, shapes):
+    before = layer.compute_output_shape(*shapes)
+    assert not layer.built and layer.weights == []
+    layer.build(*shapes)
+    assert layer.weights and layer.compute_output_shape(*shapes) == before
+
+
 @pytest.mark.parametrize("dtype", ["mixed_bfloat16", "int8_from_float32"])
 def test_a_configuration_names_a_plain_policy(dtype):
     class Own(layers.Dense):

@@ -352,15 +352,18 @@ class Layer(AddedLosses, Masks, Typed, Operation):
         return remembered(self, args, kwargs, fresh) if self.built else fresh()
 
     def compute_output_shape(self, *args: Any, **kwargs: Any) -> Any:
-        """The shape of the outputs for inputs of these shapes."""
+        """The shape of the outputs for inputs of these shapes; a layer that is not built stays so."""
         own = not registry.is_own(type(self).compute_output_spec)
         spec = self.compute_output_spec if own else self._evaluate
-        shapes = [*args, *kwargs.values()]
-        if len(shapes) == 1:
-            return shape_of(spec(symbolic_inputs(shapes[0], self.input_dtype)))
-        names = signature_of(type(self)).names
+        names = signature_of(type(self)).names or ("inputs",)
         given = {**dict(zip(names, args)), **{k.removesuffix("_shape"): v for k, v in kwargs.items()}}
-        return shape_of(spec(**{name: symbolic_inputs(shape, self.input_dtype) for name, shape in given.items()}))
+        inputs = {name: symbolic_inputs(shape, self.input_dtype) for name, shape in given.items()}
+        before = None if self.built or self._building else Before(self)
+        try:
+            return shape_of(spec(*inputs.values()) if len(inputs) == 1 else spec(**inputs))
+        finally:
+            if before is not None:
+                before.restore()
 
     def _check_constructed(self) -> None:
         if "_dtype_policy" not in self.__dict__:
