@@ -31,6 +31,6 @@ class Wrapper(Layer):
         return {**super().get_config(), "layer": configurable.serialize(self.layer)}
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Any:
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
         config = dict(config)
-        return cls(configurable.deserialize(config.pop("layer")), **config)
+        return cls(configurable.deserialize(config.pop("layer"), custom_objects), **config)
