@@ -193,8 +193,11 @@ class Function(Operation):
         given = self._matched(self.inputs_structure, inputs)
         return [getattr(x, "shape", None) for x in given] == [t.shape for t in self.inputs]
 
+    def _may_mask(self, inputs: Any) -> bool:
+        return any(getattr(x, "mask", None) is not None for x in tree.flatten((inputs, self.outputs)))
+
     def compute_output_spec(self, inputs: Any, mask: Any = None) -> Any:
-        if not self.is_declared_for(inputs):
+        if not self.is_declared_for(inputs) or self._may_mask(inputs):
             return super().compute_output_spec(inputs, mask)
         return tree.map_structure(lambda t: KerasTensor(t.shape, t.dtype, t.sparse), self.outputs_structure)
 
