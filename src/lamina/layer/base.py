@@ -10,7 +10,7 @@ import functools
 import itertools
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import jax
@@ -360,12 +360,10 @@ class Layer(AddedLosses, Masks, Typed, Operation):
         names = signature_of(type(self)).names or ("inputs",)
         given = {**dict(zip(names, args)), **{k.removesuffix("_shape"): v for k, v in kwargs.items()}}
         inputs = {name: symbolic_inputs(shape, self.input_dtype) for name, shape in given.items()}
-        before = None if self.built or self._building else Before(self)
-        try:
+        with ExitStack() as afterwards:
+            if not (self.built or self._building):
+                afterwards.callback(Before(self).restore)
             return shape_of(spec(*inputs.values()) if len(inputs) == 1 else spec(**inputs))
-        finally:
-            if before is not None:
-                before.restore()
 
     def _check_constructed(self) -> None:
         if "_dtype_policy" not in self.__dict__:

@@ -12,11 +12,10 @@ from lamina import ops
 from lamina.core import checks, configurable, dtypes, masking
 from lamina.core.functions import by_name
 from lamina.core.symbolic import KerasTensor, Node
-from lamina.core.variable import Variable
 from lamina.layer import InputSpec, Layer
 from lamina.layers.activation import Elementwise
 from lamina.layers.kernel_layer import KernelLayer
-from lamina.layers.kernels import Kernel, LowRank, Terms
+from lamina.layers.kernels import Kernel, Terms
 from lamina.layers.quantized import Int4, Int8
 from lamina.layers.weights import resolve_arguments
 
@@ -48,8 +47,6 @@ class InputLayer(Layer):
         if ragged:
             raise ValueError(f"{self._who()}: ragged must be False; pad ragged inputs, and mask what was padded.")
         if input_tensor is not None:
-            if not isinstance(input_tensor, KerasTensor):
-                raise ValueError(f"{self._who()}: input_tensor must be symbolic, got {checks.shorten(input_tensor)}.")
             whole = input_tensor.shape
             all_told = {"shape": shape, "batch_shape": batch_shape, "batch_size": batch_size, "sparse": sparse}
             own = (whole[1:], whole, whole[0], input_tensor.sparse)
@@ -257,8 +254,7 @@ class ReversibleEmbedding(Embedding):
 
     def _make_back(self) -> None:
         """Make the kernel of the way back, if it has one of its own, of the kind of the table, with the old values."""
-        table, old = self._kernel, self._back
-        table = table.base if isinstance(table, LowRank) else table
+        table, old = getattr(self._kernel, "base", self._kernel), self._back
         if not self.tie_weights:
             place = table.place._replace(
                 name="reverse_embeddings",
@@ -298,10 +294,6 @@ class ReversibleEmbedding(Embedding):
         """As any `Embedding`; a way back with a kernel of its own gets one of the same kind."""
         super().quantized_build(input_shape, mode, config)
         self._make_back()
-
-    def _own_variables(self) -> list[Variable]:
-        back = {} if self._back is None else {id(v): v for v in self._back.variables.values()}
-        return [*(v for v in super()._own_variables() if id(v) not in back), *back.values()]
 
     def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
         """None: the call sets it, as the way back has none."""

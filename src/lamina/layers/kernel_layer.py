@@ -198,6 +198,8 @@ class KernelLayer(Layer):
         held = {id(v) for v in self._kernel.held.values()}
         others = [v for v in every if id(v) not in held]  # the bias, and what a subclass made
         first, *rest = self._kernel.variables.values()
+        if self._kernel.place.is_table:  # which has no bias, but perhaps another kernel behind it
+            return [first, *rest, *others]
         return [*others, first, *rest] if self._kernel.after_bias else [first, *others, *rest]
 
     def save_own_variables(self, store: Any) -> None:

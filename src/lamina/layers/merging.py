@@ -81,20 +81,16 @@ class MaskedMerge(Merge):
     """Base of those where an input counts at the times that its mask lets through, and leaves the others alone else."""
 
     def _merge(self, arrays: list[Any]) -> Any:
-        return self._merged(arrays)[0]
-
-    def _merged(self, arrays: list[Any]) -> tuple[Any, Any]:
-        """The outputs, and at which times any input counts (`None`: at all)."""
         masks = [masking.get_mask(x) for x in arrays]
-        masks = [m if m is None else m.reshape(m.shape + (1,) * (x.ndim - m.ndim)) for x, m in zip(arrays, masks)]
+        if all(mask is None for mask in masks):
+            return super()._merge(arrays)
+        ranks = [x.ndim - (0 if m is None else m.ndim) for x, m in zip(arrays, masks)]
+        masks = [jnp.asarray(True) if m is None else m.reshape(m.shape + (1,) * n) for m, n in zip(masks, ranks)]
         merged, known = arrays[0], masks[0]
         for x, mask in zip(arrays[1:], masks[1:]):
-            alone = x if mask is None else jnp.where(mask, x, merged)
-            both = type(self).combine(merged, x)
-            both = both if mask is None else jnp.where(mask, both, merged)
-            merged = both if known is None else jnp.where(known, both, alone)
-            known = None if known is None or mask is None else known | mask
-        return merged, known
+            merged = jnp.where(mask, jnp.where(known, type(self).combine(merged, x), x), merged)
+            known = known | mask
+        return jnp.where(known, merged, 0) if type(self).combine is jnp.multiply else merged  # as in Keras
 
 
 @variant()
@@ -109,10 +105,6 @@ class Multiply(MaskedMerge):
     """`x1 * x2 * ...`"""
 
     combine = staticmethod(jnp.multiply)
-
-    def _merge(self, arrays: list[Any]) -> Any:
-        merged, known = self._merged(arrays)
-        return merged if known is None else jnp.where(known, merged, 0)
 
 
 @variant()
