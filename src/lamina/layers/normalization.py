@@ -440,6 +440,3 @@ class SpectralNormalization(Wrapper):
         nothing = (weights == 0).all()
         norm = jnp.where(nothing, 1, vector_v @ weights @ vector_u.T)[0, 0]
         return jnp.where(nothing, u, vector_u.astype(u.dtype)), (wide / norm).astype(kernel.dtype)
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "power_iterations": self.power_iterations}
