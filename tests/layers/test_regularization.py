@@ -38,9 +38,9 @@ def test_a_noise_shape_is_a_tuple():
     assert layers.Dropout(0.5, noise_shape=[None, np.int64(1), 3]).noise_shape == (None, 1, 3)
 
 
-@pytest.mark.parametrize("shape", ["wide", 5, (20, 1.5), (20, -1), (0, 3)])
+@pytest.mark.parametrize("shape", ["wide", (20, 1.5), (20, -1), (0, 3)])
 def test_a_noise_shape_of_other_things_is_refused(shape):
-    with pytest.raises(ValueError, match='Dropout "it": noise_shape must be a tuple of positive integers and None'):
+    with pytest.raises(ValueError, match='Dropout "it": noise_shape must have positive integers and None'):
         layers.Dropout(0.5, noise_shape=shape, name="it")
 
 

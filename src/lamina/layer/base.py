@@ -102,16 +102,14 @@ class Layer(AddedLosses, Masks, Typed, Operation):
         return config
 
     @classmethod
-    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
+    def from_config(cls, config: dict[str, Any]) -> Any:
         """The layer that `get_config` described; what its constructor does not take is set afterwards."""
-        with registry.custom_objects(custom_objects):
-            values = {key: configurable.deserialize(value) for key, value in config.items()}
-            accepted = constructors.all_parameters(cls)
-            if type(values.get("dtype")) is policy.DTypePolicy:
-                values["dtype"] = values["dtype"].name  # as in Keras: constructors of programs get a string
-            names = {"name", "trainable", "dtype"} & values.keys() - set(accepted)
-            late = {key: values.pop(key) for key in names}
-            layer = cls(**values)
+        values = {key: configurable.deserialize(value) for key, value in config.items()}
+        accepted = constructors.all_parameters(cls)
+        if type(values.get("dtype")) is policy.DTypePolicy:
+            values["dtype"] = values["dtype"].name  # as in Keras: constructors of programs get a string
+        late = {key: values.pop(key) for key in {"name", "trainable", "dtype"} & values.keys() - {*accepted}}
+        layer = cls(**values)
         if "name" in late:
             layer.name = late["name"]
         if "dtype" in late:

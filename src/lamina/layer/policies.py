@@ -91,13 +91,7 @@ class Typed(Composite):
         return self._own_policy().quantization_mode
 
     def quantize(self, mode: Any = None, type_check: bool = True, config: Any = None) -> None:
-        """Make integers, or floats of 8 bits, of the main weight; for layers that have a form for that.
-
-        Args:
-            mode: "int8", "int4", "float8", "gptq" or "awq", or a configuration.
-            type_check: whether a subclass of a program's own is refused, whose `call` may use the weight itself.
-            config: a `lamina.quantizers.QuantizationConfig`.
-        """
+        """Make integers, or floats of 8 bits, of the main weight; for layers that have a form for that."""
         del type_check, config
         raise NotImplementedError(f"{self._who()}: has no weight that can be quantized, got mode={mode!r}.")
 

@@ -209,9 +209,8 @@ def as_told(shapes: Any, outputs: Any, dtype: str) -> Any:
     tensors = tree_util.tree_leaves(outputs)
     if [len(shape) for shape in told] != [x.ndim for x in tensors]:
         return outputs
-    sizes = [tuple(b if a is None else a for a, b in zip(x.shape, shape)) for x, shape in zip(tensors, told)]
-    for shape, x in zip(sizes, tensors):
-        x.shape = shape
+    for x, shape in zip(tensors, told):
+        x.shape = tuple(b if a is None else a for a, b in zip(x.shape, shape))
     return outputs
 
 

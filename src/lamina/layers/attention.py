@@ -285,10 +285,7 @@ class MultiHeadAttention(HeadedAttention):
         self.value_dim = self.key_dim if value_dim is None else checks.integer(who, "value_dim", value_dim)
         one, of_values = (self.num_heads, self.key_dim), (self.num_heads, self.value_dim)
         self._heads = (one, one, of_values)
-        sizes = checks.integers(output_shape)
-        if not isinstance(sizes, (int, tuple, type(None))):
-            raise ValueError(f"{who}: output_shape must be an integer or several, got {output_shape!r}.")
-        self.output_shape: Any = (sizes,) if isinstance(sizes, int) else sizes
+        self.output_shape: Any = (output_shape,) if isinstance(output_shape, int) else output_shape
         axes = (attention_axes,) if isinstance(attention_axes, int) else attention_axes
         self.attention_axes = axes and tuple(axes)
         self._set_up(dropout, use_bias, sliding_window, flash_attention, use_gate, seed)

@@ -33,6 +33,7 @@ class Merge(Layer):
 
     combine: Callable[[Any, Any], Any]
     _number: int | None = None  # of inputs, if only one will do
+    _by_masks = False  # whether an input counts where its mask is true only, and leaves the others alone else
 
     def __init__(self, **kwargs: Any):
         super().__init__(**kwargs)
@@ -68,22 +69,9 @@ class Merge(Layer):
         return self._merge(arrays)
 
     def _merge(self, arrays: list[Any]) -> Any:
-        return functools.reduce(type(self).combine, arrays)
-
-    @only_passes
-    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
-        """True where one of the masks is; an input without one is true everywhere."""
-        masks = tree.flatten(mask)
-        return None if any(m is None for m in masks) else functools.reduce(ops.logical_or, masks)
-
-
-class MaskedMerge(Merge):
-    """Base of those where an input counts at the times that its mask lets through, and leaves the others alone else."""
-
-    def _merge(self, arrays: list[Any]) -> Any:
         masks = [masking.get_mask(x) for x in arrays]
-        if all(mask is None for mask in masks):
-            return super()._merge(arrays)
+        if not self._by_masks or all(mask is None for mask in masks):
+            return functools.reduce(type(self).combine, arrays)
         ranks = [x.ndim - (0 if m is None else m.ndim) for x, m in zip(arrays, masks)]
         masks = [jnp.asarray(True) if m is None else m.reshape(m.shape + (1,) * n) for m, n in zip(masks, ranks)]
         merged, known = arrays[0], masks[0]
@@ -91,6 +79,12 @@ class MaskedMerge(Merge):
             merged = jnp.where(mask, jnp.where(known, type(self).combine(merged, x), x), merged)
             known = known | mask
         return jnp.where(known, merged, 0) if type(self).combine is jnp.multiply else merged  # as in Keras
+
+    @only_passes
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
+        """True where one of the masks is; an input without one is true everywhere."""
+        masks = tree.flatten(mask)
+        return None if any(m is None for m in masks) else functools.reduce(ops.logical_or, masks)
 
 
 @variant()
@@ -101,10 +95,10 @@ class Add(Merge):
 
 
 @variant()
-class Multiply(MaskedMerge):
+class Multiply(Merge):
     """`x1 * x2 * ...`"""
 
-    combine = staticmethod(jnp.multiply)
+    combine, _by_masks = staticmethod(jnp.multiply), True
 
 
 @variant()
@@ -120,17 +114,17 @@ class Average(Merge):
 
 
 @variant()
-class Maximum(MaskedMerge):
+class Maximum(Merge):
     """`max(x1, x2, ...)`"""
 
-    combine = staticmethod(jnp.maximum)
+    combine, _by_masks = staticmethod(jnp.maximum), True
 
 
 @variant()
-class Minimum(MaskedMerge):
+class Minimum(Merge):
     """`min(x1, x2, ...)`"""
 
-    combine = staticmethod(jnp.minimum)
+    combine, _by_masks = staticmethod(jnp.minimum), True
 
 
 @variant()

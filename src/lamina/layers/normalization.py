@@ -110,7 +110,11 @@ class BatchNormalization(Normalization):
         self.center, self.scale, self.synchronized = center, scale, synchronized
         self.renorm = renorm
         self.renorm_clipping = {} if renorm and renorm_clipping is None else renorm_clipping
-        _check_clipping(self._who(), self.renorm_clipping or {})
+        bounds, known = self.renorm_clipping or {}, ("rmax", "rmin", "dmax")
+        fit = bounds.get("rmin", 0) <= bounds.get("rmax", math.inf) and bounds.get("dmax", 0) >= 0
+        if not fit or not set(bounds) <= set(known):
+            rule = f"have keys of {', '.join(known)}, rmin not above rmax and dmax not below 0"
+            raise ValueError(f"{self._who()}: renorm_clipping must {rule}, got {bounds}.")
         self.renorm_momentum = float(checks.number(self._who(), "renorm_momentum", renorm_momentum, 0, 1))
         self.moving_mean_initializer: Any
         self.moving_variance_initializer: Any
@@ -192,14 +196,6 @@ def _follow(moving: Any, now: Any, momentum: float) -> Any:
 def _root_of(initializer: Any) -> Any:
     """An initializer of standard deviations for one of variances."""
     return lambda shape, dtype: np.sqrt(initializer(shape, dtype=dtype))
-
-
-def _check_clipping(who: str, bounds: dict[str, float]) -> None:
-    known = ("rmax", "rmin", "dmax")
-    fit = bounds.get("rmin", 0) <= bounds.get("rmax", math.inf) and bounds.get("dmax", 0) >= 0
-    if not fit or not set(bounds) <= set(known):
-        rule = f"have keys of {', '.join(known)}, rmin not above rmax and dmax not below 0"
-        raise ValueError(f"{who}: renorm_clipping must {rule}, got {bounds}.")
 
 
 def _listed(who: str, axis: Any) -> Any:

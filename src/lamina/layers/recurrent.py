@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from jax import tree_util
 
-from lamina.core import checks, configurable, scope
+from lamina.core import checks, configurable, registry, scope
 from lamina.core.arrays import value_of
 from lamina.core.configurable import variant
 from lamina.core.state import StateScope
@@ -62,7 +62,16 @@ def _call_cell(cell: Any, inputs: Any, states: Any, training: bool | None) -> tu
     return call(inputs, states, **({"training": training} if takes_training else {}))
 
 
-class StackedRNNCells(Layer):
+class Holder(Layer):
+    """A layer that holds others; to make it of a configuration may take classes of the program."""
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Mapping[str, Any] | None = None) -> Any:
+        with registry.custom_objects(custom_objects):
+            return super().from_config(config)
+
+
+class StackedRNNCells(Holder):
     """Cells one above the other as one cell: the output of each is the input of the next.
 
     Args:
@@ -107,7 +116,7 @@ class StackedRNNCells(Layer):
         return inputs, new
 
 
-class RNN(Layer):
+class RNN(Holder):
     """The outputs of a cell that is applied at each time to the input and to its own states.
 
     Args:

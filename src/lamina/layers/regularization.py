@@ -73,12 +73,9 @@ class Dropout(Noise):
         self, rate: float, noise_shape: Sequence[int | None] | None = None, seed: int | None = None, **kwargs: Any
     ):
         super().__init__(rate, seed, **kwargs)
-        sizes = checks.integers(noise_shape)
-        fit = isinstance(sizes, tuple) and all(n is None or checks.is_integer(n) for n in sizes)
-        if sizes is not None and not fit:
-            rule = "noise_shape must be a tuple of positive integers and None"
-            raise ValueError(f"{self._who()}: {rule}, got {noise_shape!r}.")
-        self.noise_shape = sizes
+        self.noise_shape = checks.integers(noise_shape)
+        if noise_shape is not None and not all(n is None or checks.is_integer(n) for n in self.noise_shape):
+            raise ValueError(f"{self._who()}: noise_shape must have positive integers and None, got {noise_shape!r}.")
 
     def disturb(self, inputs: Any, strength: float) -> Any:
         return random.dropout(inputs, strength, self.noise_shape, self.seed_generator)

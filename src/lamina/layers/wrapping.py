@@ -15,6 +15,7 @@ from lamina.layer import Layer, Wrapper
 from lamina.layer.masks import check_mask, only_passes
 from lamina.layer.parts import look, walk
 from lamina.layer.signature import is_shape, signature_of
+from lamina.layers.recurrent import Holder
 
 _MERGES: dict[str | None, Callable[[Any, Any], Any]] = {
     "concat": lambda x, y: jnp.concatenate([x, y], axis=-1),
@@ -26,7 +27,7 @@ _MERGES: dict[str | None, Callable[[Any, Any], Any]] = {
 _ALIKE = ("stateful", "return_sequences", "return_state")
 
 
-class Bidirectional(Layer):
+class Bidirectional(Holder):
     """A recurrent layer along the time axis and another one against it, and both outputs merged.
 
     Schuster and Paliwal, 1997, https://doi.org/10.1109/78.650093

@@ -189,15 +189,13 @@ class Function(Operation):
         return f'Functional "{"/".join(path)}"'
 
     def is_declared_for(self, inputs: Any) -> bool:
-        """Whether inputs of these shapes give outputs of the shapes that the graph was made with."""
+        """Whether inputs of these shapes give outputs of the shapes that the graph was made with, and no masks."""
         given = self._matched(self.inputs_structure, inputs)
-        return [getattr(x, "shape", None) for x in given] == [t.shape for t in self.inputs]
-
-    def _may_mask(self, inputs: Any) -> bool:
-        return any(getattr(x, "mask", None) is not None for x in tree.flatten((inputs, self.outputs)))
+        masked = any(getattr(x, "mask", None) is not None for x in (*given, *self.outputs))
+        return not masked and [getattr(x, "shape", None) for x in given] == [t.shape for t in self.inputs]
 
     def compute_output_spec(self, inputs: Any, mask: Any = None) -> Any:
-        if not self.is_declared_for(inputs) or self._may_mask(inputs):
+        if not self.is_declared_for(inputs):
             return super().compute_output_spec(inputs, mask)
         return tree.map_structure(lambda t: KerasTensor(t.shape, t.dtype, t.sparse), self.outputs_structure)
 
