@@ -48,7 +48,7 @@ class Typed(Composite):
     def _set_policy(self, policy: DTypePolicy) -> None:
         known = self._dtype_policy
         if isinstance(known, DTypePolicyMap) and not isinstance(policy, DTypePolicyMap):
-            if self.path in known:
+            if self.path in known:  # type: ignore[attr-defined]
                 del known[self.path]  # type: ignore[attr-defined]
             known[self.path] = policy  # type: ignore[attr-defined]  # the layers around, which share it, save it
         else:

@@ -264,10 +264,10 @@ class ReversibleEmbedding(Embedding):
                 product=self._product_back,
                 beside=True,
             )
-            self._back = type(table)(place, table.config)
-            self._back.build(old)
+            self._back = back = type(table)(place, table.config)
+            back.build(old)
             self._drop(old.variables.values() if old is not None else ())
-            vars(self).update(self._back.variables)
+            vars(self).update(back.variables)
 
     def _product_back(self, inputs: Any, kernel: Any) -> Any:
         return self._product(inputs, kernel.T)
