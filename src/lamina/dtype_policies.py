@@ -1,6 +1,6 @@
 """Dtype policies, as `lamina.dtype_policies`."""
 
-from lamina.core.configurable import deserialize as _deserialize
+from lamina.core.configurable import deserialize
 from lamina.core.configurable import serialize as _serialize
 from lamina.core.policy import (
     AWQDTypePolicy,
@@ -18,11 +18,6 @@ from lamina.core.policy import get_policy as get
 def serialize(dtype_policy):
     """The policy as JSON values."""
     return _serialize(dtype_policy)
-
-
-def deserialize(config, custom_objects=None):
-    """The policy that `serialize` described."""
-    return _deserialize(config, custom_objects)
 
 
 __all__ = [

@@ -177,6 +177,28 @@ def test_policies(name, compute, variable):
     assert layer(np.ones((1, 3))).dtype == compute and layer.kernel.dtype == variable
 
 
+@pytest.mark.parametrize("default", ["mixed_bfloat16", "int8_from_mixed_bfloat16"])
+def test_a_policy_without_a_name_is_the_default_one(default, monkeypatch):
+    monkeypatch.setattr(policy, "_chosen", [policy.get_policy(default)])
+    assert policy.DTypePolicy() == policy.FloatDTypePolicy() == policy.DTypePolicy("mixed_bfloat16")
+    assert policy.QuantizedDTypePolicy("int8").name == "int8_from_mixed_bfloat16"
+
+
+def test_policies_have_what_programs_read():
+    assert [policy.get_policy(f"{mode}_from_float32").mode for mode in ("gptq/4/8", "awq/4/8", "int4/8")] == [
+        "gptq", "awq", "int4",
+    ]  # fmt: skip
+    assert policy.QuantizedFloat8DTypePolicy.default_amax_history_length == 1024
+    saved = {"class_name": "FloatDTypePolicy", "config": {"name": "mixed_float16"}, "module": "keras"}
+    assert policy.get_policy(saved) == policy.DTypePolicy("mixed_float16")
+
+
+@pytest.mark.parametrize("name", ["", "int8_from_"])
+def test_a_policy_has_a_name(name):
+    with pytest.raises(ValueError, match=r"DTypePolicy: name must be a dtype, .* got ''"):
+        policy.get_policy(name)
+
+
 def test_an_unknown_policy_is_refused():
     with pytest.raises(ValueError, match="DTypePolicy: name must be a dtype, 'mixed_float16' or 'mixed_bfloat16', got"):
         lamina.layers.Dense(2, dtype="mixed_float8")

@@ -367,3 +367,25 @@ def test_a_layer_with_nothing_to_build_takes_any_shape():
     layer = Lookup()
     layer.build((None,))
     assert layer.built and layer(X).shape == (4, 2)
+
+
+@pytest.mark.parametrize(
+    ("base", "arguments"),
+    [
+        ("Dropout", (0.5,)), ("Identity", ()), ("ReLU", ()), ("GlobalMaxPooling1D", ()), ("UnitNormalization", ()),
+        ("ActivityRegularization", ()), ("MaxPooling1D", (2,)), ("Reshape", ((3,),)),
+    ],
+)  # fmt: skip
+def test_a_layer_without_weights_takes_those_of_a_subclass(base, arguments):
+    class Own(getattr(layers, base)):
+        def build(self, input_shape):
+            self.w = self.add_weight((input_shape[-1],), "ones")
+
+        def call(self, x):
+            return x * self.w
+
+    assert getattr(layers, base)(*arguments).built
+    layer = Own(*arguments)
+    assert not layer.built
+    inputs = X[:, None]
+    assert layer(inputs).shape == inputs.shape and layer.built and [w.shape for w in layer.weights] == [(3,)]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import lamina
-from lamina import layers, ops
+from lamina import dtype_policies, layers, ops
 from lamina.core import masking
 
 X = np.random.default_rng(0).normal(size=(4, 3)).astype("float32")
@@ -47,6 +47,32 @@ def test_a_layer_without_weights_of_its_own_is_found_by_those_inside():
     outer(X)
     paths = [outer.path, inner.path, inner.layers[0].path]
     assert paths == ["outer", "outer/inner", "outer/inner/scale"]
+
+
+@pytest.mark.parametrize(
+    ("layer", "shapes"),
+    [
+        (layers.Dense(3), [(None, 5)]), (layers.LSTM(3), [(None, 4, 5)]), (layers.BatchNormalization(), [(None, 5)]),
+        (layers.MultiHeadAttention(2, 3), [(2, 4, 6), (2, 5, 6)]),
+        (layers.TimeDistributed(layers.Dense(2)), [(2, 4, 5)]),
+    ],
+    ids=lambda value: getattr(value, "name", ""),
+)  # fmt: skip
+def test_a_shape_may_be_asked_for_before_the_layer_is_built(layer, shapes):
+    before = layer.compute_output_shape(*shapes)
+    assert not layer.built and layer.weights == []
+    layer.build(*shapes)
+    assert layer.weights and layer.compute_output_shape(*shapes) == before
+
+
+@pytest.mark.parametrize("dtype", ["mixed_bfloat16", "int8_from_float32"])
+def test_a_configuration_names_a_plain_policy(dtype):
+    class Own(layers.Dense):
+        def __init__(self, *args, dtype=None, **kwargs):
+            assert isinstance(dtype, str) == dtype_policies.get(dtype).name.startswith("mixed")
+            super().__init__(*args, dtype=dtype, **kwargs)
+
+    assert Own.from_config(layers.Dense(2, dtype=dtype).get_config()).dtype_policy.name == dtype
 
 
 def test_build_may_be_called_by_hand_and_from_a_configuration():
@@ -300,6 +326,12 @@ def test_activity_of_a_single_number_is_regularized():
     layer = Total(activity_regularizer=lamina.regularizers.L1(0.5))
     layer(X)
     assert float(layer.losses[0]) == pytest.approx(0.5 * np.abs(X).sum(), rel=1e-5)
+
+
+def test_activity_of_no_rows_costs_nothing():
+    layer = layers.Activation("relu", activity_regularizer="l2")
+    layer(np.zeros((0, 3), "float32"))
+    assert [float(loss) for loss in layer.losses] == [0.0]
 
 
 # Pure forms and remat

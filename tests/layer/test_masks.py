@@ -330,3 +330,71 @@ def test_layers_that_make_no_mask_are_not_asked_where_there_is_none(row, monkeyp
     layer = row.make()
     monkeypatch.setattr(type(layer), "compute_mask", lambda *_: pytest.fail("asked"))
     layer(*row.symbolic(), **row.call)
+
+
+def test_a_mask_stays_where_the_input_is_cast():
+    x = ops.array(X)
+    masking.set_mask(x, ops.array(MASK))
+    np.testing.assert_array_equal(mask_of(layers.Activation("relu", dtype="bfloat16")(x)), MASK)
+
+
+MASKED = [
+    layers.Add(), layers.Concatenate(1), layers.Dot(1), layers.Attention(), layers.Embedding(2, 2, mask_zero=True),
+    layers.Masking(), layers.LSTM(2, return_sequences=True), layers.Lambda(abs, mask=lambda x, mask: mask),
+    layers.Bidirectional(layers.GRU(2)), layers.GlobalAveragePooling1D(),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("layer", MASKED, ids=lambda layer: type(layer).__name__)
+def test_the_mask_goes_to_compute_mask_by_its_name_in_keras(layer):
+    lists = isinstance(layer, (layers.Add, layers.Concatenate, layers.Dot, layers.Attention))
+    inputs, mask = ([X, X], [MASK, MASK]) if lists else (X, MASK)
+    by_name, by_place = layer.compute_mask(inputs, mask=mask), layer.compute_mask(inputs, mask)
+    np.testing.assert_array_equal(by_name, by_place)
+
+
+class Shares(layers.Layer):
+    """Needs a mask, as layers of programs may that are made for one."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.supports_masking = True
+
+    def call(self, x, mask=None):
+        e = ops.exp(x) * ops.cast(mask, x.dtype)[..., None]
+        return e / ops.sum(e, axis=1, keepdims=True)
+
+
+class ToldShares(Shares):
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+
+def stack(*more):
+    return lamina.Sequential([layers.Embedding(9, 4, mask_zero=True), layers.Dense(3), *more, Shares(), ToldShares()])
+
+
+def graph(*between, inside=False):
+    inputs = lamina.Input((None,), dtype="int32")
+    x = layers.Embedding(9, 4, mask_zero=True)(inputs)
+    for layer in between:
+        x = layer(x)
+    if inside:
+        part = lamina.Input((None, 4))
+        x = lamina.Model(part, layers.Dense(4)(part))(x)
+    return lamina.Model(inputs, ToldShares()(Shares()(x)))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        graph, stack, lambda: graph(layers.Dense(3), layers.Dropout(0.5)), lambda: graph(lambda x: ops.add(x, 2 * x)),
+        lambda: graph(layers.LSTM(3, return_sequences=True)), lambda: graph(inside=True),
+    ],
+)  # fmt: skip
+def test_a_layer_of_a_graph_may_need_a_mask(make):
+    model = make()
+    outputs = np.asarray(model(TOKENS))
+    np.testing.assert_allclose(outputs.sum(1), 1, rtol=1e-5)
+    assert not outputs[~MASK].any()
+    np.testing.assert_allclose(model.predict(TOKENS, verbose=0), outputs, rtol=1e-5)

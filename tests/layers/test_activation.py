@@ -6,6 +6,7 @@ import pytest
 
 from lamina import layers
 from lamina.core import masking
+from tests.programs.both import same_in_both
 
 X = np.linspace(-3, 3, 13).astype("float32").reshape(1, 13)
 
@@ -46,6 +47,15 @@ def test_softmax_gives_masked_places_nothing():
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
 def test_softmax_of_nothing_is_finite(dtype):
     assert np.isfinite(layers.Softmax(dtype=dtype)(X, mask=np.zeros((1, 13), bool))).all()
+
+
+@pytest.mark.parametrize("axis", [-1, 0, (0, 1)])
+def test_softmax_of_masked_places_is_that_of_keras(axis):
+    def program(keras):
+        x, some = np.array([[1.0, 2, 3], [1, 2, 3]], "float32"), np.array([[0.3, 0, 0.6], [0, 0, 0]])
+        return [keras.layers.Softmax(axis)(x, mask=mask) for mask in (some, some > 0)]
+
+    same_in_both(program)
 
 
 def test_softmax_over_several_axes_sums_to_one():

@@ -115,6 +115,18 @@ def test_attention_is_its_definition(cls):
     np.testing.assert_allclose(y, weights @ VALUE, rtol=1e-4, atol=1e-5)
 
 
+def test_scores_are_what_values_are_weighted_with():
+    outputs, scores = layers.Attention(dropout=0.5, seed=1)([QUERY, VALUE], training=True, return_attention_scores=True)
+    assert (np.asarray(scores) == 0).any()
+    np.testing.assert_allclose(outputs, scores @ VALUE, rtol=1e-5)
+
+
+@pytest.mark.parametrize("mask", [MASK, [MASK]], ids=["array", "one"])
+def test_attention_takes_a_mask_for_each_input(mask):
+    with pytest.raises(ValueError, match=r'Attention "it": mask must be \[query mask, value mask\], got .*bool'):
+        layers.Attention(name="it")([QUERY, VALUE], mask=mask)
+
+
 def test_attention_hides_masked_queries():
     y = np.asarray(layers.Attention()([QUERY, VALUE], mask=[np.array([[True, True, False]] * 2), None]))
     assert not y[:, 2].any()

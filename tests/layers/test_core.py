@@ -134,3 +134,40 @@ def test_the_dtype_of_logits_is_chosen(dtype, expected):
 def test_vectors_of_another_size_have_no_logits():
     with pytest.raises(ValueError, match=r'"it": inputs must have size 3 last, got \(2, 4\)'):
         layers.ReversibleEmbedding(5, 3, name="it")(np.ones((2, 4), "float32"), reverse=True)
+
+
+def test_an_activation_may_be_taken_away():
+    for layer, shape in ((layers.Dense(3, "relu"), (40, 4)), (layers.Conv1D(3, 2, activation="relu"), (40, 5, 4))):
+        x = np.random.default_rng(0).normal(size=shape).astype("float32")
+        positive = layer(x)
+        layer.activation = None
+        assert (np.asarray(layer(x)) < 0).any()
+        np.testing.assert_array_equal(np.maximum(layer(x), 0), positive)
+        assert layer.get_config()["activation"] is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "shape"),
+    [
+        ({"input_shape": (2, 3)}, (None, 2, 3)),
+        ({"input_shape": (2, 3), "batch_size": 4}, (4, 2, 3)),
+        ({"batch_input_shape": (4, 3)}, (4, 3)),
+        ({"input_tensor": lamina.KerasTensor((4, 3)), "shape": [3], "batch_size": 4}, (4, 3)),
+    ],
+)
+def test_an_input_layer_takes_older_names(arguments, shape):
+    assert layers.InputLayer(**arguments).output.shape == shape
+
+
+@pytest.mark.parametrize(
+    ("arguments", "rule"),
+    [
+        ({}, "either shape, with batch_size"),
+        ({"batch_size": 4, "batch_shape": (2, 3)}, "either shape, with batch_size"),
+        ({"shape": (4,), "input_tensor": lamina.KerasTensor((2, 3))}, r"shape must be that of the tensor, \(3,\), got"),
+        ({"batch_size": 5, "input_tensor": lamina.KerasTensor((2, 3))}, "batch_size must be that of the tensor, 2"),
+    ],
+)
+def test_an_input_that_does_not_go_together_is_refused(arguments, rule):
+    with pytest.raises(ValueError, match=f'InputLayer "it": {rule}'):
+        layers.InputLayer(**arguments, name="it")

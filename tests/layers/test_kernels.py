@@ -181,6 +181,9 @@ def test_a_policy_by_name_or_by_path_makes_the_kernel():
     layer = dense()
     layer.dtype_policy = "int4/2_from_float32"
     assert layer.kernel_zero.shape == (3, 3)
+    layer = dense(dtype=dtype_policies.DTypePolicyMap())  # with no entry for the layer
+    layer.dtype_policy = "mixed_bfloat16"
+    assert layer.dtype_policy[layer.path].name == "mixed_bfloat16"
 
 
 # Models -------------------------------------------------------------------------------------------------------------
@@ -284,6 +287,8 @@ WRONG = [
     (lambda: dense(lora_rank=2).enable_lora(2), "enable_lora must be called once"),
     (lambda: dense(lora_rank=1.5), "lora_rank must be a positive integer, got 1.5"),
     (lambda: dense(lora_rank=2, kernel_constraint="non_neg"), "kernel_constraint must be None with LoRA"),
+    (lambda: dense().quantize("int7"), r"mode must be one of .*, got .int7.. Did you mean .int8."),
+    (lambda: dense().quantized_build((6, 5), "int7"), "mode must be one of .*, got 'int7'"),
     (lambda: dense(dtype="float16").quantize("int8"), "must not compute in float16 with 'int8'"),
     (lambda: stack().quantize("int8", filters="three"), 'must match the name of a layer, got .three. for Dense "one"'),
     (lambda: stack().quantize("int8", filters=3), "filters must be a regular expression"),
@@ -321,7 +326,8 @@ def test_a_mistake_is_named_in_one_line(wrong, says):
         lambda: layers.Dropout(0.5).quantized_build((3,), "int8"),
         lambda: layers.Conv1D(2, 2).quantize("int8"),
         lambda: layers.Embedding(3, 2).quantize("float8"),
-        lambda: layers.ReversibleEmbedding(3, 2, tie_weights=False).quantize("int8"),
+        lambda: layers.Embedding(3, 2).quantized_build((3, 2), "float8"),
+        lambda: layers.ReversibleEmbedding(3, 2, tie_weights=False).quantize("float8"),
         lambda: type("Own", (layers.Dense,), {})(3).quantize("int8"),
         lambda: (layer := layers.SeparableConv1D(2, 2)).build((None, 4, 3)) or layer.enable_lora(2),
     ],

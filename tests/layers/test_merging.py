@@ -7,6 +7,7 @@ import pytest
 import lamina
 from lamina import layers
 from lamina.core import masking
+from tests.programs.both import same_in_both
 
 draw = np.random.default_rng(0)
 A, B, C = (draw.normal(size=(2, 3, 4)).astype("float32") for _ in range(3))
@@ -103,6 +104,26 @@ def test_an_input_without_a_mask_is_there_at_all_times():
     assert masking.get_mask(layers.Concatenate()(both)).all()
     joined = masking.get_mask(layers.Concatenate(axis=1)(both))
     np.testing.assert_array_equal(joined, np.concatenate([FIRST, np.ones((2, 3), bool)], 1))
+
+
+@pytest.mark.parametrize("number", [2, 3])
+@pytest.mark.parametrize("all_masked", [True, False])
+@pytest.mark.parametrize("name", ["Multiply", "Maximum", "Minimum", "Add", "Average"])
+def test_what_is_masked_counts_as_in_keras(name, all_masked, number):
+    def program(keras):
+        arrays = [keras.ops.convert_to_tensor(x) for x in (A, B, A - B)[:number]]
+        for x, mask in zip(arrays, (FIRST, SECOND, FIRST & SECOND) if all_masked else (FIRST, SECOND)[: number - 1]):
+            set_mask(keras, x, mask)
+        return getattr(keras.layers, name)()(arrays)
+
+    same_in_both(program)
+
+
+def set_mask(keras, x, mask):
+    if keras is lamina:
+        masking.set_mask(x, jnp.asarray(mask))
+    else:
+        keras.src.backend.set_keras_mask(x, jnp.asarray(mask))
 
 
 def test_symbolic_inputs_merge():

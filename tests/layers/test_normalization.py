@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from lamina import layers
+from tests.programs.both import same_in_both
 
 X = np.random.default_rng(0).normal(3.0, 2.0, (8, 6, 4)).astype("float32")
 
@@ -40,9 +41,26 @@ def test_masked_places_do_not_count():
         np.testing.assert_allclose(ours, theirs, rtol=1e-4)
 
 
-@pytest.mark.parametrize("bounds", [{"rmax": 0.5, "rmin": 2}, {"most": 1}])
+def test_a_mask_is_broadcast():
+    def program(keras):
+        layer = keras.layers.BatchNormalization(momentum=0.0)
+        x, mask = np.random.default_rng(0).normal(size=(2, 3, 4, 5)).astype("float32"), np.ones((1, 3, 1), "float32")
+        mask[:, 1] = 0
+        return layer(x, training=True, mask=mask), layer.get_weights()
+
+    same_in_both(program)
+
+
+@pytest.mark.parametrize("axis", [{"axis": -1}, "last", 1.5])
+@pytest.mark.parametrize("layer", [layers.LayerNormalization, layers.UnitNormalization])
+def test_an_axis_of_another_kind_is_refused(layer, axis):
+    with pytest.raises(TypeError, match=f'{layer.__name__} "it": axis must be an integer or several, got '):
+        layer(axis=axis, name="it")
+
+
+@pytest.mark.parametrize("bounds", [{"rmax": 0.5, "rmin": 2}, {"most": 1}, {"dmax": -1}])
 def test_bounds_that_cannot_be_kept_are_refused(bounds):
-    with pytest.raises(ValueError, match="renorm_clipping must have keys of rmax, rmin, dmax and rmin not above rmax"):
+    with pytest.raises(ValueError, match="renorm_clipping must have keys of rmax, rmin, dmax, rmin not above rmax and"):
         layers.BatchNormalization(renorm=True, renorm_clipping=bounds)
 
 
@@ -109,7 +127,6 @@ def test_groups_are_normalized_by_themselves():
         ("RMSNormalization", {"axis": 3}, "axis 3 must be an axis of known size"),
         ("RMSNormalization", {"epsilon": -1}, "epsilon must be a number of at least 0, got -1"),
         ("UnitNormalization", {"axis": 3}, "axis must be an axis of the input, got 3"),
-        ("UnitNormalization", {"axis": "last"}, "axis must be an integer or several, got 'last'"),
     ],
     ids=str,
 )

@@ -34,6 +34,16 @@ def test_only_training_advances_the_seed():
     assert (layer.variables[0].numpy() != before).any()
 
 
+def test_a_noise_shape_is_a_tuple():
+    assert layers.Dropout(0.5, noise_shape=[None, np.int64(1), 3]).noise_shape == (None, 1, 3)
+
+
+@pytest.mark.parametrize("shape", ["wide", (20, 1.5), (20, -1), (0, 3)])
+def test_a_noise_shape_of_other_things_is_refused(shape):
+    with pytest.raises(ValueError, match='Dropout "it": noise_shape must have positive integers and None'):
+        layers.Dropout(0.5, noise_shape=shape, name="it")
+
+
 def test_draws_are_broadcast_from_the_noise_shape():
     y = np.asarray(layers.Dropout(0.5, noise_shape=(None, 1, None), seed=1)(ONES, training=True))
     assert (y == y[:, :1]).all()

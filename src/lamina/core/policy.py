@@ -22,11 +22,12 @@ class DTypePolicy(Configurable):
     """What a layer computes in and what it keeps its weights in.
 
     `"float32"`, `"bfloat16"`, ... use one dtype for both; `"mixed_float16"` and `"mixed_bfloat16"` compute in
-    16 bits and keep float32 weights.
+    16 bits and keep float32 weights. Without a name it is the default policy's.
     """
 
     def __init__(self, name: str | None = None):
-        name = name or dtypes.floatx()
+        if name is None:
+            name = getattr(dtype_policy(), "source_name", dtype_policy().name)
         if not isinstance(name, str):
             raise TypeError(f"DTypePolicy: name must be a string such as 'mixed_bfloat16', got {name!r}.")
         self._name = name
@@ -86,8 +87,7 @@ class DTypePolicy(Configurable):
         return f'<{type(self).__name__} "{self.name}">'
 
 
-class FloatDTypePolicy(DTypePolicy):
-    """An older name of `DTypePolicy`, kept for saved files."""
+FloatDTypePolicy = DTypePolicy  # an older name
 
 
 class QuantizedDTypePolicy(DTypePolicy):
@@ -104,8 +104,8 @@ class QuantizedDTypePolicy(DTypePolicy):
     form: tuple[str, Mapping[str, tuple[int, ...] | None]] | None = None
 
     def __init__(self, mode: str, source_name: str | None = None):
-        source = dtype_policy() if source_name is None else DTypePolicy(source_name)
-        self._source_name = getattr(source, "source_name", source.name)
+        source = DTypePolicy(source_name)
+        self._source_name = source.name
         self._mode = mode
         kind = self._numbered(mode) if self.form else mode
         self._quantization_mode = check_mode(type(self).__name__, kind)
@@ -128,6 +128,7 @@ class QuantizedDTypePolicy(DTypePolicy):
                 among = f"one of {allowed}" if allowed else "-1 or a positive integer"
                 raise ValueError(f"{rule}, with {name} {among}, got {mode!r}.")
             setattr(self, name, number)
+        self.mode = kind
         return kind
 
     def _parse_name(self, name: str) -> tuple[str, str]:
@@ -157,6 +158,8 @@ class QuantizedFloat8DTypePolicy(QuantizedDTypePolicy):
 
     Raises: ValueError if an argument is outside its domain.
     """
+
+    default_amax_history_length = 1024
 
     def __init__(self, mode: str, source_name: str | None = None, amax_history_length: int = 1024):
         super().__init__(mode, source_name)
@@ -240,7 +243,7 @@ _OF_MODE = {
     "int8": QuantizedDTypePolicy, "float8": QuantizedFloat8DTypePolicy, "int4": QuantizedDTypePolicy,
     "int4/": Int4DTypePolicy, "gptq/": GPTQDTypePolicy, "awq/": AWQDTypePolicy,
 }  # fmt: skip
-_CLASSES = {cls.__name__: cls for cls in (DTypePolicy, FloatDTypePolicy, DTypePolicyMap, *_OF_MODE.values())}
+_CLASSES = {cls.__name__: cls for cls in (DTypePolicy, DTypePolicyMap, *_OF_MODE.values())}
 
 
 def check_mode(who: str, mode: Any) -> str:

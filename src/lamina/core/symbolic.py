@@ -58,6 +58,7 @@ class KerasTensor:
         self.sparse, self.ragged, self.record_history = bool(sparse), False, record_history
         self.name = name or scope.unique_name("keras_tensor")
         self.origin: Origin | None = None
+        self.mask: KerasTensor | None = None  # what the mask is like that rides on the array
 
     @property
     def ndim(self) -> int:
@@ -264,15 +265,28 @@ def infer(fn: Callable, args: tuple = (), kwargs: dict[str, Any] | None = None, 
     they may be those that arguments have there, or the tensors `beside`.
     """
     run, tensors = tree.function_of(KerasTensor, fn, args, kwargs or {})
+    masked = [i for i, tensor in enumerate(tensors) if tensor.mask is not None]
+    tensors = [*tensors, *(tensors[i].mask for i in masked)]
     axes = sorted({axis for tensor in tensors for axis, size in enumerate(tensor.shape) if size is None})
 
     def structs(sizes: Sequence[Any]) -> list[Any]:
         shapes = [tuple(sizes[i] if d is None else d for i, d in enumerate(tensor.shape)) for tensor in tensors]
         return [jax.ShapeDtypeStruct(shape, tensor.dtype) for shape, tensor in zip(shapes, tensors)]
 
-    run = sparse.traced(run, [tensor.sparse for tensor in tensors])
+    def with_masks(*arrays: Any) -> tuple[Any, list[Any]]:
+        count = len(arrays) - len(masked)
+        for i, mask in zip(masked, arrays[count:]):
+            masking.set_mask(arrays[i], mask)
+        outputs = run(*arrays[:count])
+        return outputs, [masking.get_mask(x) for x in tree_util.tree_leaves(outputs)]
+
+    traced = sparse.traced(with_masks, [tensor.sparse for tensor in tensors])
     shapes = [x.shape for x in tree_util.tree_leaves((args, kwargs, *beside)) if hasattr(x, "shape")]
-    return sparse.told(outputs_for(run, structs, axes, KerasTensor, shapes))
+    outputs, masks = sparse.told(outputs_for(traced, structs, axes, KerasTensor, shapes))
+    for x, mask in zip(tree_util.tree_leaves(outputs), masks):
+        if mask is not None:
+            x.mask = mask
+    return outputs
 
 
 def _by_values(fn: Callable, args: tuple, kwargs: dict[str, Any]) -> Any:

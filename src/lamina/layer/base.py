@@ -10,7 +10,7 @@ import functools
 import itertools
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import jax
@@ -106,7 +106,9 @@ class Layer(AddedLosses, Masks, Typed, Operation):
         """The layer that `get_config` described; what its constructor does not take is set afterwards."""
         values = {key: configurable.deserialize(value) for key, value in config.items()}
         accepted = constructors.all_parameters(cls)
-        late = {key: values.pop(key) for key in ("name", "trainable", "dtype") if key in values and key not in accepted}
+        if type(values.get("dtype")) is policy.DTypePolicy:
+            values["dtype"] = values["dtype"].name  # as in Keras: constructors of programs get a string
+        late = {key: values.pop(key) for key in {"name", "trainable", "dtype"} & values.keys() - {*accepted}}
         layer = cls(**values)
         if "name" in late:
             layer.name = late["name"]
@@ -132,6 +134,10 @@ class Layer(AddedLosses, Masks, Typed, Operation):
                     infer(self.__call__, (symbolic_inputs(input_shape, self.input_dtype),))
             self._build_shapes = {names[0]: input_shape}
         self.built = True
+
+    def _build_at_init(self) -> None:
+        """Be built from the start, if no class says what to make: layers without weights call this."""
+        self.built = type(self).build is Layer.build
 
     def add_weight(
         self,
@@ -346,15 +352,16 @@ class Layer(AddedLosses, Masks, Typed, Operation):
         return remembered(self, args, kwargs, fresh) if self.built else fresh()
 
     def compute_output_shape(self, *args: Any, **kwargs: Any) -> Any:
-        """The shape of the outputs for inputs of these shapes."""
+        """The shape of the outputs for inputs of these shapes; a layer that is not built stays so."""
         own = not registry.is_own(type(self).compute_output_spec)
         spec = self.compute_output_spec if own else self._evaluate
-        shapes = [*args, *kwargs.values()]
-        if len(shapes) == 1:
-            return shape_of(spec(symbolic_inputs(shapes[0], self.input_dtype)))
-        names = signature_of(type(self)).names
+        names = signature_of(type(self)).names or ("inputs",)
         given = {**dict(zip(names, args)), **{k.removesuffix("_shape"): v for k, v in kwargs.items()}}
-        return shape_of(spec(**{name: symbolic_inputs(shape, self.input_dtype) for name, shape in given.items()}))
+        inputs = {name: symbolic_inputs(shape, self.input_dtype) for name, shape in given.items()}
+        with ExitStack() as afterwards:
+            if not (self.built or self._building):
+                afterwards.callback(Before(self).restore)
+            return shape_of(spec(*inputs.values()) if len(inputs) == 1 else spec(**inputs))
 
     def _check_constructed(self) -> None:
         if "_dtype_policy" not in self.__dict__:
@@ -363,8 +370,6 @@ class Layer(AddedLosses, Masks, Typed, Operation):
 
     def _convert(self, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
         cast = self.compute_dtype if self.autocast else None
-        if len(args) == 1 and not kwargs and isinstance(args[0], jax.Array):  # by far the most calls
-            return (as_jax_array(args[0], cast),), {}
 
         def convert(x: Any) -> Any:
             y = as_jax_array(dense(x) if is_sparse(x) and not keeps_sparse else x, cast)
@@ -372,6 +377,8 @@ class Layer(AddedLosses, Masks, Typed, Operation):
                 masking.set_mask(y, masking.get_mask(x))
             return y
 
+        if len(args) == 1 and not kwargs and isinstance(args[0], jax.Array):  # by far the most calls
+            return (convert(args[0]),), {}
         keeps_sparse = self._keeps_sparse or not registry.is_own(type(self).call)
         return tree_util.tree_map(convert, (args, kwargs), is_leaf=is_sparse)
 

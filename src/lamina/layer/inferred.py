@@ -40,7 +40,7 @@ def remembered(layer: Any, args: tuple, kwargs: dict[str, Any], fresh: Callable[
     if key is not None and key in _outputs:
         return KerasTensor(*_outputs[key])
     outputs = fresh()
-    if key is not None and type(outputs) is KerasTensor:
+    if key is not None and type(outputs) is KerasTensor and outputs.mask is None:
         if len(_outputs) >= _REMEMBERED:
             _outputs.clear()
         _outputs[key] = outputs.shape, outputs.dtype, outputs.sparse
@@ -71,7 +71,7 @@ def _mark(value: Any) -> Any:
         return kind, value
     if kind is Variable:
         return kind, value.shape, value.dtype, value.autocast
-    if kind is KerasTensor:
+    if kind is KerasTensor and value.mask is None:
         return kind, value.shape, value.dtype, value.sparse
     if kind in (list, tuple):
         return kind, tuple(map(_mark, value))

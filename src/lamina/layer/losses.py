@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from jax import tree_util
 
+from lamina import ops
 from lamina.core import scope, state
 from lamina.layer.parts import Composite, walk
 
@@ -58,7 +59,7 @@ class AddedLosses(Composite):
     def _regularize(self, outputs: Any) -> None:
         for output in tree_util.tree_leaves(outputs):
             rows = output.shape[0] if output.ndim else 1
-            self.record_losses([self.activity_regularizer(output) / rows])
+            self.record_losses([ops.divide_no_nan(self.activity_regularizer(output), rows)])
 
     @property
     def losses(self) -> list[Any]:

@@ -48,7 +48,8 @@ class Typed(Composite):
     def _set_policy(self, policy: DTypePolicy) -> None:
         known = self._dtype_policy
         if isinstance(known, DTypePolicyMap) and not isinstance(policy, DTypePolicyMap):
-            known.pop(self.path, None)  # type: ignore[attr-defined]
+            if self.path in known:  # type: ignore[attr-defined]
+                del known[self.path]  # type: ignore[attr-defined]
             known[self.path] = policy  # type: ignore[attr-defined]  # the layers around, which share it, save it
         else:
             self._dtype_policy = policy
@@ -90,13 +91,7 @@ class Typed(Composite):
         return self._own_policy().quantization_mode
 
     def quantize(self, mode: Any = None, type_check: bool = True, config: Any = None) -> None:
-        """Make integers, or floats of 8 bits, of the main weight; for layers that have a form for that.
-
-        Args:
-            mode: "int8", "int4", "float8", "gptq" or "awq", or a configuration.
-            type_check: whether a subclass of a program's own is refused, whose `call` may use the weight itself.
-            config: a `lamina.quantizers.QuantizationConfig`.
-        """
+        """Make integers, or floats of 8 bits, of the main weight; for layers that have a form for that."""
         del type_check, config
         raise NotImplementedError(f"{self._who()}: has no weight that can be quantized, got mode={mode!r}.")
 

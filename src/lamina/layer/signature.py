@@ -206,11 +206,12 @@ def as_told(shapes: Any, outputs: Any, dtype: str) -> Any:
     if outputs is None:
         return symbolic_inputs(shapes, dtype)
     told = tree_util.tree_leaves(shapes, is_leaf=is_shape)
-    tensors, treedef = tree_util.tree_flatten(outputs)
+    tensors = tree_util.tree_leaves(outputs)
     if [len(shape) for shape in told] != [x.ndim for x in tensors]:
         return outputs
-    sizes = [tuple(b if a is None else a for a, b in zip(x.shape, shape)) for x, shape in zip(tensors, told)]
-    return treedef.unflatten([KerasTensor(shape, x.dtype) for shape, x in zip(sizes, tensors)])
+    for x, shape in zip(tensors, told):
+        x.shape = tuple(b if a is None else a for a, b in zip(x.shape, shape))
+    return outputs
 
 
 @functools.cache

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from lamina.core import configurable
 from lamina.layer.base import Layer
 
 
@@ -26,11 +25,3 @@ class Wrapper(Layer):
     def build(self, input_shape: Any = None) -> None:
         if not self.layer.built:
             self.layer.build(input_shape)
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "layer": configurable.serialize(self.layer)}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Any:
-        config = dict(config)
-        return cls(configurable.deserialize(config.pop("layer")), **config)

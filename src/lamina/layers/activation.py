@@ -21,7 +21,7 @@ class Elementwise(Layer):
     def __init__(self, **kwargs: Any):
         super().__init__(**kwargs)
         self.supports_masking = True
-        self.built = True
+        self._build_at_init()
 
 
 class Activation(Elementwise):
@@ -162,10 +162,13 @@ class Softmax(Elementwise):
         self._misses_mask = False  # along an axis of features a mask over time changes nothing
 
     def call(self, inputs: Any, mask: Any = None) -> Any:
-        if mask is not None:
-            if mask.ndim < inputs.ndim and mask.shape == inputs.shape[: mask.ndim]:  # one that rides on the inputs
-                mask = mask.reshape(mask.shape + (1,) * (inputs.ndim - mask.ndim))
-            inputs = inputs.astype(dtypes.floating(inputs.dtype))
-            check_broadcasts(self._who(), mask, inputs.shape)
-            inputs = jnp.where(mask, inputs, jnp.finfo(inputs.dtype).min / 2)
-        return ops.softmax(inputs, axis=list(self.axis) if isinstance(self.axis, (list, tuple)) else self.axis)
+        axis = list(self.axis) if isinstance(self.axis, (list, tuple)) else self.axis
+        if mask is None:
+            return ops.softmax(inputs, axis=axis)
+        if mask.ndim < inputs.ndim and mask.shape == inputs.shape[: mask.ndim]:  # one that rides on the inputs
+            mask = mask.reshape(mask.shape + (1,) * (inputs.ndim - mask.ndim))
+        mask = mask if mask.dtype == bool else mask > 0.5
+        inputs = inputs.astype(dtypes.floating(inputs.dtype))
+        check_broadcasts(self._who(), mask, inputs.shape)
+        outputs = ops.softmax(jnp.where(mask, inputs, jnp.finfo(inputs.dtype).min / 2), axis=axis)
+        return jnp.where(mask, outputs, 0)  # also where all is masked

@@ -424,7 +424,9 @@ class Attention(Layer):
     ) -> Any:
         query, value, *rest = (x.astype(dtypes.floating(x.dtype)) for x in inputs)
         key = rest[0] if rest else value
-        query_mask, value_mask = (mask[0], mask[1]) if isinstance(mask, (list, tuple)) else (None, None)
+        if mask is not None and not (isinstance(mask, (list, tuple)) and len(mask) in (2, 3)):
+            raise ValueError(f"{self._who()}: mask must be [query mask, value mask], got {checks.shorten(mask)}.")
+        query_mask, value_mask = (None, None) if mask is None else mask[:2]
         for one, x in ((query_mask, query), (value_mask, value)):
             if one is not None:
                 check_mask(self._who(), one, x)
@@ -434,7 +436,8 @@ class Attention(Layer):
         joined, weights = masking.merge_masks(masks), None
         if return_attention_scores or (training and self.dropout) or query.ndim != 3 or not self._is_product:
             weights = _softmax(self._scores(query, key), joined).astype(self.compute_dtype)
-            outputs = self._dropout_layer(weights, training=training) @ value
+            weights = self._dropout_layer(weights, training=training)
+            outputs = weights @ value
         else:
             query = query if self.scale is None else query * self.scale.value
             heads = (x[:, :, None] for x in (query, key, value))  # one
@@ -445,9 +448,9 @@ class Attention(Layer):
         return (outputs, weights) if return_attention_scores else outputs
 
     @only_passes
-    def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
         """The mask of the query."""
-        return previous_mask[0] if isinstance(previous_mask, (list, tuple)) else previous_mask
+        return mask[0] if isinstance(mask, (list, tuple)) else mask
 
 
 class AdditiveAttention(Attention):

@@ -15,9 +15,9 @@ from lamina.core.symbolic import KerasTensor, Node
 from lamina.layer import InputSpec, Layer
 from lamina.layers.activation import Elementwise
 from lamina.layers.kernel_layer import KernelLayer
-from lamina.layers.kernels import Terms
+from lamina.layers.kernels import Kernel, Terms
 from lamina.layers.quantized import Int4, Int8
-from lamina.layers.weights import resolve_arguments, weight
+from lamina.layers.weights import resolve_arguments
 
 
 class InputLayer(Layer):
@@ -41,18 +41,22 @@ class InputLayer(Layer):
         name: str | None = None,
         **kwargs: Any,
     ):
+        batch_shape = kwargs.pop("batch_input_shape", batch_shape)
         super().__init__(name=name, **kwargs)
+        shape = self._input_shape_arg if shape is None else shape  # older names
         if ragged:
             raise ValueError(f"{self._who()}: ragged must be False; pad ragged inputs, and mask what was padded.")
         if input_tensor is not None:
-            batch_shape, dtype = input_tensor.shape, dtype or input_tensor.dtype
-            if sparse is not None and sparse != input_tensor.sparse:
-                raise ValueError(
-                    f"{self._who()}: sparse must be that of the tensor, {input_tensor.sparse}, got {sparse}."
-                )
-            sparse = input_tensor.sparse
-        if (shape is None) == (batch_shape is None):
-            raise ValueError(f"{self._who()}: exactly one of shape and batch_shape must be given.")
+            whole = input_tensor.shape
+            all_told = {"shape": shape, "batch_shape": batch_shape, "batch_size": batch_size, "sparse": sparse}
+            own = (whole[1:], whole, whole[0], input_tensor.sparse)
+            for (what, one), its in zip(all_told.items(), own):
+                if one is not None and checks.integers(one) != its:
+                    raise ValueError(f"{self._who()}: {what} must be that of the tensor, {its}, got {one}.")
+            shape, batch_size, batch_shape, sparse = None, None, whole, input_tensor.sparse
+            dtype = dtype or input_tensor.dtype
+        if (shape is None) == (batch_shape is None) or None not in (batch_size, batch_shape):
+            raise ValueError(f"{self._who()}: either shape, with batch_size or without, or batch_shape must be given.")
         if batch_shape is None:
             batch_shape = (batch_size, *((shape,) if isinstance(shape, int) else shape or ()))
         self.batch_shape = tuple(batch_shape)
@@ -194,7 +198,7 @@ class Embedding(KernelLayer):
         indices = inputs if jnp.issubdtype(inputs.dtype, jnp.integer) else inputs.astype("int32")
         return self._kernel.rows(indices).astype(self.compute_dtype)
 
-    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
         """`inputs != 0` with `mask_zero`, else none."""
         return jnp.not_equal(inputs, 0) if self.mask_zero else None
 
@@ -219,6 +223,7 @@ class ReversibleEmbedding(Embedding):
     """
 
     _kinds = Embedding._kinds
+    _back: Kernel | None = None  # the kernel of the way back, where it has one of its own
     _further = ("activity_regularizer", "weights", "lora_rank", "lora_alpha", "quantization_config")
 
     def __init__(
@@ -245,9 +250,27 @@ class ReversibleEmbedding(Embedding):
         if self.built:
             return
         super().build(input_shape)
+        self._make_back()
+
+    def _make_back(self) -> None:
+        """Make the kernel of the way back, if it has one of its own, of the kind of the table, with the old values."""
+        table, old = getattr(self._kernel, "base", self._kernel), self._back
         if not self.tie_weights:
-            shape, start = (self.output_dim, self.input_dim), self.embeddings_initializer
-            self.reverse_embeddings = weight(self, "reverse_embeddings", shape, initializer=start)
+            place = table.place._replace(
+                name="reverse_embeddings",
+                shape=(self.output_dim, self.input_dim),
+                options={"initializer": self.embeddings_initializer},
+                terms=Terms(".a", "ab", ".b"),
+                product=self._product_back,
+                beside=True,
+            )
+            self._back = back = type(table)(place, table.config)
+            back.build(old)
+            self._drop(old.variables.values() if old is not None else ())
+            vars(self).update(back.variables)
+
+    def _product_back(self, inputs: Any, kernel: Any) -> Any:
+        return self._product(inputs, kernel.T)
 
     def call(self, inputs: Any, reverse: bool = False) -> Any:
         if not reverse:
@@ -257,8 +280,7 @@ class ReversibleEmbedding(Embedding):
             return vectors
         if inputs.shape[-1] != self.output_dim:
             raise ValueError(f"{self._who()}: inputs must have size {self.output_dim} last, got {inputs.shape}.")
-        own = None if self.tie_weights else self.reverse_embeddings.value.T
-        logits = self._kernel.product(inputs) if own is None else self._product(inputs, own)
+        logits = (self._back or self._kernel).product(inputs)
         cap = self.logit_soft_cap
         logits = logits if cap is None else jnp.tanh(logits / cap) * cap
         return logits.astype(self.reverse_dtype or self.compute_dtype)
@@ -268,15 +290,12 @@ class ReversibleEmbedding(Embedding):
             inputs, kernel = inputs.astype(self.reverse_dtype), kernel.astype(self.reverse_dtype)
         return super()._product(inputs, kernel)
 
-    def quantize(self, mode: Any = None, type_check: bool = True, config: Any = None) -> None:
-        """As any `Embedding`, if the way back has the same table."""
-        if not self.tie_weights:
-            raise NotImplementedError(
-                f"{self._who()}: has no quantized form with tie_weights=False, got mode={mode!r}."
-            )
-        super().quantize(mode, type_check, config)
+    def quantized_build(self, input_shape: Any, mode: str, config: Any = None) -> None:
+        """As any `Embedding`; a way back with a kernel of its own gets one of the same kind."""
+        super().quantized_build(input_shape, mode, config)
+        self._make_back()
 
-    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
         """None: the call sets it, as the way back has none."""
 
 
@@ -320,8 +339,8 @@ class Lambda(Layer):
         given = {"mask": mask, "training": training}
         return self.function(inputs, **self.arguments, **{name: given[name] for name in self._accepts})
 
-    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
-        return self.mask(inputs, previous_mask) if callable(self.mask) else self.mask
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
+        return self.mask(inputs, mask) if callable(self.mask) else self.mask
 
     def get_config(self) -> dict[str, Any]:
         given = {"function": self.function, "output_shape": self.output_shape, "mask": self.mask}
@@ -344,7 +363,7 @@ class Masking(Elementwise):
     def call(self, inputs: Any) -> Any:
         return jnp.where(self.compute_mask(inputs)[..., None], inputs, 0)
 
-    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
         """True where some feature differs from `mask_value`."""
         return jnp.any(jnp.not_equal(inputs, self.mask_value), axis=-1)
 

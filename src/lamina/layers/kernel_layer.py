@@ -141,10 +141,7 @@ class KernelLayer(Layer):
         who = self._who()
         resolved = configs.resolve(who, mode, config)
         mode = resolved.mode
-        kind = self._kinds.get(mode)
-        if kind is None or (type_check and "_kinds" not in vars(type(self))):
-            known = f"it has those for {', '.join(self._kinds)}" if self._kinds else "its kernel stays floats"
-            raise NotImplementedError(f"{who}: has no form for mode {mode!r}; {known}.")
+        self._kind(mode, not type_check or "_kinds" in vars(type(self)))
         if not self.built:
             raise ValueError(f"{who}: must be built before quantize; call it on data or call build() first.")
         if self._kernel.mode is not None:
@@ -166,15 +163,22 @@ class KernelLayer(Layer):
             config: the configuration.
         """
         del input_shape
-        old, kind = self._kernel, self._kinds[mode]
+        old, resolved = self._kernel, configs.resolve(self._who(), mode, config)
         under = old.base if isinstance(old, LowRank) else old
-        new = kind(under.place, configs.resolve(self._who(), mode, config))
+        new = self._kind(resolved.mode)(under.place, resolved)
         if isinstance(old, LowRank) and new.after_bias:
             raise NotImplementedError(f"{self._who()}: mode {mode!r} has no form for a kernel with LoRA.")
         new.build(under)
         self._drop(v for v in under.held.values() if not any(v is other for other in new.held.values()))
         self._kernel = old.on(new) if isinstance(old, LowRank) else new
         self._show(self._kernel)
+
+    def _kind(self, mode: str, says: bool = True) -> type[Kernel]:
+        """The kind of kernel for a mode; a class that does not say its kinds has none."""
+        if mode not in self._kinds or not says:
+            known = f"it has those for {', '.join(self._kinds)}" if self._kinds else "its kernel stays floats"
+            raise NotImplementedError(f"{self._who()}: has no form for mode {mode!r}; {known}.")
+        return self._kinds[mode]
 
     def _drop(self, variables: Iterable[Variable]) -> None:
         gone = {id(variable) for variable in variables}
@@ -194,6 +198,8 @@ class KernelLayer(Layer):
         held = {id(v) for v in self._kernel.held.values()}
         others = [v for v in every if id(v) not in held]  # the bias, and what a subclass made
         first, *rest = self._kernel.variables.values()
+        if self._kernel.place.is_table:  # which has no bias, but perhaps another kernel behind it
+            return [first, *rest, *others]
         return [*others, first, *rest] if self._kernel.after_bias else [first, *others, *rest]
 
     def save_own_variables(self, store: Any) -> None:

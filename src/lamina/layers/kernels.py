@@ -65,6 +65,7 @@ class Place(NamedTuple):
         splits: whether the product with `a @ b` is that with `a`, times `b`.
         history: how many largest values scales of 8-bit floats are from.
         zero: what the zeros of a calibrated kernel are called.
+        beside: whether the layer has another kernel, which is first in files.
     """
 
     layer: Layer
@@ -76,6 +77,7 @@ class Place(NamedTuple):
     splits: bool = False
     history: int = 1024
     zero: str = "kernel_zero"
+    beside: bool = False
 
     @property
     def is_table(self) -> bool:

@@ -9,7 +9,8 @@ from typing import Any
 import jax.numpy as jnp
 from jax import lax
 
-from lamina.core import dtypes, tree
+from lamina import ops
+from lamina.core import dtypes, masking, tree
 from lamina.core.configurable import variant
 from lamina.layer import Layer
 from lamina.layer.masks import only_passes
@@ -32,6 +33,7 @@ class Merge(Layer):
 
     combine: Callable[[Any, Any], Any]
     _number: int | None = None  # of inputs, if only one will do
+    _by_masks = False  # whether an input counts where its mask is true only, and leaves the others alone else
 
     def __init__(self, **kwargs: Any):
         super().__init__(**kwargs)
@@ -67,13 +69,22 @@ class Merge(Layer):
         return self._merge(arrays)
 
     def _merge(self, arrays: list[Any]) -> Any:
-        return functools.reduce(type(self).combine, arrays)
+        masks = [masking.get_mask(x) for x in arrays]
+        if not self._by_masks or all(mask is None for mask in masks):
+            return functools.reduce(type(self).combine, arrays)
+        ranks = [x.ndim - (0 if m is None else m.ndim) for x, m in zip(arrays, masks)]
+        masks = [jnp.asarray(True) if m is None else m.reshape(m.shape + (1,) * n) for m, n in zip(masks, ranks)]
+        merged, known = arrays[0], masks[0]
+        for x, mask in zip(arrays[1:], masks[1:]):
+            merged = jnp.where(mask, jnp.where(known, type(self).combine(merged, x), x), merged)
+            known = known | mask
+        return jnp.where(known, merged, 0) if type(self).combine is jnp.multiply else merged  # as in Keras
 
     @only_passes
-    def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
         """True where one of the masks is; an input without one is true everywhere."""
-        masks = tree.flatten(previous_mask)
-        return None if any(mask is None for mask in masks) else functools.reduce(jnp.logical_or, masks)
+        masks = tree.flatten(mask)
+        return None if any(m is None for m in masks) else functools.reduce(ops.logical_or, masks)
 
 
 @variant()
@@ -87,7 +98,7 @@ class Add(Merge):
 class Multiply(Merge):
     """`x1 * x2 * ...`"""
 
-    combine = staticmethod(jnp.multiply)
+    combine, _by_masks = staticmethod(jnp.multiply), True
 
 
 @variant()
@@ -106,14 +117,14 @@ class Average(Merge):
 class Maximum(Merge):
     """`max(x1, x2, ...)`"""
 
-    combine = staticmethod(jnp.maximum)
+    combine, _by_masks = staticmethod(jnp.maximum), True
 
 
 @variant()
 class Minimum(Merge):
     """`min(x1, x2, ...)`"""
 
-    combine = staticmethod(jnp.minimum)
+    combine, _by_masks = staticmethod(jnp.minimum), True
 
 
 @variant()
@@ -159,10 +170,10 @@ class Concatenate(Merge):
         return jnp.concatenate(list(inputs), axis=self.axis)
 
     @only_passes
-    def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
         """The masks behind one another where the axis is theirs, else true where one is."""
-        masks = tree.flatten(previous_mask)
-        if all(mask is None for mask in masks):
+        masks = tree.flatten(mask)
+        if all(m is None for m in masks):
             return None
         axis, rank = self.axis % inputs[0].ndim, next(m.ndim for m in masks if m is not None)
         masks = [jnp.ones(x.shape[:rank], bool) if m is None else m for x, m in zip(inputs, masks)]
@@ -213,7 +224,7 @@ class Dot(Merge):
         return flat.reshape(x.shape[0], *((*rest_x, *rest_y) or (1,)))
 
     @only_passes
-    def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
         """None: the axes are others."""
 
 

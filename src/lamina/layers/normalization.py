@@ -15,6 +15,7 @@ from jax import lax
 from lamina import initializers, ops
 from lamina.core import checks, dtypes, scope
 from lamina.layer import InputSpec, Layer, Wrapper
+from lamina.layer.masks import check_broadcasts
 from lamina.layers.weights import resolve_arguments, weight
 
 __all__ = [
@@ -109,7 +110,11 @@ class BatchNormalization(Normalization):
         self.center, self.scale, self.synchronized = center, scale, synchronized
         self.renorm = renorm
         self.renorm_clipping = {} if renorm and renorm_clipping is None else renorm_clipping
-        _check_clipping(self._who(), self.renorm_clipping or {})
+        bounds, known = self.renorm_clipping or {}, ("rmax", "rmin", "dmax")
+        fit = bounds.get("rmin", 0) <= bounds.get("rmax", math.inf) and bounds.get("dmax", 0) >= 0
+        if not fit or not set(bounds) <= set(known):
+            rule = f"have keys of {', '.join(known)}, rmin not above rmax and dmax not below 0"
+            raise ValueError(f"{self._who()}: renorm_clipping must {rule}, got {bounds}.")
         self.renorm_momentum = float(checks.number(self._who(), "renorm_momentum", renorm_momentum, 0, 1))
         self.moving_mean_initializer: Any
         self.moving_variance_initializer: Any
@@ -133,10 +138,8 @@ class BatchNormalization(Normalization):
         self.input_spec = InputSpec(ndim=rank, axes={self.axis: input_shape[self.axis]})
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
-        if mask is not None and mask.shape != inputs.shape[: mask.ndim]:
-            raise ValueError(
-                f"{self._who()}: mask must have the inputs' first axes, got {mask.shape} for {inputs.shape}."
-            )
+        if mask is not None:
+            check_broadcasts(self._who(), mask, inputs.shape[: mask.ndim])
         x = inputs.astype(dtypes.wide(inputs.dtype))
         scale, offset = self._scale_and_offset()
         if training and self.trainable:
@@ -195,17 +198,12 @@ def _root_of(initializer: Any) -> Any:
     return lambda shape, dtype: np.sqrt(initializer(shape, dtype=dtype))
 
 
-def _check_clipping(who: str, bounds: dict[str, float]) -> None:
-    known = ("rmax", "rmin", "dmax")
-    if not set(bounds) <= set(known) or bounds.get("rmin", 0) > bounds.get("rmax", math.inf):
-        raise ValueError(
-            f"{who}: renorm_clipping must have keys of {', '.join(known)} and rmin not above rmax, got {bounds}."
-        )
-
-
-def _listed(axis: int | Sequence[int]) -> Any:
+def _listed(who: str, axis: Any) -> Any:
     """An axis, or axes as a list, as configurations have them."""
-    return axis if isinstance(axis, int) else list(axis)
+    listed = checks.integers(axis)
+    if not isinstance(listed, int) and not (isinstance(listed, tuple) and all(isinstance(n, int) for n in listed)):
+        raise TypeError(f"{who}: axis must be an integer or several, got {axis!r}.")
+    return listed if isinstance(listed, int) else list(listed)
 
 
 class LayerNormalization(Normalization):
@@ -244,7 +242,7 @@ class LayerNormalization(Normalization):
     ):
         self.rms_scaling = bool(kwargs.pop("rms_scaling", False))  # an older way to say RMSNormalization
         super().__init__(**kwargs)
-        self.axis = _listed(axis)
+        self.axis = _listed(self._who(), axis)
         self.epsilon = checks.number(self._who(), "epsilon", epsilon, 0)
         self.center, self.scale = center, scale
 
@@ -375,10 +373,8 @@ class UnitNormalization(Normalization):
 
     def __init__(self, axis: int | Sequence[int] = -1, **kwargs: Any):
         super().__init__(**kwargs)
-        if not all(isinstance(each, int) for each in ([axis] if isinstance(axis, int) else axis)):
-            raise ValueError(f"{self._who()}: axis must be an integer or several, got {axis!r}.")
-        self.axis = _listed(axis)
-        self.built = True
+        self.axis = _listed(self._who(), axis)
+        self._build_at_init()
 
     def call(self, inputs: Any) -> Any:
         axes = [self.axis] if isinstance(self.axis, int) else self.axis
@@ -440,6 +436,3 @@ class SpectralNormalization(Wrapper):
         nothing = (weights == 0).all()
         norm = jnp.where(nothing, 1, vector_v @ weights @ vector_u.T)[0, 0]
         return jnp.where(nothing, u, vector_u.astype(u.dtype)), (wide / norm).astype(kernel.dtype)
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "power_iterations": self.power_iterations}

@@ -60,7 +60,7 @@ class Pooling(Reducing):
         self.pool_size = self._sizes("pool_size", pool_size)
         self.strides = self._sizes("strides", pool_size if strides is None else strides)
         self.padding = checks.one_of(self._who(), "padding", str(padding).lower(), ("valid", "same"))
-        self.built = True
+        self._build_at_init()
 
     def call(self, inputs: Any) -> Any:
         return type(self).reduce(inputs, self.pool_size, self.strides, self.padding, self.data_format)
@@ -109,7 +109,7 @@ class GlobalPooling(Reducing):
     def __init__(self, data_format: str | None = None, keepdims: bool = False, **kwargs: Any):
         super().__init__(data_format, **kwargs)
         self.keepdims = keepdims
-        self.built = True
+        self._build_at_init()
 
     def call(self, inputs: Any) -> Any:
         return type(self).reduce(inputs, axis=self._axes, keepdims=self.keepdims)
@@ -154,7 +154,7 @@ class GlobalAveragePooling1D(GlobalPooling, rank=1, reduce=jnp.mean):
         return (total / count).astype(dtypes.floating(inputs.dtype))
 
     @only_passes
-    def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
         """None: the time axis is gone."""
 
 

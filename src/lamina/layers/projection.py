@@ -23,7 +23,7 @@ class Projection(KernelLayer):
     kind of kernel there is (of low rank beside a frozen one, or of integers with a scale), no layer asks which it is.
     """
 
-    activation: Callable
+    activation: Callable | None  # a program may take it away
     kernel_initializer: Any
     bias: Any = None
 
@@ -54,7 +54,7 @@ class Projection(KernelLayer):
         if self.bias is not None:
             bias = self.bias.value if self._kernel is None else self._kernel.bias(self.bias.value)
             outputs = outputs + self._spread_bias(bias)
-        return self.activation(outputs)
+        return outputs if self.activation is None else self.activation(outputs)
 
 
 class Dense(Projection):

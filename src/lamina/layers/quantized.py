@@ -115,19 +115,22 @@ class Int4(Int8):
     """
 
     mode = "int4"
+    # The axis of the matrix on which two neighbours share a byte.
+    packed = property(lambda self: 0 if self.place.beside else -1)
 
     def build(self, old: Kernel | None = None) -> None:
         name, axis, blocks = self.place.name, self._axis, self.config.blocks
-        rows, columns = self.place.matrix
-        self._make(name, (rows, -(-columns // 2)), "int8")  # two neighbours in a row share a byte
-        scales = [rows, columns]
+        codes, scales = list(self.place.matrix), list(self.place.matrix)
+        codes[self.packed] = -(-codes[self.packed] // 2)
+        self._make(name, tuple(codes), "int8")
         if blocks:
             scales[axis] = -(-scales[axis] // blocks)
         else:
             scales.pop(axis)
         self._make(f"{name}_scale", tuple(scales), initializer="ones")
         if blocks:
-            self._make(f"{name}_zero", tuple(scales), "int8")
+            self._make(f"{name}_zero", tuple(scales), None if self.place.beside else "int8")
+        if blocks and not self.place.beside:  # whose blocks are those of the other
             self._make("g_idx", (self.place.matrix[axis],), "float32", initializer=self._number)
         self._fill(old)
 
@@ -153,7 +156,7 @@ class Int4(Int8):
             )
             codes, scale, zero = (part.T if axis else part for part in found)
             more = {f"{name}_scale": scale, f"{name}_zero": zero}
-        return {name: quantizers.pack_int4(codes, -1)[0], **more}
+        return {name: quantizers.pack_int4(codes, self.packed)[0], **more}
 
     def _decode(self, codes: Any, axis: int, *scales: Any) -> Any:
         """What unpacked integers mean; scales and zeros lie along `axis`, or the scale goes without it."""
@@ -169,11 +172,13 @@ class Int4(Int8):
 
     @property
     def whole(self) -> Any:
-        return quantizers.unpack_int4(self.own, self.place.matrix[1], -1)
+        size = self.place.matrix[self.packed]
+        return quantizers.unpack_int4(self.own, size, self.packed).reshape(self.place.shape)
 
     @property
     def floats(self) -> Any:
-        return self._decode(self.whole, self._axis, *(v.value for v in self._scales)).reshape(self.place.shape)
+        codes = self.whole.reshape(self.place.matrix)
+        return self._decode(codes, self._axis, *(v.value for v in self._scales)).reshape(self.place.shape)
 
     def _factors(self) -> tuple[Any, Any]:
         return self.floats, jnp.ones(())

@@ -243,9 +243,9 @@ class RNN(Holder):
         return scan_calls(call, inputs, states, mask, **options)
 
     @only_passes
-    def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
         """The mask itself for outputs at all times, none for the last one and for states."""
-        mask = next((m for m in tree_util.tree_leaves(previous_mask)), None) if self.return_sequences else None
+        mask = next((m for m in tree_util.tree_leaves(mask)), None) if self.return_sequences else None
         return [mask, *(None for _ in tree_util.tree_leaves(self.state_size))] if self.return_state else mask
 
 

@@ -73,7 +73,9 @@ class Dropout(Noise):
         self, rate: float, noise_shape: Sequence[int | None] | None = None, seed: int | None = None, **kwargs: Any
     ):
         super().__init__(rate, seed, **kwargs)
-        self.noise_shape = noise_shape
+        self.noise_shape = checks.integers(noise_shape)
+        if noise_shape is not None and not all(n is None or checks.is_integer(n) for n in self.noise_shape):
+            raise ValueError(f"{self._who()}: noise_shape must have positive integers and None, got {noise_shape!r}.")
 
     def disturb(self, inputs: Any, strength: float) -> Any:
         return random.dropout(inputs, strength, self.noise_shape, self.seed_generator)
@@ -212,7 +214,7 @@ class ActivityRegularization(Layer):
         super().__init__(activity_regularizer=regularizers.L1L2(l1=l1, l2=l2), **kwargs)
         self.l1, self.l2 = l1, l2
         self.supports_masking = True
-        self.built = True
+        self._build_at_init()
 
     def get_config(self) -> dict[str, Any]:
         config = {**super().get_config(), "l1": self.l1, "l2": self.l2}

@@ -58,7 +58,7 @@ class Reshape(Layer):
         super().__init__(**kwargs)
         sizes = checks.integers(target_shape)
         self.target_shape = (sizes,) if isinstance(sizes, int) else sizes
-        self.built = True
+        self._build_at_init()
         if self.target_shape.count(-1) > 1 or any(size < -1 for size in self.target_shape):
             raise ValueError(f"{self._who()}: target_shape must have sizes and at most one -1, got {target_shape}.")
 

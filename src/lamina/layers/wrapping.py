@@ -111,9 +111,9 @@ class Bidirectional(Holder):
         return (*merged, *states) if self.merge_mode is None else (merged, *states)
 
     @only_passes
-    def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
         """The mask itself for outputs at all times, none for the last ones and for states."""
-        mask = next(iter(tree_util.tree_leaves(previous_mask)), None) if self.return_sequences else None
+        mask = next(iter(tree_util.tree_leaves(mask)), None) if self.return_sequences else None
         outputs = (mask, mask) if self.merge_mode is None else (mask,)
         if self.return_state:
             sizes = [getattr(each, "state_size", []) for each in (self.forward_layer, self.backward_layer)]

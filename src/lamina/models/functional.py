@@ -189,9 +189,10 @@ class Function(Operation):
         return f'Functional "{"/".join(path)}"'
 
     def is_declared_for(self, inputs: Any) -> bool:
-        """Whether inputs of these shapes give outputs of the shapes that the graph was made with."""
+        """Whether inputs of these shapes give outputs of the shapes that the graph was made with, and no masks."""
         given = self._matched(self.inputs_structure, inputs)
-        return [getattr(x, "shape", None) for x in given] == [t.shape for t in self.inputs]
+        masked = any(getattr(x, "mask", None) is not None for x in (*given, *self.outputs))
+        return not masked and [getattr(x, "shape", None) for x in given] == [t.shape for t in self.inputs]
 
     def compute_output_spec(self, inputs: Any, mask: Any = None) -> Any:
         if not self.is_declared_for(inputs):

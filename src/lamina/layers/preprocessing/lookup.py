@@ -141,7 +141,7 @@ class IndexLookup(VocabularyLayer):
         elif idf_weights is not None:
             raise ValueError(f"{who}: idf_weights needs a vocabulary, got None.")
         self.reset_state()
-        self.built = True
+        self._build_at_init()
 
     @property
     def input_dtype(self) -> str:
