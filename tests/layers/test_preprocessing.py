@@ -111,6 +111,13 @@ def test_tensors_of_tensorflow_come_out_as_such_also_in_pipelines(name, argument
     np.testing.assert_array_equal(np.concatenate(list(mapped.as_numpy_iterator())), expected)
 
 
+def test_sparse_vectors_are_dense_in_pipelines_of_tensorflow():
+    tf = pytest.importorskip("tensorflow")
+    layer = layers.CategoryEncoding(3, sparse=True)
+    (rows,) = tf.data.Dataset.from_tensors([[0, 2], [1, 1]]).map(layer)
+    np.testing.assert_array_equal(rows, [[1, 0, 1], [0, 1, 0]])
+
+
 @every
 def test_workers_of_torch_run_it(name, arguments, data):
     data_of = pytest.importorskip("torch").utils.data
