@@ -39,8 +39,11 @@ def _output_size(cell: Any) -> int:
 
 
 def _initial_state(cell: Any, batch_size: Any, dtype: str) -> Any:
-    own = getattr(cell, "get_initial_state", None)
-    return zeros(cell.state_size, batch_size, dtype) if own is None else own(batch_size=batch_size)
+    """What the cell says, or zeros: one array if `state_size` is one size, as in Keras."""
+    if hasattr(cell, "get_initial_state"):
+        return cell.get_initial_state(batch_size=batch_size)
+    states = zeros(cell.state_size, batch_size, dtype)
+    return states if isinstance(cell.state_size, (list, tuple)) else states[0]
 
 
 def _build_cell(cell: Any, input_shape: tuple[int | None, ...], dtype: str) -> None:
