@@ -70,11 +70,18 @@ def test_own_classes_may_take_no_keywords():
     "value",
     [
         None, True, 3, 2.5, "text", [1, [2.5, "a"]], {"a": {"b": [None]}}, b"bytes", slice(1, None, 2), Ellipsis,
+        (1, [2, (3,)]),
     ],
     ids=repr,
 )  # fmt: skip
 def test_plain_values_survive(value):
     assert deserialize(serialize(value)) == value
+
+
+def test_tuples_survive_in_a_layer_that_another_holds():
+    with lamina.saving.custom_object_scope({"Older": Older}):
+        twin = lamina.models.clone_model(lamina.Sequential([layers.TimeDistributed(Older((1, 2)))]))
+    assert twin.layers[0].layer.units == (1, 2)
 
 
 def test_arrays_survive():

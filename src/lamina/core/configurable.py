@@ -224,11 +224,12 @@ def plain(value: Any) -> Any:
 
 
 def serialize(obj: Any) -> Any:
-    """`obj` as JSON values. Objects become `{"module", "class_name", "config", "registered_name"}`."""
+    """`obj` as JSON values and tuples. Objects become `{"module", "class_name", "config", "registered_name"}`."""
     if obj is None or isinstance(obj, (bool, int, float, str, Live)):
         return obj
     if isinstance(obj, (list, tuple)):
-        return [serialize(item) for item in obj]
+        items = [serialize(item) for item in obj]
+        return tuple(items) if isinstance(obj, tuple) else items
     if isinstance(obj, Mapping) and not hasattr(obj, "get_config"):
         return {key: serialize(item) for key, item in obj.items()}
     if isinstance(obj, np.generic):
@@ -304,7 +305,7 @@ def _numbered(form: Any) -> Iterator[dict[str, Any]]:
         if "shared_object_id" in form:
             yield form
         form = list(form.values())
-    if isinstance(form, list):
+    if isinstance(form, (list, tuple)):
         for item in form:
             yield from _numbered(item)
 

@@ -466,6 +466,6 @@ def _restored(call: Any, tensor: Callable, custom_objects: Any) -> tuple[list, d
             if "class_name" in value and "config" in value:
                 return configurable.deserialize(value, custom_objects)
             return {key: restore(item) for key, item in value.items()}
-        return [restore(item) for item in value] if isinstance(value, list) else value
+        return type(value)(map(restore, value)) if isinstance(value, (list, tuple)) else value
 
     return restore(list(call["args"])), restore(dict(call["kwargs"]))
