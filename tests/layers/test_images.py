@@ -291,3 +291,8 @@ def test_layers_stand_in_a_loader_of_torch():
         list(with_parts(4)["images"]), 2, collate_fn=lambda x: np.asarray(layer(np.stack(x), training=True))
     )
     assert [batch.shape for batch in loader] == [(2, HEIGHT, WIDTH, 3)] * 2
+
+
+def test_power_of_long_frames_in_a_stack_of_unknown_length():
+    stack = lamina.Sequential([lamina.Input((None, 2)), layers.STFTSpectrogram("psd", frame_length=64)])
+    assert stack.output_shape == (None, None, 66) and stack(np.ones((1, 100, 2))).shape == (1, 2, 66)
