@@ -1,6 +1,7 @@
 """The constructor's arguments are the configuration."""
 
 import inspect
+import json
 
 import numpy as np
 import pytest
@@ -89,6 +90,12 @@ def test_arrays_survive():
         found = deserialize(serialize(array))
         np.testing.assert_array_equal(found, array)
         assert found.dtype == array.dtype
+
+
+def test_arrays_in_a_configuration_are_plain():
+    config = layers.Rescaling(np.array(0.5), np.array([1.0, 2.0])).get_config()
+    assert json.loads(json.dumps(config)) == config and config["scale"] == 0.5
+    np.testing.assert_array_equal(layers.Rescaling.from_config(config)(np.ones((1, 2))), [[1.5, 2.5]])
 
 
 def test_functions_and_objects_survive():

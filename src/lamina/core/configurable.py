@@ -208,7 +208,7 @@ def _complete_docstring(cls: type, lacking: frozenset[str], arguments: Sequence[
 
 def plain(value: Any) -> Any:
     """A configuration value: objects become configurations, public functions their names, all else stays."""
-    if isinstance(value, Configurable):
+    if isinstance(value, (Configurable, np.ndarray, jax.Array)):
         return serialize(value)
     if isinstance(value, (list, tuple)):
         items = [plain(item) for item in value]
@@ -232,7 +232,7 @@ def serialize(obj: Any) -> Any:
         return tuple(items) if isinstance(obj, tuple) else items
     if isinstance(obj, Mapping) and not hasattr(obj, "get_config"):
         return {key: serialize(item) for key, item in obj.items()}
-    if isinstance(obj, np.generic):
+    if isinstance(obj, np.generic) or (isinstance(obj, np.ndarray) and obj.ndim == 0):
         return obj.item()
     if isinstance(obj, bytes):
         return {"class_name": "__bytes__", "config": {"value": obj.decode("utf-8")}}
