@@ -28,20 +28,19 @@ def checked_mode(who: str, output_mode: Any, choices: tuple[str, ...], sparse: A
 def encode(indices: Any, mode: str, depth: int, dtype: Any, weights: Any = None, sparse: bool = False) -> Any:
     """Integers as vectors of size `depth`, in a sparse array of JAX if asked; those outside count for nothing.
 
-    Shapes: one-hot (..., 1) -> (..., depth), else (...) -> (..., depth); others (batch, n, ...) -> (batch, ..., depth).
+    Shapes, where () is (1,): one-hot (..., 1) or (...) -> (..., depth); others (batch, n, ...) -> (batch, ..., depth).
     """
-    if mode == "one_hot":
-        if indices.ndim > 1 and indices.shape[-1] == 1:
-            indices = indices[..., 0]
-        if not sparse:
-            return (indices[..., None] == numpy_for(indices).arange(depth)).astype(dtype)
     xp = numpy_for(indices)
     indices = indices.reshape(1) if indices.ndim == 0 else indices
+    if mode == "one_hot" and indices.ndim > 1 and indices.shape[-1] == 1:
+        indices = indices[..., 0]
     axis = min(1, indices.ndim - 1)
     if sparse:
         hot = hot_entries(jnp.asarray(indices), depth, -1, jnp.asarray(1 if weights is None else weights, dtype))
         hot = hot if mode == "one_hot" else hot.sum(axis)
         return ops.sign(hot) if mode == "multi_hot" else hot
+    if mode == "one_hot":
+        return (indices[..., None] == xp.arange(depth)).astype(dtype)
     moved = xp.moveaxis(indices, axis, -1)
     lead = moved.shape[:-1]
     flat = moved.reshape(math.prod(lead), moved.shape[-1])
