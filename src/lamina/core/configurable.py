@@ -208,15 +208,13 @@ def _complete_docstring(cls: type, lacking: frozenset[str], arguments: Sequence[
 
 def plain(value: Any) -> Any:
     """A configuration value: objects become configurations, public functions their names, all else stays."""
-    if isinstance(value, (Configurable, np.ndarray, jax.Array)):
+    if isinstance(value, (Configurable, np.generic, np.ndarray, jax.Array)):
         return serialize(value)
     if isinstance(value, (list, tuple)):
         items = [plain(item) for item in value]
         return items if isinstance(value, list) or hasattr(value, "_fields") else tuple(items)
     if isinstance(value, dict):
         return {key: plain(item) for key, item in value.items()}
-    if isinstance(value, np.generic):
-        return value.item()
     if isinstance(value, FunctionType) or (callable(value) and hasattr(value, "__wrapped__")):
         public = registry.public_path(value)
         return public[1] if public else serialize(value)

@@ -65,8 +65,7 @@ def check_dense(who: str, x: Any) -> None:
     """Whether `x` is no ragged or sparse tensor of TensorFlow."""
     if type(x).__name__ in RAGGED:
         raise ValueError(
-            f"{who}: the input must be a dense tensor, got a {type(x).__name__}; ragged and sparse tensors have no "
-            "counterpart here: call to_tensor() or tf.sparse.to_dense first."
+            f"{who}: the input must be dense, got a {type(x).__name__}; call to_tensor() or tf.sparse.to_dense."
         )
 
 
