@@ -1,6 +1,7 @@
 """The constructor's arguments are the configuration."""
 
 import inspect
+import json
 
 import numpy as np
 import pytest
@@ -70,6 +71,7 @@ def test_own_classes_may_take_no_keywords():
     "value",
     [
         None, True, 3, 2.5, "text", [1, [2.5, "a"]], {"a": {"b": [None]}}, b"bytes", slice(1, None, 2), Ellipsis,
+        (1, [2, (3,)]),
     ],
     ids=repr,
 )  # fmt: skip
@@ -77,11 +79,23 @@ def test_plain_values_survive(value):
     assert deserialize(serialize(value)) == value
 
 
+def test_tuples_survive_in_a_layer_that_another_holds():
+    with lamina.saving.custom_object_scope({"Older": Older}):
+        twin = lamina.models.clone_model(lamina.Sequential([layers.TimeDistributed(Older((1, 2)))]))
+    assert twin.layers[0].layer.units == (1, 2)
+
+
 def test_arrays_survive():
     for array in (np.arange(3, dtype="int8"), np.ones((2, 2), "float32")):
         found = deserialize(serialize(array))
         np.testing.assert_array_equal(found, array)
         assert found.dtype == array.dtype
+
+
+def test_arrays_in_a_configuration_are_plain():
+    config = layers.Rescaling(np.array(0.5), np.array([1.0, 2.0])).get_config()
+    assert json.loads(json.dumps(config)) == config and config["scale"] == 0.5
+    np.testing.assert_array_equal(layers.Rescaling.from_config(config)(np.ones((1, 2))), [[1.5, 2.5]])
 
 
 def test_functions_and_objects_survive():

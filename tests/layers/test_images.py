@@ -291,3 +291,20 @@ def test_layers_stand_in_a_loader_of_torch():
         list(with_parts(4)["images"]), 2, collate_fn=lambda x: np.asarray(layer(np.stack(x), training=True))
     )
     assert [batch.shape for batch in loader] == [(2, HEIGHT, WIDTH, 3)] * 2
+
+
+def test_power_of_long_frames_in_a_stack_of_unknown_length():
+    stack = lamina.Sequential([lamina.Input((None, 2)), layers.STFTSpectrogram("psd", frame_length=64)])
+    assert stack.output_shape == (None, None, 66) and stack(np.ones((1, 100, 2))).shape == (1, 2, 66)
+
+
+def test_boxes_of_a_padded_image_lie_on_it_where_sizes_are_no_powers_of_two():
+    boxes = {"boxes": np.array([[[0.0, 1.0, 6.0, 11.0]]]), "labels": np.ones((1, 1))}
+    data = {"images": np.ones((1, 11, 6, 3)), "bounding_boxes": boxes}
+    layer = layers.Resizing(20, 20, pad_to_aspect_ratio=True, bounding_box_format="xyxy")
+    np.testing.assert_allclose(layer(data)["bounding_boxes"]["boxes"][0, 0], [4, 20 / 11, 164 / 11, 20], rtol=1e-6)
+
+
+def test_no_augmentation_of_several():
+    images = np.ones((2, 4, 4, 3), "float32")
+    np.testing.assert_array_equal(layers.RandAugment(num_ops=0)(images, training=True), images)

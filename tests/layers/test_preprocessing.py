@@ -111,6 +111,13 @@ def test_tensors_of_tensorflow_come_out_as_such_also_in_pipelines(name, argument
     np.testing.assert_array_equal(np.concatenate(list(mapped.as_numpy_iterator())), expected)
 
 
+def test_sparse_vectors_are_dense_in_pipelines_of_tensorflow():
+    tf = pytest.importorskip("tensorflow")
+    layer = layers.CategoryEncoding(3, sparse=True)
+    (rows,) = tf.data.Dataset.from_tensors([[0, 2], [1, 1]]).map(layer)
+    np.testing.assert_array_equal(rows, [[1, 0, 1], [0, 1, 0]])
+
+
 @every
 def test_workers_of_torch_run_it(name, arguments, data):
     data_of = pytest.importorskip("torch").utils.data
@@ -477,3 +484,19 @@ def test_the_bin_of_a_number_is_that_of_a_search(count):
     x = np.array([np.nan, np.inf, -np.inf, -0.0, *bounds, *(bounds + 1e-3)], "float32")
     found = layers.Discretization(bin_boundaries=bounds.tolist())(x)
     np.testing.assert_array_equal(found, np.searchsorted(bounds, x, side="right"))
+
+
+def test_adapt_takes_a_list_of_batches_with_targets():
+    x = np.arange(12, dtype="float32").reshape(6, 2)
+    layer = layers.Normalization()
+    layer.adapt([(x[:2], np.zeros(2)), (x[2:], np.zeros(4))])
+    np.testing.assert_allclose(layer.mean, x.mean(0, keepdims=True))
+
+
+def test_features_that_a_device_computes_may_be_crossed():
+    a, b = lamina.Input((1,)), lamina.Input((1,), dtype="int32")
+    crossed = layers.HashedCrossing(50)([layers.Discretization([0.0])(a), b])
+    model = lamina.Model([a, b], layers.Embedding(50, 2)(crossed))
+    data = [np.array([[-1.0], [1.0]]), np.array([[3], [4]])]
+    rows = layers.HashedCrossing(50)([np.array([[0], [1]]), data[1]])
+    np.testing.assert_array_equal(model.predict(data, verbose=0), model.layers[-1](rows))

@@ -318,6 +318,13 @@ def test_a_stack_of_all_kinds_of_cells():
     assert layers.RNN([Plain(4), layers.GRUCell(2)])(lamina.Input((None, FEATURES))).shape == (None, 2)
 
 
+def test_the_state_of_a_cell_in_a_stack_is_one_array_where_its_size_is_one():
+    layer = layers.RNN([Plain(4), layers.GRUCell(2), Plain(3)], return_state=True)
+    outputs, first, second, third = layer(X)  # library cells, here and in Keras, have lists
+    assert (first.shape, [x.shape for x in second], third.shape) == ((BATCH, 4), [(BATCH, 2)], (BATCH, 3))
+    same(outputs, third)
+
+
 def test_a_cell_of_a_program_comes_back_from_its_configuration():
     layer = layers.RNN(Plain(UNITS), go_backwards=True, name="own")
     twin = layers.RNN.from_config(layer.get_config(), custom_objects={"Plain": Plain})

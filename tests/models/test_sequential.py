@@ -235,3 +235,19 @@ def test_a_stack_that_was_never_asked_for_its_graph_is_copied_with_it(twin_of):
     model = lamina.Sequential([lamina.Input((3,)), layers.Dense(2)])
     twin = twin_of(model)
     np.testing.assert_array_equal(twin.predict(X, verbose=0), model.predict(X, verbose=0))
+
+
+def test_sizes_that_nobody_declared_may_change():
+    batches = [(np.ones((2, n, 3), "float32") / n, np.ones((2, 1), "float32")) for n in (5, 7, 6)]
+    histories = []
+    for first in ([], [lamina.Input((None, 3))]):
+        lamina.utils.set_random_seed(0)
+        model = lamina.Sequential([*first, layers.LSTM(2), layers.Dense(1)])
+        model.compile("sgd", "mse")
+        histories.append(model.fit(iter(batches), verbose=0).history["loss"])
+        assert model.predict(batches[0][0], verbose=0).shape == (2, 1)
+    assert histories[0] == histories[1]
+    model = lamina.Sequential([layers.Flatten(), layers.Dense(2)])
+    model.build((None, 4, 3))
+    with pytest.raises(ValueError, match=r'Dense "stack/dense.*": the input must have size 12'):
+        lamina.Sequential.from_config({**model.get_config(), "name": "stack"})(np.ones((1, 5, 3)))

@@ -90,6 +90,7 @@ def test_a_transformation_of_keras(row):
         ("Resizing", {"height": 20, "width": 9}),
         ("Resizing", {"height": 20, "width": 9, "pad_to_aspect_ratio": True}),
         ("Resizing", {"height": 20, "width": 9, "crop_to_aspect_ratio": True}),
+        ("Resizing", {"height": 15, "width": 20, "crop_to_aspect_ratio": True}),
         ("CenterCrop", {"height": 8, "width": 7}),
         ("CenterCrop", {"height": 24, "width": 7}),
         ("MaxNumBoundingBoxes", {"max_number": 5}),

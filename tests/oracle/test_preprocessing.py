@@ -153,6 +153,12 @@ def test_normalization_that_learned(arguments):
         np.testing.assert_allclose(mine, other, rtol=1e-5)
 
 
+@pytest.mark.parametrize("mode", ["one_hot", "multi_hot", "count"])
+def test_a_number_alone_is_a_batch_or_a_sample(mode):
+    beside("CategoryEncoding", {"num_tokens": 4, "output_mode": mode}, [np.array(2), np.array([2]), np.array([[2]])])
+    beside("IntegerLookup", {"vocabulary": [3, 5], "output_mode": mode}, [np.array(5)])
+
+
 @pytest.mark.parametrize("arguments", grid(output_mode=["int", "one_hot", "multi_hot", "count"], epsilon=[0.01, 0.3]))
 def test_discretization_that_learned(arguments):
     values = DRAW.normal(size=(1000,))

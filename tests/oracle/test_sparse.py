@@ -95,6 +95,21 @@ def test_sparse_counts_are_those_of_keras():
         np.testing.assert_array_equal(ours.todense(), theirs.todense())
 
 
+@pytest.mark.parametrize("mode", ["one_hot", "multi_hot", "count"])
+def test_layers_make_the_sparse_vectors_of_keras(mode):
+    x = np.array([[0, 2, 2], [3, 1, 0]])
+    for name, first, given in (("CategoryEncoding", 4, x), ("Discretization", [0.0, 1.0, 2.0], x - 0.5)):
+        theirs, ours = (
+            getattr(library.layers, name)(first, output_mode=mode, sparse=True) for library in (keras, lamina)
+        )
+        assert form(ours(given)) == form(theirs(given))
+        np.testing.assert_array_equal(ours(given).todense(), theirs(given).todense())
+        symbol = ours(lamina.Input((3,), dtype=given.dtype.name))
+        assert symbol.sparse and symbol.shape == (None, *ours(given).shape[1:])
+        np.testing.assert_array_equal(jax.jit(ours)(jnp.asarray(given)).todense(), ours(given).todense())
+        assert type(ours).from_config(ours.get_config()).sparse
+
+
 DATA = scipy.sparse.random(90, 20, 0.15, format="csr", dtype="float32", random_state=1)
 LABELS = np.random.default_rng(0).integers(0, 3, 90)
 FORMS = {"csr": DATA, "coo": DATA.tocoo(), "csc": DATA.tocsc(), "bcoo": BCOO.from_scipy_sparse(DATA)}

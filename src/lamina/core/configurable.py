@@ -208,15 +208,13 @@ def _complete_docstring(cls: type, lacking: frozenset[str], arguments: Sequence[
 
 def plain(value: Any) -> Any:
     """A configuration value: objects become configurations, public functions their names, all else stays."""
-    if isinstance(value, Configurable):
+    if isinstance(value, (Configurable, np.generic, np.ndarray, jax.Array)):
         return serialize(value)
     if isinstance(value, (list, tuple)):
         items = [plain(item) for item in value]
         return items if isinstance(value, list) or hasattr(value, "_fields") else tuple(items)
     if isinstance(value, dict):
         return {key: plain(item) for key, item in value.items()}
-    if isinstance(value, np.generic):
-        return value.item()
     if isinstance(value, FunctionType) or (callable(value) and hasattr(value, "__wrapped__")):
         public = registry.public_path(value)
         return public[1] if public else serialize(value)
@@ -224,14 +222,15 @@ def plain(value: Any) -> Any:
 
 
 def serialize(obj: Any) -> Any:
-    """`obj` as JSON values. Objects become `{"module", "class_name", "config", "registered_name"}`."""
+    """`obj` as JSON values and tuples. Objects become `{"module", "class_name", "config", "registered_name"}`."""
     if obj is None or isinstance(obj, (bool, int, float, str, Live)):
         return obj
     if isinstance(obj, (list, tuple)):
-        return [serialize(item) for item in obj]
+        items = [serialize(item) for item in obj]
+        return tuple(items) if isinstance(obj, tuple) else items
     if isinstance(obj, Mapping) and not hasattr(obj, "get_config"):
         return {key: serialize(item) for key, item in obj.items()}
-    if isinstance(obj, np.generic):
+    if isinstance(obj, np.generic) or (isinstance(obj, np.ndarray) and obj.ndim == 0):
         return obj.item()
     if isinstance(obj, bytes):
         return {"class_name": "__bytes__", "config": {"value": obj.decode("utf-8")}}
@@ -304,7 +303,7 @@ def _numbered(form: Any) -> Iterator[dict[str, Any]]:
         if "shared_object_id" in form:
             yield form
         form = list(form.values())
-    if isinstance(form, list):
+    if isinstance(form, (list, tuple)):
         for item in form:
             yield from _numbered(item)
 

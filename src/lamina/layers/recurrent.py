@@ -39,8 +39,11 @@ def _output_size(cell: Any) -> int:
 
 
 def _initial_state(cell: Any, batch_size: Any, dtype: str) -> Any:
-    own = getattr(cell, "get_initial_state", None)
-    return zeros(cell.state_size, batch_size, dtype) if own is None else own(batch_size=batch_size)
+    """What the cell says, or zeros: one array if `state_size` is one size, as in Keras."""
+    if hasattr(cell, "get_initial_state"):
+        return cell.get_initial_state(batch_size=batch_size)
+    states = zeros(cell.state_size, batch_size, dtype)
+    return states if isinstance(cell.state_size, (list, tuple)) else states[0]
 
 
 def _build_cell(cell: Any, input_shape: tuple[int | None, ...], dtype: str) -> None:
@@ -59,6 +62,7 @@ def _build_cell(cell: Any, input_shape: tuple[int | None, ...], dtype: str) -> N
 def _call_cell(cell: Any, inputs: Any, states: Any, training: bool | None) -> tuple[Any, Any]:
     takes_training = isinstance(cell, Layer) and signature_of(type(cell)).takes_training
     call: Any = cell if callable(cell) else cell.call
+    states = list(states) if isinstance(states, (list, tuple)) else [states]
     return call(inputs, states, **({"training": training} if takes_training else {}))
 
 
@@ -110,9 +114,9 @@ class StackedRNNCells(Holder):
     def call(self, inputs: Any, states: Sequence[Any], training: bool = False) -> tuple[Any, list[Any]]:
         new = []
         for cell, state in zip(self.cells, states):
-            nested = isinstance(state, (list, tuple))
-            inputs, after = _call_cell(cell, inputs, list(state) if nested else [state], training)
-            new.append(after if nested or not isinstance(after, (list, tuple)) else after[0])
+            inputs, after = _call_cell(cell, inputs, state, training)
+            alone = isinstance(after, (list, tuple)) and not isinstance(state, (list, tuple))
+            new.append(after[0] if alone else after)
         return inputs, new
 
 
@@ -236,11 +240,7 @@ class RNN(Holder):
         options = {"sequences": sequences, "zero": self.zero_output_for_mask, "unroll": self.unroll}
         if getattr(type(cell), "call", None) is Cell.call:
             return cell.sweep(inputs, states, mask, training, **options)
-
-        def call(x: Any, states: Any) -> tuple[Any, Any]:
-            return _call_cell(cell, x, states if isinstance(states, (list, tuple)) else [states], training)
-
-        return scan_calls(call, inputs, states, mask, **options)
+        return scan_calls(functools.partial(_call_cell, cell, training=training), inputs, states, mask, **options)
 
     @only_passes
     def compute_mask(self, inputs: Any, mask: Any = None) -> Any:

@@ -39,11 +39,12 @@ class Function(Operation):
         inputs: symbolic tensors, alone or in lists, tuples and dicts.
         outputs: symbolic tensors that derive from them.
         name: unique if not given.
+        declared: whether the sizes of inputs are those that a program declared, and others are mistakes.
     """
 
-    def __init__(self, inputs: Any, outputs: Any, name: str | None = None):
+    def __init__(self, inputs: Any, outputs: Any, name: str | None = None, declared: bool = True):
         super().__init__(name)
-        self._is_looked_at = False
+        self._is_looked_at, self._declared = False, declared
         for kind, structure in (("inputs", inputs), ("outputs", outputs)):
             wrong = [type(t).__name__ for t in tree.flatten(structure) if not isinstance(t, KerasTensor)]
             if wrong or not tree.flatten(structure):
@@ -174,7 +175,7 @@ class Function(Operation):
             x = x[..., 0]
         elif x.ndim == rank - 1 and rank > 0 and shape[-1] == 1:
             x = x[..., None]
-        if not _fits(x, shape):
+        if not _fits(x, shape if self._declared else (None,) * rank):
             one = shape and (_fits(given, shape[1:]) or (shape[-1] == 1 and _fits(given, shape[1:-1])))
             given = tuple(d if isinstance(d, int) else None for d in given.shape)
             hint = ADD_BATCH_AXIS if one else ""
@@ -466,6 +467,6 @@ def _restored(call: Any, tensor: Callable, custom_objects: Any) -> tuple[list, d
             if "class_name" in value and "config" in value:
                 return configurable.deserialize(value, custom_objects)
             return {key: restore(item) for key, item in value.items()}
-        return [restore(item) for item in value] if isinstance(value, list) else value
+        return type(value)(map(restore, value)) if isinstance(value, (list, tuple)) else value
 
     return restore(list(call["args"])), restore(dict(call["kwargs"]))

@@ -14,7 +14,8 @@ from jax import nn as jnn
 from lamina.core import checks, dtypes
 from lamina.core.arrays import as_array
 from lamina.core.dtypes import standardize_data_format
-from lamina.core.sparse import bcoo, hot_entries
+from lamina.core.sparse import call as sparse_call
+from lamina.core.sparse import hot_entries
 from lamina.core.symbolic import op
 from lamina.ops import attention, cpu, crossentropy, ctc
 from lamina.ops.binding import axes, bound, fractions, operand, unary
@@ -438,10 +439,7 @@ def multi_hot(
         raise ValueError(f"multi_hot: num_classes must be given, got {num_classes} and {sorted(kwargs)}.")
     x = jnp.asarray(inputs).astype("int32")
     hot, over = one_hot(x, num_classes, axis, dtype, sparse), 1 if x.ndim > 1 else 0
-    if sparse:
-        counts = hot.sum(over).sum_duplicates()
-        return bcoo((counts.data > 0).astype(hot.dtype), counts.indices, counts.shape, counts)
-    return hot.max(over)
+    return sparse_call("sign", jnp.sign, (hot.sum(over),), {}) if sparse else hot.max(over)
 
 
 @op

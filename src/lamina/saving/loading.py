@@ -94,7 +94,7 @@ def unknown_names(config: Any) -> list[str]:
                 unknown[str(form.get("registered_name") or public)] = None
             if found is None or not registry.is_own(found):
                 form = {key: form.get(key) for key in ("build_config", "compile_config")}  # the rest is its own affair
-        if isinstance(form, (dict, list)):
+        if isinstance(form, (dict, list, tuple)):
             waiting.extend(reversed(list(form.values()) if isinstance(form, dict) else form))
     return list(unknown)
 

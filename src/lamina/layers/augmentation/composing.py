@@ -128,7 +128,7 @@ class RandAugment(Chosen):
 
     def __init__(self, value_range: Sequence[float] = BYTES, num_ops: int = 2, factor: Factor = 0.5, **kwargs: Any):
         super().__init__(value_range=value_range, factor=factor, **kwargs)
-        self.num_ops = checks.integer(self._who(), "num_ops", num_ops)
+        self.num_ops = checks.integer(self._who(), "num_ops", num_ops, 0)
         self._make_layers(_CHOICE)
 
     def draw(self, draws: Draws, shape: tuple[Any, ...]) -> dict[str, Any]:

@@ -162,7 +162,7 @@ class Discretization(Adapts):
         epsilon: about the share of values by which the boundaries that are learned may be off: what is kept of the
             data is a summary of `1 / epsilon` values.
         output_mode: "int", or what becomes of the numbers: "one_hot", "multi_hot" or "count".
-        sparse: must be false.
+        sparse: whether vectors come in a sparse array of JAX.
 
     Shapes: (...) -> the same; with another output mode see CategoryEncoding.
 
@@ -194,8 +194,8 @@ class Discretization(Adapts):
         self.num_bins = None if num_bins is None else checks.integer(who, "num_bins", num_bins)
         self.bin_boundaries = None if bin_boundaries is None else _ascending(who, bin_boundaries)
         self.epsilon = checks.positive(who, "epsilon", checks.number(who, "epsilon", epsilon, 0, 1))
-        self.output_mode = checked_mode(who, output_mode, ("int", *MODES), sparse)
-        self.sparse = False
+        self.output_mode = checked_mode(who, output_mode, ("int", *MODES), sparse and output_mode == "int")
+        self.sparse = bool(sparse)
         self.summary = np.zeros((2, 0), "float32")
 
     @property
@@ -215,13 +215,14 @@ class Discretization(Adapts):
         places = _places(x, bounds).astype("int32")
         if self.output_mode == "int":
             return places
-        return encode(places, self.output_mode, len(bounds) + 1, self.output_dtype)
+        return encode(places, self.output_mode, len(bounds) + 1, self.output_dtype, sparse=self.sparse)
 
     def _evaluate(self, inputs: Any) -> Any:
         """A layer that is to learn its boundaries later may stand in a graph before."""
         if self.bin_boundaries is not None:
             return super()._evaluate(inputs)
-        twin = type(self)([0.0] * (self.num_bins - 1), output_mode=self.output_mode, dtype=self.dtype_policy)  # type: ignore[operator]
+        bounds = [0.0] * ((self.num_bins or 1) - 1)
+        twin = type(self)(bounds, None, self.epsilon, self.output_mode, self.sparse, self.dtype_policy)
         return twin.compute_output_spec(KerasTensor(inputs.shape, inputs.dtype))
 
     @property

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from jax import tree_util
 
+from lamina.core.sparse import dense, is_sparse
 from lamina.core.symbolic import KerasTensor
 from lamina.core.variable import Variable
 from lamina.layer import Layer
@@ -45,8 +46,8 @@ class PipelineLayer(Layer):
         def on_host(*arrays: np.ndarray) -> list[np.ndarray]:
             given, named = filled(map(np.asarray, arrays))
             with _one_runs:
-                leaves = tree_util.tree_leaves(self(*given, **named))
-            return [np.asarray(x).astype(kind) for x, kind in zip(leaves, kinds, strict=True)]
+                leaves = tree_util.tree_leaves(self(*given, **named), is_leaf=is_sparse)
+            return [np.asarray(dense(x)).astype(kind) for x, kind in zip(leaves, kinds, strict=True)]
 
         known = all(tensor.shape.rank is not None for tensor in tensors)
         shapes = [tuple(tensor.shape) if known else (None,) for tensor in tensors]
@@ -64,8 +65,7 @@ def check_dense(who: str, x: Any) -> None:
     """Whether `x` is no ragged or sparse tensor of TensorFlow."""
     if type(x).__name__ in RAGGED:
         raise ValueError(
-            f"{who}: the input must be a dense tensor, got a {type(x).__name__}; ragged and sparse tensors have no "
-            "counterpart here: call to_tensor() or tf.sparse.to_dense first."
+            f"{who}: the input must be dense, got a {type(x).__name__}; call to_tensor() or tf.sparse.to_dense."
         )
 
 

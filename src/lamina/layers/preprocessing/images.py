@@ -119,7 +119,8 @@ class Resizing(Resized):
         if not (self.crop_to_aspect_ratio or self.pad_to_aspect_ratio):
             return (down, 0), (across, 0)
         scale = (jnp.minimum if self.pad_to_aspect_ratio else jnp.maximum)(down, across)
-        return (scale, (self.height - height * scale) // 2), (scale, (self.width - width * scale) // 2)
+        rest = self.height - height * scale, self.width - width * scale
+        return (scale, jnp.trunc(rest[0] / 2)), (scale, jnp.trunc(rest[1] / 2))
 
 
 @variant(arguments=("height", "width", "data_format"))

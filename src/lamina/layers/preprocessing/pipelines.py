@@ -178,7 +178,9 @@ def batches_of(data: Any, steps: int | None, who: str) -> Iterator[Any]:
 
 def _is_stream(data: Any) -> bool:
     if isinstance(data, (list, tuple)):  # of batches, or one array
-        return bool(data) and hasattr(data[0], "shape") and len(data[0].shape) > 0
+        first: Any = data[0] if data else None
+        first = first[0] if isinstance(first, tuple) and first else first  # of inputs and targets
+        return hasattr(first, "shape") and len(first.shape) > 0
     return is_stream(data) and type(data).__name__ not in RAGGED
 
 

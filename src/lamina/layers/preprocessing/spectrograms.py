@@ -205,6 +205,6 @@ class STFTSpectrogram(Layer):
             return real if self.mode == "real" else imaginary
         power = real**2 + imaginary**2
         if self.mode == "psd":  # frequencies that stand for two count twice
-            return power.at[..., 1:-1].multiply(2)
+            return power * jnp.pad(jnp.full(power.shape[-1] - 2, 2, power.dtype), 1, constant_values=1)
         magnitude = jnp.sqrt(jnp.maximum(power, dtypes.epsilon()))
         return magnitude if self.mode == "magnitude" else jnp.log(jnp.maximum(magnitude, dtypes.epsilon()))
