@@ -231,3 +231,26 @@ def test_a_clone_has_the_same_shape_and_fresh_weights():
         return different, twin(X) - model(X), [w.shape for w in twin.weights]
 
     same_in_both(program)
+
+
+@pytest.mark.parametrize("within", [lambda x: [x], lambda x: (x,), lambda x: {"x": x}, lambda x: [[x]]])
+def test_an_input_and_an_output_alone_in_a_container(within):
+    def program(keras):
+        inputs = keras.Input((6,), name="x")
+        model = keras.Model(within(inputs), within(keras.layers.Dense(2)(inputs)))
+        symbolic = model(within(keras.Input((6,), batch_size=3)))
+        shapes = model.input_shape, model.output_shape, keras.tree.map_structure(lambda t: t.shape, symbolic)
+        return model(within(X)), model.predict(within(X), verbose=0), model.predict_on_batch(within(X)), shapes
+
+    same_in_both(program)
+
+
+def test_a_model_that_is_no_graph_has_no_inputs():
+    def program(keras):
+        stack = keras.Sequential([keras.layers.Dense(1)])
+        names = "inputs", "outputs", "input_shape", "output_shape"
+        before = [hasattr(stack, name) for name in names]
+        stack.build((None, 3))
+        return before, [hasattr(stack, name) for name in names]
+
+    assert not any(same_in_both(program)[0])

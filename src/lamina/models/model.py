@@ -37,6 +37,11 @@ def _is_graph(args: tuple, kwargs: dict[str, Any]) -> bool:
     return len(args) + ("outputs" in kwargs) >= 2 and all(isinstance(t, KerasTensor) for t in tree.flatten(args[0]))
 
 
+def _alone(items: Any) -> Any:
+    """The only item of a list or tuple, else all."""
+    return items[0] if isinstance(items, (list, tuple)) and len(items) == 1 else items
+
+
 class Model(Trainer):
     """Layers put together, with training.
 
@@ -114,15 +119,20 @@ class Model(Trainer):
 
     # What a graph knows ------------------------------------------------------------------------------------------
 
-    @property
-    def inputs(self) -> list[KerasTensor] | None:
-        """The symbolic inputs of the graph."""
-        return self._function.inputs if self._function else None
+    def _graph(self) -> Function:
+        if self._function is None:
+            raise AttributeError(f"{self._who()}: only a model that is a graph has inputs and outputs.")
+        return self._function
 
     @property
-    def outputs(self) -> list[KerasTensor] | None:
+    def inputs(self) -> list[KerasTensor]:
+        """The symbolic inputs of the graph."""
+        return self._graph().inputs
+
+    @property
+    def outputs(self) -> list[KerasTensor]:
         """The symbolic outputs of the graph."""
-        return self._function.outputs if self._function else None
+        return self._graph().outputs
 
     @property
     def input(self) -> Any:
@@ -134,23 +144,23 @@ class Model(Trainer):
 
     @property
     def input_shape(self) -> Any:
-        """The shapes of the inputs."""
-        return tree.map_structure(lambda t: t.shape, self.input)
+        """The shape of the input, or those of several."""
+        return _alone([t.shape for t in self.inputs])
 
     @property
     def output_shape(self) -> Any:
-        """The shapes of the outputs."""
-        return tree.map_structure(lambda t: t.shape, self.output)
+        """The shape of the output, or those of several."""
+        return _alone([t.shape for t in self.outputs])
 
     @property
     def input_names(self) -> list[str]:
         """The names of the inputs."""
-        return [t.name for t in self.inputs or ()]
+        return [t.name for t in self.inputs]
 
     @property
     def output_names(self) -> list[str]:
         """The names of the layers that the outputs come from."""
-        return [t.origin[0].name for t in self.outputs or ()]  # type: ignore[index]
+        return [t.origin[0].name for t in self.outputs]  # type: ignore[index]
 
     @property
     def operations(self) -> list[Any]:
@@ -194,10 +204,10 @@ class Model(Trainer):
         if self._function is None:
             raise NotImplementedError(f"{self._who()}: a subclass of Model must define call, or be given a graph.")
         if self._with_added is None:
-            return self._function.call(inputs, mask)
+            return _alone(self._function.call(inputs, mask))
         outputs, *added = self._with_added.call(inputs, mask)
         super().add_loss(added)
-        return outputs
+        return _alone(outputs)
 
     _keeps_sparse = True
 
@@ -211,7 +221,8 @@ class Model(Trainer):
         graph = self._function if type(self).call is Model.call else None
         if graph is not None and len(args) == 1 and graph.is_declared_for(args[0]):
             return graph.compute_output_spec(args[0])
-        return super()._evaluate(*args, **kwargs)
+        found = super()._evaluate(*args, **kwargs)
+        return found if graph is None else tree.pack_sequence_as(graph.outputs_structure, tree.flatten(found))
 
     @only_passes
     def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
