@@ -11,6 +11,7 @@ import numpy as np
 
 from lamina.core import checks, configurable, masking, tree
 from lamina.core.constructors import KEYWORDS, parameters
+from lamina.core.registry import is_own
 from lamina.core.symbolic import KerasTensor, any_symbolic
 from lamina.data.sources import is_stream
 from lamina.data.tables import by_name
@@ -283,7 +284,9 @@ class Model(Trainer):
         """The model that `get_config` described."""
         if isinstance(config, dict) and {"layers", "input_layers", "output_layers"} <= config.keys():
             inputs, outputs = function_from_config(config, custom_objects)
-            model = cls(inputs, outputs, name=config.get("name"))
+            known = {"name", "trainable", "layers", "input_layers", "output_layers"}
+            own = {} if is_own(cls) else {k: v for k, v in config.items() if k not in (*known, OPS_PASS_MASKS)}
+            model = cls(inputs, outputs, name=config.get("name"), **configurable.deserialize(own, custom_objects))
             model.ops_pass_masks = OPS_PASS_MASKS in config
             if config.get("trainable") is False:
                 model.trainable = False
