@@ -120,6 +120,9 @@ class Sequential(Model):
     def build(self, input_shape: Any = None) -> None:
         if self._entry is not None:
             entry = self._entry.output
+            given = tuple(input_shape or entry.shape)
+            if len(given) != len(entry.shape) or any(None not in p and p[0] != p[1] for p in zip(given, entry.shape)):
+                raise ValueError(f"{self._who()}: build must get the shape of its Input, {entry.shape}, got {given}.")
         else:
             if not isinstance(input_shape, (tuple, list, dict)):
                 raise ValueError(f'Sequential "{self.name}": input_shape must be a tuple, got {input_shape!r}.')
