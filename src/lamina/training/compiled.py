@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from lamina import losses, metrics, optimizers
 from lamina.core import checks, configurable, errors, tree
@@ -239,7 +240,8 @@ class CompiledModel(Layer):
     def set_state_tree(self, state_tree: dict[str, Any]) -> None:
         """Assign the values of a tree like that of `get_state_tree`; variables that are not in it stay."""
         own = {f"{kind}/{v.path}": v for kind, group in zip(_KINDS, self._state_groups()) for v in group}
-        given = {"/".join(map(str, path)): value for path, value in tree.flatten_with_path(state_tree)}
+        whole = tree.traverse(lambda node: np.asarray(node) if isinstance(node, (list, tuple)) else None, state_tree)
+        given = {"/".join(map(str, path)): value for path, value in tree.flatten_with_path(whole)}
         unknown = [path for path in given if path not in own]
         if unknown:
             raise ValueError(f"{self._who()}: state_tree must hold variables of the model, got {checks.some(unknown)}.")
