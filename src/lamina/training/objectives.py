@@ -115,7 +115,7 @@ def output_names(y_pred: Any, declared: Sequence[str]) -> list[str]:
 
 
 class Part(NamedTuple):
-    """A loss, its weight in the sum, and the number of the output that it is of, or those of several, nested as they."""
+    """A loss, its weight in the sum, and the number of its output, or those of several outputs, nested as these are."""
 
     name: str
     loss: Any
