@@ -235,3 +235,9 @@ def test_a_stack_that_was_never_asked_for_its_graph_is_copied_with_it(twin_of):
     model = lamina.Sequential([lamina.Input((3,)), layers.Dense(2)])
     twin = twin_of(model)
     np.testing.assert_array_equal(twin.predict(X, verbose=0), model.predict(X, verbose=0))
+
+
+@pytest.mark.parametrize("wrong", [{}, 3])
+def test_what_is_no_layer_in_a_configuration(wrong):
+    with pytest.raises(TypeError, match='Sequential "s": layers must be layers or Input, got'):
+        lamina.Sequential.from_config({"name": "s", "layers": [wrong]})
