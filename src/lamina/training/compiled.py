@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -111,6 +112,7 @@ class CompiledModel(Layer):
     def compile_from_config(self, config: dict[str, Any]) -> None:
         """`compile` with the arguments of `get_compile_config`, unless the class has one that takes no optimizer."""
         if "optimizer" not in inspect.signature(self.compile).parameters:
+            warnings.warn(f"{self._who()}: not compiled, as its class has a compile of its own; call it.", stacklevel=2)
             return
         arguments = configurable.deserialize(dict(config))
         arguments["optimizer"] = optimizers.deserialize(config["optimizer"]) if config.get("optimizer") else None
