@@ -196,11 +196,9 @@ class Sequential(Model):
         if "layers" not in config:  # of a class with other arguments
             return super().from_config(config, custom_objects)
         found: dict[Any, Layer] = {}  # what comes twice is one layer
-        layers = (configurable.deserialize(form, custom_objects) for form in config["layers"])
-        model = cls(
-            [found.setdefault((type(one), getattr(one, "name", id(one))), one) for one in layers],
-            name=config.get("name"),
-        )
+        made = (configurable.deserialize(form, custom_objects) for form in config["layers"])
+        layers = [found.setdefault((type(one), getattr(one, "name", id(one))), one) for one in made]
+        model = cls(layers, name=config.get("name"))
         model.ops_pass_masks = OPS_PASS_MASKS in config
         shape = config.get("build_input_shape")
         if not model.built and shape and isinstance(shape, (tuple, list)):
