@@ -58,7 +58,7 @@ class Functions(Source):
         self.has_state = "state" in self._call[0]
         if "inputs" not in self._call[0]:
             raise ValueError(f"{who}: call_fn must take inputs, got a function of {', '.join(self._call[0])}.")
-        if init_fn is None and self._first == (None, None) and {"params", "state"} & {*self._call[0]}:
+        if init_fn is None and state is None and (self.has_state or (params is None and "params" in self._call[0])):
             raise ValueError(f"{who}: params, state or init_fn must be given, since call_fn takes them.")
 
     def first(self) -> tuple[Any, Any] | None:
@@ -329,8 +329,6 @@ class JaxLayer(Layer):
         out, after = self._source.apply(params, state, self._key(), inputs, bool(training))
         if self._state is not None:
             self._state.assign(after)
-        elif tree_util.tree_leaves(after):
-            raise ValueError(f"{self._who()}: state must be given, or come from init_fn, since call_fn returns one.")
         return out
 
     def get_config(self) -> dict[str, Any]:

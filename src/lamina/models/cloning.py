@@ -70,11 +70,9 @@ def _cloned(model: Any, input_tensors: Any, clone_function: Any, call_function: 
 
 
 def _clone_graph(model: Model, function: Function, input_tensors: Any, copy: Callable, call: Callable | None) -> Model:
-    if input_tensors is None:
-        input_tensors = tree.map_structure(input_like, function.inputs_structure)
-    elif len(function.inputs) > 1:
+    starts = [input_like(t) for t in function.inputs] if input_tensors is None else tree.flatten(input_tensors)
+    if input_tensors is not None and len(starts) > 1:
         tree.assert_same_structure(*map(tree.lists_to_tuples, (function.inputs_structure, input_tensors)))
-    starts = tree.flatten(input_tensors)
     values: dict[int, Any] = {id(old): new for old, new in zip(function.inputs, starts)}
     copies: dict[int, Operation] = {}
     for node in function.nodes:

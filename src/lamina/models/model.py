@@ -332,14 +332,9 @@ class Model(Trainer):
         self._forget_programs()
 
     def get_quantization_layer_structure(self, mode: str | None = None) -> dict[str, Any] | None:
-        """The order in which "gptq" and "awq" go through the model; a subclass says it.
+        """The order in which "gptq" and "awq" go through the model, if a subclass says it.
 
-        Args:
-            mode: the mode.
-
-        Returns:
-            `{"pre_block_layers": [...], "sequential_blocks": [...]}`: layers that run first, and those quantized one
-            after the other.
+        `{"pre_block_layers": [...], "sequential_blocks": [...]}`: what runs first, and what is quantized in turns.
         """
         del mode
         return None

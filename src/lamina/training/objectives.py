@@ -373,27 +373,22 @@ class CompiledMetrics:
 
     def __init__(self, given: Any, weighted: Any, declared: Sequence[str]):
         self._given, self._weighted, self._declared = given, weighted, declared
-        self._entries: list[tuple[int, Metric, bool]] | None = None
-        self.outputs = Outputs([], [], None)
-        self.log_names: list[str] = []
-
-    @property
-    def built(self) -> bool:
-        """Whether the metrics are made."""
-        return self._entries is not None
+        self.forget()
 
     @property
     def metrics(self) -> list[Metric]:
         """All metrics, unweighted ones first."""
-        return [metric for _, metric, _ in self._entries or ()]
+        return [metric for _, metric, _ in self._entries]
 
     def forget(self) -> None:
         """Make the metrics anew when they are next needed."""
-        self._entries, self.log_names = None, []
+        self.built, self.outputs = False, Outputs([], [], None)
+        self._entries: list[tuple[int, Metric, bool]] = []
+        self.log_names: list[str] = []
 
     def build(self, y_true: Any, y_pred: Any) -> None:
         """Make the metrics for outputs and targets of these shapes."""
-        if self._entries is not None:
+        if self.built:
             return
         self.outputs = Outputs.of(y_pred, self._declared)
         flat, targets = tree.flatten(y_pred), self.outputs.targets(y_true)
@@ -408,7 +403,7 @@ class CompiledMetrics:
                     taken = use_weight and prefixes[i] + name in log_names
                     entries.append((i, metric, use_weight))
                     log_names.append(_unused(f"{prefixes[i]}{'weighted_' if taken else ''}{name}", log_names))
-        self._entries, self.log_names = entries, log_names
+        self.built, self._entries, self.log_names = True, entries, log_names
 
     def _prefixes(self, y_pred: Any) -> list[str]:
         """What the names of metrics begin with: the output's, where there are several and they have names."""
@@ -421,7 +416,7 @@ class CompiledMetrics:
         self.build(y_true, y_pred)
         flat, targets = tree.flatten(y_pred), self.outputs.targets(y_true)
         weights = self.outputs.along(sample_weight, "sample_weight", spread=True)
-        for i, metric, use_weight in self._entries or ():
+        for i, metric, use_weight in self._entries:
             if targets[i] is not None:
                 try:
                     metric.update_state(targets[i], flat[i], **({"sample_weight": weights[i]} if use_weight else {}))
