@@ -323,3 +323,23 @@ def test_a_variant_neither_takes_nor_proposes_what_it_does_not_name():
         Chosen(1, second=2)
     with pytest.raises(TypeError, match=r"unknown arguments, got secnd\.$"):
         Chosen(1, secnd=2)
+
+
+def test_a_slice_of_arrays_is_plain_values():
+    saved = json.loads(json.dumps(serialize(slice(None, np.array([1, 2]), 2))))
+    again = deserialize(saved)
+    assert (again.start, again.stop.tolist(), again.step) == (None, [1, 2], 2)
+
+
+def test_a_registered_function_is_found_without_its_package():
+    @lamina.saving.register_keras_serializable("a_package")
+    def squared_and_more(x):
+        return x**2
+
+    saved = {"module": "builtins", "class_name": "function", "config": "squared_and_more"}
+    assert deserialize(saved) is squared_and_more  # as Keras 3.6 wrote it
+    lamina.saving.get_custom_objects()["another>squared_and_more"] = abs
+    with pytest.raises(ValueError, match="must be a public name of lamina or a registered one"):
+        deserialize(saved)
+    for key in [key for key in lamina.saving.get_custom_objects() if key.endswith("squared_and_more")]:
+        del lamina.saving.get_custom_objects()[key]

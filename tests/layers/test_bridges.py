@@ -165,6 +165,10 @@ def test_flax_as_in_keras():
     assert [v.shape for v in ours.weights] == [v.shape for v in theirs.weights]
     ours.set_weights(theirs.get_weights())
     np.testing.assert_allclose(ours(X), theirs(X), rtol=1e-5, atol=1e-6)
+    parts = [jax.tree.map(np.asarray, {**layer.params, **layer.state}) for layer in (ours, theirs)]
+    assert jax.tree.structure(parts[0]) == jax.tree.structure(parts[1])
+    again = layers.FlaxLayer(Linen(), variables=parts[0])
+    np.testing.assert_array_equal(again(X), ours(X))
 
 
 @pytest.mark.parametrize(
@@ -179,3 +183,9 @@ def test_flax_as_in_keras():
 def test_errors(make, rule):
     with pytest.raises((TypeError, ValueError), match=rule):
         make()
+
+
+@pytest.mark.parametrize("state", [None, [0.0], {"calls": {"in": 0.0}}, {"calls": [0.0, 0.0]}])
+def test_state_keeps_its_form(state):
+    with pytest.raises(ValueError, match=r'JaxLayer "jax_layer.*": .*state'):
+        layers.JaxLayer(lambda params, state, inputs: (inputs, {"calls": [1.0]}), params={}, state=state)(X)

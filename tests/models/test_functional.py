@@ -397,7 +397,7 @@ def test_outputs_may_be_given_by_name_behind_the_inputs():
             return {"units": self.units}
 
     model = Backbone(2)
-    assert model.output_shape == {"y": (None, 2)} and model({"x": X})["y"].shape == (4, 2)
+    assert model.output_shape == (None, 2) and model({"x": X})["y"].shape == (4, 2)
 
 
 @pytest.mark.parametrize("kind", ["graph", "stack"])

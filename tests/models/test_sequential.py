@@ -251,3 +251,9 @@ def test_sizes_that_nobody_declared_may_change():
     model.build((None, 4, 3))
     with pytest.raises(ValueError, match=r'Dense "stack/dense.*": the input must have size 12'):
         lamina.Sequential.from_config({**model.get_config(), "name": "stack"})(np.ones((1, 5, 3)))
+
+
+@pytest.mark.parametrize("wrong", [{}, 3])
+def test_what_is_no_layer_in_a_configuration(wrong):
+    with pytest.raises(TypeError, match='Sequential "s": layers must be layers or Input, got'):
+        lamina.Sequential.from_config({"name": "s", "layers": [wrong]})

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import lamina
 from tests.programs.both import same_in_both
 
 RANDOM = np.random.default_rng(1)
@@ -231,3 +232,94 @@ def test_a_clone_has_the_same_shape_and_fresh_weights():
         return different, twin(X) - model(X), [w.shape for w in twin.weights]
 
     same_in_both(program)
+
+
+@pytest.mark.parametrize("within", [lambda x: [x], lambda x: (x,), lambda x: {"x": x}, lambda x: [[x]]])
+def test_an_input_and_an_output_alone_in_a_container(within):
+    def program(keras):
+        inputs = keras.Input((6,), name="x")
+        model = keras.Model(within(inputs), within(keras.layers.Dense(2)(inputs)))
+        symbolic = model(within(keras.Input((6,), batch_size=3)))
+        shapes = model.input_shape, model.output_shape, keras.tree.map_structure(lambda t: t.shape, symbolic)
+        return model(within(X)), model.predict(within(X), verbose=0), model.predict_on_batch(within(X)), shapes
+
+    same_in_both(program)
+
+
+def test_a_model_that_is_no_graph_has_no_inputs():
+    def program(keras):
+        stack = keras.Sequential([keras.layers.Dense(1)])
+        names = "inputs", "outputs", "input_shape", "output_shape"
+        before = [hasattr(stack, name) for name in names]
+        stack.build((None, 3))
+        return before, [hasattr(stack, name) for name in names]
+
+    assert not any(same_in_both(program)[0])
+
+
+def test_a_subclass_is_made_anew_with_what_its_configuration_adds():
+    def program(keras):
+        class Scaled(keras.Model):
+            def __init__(self, *args, factor=1, **kwargs):
+                super().__init__(*args, **kwargs)
+                self.factor = factor
+
+            def get_config(self):
+                return {**super().get_config(), "factor": self.factor}
+
+        inputs = keras.Input((6,))
+        model = Scaled(inputs, keras.layers.Dense(2)(inputs), factor=3, trainable=False)
+        again, twin = Scaled.from_config(model.get_config()), keras.models.clone_model(model)
+        return again.factor, again.trainable, type(twin).__name__
+
+    assert same_in_both(program) == (3, False, "Scaled")
+
+
+def test_tuples_stay_tuples_in_a_configuration():
+    def program(keras):
+        inputs = keras.Input((6,))
+        model = keras.Model((inputs,), (keras.layers.Dense(2)(inputs), {"a": (inputs,)}))
+        again = keras.Model.from_config(model.get_config())
+        return repr(keras.tree.map_structure(lambda t: t.shape[1], (again.input, again.output)))
+
+    same_in_both(program)
+
+
+def test_a_state_tree_may_hold_lists():
+    def program(keras):
+        inputs = keras.Input((2,))
+        model = keras.Model(inputs, keras.layers.Dense(1, name="d")(inputs))
+        model.set_state_tree({"trainable_variables": {"d": {"kernel": [[1.0], [2.0]], "bias": [3.0]}}})
+        return model.get_weights()
+
+    same_in_both(program)
+
+
+def test_a_clone_of_a_stack_in_a_stack_goes_through_the_function():
+    def program(keras):
+        def cloned(layer):
+            names.append(layer.name)
+            return type(layer).from_config(layer.get_config())
+
+        names = []
+        inner = keras.Sequential([keras.layers.Dense(2, name="inside")])
+        model = keras.Sequential([keras.layers.Dense(3, name="outside"), inner])
+        keras.models.clone_model(model, clone_function=cloned, recursive=True)
+        return names
+
+    same_in_both(program)
+
+
+def refused(keras, what):
+    x, y = keras.Input((2,), name="x"), keras.Input((2,), name="y")
+    if what == "a clone":
+        keras.models.clone_model(keras.Model({"x": x, "y": y}, x - y), input_tensors=(x, y))
+    else:
+        keras.Sequential([x, keras.layers.Dense(1)]).build((3, 4))
+
+
+@pytest.mark.parametrize("what", ["a clone", "a stack"])
+def test_inputs_of_another_form_are_refused(what):
+    for keras in pytest.importorskip("keras"), lamina:
+        with pytest.raises(ValueError, match=r"must have the same structure|must be alike|build"):
+            refused(keras, what)

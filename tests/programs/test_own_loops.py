@@ -344,3 +344,18 @@ def test_a_metric_whose_result_is_its_variable():
     assert history["rows"] == [9.0, 9.0] and history["val_rows"] == [3.0, 3.0]
     assert model.evaluate(X, Y, verbose=0, return_dict=True)["rows"] == 12.0
     assert float(model.metrics[1](Y, Y)) == 24.0
+
+
+def test_a_loss_of_ones_own_gives_the_losses_more_outputs_than_the_model_has():
+    def program(keras):
+        class Twice(keras.Model):
+            def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+                return super().compute_loss(x, y, [y_pred, -y_pred], sample_weight, training)
+
+        inputs = keras.Input((3,))
+        model = Twice(inputs, keras.layers.Dense(1, kernel_initializer="ones")(inputs))
+        model.compile("sgd", ["mean_squared_error", "mean_absolute_error"])
+        x = np.arange(12.0).reshape(4, 3)
+        return model.fit(x, [x[:, :1], x[:, 1:2]], epochs=2, shuffle=False, verbose=0).history
+
+    same_in_both(program)

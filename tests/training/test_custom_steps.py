@@ -208,3 +208,17 @@ def test_targets_that_no_loss_and_metric_gets_are_those_of_the_own_loss():
     model.compile(lamina.optimizers.SGD(0.01))
     history = model.fit(X, {"rating": Y, "weight": np.ones_like(Y)}, epochs=5, verbose=0).history["loss"]
     assert history[-1] < history[0] and np.isfinite(history).all()
+
+
+def test_a_file_of_a_model_that_compiles_itself_says_that_it_is_not_compiled(tmp_path):
+    @lamina.saving.register_keras_serializable("steps")
+    class Compiling(Plain):
+        def compile(self, rate):
+            super().compile(lamina.optimizers.SGD(rate), "mse")
+
+    model = Compiling()
+    model.compile(0.1)
+    model.fit(X, Y, verbose=0)
+    model.save(tmp_path / "m.keras")
+    with pytest.warns(UserWarning, match="not compiled, as its class has a compile of its own"):
+        assert not lamina.models.load_model(tmp_path / "m.keras").compiled

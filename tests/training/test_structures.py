@@ -14,6 +14,12 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:Depreca
 X = RNG.normal(size=(8, 3)).astype("float32")
 A, B, C = X[:, :1], X[:, :2], X[:, 1:2]
 Pair = namedtuple("Pair", "p q")
+
+
+def both(target, output):
+    return abs(target[0] - output[0]) + 2 * (target[1] - output[1]) ** 2
+
+
 # (outputs made of those of three layers, targets, what to compile with)
 ROWS = {
     "dicts": (lambda a, b, c: {"u": {"x": a, "y": b}, "v": c}, {"u": {"x": A, "y": B}, "v": C},
@@ -31,6 +37,19 @@ ROWS = {
     "lists of one for one": (lambda a, b, c: a, [A], {"loss": ["mse"], "metrics": ["mae"], "loss_weights": [2.0]}),
     "dicts of one for one": (lambda a, b, c: a, A, {"loss": {"a": "mse"}, "metrics": {"a": "mae"}}),
     "one without a loss": (lambda a, b, c: [a, b], [A, B], {"loss": ["mse", None]}),
+    "targets of those with a loss": (lambda a, b, c: [a, b, c], [A, C], {"loss": ["mse", None, "mae"]}),
+    "the target of the one with a loss": (lambda a, b, c: {"u": a, "v": b}, B, {"loss": {"v": "mse"}}),
+    "lists inside": (lambda a, b, c: [a, b], [A, B], {"loss": ["mse", ["mae"]], "loss_weights": [0.5, 2.0]}),
+    "lists in dicts": (lambda a, b, c: {"u": a, "v": b}, {"u": A, "v": B}, {"loss": {"u": ["mse"], "v": "mae"}}),
+    "a list by name for one": (lambda a, b, c: a, A, {"loss": {"a": ["mse"]}}),
+    "a loss of two outputs": (lambda a, b, c: {"u": (a, c), "v": b}, {"u": (A, C), "v": B},
+                              {"loss": {"u": both, "v": "mse"}}),
+    "a name for two outputs": (lambda a, b, c: {"u": (a, c), "v": b}, {"u": (A, C), "v": B},
+                               {"loss": {"u": "mse", "v": "mse"}}),
+    "of two, and of one of them": (lambda a, b, c: {"u": (a, c), "v": b}, {"u": (A, C), "v": B},
+                                   {"loss": {"u": [both, (None, "mae")], "v": "mse"},
+                                    "loss_weights": {"u": [2.0, (1.0, 3.0)], "v": 0.5}}),
+    "of all, and of each": (lambda a, b, c: (a, c), (A, C), {"loss": [both, ("mse", "mae")]}),
 }  # fmt: skip
 
 

@@ -121,3 +121,9 @@ def test_without_pillow_the_error_says_what_to_install(monkeypatch):
     sys.path_importer_cache.clear()
     with pytest.raises(ModuleNotFoundError, match="This needs PIL; pip install pillow"):
         lamina.utils.array_to_img(np.zeros((2, 2, 3)))
+
+
+def test_a_format_may_be_called_jpg():
+    file = io.BytesIO()
+    lamina.utils.save_img(file, np.zeros((4, 4, 4)), file_format="jpg")
+    assert file.getvalue()[:3] == b"\xff\xd8\xff"

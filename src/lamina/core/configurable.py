@@ -235,7 +235,7 @@ def serialize(obj: Any) -> Any:
     if isinstance(obj, bytes):
         return {"class_name": "__bytes__", "config": {"value": obj.decode("utf-8")}}
     if isinstance(obj, slice):
-        return {"class_name": "__slice__", "config": {k: getattr(obj, k) for k in ("start", "stop", "step")}}
+        return {"class_name": "__slice__", "config": {k: serialize(getattr(obj, k)) for k in ("start", "stop", "step")}}
     if obj is Ellipsis:
         return {"class_name": "__ellipsis__", "config": {}}
     if isinstance(obj, (np.ndarray, jax.Array)):

@@ -157,7 +157,9 @@ def resolve(module: str, name: str, registered_name: str | None, *, function: bo
         found = getattr(owner, name) if name in names else _called(name, [getattr(owner, each) for each in names])
         if found is not None and callable(found) and isinstance(found, type) != function:
             return found
-    return None
+    # Keras 3.6 wrote functions without the package that they were registered in.
+    alike = [found for key, found in _registered.items() if function and key.rpartition(">")[2] == name]
+    return alike[0] if len(alike) == 1 else None
 
 
 def _called(name: str, things: Iterable[Any]) -> Any:

@@ -157,7 +157,7 @@ def _check_models(teacher: Any, student: Any) -> None:
         if not isinstance(model, Model):
             raise ValueError(f"Distiller: {role} must be a lamina.Model, got {type(model).__name__}.")
     for what in ("inputs", "outputs"):
-        pair = getattr(teacher, what), getattr(student, what)
+        pair = getattr(teacher, what, None), getattr(student, what, None)
         if None in pair:
             continue
         forms = [[(tuple(t.shape), t.dtype) for t in tensors] for tensors in pair]

@@ -58,7 +58,7 @@ class Functions(Source):
         self.has_state = "state" in self._call[0]
         if "inputs" not in self._call[0]:
             raise ValueError(f"{who}: call_fn must take inputs, got a function of {', '.join(self._call[0])}.")
-        if init_fn is None and self._first == (None, None) and {"params", "state"} & {*self._call[0]}:
+        if init_fn is None and state is None and (self.has_state or (params is None and "params" in self._call[0])):
             raise ValueError(f"{who}: params, state or init_fn must be given, since call_fn takes them.")
 
     def first(self) -> tuple[Any, Any] | None:
@@ -204,6 +204,7 @@ class Tree:
     """
 
     def __init__(self, layer: Layer, name: str, values: Any, trainable: bool):
+        self._who = f'{type(layer).__name__} "{layer.name}": {name}'
         paths, self._form = tree_util.tree_flatten_with_path(values)
         self._leaves = [self._variable(layer, name, path, leaf, trainable) for path, leaf in paths]
         self._keys = [_is_key(leaf) for _, leaf in paths]
@@ -240,7 +241,10 @@ class Tree:
 
     def assign(self, values: Any) -> None:
         """Assign the arrays of a tree of the same form."""
-        for leaf, value in zip(self._leaves, tree_util.tree_leaves(values), strict=True):
+        leaves, form = tree_util.tree_flatten(values)
+        if form != self._form:
+            raise ValueError(f"{self._who}: must stay of the form that it had at first, {self._form}, got {form}.")
+        for leaf, value in zip(self._leaves, leaves):
             if isinstance(leaf, Variable):
                 leaf.assign(jax.random.key_data(value) if _is_key(value) else value)
 
@@ -358,6 +362,12 @@ class FlaxLayer(JaxLayer):
         Layer.__init__(self, **kwargs)
         self.module, self.method = module, method
         self._compute_with(source_of(self._who(), module, None, variables, None, method), seed)
+
+    @property
+    def params(self) -> Any:
+        """The parameters, a tree of variables; as `variables` has them, of a module of `linen`."""
+        inner = super().params
+        return {"params": inner} if inner and isinstance(self._source, Linen) else inner
 
     def get_config(self) -> dict[str, Any]:
         method = getattr(self.method, "__name__", self.method)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from lamina.core import tree
+from lamina.core.constructors import MANY, takes_any
 from lamina.core.symbolic import Operation
 from lamina.layer import Layer
 from lamina.layers.core import InputLayer
@@ -42,7 +43,7 @@ def clone_model(
 
 def _cloned(model: Any, input_tensors: Any, clone_function: Any, call_function: Any, recursive: bool) -> Any:
     def copy(layer: Any) -> Any:
-        if recursive and isinstance(layer, Model) and graph_of(layer) is not None:
+        if recursive and (isinstance(layer, Sequential) or graph_of(layer) is not None):
             return clone_model(layer, None, clone_function, call_function, True)
         if clone_function is not None and isinstance(layer, Layer):
             return clone_function(layer)
@@ -70,6 +71,8 @@ def _cloned(model: Any, input_tensors: Any, clone_function: Any, call_function: 
 
 def _clone_graph(model: Model, function: Function, input_tensors: Any, copy: Callable, call: Callable | None) -> Model:
     starts = [input_like(t) for t in function.inputs] if input_tensors is None else tree.flatten(input_tensors)
+    if input_tensors is not None and len(starts) > 1:
+        tree.assert_same_structure(*map(tree.lists_to_tuples, (function.inputs_structure, input_tensors)))
     values: dict[int, Any] = {id(old): new for old, new in zip(function.inputs, starts)}
     copies: dict[int, Operation] = {}
     for node in function.nodes:
@@ -83,7 +86,8 @@ def _clone_graph(model: Model, function: Function, input_tensors: Any, copy: Cal
         values.update((id(t), x) for t, x in zip(node.outputs, tree.flatten(outputs)))
     inputs = tree.pack_sequence_as(function.inputs_structure, starts)
     outputs = tree.map_structure(lambda t: values[id(t)], function.outputs_structure)
-    twin = Model(inputs, outputs, name=model.name)
+    passes_on = takes_any(type(model), MANY) and takes_any(type(model))  # a constructor like that of a model
+    twin = (type(model) if passes_on else Model)(inputs, outputs, name=model.name)
     twin.ops_pass_masks = model.ops_pass_masks
     if not model.trainable:
         twin.trainable = False

@@ -447,7 +447,7 @@ def _ends(saved: Any, tensor: Callable) -> Any:
         return tensor(saved)
     if isinstance(saved, dict):
         return {key: _ends(value, tensor) for key, value in saved.items()}
-    return [_ends(value, tensor) for value in saved]
+    return type(saved)(_ends(value, tensor) for value in saved)
 
 
 def _histories(call: Any) -> Iterator[Any]:

@@ -11,6 +11,7 @@ import numpy as np
 
 from lamina.core import checks, configurable, masking, tree
 from lamina.core.constructors import KEYWORDS, parameters
+from lamina.core.registry import is_own
 from lamina.core.symbolic import KerasTensor, any_symbolic
 from lamina.data.sources import is_stream
 from lamina.data.tables import by_name
@@ -35,6 +36,11 @@ def _is_graph(args: tuple, kwargs: dict[str, Any]) -> bool:
     if "inputs" in kwargs or not args:
         return "inputs" in kwargs
     return len(args) + ("outputs" in kwargs) >= 2 and all(isinstance(t, KerasTensor) for t in tree.flatten(args[0]))
+
+
+def _alone(items: Any) -> Any:
+    """The only item of a list or tuple, else all."""
+    return items[0] if isinstance(items, (list, tuple)) and len(items) == 1 else items
 
 
 class Model(Trainer):
@@ -114,15 +120,20 @@ class Model(Trainer):
 
     # What a graph knows ------------------------------------------------------------------------------------------
 
-    @property
-    def inputs(self) -> list[KerasTensor] | None:
-        """The symbolic inputs of the graph."""
-        return self._function.inputs if self._function else None
+    def _graph(self) -> Function:
+        if self._function is None:
+            raise AttributeError(f"{self._who()}: only a model that is a graph has inputs and outputs.")
+        return self._function
 
     @property
-    def outputs(self) -> list[KerasTensor] | None:
+    def inputs(self) -> list[KerasTensor]:
+        """The symbolic inputs of the graph."""
+        return self._graph().inputs
+
+    @property
+    def outputs(self) -> list[KerasTensor]:
         """The symbolic outputs of the graph."""
-        return self._function.outputs if self._function else None
+        return self._graph().outputs
 
     @property
     def input(self) -> Any:
@@ -134,23 +145,23 @@ class Model(Trainer):
 
     @property
     def input_shape(self) -> Any:
-        """The shapes of the inputs."""
-        return tree.map_structure(lambda t: t.shape, self.input)
+        """The shape of the input, or those of several."""
+        return _alone([t.shape for t in self.inputs])
 
     @property
     def output_shape(self) -> Any:
-        """The shapes of the outputs."""
-        return tree.map_structure(lambda t: t.shape, self.output)
+        """The shape of the output, or those of several."""
+        return _alone([t.shape for t in self.outputs])
 
     @property
     def input_names(self) -> list[str]:
         """The names of the inputs."""
-        return [t.name for t in self.inputs or ()]
+        return [t.name for t in self.inputs]
 
     @property
     def output_names(self) -> list[str]:
         """The names of the layers that the outputs come from."""
-        return [t.origin[0].name for t in self.outputs or ()]  # type: ignore[index]
+        return [t.origin[0].name for t in self.outputs]  # type: ignore[index]
 
     @property
     def operations(self) -> list[Any]:
@@ -194,10 +205,10 @@ class Model(Trainer):
         if self._function is None:
             raise NotImplementedError(f"{self._who()}: a subclass of Model must define call, or be given a graph.")
         if self._with_added is None:
-            return self._function.call(inputs, mask)
+            return _alone(self._function.call(inputs, mask))
         outputs, *added = self._with_added.call(inputs, mask)
         super().add_loss(added)
-        return outputs
+        return _alone(outputs)
 
     _keeps_sparse = True
 
@@ -211,7 +222,8 @@ class Model(Trainer):
         graph = self._function if type(self).call is Model.call else None
         if graph is not None and len(args) == 1 and graph.is_declared_for(args[0]):
             return graph.compute_output_spec(args[0])
-        return super()._evaluate(*args, **kwargs)
+        found = super()._evaluate(*args, **kwargs)
+        return found if graph is None else tree.pack_sequence_as(graph.outputs_structure, tree.flatten(found))
 
     @only_passes
     def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
@@ -272,7 +284,9 @@ class Model(Trainer):
         """The model that `get_config` described."""
         if isinstance(config, dict) and {"layers", "input_layers", "output_layers"} <= config.keys():
             inputs, outputs = function_from_config(config, custom_objects)
-            model = cls(inputs, outputs, name=config.get("name"))
+            known = {"name", "trainable", "layers", "input_layers", "output_layers"}
+            own = {} if is_own(cls) else {k: v for k, v in config.items() if k not in (*known, OPS_PASS_MASKS)}
+            model = cls(inputs, outputs, name=config.get("name"), **configurable.deserialize(own, custom_objects))
             model.ops_pass_masks = OPS_PASS_MASKS in config
             if config.get("trainable") is False:
                 model.trainable = False
@@ -318,14 +332,9 @@ class Model(Trainer):
         self._forget_programs()
 
     def get_quantization_layer_structure(self, mode: str | None = None) -> dict[str, Any] | None:
-        """The order in which "gptq" and "awq" go through the model; a subclass says it.
+        """The order in which "gptq" and "awq" go through the model, if a subclass says it.
 
-        Args:
-            mode: the mode.
-
-        Returns:
-            `{"pre_block_layers": [...], "sequential_blocks": [...]}`: layers that run first, and those quantized one
-            after the other.
+        `{"pre_block_layers": [...], "sequential_blocks": [...]}`: what runs first, and what is quantized in turns.
         """
         del mode
         return None

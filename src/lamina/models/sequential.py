@@ -120,6 +120,9 @@ class Sequential(Model):
     def build(self, input_shape: Any = None) -> None:
         if self._entry is not None:
             entry = self._entry.output
+            given = tuple(input_shape or entry.shape)
+            if len(given) != len(entry.shape) or any(None not in p and p[0] != p[1] for p in zip(given, entry.shape)):
+                raise ValueError(f"{self._who()}: build must get the shape of its Input, {entry.shape}, got {given}.")
         else:
             if not isinstance(input_shape, (tuple, list, dict)):
                 raise ValueError(f'Sequential "{self.name}": input_shape must be a tuple, got {input_shape!r}.')
@@ -193,8 +196,9 @@ class Sequential(Model):
         if "layers" not in config:  # of a class with other arguments
             return super().from_config(config, custom_objects)
         found: dict[Any, Layer] = {}  # what comes twice is one layer
-        layers = (configurable.deserialize(form, custom_objects) for form in config["layers"])
-        model = cls([found.setdefault((type(one), one.name), one) for one in layers], name=config.get("name"))
+        made = (configurable.deserialize(form, custom_objects) for form in config["layers"])
+        layers = [found.setdefault((type(one), getattr(one, "name", id(one))), one) for one in made]
+        model = cls(layers, name=config.get("name"))
         model.ops_pass_masks = OPS_PASS_MASKS in config
         shape = config.get("build_input_shape")
         if not model.built and shape and isinstance(shape, (tuple, list)):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from lamina import losses, metrics, optimizers
 from lamina.core import checks, configurable, errors, tree
@@ -110,6 +112,7 @@ class CompiledModel(Layer):
     def compile_from_config(self, config: dict[str, Any]) -> None:
         """`compile` with the arguments of `get_compile_config`, unless the class has one that takes no optimizer."""
         if "optimizer" not in inspect.signature(self.compile).parameters:
+            warnings.warn(f"{self._who()}: not compiled, as its class has a compile of its own; call it.", stacklevel=2)
             return
         arguments = configurable.deserialize(dict(config))
         arguments["optimizer"] = optimizers.deserialize(config["optimizer"]) if config.get("optimizer") else None
@@ -239,7 +242,8 @@ class CompiledModel(Layer):
     def set_state_tree(self, state_tree: dict[str, Any]) -> None:
         """Assign the values of a tree like that of `get_state_tree`; variables that are not in it stay."""
         own = {f"{kind}/{v.path}": v for kind, group in zip(_KINDS, self._state_groups()) for v in group}
-        given = {"/".join(map(str, path)): value for path, value in tree.flatten_with_path(state_tree)}
+        whole = tree.traverse(lambda node: np.asarray(node) if isinstance(node, (list, tuple)) else None, state_tree)
+        given = {"/".join(map(str, path)): value for path, value in tree.flatten_with_path(whole)}
         unknown = [path for path in given if path not in own]
         if unknown:
             raise ValueError(f"{self._who()}: state_tree must hold variables of the model, got {checks.some(unknown)}.")

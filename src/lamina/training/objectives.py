@@ -15,7 +15,8 @@ import numpy as np
 
 from lamina import losses, metrics
 from lamina.core import errors, masking, scope, tree
-from lamina.core.checks import shorten
+from lamina.core.checks import shorten, some
+from lamina.core.registry import is_own
 from lamina.data.arrays import unpack_x_y_sample_weight
 from lamina.data.checking import Target, check_target, check_values
 from lamina.losses.loss import LossFunctionWrapper, target_kind
@@ -113,6 +114,40 @@ def output_names(y_pred: Any, declared: Sequence[str]) -> list[str]:
     return ["/".join(map(str, (*path[:-1], end))) for path, end in zip(paths, ends)]
 
 
+class Part(NamedTuple):
+    """A loss, its weight in the sum, and the number of its output, or those of several outputs, nested as these are."""
+
+    name: str
+    loss: Any
+    weight: Any
+    places: Any
+
+    def of(self, leaves: Sequence[Any]) -> Any:
+        """What the loss gets, of the outputs or of their targets."""
+        return tree.map_structure(lambda i: leaves[i], self.places)
+
+
+def _parts(given: Any, places: Any, keys: tuple = ()) -> Iterator[tuple[int, Any, tuple]]:
+    """`(number, places, keys)` of each loss; a list of another kind than the outputs has several losses of the same."""
+    flat = tree.flatten(places)
+    if not tree.is_nested(given):
+        yield given, places, keys
+    elif isinstance(given, dict):
+        unknown = given.keys() - (places.keys() if isinstance(places, dict) else ())
+        if unknown:
+            raise ValueError(f"compile: loss: keys must be those of the outputs, got {some([*map(str, unknown)])}.")
+        for key, each in given.items():
+            yield from _parts(each, places[key], (*keys, key))
+    elif len(given) == len(flat) and not any(map(tree.is_nested, given)):
+        yield from ((each, place, keys) for each, place in zip(given, flat))
+    else:
+        beside = places if isinstance(places, type(given)) else [places] * len(given)
+        if len(beside) != len(given):
+            raise ValueError(f"compile: loss: must have one entry for each of {len(beside)} outputs, got {len(given)}.")
+        for each, part in zip(given, beside):
+            yield from _parts(each, part, keys)
+
+
 class CompiledLoss:
     """The weighted sum of the outputs' losses.
 
@@ -123,58 +158,81 @@ class CompiledLoss:
 
     def __init__(self, loss: Any, loss_weights: Any, declared: Sequence[str]):
         self._loss, self._weights, self._declared = loss, loss_weights, declared
-        self._entries: list[tuple[Any, Any]] | None = None
-        self.outputs = Outputs([], [], None)
-        self.metrics: list[Mean] = []  # the loss of each output, where there are several
-
-    @property
-    def built(self) -> bool:
-        """Whether the losses are resolved."""
-        return self._entries is not None
-
-    @property
-    def losses(self) -> list[Any]:
-        """The losses of the outputs, `None` where an output has none."""
-        return [loss for loss, _ in self._entries or ()]
+        self.forget()
 
     def forget(self) -> None:
         """Resolve the losses anew when they are next needed."""
-        self._entries, self.metrics = None, []
+        self.built, self.outputs = False, Outputs([], [], None)
+        self.parts: list[Part] = []
+        self.metrics: list[Mean] = []  # each loss, where there are several
 
     def build(self, y_true: Any, y_pred: Any) -> None:
         """Resolve the losses for outputs and targets of these shapes."""
-        if self._entries is not None:
+        if self.built:
             return
-        self.outputs = Outputs.of(y_pred, self._declared)
-        given = self.outputs.along(self._loss, "compile: loss", spread=True)
-        weights = self.outputs.along(self._weights, "compile: loss_weights", spread=True)
-        flat, targets = tree.flatten(y_pred), self.outputs.targets(y_true)
-        made = [_as_loss(*each) for each in zip(given, self.outputs.names, targets, flat)]
-        self._entries = list(zip(made, weights))
-        declared = self._declared if len(self._declared) == len(flat) else [getattr(one, "name", "") for one in made]
-        counted = [name for name, one in zip(output_names(y_pred, declared), made) if one is not None]
-        for name in counted if len(counted) > 1 else ():
+        self.outputs, flat = Outputs.of(y_pred, self._declared), tree.flatten(y_pred)
+        self.parts = self._given(tree.pack_sequence_as(y_pred, range(len(flat))))
+        targets = self._targets(y_true)
+        self.parts = [p._replace(loss=_as_loss(p.loss, p.name, p.of(targets), p.of(flat))) for p in self.parts]
+        self.built, own = True, {p.places: p.loss.name for p in self.parts if isinstance(p.places, int)}
+        declared = self._declared if len(self._declared) == len(flat) else [own.get(i, "") for i in range(len(flat))]
+        names = output_names(y_pred, declared)
+        for p in self.parts if len(self.parts) > 1 else ():
+            name = names[p.places] if isinstance(p.places, int) else p.name
             self.metrics.append(loss_tracker(_unused(f"{name}_loss", [m.name for m in self.metrics])))
+
+    def _given(self, places: Any) -> list[Part]:
+        """The losses as they were given, with what each is of."""
+        names, flat = self.outputs.names, tree.flatten(self._loss)
+        loss: Any = tree.pack_sequence_as(self._loss, range(len(flat)))  # their numbers
+        by_key = isinstance(loss, dict) and isinstance(places, dict) and loss.keys() <= places.keys()
+        inside = loss.values() if isinstance(loss, dict) else loss if tree.is_nested(loss) else ()
+        deep = any(map(tree.is_nested, inside))
+        if by_key or (deep and not isinstance(loss, dict)):
+            found = [*_parts(loss, places)]
+        else:
+            entries = enumerate(self.outputs.along(loss, "compile: loss", spread=True))
+            found = [part for i, entry in entries if entry is not None for part in _parts(entry, i)]
+        scales = self.outputs.along(None if deep else self._weights, "compile: loss_weights", spread=True)
+        weights = tree.flatten(self._weights) if deep and self._weights is not None else [None] * len(flat)
+        if len(weights) != len(flat):
+            raise ValueError(f"compile: loss_weights must be one for each of {len(flat)} losses, got {len(weights)}.")
+        whole, parts = "_".join(dict.fromkeys(name.partition("/")[0] for name in names)), []
+        for number, at, keys in found:
+            one, name = flat[number], "/".join(map(str, keys)) or whole
+            apart = isinstance(at, dict) and (isinstance(one, str) or is_own(one))  # the library's own take no dicts
+            for i in tree.flatten(at) if apart or isinstance(at, int) else [at]:
+                scale = weights[number] if deep else scales[tree.flatten(i)[0]]
+                parts.append(Part(names[i] if isinstance(i, int) else name, one, scale, i))
+        return [part for part in parts if part.loss is not None]
+
+    def _targets(self, y_true: Any) -> list[Any]:
+        """The target of each output; of those alone that have a loss, if there are so many."""
+        count, flat = len(self.outputs.names), tree.flatten(y_true)
+        wanted = sorted({i for part in self.parts for i in tree.flatten(part.places)})
+        if isinstance(y_true, dict) or len(flat) != len(wanted) or len(wanted) == count:
+            return self.outputs.targets(y_true)
+        given = dict(zip(wanted, flat))
+        return [given.get(i) for i in range(count)]
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         self.build(y_true, y_pred)
         total, trackers = None, iter(self.metrics)
-        for name, loss, scale, target, output, weight in self.by_output(y_true, y_pred, sample_weight):
-            _check_target(name, target, output)
-            value = _value(loss, name, target, output, weight)
+        for part, target, output, weight in self.by_part(y_true, y_pred, sample_weight):
+            _check_target(part.name, target, output)
+            value = _value(part.loss, part.name, target, output, weight)
             if self.metrics:
                 next(trackers).update_state(value, sample_weight=counted_rows(output))
-            value = value if scale is None else value * scale
+            value = value if part.weight is None else value * part.weight
             total = value if total is None else total + value
         return total
 
-    def by_output(self, y_true: Any, y_pred: Any, sample_weight: Any) -> Iterator[tuple]:
-        """`(name, loss, its weight, target, output, sample weight)` of each output that has a loss."""
-        targets = self.outputs.targets(y_true)
+    def by_part(self, y_true: Any, y_pred: Any, sample_weight: Any) -> Iterator[tuple[Part, Any, Any, Any]]:
+        """`(part, target, output, sample weight)` of each loss."""
+        flat, targets = tree.flatten(y_pred), self._targets(y_true)
         weights = self.outputs.along(sample_weight, "sample_weight", spread=True)
-        for name, entry, *given in zip(self.outputs.names, self._entries or (), targets, tree.flatten(y_pred), weights):
-            if entry[0] is not None:
-                yield name, *entry, *given
+        for part in self.parts:
+            yield part, part.of(targets), part.of(flat), weights[tree.flatten(part.places)[0]]
 
 
 # What targets the library's losses take; of others nothing is known.
@@ -205,10 +263,10 @@ def examine(batch: Any, loss: CompiledLoss | None, outputs: Any, who: str, maske
         check_values(value, part, who)
     if loss is None or outputs is None or y is None or not loss.outputs.names:
         return
-    for name, one, _, target, output, weight in loss.by_output(y, outputs, sample_weight):
-        fn = getattr(one, "fn", one)
+    for part, target, output, weight in loss.by_part(y, outputs, sample_weight):
+        one, fn = part.loss, getattr(part.loss, "fn", part.loss)
         if fn in _KIND_OF and hasattr(target, "shape"):
-            what = f"y of output {name!r}" if len(loss.outputs.names) > 1 else "y"
+            what = f"y of output {part.name!r}" if len(loss.outputs.names) > 1 else "y"
             weight = None if weight is None else np.asarray(weight)
             logits, axis = getattr(one, "from_logits", False), getattr(one, "axis", -1)
             ignored, activation = getattr(one, "ignore_class", None), activation_of(output)
@@ -245,7 +303,7 @@ def _value(loss: Any, name: str, target: Any, output: Any, weight: Any) -> Any:
         errors.note(error, f'in loss "{loss.name}" of output "{name}"')
         if not isinstance(error, (TypeError, ValueError)):
             raise
-        shapes = {"y": np.shape(target), "y_pred": np.shape(output)}
+        shapes = {"y": tree.map_structure(np.shape, target), "y_pred": tree.map_structure(np.shape, output)}
         if errors.SAID.match(str(error)) or (weight is None and shapes["y"] == shapes["y_pred"]):
             raise
         if weight is not None:
@@ -258,8 +316,6 @@ def _value(loss: Any, name: str, target: Any, output: Any, weight: Any) -> Any:
 
 def _as_loss(identifier: Any, name: str, target: Any, output: Any) -> Any:
     """A loss object for an output from whatever `compile` takes for one."""
-    if identifier is None:
-        return None
     _check_target(name, target, output)
     loss = losses.get(by_target(identifier, target, output))
     if isinstance(loss, losses.Loss):
@@ -273,7 +329,7 @@ def _check_target(name: str, target: Any, output: Any) -> None:
         remedy = f'give y, batches of (x, y), or "{name}" among named data'
         raise ValueError(f'loss: output "{name}" must have a target in y, got None; {remedy}.')
     for leaf in tree.flatten(target):
-        rows, shape = np.shape(leaf)[:1], np.shape(output)
+        rows, shape = np.shape(leaf)[:1], np.shape(tree.flatten(output)[0])
         known = [n for n in (*rows, *shape[:1]) if isinstance(n, int)]
         if len(known) == 2 and known[0] != known[1]:
             raise ValueError(f'loss: y for output "{name}" must have {shape[0]} rows, got {rows[0]}.')
@@ -317,27 +373,22 @@ class CompiledMetrics:
 
     def __init__(self, given: Any, weighted: Any, declared: Sequence[str]):
         self._given, self._weighted, self._declared = given, weighted, declared
-        self._entries: list[tuple[int, Metric, bool]] | None = None
-        self.outputs = Outputs([], [], None)
-        self.log_names: list[str] = []
-
-    @property
-    def built(self) -> bool:
-        """Whether the metrics are made."""
-        return self._entries is not None
+        self.forget()
 
     @property
     def metrics(self) -> list[Metric]:
         """All metrics, unweighted ones first."""
-        return [metric for _, metric, _ in self._entries or ()]
+        return [metric for _, metric, _ in self._entries]
 
     def forget(self) -> None:
         """Make the metrics anew when they are next needed."""
-        self._entries, self.log_names = None, []
+        self.built, self.outputs = False, Outputs([], [], None)
+        self._entries: list[tuple[int, Metric, bool]] = []
+        self.log_names: list[str] = []
 
     def build(self, y_true: Any, y_pred: Any) -> None:
         """Make the metrics for outputs and targets of these shapes."""
-        if self._entries is not None:
+        if self.built:
             return
         self.outputs = Outputs.of(y_pred, self._declared)
         flat, targets = tree.flatten(y_pred), self.outputs.targets(y_true)
@@ -352,7 +403,7 @@ class CompiledMetrics:
                     taken = use_weight and prefixes[i] + name in log_names
                     entries.append((i, metric, use_weight))
                     log_names.append(_unused(f"{prefixes[i]}{'weighted_' if taken else ''}{name}", log_names))
-        self._entries, self.log_names = entries, log_names
+        self.built, self._entries, self.log_names = True, entries, log_names
 
     def _prefixes(self, y_pred: Any) -> list[str]:
         """What the names of metrics begin with: the output's, where there are several and they have names."""
@@ -365,7 +416,7 @@ class CompiledMetrics:
         self.build(y_true, y_pred)
         flat, targets = tree.flatten(y_pred), self.outputs.targets(y_true)
         weights = self.outputs.along(sample_weight, "sample_weight", spread=True)
-        for i, metric, use_weight in self._entries or ():
+        for i, metric, use_weight in self._entries:
             if targets[i] is not None:
                 try:
                     metric.update_state(targets[i], flat[i], **({"sample_weight": weights[i]} if use_weight else {}))

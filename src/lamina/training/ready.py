@@ -66,7 +66,8 @@ class Ready(Functions):
         if outputs is not None and y is not None and needs_shapes:
             targets = tree_util.tree_map(_symbol, y)
             for each in resolved:
-                each.build(targets, outputs)
+                if each is not self._compiled_loss or type(self).compute_loss is Ready.compute_loss:  # may be of others
+                    each.build(targets, outputs)
         ready = not unbuilt or all(each.built for each in walk(self) if each is not self)
         if train and self.optimizer is not None and not self.optimizer.built and ready:
             self.optimizer.build(self.trainable_variables)

@@ -36,11 +36,11 @@ _APART_OUTSIDE_TRAINING = frozenset({
 
 def stay_apart(model: Any, compiled_loss: Any, compiled_metrics: Any, trains: bool) -> bool:
     """Whether rows of a batch neither meet in the model nor in its losses and metrics."""
-    counted = [*(compiled_loss.losses if compiled_loss is not None else ())]
+    counted = [*(compiled_loss.parts if compiled_loss is not None else ())]
     measured = [*(compiled_metrics.metrics if compiled_metrics is not None else ())]
     return (
         all(_layer_keeps_apart(layer, trains) for layer in walk(model))
-        and all(loss is None or _heeds_masks(loss, losses.Loss) for loss in counted)
+        and all(isinstance(part.places, int) and _heeds_masks(part.loss, losses.Loss) for part in counted)
         and all(_heeds_masks(metric, MeanMetricWrapper) for metric in measured)
     )
 

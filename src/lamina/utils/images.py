@@ -123,9 +123,10 @@ def save_img(
         kwargs: of Pillow's `Image.save`.
     """
     img = array_to_img(x, data_format=data_format, scale=scale)
-    if img.mode == "RGBA" and str(file_format or os.path.splitext(str(path))[1]).lower().strip(".") in ("jpg", "jpeg"):
+    given = "jpeg" if str(file_format).lower() == "jpg" else file_format  # as Pillow calls it
+    if img.mode == "RGBA" and str(given or os.path.splitext(str(path))[1]).lower().strip(".") in ("jpg", "jpeg"):
         img = img.convert("RGB")  # which has no transparency
-    img.save(path, format=file_format, **kwargs)
+    img.save(path, format=given, **kwargs)
 
 
 def smart_resize(
