@@ -172,7 +172,8 @@ REFUSED = [
     (ops.multi_hot, (jnp.ones(3, int),), "num_classes must be given"),
     (ops.depth_to_space, (jnp.ones((1, 2, 2, 4)), 1), "block_size must be an integer of at least 2"),
     (ops.ctc_decode, (jnp.ones((1, 2, 3)), [2], "best"), "strategy must be 'greedy' or 'beam_search'"),
-    (ops.add, (jnp.ones((3, 4)), jnp.ones(5)), r"Incompatible shapes.* got x1 float32\[3,4\], x2 float32\[5\]"),
+    (ops.add, (jnp.ones((3, 4)), jnp.ones(5)), r"add: shapes must broadcast; got x1 float32\[3,4\], x2 float32\[5\]"),
+    (ops.add, (jnp.ones(3), "text"), "arguments must be arrays or numbers; got x1 .*, x2 'text'"),
     (ops.sum, (jnp.ones((3, 4)), 7), r"axis 7 is out of bounds.* got x float32\[3,4\], axis 7"),
     (ops.einsum, ("ij,jk->ik", jnp.ones((3, 4)), jnp.ones((3, 4))), "operands"),
     (ops.bitwise_and, (jnp.ones(3), jnp.ones(3)), r"does not accept dtype float32.* got x float32\[3\]"),
@@ -206,6 +207,37 @@ def test_what_cannot_be_is_refused_by_name(op, args, message):
         op(*args)
     assert "\n" not in str(error.value)
     assert str(error.value).startswith(op.__name__)
+
+
+X = KerasTensor((None, 3))
+
+
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda: X + np.ones((2, 2)), r"add: shapes must broadcast; got x1 float32\[None,3\], x2 float64\[2,2\]\."),
+        (lambda: ops.matmul(X, X), r"matmul: contracting .* got x1 float32\[None,3\], x2 float32\[None,3\]\."),
+        (lambda: ops.concatenate([X, KerasTensor((None, 4))], 0), "concatenate: shapes must be equal but for the axis"),
+        (lambda: ops.reshape(KerasTensor((2, 3)), (4, 2)), "reshape: cannot reshape"),
+        (lambda: ops.transpose(X, (0, 0)), r"transpose: .* axes \[0, 0\]"),
+        (lambda: ops.argmax(X, axis=4), r"argmax: axes must be those of the arrays; got x float32\[None,3\], axis 4\."),
+        (lambda: ops.swapaxes(X, 0, 5), "swapaxes: axes must be those of the arrays"),
+        (lambda: ops.split(jnp.ones((2, 4)), 2, axis=7), "split: axes must be those of the arrays"),
+    ],
+)
+def test_a_shape_or_an_axis_that_does_not_fit_is_a_value_error(call, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        call()
+
+
+def test_more_indices_than_axes_are_an_index_error():
+    with pytest.raises(IndexError, match="get_item: "):
+        ops.get_item(jnp.ones(3), (0, 7))
+
+
+def test_an_argument_that_was_left_out_is_named():
+    with pytest.raises(TypeError, match=r"missing 1 required positional argument: 'order'"):
+        ops.image.map_coordinates(jnp.ones((3, 4)), jnp.ones((2, 4)))
 
 
 def test_ops_load_without_heavy_packages():
