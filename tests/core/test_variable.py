@@ -159,6 +159,19 @@ def test_the_stateless_scope_of_keras(variable):
     assert scope.get_current_value(Variable(1.0)) is None
 
 
+@pytest.mark.parametrize("name", ["add", "sub", "mul", "truediv", "pow", "matmul", "eq", "lt"])
+def test_operators_take_lists(variable, name):
+    op, other = getattr(operator, name), [[2.0, 1.0], [0.0, 4.0]]
+    np.testing.assert_allclose(op(variable, other), op(variable, jnp.array(other)))
+    np.testing.assert_allclose(op(other, variable), op(jnp.array(other), variable))
+
+
+def test_a_reflected_operator_takes_a_variable(variable):
+    true, false = Variable([True, True]), Variable([True, False])
+    np.testing.assert_array_equal(false.__rand__(true), false & [True, True])
+    np.testing.assert_array_equal(variable.assign_add([[1.0, 1.0], [1.0, 1.0]]), VALUE + 1)
+
+
 def test_assigning_in_a_plain_transform_is_an_error(variable):
     @jax.jit
     def step(x):
