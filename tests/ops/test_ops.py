@@ -230,9 +230,25 @@ def test_a_shape_or_an_axis_that_does_not_fit_is_a_value_error(call, message):
         call()
 
 
-def test_more_indices_than_axes_are_an_index_error():
-    with pytest.raises(IndexError, match="get_item: "):
-        ops.get_item(jnp.ones(3), (0, 7))
+@pytest.mark.parametrize("key", [7, -4, (slice(None), 5), (..., 5), (0, 0, 0), (..., ...), (None, 0, slice(1), 5)])
+@pytest.mark.parametrize("x", [jnp.ones((3, 2)), KerasTensor((3, 2)), KerasTensor((None, 2))], ids=repr)
+def test_an_index_that_is_not_there_is_an_index_error(x, key):
+    if key not in (7, -4) or x.shape[0]:
+        with pytest.raises(IndexError, match=r"get_item: .*(index|indices)"):
+            ops.get_item(x, key)
+
+
+def test_indices_that_are_there_are_taken():
+    x = KerasTensor((None, 2, 3))
+    for key, shape in ((1000, (2, 3)), ((0, -2, ...), (3,)), ((..., None, 2), (None, 2, 1)), (True, (1, None, 2, 3))):
+        assert ops.get_item(x, key).shape == shape
+
+
+def test_the_inverse_of_a_batch_of_factors():
+    factors = jnp.linalg.cholesky(jnp.array([np.diag([1.0, 2.0]), [[2.0, 1.0], [1.0, 3.0]], np.eye(2)]))
+    expected = jnp.linalg.inv(factors @ factors.mT)
+    np.testing.assert_allclose(ops.cholesky_inverse(factors), expected, rtol=1e-5)
+    assert ops.cholesky_inverse(KerasTensor((None, 2, 2))).shape == (None, 2, 2)
 
 
 def test_an_argument_that_was_left_out_is_named():

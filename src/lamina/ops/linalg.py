@@ -35,7 +35,8 @@ def cholesky(x: Any, upper: bool = False) -> Any:
 def cholesky_inverse(x: Any, upper: bool = False) -> Any:
     """The inverse of a matrix from its Cholesky factor `x`."""
     x = _matrix(x, "cholesky_inverse", square=True)
-    inverse = scipy_linalg.solve_triangular(x, jnp.eye(x.shape[-1], dtype=x.dtype), lower=not upper)
+    unit = jnp.broadcast_to(jnp.eye(x.shape[-1], dtype=x.dtype), x.shape)
+    inverse = scipy_linalg.solve_triangular(x, unit, lower=not upper)
     return inverse @ inverse.mT if upper else inverse.mT @ inverse
 
 
