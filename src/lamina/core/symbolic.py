@@ -135,6 +135,9 @@ class Operation(Configurable):
         self.name = name or scope.unique_name(scope.snake_case(type(self).__name__))
         self._inbound_nodes: list[Node] = []
 
+    def _base_config(self) -> dict[str, Any]:
+        return {"name": self.name}
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if any_symbolic((args, kwargs)):
             return self.symbolic_call(*args, **kwargs)
