@@ -259,7 +259,7 @@ class _Form:
                 # The old values must stay: Python that is called may read them, the call may fail, or a plain transform
                 # of JAX refuse the new ones. And nobody need wait while it is traced.
                 with handover.still:
-                    arrays = [*map(_copy, self.changing), *(v.hand_out() for v in self.reading)]
+                    arrays = [*(copied(v.stored) for v in self.changing), *(v.hand_out() for v in self.reading)]
                 values, out, losses = run(arrays)
             else:
                 values, out, losses = handover.call(run, variables)
@@ -292,10 +292,6 @@ def _is_array(x: Any) -> bool:
 
 def _is_traced(x: Any) -> bool:
     return isinstance(x, Tracer)
-
-
-def _copy(variable: Variable) -> Any:
-    return copied(variable.stored)
 
 
 def _in_own_memory(outputs: Any, inputs: Any) -> Any:

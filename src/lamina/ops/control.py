@@ -139,11 +139,7 @@ def stop_gradient(variable: Any) -> Any:
 # Control flow. The functions may read and write variables: layers in training, metrics, random draws.
 
 
-def _cond_in_graph(pred: Any, true_fn: Callable, false_fn: Callable) -> Any:
-    return _chosen("cond", [pred], [true_fn(), false_fn()])
-
-
-@op(in_graph=_cond_in_graph)
+@op(in_graph=lambda pred, true_fn, false_fn: _chosen("cond", [pred], [true_fn(), false_fn()]))
 def cond(pred: Any, true_fn: Callable, false_fn: Callable) -> Any:
     """`true_fn()` if `pred` holds, else `false_fn()`. In a graph both are computed, and one is chosen."""
     if isinstance(pred, bool):
