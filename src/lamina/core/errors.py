@@ -79,7 +79,8 @@ SAID = re.compile(r'[\w.]+( "[^"]*")?: ')  # how a message begins that says who 
 _MEANT = {
     r"ncompatible (shapes|types) for broadcasting|^operands could not be broadcast": "shapes must broadcast",
     "contracting dimensions": "contracting axes must have one size",
-    r"^(tuple|list) index out of range|^index \d+ is out of bounds for axis 0 ": "axes must be those of the arrays",
+    r"^(tuple|list) index out of range|^index \d+ is out of bounds for axis 0 ": "axes and indices must exist",
+    r"^zip\(\) argument": "sequences must have one length",
     "^Cannot concatenate": "shapes must be equal but for the axis that is joined",
     "requires ndarray or scalar|^Error interpreting argument": "arguments must be arrays or numbers",
 }
@@ -113,7 +114,7 @@ def of_op(fn: Callable, args: tuple, kwargs: dict[str, Any], error: BaseExceptio
     elif fn.__name__ != "get_item":  # an index that is not there is an IndexError
         rule = next((meant for said, meant in _MEANT.items() if re.search(said, rule)), rule)
     kind = type(error) if type(error) in (ValueError, IndexError, NotImplementedError) else TypeError
-    if kind in (TypeError, IndexError) and _OF_SHAPES.search(rule):
+    if kind in (TypeError, IndexError) and (_OF_SHAPES.search(rule) or isinstance(error, ArithmeticError)):
         kind = checks.ArgumentError
     return kind(f"{fn.__name__}: {rule}; got {given}.")
 

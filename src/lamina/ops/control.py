@@ -87,7 +87,8 @@ def is_tensor(x: Any) -> bool:
 def slice(inputs: Any, start_indices: Any, shape: Sequence[int]) -> Any:
     """The block of a shape that starts at some indices; -1 is all that remains along an axis."""
     inputs, start_indices = jnp.asarray(inputs), _starts(start_indices)
-    sizes = [n - int(start) if size == -1 else size for n, start, size in zip(inputs.shape, start_indices, shape)]
+    places = zip(inputs.shape, start_indices, shape, strict=True)
+    sizes = [n - int(start) if size == -1 else size for n, start, size in places]
     return lax.dynamic_slice(inputs, start_indices, sizes)
 
 
