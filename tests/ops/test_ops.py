@@ -197,7 +197,7 @@ REFUSED = [
     (ops.image.resize, (jnp.ones((4, 4, 3)), (2, 2), "cubic"), "interpolation must be one of 'bilinear'"),
     (ops.image.rgb_to_hsv, (jnp.ones((4, 4, 4)),), r"have 3 channels, got float32 and shape \(4, 4, 4\)"),
     (ops.image.hsv_to_rgb, (jnp.ones((4, 4, 4)),), "must be of a float dtype and have 3 channels"),
-    (ops.slice, (jnp.ones((3, 3)), (1, 1), (2, 2, 2)), "sequences must have one length; got .*, shape"),
+    (ops.slice, (jnp.ones((3, 3)), (1, 1), (2, 2, 2)), "argument 3 is longer .*, shape"),
     (ops.split, (jnp.ones(6), 0), "by zero; got x .*, indices_or_sections 0"),
     (ops.unstack, (jnp.ones((3, 2)), 5), "axes and indices must exist; got x .*, num 5"),
     (ops.image.resize, (jnp.ones((4, 4)), (2, 2)), "images must have 3 or 4 axes"),

@@ -23,6 +23,7 @@ from lamina.core.runtime import keep_freed_memory
 from lamina.core.state import StateScope
 from lamina.core.variable import Variable
 
+_ARRAYS = (jax.Array, np.ndarray, np.generic, bool, int, float, complex)
 _OPTIONS = frozenset(["backend", "compiler_options", "device", "inline", "keep_unused"])
 
 
@@ -141,7 +142,7 @@ class Jitted:
             return program(donated, given)
         except (TypeError, ValueError):
             for name, value in (donated | given).items():
-                odd = [leaf for leaf in tree_util.tree_leaves(value) if not _is_array(leaf)]
+                odd = [leaf for leaf in tree_util.tree_leaves(value) if not isinstance(leaf, _ARRAYS)]
                 if odd:
                     rule = f"argument {name} must hold arrays, got a {type(odd[0]).__name__}"
                     remedy = "name what is none in static_argnames, and read variables in the function"
@@ -284,10 +285,6 @@ class _Form:
                 variable.assign(value)
             else:
                 variable.take(value)
-
-
-def _is_array(x: Any) -> bool:
-    return isinstance(x, (jax.Array, np.ndarray, np.generic, bool, int, float, complex))
 
 
 def _is_traced(x: Any) -> bool:

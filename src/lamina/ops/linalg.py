@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -40,10 +41,8 @@ def cholesky_inverse(x: Any, upper: bool = False) -> Any:
     return inverse @ inverse.mT if upper else inverse.mT @ inverse
 
 
-@op
-def det(x: Any) -> Any:
-    """The determinant."""
-    return jnp.linalg.det(_matrix(x, "det", square=True))
+det = bound(jnp.linalg.det, "x", "The determinant.", x=functools.partial(_matrix, who="det", square=True))
+inv = bound(jnp.linalg.inv, "x", "The inverse.", x=functools.partial(_matrix, who="inv", square=True))
 
 
 @op
@@ -56,12 +55,6 @@ def eig(x: Any) -> tuple[Any, ...]:
 def eigh(x: Any) -> tuple[Any, Any]:
     """Eigenvalues, ascending, and eigenvectors of a symmetric matrix."""
     return tuple(jnp.linalg.eigh(_matrix(x, "eigh", square=True)))
-
-
-@op
-def inv(x: Any) -> Any:
-    """The inverse."""
-    return jnp.linalg.inv(_matrix(x, "inv", square=True))
 
 
 def jvp(fun: Callable, primals: Any, tangents: Any, has_aux: bool = False) -> Any:
