@@ -39,6 +39,18 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) / 4)
 """
 
 
+FLAG = "--xla_backend_extra_options=xla_cpu_small_while_loop_byte_threshold"
+LOOP = """
+import sys
+import lamina
+import jax
+import jax.numpy as jnp
+
+loop = jax.jit(lambda x: jax.lax.fori_loop(0, 10, lambda i, x: jnp.sin(x) * 2, x))
+print([loop.lower(jnp.ones(n)).compile().as_text().count("small_call") for n in (300, 3000)])
+"""
+
+
 def page_faults(code, **environment):
     """How many pages are new to the process where so much memory was freed before."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith("MALLOC_") and k != "GLIBC_TUNABLES"}
@@ -59,6 +71,14 @@ def test_a_step_that_works_in_more_memory_than_a_heap_holds_meets_none_of_it_ane
     pages = 2**27 // os.sysconf("SC_PAGE_SIZE")  # four activations of 32 MiB
     assert page_faults(STEPS) < pages / 10
     assert page_faults(STEPS, MALLOC_TOP_PAD_="131072") > pages / 2
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="a flag of XLA's CPU backend; needs a CPU")
+@pytest.mark.parametrize("flags, found", [("", "[1, 0]"), (f"{FLAG}=9", "[0, 0]")])
+def test_a_loop_of_few_bytes_is_one_operation_unless_the_environment_tells_otherwise(flags, found):
+    command = [sys.executable, "-c", LOOP]
+    run = subprocess.run(command, env={**os.environ, "XLA_FLAGS": flags}, capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == found
 
 
 def test_programs_are_kept_in_the_users_cache(tmp_path):

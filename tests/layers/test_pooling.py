@@ -1,10 +1,14 @@
 """Pooling: beside NumPy."""
 
+import functools
+
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import lamina
-from lamina import layers
+from lamina import layers, ops
 
 X = np.random.default_rng(0).normal(size=(2, 4, 6, 3)).astype("float32")
 WINDOWS = X.reshape(2, 2, 2, 3, 2, 3)
@@ -55,6 +59,24 @@ def test_adaptive_windows_cover_the_input_and_overlap_where_they_must():
     x = np.arange(5, dtype="float32").reshape(1, 5, 1)
     assert layers.AdaptiveAveragePooling1D(3)(x).ravel().tolist() == [0.5, 2.0, 3.5]  # 0 and 1, 1 to 3, 3 and 4
     assert layers.AdaptiveMaxPooling1D(2)(x).ravel().tolist() == [2.0, 4.0]
+
+
+@pytest.mark.parametrize("kind", ["average", "max"])
+@pytest.mark.parametrize("size, n", [(13, 1), (13, 4), (13, 7), (13, 13), (5, 9), (150, 2)])
+def test_adaptive_pools_and_their_gradients_are_those_of_each_window(kind, size, n):
+    """Forms differ by the number of windows, by their size, and where there are gradients."""
+    x = np.random.default_rng(0).normal(size=(2, size, 3)).astype("float32")
+    windows = [slice(i * size // n, -((i + 1) * size // -n)) for i in range(n)]
+    reduce = {"average": jnp.mean, "max": jnp.max}[kind]
+
+    def plain(x):
+        return jnp.stack([reduce(x[:, window], axis=1) for window in windows], axis=1)
+
+    pool = functools.partial(getattr(ops, f"adaptive_{kind}_pool"), output_size=n)
+    np.testing.assert_allclose(pool(x), plain(x), rtol=1e-6, atol=1e-6)
+    weights = jnp.cos(jnp.arange(plain(x).size)).reshape(plain(x).shape)
+    gradients = [jax.grad(lambda x, f=f: (f(x) * weights).sum())(x) for f in (pool, plain)]
+    np.testing.assert_allclose(*gradients, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("size", [0, (2, 2, 2), None, 1.5])

@@ -23,6 +23,7 @@ KEPT_SHARE = 8  # freed memory that is kept: at most one part in so many of the 
 _BACKGROUND = "lamina-compile"  # the name of threads that compile
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # of glibc's mallopt
 _HEAP = 2**26  # bytes of a heap of glibc
+_SMALL_LOOP = 2**12  # bytes
 
 
 def keep_compiled_programs() -> None:
@@ -86,6 +87,15 @@ def run_where_called() -> None:
     system in each launch. Python's first thread has no such limit. Other threads run meanwhile, as they do otherwise.
     """
     jax.config.update("jax_cpu_enable_async_dispatch", False)
+
+
+def join_small_loops() -> None:
+    """Have XLA make one operation of a loop whose body meets less than 4 KB, by default 1, and of no others, unless it
+    has read its flags already: each operation of a step of a linear model costs more than what it computes."""
+    flags = os.environ.get("XLA_FLAGS", "")
+    if "xla_backend_extra_options" not in flags:
+        own = f"--xla_backend_extra_options=xla_cpu_small_while_loop_byte_threshold={_SMALL_LOOP}"
+        os.environ["XLA_FLAGS"] = f"{flags} {own}".lstrip()
 
 
 _nothing = jax.jit(lambda: ())

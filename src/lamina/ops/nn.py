@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -301,49 +300,70 @@ def _average_pool(inputs: Any, window: tuple, step: tuple, padding: str) -> Any:
     return (total(_wide(inputs)) / points).astype(dtypes.floating(inputs.dtype))
 
 
-_FEW_WINDOWS = 6
+_FEW_WINDOWS, _MOST_POINTS = 6, 64
 
 
-def _adaptive_pool(inputs: Any, output_size: Any, data_format: str | None, reduce: Callable, fill: Any) -> Any:
-    """Pool axis by axis: output i of n gets the inputs from floor(i d / n) to below ceil((i + 1) d / n)."""
-    inputs = jnp.asarray(inputs)
-    rank = inputs.ndim - 2
-    last = standardize_data_format(data_format) == "channels_last"
-    for axis, n in enumerate(each(output_size, rank, "output_size"), 1 if last else 2):
-        size = inputs.shape[axis]
-        starts = np.arange(n) * size // n
-        counts = -(np.arange(1, n + 1) * size // -n) - starts
-        if n <= _FEW_WINDOWS:  # each by itself: to copy large windows out, or mask them, costs more
-            parts = (lax.slice_in_dim(inputs, a, a + k, axis=axis) for a, k in zip(starts.tolist(), counts.tolist()))
-            inputs = jnp.stack([reduce(part, axis, part.shape[axis]) for part in parts], axis)
-            continue
-        index = starts[:, None] + np.arange(counts.max())
-        inside = np.arange(counts.max()) < counts[:, None]  # (outputs, window)
-        windows = jnp.take(inputs, np.minimum(index, size - 1), axis=axis)
-        mask = inside.reshape(*inside.shape, *[1] * (inputs.ndim - axis - 1))
-        count = counts.reshape(n, *[1] * (inputs.ndim - axis - 1))
-        inputs = reduce(jnp.where(mask, windows, fill), axis + 1, count)
+def _adaptive_pool(inputs: Any, output_size: Any, data_format: str | None, join: Any) -> Any:
+    """Pool axis by axis: output i of n gets the inputs from floor(i d / n) to below ceil((i + 1) d / n), of which sums
+    become means."""
+    first = 1 if standardize_data_format(data_format) == "channels_last" else 2
+    for axis, n in enumerate(each(output_size, inputs.ndim - 2, "output_size"), first):
+        counts = _adaptive_windows(inputs.shape[axis], n)[1].reshape(n, *[1] * (inputs.ndim - axis - 1))
+        inputs = _pooled(inputs, axis, n, join)
+        inputs = inputs / counts if join is jnp.add else inputs
     return inputs
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1, 2, 3))
+def _pooled(x: Any, axis: int, n: int, join: Any) -> Any:
+    """The first points of all windows, joined with the second ones, and so on: in one pass, but slow to transpose."""
+    starts, counts = _adaptive_windows(x.shape[axis], n)
+    if n == 1 or counts.max() > _MOST_POINTS:
+        return _by_windows(x, axis, n, join)
+    points = (jnp.take(x, np.minimum(starts + i, x.shape[axis] - 1), axis=axis) for i in range(counts.max()))
+    along = counts.reshape(n, *[1] * (x.ndim - axis - 1))
+    return functools.reduce(join, (jnp.where(i < along, p, _least(join, x.dtype)) for i, p in enumerate(points)))
+
+
+@_pooled.defjvp
+def _(axis: int, n: int, join: Any, primals: tuple, tangents: tuple) -> tuple[Any, Any]:
+    return jax.jvp(lambda x: _by_windows(x, axis, n, join), primals, tangents)
+
+
+def _by_windows(x: Any, axis: int, n: int, join: Any) -> Any:
+    starts, counts = _adaptive_windows(x.shape[axis], n)
+    if n <= _FEW_WINDOWS:  # each by itself: to copy large windows out, or mask them, costs more
+        parts = (lax.slice_in_dim(x, a, a + k, axis=axis) for a, k in zip(starts.tolist(), counts.tolist()))
+        return jnp.stack([join.reduce(part, axis) for part in parts], axis)
+    index = starts[:, None] + np.arange(counts.max())
+    inside = np.arange(counts.max()) < counts[:, None]  # (outputs, window)
+    windows = jnp.take(x, np.minimum(index, x.shape[axis] - 1), axis=axis)
+    mask = inside.reshape(*inside.shape, *[1] * (x.ndim - axis - 1))
+    return join.reduce(jnp.where(mask, windows, _least(join, x.dtype)), axis + 1)
+
+
+def _adaptive_windows(size: int, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Where each window begins, and how many points it has."""
+    starts = np.arange(n) * size // n
+    return starts, -(np.arange(1, n + 1) * size // -n) - starts
+
+
+def _least(join: Any, dtype: Any) -> Any:
+    return np.zeros((), dtype) if join is jnp.add else cpu.lowest(dtype)
 
 
 @op
 def adaptive_average_pool(inputs: Any, output_size: Any, data_format: str | None = None) -> Any:
     """The means of as many windows, nearly equal, as the output is to have places."""
     inputs = jnp.asarray(inputs)
-
-    def mean(windows: Any, axis: int, count: Any) -> Any:
-        return windows.sum(axis) / count
-
-    means = _adaptive_pool(_wide(inputs), output_size, data_format, mean, 0.0)
+    means = _adaptive_pool(_wide(inputs), output_size, data_format, jnp.add)
     return means.astype(dtypes.floating(inputs.dtype))
 
 
 @op
 def adaptive_max_pool(inputs: Any, output_size: Any, data_format: str | None = None) -> Any:
     """The maxima of as many windows, nearly equal, as the output is to have places."""
-    inputs = jnp.asarray(inputs)
-    lowest = cpu.lowest(inputs.dtype)
-    return _adaptive_pool(inputs, output_size, data_format, lambda windows, axis, _: windows.max(axis), lowest)
+    return _adaptive_pool(jnp.asarray(inputs), output_size, data_format, jnp.maximum)
 
 
 # Blocks of images.
