@@ -373,11 +373,10 @@ def einsum(subscripts: str, *operands: Any, **kwargs: Any) -> Any:
 @op
 def get_item(x: Any, key: Any) -> Any:
     """`x[key]`."""
-    key = tuple(key) if isinstance(key, list) else key  # files keep a tuple as a list
-    places = [slice(None) if isinstance(k, slice) else k for k in (key if isinstance(key, tuple) else (key,))]
-    if builtins.all(k is None or k is ... or isinstance(k, (int, slice)) for k in places):
-        # JAX would take the nearest place that is there.
-        np.broadcast_to(False, [d if isinstance(d, int) else 10**6 for d in np.shape(x)])[tuple(places)]
+    key = tuple(key) if isinstance(key, (list, tuple)) else (key,)  # files keep a tuple as a list
+    known = [slice(None) if isinstance(k, slice) else k for k in key]
+    if builtins.all(k is None or k is ... or isinstance(k, (int, slice)) for k in known):  # or JAX takes the nearest
+        np.broadcast_to(False, [d if isinstance(d, int) else 10**6 for d in np.shape(x)])[tuple(known)]
     return x[key]
 
 
