@@ -145,6 +145,13 @@ def test_an_array_for_so_many_samples_says_how_many_there_are(name):
             assert each(np.ones((7, 4, 3), "float32")).shape == tuple(n or 4 for n in shape)
 
 
+@pytest.mark.parametrize("op", ["add", "divide", "maximum", "logical_and", "where"])
+def test_tensors_that_say_sizes_of_each_other_say_all(op):
+    x, y = KerasTensor((None, 3)), KerasTensor((2, None))
+    more = [KerasTensor((None, None), "bool")] if op == "where" else []
+    assert getattr(lamina.ops, op)(*more, x, y).shape == (2, 3)
+
+
 def test_outputs_of_other_ranks_are_refused():
     with pytest.raises(ValueError, match="same structure and numbers of axes whatever the unknown sizes"):
         infer(lambda x: x if int(x.shape[1]) > 50 else x[0], (KerasTensor((None, None)),))

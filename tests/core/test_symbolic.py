@@ -187,3 +187,22 @@ def test_ops_with_structures_of_symbols():
     outputs = ops.stack([a, b, a + b], axis=1)
     assert outputs.shape == (None, 3, 3)
     np.testing.assert_allclose(run([a, b], outputs, X, 2 * X), np.stack([X, 2 * X, 3 * X], 1), rtol=1e-6)
+
+
+def test_the_configuration_of_an_operation_has_the_name_that_it_got():
+    class Named(lamina.Operation):
+        def __init__(self, alpha, name=None):
+            super().__init__(name=name)
+
+    class Passing(lamina.Operation):
+        def __init__(self, alpha, **kwargs):
+            super().__init__(**kwargs)
+
+    class Nameless(lamina.Operation):
+        def __init__(self, alpha):
+            super().__init__()
+
+    for operation in (Named(2), Passing(2), Named(2, name="mine")):
+        assert operation.get_config() == {"name": operation.name, "alpha": 2}
+        assert type(operation).from_config(operation.get_config()).name == operation.name
+    assert Nameless(2).get_config() == {"alpha": 2}

@@ -159,6 +159,43 @@ def test_the_stateless_scope_of_keras(variable):
     assert scope.get_current_value(Variable(1.0)) is None
 
 
+@pytest.mark.parametrize("name", ["add", "sub", "mul", "truediv", "pow", "matmul", "eq", "lt"])
+def test_operators_take_lists(variable, name):
+    op, other = getattr(operator, name), [[2.0, 1.0], [0.0, 4.0]]
+    np.testing.assert_allclose(op(variable, other), op(variable, jnp.array(other)))
+    np.testing.assert_allclose(op(other, variable), op(jnp.array(other), variable))
+
+
+def test_a_reflected_operator_takes_a_variable(variable):
+    true, false = Variable([True, True]), Variable([True, False])
+    np.testing.assert_array_equal(false.__rand__(true), false & [True, True])
+    np.testing.assert_array_equal(variable.assign_add([[1.0, 1.0], [1.0, 1.0]]), VALUE + 1)
+
+
+@pytest.mark.parametrize("value", [[[3, 4], [5, 6]], np.full((2, 2), 3), Variable(np.full((2, 2), 3.0))])
+def test_values_from_a_program_become_arrays_of_the_variables(variable, value):
+    with StatelessScope([(variable, value)]):
+        doubled = variable * 2
+    assert (doubled.shape, doubled.dtype) == ((2, 2), "float32") and float(doubled[0, 0]) == 6
+
+
+def test_what_cannot_stand_in_for_a_variable_is_refused(variable):
+    with pytest.raises(ValueError, match=r'Variable "v": value must have shape \(2, 2\), got \(3,\)'):
+        StatelessScope([(variable, jnp.ones(3))])
+    with pytest.raises(ValueError, match="state_mapping must be pairs of a variable and its value, got 'v'"):
+        StatelessScope([("v", jnp.ones(3))])
+
+
+def test_pure_methods_take_variables_for_their_values(variable):
+    optimizer, mean = lamina.optimizers.SGD(1.0), lamina.metrics.Mean()
+    optimizer.build([variable])
+    after, own = optimizer.stateless_apply(optimizer.variables, [jnp.ones((2, 2))], [variable])
+    np.testing.assert_array_equal(after[0], VALUE - 1)
+    assert int(own[0]) == 1
+    assert list(map(float, mean.stateless_update_state(mean.variables, [1.0, 2.0]))) == [3, 2]
+    assert float(mean.stateless_result(mean.variables)) == 0
+
+
 def test_assigning_in_a_plain_transform_is_an_error(variable):
     @jax.jit
     def step(x):

@@ -419,3 +419,24 @@ def test_a_graph_that_was_made_for_a_size_of_batches_takes_others():
     model = lamina.Model(inputs, lamina.layers.Dense(2)(inputs))
     assert model.output_shape == (3, 2)
     assert model(np.ones((7, 5), "float32")).shape == model.predict(np.ones((7, 5)), verbose=0).shape == (7, 2)
+
+
+def test_a_graph_may_begin_with_plain_symbolic_tensors():
+    first, second = lamina.KerasTensor((None, 3)), lamina.KerasTensor((None, 3), name="second")
+    added = first + second
+    function = lamina.Function([first, second], {"sum": added, "square": added**2})
+    found = function([np.ones((2, 3)), np.ones((2, 3))])
+    assert float(found["sum"][0, 0]) == 2 and float(found["square"][1, 2]) == 4
+    assert function([lamina.KerasTensor((4, 3)), lamina.KerasTensor((4, 3))])["sum"].shape == (4, 3)
+    assert lamina.Model([first, second], added).input_names == [first.name, "second"]
+
+
+def test_a_function_begins_at_its_inputs_and_tells_shapes():
+    x = lamina.Input((3,), dtype="int32")
+    middle = layers.Embedding(5, 2)(x)
+    function = lamina.Function(middle, ops.sum(middle, axis=1))
+    assert [operation.name for operation in function.operations] == [function.outputs[0].origin.operation.name]
+    assert function.compute_output_shape((4, 3, 2)) == (4, 2)
+    whole = lamina.Function([x], {"out": middle})
+    assert whole.compute_output_shape([(7, 3)]) == {"out": (7, 3, 2)}
+    np.testing.assert_array_equal(function(np.ones((1, 3, 2))), [[3, 3]])

@@ -385,6 +385,7 @@ MATH = [
     _row("irfft", (floats(3, 5), floats(3, 5))),
     _row("irfft", (floats(3, 5), floats(3, 5)), fft_length=6),
     _row("istft", (floats(2, 9, 5), floats(2, 9, 5)), 8, 3, 8),
+    _row("istft", (floats(2, 9, 9), floats(2, 9, 9)), 12, 4, 16, window=None),
     _row("istft", (floats(9, 9), floats(9, 9)), 12, 4, 16, window="hamming", length=40),
     _row("logdet", definite(3)),
     _row("logsumexp", _F, axis=1, keepdims=True),

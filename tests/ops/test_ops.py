@@ -172,7 +172,8 @@ REFUSED = [
     (ops.multi_hot, (jnp.ones(3, int),), "num_classes must be given"),
     (ops.depth_to_space, (jnp.ones((1, 2, 2, 4)), 1), "block_size must be an integer of at least 2"),
     (ops.ctc_decode, (jnp.ones((1, 2, 3)), [2], "best"), "strategy must be 'greedy' or 'beam_search'"),
-    (ops.add, (jnp.ones((3, 4)), jnp.ones(5)), r"Incompatible shapes.* got x1 float32\[3,4\], x2 float32\[5\]"),
+    (ops.add, (jnp.ones((3, 4)), jnp.ones(5)), r"add: shapes must broadcast; got x1 float32\[3,4\], x2 float32\[5\]"),
+    (ops.add, (jnp.ones(3), "text"), "arguments must be arrays or numbers; got x1 .*, x2 'text'"),
     (ops.sum, (jnp.ones((3, 4)), 7), r"axis 7 is out of bounds.* got x float32\[3,4\], axis 7"),
     (ops.einsum, ("ij,jk->ik", jnp.ones((3, 4)), jnp.ones((3, 4))), "operands"),
     (ops.bitwise_and, (jnp.ones(3), jnp.ones(3)), r"does not accept dtype float32.* got x float32\[3\]"),
@@ -194,6 +195,11 @@ REFUSED = [
     (ops.searchsorted, (jnp.ones((2, 3)), 1.0), "must have one axis"),
     (ops.pad, (jnp.ones(3), 1, "reflect", 0.0), "constant_values must be left out"),
     (ops.image.resize, (jnp.ones((4, 4, 3)), (2, 2), "cubic"), "interpolation must be one of 'bilinear'"),
+    (ops.image.rgb_to_hsv, (jnp.ones((4, 4, 4)),), r"have 3 channels, got float32 and shape \(4, 4, 4\)"),
+    (ops.image.hsv_to_rgb, (jnp.ones((4, 4, 4)),), "must be of a float dtype and have 3 channels"),
+    (ops.slice, (jnp.ones((3, 3)), (1, 1), (2, 2, 2)), "argument 3 is longer .*, shape"),
+    (ops.split, (jnp.ones(6), 0), "by zero; got x .*, indices_or_sections 0"),
+    (ops.unstack, (jnp.ones((3, 2)), 5), "axes and indices must exist; got x .*, num 5"),
     (ops.image.resize, (jnp.ones((4, 4)), (2, 2)), "images must have 3 or 4 axes"),
     (ops.image.pad_images, (jnp.ones((4, 4, 3)), 1), "exactly two of top_padding"),
     (ops.image.crop_images, (jnp.ones((4, 4, 3)), 3, 0, 3, 0), "must be at least 0 for a size of 4"),
@@ -206,6 +212,53 @@ def test_what_cannot_be_is_refused_by_name(op, args, message):
         op(*args)
     assert "\n" not in str(error.value)
     assert str(error.value).startswith(op.__name__)
+
+
+X = KerasTensor((None, 3))
+
+
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda: X + np.ones((2, 2)), r"add: shapes must broadcast; got x1 float32\[None,3\], x2 float64\[2,2\]\."),
+        (lambda: ops.matmul(X, X), r"matmul: contracting .* got x1 float32\[None,3\], x2 float32\[None,3\]\."),
+        (lambda: ops.concatenate([X, KerasTensor((None, 4))], 0), "concatenate: shapes must be equal but for the axis"),
+        (lambda: ops.reshape(KerasTensor((2, 3)), (4, 2)), "reshape: cannot reshape"),
+        (lambda: ops.transpose(X, (0, 0)), r"transpose: .* axes \[0, 0\]"),
+        (lambda: ops.argmax(X, axis=4), r"argmax: axes and indices must exist; got x float32\[None,3\], axis 4\."),
+        (lambda: ops.swapaxes(X, 0, 5), "swapaxes: axes and indices must exist"),
+        (lambda: ops.split(jnp.ones((2, 4)), 2, axis=7), "split: axes and indices must exist"),
+    ],
+)
+def test_a_shape_or_an_axis_that_does_not_fit_is_a_value_error(call, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        call()
+
+
+@pytest.mark.parametrize("key", [7, -4, (slice(None), 5), (..., 5), (0, 0, 0), (..., ...), (None, 0, slice(1), 5)])
+@pytest.mark.parametrize("x", [jnp.ones((3, 2)), KerasTensor((3, 2)), KerasTensor((None, 2))], ids=repr)
+def test_an_index_that_is_not_there_is_an_index_error(x, key):
+    if key not in (7, -4) or x.shape[0]:
+        with pytest.raises(IndexError, match=r"get_item: .*(index|indices)"):
+            ops.get_item(x, key)
+
+
+def test_indices_that_are_there_are_taken():
+    x = KerasTensor((None, 2, 3))
+    for key, shape in ((1000, (2, 3)), ((0, -2, ...), (3,)), ((..., None, 2), (None, 2, 1)), (True, (1, None, 2, 3))):
+        assert ops.get_item(x, key).shape == shape
+
+
+def test_the_inverse_of_a_batch_of_factors():
+    factors = jnp.linalg.cholesky(jnp.array([np.diag([1.0, 2.0]), [[2.0, 1.0], [1.0, 3.0]], np.eye(2)]))
+    expected = jnp.linalg.inv(factors @ factors.mT)
+    np.testing.assert_allclose(ops.cholesky_inverse(factors), expected, rtol=1e-5)
+    assert ops.cholesky_inverse(KerasTensor((None, 2, 2))).shape == (None, 2, 2)
+
+
+def test_an_argument_that_was_left_out_is_named():
+    with pytest.raises(TypeError, match=r"missing 1 required positional argument: 'order'"):
+        ops.image.map_coordinates(jnp.ones((3, 4)), jnp.ones((2, 4)))
 
 
 def test_ops_load_without_heavy_packages():

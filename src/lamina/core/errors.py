@@ -75,6 +75,15 @@ def wants_values(error: BaseException) -> bool:
 
 
 SAID = re.compile(r'[\w.]+( "[^"]*")?: ')  # how a message begins that says who speaks
+# What the engine says of arguments that do not go together, and what is meant.
+_MEANT = {
+    r"ncompatible (shapes|types) for broadcasting|^operands could not be broadcast": "shapes must broadcast",
+    "contracting dimensions": "contracting axes must have one size",
+    r"^(tuple|list) index out of range|^index \d+ is out of bounds for axis 0 ": "axes and indices must exist",
+    "^Cannot concatenate": "shapes must be equal but for the axis that is joined",
+    "requires ndarray or scalar|^Error interpreting argument": "arguments must be arrays or numbers",
+}
+_OF_SHAPES = re.compile(r"\b(shapes?(?! must be 1D)|dimensions?|ndim|axes|permutation)\b", re.IGNORECASE)
 _UNCLEAR = (
     TypeError, ValueError, LookupError, AttributeError, ArithmeticError, AssertionError, NotImplementedError, NameError,
 )  # fmt: skip
@@ -86,7 +95,8 @@ def of_op(fn: Callable, args: tuple, kwargs: dict[str, Any], error: BaseExceptio
     What the library said itself stays, and so does the error of a function of the program.
     """
     files, text = [_file(frame) for frame in _frames(error.__traceback__)], str(error)
-    if not isinstance(error, _UNCLEAR) or not all(file.startswith((_HERE, *_ENGINE, *_HELPERS)) for file in files):
+    ours = files and all(file.startswith((_HERE, *_ENGINE, *_HELPERS)) for file in files)
+    if not isinstance(error, _UNCLEAR) or not ours:  # or Python's, if the arguments are not those of the op
         return error
     said = SAID.match(text) if files[-1].startswith(_HERE) else None
     if said is not None:
@@ -97,13 +107,14 @@ def of_op(fn: Callable, args: tuple, kwargs: dict[str, Any], error: BaseExceptio
     except TypeError:
         named = dict(enumerate(args)) | kwargs
     given = ", ".join(f"{name} {_brief(value)}" for name, value in named.items())
+    rule = text.partition("\n")[0].rstrip(".") or type(error).__name__
     if wants_values(error):
-        rule = (
-            "needs values, which arrays inside compiled code do not have yet; call it outside of jit, or give numbers"
-        )
-    else:
-        rule = text.partition("\n")[0].rstrip(".") or type(error).__name__
+        rule = "needs values, which arrays inside compiled code do not have yet; call it outside jit, or give numbers"
+    elif fn.__name__ != "get_item":  # an index that is not there is an IndexError
+        rule = next((meant for said, meant in _MEANT.items() if re.search(said, rule)), rule)
     kind = type(error) if type(error) in (ValueError, IndexError, NotImplementedError) else TypeError
+    if kind in (TypeError, IndexError) and (_OF_SHAPES.search(rule) or isinstance(error, ArithmeticError)):
+        kind = checks.ArgumentError
     return kind(f"{fn.__name__}: {rule}; got {given}.")
 
 

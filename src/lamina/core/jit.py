@@ -23,6 +23,7 @@ from lamina.core.runtime import keep_freed_memory
 from lamina.core.state import StateScope
 from lamina.core.variable import Variable
 
+_ARRAYS = (jax.Array, np.ndarray, np.generic, bool, int, float, complex)
 _OPTIONS = frozenset(["backend", "compiler_options", "device", "inline", "keep_unused"])
 
 
@@ -141,7 +142,7 @@ class Jitted:
             return program(donated, given)
         except (TypeError, ValueError):
             for name, value in (donated | given).items():
-                odd = [leaf for leaf in tree_util.tree_leaves(value) if not _is_array(leaf)]
+                odd = [leaf for leaf in tree_util.tree_leaves(value) if not isinstance(leaf, _ARRAYS)]
                 if odd:
                     rule = f"argument {name} must hold arrays, got a {type(odd[0]).__name__}"
                     remedy = "name what is none in static_argnames, and read variables in the function"
@@ -259,7 +260,7 @@ class _Form:
                 # The old values must stay: Python that is called may read them, the call may fail, or a plain transform
                 # of JAX refuse the new ones. And nobody need wait while it is traced.
                 with handover.still:
-                    arrays = [*map(_copy, self.changing), *(v.hand_out() for v in self.reading)]
+                    arrays = [*(copied(v.stored) for v in self.changing), *(v.hand_out() for v in self.reading)]
                 values, out, losses = run(arrays)
             else:
                 values, out, losses = handover.call(run, variables)
@@ -286,16 +287,8 @@ class _Form:
                 variable.take(value)
 
 
-def _is_array(x: Any) -> bool:
-    return isinstance(x, (jax.Array, np.ndarray, np.generic, bool, int, float, complex))
-
-
 def _is_traced(x: Any) -> bool:
     return isinstance(x, Tracer)
-
-
-def _copy(variable: Variable) -> Any:
-    return copied(variable.stored)
 
 
 def _in_own_memory(outputs: Any, inputs: Any) -> Any:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
-import itertools
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -68,7 +67,7 @@ def outputs_for(
         if error is None or _is_about_symbols(error) or tries.run(_USUAL) or tries.run(_ALIKE[1]):
             found += tries.climb(_SMALL, _LARGER) or tries.climb(_ALIKE[:2], _ALIKE[2:])
         if error is not None and len(found) < 2:
-            for sizes in itertools.chain.from_iterable(_known(shape, axes) for shape in beside):
+            for sizes in _known(beside, axes):
                 fitting = [outputs for row in _LARGER[:2] for outputs, _ in tries.run(_placed(row, sizes))]
                 if len(fitting) == 2:
                     return _common(fitting, [], make)
@@ -138,10 +137,11 @@ def _placed(row: Sequence[int], sizes: dict[int, int]) -> tuple[int, ...]:
     return tuple(sizes.get(axis, n) for axis, n in enumerate(row))
 
 
-def _known(shape: Sequence[Any], axes: Sequence[int]) -> list[dict[int, int]]:
-    """The sizes in a shape of unknown ones of others: each by itself, and then all."""
-    own = {axis: n for axis, n in enumerate(shape) if axis in axes and isinstance(n, int) and n > 1}
-    return [*({axis: n} for axis, n in own.items()), own] if own else []
+def _known(shapes: Sequence[Sequence[Any]], axes: Sequence[int]) -> list[dict[int, int]]:
+    """The sizes in shapes of unknown ones of others: of a shape each by itself, and then all; at last all of all."""
+    own = [{i: n for i, n in enumerate(shape) if i in axes and isinstance(n, int) and n > 1} for shape in shapes]
+    each = [sizes for known in own for sizes in (*({i: n} for i, n in known.items()), known)]
+    return [sizes for sizes in (*each, {i: n for known in own for i, n in known.items()}) if sizes]
 
 
 def _is_about_symbols(error: Exception) -> bool:

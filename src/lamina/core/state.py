@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import jax.numpy as jnp
+
 from lamina.core.scope import Scope
 
 
@@ -16,6 +18,9 @@ class Cell:
     """What a scope can stand in for: a place that holds one array."""
 
     value: Any
+    path: str
+    shape: tuple[int, ...]
+    dtype: str
     hand_out: Callable[[], Any]  # the place's own array
     stand_in: Callable[[], Any]  # an array of its kind, for a trace that only looks for what is read
 
@@ -81,6 +86,16 @@ class StateScope:
         self._open.__exit__(*error)
 
 
+def _fitting(variable: Any, value: Any) -> Any:
+    """A value from a program as what stands in for the variable: an array of its shape and dtype."""
+    if not isinstance(variable, Cell):
+        raise ValueError(f"StatelessScope: state_mapping must be pairs of a variable and its value, got {variable!r}.")
+    array = jnp.asarray(value.value if isinstance(value, Cell) else value, variable.dtype)
+    if array.shape != variable.shape:
+        raise ValueError(f'Variable "{variable.path}": value must have shape {variable.shape}, got {array.shape}.')
+    return array
+
+
 class StatelessScope(StateScope):
     """Keras's spelling of `StateScope`: a `(variable, value)` list, and `get_current_value`."""
 
@@ -91,7 +106,7 @@ class StatelessScope(StateScope):
         initialize_variables: bool = True,
     ):
         del collect_losses, initialize_variables  # losses are always collected, and initial values are real
-        super().__init__(state_mapping or ())
+        super().__init__((variable, _fitting(variable, value)) for variable, value in state_mapping or ())
 
     def add_update(self, update: tuple[Cell, Any]) -> None:
         self.write(*update)

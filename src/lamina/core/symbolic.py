@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import functools
-import inspect
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -136,6 +135,9 @@ class Operation(Configurable):
         self.name = name or scope.unique_name(scope.snake_case(type(self).__name__))
         self._inbound_nodes: list[Node] = []
 
+    def _base_config(self) -> dict[str, Any]:
+        return {"name": self.name}
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if any_symbolic((args, kwargs)):
             return self.symbolic_call(*args, **kwargs)
@@ -249,13 +251,7 @@ def node_of(tensor: KerasTensor) -> Node:
 
 def any_symbolic(structure: Any) -> bool:
     """Whether a symbolic tensor is anywhere in nested lists, tuples and dicts."""
-    if isinstance(structure, KerasTensor):
-        return True
-    if isinstance(structure, (list, tuple)):
-        return any(map(any_symbolic, structure))
-    if isinstance(structure, dict):
-        return any(map(any_symbolic, structure.values()))
-    return False
+    return bool(_kinds((structure,)) & _SYMBOLIC)
 
 
 def infer(fn: Callable, args: tuple = (), kwargs: dict[str, Any] | None = None, beside: Iterable[Any] = ()) -> Any:
@@ -381,7 +377,7 @@ def call_class(op: Callable) -> type[OpCall]:
 
 
 def op(fn: Callable | None = None, *, elementwise: bool = False, in_graph: Callable | None = None) -> Any:
-    """Make an op of a function on arrays: it takes variables, symbolic tensors (a node is recorded), and keyword names.
+    """Make an op of a function on arrays: it takes variables, too, and symbolic tensors (a node is recorded).
 
     Args:
         fn: the function; its name and signature become the op's.
@@ -400,8 +396,6 @@ def op(fn: Callable | None = None, *, elementwise: bool = False, in_graph: Calla
             return call_class(wrapper)().symbolic_call(*args, **kwargs)
         if kinds & _VARIABLE:
             args, kwargs = tree_util.tree_map(value_of, (args, kwargs))
-        if kwargs and positional:
-            args, kwargs = _by_position(positional, args, kwargs)
         try:
             out = sparse.call(fn.__name__, fn, args, kwargs) if kinds & _SPARSE else fn(*args, **kwargs)
         except Exception as error:
@@ -413,7 +407,6 @@ def op(fn: Callable | None = None, *, elementwise: bool = False, in_graph: Calla
             masking.pass_on(fn.__name__, (*args, *kwargs.values()), out)
         return out
 
-    positional = _positional_only(fn)
     setattr(wrapper, "is_op", True)  # noqa: B010
     setattr(wrapper, "elementwise", elementwise)  # noqa: B010
     setattr(wrapper, "from_config", lambda config: call_class(wrapper).from_config(config))  # noqa: B010
@@ -437,22 +430,6 @@ def _kinds(values: Iterable[Any]) -> int:
         elif sparse.is_sparse(value):
             found |= _SPARSE
     return found
-
-
-def _positional_only(fn: Callable) -> tuple[str, ...]:
-    try:
-        parameters = inspect.signature(fn).parameters.values()
-    except (TypeError, ValueError):
-        return ()
-    return tuple(p.name for p in parameters if p.kind is p.POSITIONAL_ONLY)
-
-
-def _by_position(names: tuple[str, ...], args: tuple, kwargs: dict) -> tuple[tuple, dict]:
-    """jax.numpy takes many arguments by position only; here their names may be used."""
-    kwargs = dict(kwargs)
-    while len(args) < len(names) and names[len(args)] in kwargs:
-        args = (*args, kwargs.pop(names[len(args)]))
-    return args, kwargs
 
 
 # The operators of symbolic tensors are the public ops of these names. Ops lie above this file, and are looked up.

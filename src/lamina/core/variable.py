@@ -138,11 +138,11 @@ class Variable(Cell):
 
     def assign_add(self, value: Any) -> Any:
         """`assign(self + value)`."""
-        return self.assign(self.current + value)
+        return self.assign(self.current + _operand(value))
 
     def assign_sub(self, value: Any) -> Any:
         """`assign(self - value)`."""
-        return self.assign(self.current - value)
+        return self.assign(self.current - _operand(value))
 
     @property
     def current(self) -> Any:
@@ -268,19 +268,24 @@ def _as_array(x: Any, dtype: str | None) -> jax.Array:
     return send(host, dtype)
 
 
+def _operand(x: Any) -> Any:
+    """What operators take for `x`: lists become arrays."""
+    return _as_array(x, None) if isinstance(x, (list, tuple)) else value_of(x)
+
+
 # As in Keras, of integers too.
 _LOGICAL = {"__and__": jnp.logical_and, "__or__": jnp.logical_or, "__xor__": jnp.logical_xor}
 
 
 def _bind(name: str) -> None:
-    """Give `Variable` the operator `name`, which acts on the value and leaves other operands to themselves."""
+    """Give `Variable` the operator `name`, which acts on the value."""
     function = _LOGICAL.get(name) or (divmod if name == "__divmod__" else getattr(operator, name))
 
     def forward(self: Variable, other: Any) -> Any:
-        return function(self.value, value_of(other))
+        return function(self.value, _operand(other))
 
     def reflected(self: Variable, other: Any) -> Any:
-        return function(other, self.value)
+        return function(_operand(other), self.value)
 
     setattr(Variable, name, forward)
     if name.strip("_") not in ("eq", "ne", "lt", "le", "gt", "ge"):

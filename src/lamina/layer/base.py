@@ -18,9 +18,8 @@ from jax import tree_util
 
 from lamina import constraints, initializers, regularizers
 from lamina.core import configurable, constructors, dtypes, errors, masking, placement, policy, registry, scope
-from lamina.core.arrays import value_of
 from lamina.core.sparse import dense, is_sparse
-from lamina.core.state import StateScope
+from lamina.core.state import StatelessScope, StateScope
 from lamina.core.symbolic import Operation, any_symbolic, infer
 from lamina.core.variable import Variable
 from lamina.layer.inferred import remembered
@@ -441,8 +440,8 @@ class Layer(AddedLosses, Masks, Typed, Operation):
         ):
             if len(variables) != len(values):
                 raise ValueError(f"{self._who()}: must get {len(variables)} {kind}_variables, got {len(values)}.")
-        values = [value_of(v) for v in (*trainable_variables, *non_trainable_variables)]
-        with StateScope(zip(own[0] + own[1], values)) as state:
+        values = [*trainable_variables, *non_trainable_variables]
+        with StatelessScope(zip(own[0] + own[1], values)) as state:
             outputs = self(*args, **kwargs)
             losses = self.losses if return_losses else []
         after = state.values(own[1])

@@ -12,7 +12,7 @@ from jax import tree_util
 from lamina.core import dtypes, policy, scope
 from lamina.core.arrays import value_of
 from lamina.core.budget import spend
-from lamina.core.state import Meter, StateScope
+from lamina.core.state import Meter, StatelessScope, StateScope
 from lamina.core.variable import Variable
 from lamina.losses.loss import Named
 
@@ -129,7 +129,7 @@ class Metric(Meter, Named):
         if len(values) != len(variables):
             rule = f"metric_variables must hold {len(variables)} values, one for each of its variables"
             raise ValueError(f"{self._who}: {rule}, got {len(values)}.")
-        return StateScope(zip(variables, values))
+        return StatelessScope(zip(variables, values))
 
     def _base_config(self) -> dict[str, Any]:
         return {"name": self.name, "dtype": self.dtype}

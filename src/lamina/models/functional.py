@@ -53,6 +53,9 @@ class Function(Operation):
         flat = tree.flatten(inputs)
         if len({id(t) for t in flat}) != len(flat):
             raise ValueError(f'Function "{self.name}": inputs must be different tensors, got one twice.')
+        for tensor in flat:
+            if tensor.origin is None:
+                Input(tensor=tensor, name=tensor.name)
         self.inputs_structure, self.outputs_structure = inputs, outputs
         self.inputs: list[KerasTensor] = flat
         self.outputs: list[KerasTensor] = tree.flatten(outputs)
@@ -67,6 +70,11 @@ class Function(Operation):
     def layers(self) -> list[Layer]:
         """The operations that are layers, inputs first."""
         return [operation for operation in self.operations if isinstance(operation, Layer)]
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """The shapes of the outputs for these of the inputs."""
+        specs = tree.map_shape_structure(KerasTensor, input_shape)
+        return tree.map_structure(lambda t: t.shape, self.compute_output_spec(specs))
 
     def call(self, inputs: Any, mask: Any = None) -> Any:
         """Run every node in order, or those behind the part that has run on the host."""
@@ -339,6 +347,8 @@ def _sorted_graph(
             finished[id(node)] = node
             met[id(node.operation)] = -1
             operation_depth[id(node.operation)] = depth[id(node)] = 0
+    # Calls that make inputs are outside, but for those where data enter.
+    finished = {k: n for k, n in finished.items() if not n.inputs or sources.isdisjoint(map(id, n.outputs))}
     operations = {id(n.operation): n.operation for n in finished.values()}
     ordered = sorted(operations.values(), key=lambda o: (-operation_depth[id(o)], met[id(o)]))
     order = {id(o): i for i, o in enumerate(ordered)}

@@ -42,11 +42,6 @@ _FROM_CORNERS: dict[str, Callable[[Any, Any], tuple[Any, Any]]] = {
 }
 
 
-def _with_boxes(boxes: Any, fn: Callable[[Any], Any]) -> Any:
-    """`fn` of an array of boxes, or of those in a dict beside their labels."""
-    return {**boxes, "boxes": fn(boxes["boxes"])} if isinstance(boxes, Mapping) else fn(boxes)
-
-
 def check_format(who: str, name: str, value: Any) -> str:
     """A format's name in lower case."""
     return checks.one_of(who, name, value.lower() if isinstance(value, str) else value, FORMATS)
@@ -64,28 +59,26 @@ def convert_format(
         height, width: the image's, where one format counts in parts of it and the other does not.
         dtype: of the result.
     """
+    if isinstance(boxes, Mapping):
+        return {**boxes, "boxes": convert_format(boxes["boxes"], source, target, height, width, dtype)}
     who = "convert_format"
     source, target = check_format(who, "source", source), check_format(who, "target", target)
     (from_parts, from_y, given), (to_parts, to_y, wanted) = _LAYOUTS[source], _LAYOUTS[target]
     if (from_parts or to_parts) and (height is None or width is None):
         raise ValueError(f"{who}: height and width must be given for {source!r} to {target!r}, got {(height, width)}.")
-
-    def convert(array: Any) -> Any:
-        array = jnp.asarray(array, dtypes.standardize_dtype(dtype))
-        if array.ndim == 0 or array.shape[-1] != 4:
-            raise ValueError(f"{who}: boxes must have 4 numbers on the last axis, got shape {array.shape}.")
-        if source == target:
-            return array
-        pairs = (array[..., :2], array[..., 2:])
-        pairs = [pair[..., ::-1] for pair in pairs] if from_y else pairs
-        corners = _TO_CORNERS[given](*pairs)
-        if from_parts != to_parts:
-            size = jnp.concatenate([jnp.atleast_1d(jnp.asarray(n, array.dtype)) for n in (width, height)], axis=-1)
-            corners = [corner * size if from_parts else corner / size for corner in corners]
-        pairs = _FROM_CORNERS[wanted](*corners)
-        return jnp.concatenate([pair[..., ::-1] for pair in pairs] if to_y else pairs, axis=-1)
-
-    return _with_boxes(boxes, convert)
+    array = jnp.asarray(boxes, dtypes.standardize_dtype(dtype))
+    if array.ndim == 0 or array.shape[-1] != 4:
+        raise ValueError(f"{who}: boxes must have 4 numbers on the last axis, got shape {array.shape}.")
+    if source == target:
+        return array
+    pairs = (array[..., :2], array[..., 2:])
+    pairs = [pair[..., ::-1] for pair in pairs] if from_y else pairs
+    corners = _TO_CORNERS[given](*pairs)
+    if from_parts != to_parts:
+        size = jnp.concatenate([jnp.atleast_1d(jnp.asarray(n, array.dtype)) for n in (width, height)], axis=-1)
+        corners = [corner * size if from_parts else corner / size for corner in corners]
+    pairs = _FROM_CORNERS[wanted](*corners)
+    return jnp.concatenate([pair[..., ::-1] for pair in pairs] if to_y else pairs, axis=-1)
 
 
 def _only(who: str, bounding_box_format: str, formats: Sequence[str] = ("xyxy",)) -> None:

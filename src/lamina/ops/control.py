@@ -87,7 +87,8 @@ def is_tensor(x: Any) -> bool:
 def slice(inputs: Any, start_indices: Any, shape: Sequence[int]) -> Any:
     """The block of a shape that starts at some indices; -1 is all that remains along an axis."""
     inputs, start_indices = jnp.asarray(inputs), _starts(start_indices)
-    sizes = [n - int(start) if size == -1 else size for n, start, size in zip(inputs.shape, start_indices, shape)]
+    places = zip(inputs.shape, start_indices, shape, strict=True)
+    sizes = [n - int(start) if size == -1 else size for n, start, size in places]
     return lax.dynamic_slice(inputs, start_indices, sizes)
 
 
@@ -139,11 +140,7 @@ def stop_gradient(variable: Any) -> Any:
 # Control flow. The functions may read and write variables: layers in training, metrics, random draws.
 
 
-def _cond_in_graph(pred: Any, true_fn: Callable, false_fn: Callable) -> Any:
-    return _chosen("cond", [pred], [true_fn(), false_fn()])
-
-
-@op(in_graph=_cond_in_graph)
+@op(in_graph=lambda pred, true_fn, false_fn: _chosen("cond", [pred], [true_fn(), false_fn()]))
 def cond(pred: Any, true_fn: Callable, false_fn: Callable) -> Any:
     """`true_fn()` if `pred` holds, else `false_fn()`. In a graph both are computed, and one is chosen."""
     if isinstance(pred, bool):

@@ -58,9 +58,10 @@ def rgb_to_grayscale(images: Any, data_format: str | None = None) -> Any:
 
 def _colours(who: str, images: Any, axis: int) -> list[Any]:
     """The three channels."""
-    if not jnp.issubdtype(images.dtype, jnp.floating):
-        raise ValueError(f"{who}: images must be of a float dtype, got {images.dtype.name}.")
-    return planes(images, axis)[:3]
+    if not jnp.issubdtype(images.dtype, jnp.floating) or images.shape[axis] != 3:
+        given = f"{images.dtype.name} and shape {images.shape}"
+        raise ValueError(f"{who}: images must be of a float dtype and have 3 channels, got {given}.")
+    return planes(images, axis)
 
 
 def planes(images: Any, axis: int) -> list[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -35,14 +36,13 @@ def cholesky(x: Any, upper: bool = False) -> Any:
 def cholesky_inverse(x: Any, upper: bool = False) -> Any:
     """The inverse of a matrix from its Cholesky factor `x`."""
     x = _matrix(x, "cholesky_inverse", square=True)
-    inverse = scipy_linalg.solve_triangular(x, jnp.eye(x.shape[-1], dtype=x.dtype), lower=not upper)
+    unit = jnp.broadcast_to(jnp.eye(x.shape[-1], dtype=x.dtype), x.shape)
+    inverse = scipy_linalg.solve_triangular(x, unit, lower=not upper)
     return inverse @ inverse.mT if upper else inverse.mT @ inverse
 
 
-@op
-def det(x: Any) -> Any:
-    """The determinant."""
-    return jnp.linalg.det(_matrix(x, "det", square=True))
+det = bound(jnp.linalg.det, "x", "The determinant.", x=functools.partial(_matrix, who="det", square=True))
+inv = bound(jnp.linalg.inv, "x", "The inverse.", x=functools.partial(_matrix, who="inv", square=True))
 
 
 @op
@@ -55,12 +55,6 @@ def eig(x: Any) -> tuple[Any, ...]:
 def eigh(x: Any) -> tuple[Any, Any]:
     """Eigenvalues, ascending, and eigenvectors of a symmetric matrix."""
     return tuple(jnp.linalg.eigh(_matrix(x, "eigh", square=True)))
-
-
-@op
-def inv(x: Any) -> Any:
-    """The inverse."""
-    return jnp.linalg.inv(_matrix(x, "inv", square=True))
 
 
 def jvp(fun: Callable, primals: Any, tangents: Any, has_aux: bool = False) -> Any:

@@ -215,6 +215,8 @@ def istft(
     signal = jnp.zeros((*frames.shape[:-2], total), frames.dtype).at[..., index].add(frames * weights)
     power = jnp.zeros(total, frames.dtype).at[index].add(jnp.square(weights))
     signal = signal / jnp.where(power > 1e-10, power, 1)
+    if window is None:
+        signal = signal * (fft_length / sequence_stride)  # as in Keras: a sum where windows overlap
     start = fft_length // 2 if center else 0
     end = total - start if length is None else start + length
     return signal[..., start:end]

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 
 from lamina.core import dtypes
 from lamina.core.arrays import as_array
@@ -372,7 +373,11 @@ def einsum(subscripts: str, *operands: Any, **kwargs: Any) -> Any:
 @op
 def get_item(x: Any, key: Any) -> Any:
     """`x[key]`."""
-    return x[tuple(key) if isinstance(key, list) else key]  # files keep a tuple as a list
+    key = tuple(key) if isinstance(key, (list, tuple)) else (key,)  # files keep a tuple as a list
+    known = [slice(None) if isinstance(k, slice) else k for k in key]
+    if builtins.all(k is None or k is ... or isinstance(k, (int, slice)) for k in known):  # or JAX takes the nearest
+        np.broadcast_to(False, [d if isinstance(d, int) else 10**6 for d in np.shape(x)])[tuple(known)]
+    return x[key]
 
 
 @op

@@ -19,7 +19,7 @@ from jax.core import Tracer
 
 from lamina.core import dtypes, scope, sparse
 from lamina.core.sparse import on_values, part, values, with_part
-from lamina.core.state import StateScope
+from lamina.core.state import StatelessScope
 from lamina.core.transforms import cond
 from lamina.core.variable import Variable
 from lamina.optimizers.base import BaseOptimizer, constant
@@ -169,7 +169,7 @@ class Optimizer(BaseOptimizer):
             if len(given) != len(known):
                 raise ValueError(f"{self._who}: {what} must be {len(known)} arrays, got {len(given)}.")
         pairs = zip([*self._trainable_variables, *mine], [*trainable_variables, *optimizer_variables])
-        with StateScope(pairs) as state:
+        with StatelessScope(pairs) as state:
             self.apply(grads)
         return state.values(self._trainable_variables), state.values(mine)
 
