@@ -46,14 +46,12 @@ class SwapEMAWeights(Callback):
     on_predict_begin, on_predict_end = on_test_begin, on_test_end
 
     def _swap(self, wanted: bool) -> None:
-        if self.swapped != wanted:
-            for optimizer in self._averaging():
-                optimizer.swap_averages()
-            self.swapped = wanted
-
-    def _averaging(self) -> list[Any]:
+        if self.swapped == wanted:
+            return
         outer = self.model.optimizer
         inner = getattr(outer, "inner_optimizer", outer)  # of one that scales losses
-        found = [each for each in getattr(inner, "optimizers", [inner]) if getattr(each, "use_ema", False)]
-        require(found, self, "the model's optimizer must have use_ema=True", inner)
-        return found
+        averaging = [each for each in getattr(inner, "optimizers", [inner]) if getattr(each, "use_ema", False)]
+        require(averaging, self, "the model's optimizer must have use_ema=True", inner)
+        for optimizer in averaging:
+            optimizer.swap_averages()
+        self.swapped = wanted

@@ -176,16 +176,13 @@ class EventWriter:
             self._failed = True
 
     def _summary(self, tag: str, step: int, plugin: str, tensor: bytes, content: bytes = b"") -> None:
-        shown = _field(1, plugin) + (_field(2, content) if content else b"")
-        value = _field(1, tag) + _field(8, tensor) + _field(9, _field(1, shown))
-        self._event(_field(2, int(step)) + _field(5, _field(1, value)))
-
-    def _event(self, fields: bytes) -> None:
         if self._failed:
             return
+        shown = _field(1, plugin) + (_field(2, content) if content else b"")
+        value = _field(1, tag) + _field(8, tensor) + _field(9, _field(1, shown))
         now = time.time()
         if not self._size and not self._waiting:
             self._waiting += record(_field(1, now) + _field(3, "brain.Event:2"))
-        self._waiting += record(_field(1, now) + fields)
+        self._waiting += record(_field(1, now) + _field(2, int(step)) + _field(5, _field(1, value)))
         if len(self._waiting) > _BUFFERED or now - self._flushed > _SECONDS:
             self.flush()

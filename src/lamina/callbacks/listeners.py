@@ -116,7 +116,7 @@ class CallbackList(Callback):
     @property
     def may_change_model(self) -> bool:
         """Whether a program's own code runs in callbacks, which may freeze a layer or put another one in."""
-        return any(map(_runs_own_code, self.callbacks))
+        return any(getattr(c, "calls_functions", False) or not registry.is_own(type(c)) for c in self.callbacks)
 
     @property
     def looks_at_epochs(self) -> bool:
@@ -183,7 +183,7 @@ class CallbackList(Callback):
                 counts[name] += 1
 
     def _listening(self, hook: str) -> list[Any]:
-        return [callback for callback in self.callbacks if _overrides(callback, hook)]
+        return [each for each in self.callbacks if _put_on(each, hook) or _functions(type(each), hook)]
 
 
 def _broadcast(hook: str) -> Callable:
@@ -239,11 +239,6 @@ def _flat(callbacks: Any) -> Iterator[Any]:
     yield callbacks
 
 
-def _runs_own_code(callback: Any) -> bool:
-    """Whether a callback is a program's own, or calls functions of the program."""
-    return getattr(callback, "calls_functions", False) or not registry.is_own(type(callback))
-
-
 def _replays(callback: Any) -> bool:
     return bool(getattr(callback, "replays", False))
 
@@ -260,14 +255,9 @@ def _put_on(callback: Any, hook: str) -> bool:
     return hook in own or OLDER_NAMES.get(hook) in own
 
 
-def _overrides(callback: Any, hook: str) -> bool:
-    return _put_on(callback, hook) or bool(_functions(type(callback), hook))
-
-
 def _is_users(callback: Any, hook: str) -> bool:
     """Whether code from outside the library runs at the hook."""
-    functions = _functions(type(callback), hook)
-    return _put_on(callback, hook) or not all(map(registry.is_own, functions))
+    return _put_on(callback, hook) or not all(map(registry.is_own, _functions(type(callback), hook)))
 
 
 def _column(values: Any) -> Sequence[Any]:

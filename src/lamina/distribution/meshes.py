@@ -39,6 +39,9 @@ class DeviceMesh:
         axis_names: a name for each.
         devices: their names, or devices of JAX; all that there are if not given.
 
+    Attributes:
+        devices: their names, in the grid's shape.
+
     Raises: ValueError if sizes, names and devices do not fit together.
     """
 
@@ -55,33 +58,18 @@ class DeviceMesh:
             raise ValueError(
                 f"DeviceMesh: shape must have as many places as there are devices ({grid.size}), got {tuple(shape)}."
             )
-        self._shape, self._axis_names = tuple(shape), list(axis_names)
-        self._devices = grid.reshape(self._shape)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The sizes of the axes."""
-        return self._shape
-
-    @property
-    def axis_names(self) -> list[str]:
-        """The names of the axes."""
-        return self._axis_names
-
-    @property
-    def devices(self) -> np.ndarray:
-        """The names of the devices, in the grid's shape."""
-        return self._devices
+        self.shape, self.axis_names = tuple(shape), list(axis_names)
+        self.devices = grid.reshape(self.shape)
 
     @property
     def backend_mesh(self) -> Mesh:
         """JAX's form of it."""
-        devices = [device_called(device) for device in self._devices.ravel()]
-        return Mesh(np.array(devices).reshape(self._shape), self._axis_names)
+        devices = [device_called(device) for device in self.devices.ravel()]
+        return Mesh(np.array(devices).reshape(self.shape), self.axis_names)
 
     def size_of(self, axis: str) -> int:
         """How many devices lie along an axis."""
-        return self._shape[self._axis_names.index(axis)]
+        return self.shape[self.axis_names.index(axis)]
 
     def __repr__(self) -> str:
         return f"<DeviceMesh shape={self.shape}, axis_names={self.axis_names}>"
@@ -96,13 +84,8 @@ class TensorLayout:
     """
 
     def __init__(self, axes: Sequence[Any], device_mesh: DeviceMesh | None = None):
-        self._axes, self._device_mesh = tuple(axes), None
+        self.axes, self._device_mesh = tuple(axes), None
         self.device_mesh = device_mesh
-
-    @property
-    def axes(self) -> tuple:
-        """The axes of the mesh, by axis of the array."""
-        return self._axes
 
     @property
     def device_mesh(self) -> DeviceMesh | None:
@@ -114,7 +97,7 @@ class TensorLayout:
         if mesh is not None:
             if self._device_mesh is not None:
                 raise ValueError(f"TensorLayout: device_mesh must be set once, and is {self._device_mesh}.")
-            named = [name for axis in self._axes for name in (axis if isinstance(axis, tuple) else (axis,))]
+            named = [name for axis in self.axes for name in (axis if isinstance(axis, tuple) else (axis,))]
             unknown = {name for name in named if name is not None} - set(mesh.axis_names)
             if unknown:
                 raise ValueError(f"TensorLayout: axes must be among {mesh.axis_names} or None, got {sorted(unknown)}.")
@@ -125,7 +108,7 @@ class TensorLayout:
         """JAX's form of it."""
         if self._device_mesh is None:
             raise ValueError("TensorLayout: device_mesh must be set before an array can lie on it, is None.")
-        return NamedSharding(self._device_mesh.backend_mesh, PartitionSpec(*self._axes))
+        return NamedSharding(self._device_mesh.backend_mesh, PartitionSpec(*self.axes))
 
     def __repr__(self) -> str:
         return f"<TensorLayout axes={self.axes}, device_mesh={self.device_mesh}>"
@@ -150,19 +133,14 @@ class LayoutMap(PatternMap):
 
     def __init__(self, device_mesh: DeviceMesh | None):
         super().__init__()
-        self._device_mesh = device_mesh
-
-    @property
-    def device_mesh(self) -> DeviceMesh | None:
-        """The mesh of layouts that have none."""
-        return self._device_mesh
+        self.device_mesh = device_mesh
 
     def _checked(self, key: str, value: Any) -> TensorLayout:
         layout = TensorLayout(value) if isinstance(value, tuple) else value
         if not isinstance(layout, TensorLayout):
             raise ValueError(f'LayoutMap: "{key}" must get a TensorLayout or a tuple of axes, got {layout!r}.')
-        if layout.device_mesh is None and self._device_mesh is not None:
-            layout.device_mesh = self._device_mesh
+        if layout.device_mesh is None and self.device_mesh is not None:
+            layout.device_mesh = self.device_mesh
         return layout
 
 

@@ -47,26 +47,16 @@ class Distribution(placement.Plan):
             raise ValueError(
                 f"{type(self).__name__}: batch_dim_name must be among {device_mesh.axis_names}, got {name!r}."
             )
-        self._device_mesh, self._batch_dim_name = device_mesh, name
+        self.device_mesh, self.batch_dim_name = device_mesh, name
         self.divides_streams = bool(auto_shard_dataset)
         self._mesh = device_mesh.backend_mesh
         self.replicated = self._on(())
         self._placements: dict[Any, Placement] = {}
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} device_mesh={self._device_mesh}>"
+        return f"<{type(self).__name__} device_mesh={self.device_mesh}>"
 
     # What Keras's plans tell.
-
-    @property
-    def device_mesh(self) -> DeviceMesh:
-        """The devices."""
-        return self._device_mesh
-
-    @property
-    def batch_dim_name(self) -> str:
-        """The axis of the mesh over which the rows of a batch go."""
-        return self._batch_dim_name
 
     @property
     def auto_shard_dataset(self) -> bool:
@@ -85,7 +75,7 @@ class Distribution(placement.Plan):
     @property
     def num_model_replicas(self) -> int:
         """How many groups of devices have rows of their own."""
-        return self._device_mesh.size_of(self._batch_dim_name)
+        return self.device_mesh.size_of(self.batch_dim_name)
 
     @property
     def data_shard_id(self) -> int:
@@ -94,14 +84,14 @@ class Distribution(placement.Plan):
 
     def get_data_layout(self, data_shape: Sequence[int]) -> TensorLayout:
         """The layout of data with rows on the first axis."""
-        return TensorLayout([self._batch_dim_name, *(None for _ in data_shape[1:])], self._device_mesh)
+        return TensorLayout([self.batch_dim_name, *(None for _ in data_shape[1:])], self.device_mesh)
 
     def get_variable_layout(self, variable: Any) -> TensorLayout:
         """The layout in which a variable is stored: its own, if it has one."""
         own = variable.layout
         if isinstance(own, TensorLayout):
             return own
-        return TensorLayout(self._stored(variable) if own is None else own, self._device_mesh)
+        return TensorLayout(self._stored(variable) if own is None else own, self.device_mesh)
 
     def get_tensor_layout(self, path: str) -> TensorLayout | None:
         """The layout of what the layer at `"path/output"` gives, `None` for the compiler's choice."""
@@ -128,7 +118,7 @@ class Distribution(placement.Plan):
         key = (variable.follows, variable.path, variable.shape, tuple(own) if isinstance(own, list) else own)
         if key not in self._placements:
             layout = self.get_variable_layout(variable)
-            stored = self._on(layout.axes) if layout.device_mesh is self._device_mesh else layout.backend_layout
+            stored = self._on(layout.axes) if layout.device_mesh is self.device_mesh else layout.backend_layout
             used = stored if own is not None else self._on(self._used(variable))
             self._placements[key] = Placement(stored, used)
         return self._placements[key]
@@ -136,7 +126,7 @@ class Distribution(placement.Plan):
     def rows(self, shape: Sequence[int], before: int = 0) -> Sharding:
         if len(shape) <= before or shape[before] % self.num_model_replicas:
             return self.replicated
-        return self._on((*(None,) * before, self._batch_dim_name))
+        return self._on((*(None,) * before, self.batch_dim_name))
 
     def output(self, path: str) -> NamedSharding | None:
         # As in the paths of variables, the model around may be left out: its layers were made before it.
@@ -193,7 +183,7 @@ class DataParallel(Distribution):
 
     def _stored(self, variable: Any) -> tuple:
         divides = self.shard_optimizer and variable.follows is not None
-        return divided(variable.shape, self._batch_dim_name, self.num_model_replicas, self.least, divides)
+        return divided(variable.shape, self.batch_dim_name, self.num_model_replicas, self.least, divides)
 
 
 class FullySharded(Distribution):
@@ -203,9 +193,7 @@ class FullySharded(Distribution):
     https://arxiv.org/abs/1910.02054).
 
     Args:
-        device_mesh: the devices; rows and weights go over its first axis.
-        devices: in place of a mesh, the names of the devices; all if not given.
-        least: numbers that a variable must have to be divided.
+        device_mesh, devices, least: as for `DataParallel`; weights go over the first axis, too.
         again: whether weights are gathered again in the backward pass, in place of being kept from the forward one.
     """
 
@@ -216,7 +204,7 @@ class FullySharded(Distribution):
         self.least, self.gathers_again = least, bool(again)
 
     def _stored(self, variable: Any) -> tuple:
-        return divided(variable.shape, self._batch_dim_name, self.num_model_replicas, self.least)
+        return divided(variable.shape, self.batch_dim_name, self.num_model_replicas, self.least)
 
     def _used(self, variable: Any) -> tuple:
         return super()._stored(variable)
@@ -249,7 +237,6 @@ class ModelParallel(Distribution):
         self._unmatched = {key for key in layout_map if not key.endswith("/output")}  # by variables, until now
 
     def get_tensor_layout(self, path: str) -> TensorLayout | None:
-        """The layout of what the layer at `"path/output"` gives, `None` for the compiler's choice."""
         return self._layout_map[path]
 
     def look_for_slips(self, paths: Sequence[str]) -> None:
