@@ -12,7 +12,7 @@ REFUSED = [
     ("Embedding", {"input_dim": 0, "output_dim": 2}, "input_dim"),
     ("Embedding", {"input_dim": 2, "output_dim": -1}, "output_dim"),
     ("InputLayer", {"shape": (2, -1)}, "sizes"),
-    ("InputLayer", {}, "exactly one of shape and batch_shape"),
+    ("InputLayer", {}, "either shape, with batch_size or without, or batch_shape must be given"),
     ("InputLayer", {"shape": (2,), "ragged": True}, "ragged"),
     ("Lambda", {"function": 3}, "function"),
     ("ReLU", {"max_value": -1.0}, "max_value"),

@@ -42,7 +42,7 @@ class Function(Operation):
         declared: whether the sizes of inputs are those that a program declared, and others are mistakes.
     """
 
-    def __init__(self, inputs: Any, outputs: Any, name: str | None = None, declared: bool = True):
+    def __init__(self, inputs: Any, outputs: Any, name: str | None = None, *, declared: bool = True):
         super().__init__(name)
         self._is_looked_at, self._declared = False, declared
         for kind, structure in (("inputs", inputs), ("outputs", outputs)):
