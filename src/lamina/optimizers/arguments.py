@@ -8,6 +8,7 @@ from typing import Any
 
 from lamina.core import checks
 
+_CLIPPING = ("clipnorm", "clipvalue", "global_clipnorm")
 # (check, names of the arguments that it is for)
 _CHECKS: tuple[tuple[Callable[[str, str, Any], Any], tuple[str, ...]], ...] = (
     (
@@ -17,7 +18,7 @@ _CHECKS: tuple[tuple[Callable[[str, str, Any], Any], tuple[str, ...]], ...] = (
     (
         partial(checks.number, low=0),
         (
-            "weight_decay", "clipnorm", "clipvalue", "global_clipnorm", "epsilon", "epsilon_1", "epsilon_2",
+            "weight_decay", *_CLIPPING, "epsilon", "epsilon_1", "epsilon_2",
             "initial_accumulator_value", "l1_regularization_strength", "l2_regularization_strength",
             "l2_shrinkage_regularization_strength", "adam_weight_decay", "warmup_steps",
         ),
@@ -30,15 +31,11 @@ _CHECKS: tuple[tuple[Callable[[str, str, Any], Any], tuple[str, ...]], ...] = (
 
 
 def check(who: str, arguments: Mapping[str, Any]) -> None:
-    """Raise `ValueError` for an argument that breaks its rule; `None` means: not used."""
+    """Raise `ValueError` for an argument that breaks its rule, or two ways of clipping; `None` means: not used."""
     for rule, names in _CHECKS:
         for name in names:
             if arguments.get(name) is not None:
                 rule(who, name, arguments[name])
-
-
-def check_one_clipping(who: str, **clipping: Any) -> None:
-    """Raise `ValueError` where more than one way of clipping is set."""
-    given = [f"{name}={value!r}" for name, value in clipping.items() if value is not None]
+    given = [f"{name}={arguments[name]!r}" for name in _CLIPPING if arguments.get(name) is not None]
     if len(given) > 1:
-        raise ValueError(f"{who}: only one of {', '.join(clipping)} must be set, got {' and '.join(given)}.")
+        raise ValueError(f"{who}: only one of {', '.join(_CLIPPING)} must be set, got {' and '.join(given)}.")

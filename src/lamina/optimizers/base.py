@@ -17,7 +17,7 @@ from lamina.core import configurable, constructors, dtypes, registry, scope
 from lamina.core.arrays import value_of
 from lamina.core.configurable import Configurable
 from lamina.core.variable import Variable
-from lamina.optimizers.arguments import check, check_one_clipping
+from lamina.optimizers.arguments import check
 from lamina.optimizers.schedules import LearningRateSchedule
 
 B = TypeVar("B", bound="BaseOptimizer")
@@ -83,7 +83,6 @@ class BaseOptimizer(Configurable):
         self.loss_scale_factor = loss_scale_factor
         self.gradient_accumulation_steps = gradient_accumulation_steps or None
         check(who, vars(self))
-        check_one_clipping(who, clipnorm=clipnorm, clipvalue=clipvalue, global_clipnorm=global_clipnorm)
         self.built = False
         self._variables: list[Variable] = []
         self._trainable_variables: list[Variable] = []
