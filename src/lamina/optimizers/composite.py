@@ -13,8 +13,7 @@ import jax.numpy as jnp
 from lamina.core.configurable import Configurable, plain
 from lamina.core.patterns import PatternMap
 from lamina.core.variable import Variable
-from lamina.optimizers.arguments import check
-from lamina.optimizers.base import constant
+from lamina.optimizers.base import check, constant
 from lamina.optimizers.optimizer import Optimizer, when
 
 
