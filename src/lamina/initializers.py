@@ -22,8 +22,6 @@ from lamina.random import seeds
 
 V = TypeVar("V", bound="VarianceScaling")
 _ALIASES = {"normal": "RandomNormal", "uniform": "RandomUniform", "one": "Ones", "zero": "Zeros"}
-_MODES = ("fan_in", "fan_out", "fan_avg")
-_DISTRIBUTIONS = ("truncated_normal", "untruncated_normal", "uniform")
 # The standard deviation of the standard normal distribution cut off at -2 and 2.
 _TRUNCATED_STDDEV = 0.8796256610342398
 
@@ -195,11 +193,12 @@ class VarianceScaling(RandomInitializer):
         output_axes: Sequence[int] | None = None,
     ):
         who = type(self).__name__
-        name = str(distribution).lower()
         self.scale = checks.positive(who, "scale", scale)
-        self.mode = checks.one_of(who, "mode", mode, _MODES)
-        self.distribution = "truncated_normal" if name == "normal" else name
-        checks.one_of(who, "distribution", self.distribution, _DISTRIBUTIONS)
+        self.mode = checks.one_of(who, "mode", mode, ("fan_in", "fan_out", "fan_avg"))
+        distribution = str(distribution).lower()
+        distribution = "truncated_normal" if distribution == "normal" else distribution
+        known = ("truncated_normal", "untruncated_normal", "uniform")
+        self.distribution = checks.one_of(who, "distribution", distribution, known)
         self.input_axes = input_axes
         self.output_axes = output_axes
         super().__init__(seed=seed)
@@ -357,13 +356,10 @@ lecun_uniform, lecun_normal = LecunUniform, LecunNormal
 he_uniform, he_normal = HeUniform, HeNormal
 
 
-def _constant(identifier: Any) -> Any:
-    return Constant(identifier) if isinstance(identifier, (np.ndarray, np.generic, jax.Array)) else None
-
-
 get, serialize, deserialize = configurable.namespace_functions(
-    "initializers", "initializer", Initializer, aliases=_ALIASES, special=_constant
-)
+    "initializers", "initializer", Initializer, aliases=_ALIASES,
+    special=lambda x: Constant(x) if isinstance(x, (np.ndarray, np.generic, jax.Array)) else None,
+)  # fmt: skip
 
 __all__ = [
     "STFT", "Constant", "GlorotNormal", "GlorotUniform", "HeNormal", "HeUniform", "Identity",

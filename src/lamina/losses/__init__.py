@@ -1,22 +1,15 @@
 """Losses: what training makes small."""
-# ruff: noqa: F403, F405
+# ruff: noqa: F403
 
 from lamina.core import configurable as _configurable
+from lamina.losses import classes, functions
 from lamina.losses.classes import *
 from lamina.losses.functions import *
 from lamina.losses.loss import Loss
 
-__all__ = [
-    "CTC", "BinaryCrossentropy", "BinaryFocalCrossentropy", "CategoricalCrossentropy", "CategoricalFocalCrossentropy",
-    "CategoricalGeneralizedCrossEntropy", "CategoricalHinge", "Circle", "CosineSimilarity", "Dice", "Hinge", "Huber",
-    "KLDivergence", "LogCosh", "Loss", "MeanAbsoluteError", "MeanAbsolutePercentageError", "MeanSquaredError",
-    "MeanSquaredLogarithmicError", "Poisson", "SparseCategoricalCrossentropy", "SquaredHinge", "Tversky",
-    "binary_crossentropy", "binary_focal_crossentropy", "categorical_crossentropy", "categorical_focal_crossentropy",
-    "categorical_generalized_cross_entropy", "categorical_hinge", "circle", "cosine_similarity", "ctc", "deserialize",
-    "dice", "get", "hinge", "huber", "kl_divergence", "log_cosh", "mean_absolute_error",
-    "mean_absolute_percentage_error", "mean_squared_error", "mean_squared_logarithmic_error", "poisson", "serialize",
-    "sparse_categorical_crossentropy", "squared_hinge", "tversky",
-]  # fmt: skip
+__all__ = ["Loss", "deserialize", "get", "serialize"]
+__all__ += classes.__all__
+__all__ += functions.__all__
 
 _ALIASES = {
     "bce": "binary_crossentropy",

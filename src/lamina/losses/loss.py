@@ -11,8 +11,6 @@ from lamina.core.arrays import as_array
 from lamina.core.configurable import Configurable
 from lamina.losses.weighting import align, reduce_weighted
 
-REDUCTIONS = ("sum_over_batch_size", "sum", "mean", "mean_with_sample_weight", "none", None)
-
 
 class Named(Configurable):
     """What losses and metrics have in common: a name, and configurations that are those of Keras."""
@@ -59,7 +57,8 @@ class Loss(Named):
 
     def __init__(self, name: str | None = None, reduction: str | None = "sum_over_batch_size", dtype: Any = None):
         self.name = name or scope.unique_name(scope.snake_case(type(self).__name__))
-        self.reduction = checks.one_of(self._who, "reduction", reduction, REDUCTIONS)
+        reductions = ("sum_over_batch_size", "sum", "mean", "mean_with_sample_weight", "none", None)
+        self.reduction = checks.one_of(self._who, "reduction", reduction, reductions)
         self.dtype = policy.get_policy(dtype or dtypes.floatx()).compute_dtype
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:

@@ -14,7 +14,6 @@ from lamina.core.arrays import as_array
 from lamina.metrics.confusion import ConfusionMetric, aligned, even_thresholds
 from lamina.ops.numpy import divide_no_nan
 
-CURVES = ("ROC", "PR", "PRGAIN")
 # The height over a piece of the curve, from those at its ends.
 SUMMATIONS = {"interpolation": lambda a, b: (a + b) / 2.0, "minoring": jnp.minimum, "majoring": jnp.maximum}
 
@@ -56,7 +55,7 @@ class AUC(ConfusionMetric):
         label_weights: Sequence[float] | None = None,
         from_logits: bool = False,
     ):
-        self.curve = checks.one_of("AUC", "curve", _word(curve).upper(), CURVES)
+        self.curve = checks.one_of("AUC", "curve", _word(curve).upper(), ("ROC", "PR", "PRGAIN"))
         self.summation_method = checks.one_of("AUC", "summation_method", _word(summation_method).lower(), SUMMATIONS)
         if thresholds is None and num_thresholds <= 1:
             raise ValueError(f"AUC: num_thresholds must be at least 2, got {num_thresholds}.")

@@ -22,8 +22,6 @@ __all__ = [
     "SensitivityAtSpecificity", "SpecificityAtSensitivity", "TrueNegatives", "TruePositives",
 ]  # fmt: skip
 
-Thresholds = float | Sequence[float] | None
-
 CELLS = ("true_positives", "false_positives", "true_negatives", "false_negatives")
 # rate = first / (first + second)
 RATES = {
@@ -159,7 +157,7 @@ class _AtThresholds(ConfusionMetric):
 
     def __init__(
         self,
-        thresholds: Thresholds = None,
+        thresholds: float | Sequence[float] | None = None,
         top_k: int | None = None,
         class_id: int | None = None,
         name: str | None = None,

@@ -135,10 +135,8 @@ class Nadam(_Moments):
     Dozat, 2016, https://openreview.net/forum?id=OM0jvwB8jIp57ZJjtNEZ.
     """
 
-    def build(self, variables: Sequence[Variable]) -> None:
-        if self.built:
-            return
-        super().build(variables)
+    def _make_variables(self, variables: Sequence[Variable]) -> None:
+        super()._make_variables(variables)
         dtype = variables[0].dtype if variables else None
         self._u_product = self.add_variable((), constant(1.0), dtype, name="u_product")
 

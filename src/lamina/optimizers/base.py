@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from numbers import Real
 from typing import Any, TypeAlias, TypedDict, TypeVar
 
 import jax
 import numpy as np
 
-from lamina.core import configurable, constructors, dtypes, registry, scope
+from lamina.core import checks, configurable, constructors, dtypes, registry, scope
 from lamina.core.arrays import value_of
 from lamina.core.configurable import Configurable
 from lamina.core.variable import Variable
-from lamina.optimizers.arguments import check, check_one_clipping
 from lamina.optimizers.schedules import LearningRateSchedule
 
 B = TypeVar("B", bound="BaseOptimizer")
@@ -26,7 +25,7 @@ LearningRate: TypeAlias = "float | LearningRateSchedule | Callable[[], Any] | Va
 
 def constant(number: Any) -> Callable[..., np.ndarray]:
     """An initializer that is made on the host, so that nothing is compiled."""
-    return functools.partial(np.full, fill_value=number)
+    return partial(np.full, fill_value=number)
 
 
 class Common(TypedDict, total=False):
@@ -50,6 +49,37 @@ class CommonDecay(Common, total=False):
 
 
 COMMON = ("weight_decay", *Common.__annotations__)
+_CLIPPING = ("clipnorm", "clipvalue", "global_clipnorm")
+# (check, names of the arguments that it is for)
+_CHECKS: tuple[tuple[Callable[[str, str, Any], Any], tuple[str, ...]], ...] = (
+    (
+        partial(checks.number, low=0, high=1),
+        ("momentum", "rho", "beta_1", "beta_2", "ema_momentum", "adam_beta_1", "adam_beta_2"),
+    ),
+    (
+        partial(checks.number, low=0),
+        (
+            "weight_decay", *_CLIPPING, "epsilon", "epsilon_1", "epsilon_2",
+            "initial_accumulator_value", "l1_regularization_strength", "l2_regularization_strength",
+            "l2_shrinkage_regularization_strength", "adam_weight_decay", "warmup_steps",
+        ),
+    ),
+    (partial(checks.number, high=0), ("learning_rate_power",)),
+    (checks.positive, ("loss_scale_factor", "clip_threshold", "initial_scale")),
+    (checks.integer, ("ema_overwrite_frequency", "dynamic_growth_steps")),
+    (partial(checks.integer, least=2), ("gradient_accumulation_steps",)),
+)  # fmt: skip
+
+
+def check(who: str, arguments: Mapping[str, Any]) -> None:
+    """Raise `ValueError` for an argument that breaks its rule, or two ways of clipping; `None` means: not used."""
+    for rule, names in _CHECKS:
+        for name in names:
+            if arguments.get(name) is not None:
+                rule(who, name, arguments[name])
+    given = [f"{name}={arguments[name]!r}" for name in _CLIPPING if arguments.get(name) is not None]
+    if len(given) > 1:
+        raise ValueError(f"{who}: only one of {', '.join(_CLIPPING)} must be set, got {' and '.join(given)}.")
 
 
 class BaseOptimizer(Configurable):
@@ -83,7 +113,6 @@ class BaseOptimizer(Configurable):
         self.loss_scale_factor = loss_scale_factor
         self.gradient_accumulation_steps = gradient_accumulation_steps or None
         check(who, vars(self))
-        check_one_clipping(who, clipnorm=clipnorm, clipvalue=clipvalue, global_clipnorm=global_clipnorm)
         self.built = False
         self._variables: list[Variable] = []
         self._trainable_variables: list[Variable] = []
@@ -270,11 +299,8 @@ class BaseOptimizer(Configurable):
 
     def _base_config(self) -> dict[str, Any]:
         rate = self._learning_rate
-        config = {
-            "name": self.name,
-            "learning_rate": configurable.serialize(rate) if callable(rate) else float(rate.numpy()),
-        }
-        return config | {name: getattr(self, name) for name in COMMON}
+        rate = configurable.serialize(rate) if callable(rate) else float(rate.numpy())
+        return {"name": self.name, "learning_rate": rate} | {name: getattr(self, name) for name in COMMON}
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], custom_objects: Mapping[str, Any] | None = None) -> Any:

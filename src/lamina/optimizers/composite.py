@@ -13,8 +13,7 @@ import jax.numpy as jnp
 from lamina.core.configurable import Configurable, plain
 from lamina.core.patterns import PatternMap
 from lamina.core.variable import Variable
-from lamina.optimizers.arguments import check
-from lamina.optimizers.base import constant
+from lamina.optimizers.base import check, constant
 from lamina.optimizers.optimizer import Optimizer, when
 
 
@@ -54,14 +53,12 @@ class LossScaleOptimizer(Optimizer):
         super().__init__(0.0, name=name)
         inner_optimizer.loss_scale_factor = None  # this one scales
 
-    def build(self, variables: Sequence[Variable]) -> None:
-        if self.built:
-            return
+    def _make_variables(self, variables: Sequence[Variable]) -> None:
         self.step_counter = self.add_variable((), dtype="int", name="step_counter")
         start = constant(self.initial_scale)
         self.dynamic_scale = self.add_variable((), start, "float32", name="dynamic_scale")
         self.inner_optimizer.build(variables)
-        super().build(variables)
+        super()._make_variables(variables)
 
     @property
     def variables(self) -> list[Variable]:
@@ -187,14 +184,12 @@ class MultiOptimizer(Optimizer):
         for optimizer in self._inner_optimizers:
             optimizer.loss_scale_factor = value
 
-    def build(self, variables: Sequence[Variable]) -> None:
-        if self.built:
-            return
+    def _make_variables(self, variables: Sequence[Variable]) -> None:
         for variable in variables:
             self._add(self.optimizer_map(variable))
         for optimizer, mine in self._groups(variables):
             optimizer.build(mine)
-        super().build(variables)
+        super()._make_variables(variables)
 
     def _groups(self, variables: Iterable[Variable]) -> Iterator[tuple[Optimizer, list[Variable]]]:
         """The optimizers that have any of the variables, each with those."""

@@ -59,10 +59,8 @@ class OptaxOptimizer(Optimizer):
     def learning_rate(self, learning_rate: Any) -> None:
         self.learning_rate.assign(learning_rate)
 
-    def build(self, variables: Sequence[Variable]) -> None:
-        if self.built:
-            return
-        super().build(variables)
+    def _make_variables(self, variables: Sequence[Variable]) -> None:
+        super()._make_variables(variables)
         values = [v.stored for v in self._trainable_variables]
         # Compiled ahead and as one: real arrays come out, also where the optimizer is built inside a trace.
         with jax.disable_jit(False):

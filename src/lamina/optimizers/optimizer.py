@@ -97,9 +97,12 @@ class Optimizer(BaseOptimizer):
         return learning_rate
 
     def build(self, variables: Sequence[Variable]) -> None:
-        """Make the optimizer's variables for the model's."""
-        if self.built:
-            return
+        """Make the optimizer's variables for the model's, once."""
+        if not self.built:
+            self._make_variables(variables)
+            self.built = True
+
+    def _make_variables(self, variables: Sequence[Variable]) -> None:
         self._trainable_variables = list(variables)
         self._index = {v: i for i, v in enumerate(variables)}
         self._model_variables_moving_average = (
@@ -110,9 +113,8 @@ class Optimizer(BaseOptimizer):
         self._slots: list[dict[str, Variable]] = [{} for _ in variables]
         for group in self.slot_groups:
             for variable, slots in zip(variables, self._slots):
-                made = {} if variable.overwrite_with_gradient else self._make_slots(variable, group)
-                slots.update(made)
-        self.built = True
+                if not variable.overwrite_with_gradient:
+                    slots.update(self._make_slots(variable, group))
 
     def _make_slots(self, variable: Variable, group: Mapping[str, Any]) -> dict[str, Variable]:
         made = {}

@@ -25,12 +25,8 @@ class LearningRateSchedule(Configurable):
         raise NotImplementedError(f"{type(self).__name__}: must override __call__(step), has none.")
 
 
-def _array(step: Any) -> Any:
-    return jnp.asarray(value_of(step))
-
-
 def _float(step: Any) -> Any:
-    return _array(step).astype(dtypes.floatx())
+    return jnp.asarray(value_of(step)).astype(dtypes.floatx())
 
 
 class _PeriodicDecay(LearningRateSchedule):
@@ -103,7 +99,7 @@ class PiecewiseConstantDecay(LearningRateSchedule):
         self.name = name
 
     def __call__(self, step: Any) -> Any:
-        step = _array(step)
+        step = jnp.asarray(value_of(step))
         passed = jnp.sum(step > jnp.asarray(self.boundaries, step.dtype), dtype="int32")
         return jnp.asarray(self.values, dtypes.floatx())[passed]
 
@@ -225,19 +221,17 @@ class CosineDecayRestarts(LearningRateSchedule):
         self.name = name
 
     def __call__(self, step: Any) -> Any:
-        restarts, done = self._position(_float(step) / self.first_decay_steps)
-        height = 0.5 * jnp.power(self.m_mul, restarts) * (1 + jnp.cos(math.pi * done))
-        return self.initial_learning_rate * ((1 - self.alpha) * height + self.alpha)
-
-    def _position(self, periods: Any) -> tuple[Any, Any]:
-        """How many periods are over, and how much of the present one; `periods` counts first ones."""
+        periods = _float(step) / self.first_decay_steps  # how many of the first one's length
         if self.t_mul == 1:
             restarts = jnp.floor(periods)
-            return restarts, periods - restarts
-        growth = jnp.asarray(self.t_mul, periods.dtype)
-        restarts = jnp.floor(jnp.log(1 - periods * (1 - growth)) / jnp.log(growth))
-        length = jnp.power(growth, restarts)
-        return restarts, (periods - (1 - length) / (1 - growth)) / length
+            done = periods - restarts  # of the present period
+        else:
+            growth = jnp.asarray(self.t_mul, periods.dtype)
+            restarts = jnp.floor(jnp.log(1 - periods * (1 - growth)) / jnp.log(growth))
+            length = jnp.power(growth, restarts)
+            done = (periods - (1 - length) / (1 - growth)) / length
+        height = 0.5 * jnp.power(self.m_mul, restarts) * (1 + jnp.cos(math.pi * done))
+        return self.initial_learning_rate * ((1 - self.alpha) * height + self.alpha)
 
 
 _, serialize, deserialize = configurable.namespace_functions(

@@ -1,20 +1,9 @@
 """Random numbers: `SeedGenerator`, and samples of distributions."""
+# ruff: noqa: F403
 
-from lamina.random.samples import (
-    beta,
-    binomial,
-    categorical,
-    dropout,
-    gamma,
-    normal,
-    randint,
-    shuffle,
-    truncated_normal,
-    uniform,
-)
+from lamina.random import samples
+from lamina.random.samples import *
 from lamina.random.seeds import SeedGenerator
 
-__all__ = [
-    "SeedGenerator", "beta", "binomial", "categorical", "dropout", "gamma", "normal", "randint", "shuffle",
-    "truncated_normal", "uniform",
-]  # fmt: skip
+__all__ = ["SeedGenerator"]
+__all__ += samples.__all__

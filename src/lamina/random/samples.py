@@ -15,6 +15,11 @@ from lamina.core import dtypes
 from lamina.random import threefry
 from lamina.random.seeds import draw_seed
 
+__all__ = [
+    "beta", "binomial", "categorical", "dropout", "gamma", "normal", "randint", "shuffle", "truncated_normal",
+    "uniform",
+]  # fmt: skip
+
 
 def _key(seed: Any) -> Any:
     return threefry.generator(draw_seed(seed))

@@ -56,20 +56,15 @@ def can_draw(seed: Any, key: Any, shape: tuple[int, ...], dtype: Any, *parameter
 
 def draw(key: Any, shape: tuple[int, ...], transform: Callable[[np.ndarray], np.ndarray]) -> jax.Array:
     """`transform` of uniform samples on [0, 1), the same as those of `jax.random.uniform(key, shape)`."""
-    first, second = (int(word) for word in np.asarray(key))
+    first, second = np.asarray(key)
     size = math.prod(shape)
     out = np.empty(size, np.float32)
     for start in range(0, size, CHUNK):
-        stop = min(start + CHUNK, size)
-        out[start:stop] = transform(_unit(_threefry(first, second, start, stop)))
+        numbers = np.arange(start, min(start + CHUNK, size), dtype=np.uint32)
+        with np.errstate(over="ignore"):
+            hashes = _hashes(first, second, np.zeros_like(numbers), numbers)
+        out[start : start + CHUNK] = transform(_unit(hashes))
     return send(out.reshape(shape))
-
-
-def _threefry(first: int, second: int, start: int, stop: int) -> np.ndarray:
-    """The hashes of the numbers from `start` to `stop`."""
-    low = np.arange(start, stop, dtype=np.uint32)
-    with np.errstate(over="ignore"):
-        return _hashes(np.uint32(first), np.uint32(second), np.zeros_like(low), low)
 
 
 def _hashes(first: Any, second: Any, x: Any, y: Any) -> Any:

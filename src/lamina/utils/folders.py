@@ -18,8 +18,6 @@ from lamina.data import Dataset, elements, flows
 from lamina.data.caches import Decoded
 from lamina.utils import decoding
 
-_IMAGES, _TEXTS, _SOUNDS = (".bmp", ".gif", ".jpeg", ".jpg", ".png"), (".txt",), (".wav",)
-
 
 class _Folder(NamedTuple):
     """Files of a kind, by the endings of their names, for `who`, who was called with the arguments `asked`."""
@@ -208,7 +206,7 @@ def image_dataset_from_directory(
         pixels = fit(decoding.image(path, channels), size, method)
         return np.ascontiguousarray(pixels.transpose(2, 0, 1)) if first else pixels
 
-    return _Folder(who, "image", _IMAGES, asked).datasets(Decoded(load))
+    return _Folder(who, "image", (".bmp", ".gif", ".jpeg", ".jpg", ".png"), asked).datasets(Decoded(load))
 
 
 def text_dataset_from_directory(
@@ -233,7 +231,7 @@ def text_dataset_from_directory(
     def load(path: str) -> np.ndarray:
         return np.array(Path(path).read_bytes()[:max_length], object)
 
-    return _Folder(who, "text", _TEXTS, asked).datasets(load)
+    return _Folder(who, "text", (".txt",), asked).datasets(load)
 
 
 def audio_dataset_from_directory(
@@ -262,7 +260,7 @@ def audio_dataset_from_directory(
             checks.integer(who, name, value)
     if ragged and output_sequence_length is not None:
         raise ValueError(f"{who}: only one of ragged and output_sequence_length may be set.")
-    made = _Folder(who, "WAV", _SOUNDS, asked).datasets(
+    made = _Folder(who, "WAV", (".wav",), asked).datasets(
         Decoded(functools.partial(_sound, rate=sampling_rate, length=output_sequence_length)),
         _apart if ragged else elements.padded if output_sequence_length is None else elements.stacked,
     )
