@@ -38,8 +38,6 @@ class MinMaxNorm(Constraint):
         max_value: the largest norm.
         rate: how much of the way to the bounds one step goes, from 0 to 1.
         axis: the axis or axes that the norm is taken over: those of the inputs of a unit.
-
-    Raises: ValueError if an argument is outside its domain.
     """
 
     def __init__(

@@ -97,8 +97,6 @@ class RandomInitializer(Initializer):
     Args:
         seed: an integer, a `SeedGenerator` (each call then gives other values), or `None`: a seed from
             Python's `random`, which `set_random_seed` governs.
-
-    Raises: ValueError if an argument is outside its domain.
     """
 
     def __init__(self, seed: Any = None):
@@ -125,8 +123,6 @@ class RandomNormal(RandomInitializer):
         mean: of the normal distribution.
         stddev: its standard deviation.
         seed: an integer, a `SeedGenerator` or `None`.
-
-    Raises: ValueError if an argument is outside its domain.
     """
 
     _draw = staticmethod(random.normal)
@@ -155,8 +151,6 @@ class RandomUniform(RandomInitializer):
         minval: the smallest value.
         maxval: the end of the range.
         seed: an integer, a `SeedGenerator` or `None`.
-
-    Raises: ValueError if an argument is outside its domain.
     """
 
     def __init__(self, minval: float = -0.05, maxval: float = 0.05, seed: Any = None):
@@ -179,8 +173,6 @@ class VarianceScaling(RandomInitializer):
         seed: an integer, a `SeedGenerator` or `None`.
         input_axes, output_axes: axes of the shape whose sizes, multiplied, are the numbers of inputs and
             outputs; if not both given, the last two axes, with all axes before them as a receptive field.
-
-    Raises: ValueError if an argument is outside its domain.
     """
 
     def __init__(
@@ -273,8 +265,6 @@ class Orthogonal(RandomInitializer):
     Args:
         gain: the factor.
         seed: an integer, a `SeedGenerator` or `None`.
-
-    Raises: ValueError if an argument is outside its domain.
     """
 
     def __init__(self, gain: float = 1.0, seed: Any = None):
@@ -306,8 +296,6 @@ class STFT(Initializer):
         scaling: divide by the root of the window's summed squares (`"density"`), by its sum
             (`"spectrum"`), or not at all (`None`).
         periodic: whether a named window is periodic rather than symmetric.
-
-    Raises: ValueError if an argument is outside its domain.
     """
 
     def __init__(

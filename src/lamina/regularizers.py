@@ -31,8 +31,6 @@ class L1L2(Regularizer):
     Args:
         l1: factor of the absolute values.
         l2: factor of the squares.
-
-    Raises: ValueError if an argument is outside its domain.
     """
 
     def __init__(self, l1: float = 0.0, l2: float = 0.0):
@@ -50,20 +48,14 @@ class L1L2(Regularizer):
 
 
 class L1(L1L2):
-    """l1 · Σ|x|.
-
-    Raises: ValueError if an argument is outside its domain.
-    """
+    """l1 · Σ|x|."""
 
     def __init__(self, l1: float = 0.01):
         super().__init__(l1=0.01 if l1 is None else l1)
 
 
 class L2(L1L2):
-    """l2 · Σx².
-
-    Raises: ValueError if an argument is outside its domain.
-    """
+    """l2 · Σx²."""
 
     def __init__(self, l2: float = 0.01):
         super().__init__(l2=0.01 if l2 is None else l2)

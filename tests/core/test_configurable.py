@@ -314,7 +314,8 @@ def test_a_variant_has_the_arguments_that_it_names_in_their_order():
 def test_a_variant_explains_each_argument_in_the_words_of_the_nearest_class():
     assert (
         Chosen.__doc__
-        == "Some of them.\n\nArgs:\n    third: its own.\n    first: the first,\n        and more of it.\n"
+        == "Some of them.\n\nArgs:\n    third: its own.\n    first: the first,\n        and more of it.\n\n"
+        "Raises: ValueError if an argument is outside its domain.\n"
     )
 
 

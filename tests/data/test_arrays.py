@@ -10,7 +10,8 @@ import torch
 
 from lamina.core import dtypes
 from lamina.core.variable import Variable
-from lamina.data.sources import make_source, pack_x_y_sample_weight, train_validation_split, unpack_x_y_sample_weight
+from lamina.data.arrays import pack_x_y_sample_weight, train_validation_split, unpack_x_y_sample_weight
+from lamina.data.sources import make_source
 
 ROWS = np.arange(12, dtype="float32").reshape(4, 3)
 

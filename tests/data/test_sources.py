@@ -10,7 +10,8 @@ import pytest
 import tensorflow as tf
 import torch
 
-from lamina.data.sources import PyDataset, make_source
+from lamina.data.sources import make_source
+from lamina.data.streams import PyDataset
 
 X = np.arange(20, dtype="float32").reshape(10, 2)
 Y = np.arange(10)

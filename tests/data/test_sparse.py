@@ -8,9 +8,9 @@ from jax.experimental.sparse import BCOO
 
 import lamina
 from lamina.data import windows
-from lamina.data.arrays import as_array
+from lamina.data.arrays import as_array, train_validation_split
 from lamina.data.lazy import LazyRows
-from lamina.data.sources import make_source, train_validation_split
+from lamina.data.sources import make_source
 
 DENSE = np.where(np.random.default_rng(0).random((50, 4)) < 0.4, np.arange(200.0).reshape(50, 4), 0).astype("float32")
 FORMS = {

@@ -16,7 +16,8 @@ import jax
 import numpy as np
 import pytest
 
-from lamina.data.sources import PyDataset, Sequence, make_source, prefetch
+from lamina.data.sources import make_source
+from lamina.data.streams import PyDataset, Sequence, prefetch
 
 
 def prefetch_threads():
@@ -321,7 +322,8 @@ def test_workers_end_when_the_program_is_killed(tmp_path):
             """
             import os, time
             import numpy as np
-            from lamina.data.sources import PyDataset, make_source
+            from lamina.data.sources import make_source
+            from lamina.data.streams import PyDataset
 
             class Data(PyDataset):
                 def __len__(self):

@@ -41,6 +41,9 @@ _ENTRIES = re.compile(r"^(?=    (\w+(?:, \w+)*):)(.*(?:\n {8}.*)*)", re.MULTILIN
 # While a whole model is written or read: id -> (number, object) of what is written, number -> object of what is read.
 sharing: Scope[dict[int, Any] | None] = Scope("sharing", None)
 
+# What holds for all constructors of the library; a class whose docstring says nothing else of errors says this.
+_RAISES = "Raises: ValueError if an argument is outside its domain."
+
 
 class Configurable:
     """Base of all that can be rebuilt from a configuration: layers, losses, optimizers, initializers, ..."""
@@ -51,6 +54,10 @@ class Configurable:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        doc = inspect.cleandoc(cls.__dict__["__doc__"] or "")
+        takes_arguments = "Args:" in doc or "__init__" in cls.__dict__
+        if registry.is_own(cls) and doc and takes_arguments and "Raises:" not in doc:
+            cls.__doc__ = f"{doc}\n\n{_RAISES}\n"
         if "__init__" in cls.__dict__:
             cls.__init__ = _recording(cls, cls.__dict__["__init__"])
             form, usual = cls.get_config, Configurable.get_config

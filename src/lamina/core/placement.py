@@ -34,7 +34,7 @@ class Plan:
     """What a plan answers; `lamina.distribution` has those that there are."""
 
     replicated: Sharding  # whole on every device
-    divides_streams: bool = True  # whether all processes read the same stream; else each has its own rows
+    auto_shard_dataset: bool = True  # whether all processes read the same stream; else each has its own rows
     gathers_again: bool = False  # whether the backward pass gathers weights a second time rather than keep them
 
     def placement_of(self, variable: Any) -> Placement:
@@ -273,7 +273,7 @@ def own_rows(size: int) -> slice | None:
 def own_part(size: int) -> tuple[slice, int]:
     """Which rows of a stream's batch are this process's, and how many there are in all processes."""
     plan = current()
-    if plan is not None and not plan.divides_streams:
+    if plan is not None and not plan.auto_shard_dataset:
         return slice(None), size * processes()
     return own_rows(size) or slice(None), size
 

@@ -155,8 +155,6 @@ class QuantizedFloat8DTypePolicy(QuantizedDTypePolicy):
         mode: "float8".
         source_name: the policy of what is not quantized.
         amax_history_length: how many of the largest values are kept.
-
-    Raises: ValueError if an argument is outside its domain.
     """
 
     default_amax_history_length = 1024

@@ -23,7 +23,7 @@ KEPT_SHARE = 8  # freed memory that is kept: at most one part in so many of the 
 _BACKGROUND = "lamina-compile"  # the name of threads that compile
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # of glibc's mallopt
 _HEAP = 2**26  # bytes of a heap of glibc
-_SMALL_LOOP = 2**12  # bytes
+_SMALL_LOOPS = f"--xla_backend_extra_options=xla_cpu_small_while_loop_byte_threshold={2**12}"
 
 
 def keep_compiled_programs() -> None:
@@ -94,8 +94,7 @@ def join_small_loops() -> None:
     has read its flags already: each operation of a step of a linear model costs more than what it computes."""
     flags = os.environ.get("XLA_FLAGS", "")
     if "xla_backend_extra_options" not in flags:
-        own = f"--xla_backend_extra_options=xla_cpu_small_while_loop_byte_threshold={_SMALL_LOOP}"
-        os.environ["XLA_FLAGS"] = f"{flags} {own}".lstrip()
+        os.environ["XLA_FLAGS"] = f"{flags} {_SMALL_LOOPS}".lstrip()
 
 
 _nothing = jax.jit(lambda: ())

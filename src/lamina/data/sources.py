@@ -28,9 +28,7 @@ from lamina.data.arrays import (
     opened,
     pack_x_y_sample_weight,
     row_count,
-    train_validation_split,
     type_name,
-    unpack_x_y_sample_weight,
     weighted,
 )
 from lamina.data.batches import DatasetSource, PyDatasetSource, StreamSource
@@ -39,12 +37,7 @@ from lamina.data.foreign import Numbered, numbered
 from lamina.data.lazy import LazyRows, host
 from lamina.data.limits import limited, max_steps_per_epoch
 from lamina.data.source import ARGUMENTS, Source, generator, span
-from lamina.data.streams import PyDataset, Sequence, prefetch
-
-__all__ = [
-    "ArraySource", "PyDataset", "Sequence", "Source", "StreamSource", "held_out_source", "make_source",
-    "pack_x_y_sample_weight", "prefetch", "train_validation_split", "unpack_x_y_sample_weight",
-]  # fmt: skip
+from lamina.data.streams import PyDataset
 
 
 @dataclass(eq=False, repr=False)

@@ -157,15 +157,13 @@ def _check_models(teacher: Any, student: Any) -> None:
         if not isinstance(model, Model):
             raise ValueError(f"Distiller: {role} must be a lamina.Model, got {type(model).__name__}.")
     for what in ("inputs", "outputs"):
-        pair = getattr(teacher, what, None), getattr(student, what, None)
-        if None in pair:
-            continue
+        pair = [getattr(model, what, ()) for model in (teacher, student)]
         forms = [[(tuple(t.shape), t.dtype) for t in tensors] for tensors in pair]
         alike = len(forms[0]) == len(forms[1]) and all(
             dtype == other and len(shape) == len(size) and all(None in d or d[0] == d[1] for d in zip(shape, size))
             for (shape, dtype), (size, other) in zip(*forms)
         )
-        if not alike:
+        if all(pair) and not alike:
             raise ValueError(
                 f"Distiller: teacher and student must have the same {what}, got {forms[0]} and {forms[1]}."
             )

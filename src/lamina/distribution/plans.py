@@ -48,7 +48,7 @@ class Distribution(placement.Plan):
                 f"{type(self).__name__}: batch_dim_name must be among {device_mesh.axis_names}, got {name!r}."
             )
         self.device_mesh, self.batch_dim_name = device_mesh, name
-        self.divides_streams = bool(auto_shard_dataset)
+        self.auto_shard_dataset = bool(auto_shard_dataset)
         self._mesh = device_mesh.backend_mesh
         self.replicated = self._on(())
         self._placements: dict[Any, Placement] = {}
@@ -57,15 +57,6 @@ class Distribution(placement.Plan):
         return f"<{type(self).__name__} device_mesh={self.device_mesh}>"
 
     # What Keras's plans tell.
-
-    @property
-    def auto_shard_dataset(self) -> bool:
-        """Whether streams are divided among processes."""
-        return self.divides_streams
-
-    @auto_shard_dataset.setter
-    def auto_shard_dataset(self, value: bool) -> None:
-        self.divides_streams = bool(value)
 
     @property
     def num_processes(self) -> int:

@@ -316,8 +316,6 @@ class GroupedQueryAttention(HeadedAttention):
         seed: of the dropout.
 
     Shapes: query (batch, targets, features), value and key (batch, sources, features) -> (batch, targets, features).
-
-    Raises: ValueError if an argument is outside its domain.
     """
 
     _public_name = "GroupQueryAttention"  # files have this one in configurations, and the class's in paths
@@ -463,8 +461,6 @@ class AdditiveAttention(Attention):
         dropout: the share of attention weights that training drops.
 
     Shapes: (batch, targets, dim), (batch, sources, dim) -> (batch, targets, dim).
-
-    Raises: ValueError if an argument is outside its domain.
     """
 
     _further = ("seed",)

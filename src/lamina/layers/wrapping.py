@@ -40,8 +40,6 @@ class Bidirectional(Holder):
 
     Shapes: (batch, time, features) -> (batch, 2 units) with "concat", (batch, units) otherwise; with
     `return_sequences` also the time axis.
-
-    Raises: ValueError if an argument is outside its domain.
     """
 
     def __init__(

@@ -105,8 +105,6 @@ class BinaryIoU(IoU):
         target_class_ids: the classes that are averaged.
         threshold: predictions of at least this are class 1.
         name, dtype: see `IoU`.
-
-    Raises: ValueError if an argument is outside its domain.
     """
 
     def __init__(
@@ -124,10 +122,7 @@ class BinaryIoU(IoU):
 
 
 class MeanIoU(IoU):
-    """Intersection over union, averaged over all classes; arguments as in `IoU`.
-
-    Raises: ValueError if an argument is outside its domain.
-    """
+    """Intersection over union, averaged over all classes; arguments as in `IoU`."""
 
     def __init__(
         self,

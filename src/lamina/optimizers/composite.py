@@ -28,8 +28,6 @@ class LossScaleOptimizer(Optimizer):
         initial_scale: the first scale.
         dynamic_growth_steps: see above.
         name: after the class if not given.
-
-    Raises: ValueError if an argument is outside its domain.
     """
 
     def __init__(
@@ -105,8 +103,6 @@ class OptimizerMap(Configurable, PatternMap):
     Args:
         default_optimizer: for variables whose whole path no pattern matches.
         optimizer_map: pattern -> optimizer.
-
-    Raises: ValueError if an argument is outside its domain.
     """
 
     def __init__(self, default_optimizer: Optimizer, optimizer_map: dict[str, Optimizer] | None = None):

@@ -66,8 +66,6 @@ class Optimizer(BaseOptimizer):
         gradient_accumulation_steps: update at every so many calls, by the mean of the gradients until then. Schedules
             and averages count updates, where Keras lets both go on at every call.
         name: after the class if not given.
-
-    Raises: ValueError if an argument is outside its domain.
     """
 
     # Groups of slots, name -> initial value ("value": the weight's own). Variables are made group after

@@ -38,8 +38,6 @@ class _PeriodicDecay(LearningRateSchedule):
         decay_rate: how the rate falls in a period, see the formula.
         staircase: whether `step / decay_steps` is rounded down to an integer.
         name: a name.
-
-    Raises: ValueError if an argument is outside its domain.
     """
 
     def __init__(
@@ -84,8 +82,6 @@ class PiecewiseConstantDecay(LearningRateSchedule):
         boundaries: steps, increasing; a boundary is the last step of its value.
         values: rates, one more than boundaries.
         name: a name.
-
-    Raises: ValueError if an argument is outside its domain.
     """
 
     def __init__(self, boundaries: Sequence[float], values: Sequence[float], name: str = "PiecewiseConstant"):
@@ -114,8 +110,6 @@ class PolynomialDecay(LearningRateSchedule):
         power: the exponent; 1 is a straight line.
         cycle: whether to go on behind `decay_steps`, from a higher rate, down to the next multiple of it.
         name: a name.
-
-    Raises: ValueError if an argument is outside its domain.
     """
 
     def __init__(
@@ -155,8 +149,6 @@ class CosineDecay(LearningRateSchedule):
         name: a name.
         warmup_target: the rate at the end of the warm-up; without it there is none.
         warmup_steps: how long the warm-up takes.
-
-    Raises: ValueError if an argument is outside its domain.
     """
 
     def __init__(
@@ -200,8 +192,6 @@ class CosineDecayRestarts(LearningRateSchedule):
         m_mul: the starting rate of each period, as a fraction of that of the one before.
         alpha: the last rate of a period, as a fraction of `initial_learning_rate`.
         name: a name.
-
-    Raises: ValueError if an argument is outside its domain.
     """
 
     def __init__(

@@ -121,8 +121,6 @@ class CalibratedConfig(QuantizationConfig):
         num_grid_points: how many exponents of the inputs' sizes are tried as scales.
         quantization_layer_structure: `{"pre_block_layers": [...], "sequential_blocks": [...]}`; what the model's
             `get_quantization_layer_structure` says if not given.
-
-    Raises: ValueError if an argument is outside its domain.
     """
 
     known_bits: tuple[int, ...] = (4,)

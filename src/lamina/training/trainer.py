@@ -19,8 +19,9 @@ from lamina.callbacks.progress import is_interactive_logging_enabled
 from lamina.core import checks, dtypes, errors, placement
 from lamina.core.jit import jit
 from lamina.core.runtime import keep_freed_memory
+from lamina.data.arrays import train_validation_split
 from lamina.data.limits import limited, max_epochs
-from lamina.data.sources import Source, held_out_source, make_source, train_validation_split
+from lamina.data.sources import Source, held_out_source, make_source
 from lamina.layer.parts import one_look
 from lamina.layer.policies import newest_change
 from lamina.random import seeds

@@ -18,7 +18,7 @@ from lamina.core.registry import (
 )
 from lamina.core.registry import CustomObjectScope as custom_object_scope
 from lamina.core.symbolic import get_source_inputs, is_keras_tensor
-from lamina.data.sources import pack_x_y_sample_weight, unpack_x_y_sample_weight
+from lamina.data.arrays import pack_x_y_sample_weight, unpack_x_y_sample_weight
 from lamina.data.streams import PyDataset
 from lamina.data.streams import PyDataset as Sequence
 from lamina.random.seeds import set_global_seed as set_random_seed

@@ -116,8 +116,6 @@ class ImageLayer(PipelineLayer):
         bounding_box_format: that of bounding boxes, if there are any.
 
     Shapes: (height, width, channels) or (batch, height, width, channels) -> the same.
-
-    Raises: ValueError if an argument is outside its domain.
     """
 
     _further = ("data_format", "bounding_box_format")

@@ -166,8 +166,6 @@ class Discretization(Adapts):
 
     Shapes: (...) -> the same; with another output mode see CategoryEncoding.
 
-    Raises: ValueError if an argument is outside its domain.
-
     >>> layers.Discretization([0.0, 1.0])(np.array([-2.0, 0.0, 0.5, 3.0])).tolist()
     [0, 1, 1, 2]
     """

@@ -76,8 +76,6 @@ class CategoryEncoding(DataLayer):
 
     Shapes: "one_hot" (...) or (..., 1) -> (..., num_tokens), others (batch, n) -> (batch, num_tokens).
 
-    Raises: ValueError if an argument is outside its domain.
-
     >>> layers.CategoryEncoding(4, "count")(np.array([[0, 1], [3, 3]])).tolist()
     [[1.0, 1.0, 0.0, 0.0], [0.0, 0.0, 0.0, 2.0]]
     """

@@ -56,8 +56,6 @@ class Hashing(Binned):
 
     Shapes: (...) of strings or integers -> the same; with another output mode see CategoryEncoding.
 
-    Raises: ValueError if an argument is outside its domain.
-
     >>> layers.Hashing(3)(["a", "b", "a"]).tolist()
     [0, 1, 0]
     """
@@ -118,8 +116,6 @@ class HashedCrossing(Binned):
         sparse: must be false.
 
     Shapes: a list of (batch) or (batch, 1) of strings or integers -> the same; with "one_hot" (batch, num_bins).
-
-    Raises: ValueError if an argument is outside its domain.
 
     >>> layers.HashedCrossing(5)([np.array(["a", "b"]), np.array([1, 2])]).tolist()
     [0, 2]

@@ -71,8 +71,6 @@ class IndexLookup(VocabularyLayer):
         salt: an integer or two: the hash of unknown tokens is SipHash with this key, else FarmHash64.
 
     Shapes: (...) of tokens -> (...); with vectors see CategoryEncoding.
-
-    Raises: ValueError if an argument is outside its domain.
     """
 
     _not_parts = HostLayer._not_parts | {

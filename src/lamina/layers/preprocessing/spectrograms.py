@@ -37,8 +37,6 @@ class MelSpectrogram(PipelineLayer):
         ref_power: the power of 0 decibels.
 
     Shapes: (time,) or (batch, time) -> (num_mel_bins, frames) or (batch, num_mel_bins, frames).
-
-    Raises: ValueError if an argument is outside its domain.
     """
 
     def __init__(
@@ -125,8 +123,6 @@ class STFTSpectrogram(Layer):
 
     Shapes: (batch, time, channels) -> (batch, frames, channels * frequencies), or (batch, frames, frequencies,
     channels) with `expand_dims`.
-
-    Raises: ValueError if an argument is outside its domain.
     """
 
     MODES = ("log", "magnitude", "psd", "real", "imag", "angle", "stft")

@@ -64,8 +64,6 @@ class TextVectorization(VocabularyLayer):
 
     Shapes: (batch) or (batch, 1) of strings -> (batch, output_sequence_length) or (batch, size of the vocabulary).
 
-    Raises: ValueError if an argument is outside its domain.
-
     >>> layer = layers.TextVectorization(output_sequence_length=4)
     >>> layer.adapt(["A cat!", "a dog"])
     >>> layer.get_vocabulary()

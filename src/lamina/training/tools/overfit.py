@@ -12,7 +12,8 @@ from jax import tree_util
 
 from lamina.core import checks
 from lamina.core.watch import Probes
-from lamina.data.sources import is_stream, unpack_x_y_sample_weight
+from lamina.data.arrays import unpack_x_y_sample_weight
+from lamina.data.sources import is_stream
 from lamina.training.loop import rows_in
 from lamina.training.tools.result import Drawing, Result, Table, progress
 from lamina.training.tools.statistics import measure, statistics_of
