@@ -13,6 +13,7 @@ from keras.src.trainers.data_adapters import get_data_adapter
 from keras.src.trainers.data_adapters.array_slicing import train_validation_split as keras_split
 from keras.utils import PyDataset as KerasPyDataset
 
+from lamina.data import arrays
 from lamina.data import sources as data
 
 X = np.random.default_rng(0).normal(size=(10, 3))
@@ -108,7 +109,7 @@ def test_batches_of_streams(make, options):
 
 @pytest.mark.parametrize("share", [0.1, 0.25, 0.5, 0.8])
 def test_the_split_takes_the_same_rows(share):
-    ours = data.train_validation_split((X, LABELS, None), share)
+    ours = arrays.train_validation_split((X, LABELS, None), share)
     theirs = keras_split((X, LABELS, None), share)
     for one, other in zip(ours, theirs):
         np.testing.assert_array_equal(one[1], other[1])

@@ -155,8 +155,7 @@ class Composite:
     @property
     def metrics(self) -> list[Any]:
         """The metrics in the attributes of the layer and those below it."""
-        found = {id(metric): metric for _, parts in _looks(self) for metric in parts.metrics}
-        return list(found.values())
+        return list({id(metric): metric for _, parts in _looks(self) for metric in parts.metrics}.values())
 
     @property
     def metrics_variables(self) -> list[Variable]:

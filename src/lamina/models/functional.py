@@ -39,12 +39,13 @@ class Function(Operation):
         inputs: symbolic tensors, alone or in lists, tuples and dicts.
         outputs: symbolic tensors that derive from them.
         name: unique if not given.
-        declared: whether the sizes of inputs are those that a program declared, and others are mistakes.
     """
 
-    def __init__(self, inputs: Any, outputs: Any, name: str | None = None, *, declared: bool = True):
+    is_declared = True  # by a program, with the sizes of inputs: others are mistakes
+
+    def __init__(self, inputs: Any, outputs: Any, name: str | None = None):
         super().__init__(name)
-        self._is_looked_at, self._declared = False, declared
+        self._is_looked_at = False
         for kind, structure in (("inputs", inputs), ("outputs", outputs)):
             wrong = [type(t).__name__ for t in tree.flatten(structure) if not isinstance(t, KerasTensor)]
             if wrong or not tree.flatten(structure):
@@ -183,7 +184,7 @@ class Function(Operation):
             x = x[..., 0]
         elif x.ndim == rank - 1 and rank > 0 and shape[-1] == 1:
             x = x[..., None]
-        if not _fits(x, shape if self._declared else (None,) * rank):
+        if not _fits(x, shape if self.is_declared else (None,) * rank):
             one = shape and (_fits(given, shape[1:]) or (shape[-1] == 1 and _fits(given, shape[1:-1])))
             given = tuple(d if isinstance(d, int) else None for d in given.shape)
             hint = ADD_BATCH_AXIS if one else ""

@@ -50,7 +50,8 @@ class Sequential(Model):
     def _function(self) -> Function | None:  # type: ignore[override]
         """The graph; it is made when it is first asked for after a change, so that adding layers takes no longer."""
         if self._whole is None and len(self._tensors) == len(self._stack) + 1 > 1:
-            self._whole = Function(self._tensors[0], self._tensors[-1], self.name, declared=self._entry is not None)
+            self._whole = Function(self._tensors[0], self._tensors[-1], self.name)
+            self._whole.is_declared = self._entry is not None
         return self._whole
 
     def __getstate__(self) -> dict[str, Any]:

@@ -144,9 +144,8 @@ def _has_one_output(kernel: Any, window: Window) -> bool:
 
 def _from_points(x: Any, kernel: Any, window: Window) -> Any:
     """What all points of the kernel make of each place, in one product, and the sum of what meets at an output."""
-    sizes = kernel.shape[:-2]
     made = flat_matmul(x, kernel.reshape(-1, kernel.shape[-2]).T)
-    outputs = (part[..., i : i + 1] for i, part in enumerate(seen(made, sizes, window)))
+    outputs = (part[..., i : i + 1] for i, part in enumerate(seen(made, kernel.shape[:-2], window)))
     return functools.reduce(operator.add, outputs)
 
 
