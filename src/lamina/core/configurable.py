@@ -54,10 +54,10 @@ class Configurable:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        doc = inspect.cleandoc(cls.__dict__["__doc__"] or "")
-        takes_arguments = "Args:" in doc or "__init__" in cls.__dict__
-        if registry.is_own(cls) and doc and takes_arguments and "Raises:" not in doc:
-            cls.__doc__ = f"{doc}\n\n{_RAISES}\n"
+        doc = cls.__dict__["__doc__"]
+        takes_arguments = "__init__" in cls.__dict__ or "Args:" in (doc or "")
+        if doc and takes_arguments and registry.is_own(cls) and "Raises:" not in doc:
+            cls.__doc__ = f"{inspect.cleandoc(doc)}\n\n{_RAISES}\n"
         if "__init__" in cls.__dict__:
             cls.__init__ = _recording(cls, cls.__dict__["__init__"])
             form, usual = cls.get_config, Configurable.get_config
