@@ -196,20 +196,28 @@ def test_a_table_is_a_dict():
 def test_a_byte_anywhere_makes_another_fingerprint(length):
     texts = ["a" * place + letter + "a" * (length - place - 1) for place in range(length) for letter in "bcdef"]
     for some in (texts, [*texts, *["b"] * 10 * len(texts)]):  # long ones are most, or few
-        own = strings(some, "").fingerprints()[: len(texts)]
+        given = strings(some, "")
+        own = given.fingerprints(given.heads())[: len(texts)]
         assert len(np.unique(own)) == len(texts)
         assert len(np.unique(own >> np.uint64(48))) > 0.8 * len(texts)  # the upper bits alone tell them apart, too
 
 
-def test_strings_with_one_fingerprint_are_told_apart(monkeypatch):
-    monkeypatch.setattr(Strings, "fingerprints", lambda self: (self.lengths > 7).astype(np.uint64) * 5)
-    keys = [b"a long word", b"other words", b"and a third"]
-    texts = [keys[2], b"not a known", keys[0], keys[1], keys[0]]
-    assert Table(strings(keys, "it")).numbers(strings(texts, "it")).tolist() == [2, -1, 0, 1, 0]
-    counts = strings(texts, "it").counts(np.array([0, 0, 0, 1, 1]))
+@pytest.mark.parametrize("mixed", [lambda self, heads: (self.lengths > 7).astype(np.uint64) * 5, None])
+def test_strings_with_one_fingerprint_are_told_apart(monkeypatch, mixed):
+    if mixed is not None:
+        monkeypatch.setattr(Strings, "fingerprints", mixed)
+    long = b"a head that many share, "
+    keys = [b"a long word", b"other words", b"and a third", long + b"one", long + b"two", long + b"three", b"", b"\0"]
+    texts = [keys[2], b"not a known", *keys[::-1], keys[0], long + b"four", long + b"on", b"\0\0", long + b"one\0"]
+    table = {key: i for i, key in enumerate(keys)}
+    given = strings(texts, "it")
+    assert Table(strings(keys, "it")).numbers(given).tolist() == [table.get(text, -1) for text in texts]
+    documents = np.arange(len(texts)) // 3
+    counts = given.counts(documents)
+    seen = {text: {int(d) for t, d in zip(texts, documents) if t == text} for text in texts}
     assert dict(zip(counts.tokens, zip(counts.times.tolist(), counts.documents.tolist()))) == {
-        keys[0]: (2, 2), keys[1]: (1, 1), keys[2]: (1, 1), b"not a known": (1, 1),
-    }  # fmt: skip
+        text: (texts.count(text), len(seen[text])) for text in texts
+    }
     assert strings_module.UNKNOWN == -1
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+import operator
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,13 +15,12 @@ from lamina.data.flows import cores
 from lamina.data.streams import side_by_side
 
 UNKNOWN = -1  # the number of a string that is not in a table
-_NEWLINE, _PADDING, _SHORT = 10, 8, 7
+_NEWLINE, _PADDING, _HEAD = 10, 8, 15
 _SMALL_TABLE = 1 << 13  # more slots than so many are further away than the next one
 _PART = 1 << 17  # so many strings or integers are a thread's share
 BLOCK = 1 << 15  # arrays of so many are in the caches; of fewer, threads would wait for each other at each
 _MASKS = np.array([256**n - 1 for n in range(9)], np.uint64)  # the first bytes of eight
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)
-_SEEN_TWICE = 24  # bytes of each string are kept as they are taken for its fingerprint, to be compared
 _IS_SPACE = np.isin(np.arange(256), np.frombuffer(b" \t\n\v\f\r", np.uint8))
 
 
@@ -34,7 +35,6 @@ class Strings:
 
     def __init__(self, content: np.ndarray, starts: np.ndarray, lengths: np.ndarray):
         self.content, self.starts, self.lengths = content, starts, lengths
-        self._known: dict[int, np.ndarray] = {}
         self._eights = np.ndarray((len(content) - 7,), "<u8", content, strides=(1,))  # from every place on
 
     def __len__(self) -> int:
@@ -42,14 +42,9 @@ class Strings:
 
     def eight(self, at: int, which: np.ndarray | None = None) -> np.ndarray:
         """The eight bytes of strings, of all if not given, from a place on (uint64), zeros behind the end of each."""
-        if at in self._known:
-            return self._known[at] if which is None else self._known[at].take(which)
         starts, lengths = (all if which is None else all.take(which) for all in (self.starts, self.lengths))
         places = np.minimum(starts + at, len(self._eights) - 1) if at else starts
-        out = self._eights[places] & _MASKS.take(lengths - at, mode="clip")
-        if which is None and at < _SEEN_TWICE:
-            self._known[at] = out
-        return out
+        return self._eights[places] & _MASKS.take(lengths - at, mode="clip")
 
     def rows(self, length: int) -> np.ndarray:
         """The bytes of strings that have all so many, above 0, one string behind the other."""
@@ -64,34 +59,35 @@ class Strings:
         content = self.content.tobytes()
         return [content[at : at + n] for at, n in zip(self.starts.tolist(), self.lengths.tolist())]
 
-    def fingerprints(self) -> np.ndarray:
-        """A number (uint64) for each string. One of up to 7 bytes shares it with no other string, longer ones may."""
-        lengths, first, at = self.lengths.astype(np.uint64), self.eight(0), 8
-        mixed, longer = _mixed(first ^ lengths), np.flatnonzero(self.lengths > 8)
+    def heads(self) -> list[np.ndarray]:
+        """The first 15 bytes of each string and its length (two of uint64), which are all of one of up to 15 bytes."""
+        lengths = np.minimum(self.lengths, 255).astype(np.uint64) << 56
+        if self.lengths.max(initial=0) <= 8:
+            return [self.eight(0), lengths]
+        return [self.eight(0), self.eight(8) & _MASKS[_HEAD - 8] | lengths]
+
+    def fingerprints(self, heads: list[np.ndarray]) -> np.ndarray:
+        """A number (uint64) for each string, given the heads, which strings that differ may share."""
+        mixed, at = _mixed(_mixed(heads[0]) ^ heads[1]), _HEAD
+        longer = np.flatnonzero(self.lengths > at)
         while len(longer):
-            if 2 * len(longer) > len(self):  # all at once need not be picked out
-                mixed = np.where(self.lengths > at, _mixed(mixed ^ self.eight(at)), mixed)
-            else:
-                mixed[longer] = _mixed(mixed.take(longer) ^ self.eight(at, longer))
+            mixed[longer] = _mixed(mixed.take(longer) ^ self.eight(at, longer))
             at += 8
             longer = longer[self.lengths.take(longer) > at]
-        short = first | np.minimum(lengths, 255) << 56
-        out = np.where(self.lengths > _SHORT, mixed | np.uint64(255 << 56), short) * _SPREAD
-        return out ^ (out >> 32)
+        return mixed
 
-    def differ(self, alike: Any, which: Any, others: Strings, those: np.ndarray) -> np.ndarray:
-        """Where strings that have the fingerprints of others, as `alike` says, are not the same."""
-        places = np.flatnonzero(alike & (self.lengths[which] > _SHORT))
-        which, those = places if isinstance(which, slice) else which.take(places), those.take(places)
-        lengths = self.lengths.take(which)
-        same, at, left = lengths == others.lengths.take(those), 0, slice(None)
-        while len(which):
-            same[left] &= self.eight(at, which) == others.eight(at, those)
+    def differ(self, alike: np.ndarray, which: Any, others: Strings, those: np.ndarray) -> np.ndarray:
+        """Where strings that have the heads of others, as `alike` says, are not the same behind them."""
+        lengths, at = self.lengths[which], _HEAD
+        places = left = np.flatnonzero(alike & (lengths > at))
+        if not len(places):
+            return places
+        same, which = alike & (lengths == others.lengths.take(those, mode="clip")), np.arange(len(self))[which]
+        while len(left):
+            same[left] &= self.eight(at, which.take(left)) == others.eight(at, those.take(left))
             at += 8
-            further = np.flatnonzero(same[left] & (lengths > at))
-            which, those, lengths = which.take(further), those.take(further), lengths.take(further)
-            left = further if isinstance(left, slice) else left.take(further)
-        return places[~same]
+            left = left[same.take(left) & (lengths.take(left) > at)]
+        return places[~same.take(places)]
 
     def replaced(self, table: bytes, left_out: bytes) -> Strings:
         """Each byte as `table` has it, and those in `left_out` taken out."""
@@ -111,12 +107,18 @@ class Strings:
 
     def counts(self, documents: np.ndarray | None = None) -> Counts:
         """Each string once, and how often and in how many documents it is, where the document of each is given."""
-        _, first, number = np.unique(self.fingerprints(), return_index=True, return_inverse=True)
-        if len(self.differ(True, slice(None), self, first[number])):  # two have one fingerprint
+        heads = self.heads()
+        _, first, number = np.unique(self.fingerprints(heads), return_index=True, return_inverse=True)
+        alike = _equal(heads, (head[first][number] for head in heads))
+        if not alike.all() or len(self.differ(alike, slice(None), self, first[number])):  # two have one fingerprint
             known = {text: i for i, text in enumerate(dict.fromkeys(self.tolist()))}
             number = np.array([known[text] for text in self.tolist()])
             first = np.unique(number, return_index=True)[1]
         return Counts(self[first].tolist(), *_counted(number, len(first), documents))
+
+
+def _equal(some: Iterable[np.ndarray], others: Iterable[np.ndarray]) -> np.ndarray:
+    return functools.reduce(operator.and_, map(operator.eq, some, others))
 
 
 def _mixed(x: np.ndarray) -> np.ndarray:
@@ -148,12 +150,16 @@ class Integers:
         """The integers one by one."""
         return self.values.tolist()
 
-    def fingerprints(self) -> np.ndarray:
+    def heads(self) -> list[np.ndarray]:
         """The integers themselves (uint64)."""
-        return self.values.view(np.uint64)
+        return [self.values.view(np.uint64)]
 
-    def differ(self, alike: Any, which: Any, others: Integers, those: np.ndarray) -> np.ndarray:
-        """Where integers that have the fingerprints of others are not the same: nowhere."""
+    def fingerprints(self, heads: list[np.ndarray]) -> np.ndarray:
+        """The heads."""
+        return heads[0]
+
+    def differ(self, alike: np.ndarray, which: Any, others: Integers, those: np.ndarray) -> np.ndarray:
+        """Where integers that have the heads of others are not the same behind them: nowhere."""
         return those[:0]
 
     def counts(self, documents: np.ndarray | None = None) -> Counts:
@@ -276,32 +282,27 @@ class Table:
         self.keys = keys
         bits = max(4, 4 * len(keys), min(16 * len(keys), _SMALL_TABLE)).bit_length()
         self._shift, self._last = np.uint64(64 - bits), 2**bits - 1
-        self._entries = np.zeros(2**bits, [("fingerprint", np.uint64), ("number", np.int64)])  # read at once
-        numbers = self._entries["number"]
-        numbers[:] = UNKNOWN
-        waiting, fingerprints = np.arange(len(keys)), keys.fingerprints()
-        slots = self._slots(fingerprints)
+        self._heads = keys.heads()
+        self._numbers = numbers = np.full(2**bits, UNKNOWN, np.int32)  # apart from the heads, to be in a cache
+        waiting, slots = np.arange(len(keys)), self._slots(keys.fingerprints(self._heads))
         while len(waiting):
             free = numbers[slots] == UNKNOWN
             numbers[slots[free]] = waiting[free]  # the last of several that want one place gets it
             left = numbers[slots] != waiting
             waiting, slots = waiting[left], (slots[left] + 1) & self._last
-        taken = numbers != UNKNOWN
-        self._entries["fingerprint"][taken] = fingerprints[numbers[taken]]
 
     def _slots(self, fingerprints: np.ndarray) -> np.ndarray:
         return ((fingerprints * _SPREAD) >> self._shift).view(np.int64)
 
     def numbers(self, texts: Any) -> np.ndarray:
         """The number of each string or integer, or `UNKNOWN`."""
-        fingerprints, which, out = texts.fingerprints(), slice(None), np.empty(len(texts), np.int64)
-        slots = self._slots(fingerprints)
+        heads, which, out = texts.heads(), slice(None), np.empty(len(texts), np.int64)
+        slots = self._slots(texts.fingerprints(heads))
         while len(slots):
-            entries = self._entries.take(slots)
-            out[which] = found = entries["number"]
-            alike, taken = entries["fingerprint"] == fingerprints, found != UNKNOWN
-            alike[texts.differ(alike & taken, which, self.keys, found)] = False
-            left = np.flatnonzero(taken > alike)
+            out[which] = found = self._numbers.take(slots)
+            alike = _equal(heads, (known.take(found, mode="clip") for known in self._heads))
+            alike[texts.differ(alike, which, self.keys, found)] = False
+            left = np.flatnonzero((found != UNKNOWN) > alike)
             which = left if isinstance(which, slice) else which[left]
-            fingerprints, slots = fingerprints[left], (slots[left] + 1) & self._last
+            heads, slots = [head.take(left) for head in heads], (slots.take(left) + 1) & self._last
         return out
