@@ -80,6 +80,13 @@ def _leave() -> None:
 getattr(threading, "_register_atexit")(_leave)  # noqa: B009 -- before all that atexit holds
 
 
+def by_platform(*arrays: Any, cpu: Callable, default: Callable) -> Any:
+    """`cpu(*arrays)` in programs for CPUs, `default(*arrays)` in others; the other one is not traced on a CPU."""
+    if jax.default_backend() == "cpu":
+        return cpu(*arrays)
+    return jax.lax.platform_dependent(*arrays, cpu=cpu, default=default)
+
+
 def run_where_called() -> None:
     """Have programs on CPUs run in the thread that calls them, unless JAX has its devices already.
 

@@ -34,6 +34,7 @@ import numpy as np
 from jax import lax
 from jax.custom_derivatives import SymbolicZero
 
+from lamina.core.runtime import by_platform
 from lamina.ops.windows import Window, layout
 
 # More taps or groups than these make programs long, and the general form is used.
@@ -268,7 +269,7 @@ def _dot_by_kernel(x: Any, kernel: Any, _: None = None) -> Any:
     """The product once more, for the sake of its transpose by the kernel: a product of few columns is slow on CPUs."""
     if kernel.shape[0] < 2 * kernel.shape[1]:
         return _dot(x, kernel)
-    turned = lax.platform_dependent(kernel, cpu=lambda k: lax.optimization_barrier(k.T), default=jnp.transpose)
+    turned = by_platform(kernel, cpu=lambda k: lax.optimization_barrier(k.T), default=jnp.transpose)
     return _dot(x, turned.T)
 
 

@@ -14,6 +14,7 @@ from jax import nn as jnn
 from lamina.core import checks, dtypes
 from lamina.core.arrays import as_array
 from lamina.core.dtypes import standardize_data_format
+from lamina.core.runtime import by_platform
 from lamina.core.sparse import call as sparse_call
 from lamina.core.sparse import hot_entries
 from lamina.core.symbolic import op
@@ -120,7 +121,7 @@ def _convolve(inputs: Any, kernel: Any, window: Window, groups: int, data_format
 
     if isinstance(window.pads, str):
         return elsewhere(inputs, kernel)
-    return lax.platform_dependent(inputs, kernel, cpu=on_cpu, default=elsewhere)
+    return by_platform(inputs, kernel, cpu=on_cpu, default=elsewhere)
 
 
 @op
@@ -278,7 +279,7 @@ def _max_pool(inputs: Any, window: tuple, step: tuple, pads: tuple) -> Any:
     def elsewhere(x: Any) -> Any:
         return lax.reduce_window(x, cpu.lowest(x.dtype), lax.max, window, step, pads)
 
-    return lax.platform_dependent(inputs, cpu=on_cpu, default=elsewhere)
+    return by_platform(inputs, cpu=on_cpu, default=elsewhere)
 
 
 @op
@@ -609,7 +610,7 @@ def _attend(
 
     if soft_cap is not None or key.shape != value.shape:  # which JAX's form does not take
         return plain(*arrays)
-    return elsewhere(*arrays) if kernel else lax.platform_dependent(*arrays, cpu=plain, default=elsewhere)
+    return elsewhere(*arrays) if kernel else by_platform(*arrays, cpu=plain, default=elsewhere)
 
 
 @op

@@ -16,6 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from lamina.core.runtime import by_platform
+
 # Below so many values along an axis XLA unrolls a reduction of pairs.
 _UNROLLED = 32
 
@@ -35,9 +37,8 @@ def _place_of(extreme: Callable, plain: Callable) -> Callable:
             return plain(x, axis, keepdims=keepdims)
         options = {"axis": axis % x.ndim, "keepdims": keepdims}
         dtype = jax.eval_shape(functools.partial(plain, **options), x).dtype
-        return lax.platform_dependent(
-            x, cpu=lambda x: by_value(x, **options).astype(dtype), default=lambda x: plain(x, **options)
-        )
+        own, other = lambda x: by_value(x, **options).astype(dtype), lambda x: plain(x, **options)
+        return by_platform(x, cpu=own, default=other)
 
     return place
 

@@ -23,6 +23,7 @@ from jax.core import Tracer
 
 from lamina.core.arrays import send
 from lamina.core.later import Later
+from lamina.core.runtime import by_platform
 
 _jax: Any = Later("jax.extend.random")
 
@@ -174,7 +175,7 @@ def _bits(key: Any, width: int, shape: tuple[int, ...]) -> Any:
     settings: Any = jax.config
     if width > 32 or size > 1 << 32 or not settings.jax_threefry_partitionable:
         return plain(key)
-    return lax.platform_dependent(key, cpu=own, default=plain)
+    return by_platform(key, cpu=own, default=plain)
 
 
 @functools.cache
