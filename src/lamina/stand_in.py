@@ -17,7 +17,7 @@ from typing import Any
 from lamina.core import registry
 from lamina.core.absent import AbsentName, not_there
 from lamina.core.checks import folded
-from lamina.saving.archive import KERAS_VERSION
+from lamina.saving.contents import KERAS_VERSION
 
 # What stands for Keras as a whole, the longest first.
 _ROOTS = ("keras._tf_keras.keras", "keras._tf_keras", "tensorflow.keras", "keras.src", "keras")

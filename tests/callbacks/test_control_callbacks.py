@@ -326,8 +326,11 @@ def test_terminate_on_nan_may_raise(model):
         (lambda: LearningRateScheduler(0.1), "LearningRateScheduler: schedule must be a function"),
         (lambda: ModelCheckpoint("a.keras", save_freq=0), "save_freq: it must be 'epoch' or a positive integer"),
         (lambda: ModelCheckpoint("a.keras", save_freq="batch"), "Unrecognized save_freq.*got 'batch'"),
-        (lambda: ModelCheckpoint("a.weights"), r"ModelCheckpoint: .*filepath must end in \.keras, got"),
-        (lambda: ModelCheckpoint("a.h5"), r"must end in \.keras \(save_weights_only=True writes \.weights\.h5\)"),
+        (lambda: ModelCheckpoint("a.weights"), r"ModelCheckpoint: .*filepath must end in \.keras .*, got"),
+        (
+            lambda: ModelCheckpoint("a.weights.h5"),
+            r"must end in \.keras \(save_weights_only=True writes \.weights\.h5\)",
+        ),
         (lambda: ModelCheckpoint("a.keras", save_weights_only=True), r"filepath must end in \.weights\.h5"),
         (lambda: ModelCheckpoint("{epoch.keras"), "filepath must be a format string, got"),
         (lambda: ModelCheckpoint("{}.keras"), "a format string whose fields have names"),

@@ -13,6 +13,7 @@ import pytest
 
 import lamina as keras
 from lamina import layers
+from lamina.core import configurable
 from lamina.saving import archive
 
 X = np.random.default_rng(0).normal(size=(6, 4)).astype("float32")
@@ -68,7 +69,7 @@ def test_file_without_seeds_gets_new_ones(tmp_path):
 def archive_without(model, path, name):
     with open(path, "wb") as file:
         seeds = [layer.seed_generator for layer in model.layers if hasattr(layer, name)]
-        archive.write_archive(model, file, seeds)
+        archive.write_archive(model, file, configurable.serialize_model(model), seeds)
 
 
 def test_without_compiling(tmp_path):
@@ -213,7 +214,7 @@ def test_loading_draws_no_initial_values(tmp_path, monkeypatch):
 # Names and places ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["m.h5", "m", "m.keras.zip"])
+@pytest.mark.parametrize("name", ["m.weights.h5", "m", "m.keras.zip"])
 def test_save_wants_keras_in_the_name(tmp_path, name):
     with pytest.raises(ValueError, match=r"filepath must end in \.keras"):
         make().save(tmp_path / name)

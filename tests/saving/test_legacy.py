@@ -216,6 +216,92 @@ def test_damage_is_refused(tmp_path, name):
         keras.models.load_model(tmp_path / "m.h5")
 
 
+class Shifted(keras.Model):
+    """A graph with a weight of the model itself."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.shift = self.add_weight(shape=(1,), initializer="random_normal", name="shift")
+
+    def call(self, inputs):
+        return super().call(inputs) + self.shift
+
+
+def branches():
+    a, b = keras.Input((4,), name="a"), keras.Input((4,), name="b")
+    shared = layers.Dense(3, name="shared")
+    inner = keras.Sequential([keras.Input((3,)), layers.Dense(3), layers.BatchNormalization()], name="inner")
+    h = layers.add([inner(shared(a)), shared(b)])
+    return keras.Model([a, b], [layers.Dense(1, name="p")(h), layers.Dense(2, name="q")(h)])
+
+
+def recurrent():
+    return keras.Sequential([keras.Input((3, 4)), layers.Bidirectional(layers.LSTM(2)), layers.Dense(1)])
+
+
+def shifted():
+    x = keras.Input((4,))
+    return Shifted(x, layers.Dense(2)(x))
+
+
+MODELS = {
+    "stack": (built, X, {"loss": "mse", "metrics": ["mae"]}),
+    "branches": (branches, [X, 2 * X], {"loss": {"p": "mse", "q": keras.losses.Huber(0.5)}, "loss_weights": [1, 2]}),
+    "recurrent": (recurrent, np.stack([X, X, X], 1), {"loss": keras.losses.MeanAbsoluteError()}),
+    "shifted": (shifted, X, {"loss": "mse"}),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_model_is_written_and_read(tmp_path, name):
+    make, x, given = MODELS[name]
+    model = make()
+    model.compile(keras.optimizers.Adam(keras.optimizers.schedules.ExponentialDecay(0.1, 2, 0.9)), **given)
+    y = [np.ones_like(out) for out in model(x)] if name == "branches" else np.ones_like(model(x))
+    model.fit(x, y, verbose=0)
+    model.save(tmp_path / "m.h5")
+    twin = keras.models.load_model(tmp_path / "m.h5", custom_objects={"Shifted": Shifted})
+    for was, now in zip(model.weights, twin.weights, strict=True):
+        np.testing.assert_array_equal(now, was)
+    for was, now in zip(model.optimizer.variables, twin.optimizer.variables, strict=True):
+        np.testing.assert_array_equal(now, was)
+    assert twin.evaluate(x, y, verbose=0) == pytest.approx(model.evaluate(x, y, verbose=0))
+    other = make()
+    other.load_weights(tmp_path / "m.h5")
+    np.testing.assert_array_equal(other.weights[0], model.weights[0])
+
+
+def test_a_model_without_its_optimizer(tmp_path):
+    model = built()
+    model.compile("adam", "mse")
+    model.save(tmp_path / "m.hdf5", include_optimizer=False)
+    assert not keras.models.load_model(tmp_path / "m.hdf5").compiled
+
+
+def test_many_layers_with_long_names(tmp_path):
+    inner = [layers.Dense(1, name=f"{'a' * 500}_{i}") for i in range(200)]
+    model = keras.Sequential([keras.Input((1,)), *inner])
+    model.save(tmp_path / "m.h5")
+    for was, now in zip(model.weights, keras.models.load_model(tmp_path / "m.h5").weights, strict=True):
+        np.testing.assert_array_equal(now, was)
+
+
+def test_what_the_format_has_no_place_for_is_not_lost_in_silence(tmp_path):
+    words = layers.StringLookup()
+    words.adapt(["a", "b"])
+    with pytest.raises(ValueError, match=r"save it as \.keras"):
+        keras.Sequential([keras.Input((1,), dtype="string"), words]).save(tmp_path / "m.h5")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_model_that_lacks_what_the_file_has_of_it(tmp_path):
+    model = shifted()
+    model.save(tmp_path / "m.h5")
+    x = keras.Input((4,))
+    with pytest.raises(ValueError, match="the model itself must hold 0 variables"):
+        keras.Model(x, layers.Dense(2)(x)).load_weights(tmp_path / "m.h5")
+
+
 def test_inspect(tmp_path):
     write_model(tmp_path / "m.h5", STACK, STACK_WEIGHTS)
     found = keras.saving.inspect(tmp_path / "m.h5")

@@ -145,11 +145,10 @@ class ModelCheckpoint(Checkpoint):
     ):
         super().__init__(save_freq, monitor, mode, initial_value_threshold, save_best_only, verbose)
         self.filepath = checks.path("ModelCheckpoint", "filepath", filepath)
-        ending = ".weights.h5" if save_weights_only else ".keras"
+        weights, models = self.filepath.endswith(".weights.h5"), self.filepath.endswith((".keras", ".h5", ".hdf5"))
+        ending = ".weights.h5" if save_weights_only else ".keras (save_weights_only=True writes .weights.h5)"
         rule = f"with save_weights_only={save_weights_only}, filepath must end in {ending}"
-        if not save_weights_only and self.filepath.endswith((".h5", ".hdf5")):  # of Keras 2: read, and not written
-            rule += " (save_weights_only=True writes .weights.h5)"
-        require(self.filepath.endswith(ending), self, rule, self.filepath)
+        require(weights if save_weights_only else models and not weights, self, rule, self.filepath)
         _check_fields(self, self.filepath)
         self.save_weights_only = save_weights_only
 

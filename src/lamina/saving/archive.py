@@ -28,9 +28,6 @@ from lamina.saving import contents, hdf5, legacy, orbax, sharded, weights
 from lamina.saving.contents import ASSETS, CONFIG, METADATA, WEIGHTS
 from lamina.saving.loading import Loading, made_of
 
-KERAS_VERSION = "3.15.1"  # whose format this is
-
-
 # Models ----------------------------------------------------------------------------------------------------------
 
 
@@ -39,7 +36,8 @@ def save_model(model: Any, filepath: Any, overwrite: bool = True, zipped: bool |
 
     Args:
         model: the model.
-        filepath: ends in `.keras`; with `zipped=False`, a folder that is made. Or a file open for writing bytes.
+        filepath: ends in `.keras`; with `zipped=False`, a folder that is made. Or a file open for writing bytes. One
+            that ends in `.h5` is written as old programs expect it, without the states of seeds.
         overwrite: whether a file that is there may be replaced without asking.
         zipped: `False` writes a folder in place of a file.
         kwargs: `include_optimizer=False` leaves the optimizer's state out.
@@ -50,9 +48,10 @@ def save_model(model: Any, filepath: Any, overwrite: bool = True, zipped: bool |
         raise ValueError(f"save_model: arguments must be known ones, got {', '.join(kwargs)}.")
     skip = [] if with_optimizer else [getattr(model, "optimizer", None)]
     if hasattr(filepath, "write"):
-        return write_archive(model, filepath, skip)
+        return write_archive(model, filepath, _form(model), skip)
     path, zipped = os.fspath(filepath), zipped is not False
-    if zipped != path.endswith(".keras"):
+    old = zipped and path.endswith(legacy.ENDINGS) and not path.endswith(".weights.h5")
+    if not old and zipped != path.endswith(".keras"):
         raise ValueError(
             "save_model: filepath must end in .keras (or be a folder's name with zipped=False; "
             f"save_weights writes .weights.h5), got {path!r}."
@@ -64,19 +63,22 @@ def save_model(model: Any, filepath: Any, overwrite: bool = True, zipped: bool |
             f'save_model: "{model.name}" should be built, so that there are weights to save; call it on data.',
             stacklevel=3,
         )
+    form = _form(model)
     with atomic_write(path, together=True) as temporary:
-        if zipped:
+        if old:
+            legacy.save_model(model, temporary, form, with_optimizer)
+        elif zipped:
             with open(temporary, "wb") as file:
-                write_archive(model, file, skip)
+                write_archive(model, file, form, skip)
         else:
             temporary.mkdir()
-            _write_folder(model, temporary, skip)
+            _write_folder(model, temporary, form, skip)
 
 
-def write_archive(model: Any, file: BinaryIO, skip: Collection[Any] = ()) -> None:
-    """Write the model to an open file as a `.keras` archive."""
+def write_archive(model: Any, file: BinaryIO, form: dict[str, Any], skip: Collection[Any] = ()) -> None:
+    """Write the model that `form` describes to an open file as a `.keras` archive."""
     with zipfile.ZipFile(file, "w") as archive:
-        for name, text in _described(model).items():
+        for name, text in _texts(form).items():
             archive.writestr(name, text)
         with tempfile.SpooledTemporaryFile(max_size=contents.IN_MEMORY) as spool:
             _write_hdf5(model, spool, skip)
@@ -88,31 +90,37 @@ def write_archive(model: Any, file: BinaryIO, skip: Collection[Any] = ()) -> Non
                 archive.write(path, f"{ASSETS}/{path.relative_to(folder).as_posix()}")
 
 
-def _write_folder(model: Any, folder: Path, skip: Collection[Any]) -> None:
-    for name, text in _described(model).items():
+def _write_folder(model: Any, folder: Path, form: dict[str, Any], skip: Collection[Any]) -> None:
+    for name, text in _texts(form).items():
         (folder / name).write_text(text, encoding="utf-8")
     _write_hdf5(model, folder / WEIGHTS, skip)
     contents.write_assets(model, folder / ASSETS)
 
 
-def _described(model: Any) -> dict[str, str]:
+def _texts(form: dict[str, Any]) -> dict[str, str]:
     """The two texts of an archive by name."""
     now = datetime.datetime.now().strftime("%Y-%m-%d@%H:%M:%S")
+    about = {"keras_version": contents.KERAS_VERSION, "date_saved": now}
+    return {METADATA: json.dumps(about), CONFIG: json.dumps(form)}
+
+
+def _form(model: Any) -> dict[str, Any]:
+    """What a file has of the model beside its weights."""
     form = configurable.serialize_model(model)
     names = [place.name for place in lambdas(form)]
     if names:
         warnings.warn(
             f'save_model: "{model.name}" holds lambdas, which the file has as byte code that lamina never runs; '
             f"open it with {asked_for(names)}.",
-            stacklevel=5,
+            stacklevel=4,
         )
-    config = json.dumps(form)
-    if len(config) > contents.MOST_JSON:  # which is refused when it is read
+    size = len(json.dumps(form))
+    if size > contents.MOST_JSON:  # which is refused when it is read
         raise ValueError(
-            f"save_model: the configuration must have at most {contents.MOST_JSON:,} characters, got {len(config):,}; "
+            f"save_model: the configuration must have at most {contents.MOST_JSON:,} characters, got {size:,}; "
             "keep large constants in weights of a layer."
         )
-    return {METADATA: json.dumps({"keras_version": KERAS_VERSION, "date_saved": now}), CONFIG: config}
+    return form
 
 
 def _write_hdf5(model: Any, target: Any, skip: Collection[Any]) -> None:

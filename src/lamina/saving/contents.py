@@ -19,6 +19,7 @@ from lamina.saving import hdf5, weights
 from lamina.saving.hdf5 import Stored
 
 CONFIG, METADATA, WEIGHTS, ASSETS = "config.json", "metadata.json", "model.weights.h5", "assets"
+KERAS_VERSION = "3.15.1"  # whose formats these are
 IN_MEMORY = 256 * MEBIBYTE  # larger parts of an archive go through a temporary file
 MOST_JSON = 64 * MEBIBYTE
 _MOST_MEMBERS, _LONGEST_NAME, _MOST_LEVELS = 500, 200, 128

@@ -1,20 +1,26 @@
 """Files of Keras 2, which Keras 3 still writes as `.h5`: whole models, and weights in the order of the layers.
 
-They are read only. A configuration of Keras 2 is put into the words of Keras 3, and made as any other.
+A configuration of Keras 2 is put into the words of Keras 3, and made as any other. What is written is as Keras 3 does.
 """
 
 from __future__ import annotations
 
 import functools
+import json
+import tempfile
 import warnings
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from lamina.core import op_names, registry
 from lamina.core.budget import CorruptFileError, blamed_on
 from lamina.core.functions import LAMBDA
-from lamina.saving import contents, hdf5
+from lamina.saving import contents, hdf5, weights
 from lamina.saving.hdf5 import Stored, text, texts
 from lamina.saving.loading import Loading, made_of
 from lamina.saving.weights import ReadStore, all_or_none
@@ -35,6 +41,7 @@ _MODULES = {
 _MODELS = {"Model": "Functional", "Functional": "Functional", "Sequential": "Sequential"}
 _DROPPED = ("time_major", "implementation", "fused", "ragged", "input_length", "decay", "fn", "jit_compile")
 _RENAMED = {"batch_input_shape": "batch_shape", "lr": "learning_rate"}
+_LONGEST_ATTRIBUTE = 60_000  # bytes, of 64 KiB that HDF5 has for them
 
 
 class Old:
@@ -132,24 +139,32 @@ def _fill(model: Any, old: Old, skip_mismatch: bool, skip: Collection[Any]) -> N
         for layer, (name, stored) in zip(layers, groups.items()):
             try:
                 if not any(layer is other for other in skip):
-                    _fill_layer(layer, name, stored, old.path)
+                    _fill_variables(layer, _in_order(layer), f'layer "{name}"', stored, old.path)
             except _Misfit as error:
                 if not skip_mismatch:
                     raise
                 warnings.warn(f"load_weights {error} Its other variables stay too.", stacklevel=5)
         top = old.below(f"{old.prefix}top_level_model_weights")
-        if top:
-            what = f"weights of the model itself ({top[0].path}, ...)"
-            raise _Misfit(f'"{old.path}": {what} are not read from .h5 files.')
+        _fill_variables(model, _own(model), "the model itself", top, old.path)
 
 
-def _fill_layer(layer: Any, name: str, stored: list[Stored], path: str) -> None:
+def _own(model: Any) -> list[Any]:
+    """The weights that no layer of the model has."""
+    inner = {id(variable) for layer in model.layers for variable in layer.weights}
+    return [variable for variable in _in_order(model) if id(variable) not in inner]
+
+
+def _in_order(layer: Any) -> list[Any]:
+    """The weights of a layer, those that are trained first."""
     own = [*layer.trainable_weights, *layer.non_trainable_weights]
-    own = [variable for variable in own if any(variable is each for each in layer.weights)]
+    return [variable for variable in own if any(variable is each for each in layer.weights)]
+
+
+def _fill_variables(owner: Any, own: list[Any], who: str, stored: list[Stored], path: str) -> None:
     if len(own) != len(stored):
         paths = ", ".join(variable.path for variable in own)
-        raise _Misfit(f'"{path}": layer "{name}" must hold {len(own)} variables ({paths}), got {len(stored)}.')
-    store = ReadStore(layer, {str(i): each for i, each in enumerate(stored)}, own)
+        raise _Misfit(f'"{path}": {who} must hold {len(own)} variables ({paths}), got {len(stored)}.')
+    store = ReadStore(owner, {str(i): each for i, each in enumerate(stored)}, own)
     try:
         with all_or_none():
             for i, variable in enumerate(own):
@@ -174,6 +189,53 @@ def _fill_optimizer(model: Any, stored: list[Stored], path: str) -> None:
         return
     for variable, each in zip(own, stored):
         variable.assign(each.read())
+
+
+# Writing ----------------------------------------------------------------------------------------------------------
+
+
+def save_model(model: Any, target: Any, form: dict[str, Any], with_optimizer: bool) -> None:
+    """Write the model that `form` describes, its weights and, if it is compiled, the state of its training."""
+    with tempfile.TemporaryDirectory() as folder:
+        if contents.write_assets(model, Path(folder)):
+            raise ValueError(
+                f'save_model: the layers of "{model.name}" must keep all that they know in weights, and write files '
+                "beside them, for which .h5 has no place; save it as .keras."
+            )
+    compiled, optimizer = form.pop("compile_config", None), getattr(model, "optimizer", None)
+    form["class_name"] = form["registered_name"] or form["class_name"]
+    with weights.written(target) as sink:
+        file = sink.files[0]
+        about = {"keras_version": contents.KERAS_VERSION, "backend": "jax"}
+        file.attrs.update({**about, "model_config": json.dumps(form)})
+        _names(file.require_group("model_weights"), "layer_names", [layer.name for layer in model.layers])
+        file["model_weights"].attrs.update(about)
+        for layer in model.layers:
+            _put(sink, f"model_weights/{layer.name}", _in_order(layer))
+        _put(sink, "model_weights/top_level_model_weights", _own(model))
+        if compiled is not None and optimizer is not None and with_optimizer:
+            compiled["optimizer_config"] = compiled.pop("optimizer")
+            file.attrs["training_config"] = json.dumps(compiled)
+            _put(sink, "optimizer_weights", optimizer.variables)
+
+
+def _put(sink: weights.Sink, group: str, variables: list[Any]) -> None:
+    """Write variables to a group that names them in their order."""
+    met, names = Counter(), []
+    for variable in variables:
+        met[variable.path] += 1
+        names.append(f"{variable.path}_{met[variable.path]}" if met[variable.path] > 1 else variable.path)
+        inner, _, key = f"{group}/{names[-1]}".rpartition("/")
+        sink.put(inner, key, variable.numpy())
+    _names(sink.files[0].require_group(group), "weight_names", names)
+
+
+def _names(group: Any, attribute: str, names: list[str]) -> None:
+    """Write a list of names as an attribute: a long one in parts."""
+    array = np.array([name.encode() for name in names])
+    parts = np.array_split(array, -(-array.nbytes // _LONGEST_ATTRIBUTE) or 1)
+    for i, part in enumerate(parts):
+        group.attrs[attribute if len(parts) == 1 else f"{attribute}{i}"] = part
 
 
 # Configurations ---------------------------------------------------------------------------------------------------
