@@ -11,10 +11,11 @@ The results are those of the plain forms. What makes the difference (measured wi
 - What the gradient of a normalization needs is stored, or it is computed again from arrays of its size for the mean and
   the variance: 2 to 3 times as long.
 - Short convolutions of middling channels are products of lines, and their gradients of lines or points, which is up to
-  twice as fast; without gradients XLA's own form is, since it joins several layers.
+  twice as fast.
 - A convolution of volumes, for which there is no fast form, is one of their slices: 3 to 90 times as fast.
 - A convolution of few channels to few others, as the first of images is, takes a half to a tenth of its time value by
   value, in one operation; one to a single channel as a product, of which what each point sees is added up.
+- Without gradients XLA's own form is faster than any of these, since it makes one operation of several layers.
 - A convolution of each channel by itself is 50 times as fast as products element by element, one for each tap.
 - The gradient of `reduce_window` by maximum (select-and-scatter) is single comparisons, where masks are vectors.
 """
@@ -97,24 +98,39 @@ def _short(kernel: Any, window: Window) -> bool:
     return kernel.ndim > 3 and max(kernel.shape[:-2]) <= _SHORT and steps == 1 and kernel.dtype.itemsize >= 4
 
 
-def _trained(x: Any, kernel: Any, window: Window) -> Any:
-    """The convolution where steps are stored for gradients; without them XLA makes one of several layers. With fewer
-    channels products are too thin, with more XLA's own form is as fast."""
-    inputs, outputs = kernel.shape[-2:]
-    middling = 32 <= inputs <= 128 and outputs >= 32
-    return (_lines if middling and _short(kernel, window) else _plain)(x, kernel, window)
-
-
 def _plain(x: Any, kernel: Any, window: Window) -> Any:
+    """The convolution where nothing is stored for gradients, and XLA makes one operation of several layers."""
+    return _as_of_images(_general, x, kernel, window)
+
+
+def _trained(x: Any, kernel: Any, window: Window) -> Any:
+    """The convolution beside gradients. Of middling channels products are thick enough, and faster than XLA's form."""
+    inputs, outputs = kernel.shape[-2:]
+    if 32 <= inputs <= 128 and outputs >= 32 and _short(kernel, window):
+        return _lines(x, kernel, window)
+    return _as_of_images(_of_few_channels, x, kernel, window)
+
+
+def _as_of_images(product: Product, x: Any, kernel: Any, window: Window) -> Any:
+    """A convolution by products that know no volumes, and nothing between inputs."""
+    again = functools.partial(_as_of_images, product)
     if max(window.spread) > 1:
-        return _by_phases(_plain, x, kernel, window)
+        return _by_phases(again, x, kernel, window)
     if x.ndim == _VOLUMES:
-        return _by_slices(_plain, x, kernel, window)
+        return _by_slices(again, x, kernel, window)
+    return product(x, kernel, window)
+
+
+def _general(x: Any, kernel: Any, window: Window) -> Any:
+    return lax.conv_general_dilated(x, kernel, *window, layout(x.ndim - 2, "N*C", "*IO", "N*C"))
+
+
+def _of_few_channels(x: Any, kernel: Any, window: Window) -> Any:
     if _is_small(kernel, window):
         return _value_by_value(x, kernel, window)
     if _has_one_output(kernel, window):
         return _from_points(x, kernel, window)
-    return lax.conv_general_dilated(x, kernel, *window, layout(x.ndim - 2, "N*C", "*IO", "N*C"))
+    return _general(x, kernel, window)
 
 
 def _is_small(kernel: Any, window: Window) -> bool:
