@@ -56,11 +56,11 @@ class Muon(Optimizer):
     slot_groups = ({"momentum": 0.0, "velocity": 0.0},)
 
     def __post_init__(self) -> None:
-        self.exclude_layers: list[str] = list(self.exclude_layers or [])
+        self.exclude_layers = list(self.exclude_layers or [])
 
     def _is_adams(self, variable: Variable) -> bool:
         embedding = self.exclude_embeddings and "embedding" in variable.path.lower()
-        excluded = any(re.search(pattern, variable.path) for pattern in self.exclude_layers)
+        excluded = any(re.search(pattern, variable.path) for pattern in self.exclude_layers or ())
         return variable.ndim != 2 or embedding or excluded
 
     def _make_slots(self, variable: Variable, group: Mapping[str, Any]) -> dict[str, Variable]:
