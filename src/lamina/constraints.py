@@ -46,8 +46,7 @@ class MinMaxNorm(Constraint):
         who, axes = type(self).__name__, axis if isinstance(axis, (list, tuple)) else (axis,)
         if not (all(isinstance(bound, Real) for bound in (min_value, max_value)) and 0 <= min_value <= max_value):
             raise ValueError(f"{who}: norms must have bounds 0 <= low <= high, got {min_value!r} and {max_value!r}.")
-        if not axes or not all(isinstance(a, int) for a in axes):
-            raise ValueError(f"{who}: axis must be an integer or several, got {axis!r}.")
+        checks.require(axes and all(isinstance(a, int) for a in axes), who, "axis must be an integer or several", axis)
         self.min_value = min_value
         self.max_value = max_value
         self.rate = checks.number(who, "rate", rate, 0, 1)

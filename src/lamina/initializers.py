@@ -60,9 +60,6 @@ class Constant(Initializer):
         value = np.asarray(self.value).astype(dtypes.standardize_dtype(dtype))
         return send(np.broadcast_to(value, tuple(shape)))
 
-    def get_config(self) -> dict[str, Any]:
-        return {"value": configurable.serialize(self.value)}
-
 
 class Zeros(Initializer):
     """Arrays of zeros."""
@@ -85,8 +82,7 @@ class Identity(Initializer):
         self.gain = gain
 
     def __call__(self, shape: Sequence[int], dtype: Any = None) -> Any:
-        if len(shape) != 2:
-            raise ValueError(f"Identity: shape must have 2 axes, got {tuple(shape)}.")
+        checks.require(len(shape) == 2, self, "shape must have 2 axes", tuple(shape))
         eye = self.gain * np.eye(shape[0], shape[1])
         return send(eye.astype(dtypes.standardize_dtype(dtype)))
 
@@ -102,14 +98,14 @@ class RandomInitializer(Initializer):
     def __init__(self, seed: Any = None):
         if isinstance(seed, Mapping):
             seed = configurable.deserialize(seed)
-        if not isinstance(seed, (int, np.integer, random.SeedGenerator, type(None))):
-            who = type(self).__name__
-            raise ValueError(f"{who}: seed must be an integer, a SeedGenerator or None, got {seed!r}.")
+        known = isinstance(seed, (int, np.integer, random.SeedGenerator, type(None)))
+        checks.require(known, self, "seed must be an integer, a SeedGenerator or None", seed)
         self.seed = seeds.make_default_seed() if seed is None else seed
 
     def _check_order(self, name: str, least: Any, value: Any) -> None:
-        if not np.all(np.asarray(value) >= np.asarray(least)):
-            raise ValueError(f"{type(self).__name__}: {name} must be at least {least!r}, got {value!r}.")
+        checks.require(
+            np.all(np.asarray(value) >= np.asarray(least)), self, f"{name} must be at least {least!r}", value
+        )
 
     def _argument(self, owner: type, name: str, recorded: Any) -> Any:
         # A configuration without a seed stays so: what is made from it draws its own.
@@ -272,8 +268,7 @@ class Orthogonal(RandomInitializer):
         super().__init__(seed=seed)
 
     def __call__(self, shape: Sequence[int], dtype: Any = None) -> Any:
-        if len(shape) < 2:
-            raise ValueError(f"Orthogonal: shape must have at least 2 axes, got {tuple(shape)}.")
+        checks.require(len(shape) >= 2, self, "shape must have at least 2 axes", tuple(shape))
         rows, columns = math.prod(shape[:-1]), shape[-1]
         dtype = dtypes.standardize_dtype(dtype)
         wide = dtype if dtype in ("float32", "float64") else "float32"  # no QR in 16 bits
@@ -320,16 +315,14 @@ class STFT(Initializer):
             raise ValueError(f"STFT: {rule}, got {self.window!r}.") from None
 
     def __call__(self, shape: Sequence[int], dtype: Any = None) -> Any:
-        if len(shape) != 3:
-            raise ValueError(f"STFT: shape must be (frame, channels, frequencies), got {tuple(shape)}.")
+        checks.require(len(shape) == 3, self, "shape must be (frame, channels, frequencies)", tuple(shape))
         frame, _, frequencies = shape
         time = np.arange(frame).reshape(frame, 1, 1)
         angle = -2 * np.pi * time * np.arange(frequencies) / (2 * (frequencies - 1))
         kernel = np.cos(angle) if self.side == "real" else np.sin(angle)
         if self.window is not None:
             window = self._window(frame)
-            if window.shape != (frame,):
-                raise ValueError(f"STFT: window must have shape {(frame,)}, got {window.shape}.")
+            checks.require(window.shape == (frame,), self, f"window must have shape {(frame,)}", window.shape)
             scale = {"density": np.sqrt(np.sum(window**2)), "spectrum": np.sum(np.abs(window)), None: 1.0}
             kernel = kernel * window.reshape(frame, 1, 1) / scale[self.scaling]
         return send(kernel.astype(dtypes.standardize_dtype(dtype)))

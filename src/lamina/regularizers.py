@@ -19,9 +19,8 @@ class Regularizer(Configurable):
         return 0.0
 
     def _factor(self, name: str, value: Any) -> float:
-        if not isinstance(value, (int, float)) or not 0 <= value < math.inf:
-            rule = f"{name} must be a finite number of at least 0"
-            raise ValueError(f"{type(self).__name__}: {rule}, got {value!r}.")
+        finite = isinstance(value, (int, float)) and 0 <= value < math.inf
+        checks.require(finite, self, f"{name} must be a finite number of at least 0", value)
         return float(value)
 
 
@@ -78,8 +77,7 @@ class OrthogonalRegularizer(Regularizer):
 
     def __call__(self, inputs: Any) -> Any:
         x = jnp.asarray(value_of(inputs))
-        if x.ndim != 2:
-            raise ValueError(f"OrthogonalRegularizer: inputs must have 2 axes, got shape {x.shape}.")
+        checks.require(x.ndim == 2, self, "inputs must have 2 axes", got=f"shape {x.shape}")
         x = x if self.mode == "rows" else x.T
         size = x.shape[0]
         squares = jnp.sum(jnp.square(x), axis=1, keepdims=True)

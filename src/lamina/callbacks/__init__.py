@@ -6,9 +6,8 @@ from lamina.callbacks.base import Callback, History, ProgbarLogger
 from lamina.callbacks.checkpoint import ModelCheckpoint
 from lamina.callbacks.control import EarlyStopping, LearningRateScheduler, ReduceLROnPlateau, TerminateOnNaN
 from lamina.callbacks.listeners import CallbackList
-from lamina.callbacks.logging import CSVLogger, LambdaCallback
+from lamina.callbacks.logging import CSVLogger, LambdaCallback, RemoteMonitor
 from lamina.callbacks.orbax import OrbaxCheckpoint
-from lamina.callbacks.remote import RemoteMonitor
 from lamina.callbacks.statistics import LayerStatistics
 from lamina.callbacks.tensorboard import TensorBoard
 

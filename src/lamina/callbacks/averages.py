@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from lamina.callbacks.base import Callback, require
+from lamina.callbacks.base import Callback
+from lamina.core.checks import require
 
 
 class SwapEMAWeights(Callback):

@@ -10,10 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lamina.callbacks.base import require
 from lamina.callbacks.checkpoint import Checkpoint
 from lamina.core import checks
 from lamina.core.budget import CorruptFileError
+from lamina.core.checks import require
 from lamina.core.files import leftovers
 from lamina.saving.resume import load_run, save_run
 

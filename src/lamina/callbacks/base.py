@@ -9,6 +9,7 @@ from typing import Any
 from lamina.callbacks import curves
 from lamina.callbacks.progress import Progbar, is_interactive_logging_enabled, say
 from lamina.core import constructors
+from lamina.core.checks import require
 
 PHASES = ("train", "test", "predict")
 # The hooks of training batches call these, their older names, unless overridden.
@@ -19,12 +20,6 @@ HOOKS = (
     *("on_epoch_begin", "on_epoch_end"),
     *(f"on_{phase}_{edge}" for phase in PHASES for edge in ("begin", "end")),
 )
-
-
-def require(condition: Any, owner: Any, rule: str, given: Any) -> None:
-    """Raise `ValueError` in the house form unless `condition` holds."""
-    if not condition:
-        raise ValueError(f"{type(owner).__name__}: {rule}, got {given!r}.")
 
 
 class Callback:

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from lamina.callbacks.base import require
 from lamina.callbacks.monitor import MonitorCallback
 from lamina.callbacks.progress import say
 from lamina.core import checks
+from lamina.core.checks import require
 
 
 class Checkpoint(MonitorCallback):
@@ -99,7 +99,6 @@ class Checkpoint(MonitorCallback):
 
     def _monitored(self, logs: dict[str, Any]) -> float | None:
         """The monitored value; `None`, after a warning, if it cannot tell the best."""
-        self._resolve_mode(logs)
         current = self.get_monitor_value(logs)
         if np.ndim(current) == 0:
             return current

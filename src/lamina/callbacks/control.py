@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from lamina.callbacks.base import Callback, require
+from lamina.callbacks.base import Callback
 from lamina.callbacks.monitor import MonitorCallback
 from lamina.callbacks.progress import say
 from lamina.core import checks
+from lamina.core.checks import require
 
 
 class EarlyStopping(MonitorCallback):
@@ -67,7 +68,6 @@ class EarlyStopping(MonitorCallback):
         self.best_weights: list[Any] | None = None
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        self._resolve_mode(logs)
         current = self.get_monitor_value(logs)
         if current is None or epoch < self.start_from_epoch:
             return
@@ -225,7 +225,6 @@ class ReduceLROnPlateau(MonitorCallback):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         logs = {} if logs is None else logs
         log_rates(self.model, logs)
-        self._resolve_mode(logs)
         current = self.get_monitor_value(logs)
         if current is None:
             return

@@ -16,9 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from lamina.callbacks.base import HOOKS, OLDER_NAMES, Callback, History, ProgbarLogger, require
+from lamina.callbacks.base import HOOKS, OLDER_NAMES, Callback, History, ProgbarLogger
 from lamina.callbacks.curves import better
 from lamina.core import registry
+from lamina.core.checks import require
 
 _BETWEEN_EPOCHS = ("on_epoch_begin", "on_epoch_end", "on_train_batch_begin", "on_train_batch_end")
 _STOP_FLAGS = {"train": "stop_training", "test": "stop_evaluating", "predict": "stop_predicting"}

@@ -1,14 +1,24 @@
-"""Callbacks that write down what happens, or hand it to functions."""
+"""Callbacks that write down what happens, send it to a server, or hand it to functions."""
 
 from __future__ import annotations
 
 import csv
+import http.client
+import json
 import os
-from collections.abc import Callable, Iterable
+import urllib.parse
+import urllib.request
+import warnings
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from lamina.callbacks.base import HOOKS, Callback, require
+import numpy as np
+
+from lamina.callbacks.base import HOOKS, Callback
 from lamina.core import checks, placement
+from lamina.core.checks import require
+
+TIMEOUT_SECONDS = 10  # that a server has to answer
 
 
 class CSVLogger(Callback):
@@ -81,6 +91,49 @@ def _cell(value: Any) -> Any:
     return f'"[{", ".join(map(str, value))}]"'
 
 
+class RemoteMonitor(Callback):
+    """Posts `{"epoch": ..., "loss": ..., ...}` to a server after each epoch. One that is away gets a warning.
+
+    Args:
+        root: the server, `http://` or `https://`.
+        path: where on it.
+        field: the field of the form that holds the JSON, unless it is sent as JSON.
+        headers: more headers, by name.
+        send_as_json: whether to send `application/json` rather than a form.
+
+    Raises: ValueError if `root` is no such address.
+    """
+
+    def __init__(
+        self,
+        root: str = "http://localhost:9000",
+        path: str = "/publish/epoch/end/",
+        field: str = "data",
+        headers: Mapping[str, str] | None = None,
+        send_as_json: bool = False,
+    ):
+        super().__init__()
+        address = isinstance(root, str) and root.startswith(("http://", "https://"))
+        require(address, self, "root must start with http:// or https://", root)
+        self.root, self.path, self.field = root, path, field
+        self.headers, self.send_as_json = headers, send_as_json
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        if not placement.is_first():
+            return
+        text = json.dumps(
+            {"epoch": epoch, **{name: np.asarray(value).tolist() for name, value in (logs or {}).items()}}
+        )
+        body = text if self.send_as_json else urllib.parse.urlencode({self.field: text})
+        kind = "application/json" if self.send_as_json else "application/x-www-form-urlencoded"
+        headers = {"Content-Type": kind, **(self.headers or {})}
+        try:
+            request = urllib.request.Request(self.root + self.path, body.encode(), headers)
+            urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS).close()
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            warnings.warn(f"Could not reach RemoteMonitor root server at {self.root}: {error}", stacklevel=2)
+
+
 class LambdaCallback(Callback):
     """Calls a function at each stage that one is given for: a callback without a class.
 
@@ -107,15 +160,8 @@ class LambdaCallback(Callback):
         on_train_batch_end: Callable | None = None,
         **kwargs: Callable | None,
     ):
+        named = {name: function for name, function in locals().items() if name.startswith("on_")}
         super().__init__()
-        named = {
-            "on_epoch_begin": on_epoch_begin,
-            "on_epoch_end": on_epoch_end,
-            "on_train_begin": on_train_begin,
-            "on_train_end": on_train_end,
-            "on_train_batch_begin": on_train_batch_begin,
-            "on_train_batch_end": on_train_batch_end,
-        }
         for hook, function in (named | kwargs).items():
             if hook.startswith("on_") and hook not in HOOKS:
                 hint = checks.did_you_mean(hook, HOOKS)

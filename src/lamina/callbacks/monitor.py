@@ -9,9 +9,10 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from lamina.callbacks.base import Callback, require
+from lamina.callbacks.base import Callback
 from lamina.callbacks.curves import better
 from lamina.core import checks, dtypes, registry
+from lamina.core.checks import require
 
 _BETTER: dict[str, Callable] = {"min": np.less, "max": np.greater}
 
@@ -61,6 +62,7 @@ class MonitorCallback(Callback):
     def get_monitor_value(self, logs: Mapping[str, Any] | None) -> Any:
         """The monitored value in the logs; `None`, and a warning, if it is not there."""
         logs = logs or {}
+        self._resolve_mode(logs)
         if self.monitor in logs:
             value = logs[self.monitor]
             return np.asarray(value).item() if np.size(value) == 1 else value  # an F1Score has one number a class

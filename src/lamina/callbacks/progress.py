@@ -178,11 +178,9 @@ class Progbar:
         stateless_metrics: Iterable[str] | None = None,
         unit_name: str = "step",
     ):
-        if stateful_metrics is not None and stateless_metrics is not None:
-            raise ValueError(
-                "Progbar: stateful_metrics and stateless_metrics must not be given both, "
-                f"got {stateful_metrics!r} and {stateless_metrics!r}."
-            )
+        both = stateful_metrics is not None and stateless_metrics is not None
+        rule = "stateful_metrics and stateless_metrics must not be given both"
+        checks.require(not both, self, rule, (stateful_metrics, stateless_metrics))
         self.target = target
         self.width = width
         self.verbose = checks.one_of("Progbar", "verbose", verbose, (0, 1, 2))

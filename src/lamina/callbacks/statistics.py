@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from lamina.callbacks.base import Callback, require
+from lamina.callbacks.base import Callback
 from lamina.core import checks
+from lamina.core.checks import require
 
 
 class LayerStatistics(Callback):

@@ -12,10 +12,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from lamina.callbacks.base import Callback, require
+from lamina.callbacks.base import Callback
 from lamina.callbacks.control import log_rates
 from lamina.callbacks.events import EventWriter
 from lamina.core import checks
+from lamina.core.checks import require
 from lamina.core.dtypes import image_data_format
 
 

@@ -14,8 +14,10 @@ from lamina.core.later import Later
 
 if TYPE_CHECKING:
     import matplotlib.figure
+    import matplotlib.patches
+    import matplotlib.path
 else:
-    matplotlib = Later("matplotlib.figure", install="matplotlib")
+    matplotlib = Later("matplotlib.figure", "matplotlib.patches", "matplotlib.path", install="matplotlib")
 
 _screen: Any = Later("matplotlib.pyplot", install="matplotlib")
 

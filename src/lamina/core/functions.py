@@ -15,6 +15,8 @@ LAMBDA = "__lambda__"  # the class name of lambdas in files
 def constructor(cls: type, fn: Callable, order: str, defaults: Mapping[str, Any]) -> Callable:
     """The `__init__` of a class that wraps `fn`: it gives `fn`, and its arguments by name, to the class above.
 
+    What is to be done besides is in a method `__post_init__`.
+
     Args:
         cls: the class.
         fn: the function of `(y_true, y_pred, ...)`.
@@ -34,6 +36,8 @@ def constructor(cls: type, fn: Callable, order: str, defaults: Mapping[str, Any]
         given.apply_defaults()
         above: Any = super(cls, self)
         above.__init__(fn, **given.arguments)
+        if hasattr(self, "__post_init__"):
+            self.__post_init__()
 
     made: Any = __init__
     made.__signature__ = inspect.Signature([_argument("self"), *signature.parameters.values()])

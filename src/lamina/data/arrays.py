@@ -15,7 +15,7 @@ from jax import tree_util
 
 from lamina.core import dtypes, tree
 from lamina.core.arrays import value_of
-from lamina.core.checks import shorten, some
+from lamina.core.checks import require, shorten, some
 from lamina.core.sparse import entries, is_sparse
 from lamina.core.variable import Variable
 from lamina.data import checking, tables
@@ -52,10 +52,8 @@ def unpack_x_y_sample_weight(data: Any) -> tuple[Any, Any, Any]:
     """`(x, y, sample_weight)` of what a train step is given, with `None` for what is not there."""
     if not isinstance(data, (list, tuple)):
         return data, None, None
-    if not 1 <= len(data) <= 3:
-        raise ValueError(
-            f"unpack_x_y_sample_weight: data must be x, (x,), (x, y) or (x, y, sample_weight), got {len(data)} items."
-        )
+    rule = "data must be x, (x,), (x, y) or (x, y, sample_weight)"
+    require(1 <= len(data) <= 3, "unpack_x_y_sample_weight", rule, got=f"{len(data)} items")
     x, y, sample_weight = (*data, None, None)[:3]
     return x, y, sample_weight
 
@@ -296,11 +294,8 @@ def weighted(y: Any, sample_weight: Any, class_weight: Mapping[Any, float] | Non
     if y is None:
         raise ValueError(f"{who}: sample_weight needs targets y to weigh, got y=None.")
     if tree.is_nested(y) and not tree.is_nested(sample_weight):
-        if sample_weight.ndim != 1 and sample_weight.shape[1:] != (1,):
-            raise ValueError(
-                f"{who}: one sample_weight for several outputs must have shape (rows,), got "
-                f"{sample_weight.shape}; give one for each output, in the structure of y."
-            )
+        rule, shape = "one sample_weight for several outputs must have shape (rows,)", sample_weight.shape
+        require(shape[1:] in ((), (1,)), who, rule, shape, "give one for each output, in the structure of y")
         return tree.map_structure(lambda _: sample_weight, y)
     if tree_util.tree_structure(y) != tree_util.tree_structure(sample_weight, is_leaf=lambda leaf: leaf is None):
         given = f"{shorten(y)}, got {shorten(sample_weight)}"
@@ -318,18 +313,13 @@ def train_validation_split(arrays: Any, validation_split: float, who: str = "fit
     if not isinstance(validation_split, (int, float, np.number)) or not 0 < validation_split < 1:
         raise ValueError(f"{who}: validation_split must be between 0 and 1, got {validation_split!r}.")
     for leaf in tree_util.tree_leaves(arrays, is_leaf=_is_leaf):
-        if not is_array(leaf):
-            raise ValueError(
-                f"{who}: validation_split takes the last rows of arrays, got {type_name(leaf)}; "
-                "give validation_data instead."
-            )
+        rule, remedy = "validation_split takes the last rows of arrays", "give validation_data instead"
+        require(is_array(leaf), who, rule, got=type_name(leaf), remedy=remedy)
     arrays = convert_parts(arrays, who, FLOATS, seen={})
     size = row_count(arrays, who)
     at = math.floor(size * (1.0 - validation_split))
-    if at in (0, size):
-        raise ValueError(
-            f"{who}: validation_split must leave rows on both sides, got {validation_split!r} of {size} rows."
-        )
+    given = f"{validation_split!r} of {size} rows"
+    require(0 < at < size, who, "validation_split must leave rows on both sides", got=given)
     return _cut(arrays, slice(0, at)), _cut(arrays, slice(at, size))
 
 

@@ -118,7 +118,6 @@ class StreamSource(Source):
             raise
 
     def _batch(self, batch: Any) -> Any:
-        """The batch as a train step gets it, checked."""
         who, bare = self._who, not isinstance(batch, (list, tuple))
         given = (batch,) if bare else tuple(batch)
         valid = isinstance(batch, dict) or (is_array(batch) and not self._once) if bare else 1 <= len(given) <= 3

@@ -115,9 +115,8 @@ class Dataset:
 
         def element(given: Any) -> Any:
             leaves, structure = tree_util.tree_flatten(elements.tidy(given, "from_generator"))
-            if kinds and len(kinds) != len(leaves):
-                rule = f"elements must have {len(kinds)} parts, as the signature has"
-                raise ValueError(f"from_generator: {rule}, got {len(leaves)}.")
+            rule = f"elements must have {len(kinds)} parts, as the signature has"
+            checks.require(len(kinds) in (0, len(leaves)), "from_generator", rule, len(leaves))
             return structure.unflatten(map(_cast, leaves, kinds) if kinds else leaves)
 
         return Dataset(flows.Stream(lambda epoch: map(element, generator(*args) if callable(generator) else generator)))
@@ -145,8 +144,7 @@ class Dataset:
         Args:
             num_parallel_calls, workers: threads that call the function at the same time, -1 for one a core.
         """
-        if not callable(map_func):
-            raise ValueError(f"map: map_func must be a function, got {map_func!r}.")
+        checks.require(callable(map_func), "map", "map_func must be a function", map_func)
         threads = (num_parallel_calls if workers is None else workers) or 1
         threads = flows.cores() if threads == AUTOTUNE else checks.integer("map", "num_parallel_calls", threads)
         return Dataset(flows.Mapped(self.flow, map_func, threads), self)
@@ -267,6 +265,5 @@ def _cast(leaf: np.ndarray, kind: Any) -> np.ndarray:
 
 
 def _flow(dataset: Any, who: str) -> flows.Flow:
-    if not isinstance(dataset, Dataset):
-        raise ValueError(f"{who}: what is put together must be Datasets, got {type_name(dataset)}.")
+    checks.require(isinstance(dataset, Dataset), who, "what is put together must be Datasets", got=type_name(dataset))
     return dataset.flow

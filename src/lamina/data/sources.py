@@ -169,8 +169,7 @@ def make_source(
         if value is not None:
             checks.integer("fit" if who == "validation_data" else who, name, value, 1)
     steps = limited(who, "the number of steps", steps, max_steps_per_epoch())
-    if shuffle not in (True, False, "batch"):
-        raise ValueError(f"{who}: shuffle must be True, False or 'batch', got {shuffle!r}.")
+    checks.require(shuffle in (True, False, "batch"), who, "shuffle must be True, False or 'batch'", shuffle)
     if batch_size is not None and tables.is_of(x, "datasets", "IterableDataset"):
         x, batch_size = x.batch(batch_size), None
     if is_stream(x):
@@ -219,11 +218,9 @@ def _goes_through(fed: Callable[..., tuple[Any, Any, Any]], arrays: Any) -> bool
 
 def _check_stream(x: Any, y: Any, sample_weight: Any, batch_size: int | None, who: str) -> None:
     for name, value in (("y", y), ("sample_weight", sample_weight)):
-        if value is not None:
-            raise ValueError(
-                f"{who}: {name} must be part of each batch when x is a {type_name(x)}, "
-                f"got {type_name(value)}; let it give (x, y) or (x, y, sample_weight)."
-            )
+        rule = f"{name} must be part of each batch when x is a {type_name(x)}"
+        remedy = "let it give (x, y) or (x, y, sample_weight)"
+        checks.require(value is None, who, rule, got=type_name(value), remedy=remedy)
     if batch_size is not None:
         warnings.warn(
             f"{who}: batch_size={batch_size} is not used, x is a {type_name(x)} of whole batches.", stacklevel=4

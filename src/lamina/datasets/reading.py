@@ -78,8 +78,7 @@ def texts(
     for words, labels in parts:
         xs = [np.append(first, np.add(text, shift or 0)).astype(int) for text in words]
         kept = [i for i in rng.permutation(len(xs)) if not maxlen or len(xs[i]) < maxlen]
-        if not kept:
-            raise ValueError(f"{name}: maxlen must be above the length of a text in each part, got {maxlen}.")
+        checks.require(kept, name, "maxlen must be above the length of a text in each part", maxlen)
         found.append(([xs[i] for i in kept], labels[kept]))
     end = num_words or max(x.max(initial=0) for xs, _ in found for x in xs)  # cuts the last word, as in Keras
     for xs, _ in found:

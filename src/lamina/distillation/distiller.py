@@ -49,11 +49,8 @@ class Distiller(Model):
         several = isinstance(distillation_losses, (list, tuple))
         given = list(distillation_losses) if several else [distillation_losses]
         weights = [1.0] * len(given) if distillation_loss_weights is None or not several else distillation_loss_weights
-        if len(weights) != len(given):
-            raise ValueError(
-                f"Distiller: distillation_loss_weights must be as many as distillation_losses, {len(given)}, "
-                f"got {len(weights)}."
-            )
+        rule = f"distillation_loss_weights must be as many as distillation_losses, {len(given)}"
+        checks.require(len(weights) == len(given), "Distiller", rule, len(weights))
         for each in given:
             if not hasattr(each, "compute_loss"):
                 raise ValueError(f"Distiller: distillation_losses must be DistillationLoss objects, got {each!r}.")
@@ -121,8 +118,7 @@ class Distiller(Model):
             pair = [outputs[name] for outputs, name in zip((teacher, student), _layer_names(each))]
             each.validate_outputs(*pair)
             value = each.compute_loss(*pair)
-            if jnp.ndim(value):
-                raise ValueError(f"{type(each).__name__}: compute_loss must return a scalar, got {jnp.shape(value)}.")
+            checks.require(jnp.ndim(value) == 0, each, "compute_loss must return a scalar", jnp.shape(value))
             total = total + weight * value
         return total
 
@@ -163,7 +159,5 @@ def _check_models(teacher: Any, student: Any) -> None:
             dtype == other and len(shape) == len(size) and all(None in d or d[0] == d[1] for d in zip(shape, size))
             for (shape, dtype), (size, other) in zip(*forms)
         )
-        if all(pair) and not alike:
-            raise ValueError(
-                f"Distiller: teacher and student must have the same {what}, got {forms[0]} and {forms[1]}."
-            )
+        rule, given = f"teacher and student must have the same {what}", f"{forms[0]} and {forms[1]}"
+        checks.require(alike or not all(pair), "Distiller", rule, got=given)

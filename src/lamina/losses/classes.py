@@ -5,10 +5,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from lamina.core import checks
 from lamina.losses import functions as f
-from lamina.losses.loss import LossFunctionWrapper, LossOf
+from lamina.losses.loss import LossOf
 
 __all__ = [
     "CTC", "BinaryCrossentropy", "BinaryFocalCrossentropy", "CategoricalCrossentropy", "CategoricalFocalCrossentropy",
@@ -69,27 +68,11 @@ class SparseCategoricalCrossentropy(
     _keeps_integers = True
 
 
-class CategoricalGeneralizedCrossEntropy(LossFunctionWrapper):
-    """`(1 - p[y_true]^q) / q`, with `y_true` integer classes: less moved by wrong labels than crossentropy.
+class CategoricalGeneralizedCrossEntropy(LossOf, fn=f.categorical_generalized_cross_entropy, q=0.5):
+    q: float
 
-    Args:
-        q: between 0 (crossentropy) and 1 (the mean absolute error), both excluded.
-        reduction, name, dtype: see `Loss`.
-
-    Raises:
-        ValueError: if `q` is not between 0 and 1.
-    """
-
-    def __init__(
-        self,
-        q: float = 0.5,
-        reduction: str | None = "sum_over_batch_size",
-        name: str | None = "categorical_generalized_cross_entropy",
-        dtype: Any = None,
-    ):
-        if not 0 < q < 1:
-            raise ValueError(f"{type(self).__name__}: q must be between 0 and 1, got {q}.")
-        super().__init__(f.categorical_generalized_cross_entropy, reduction, name, dtype, q=q)
+    def __post_init__(self) -> None:
+        checks.require(0 < self.q < 1, self, "q must be between 0 and 1", self.q)
 
 
 class Hinge(LossOf, fn=f.hinge): ...

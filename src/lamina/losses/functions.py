@@ -246,7 +246,7 @@ def categorical_generalized_cross_entropy(y_true: Any, y_pred: Any, q: float) ->
     Args:
         y_true: integer classes.
         y_pred: probabilities `p`, the classes along the last axis.
-        q: between 0 (crossentropy) and 1 (the mean absolute error).
+        q: between 0 (crossentropy) and 1 (the mean absolute error), both excluded.
     """
     y_pred = as_array(y_pred)
     classes = class_indices("categorical_generalized_cross_entropy", y_true, y_pred).astype("int32")

@@ -62,8 +62,7 @@ class AUC(ConfusionMetric):
         if num_labels and not multi_label:
             raise ValueError(f"AUC: num_labels must be given with multi_label=True only, got {num_labels}.")
         inner = even_thresholds(num_thresholds)[1:-1] if thresholds is None else sorted(thresholds)
-        if any(not 0 <= t <= 1 for t in inner):
-            raise ValueError(f"AUC: thresholds must be between 0 and 1, got {thresholds!r}.")
+        checks.require(all(0 <= t <= 1 for t in inner), "AUC", "thresholds must be between 0 and 1", thresholds)
         self._inner = None if thresholds is None else [float(t) for t in inner]
         self.num_thresholds = len(inner) + 2
         self.multi_label, self.num_labels, self.from_logits = multi_label, num_labels, from_logits

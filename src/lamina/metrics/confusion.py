@@ -69,9 +69,8 @@ class ConfusionMetric(Metric):
         if self.top_k is not None:
             y_pred = _only_top(y_pred, self.top_k)
         if self.class_id is not None:
-            if y_pred.ndim == 1:
-                rule = "y_pred must have an axis of classes with class_id"
-                raise ValueError(f"{self._who}: {rule}, got shape {y_pred.shape}.")
+            rule, given = "y_pred must have an axis of classes with class_id", f"shape {y_pred.shape}"
+            checks.require(y_pred.ndim > 1, self._who, rule, got=given)
             y_true, y_pred = y_true[..., self.class_id, None], y_pred[..., self.class_id, None]
         weight = jnp.broadcast_to(weight, y_pred.shape)
         self._count(*(x.reshape(-1, 1) for x in (y_true, y_pred, weight)))
@@ -164,9 +163,7 @@ class _AtThresholds(ConfusionMetric):
         dtype: Any = None,
     ):
         given = [] if thresholds is None else np.atleast_1d(np.asarray(thresholds, "float64")).tolist()
-        if any(not 0 <= t <= 1 for t in given):
-            who = type(self).__name__
-            raise ValueError(f"{who}: thresholds must be between 0 and 1, got {thresholds!r}.")
+        checks.require(all(0 <= t <= 1 for t in given), self, "thresholds must be between 0 and 1", thresholds)
         default = 0.5 if top_k is None else _EXCLUDED
         super().__init__(given or [default], name, dtype, top_k, class_id)
 

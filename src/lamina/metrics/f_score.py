@@ -44,16 +44,14 @@ class FBetaScore(Metric):
         super().__init__(dtype, name)
         who = self._who
         checks.one_of(who, "average", average, ("micro", "macro", "weighted", None))
-        if not isinstance(beta, float) or beta <= 0:
-            raise ValueError(f"{who}: beta must be a float above 0, got {beta!r}.")
-        if threshold is not None and not (isinstance(threshold, float) and 0 < threshold <= 1):
-            raise ValueError(f"{who}: threshold must be None or a float in (0, 1], got {threshold!r}.")
+        checks.require(isinstance(beta, float) and beta > 0, who, "beta must be a float above 0", beta)
+        fits = threshold is None or (isinstance(threshold, float) and 0 < threshold <= 1)
+        checks.require(fits, who, "threshold must be None or a float in (0, 1]", threshold)
         self.average, self.beta, self.threshold = average, beta, threshold
         self._built = False
 
     def _build(self, shape: tuple[int, ...]) -> None:
-        if len(shape) != 2:
-            raise ValueError(f"{self._who}: y_pred must have shape (batch, classes), got {shape}.")
+        checks.require(len(shape) == 2, self._who, "y_pred must have shape (batch, classes)", shape)
         count_shape = () if self.average == "micro" else shape[1:]
         for name in self._counts:
             setattr(self, name, self.add_variable(count_shape, dtype=self.dtype, name=name))

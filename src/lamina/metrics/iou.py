@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from inspect import Parameter
 from typing import Any
 
 import jax.numpy as jnp
 
-from lamina.core import dtypes
+from lamina.core import checks, dtypes
 from lamina.core.arrays import as_array
 from lamina.core.budget import spend
 from lamina.core.configurable import variant
@@ -17,6 +18,7 @@ from lamina.metrics.metric import Metric
 from lamina.ops.reductions import argmax
 
 
+@variant(defaults={"target_class_ids": Parameter.empty})  # which a program must give
 class IoU(Metric):
     """`both / either`, pixels of a class that both or either have, averaged over the classes that occur.
 
@@ -42,7 +44,7 @@ class IoU(Metric):
     def __init__(
         self,
         num_classes: int,
-        target_class_ids: Sequence[int],
+        target_class_ids: Sequence[int] | None = None,
         name: str | None = None,
         dtype: Any = None,
         ignore_class: int | None = None,
@@ -51,9 +53,11 @@ class IoU(Metric):
         axis: int = -1,
     ):
         super().__init__(dtype or "int32", name)
-        if max(target_class_ids) >= num_classes:
-            rule = f"target_class_ids must be less than num_classes {num_classes}"
-            raise ValueError(f"{self._who}: {rule}, got {list(target_class_ids)}.")
+        if target_class_ids is None:
+            spend(f"{self._who}: a list", num_classes, nbytes=40, work=1)
+            target_class_ids = range(num_classes)
+        rule = f"target_class_ids must be less than num_classes {num_classes}"
+        checks.require(max(target_class_ids) < num_classes, self._who, rule, list(target_class_ids))
         self.num_classes, self.target_class_ids = num_classes, list(target_class_ids)
         self.ignore_class, self.axis = ignore_class, axis
         self.sparse_y_true, self.sparse_y_pred = sparse_y_true, sparse_y_pred
@@ -65,10 +69,8 @@ class IoU(Metric):
         y_pred = y_pred if self.sparse_y_pred else argmax(y_pred, self.axis)
         weight = self._weight(sample_weight, y_true)
         y_true, y_pred = y_true.astype("int32").ravel(), y_pred.astype("int32").ravel()
-        if y_true.shape != y_pred.shape:
-            raise ValueError(
-                f"{self._who}: y_true must have as many places as y_pred, {y_pred.size}, got {y_true.size}."
-            )
+        rule = f"y_true must have as many places as y_pred, {y_pred.size}"
+        checks.require(y_true.shape == y_pred.shape, self._who, rule, y_true.size)
         known = (y_true >= 0) & (y_true < self.num_classes) & (y_pred >= 0) & (y_pred < self.num_classes)
         if self.ignore_class is not None:
             known &= y_true != self.ignore_class
@@ -121,22 +123,9 @@ class BinaryIoU(IoU):
         super().update_state(y_true, as_array(y_pred, "float32") >= self.threshold, sample_weight)
 
 
+@variant(defaults={"target_class_ids": None}, without=["target_class_ids"])
 class MeanIoU(IoU):
     """Intersection over union, averaged over all classes; arguments as in `IoU`."""
-
-    def __init__(
-        self,
-        num_classes: int,
-        name: str | None = None,
-        dtype: Any = None,
-        ignore_class: int | None = None,
-        sparse_y_true: bool = True,
-        sparse_y_pred: bool = True,
-        axis: int = -1,
-    ):
-        spend("MeanIoU: a list", num_classes, nbytes=40, work=1)
-        targets = range(num_classes)
-        super().__init__(num_classes, targets, name, dtype, ignore_class, sparse_y_true, sparse_y_pred, axis)
 
 
 _ONE_HOT = variant(defaults={"sparse_y_true": False, "sparse_y_pred": False}, without=["sparse_y_true"])

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import tree_util
 
-from lamina.core import dtypes, policy, scope
+from lamina.core import checks, dtypes, policy, scope
 from lamina.core.arrays import value_of
 from lamina.core.budget import spend
 from lamina.core.state import Meter, StatelessScope, StateScope
@@ -126,9 +126,8 @@ class Metric(Meter, Named):
 
     def _holding(self, values: Sequence[Any]) -> StateScope:
         variables = self.variables
-        if len(values) != len(variables):
-            rule = f"metric_variables must hold {len(variables)} values, one for each of its variables"
-            raise ValueError(f"{self._who}: {rule}, got {len(values)}.")
+        rule = f"metric_variables must hold {len(variables)} values, one for each of its variables"
+        checks.require(len(values) == len(variables), self._who, rule, len(values))
         return StatelessScope(zip(variables, values))
 
     def _base_config(self) -> dict[str, Any]:

@@ -146,8 +146,7 @@ class R2Score(Metric):
         self._built = False
 
     def _build(self, shape: tuple[int, ...]) -> None:
-        if len(shape) != 2:
-            raise ValueError(f"{self._who}: y_pred must have shape (batch, outputs), got {shape}.")
+        checks.require(len(shape) == 2, self._who, "y_pred must have shape (batch, outputs)", shape)
         self.squared_sum = self.add_variable(shape[1:], name="squared_sum")
         self.sum = self.add_variable(shape[1:], name="sum")
         self.total_mse = self.add_variable(shape[1:], name="residual")

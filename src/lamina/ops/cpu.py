@@ -51,6 +51,8 @@ _MOST_VALUES, _FEW_OUTPUTS, _MOST_PRODUCTS = 72, 32, 27 * 32
 # Longer windows along one axis that go so many steps are computed piece by piece.
 _MOST_STEPS = 8
 
+Product = Callable[[Any, Any, Any], Any]
+
 
 def convolve(x: Any, kernel: Any, window: Window, groups: int) -> Any:
     """The convolution of (batch, *places, channels) with (*sizes, channels of a group, outputs)."""
@@ -66,9 +68,6 @@ def convolve(x: Any, kernel: Any, window: Window, groups: int) -> Any:
     if plain and set(sizes) <= {1} and all(pad == (0, 0) for pad in window.pads):
         return flat_matmul(next(seen(x, sizes, window)), kernel.reshape(kernel.shape[-2:]))
     return _convolve(x, kernel, window)
-
-
-Product = Callable[[Any, Any, Any], Any]
 
 
 def _with_gradients(
@@ -113,12 +112,10 @@ def _trained(x: Any, kernel: Any, window: Window) -> Any:
 
 def _as_of_images(product: Product, x: Any, kernel: Any, window: Window) -> Any:
     """A convolution by products that know no volumes, and nothing between inputs."""
-    again = functools.partial(_as_of_images, product)
-    if max(window.spread) > 1:
-        return _by_phases(again, x, kernel, window)
-    if x.ndim == _VOLUMES:
-        return _by_slices(again, x, kernel, window)
-    return product(x, kernel, window)
+    if max(window.spread) == 1 and x.ndim < _VOLUMES:
+        return product(x, kernel, window)
+    apart = _by_phases if max(window.spread) > 1 else _by_slices
+    return apart(functools.partial(_as_of_images, product), x, kernel, window)
 
 
 def _general(x: Any, kernel: Any, window: Window) -> Any:
@@ -128,9 +125,7 @@ def _general(x: Any, kernel: Any, window: Window) -> Any:
 def _of_few_channels(x: Any, kernel: Any, window: Window) -> Any:
     if _is_small(kernel, window):
         return _value_by_value(x, kernel, window)
-    if _has_one_output(kernel, window):
-        return _from_points(x, kernel, window)
-    return _general(x, kernel, window)
+    return (_from_points if _has_one_output(kernel, window) else _general)(x, kernel, window)
 
 
 def _is_small(kernel: Any, window: Window) -> bool:

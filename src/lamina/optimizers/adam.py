@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Unpack
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
+from lamina.core import configurable
 from lamina.core.variable import Variable
-from lamina.optimizers.base import Common, CommonDecay, LearningRate, constant, with_common
+from lamina.optimizers.base import constant, optimizer
 from lamina.optimizers.optimizer import Optimizer, Slots
 
 
@@ -18,6 +19,7 @@ def toward(mean: Any, value: Any, decay: Any) -> Any:
     return mean + (value - mean) * (1 - decay)
 
 
+@optimizer()
 class _Moments(Optimizer):
     """Those that have two decays and an epsilon.
 
@@ -27,23 +29,14 @@ class _Moments(Optimizer):
         epsilon: keeps the division finite (the paper's "epsilon hat").
     """
 
+    beta_1: float = 0.9
+    beta_2: float = 0.999
+    epsilon: float = 1e-7
+
     slot_groups = ({"momentum": 0.0, "velocity": 0.0},)
 
-    def __init__(
-        self,
-        learning_rate: LearningRate = 0.001,
-        beta_1: float = 0.9,
-        beta_2: float = 0.999,
-        epsilon: float = 1e-7,
-        **kwargs: Unpack[CommonDecay],
-    ):
-        self.beta_1 = beta_1
-        self.beta_2 = beta_2
-        self.epsilon = epsilon
-        super().__init__(learning_rate, **kwargs)
 
-
-@with_common
+@optimizer()
 class Adam(_Moments):
     """value -= learning_rate * m / (sqrt(v) + epsilon), m and v the corrected means of gradient and square.
 
@@ -59,18 +52,10 @@ class Adam(_Moments):
         amsgrad: whether to divide by the largest mean of squares so far.
     """
 
-    def __init__(
-        self,
-        learning_rate: LearningRate = 0.001,
-        beta_1: float = 0.9,
-        beta_2: float = 0.999,
-        epsilon: float = 1e-7,
-        amsgrad: bool = False,
-        **kwargs: Unpack[CommonDecay],
-    ):
-        super().__init__(learning_rate, beta_1, beta_2, epsilon, **kwargs)
-        self.amsgrad = amsgrad
-        if amsgrad:
+    amsgrad: bool = False
+
+    def __post_init__(self) -> None:
+        if self.amsgrad:
             self.slot_groups = (*self.slot_groups, {"velocity_hat": 0.0})
 
     def shared(self, learning_rate: Any, step: Any) -> Any:
@@ -85,29 +70,22 @@ class Adam(_Moments):
         return value - m * shared / (jnp.sqrt(v) + self.epsilon), new
 
 
-@with_common
+@configurable.variant(before={"weight_decay": "beta_1"})
+@optimizer()
 class AdamW(Adam):
     """Adam with weight decay that the gradient's scale does not touch.
 
     Loshchilov and Hutter, 2017, https://arxiv.org/abs/1711.05101.
     """
 
-    def __init__(
-        self,
-        learning_rate: LearningRate = 0.001,
-        weight_decay: float = 0.004,
-        beta_1: float = 0.9,
-        beta_2: float = 0.999,
-        epsilon: float = 1e-7,
-        amsgrad: bool = False,
-        **kwargs: Unpack[Common],
-    ):
-        if weight_decay is None:
+    weight_decay: float = 0.004
+
+    def __post_init__(self) -> None:
+        if self.weight_decay is None:
             raise ValueError("AdamW: weight_decay must be a number, got None; without decay use Adam.")
-        super().__init__(learning_rate, beta_1, beta_2, epsilon, amsgrad, weight_decay=weight_decay, **kwargs)
 
 
-@with_common
+@optimizer()
 class Adamax(_Moments):
     """value -= learning_rate * m' / (u + epsilon), u a decaying maximum of the gradient's absolute value.
 
@@ -128,7 +106,7 @@ class Adamax(_Moments):
         return value - shared * m / (u + self.epsilon), {"momentum": m, "norm": u}
 
 
-@with_common
+@optimizer()
 class Nadam(_Moments):
     """Adam with Nesterov's look-ahead, its momentum warmed up by beta_1 * (1 - 0.96 ** step / 2).
 
@@ -162,7 +140,7 @@ class Nadam(_Moments):
         return value - update, {"momentum": m, "velocity": v}
 
 
-@with_common
+@optimizer()
 class Lamb(_Moments):
     """Adam, each variable's update scaled to |value| / |update|, so that large batches train.
 
@@ -183,7 +161,7 @@ class Lamb(_Moments):
         return value - ratio * rate * update, {"momentum": m, "velocity": v}
 
 
-@with_common
+@optimizer(learning_rate=0.0025)
 class ScheduleFreeAdamW(_Moments):
     """Adam whose weights are a running mean of where it goes, so that the rate needs no schedule.
 
@@ -195,19 +173,10 @@ class ScheduleFreeAdamW(_Moments):
         warmup_steps: over how many steps the rate rises linearly.
     """
 
-    slot_groups = ({"momentum": "value", "velocity": 0.0},)
+    epsilon: float = 1e-8
+    warmup_steps: int = 0
 
-    def __init__(
-        self,
-        learning_rate: LearningRate = 0.0025,
-        beta_1: float = 0.9,
-        beta_2: float = 0.999,
-        epsilon: float = 1e-8,
-        warmup_steps: int = 0,
-        **kwargs: Unpack[CommonDecay],
-    ):
-        self.warmup_steps = warmup_steps
-        super().__init__(learning_rate, beta_1, beta_2, epsilon, **kwargs)
+    slot_groups = ({"momentum": "value", "velocity": 0.0},)
 
     def shared(self, learning_rate: Any, step: Any) -> Any:
         warm = jnp.minimum(step / self.warmup_steps, 1) if self.warmup_steps else 1

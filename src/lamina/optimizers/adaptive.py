@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Unpack
+from typing import Any
 
 import jax.numpy as jnp
 
 from lamina.core.variable import Variable
-from lamina.optimizers.base import CommonDecay, LearningRate, with_common
+from lamina.optimizers.base import optimizer
 from lamina.optimizers.optimizer import Optimizer, Slots
 
 
-@with_common
+@optimizer()
 class RMSprop(Optimizer):
     """value -= learning_rate * gradient / sqrt(v + epsilon), v = rho * v + (1 - rho) * gradient ** 2.
 
@@ -25,22 +25,14 @@ class RMSprop(Optimizer):
         centered: whether to divide by the variance of the gradient rather than the mean of its square.
     """
 
-    def __init__(
-        self,
-        learning_rate: LearningRate = 0.001,
-        rho: float = 0.9,
-        momentum: float = 0.0,
-        epsilon: float = 1e-7,
-        centered: bool = False,
-        **kwargs: Unpack[CommonDecay],
-    ):
-        self.rho = rho
-        self.momentum = momentum
-        self.epsilon = epsilon
-        self.centered = centered
-        kept = {"velocity": True, "momentum": momentum, "average_gradient": centered}
+    rho: float = 0.9
+    momentum: float = 0.0
+    epsilon: float = 1e-7
+    centered: bool = False
+
+    def __post_init__(self) -> None:
+        kept = {"velocity": True, "momentum": self.momentum, "average_gradient": self.centered}
         self.slot_groups = [{name: 0.0} for name, is_kept in kept.items() if is_kept]
-        super().__init__(learning_rate, **kwargs)
 
     def rule(self, gradient: Any, value: Any, slots: Slots, shared: Any) -> tuple[Any, Slots]:
         rho = self.rho
@@ -55,7 +47,7 @@ class RMSprop(Optimizer):
         return value - update, new
 
 
-@with_common
+@optimizer()
 class Adagrad(Optimizer):
     """value -= learning_rate * gradient / sqrt(a + epsilon), a the sum of all squared gradients.
 
@@ -66,26 +58,20 @@ class Adagrad(Optimizer):
         epsilon: keeps the division finite.
     """
 
+    initial_accumulator_value: float = 0.1
+    epsilon: float = 1e-7
+
     rests = True
 
-    def __init__(
-        self,
-        learning_rate: LearningRate = 0.001,
-        initial_accumulator_value: float = 0.1,
-        epsilon: float = 1e-7,
-        **kwargs: Unpack[CommonDecay],
-    ):
-        self.initial_accumulator_value = initial_accumulator_value
-        self.epsilon = epsilon
-        self.slot_groups = [{"accumulator": initial_accumulator_value}]
-        super().__init__(learning_rate, **kwargs)
+    def __post_init__(self) -> None:
+        self.slot_groups = [{"accumulator": self.initial_accumulator_value}]
 
     def rule(self, gradient: Any, value: Any, slots: Slots, shared: Any) -> tuple[Any, Slots]:
         total = slots["accumulator"] + jnp.square(gradient)
         return value - shared * gradient / jnp.sqrt(total + self.epsilon), {"accumulator": total}
 
 
-@with_common
+@optimizer()
 class Adadelta(Optimizer):
     """value -= learning_rate * d, d = gradient * rms(past d) / rms(past gradients).
 
@@ -97,18 +83,10 @@ class Adadelta(Optimizer):
         epsilon: keeps the division finite.
     """
 
-    slot_groups = ({"accumulated_grad": 0.0, "accumulated_delta_var": 0.0},)
+    rho: float = 0.95
+    epsilon: float = 1e-7
 
-    def __init__(
-        self,
-        learning_rate: LearningRate = 0.001,
-        rho: float = 0.95,
-        epsilon: float = 1e-7,
-        **kwargs: Unpack[CommonDecay],
-    ):
-        self.rho = rho
-        self.epsilon = epsilon
-        super().__init__(learning_rate, **kwargs)
+    slot_groups = ({"accumulated_grad": 0.0, "accumulated_delta_var": 0.0},)
 
     def rule(self, gradient: Any, value: Any, slots: Slots, shared: Any) -> tuple[Any, Slots]:
         rho, epsilon, moved = self.rho, self.epsilon, slots["accumulated_delta_var"]
@@ -118,7 +96,7 @@ class Adadelta(Optimizer):
         return value - shared * delta, {"accumulated_grad": seen, "accumulated_delta_var": moved}
 
 
-@with_common
+@optimizer()
 class Ftrl(Optimizer):
     """Follow the regularized leader: the minimum of all past linear losses, L1, L2 and a proximal term.
 
@@ -133,25 +111,15 @@ class Ftrl(Optimizer):
         beta: the paper's beta, added to the square root of the sum.
     """
 
-    def __init__(
-        self,
-        learning_rate: LearningRate = 0.001,
-        learning_rate_power: float = -0.5,
-        initial_accumulator_value: float = 0.1,
-        l1_regularization_strength: float = 0.0,
-        l2_regularization_strength: float = 0.0,
-        l2_shrinkage_regularization_strength: float = 0.0,
-        beta: float = 0.0,
-        **kwargs: Unpack[CommonDecay],
-    ):
-        self.learning_rate_power = learning_rate_power
-        self.initial_accumulator_value = initial_accumulator_value
-        self.l1_regularization_strength = l1_regularization_strength
-        self.l2_regularization_strength = l2_regularization_strength
-        self.l2_shrinkage_regularization_strength = l2_shrinkage_regularization_strength
-        self.beta = beta
-        self.slot_groups = [{"accumulator": initial_accumulator_value, "linear": 0.0}]
-        super().__init__(learning_rate, **kwargs)
+    learning_rate_power: float = -0.5
+    initial_accumulator_value: float = 0.1
+    l1_regularization_strength: float = 0.0
+    l2_regularization_strength: float = 0.0
+    l2_shrinkage_regularization_strength: float = 0.0
+    beta: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.slot_groups = [{"accumulator": self.initial_accumulator_value, "linear": 0.0}]
 
     def rule(self, gradient: Any, value: Any, slots: Slots, shared: Any) -> tuple[Any, Slots]:
         rate, l1 = shared, self.l1_regularization_strength
@@ -163,7 +131,7 @@ class Ftrl(Optimizer):
         return (jnp.clip(linear, -l1, l1) - linear) / quadratic, {"accumulator": total, "linear": linear}
 
 
-@with_common
+@optimizer()
 class Adafactor(Optimizer):
     """Adam without a mean of gradients, whose mean of squares is a row times a column.
 
@@ -178,24 +146,13 @@ class Adafactor(Optimizer):
         relative_step: kept for Keras programs; the rate is at most 1 / sqrt(step) in any case, as in Keras.
     """
 
-    slot_groups = ({"row": 0.0, "column": 0.0, "velocity": 0.0},)
+    beta_2_decay: float = -0.8
+    epsilon_1: float = 1e-30
+    epsilon_2: float = 1e-3
+    clip_threshold: float = 1.0
+    relative_step: bool = True
 
-    def __init__(
-        self,
-        learning_rate: LearningRate = 0.001,
-        beta_2_decay: float = -0.8,
-        epsilon_1: float = 1e-30,
-        epsilon_2: float = 1e-3,
-        clip_threshold: float = 1.0,
-        relative_step: bool = True,
-        **kwargs: Unpack[CommonDecay],
-    ):
-        self.beta_2_decay = beta_2_decay
-        self.epsilon_1 = epsilon_1
-        self.epsilon_2 = epsilon_2
-        self.clip_threshold = clip_threshold
-        self.relative_step = relative_step
-        super().__init__(learning_rate, **kwargs)
+    slot_groups = ({"row": 0.0, "column": 0.0, "velocity": 0.0},)
 
     def _make_slots(self, variable: Variable, group: Mapping[str, Any]) -> dict[str, Variable]:
         shape, dtype = variable.shape, variable.dtype

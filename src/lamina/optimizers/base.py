@@ -6,9 +6,10 @@ import inspect
 import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import KW_ONLY
 from functools import partial
 from numbers import Real
-from typing import Any, TypeAlias, TypedDict, TypeVar
+from typing import Any, TypeAlias, TypeVar, dataclass_transform
 
 import jax
 import numpy as np
@@ -16,6 +17,7 @@ import numpy as np
 from lamina.core import checks, configurable, constructors, dtypes, registry, scope
 from lamina.core.arrays import value_of
 from lamina.core.configurable import Configurable
+from lamina.core.fields import fields
 from lamina.core.variable import Variable
 from lamina.optimizers.schedules import LearningRateSchedule
 
@@ -28,27 +30,25 @@ def constant(number: Any) -> Callable[..., np.ndarray]:
     return partial(np.full, fill_value=number)
 
 
-class Common(TypedDict, total=False):
-    """The arguments that all optimizers have, for type checkers."""
+@fields
+class Arguments(Configurable):
+    """The arguments that all optimizers have. For type checkers those of a class's own stand behind the first."""
 
-    clipnorm: float | None
-    clipvalue: float | None
-    global_clipnorm: float | None
-    use_ema: bool
-    ema_momentum: float
-    ema_overwrite_frequency: int | None
-    loss_scale_factor: float | None
-    gradient_accumulation_steps: int | None
-    name: str | None
-
-
-class CommonDecay(Common, total=False):
-    """The same, with weight decay."""
-
-    weight_decay: float | None
+    learning_rate: LearningRate = 0.001
+    _: KW_ONLY
+    weight_decay: float | None = None
+    clipnorm: float | None = None
+    clipvalue: float | None = None
+    global_clipnorm: float | None = None
+    use_ema: bool = False
+    ema_momentum: float = 0.99
+    ema_overwrite_frequency: int | None = None
+    loss_scale_factor: float | None = None
+    gradient_accumulation_steps: int | None = None
+    name: str | None = None
 
 
-COMMON = ("weight_decay", *Common.__annotations__)
+COMMON = tuple(name for name in Arguments.__annotations__ if name not in ("learning_rate", "_"))
 _CLIPPING = ("clipnorm", "clipvalue", "global_clipnorm")
 # (check, names of the arguments that it is for)
 _CHECKS: tuple[tuple[Callable[[str, str, Any], Any], tuple[str, ...]], ...] = (
@@ -82,36 +82,22 @@ def check(who: str, arguments: Mapping[str, Any]) -> None:
         raise ValueError(f"{who}: only one of {', '.join(_CLIPPING)} must be set, got {' and '.join(given)}.")
 
 
-class BaseOptimizer(Configurable):
+@configurable.variant(arguments=("learning_rate", *COMMON))
+class BaseOptimizer(Arguments):
     """The part of `Optimizer` that does not take steps."""
 
-    def __init__(
-        self,
-        learning_rate: LearningRate,
-        weight_decay: float | None = None,
-        clipnorm: float | None = None,
-        clipvalue: float | None = None,
-        global_clipnorm: float | None = None,
-        use_ema: bool = False,
-        ema_momentum: float = 0.99,
-        ema_overwrite_frequency: int | None = None,
-        loss_scale_factor: float | None = None,
-        gradient_accumulation_steps: int | None = None,
-        name: str | None = None,
-        **kwargs: Any,
-    ):
+    def __init__(self, learning_rate: LearningRate, **kwargs: Any):
         who = type(self).__name__
         if kwargs.pop("decay", None):
             warnings.warn(f"{who}: decay has no effect; use a schedule as learning_rate.", stacklevel=3)
-        if kwargs:
-            raise constructors.unknown_arguments(type(self), kwargs)
-        self.name = name or scope.unique_name(scope.snake_case(who))
-        self.weight_decay = weight_decay
-        self.clipnorm, self.clipvalue, self.global_clipnorm = clipnorm, clipvalue, global_clipnorm
-        self.use_ema, self.ema_momentum = use_ema, ema_momentum
-        self.ema_overwrite_frequency = ema_overwrite_frequency or None
-        self.loss_scale_factor = loss_scale_factor
-        self.gradient_accumulation_steps = gradient_accumulation_steps or None
+        unknown = [name for name in kwargs if name not in COMMON]
+        if unknown:
+            raise constructors.unknown_arguments(type(self), unknown)
+        for name in COMMON:
+            setattr(self, name, kwargs.get(name, vars(Arguments)[name]))
+        self.name: str = self.name or scope.unique_name(scope.snake_case(who))
+        self.ema_overwrite_frequency = self.ema_overwrite_frequency or None
+        self.gradient_accumulation_steps = self.gradient_accumulation_steps or None
         check(who, vars(self))
         self.built = False
         self._variables: list[Variable] = []
@@ -287,13 +273,11 @@ class BaseOptimizer(Configurable):
 
     def _assign_all(self, values: list[Any]) -> None:
         variables = self.variables
-        if len(values) != len(variables):
-            raise ValueError(f"{self._who}: weights must be {len(variables)} arrays, got {len(values)}.")
+        expected = len(variables)
+        checks.require(len(values) == expected, self._who, f"weights must be {expected} arrays", len(values))
         for variable, value in zip(variables, values):
-            if np.shape(value) != variable.shape:
-                raise ValueError(
-                    f'{self._who}: weight "{variable.path}" must have shape {variable.shape}, got {np.shape(value)}.'
-                )
+            rule = f'weight "{variable.path}" must have shape {variable.shape}'
+            checks.require(np.shape(value) == variable.shape, self._who, rule, np.shape(value))
         for variable, value in zip(variables, values):
             variable.assign(value)
 
@@ -309,12 +293,22 @@ class BaseOptimizer(Configurable):
             return super().from_config(config)
 
 
-def with_common(cls: type[B], behind: str | None = None) -> type[B]:
-    """Put the common arguments behind one or all of a constructor's own, in place of its `**kwargs`.
+@dataclass_transform(eq_default=False)
+def optimizer(learning_rate: float = 0.001, behind: str = "") -> Callable[[type[B]], type[B]]:
+    """A decorator: the names that a class annotates are arguments of its constructor, see `fields`.
 
-    So they may be passed by position too, and show in the signature and the docstring.
+    They stand behind the learning rate, and the common ones behind all of them. So these may be passed by position too,
+    and show in the signature and the docstring.
+
+    Args:
+        learning_rate: the default.
+        behind: the argument behind which the common ones stand.
     """
-    own = [p.name for p in inspect.signature(cls).parameters.values() if p.kind is not p.VAR_KEYWORD]
-    at = own.index(behind) + 1 if behind else len(own)
-    common = [name for name in COMMON if name not in own]
-    return configurable.variant(arguments=[*own[:at], *common, *own[at:]])(cls)
+
+    def decorate(cls: type[B]) -> type[B]:
+        own = [name for name in inspect.signature(fields(cls)).parameters if name not in (*COMMON, "kwargs")]
+        at = own.index(behind) + 1 if behind else len(own)
+        arguments = [*own[:at], *COMMON, *own[at:]]
+        return configurable.variant(defaults={"learning_rate": learning_rate}, arguments=arguments)(cls)
+
+    return decorate

@@ -10,6 +10,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from lamina.core import checks
 from lamina.core.configurable import Configurable, plain
 from lamina.core.patterns import PatternMap
 from lamina.core.variable import Variable
@@ -120,8 +121,7 @@ class OptimizerMap(Configurable, PatternMap):
         return self._entries
 
     def _checked(self, key: str, value: Any) -> Optimizer:
-        if not _is_single(value):
-            raise ValueError(f"OptimizerMap: optimizer must be a single Optimizer, got {value!r}.")
+        checks.require(_is_single(value), "OptimizerMap", "optimizer must be a single Optimizer", value)
         return value
 
     def _other(self) -> Optimizer:
@@ -158,8 +158,7 @@ class MultiOptimizer(Optimizer):
                 self._add(optimizer)
 
     def _add(self, optimizer: Any) -> None:
-        if not _is_single(optimizer):
-            raise ValueError(f"{self._who}: optimizer_map must give single optimizers, got {optimizer!r}.")
+        checks.require(_is_single(optimizer), self._who, "optimizer_map must give single optimizers", optimizer)
         if optimizer not in self._inner_optimizers:
             optimizer.loss_scale_factor = self.loss_scale_factor
             self._inner_optimizers.append(optimizer)

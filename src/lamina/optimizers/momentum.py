@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Unpack
+from typing import Any
 
 import jax.numpy as jnp
 
-from lamina.optimizers.base import CommonDecay, LearningRate, with_common
+from lamina.core import checks
+from lamina.optimizers.base import optimizer
 from lamina.optimizers.optimizer import Optimizer, Slots
 
 
-@with_common
+@optimizer(learning_rate=0.01)
 class SGD(Optimizer):
     """value += v, where v = momentum * v - learning_rate * gradient.
 
@@ -19,17 +20,11 @@ class SGD(Optimizer):
         nesterov: whether to look ahead: value += momentum * v - learning_rate * gradient.
     """
 
-    def __init__(
-        self,
-        learning_rate: LearningRate = 0.01,
-        momentum: float = 0.0,
-        nesterov: bool = False,
-        **kwargs: Unpack[CommonDecay],
-    ):
-        self.momentum = momentum
-        self.nesterov = nesterov
-        self.slot_groups = [{"momentum": 0.0}] if momentum else []
-        super().__init__(learning_rate, **kwargs)
+    momentum: float = 0.0
+    nesterov: bool = False
+
+    def __post_init__(self) -> None:
+        self.slot_groups = [{"momentum": 0.0}] if self.momentum else []
 
     @property
     def rests(self) -> bool:
@@ -44,7 +39,7 @@ class SGD(Optimizer):
         return value + moved, {"momentum": velocity}
 
 
-@with_common
+@optimizer()
 class Lion(Optimizer):
     """value -= learning_rate * sign(beta_1 * m + (1 - beta_1) * gradient), m a running mean of gradients.
 
@@ -56,20 +51,13 @@ class Lion(Optimizer):
         beta_2: the decay of the mean.
     """
 
+    beta_1: float = 0.9
+    beta_2: float = 0.99
+
     slot_groups = ({"momentum": 0.0},)
 
-    def __init__(
-        self,
-        learning_rate: LearningRate = 0.001,
-        beta_1: float = 0.9,
-        beta_2: float = 0.99,
-        **kwargs: Unpack[CommonDecay],
-    ):
-        self.beta_1 = beta_1
-        self.beta_2 = beta_2
-        super().__init__(learning_rate, **kwargs)
-        if beta_1 == 0:
-            raise ValueError(f"{self._who}: beta_1 must be a number in (0, 1], got {beta_1}.")
+    def __post_init__(self) -> None:
+        checks.require(self.beta_1 != 0, self._who, "beta_1 must be a number in (0, 1]", self.beta_1)
 
     def rule(self, gradient: Any, value: Any, slots: Slots, shared: Any) -> tuple[Any, Slots]:
         mean = slots["momentum"]

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import functools
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Unpack
+from dataclasses import KW_ONLY
+from typing import Any
 
 import jax.numpy as jnp
 
 from lamina.core.variable import Variable
 from lamina.optimizers.adam import toward
-from lamina.optimizers.base import Common, LearningRate, with_common
+from lamina.optimizers.base import optimizer
 from lamina.optimizers.optimizer import Optimizer, Slots
 
 
-@functools.partial(with_common, behind="weight_decay")
+@optimizer(behind="epsilon")
 class Muon(Optimizer):
     """value -= learning_rate * scale * orthogonal(momentum) for matrices, and Adam for all else.
 
@@ -36,38 +36,31 @@ class Muon(Optimizer):
         rms_rate: scale = rms_rate * sqrt(longer side), the size of an update; `None`: 1.
     """
 
+    adam_beta_1: float = 0.9
+    adam_beta_2: float = 0.999
+    adam_weight_decay: float | None = 0.004
+    epsilon: float = 1e-7
+    _: KW_ONLY
+    weight_decay: float | None = 0.004
+    exclude_layers: Sequence[str] | None = None
+    exclude_embeddings: bool = True
+    muon_a: float = 3.4445
+    muon_b: float = -4.7750
+    muon_c: float = 2.0315
+    adam_lr_ratio: float = 1
+    momentum: float = 0.95
+    ns_steps: int = 5
+    nesterov: bool = True
+    rms_rate: float | None = 0.2
+
     slot_groups = ({"momentum": 0.0, "velocity": 0.0},)
 
-    def __init__(
-        self,
-        learning_rate: LearningRate = 0.001,
-        adam_beta_1: float = 0.9,
-        adam_beta_2: float = 0.999,
-        adam_weight_decay: float | None = 0.004,
-        epsilon: float = 1e-7,
-        weight_decay: float | None = 0.004,
-        exclude_layers: Sequence[str] | None = None,
-        exclude_embeddings: bool = True,
-        muon_a: float = 3.4445,
-        muon_b: float = -4.7750,
-        muon_c: float = 2.0315,
-        adam_lr_ratio: float = 1,
-        momentum: float = 0.95,
-        ns_steps: int = 5,
-        nesterov: bool = True,
-        rms_rate: float | None = 0.2,
-        **kwargs: Unpack[Common],
-    ):
-        self.adam_beta_1, self.adam_beta_2, self.epsilon = adam_beta_1, adam_beta_2, epsilon
-        self.adam_weight_decay, self.adam_lr_ratio = adam_weight_decay, adam_lr_ratio
-        self.exclude_layers, self.exclude_embeddings = list(exclude_layers or []), exclude_embeddings
-        self.muon_a, self.muon_b, self.muon_c = muon_a, muon_b, muon_c
-        self.momentum, self.nesterov, self.ns_steps, self.rms_rate = momentum, nesterov, ns_steps, rms_rate
-        super().__init__(learning_rate, weight_decay, **kwargs)
+    def __post_init__(self) -> None:
+        self.exclude_layers = list(self.exclude_layers or [])
 
     def _is_adams(self, variable: Variable) -> bool:
         embedding = self.exclude_embeddings and "embedding" in variable.path.lower()
-        excluded = any(re.search(pattern, variable.path) for pattern in self.exclude_layers)
+        excluded = any(re.search(pattern, variable.path) for pattern in self.exclude_layers or ())
         return variable.ndim != 2 or embedding or excluded
 
     def _make_slots(self, variable: Variable, group: Mapping[str, Any]) -> dict[str, Variable]:

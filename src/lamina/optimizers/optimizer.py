@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from lamina.core import dtypes, scope, sparse
+from lamina.core import checks, dtypes, scope, sparse
 from lamina.core.sparse import on_values, part, values, with_part
 from lamina.core.state import StatelessScope
 from lamina.core.transforms import cond
@@ -187,10 +187,8 @@ class Optimizer(BaseOptimizer):
         if variables is None and not self.built:
             raise ValueError(f"{self._who}: must be built, or given variables; call build(variables).")
         variables = self._trainable_variables if variables is None else list(variables)
-        if len(grads) != len(variables):
-            raise ValueError(
-                f"{self._who}: grads must be one for each of {len(variables)} variables, got {len(grads)}."
-            )
+        rule = f"grads must be one for each of {len(variables)} variables"
+        checks.require(len(grads) == len(variables), self._who, rule, len(grads))
         missing = [v.path for g, v in zip(grads, variables) if g is None]
         if len(missing) == len(grads):
             raise ValueError(f"{self._who}: at least one variable must have a gradient, got None for all.")

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from lamina.core import checks, configurable, dtypes
 from lamina.core.arrays import value_of
 from lamina.core.configurable import Configurable
+from lamina.core.fields import fields
 
 __all__ = [
     "CosineDecay", "CosineDecayRestarts", "ExponentialDecay", "InverseTimeDecay", "LearningRateSchedule",
@@ -29,6 +30,7 @@ def _float(step: Any) -> Any:
     return jnp.asarray(value_of(step)).astype(dtypes.floatx())
 
 
+@fields
 class _PeriodicDecay(LearningRateSchedule):
     """What falls by the same rule every `decay_steps` steps.
 
@@ -40,19 +42,14 @@ class _PeriodicDecay(LearningRateSchedule):
         name: a name.
     """
 
-    def __init__(
-        self,
-        initial_learning_rate: float,
-        decay_steps: float,
-        decay_rate: float,
-        staircase: bool = False,
-        name: str = "",
-    ):
-        self.initial_learning_rate = initial_learning_rate
-        self.decay_steps = checks.positive(type(self).__name__, "decay_steps", decay_steps)
-        self.decay_rate = decay_rate
-        self.staircase = staircase
-        self.name = name
+    initial_learning_rate: float
+    decay_steps: float
+    decay_rate: float
+    staircase: bool = False
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        checks.positive(type(self).__name__, "decay_steps", self.decay_steps)
 
     def _periods(self, step: Any) -> Any:
         periods = _float(step) / self.decay_steps
@@ -75,6 +72,7 @@ class InverseTimeDecay(_PeriodicDecay):
         return self.initial_learning_rate / (1 + self.decay_rate * self._periods(step))
 
 
+@fields
 class PiecewiseConstantDecay(LearningRateSchedule):
     """`values[i]`, where i is the number of boundaries that the step has passed.
 
@@ -84,15 +82,14 @@ class PiecewiseConstantDecay(LearningRateSchedule):
         name: a name.
     """
 
-    def __init__(self, boundaries: Sequence[float], values: Sequence[float], name: str = "PiecewiseConstant"):
-        if len(boundaries) != len(values) - 1:
-            raise ValueError(
-                f"{type(self).__name__}: values must be one more than boundaries, "
-                f"got {len(values)} values and {len(boundaries)} boundaries."
-            )
-        self.boundaries = boundaries
-        self.values = values
-        self.name = name
+    boundaries: Sequence[float]
+    values: Sequence[float]
+    name: str = "PiecewiseConstant"
+
+    def __post_init__(self) -> None:
+        given = f"got {len(self.values)} values and {len(self.boundaries)} boundaries"
+        if len(self.boundaries) != len(self.values) - 1:
+            raise ValueError(f"{type(self).__name__}: values must be one more than boundaries, {given}.")
 
     def __call__(self, step: Any) -> Any:
         step = jnp.asarray(value_of(step))
@@ -100,6 +97,7 @@ class PiecewiseConstantDecay(LearningRateSchedule):
         return jnp.asarray(self.values, dtypes.floatx())[passed]
 
 
+@fields
 class PolynomialDecay(LearningRateSchedule):
     """(initial_learning_rate - end_learning_rate) * (1 - step / decay_steps) ** power + end_learning_rate.
 
@@ -112,21 +110,15 @@ class PolynomialDecay(LearningRateSchedule):
         name: a name.
     """
 
-    def __init__(
-        self,
-        initial_learning_rate: float,
-        decay_steps: float,
-        end_learning_rate: float = 0.0001,
-        power: float = 1.0,
-        cycle: bool = False,
-        name: str = "PolynomialDecay",
-    ):
-        self.initial_learning_rate = initial_learning_rate
-        self.decay_steps = checks.positive(type(self).__name__, "decay_steps", decay_steps)
-        self.end_learning_rate = end_learning_rate
-        self.power = power
-        self.cycle = cycle
-        self.name = name
+    initial_learning_rate: float
+    decay_steps: float
+    end_learning_rate: float = 0.0001
+    power: float = 1.0
+    cycle: bool = False
+    name: str = "PolynomialDecay"
+
+    def __post_init__(self) -> None:
+        checks.positive(type(self).__name__, "decay_steps", self.decay_steps)
 
     def __call__(self, step: Any) -> Any:
         step = _float(step)
@@ -137,6 +129,7 @@ class PolynomialDecay(LearningRateSchedule):
         return span * jnp.power(left, self.power) + self.end_learning_rate
 
 
+@fields
 class CosineDecay(LearningRateSchedule):
     """initial_learning_rate * ((1 - alpha) * (1 + cos(pi * step / decay_steps)) / 2 + alpha), or warming up.
 
@@ -151,21 +144,15 @@ class CosineDecay(LearningRateSchedule):
         warmup_steps: how long the warm-up takes.
     """
 
-    def __init__(
-        self,
-        initial_learning_rate: float,
-        decay_steps: float,
-        alpha: float = 0.0,
-        name: str = "CosineDecay",
-        warmup_target: float | None = None,
-        warmup_steps: float = 0,
-    ):
-        self.initial_learning_rate = initial_learning_rate
-        self.decay_steps = checks.positive(type(self).__name__, "decay_steps", decay_steps)
-        self.alpha = alpha
-        self.name = name
-        self.warmup_target = warmup_target
-        self.warmup_steps = warmup_steps
+    initial_learning_rate: float
+    decay_steps: float
+    alpha: float = 0.0
+    name: str = "CosineDecay"
+    warmup_target: float | None = None
+    warmup_steps: float = 0
+
+    def __post_init__(self) -> None:
+        checks.positive(type(self).__name__, "decay_steps", self.decay_steps)
 
     def __call__(self, step: Any) -> Any:
         step, start = _float(step), self.initial_learning_rate
@@ -180,6 +167,7 @@ class CosineDecay(LearningRateSchedule):
         return (1 - self.alpha) * 0.5 * (1 + jnp.cos(math.pi * done)) + self.alpha
 
 
+@fields
 class CosineDecayRestarts(LearningRateSchedule):
     """Cosine decay that starts again from a high rate, period after period.
 
@@ -194,21 +182,15 @@ class CosineDecayRestarts(LearningRateSchedule):
         name: a name.
     """
 
-    def __init__(
-        self,
-        initial_learning_rate: float,
-        first_decay_steps: float,
-        t_mul: float = 2.0,
-        m_mul: float = 1.0,
-        alpha: float = 0.0,
-        name: str = "SGDRDecay",
-    ):
-        self.initial_learning_rate = initial_learning_rate
-        self.first_decay_steps = checks.positive(type(self).__name__, "first_decay_steps", first_decay_steps)
-        self.t_mul = t_mul
-        self.m_mul = m_mul
-        self.alpha = alpha
-        self.name = name
+    initial_learning_rate: float
+    first_decay_steps: float
+    t_mul: float = 2.0
+    m_mul: float = 1.0
+    alpha: float = 0.0
+    name: str = "SGDRDecay"
+
+    def __post_init__(self) -> None:
+        checks.positive(type(self).__name__, "first_decay_steps", self.first_decay_steps)
 
     def __call__(self, step: Any) -> Any:
         periods = _float(step) / self.first_decay_steps  # how many of the first one's length

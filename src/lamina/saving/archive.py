@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from lamina.core import configurable, registry
+from lamina.core import checks, configurable, registry
 from lamina.core.budget import MEBIBYTE, blamed_on
 from lamina.core.files import atomic_write
 from lamina.core.functions import asked_for, lambdas
@@ -44,18 +44,14 @@ def save_model(model: Any, filepath: Any, overwrite: bool = True, zipped: bool |
     """
     with_optimizer = kwargs.pop("include_optimizer", True)
     kwargs.pop("save_format", None)
-    if kwargs:
-        raise ValueError(f"save_model: arguments must be known ones, got {', '.join(kwargs)}.")
+    checks.require(not kwargs, "save_model", "arguments must be known ones", got=", ".join(kwargs))
     skip = [] if with_optimizer else [getattr(model, "optimizer", None)]
     if hasattr(filepath, "write"):
         return write_archive(model, filepath, _form(model), skip)
     path, zipped = os.fspath(filepath), zipped is not False
     old = zipped and path.endswith(legacy.ENDINGS) and not path.endswith(".weights.h5")
-    if not old and zipped != path.endswith(".keras"):
-        raise ValueError(
-            "save_model: filepath must end in .keras (or be a folder's name with zipped=False; "
-            f"save_weights writes .weights.h5), got {path!r}."
-        )
+    rule = "filepath must end in .keras (or be a folder's name with zipped=False; save_weights writes .weights.h5)"
+    checks.require(old or zipped == path.endswith(".keras"), "save_model", rule, path)
     if not _may_write("save_model", path, overwrite):
         return
     if not model.built:
@@ -114,12 +110,9 @@ def _form(model: Any) -> dict[str, Any]:
             f"open it with {asked_for(names)}.",
             stacklevel=4,
         )
-    size = len(json.dumps(form))
-    if size > contents.MOST_JSON:  # which is refused when it is read
-        raise ValueError(
-            f"save_model: the configuration must have at most {contents.MOST_JSON:,} characters, got {size:,}; "
-            "keep large constants in weights of a layer."
-        )
+    size, most = len(json.dumps(form)), contents.MOST_JSON  # more is refused when it is read
+    rule, remedy = f"the configuration must have at most {most:,} characters", "keep large constants in weights"
+    checks.require(size <= most, "save_model", rule, got=f"{size:,}", remedy=remedy)
     return form
 
 
@@ -165,11 +158,9 @@ def load_model(filepath: Any, custom_objects: Any = None, compile: bool = True, 
         return legacy.load_model(path, custom_objects, compile)
     if orbax.is_checkpoint(path):
         return orbax.load_model(path, custom_objects, compile)
-    if not path.endswith(".keras") and not os.path.isfile(os.path.join(path, CONFIG)):
-        raise ValueError(
-            "load_model: filepath must be a .keras or .h5 file, or a folder that save_model wrote with zipped=False "
-            f"(load_weights reads .weights.h5 into a model), got {path!r}."
-        )
+    known = path.endswith(".keras") or os.path.isfile(os.path.join(path, CONFIG))
+    rule = "filepath must be a .keras or .h5 file, or a folder that save_model wrote with zipped=False"
+    checks.require(known, "load_model", f"{rule} (load_weights reads .weights.h5 into a model)", path)
     with contents.opened_parts(path) as files:
         return _read_model(files, path, custom_objects, compile)
 
@@ -200,8 +191,7 @@ def deserialize_keras_object(config: Any, custom_objects: Any = None, safe_mode:
     del safe_mode
     kwargs.pop("printable_module_name", None)
     objects = {**(kwargs.pop("module_objects", None) or {}), **(custom_objects or {})}
-    if kwargs:
-        raise ValueError(f"deserialize_keras_object: arguments must be known ones, got {', '.join(kwargs)}.")
+    checks.require(not kwargs, "deserialize_keras_object", "arguments must be known ones", got=", ".join(kwargs))
     if isinstance(config, str):  # older files name functions so, and the `get` of a package its objects
         found = registry.get_registered_object(config, objects)
         of_package = isinstance(found, type) and config not in (custom_objects or {}) and config in objects
@@ -225,12 +215,10 @@ def save_weights(
         kwargs: `objects_to_skip`, parts of the model to leave out.
     """
     skip = list(kwargs.pop("objects_to_skip", None) or ())
-    if kwargs:
-        raise ValueError(f"save_weights: arguments must be known ones, got {', '.join(kwargs)}.")
+    checks.require(not kwargs, "save_weights", "arguments must be known ones", got=", ".join(kwargs))
     path = os.fspath(filepath)
     endings = (".weights.h5",) if max_shard_size is None else ("weights.json", "weights.h5")
-    if not path.endswith(endings):
-        raise ValueError(f"save_weights: filepath must end in {endings[0]}, got {path!r}.")
+    checks.require(path.endswith(endings), "save_weights", f"filepath must end in {endings[0]}", path)
     if not model.built:
         raise ValueError(f'save_weights: "{model.name}" must be built; call it on data or call build().')
     if max_shard_size is not None:

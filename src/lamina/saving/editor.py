@@ -27,8 +27,8 @@ class KerasFileEditor:
 
     def __init__(self, filepath: Any):
         self.filepath, self.model = checks.path("KerasFileEditor", "filepath", filepath), None
-        if not self.filepath.endswith(_ENDINGS):
-            raise ValueError(f"KerasFileEditor: filepath must end in {' or '.join(_ENDINGS)}, got {self.filepath!r}.")
+        rule = f"filepath must end in {' or '.join(_ENDINGS)}"
+        checks.require(self.filepath.endswith(_ENDINGS), self, rule, self.filepath)
         about = inspect(self.filepath)
         self.config, self.metadata = about.config, None
         with archive.stored_weights(self.filepath) as arrays:
@@ -111,8 +111,8 @@ class KerasFileEditor:
     def rename_object(self, object_name: str, new_name: str) -> None:
         """Give an object another name; `new_name` is the last part of its path."""
         holder, key = self._place(object_name)
-        if "/" in new_name or not new_name or new_name in holder:
-            raise ValueError(f"KerasFileEditor: new_name must be one new name and no path, got {new_name!r}.")
+        is_new = new_name and "/" not in new_name and new_name not in holder
+        checks.require(is_new, self, "new_name must be one new name and no path", new_name)
         renamed = {new_name if name == key else name: value for name, value in holder.items()}
         holder.clear()
         holder.update(renamed)
@@ -126,19 +126,15 @@ class KerasFileEditor:
         """Add an object, `weights` being its arrays by name: `{"0": kernel, "1": bias}`."""
         above, _, key = object_path.rpartition("/")
         holder = self.weights_dict if not above else self._object(above)
-        if not key or key in holder:
-            raise ValueError(
-                f"KerasFileEditor: object_path must be a new one, got {object_path!r}; delete_object first."
-            )
+        is_new = key and key not in holder
+        checks.require(is_new, self, "object_path must be a new one", object_path, "delete_object first")
         holder[key] = _checked(weights)
 
     def delete_weight(self, object_name: str, weight_name: str) -> None:
         """Take one array of an object out."""
         content = self._object(object_name)
-        if weight_name not in content:
-            raise ValueError(
-                f"KerasFileEditor: weight_name must be of {object_name!r} ({', '.join(content)}), got {weight_name!r}."
-            )
+        rule = f"weight_name must be of {object_name!r} ({', '.join(content)})"
+        checks.require(weight_name in content, self, rule, weight_name)
         del content[weight_name]
 
     def add_weights(self, object_name: str, weights: dict[str, Any]) -> None:
@@ -148,8 +144,7 @@ class KerasFileEditor:
     def save(self, filepath: Any) -> None:
         """Write what `weights_dict` holds to a `.weights.h5` file, all or nothing."""
         path = checks.path("KerasFileEditor.save", "filepath", filepath)
-        if not path.endswith(".weights.h5"):
-            raise ValueError(f"KerasFileEditor.save: filepath must end in .weights.h5, got {path!r}.")
+        checks.require(path.endswith(".weights.h5"), "KerasFileEditor.save", "filepath must end in .weights.h5", path)
         with atomic_write(path) as temporary, weights.written(temporary) as sink:
             for place, content in _objects(self.weights_dict):
                 own = {key: value for key, value in content.items() if not isinstance(value, dict)}

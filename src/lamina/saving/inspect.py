@@ -45,6 +45,8 @@ class Inspection:
 
     Attributes:
         arrays: their shapes and dtypes by path.
+        total_bytes: the size of all arrays.
+        parameters: the number of the model's own elements, without the optimizer's.
     """
 
     def __init__(
@@ -54,6 +56,9 @@ class Inspection:
         self.arrays = {path: (each.shape, each.dtype.name) for path, each in sorted(stored.items())}
         self._paths = list(self.arrays)
         self._nbytes = {path: each.nbytes for path, each in stored.items()}
+        self.total_bytes = sum(self._nbytes.values())
+        own = {path: shape for path, (shape, _) in self.arrays.items() if not path.startswith("optimizer/")}
+        self.parameters = sum(map(math.prod, own.values()))
         self.keras_version = str(metadata.get("keras_version", ""))
         self.date_saved = str(metadata.get("date_saved", ""))
         self.class_name = None if config is None else str(config.get("class_name"))
@@ -62,16 +67,6 @@ class Inspection:
         optimizer = optimizer.get("class_name") if isinstance(optimizer, dict) else optimizer
         self.optimizer = None if optimizer is None else str(optimizer)
         self.rows = list(_rows(self, config) if config is not None else _groups(self))
-
-    @property
-    def total_bytes(self) -> int:
-        """The size of all arrays."""
-        return sum(self._nbytes.values())
-
-    @property
-    def parameters(self) -> int:
-        """The number of the model's own elements, without the optimizer's."""
-        return sum(math.prod(shape) for path, (shape, _) in self.arrays.items() if not path.startswith("optimizer/"))
 
     def below(self, group: str) -> dict[str, tuple[tuple[int, ...], str]]:
         """The arrays that lie under a path."""

@@ -18,7 +18,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from lamina.core import placement, registry, scope
+from lamina.core import checks, placement, registry, scope
 from lamina.core.budget import CorruptFileError, FileError
 from lamina.core.configurable import Configurable
 from lamina.core.state import StateScope
@@ -131,11 +131,8 @@ class Sink:
         named = array.dtype.name in BYTES_FORMATS
         if array.dtype.kind not in "biufc" and not named:
             raise ValueError(f"{group}/{key}: what is saved must be an array of numbers, got {array.dtype}.")
-        if array.nbytes > self._limit:
-            raise ValueError(
-                f"save_weights: max_shard_size must hold the largest array, {group}/{key} of {array.nbytes:,} bytes, "
-                f"got {self._limit:,.0f} bytes."
-            )
+        rule = f"max_shard_size must hold the largest array, {group}/{key} of {array.nbytes:,} bytes"
+        checks.require(array.nbytes <= self._limit, "save_weights", rule, got=f"{self._limit:,.0f} bytes")
         if self._filled + array.nbytes > self._limit:
             self._begin_file()
         self._filled += array.nbytes
@@ -218,19 +215,14 @@ class ReadStore(Mapping[str, np.ndarray]):
                 raise KeyError(key)
             raise CorruptFileError(
                 f"{_who(self._part)}: its arrays must be named 0, 1, ... in the order of its variables, and {key!r} is "
-                f"not among {_some(list(self._arrays)) or 'none'}; save the weights again."
+                f"not among {checks.some(list(self._arrays), 3) or 'none'}; save the weights again."
             )
         if variable is not None:
-            if stored.shape != variable.shape:
-                raise ValueError(
-                    f"{_who(self._part)}: {stored.path} must have shape {variable.shape} of {variable.path}, "
-                    f"got {stored.shape}."
-                )
-            if _kind(stored.dtype) != _kind(jnp.dtype(variable.dtype)):
-                raise ValueError(
-                    f"{_who(self._part)}: {stored.path} must be {variable.dtype} as {variable.path} is, "
-                    f"got {stored.dtype.name}."
-                )
+            rule = f"{stored.path} must have shape {variable.shape} of {variable.path}"
+            checks.require(stored.shape == variable.shape, _who(self._part), rule, stored.shape)
+            alike = _kind(stored.dtype) == _kind(jnp.dtype(variable.dtype))
+            rule = f"{stored.path} must be {variable.dtype} as {variable.path} is"
+            checks.require(alike, _who(self._part), rule, got=stored.dtype.name)
         return stored.read()
 
     def __contains__(self, key: object) -> bool:
@@ -281,7 +273,7 @@ def load(
                 warnings.warn(f'load_weights "{file}": {failure} Its other variables stay too.', stacklevel=4)
         surplus = [each.path for group in groups.values() for each in group.values() if not _extra(each.path)]
         if surplus:
-            text = f"every array must have a variable in {_who(model)}, and {_some(surplus)} have none"
+            text = f"every array must have a variable in {_who(model)}, and {checks.some(surplus, 3)} have none"
             if not skip_mismatch:
                 raise _refusal(ValueError(f"{text}; skip_mismatch=True leaves them out."), file, fresh)
             warnings.warn(f'load_weights "{file}": {text}.', stacklevel=4)
@@ -310,10 +302,6 @@ def _refusal(failure: Exception, file: str, fresh: bool) -> Exception:
 def _extra(path: str) -> bool:
     """Whether a model may be without what lies there."""
     return path.startswith(_TRAINING) or any(name.startswith("seed_generator") for name in path.split("/"))
-
-
-def _some(paths: list[str]) -> str:
-    return ", ".join(paths[:3]) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")
 
 
 def _load_part(model: Any, part: Any, arrays: dict[str, Stored], fresh: bool) -> Exception | None:

@@ -85,8 +85,7 @@ def pad_sequences(
             continue
         cut = sequence[-length:] if truncating == "pre" else sequence[:length]
         cut = _numbers(f"pad_sequences: sequences[{i}]", cut, dtype)
-        if cut.shape[1:] != items:
-            raise ValueError(f"pad_sequences: items must all have shape {items}, got {cut.shape[1:]}.")
+        checks.require(cut.shape[1:] == items, "pad_sequences", f"items must all have shape {items}", cut.shape[1:])
         if padding == "pre":
             row[-len(cut) :] = cut
         else:

@@ -14,8 +14,10 @@ from lamina.core.later import Later
 
 if TYPE_CHECKING:
     import PIL.Image
+    import PIL.ImageDraw
+    import PIL.ImageFont
 else:
-    PIL = Later("PIL.Image", install="pillow")
+    PIL = Later("PIL.Image", "PIL.ImageDraw", "PIL.ImageFont", install="pillow")
 
 CHANNELS = {"rgb": 3, "rgba": 4, "grayscale": 1}
 MODES = {3: "RGB", 4: "RGBA", 1: "L"}  # Pillow's, by the number of channels

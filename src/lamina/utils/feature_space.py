@@ -53,13 +53,9 @@ class Cross(_Named, Configurable):
 
     def __init__(self, feature_names: Sequence[str], crossing_dim: int, output_mode: str = "one_hot"):
         self.feature_names = tuple(feature_names)
+        self.name = "_X_".join(self.feature_names)
         self.crossing_dim = checks.integer("Cross", "crossing_dim", crossing_dim)
         self.output_mode = checks.one_of("Cross", "output_mode", output_mode, ("int", "one_hot"))
-
-    @property
-    def name(self) -> str:
-        """The names of the columns, joined."""
-        return "_X_".join(self.feature_names)
 
 
 class TFDIdentity(_Named, DataLayer):
@@ -158,8 +154,7 @@ class FeatureSpace(Layer):
         name: str | None = None,
     ):
         super().__init__(name=name)
-        if not features:
-            raise ValueError(f"{self._who()}: features must name at least one column, got {features!r}.")
+        checks.require(features, self._who(), "features must name at least one column", features)
         self.crossing_dim, self.hashing_dim = crossing_dim, hashing_dim
         self.num_discretization_bins = num_discretization_bins
         self.output_mode = checks.one_of(self._who(), "output_mode", output_mode, ("dict", "concat"))
@@ -189,10 +184,8 @@ class FeatureSpace(Layer):
         cross = configurable.deserialize(cross)
         made = cross if isinstance(cross, Cross) else Cross(cross, self.crossing_dim)
         unknown = [name for name in made.feature_names if name not in self.features]
-        if unknown:
-            raise ValueError(
-                f"{self._who()}: crosses must be of features ({', '.join(self.features)}), got {unknown[0]!r}."
-            )
+        rule = f"crosses must be of features ({', '.join(self.features)})"
+        checks.require(not unknown, self._who(), rule, *unknown[:1])
         return made
 
     # Learning ---------------------------------------------------------------------------------------------------
@@ -245,12 +238,10 @@ class FeatureSpace(Layer):
             out[name] = self._one_hot(name, array) if kinds[name].output_mode == "one_hot" else array
         if self.output_mode == "dict":
             return out
-        whole = [name for name, array in out.items() if "float" not in str(array.dtype)]
-        if whole:
-            raise ValueError(
-                f"{self._who()}: feature {whole[0]!r} must be encoded to be concatenated, got {out[whole[0]].dtype}; "
-                'use output_mode="dict", or "one_hot" for the feature.'
-            )
+        remedy = 'use output_mode="dict", or "one_hot" for the feature'
+        for name, array in out.items():
+            rule, dtype = f"feature {name!r} must be encoded to be concatenated", str(array.dtype)
+            checks.require("float" in dtype, self._who(), rule, got=dtype, remedy=remedy)
         return self.concat(list(out.values()))
 
     def _one_hot(self, name: str, array: Any) -> Any:

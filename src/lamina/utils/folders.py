@@ -73,8 +73,7 @@ class _Folder(NamedTuple):
         checks.one_of(who, "on_error", asked.on_error, ("raise", "skip"))
         checks.one_of(who, "subset", asked.subset, ("training", "validation", "both", None))
         checks.integer(who, "batch_size", 1 if asked.batch_size is None else asked.batch_size)
-        if split and not 0 < split < 1:
-            raise ValueError(f"{who}: validation_split must be between 0 and 1, got {split!r}.")
+        checks.require(not split or 0 < split < 1, who, "validation_split must be between 0 and 1", split)
         if bool(split) != (asked.subset is not None):
             given = f"validation_split={split!r} and subset={asked.subset!r}"
             raise ValueError(f"{who}: validation_split and subset must be given together, got {given}.")
@@ -101,9 +100,8 @@ class _Folder(NamedTuple):
         if labelled and not inferred:
             labels = elements.tidy(list(asked.labels), self.who)
             names = [str(label) for label in sorted(set(labels.tolist()))]
-            if len(labels) != len(paths):
-                rule = f"labels must have one for each of the {len(paths)} files"
-                raise ValueError(f"{self.who}: {rule}, got {len(labels)}.")
+            rule = f"labels must have one for each of the {len(paths)} files"
+            checks.require(len(labels) == len(paths), self.who, rule, len(labels))
         if asked.label_mode == "binary":
             labels = labels.astype(np.float32)[:, None]
         elif asked.label_mode == "categorical":

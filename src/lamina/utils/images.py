@@ -32,8 +32,7 @@ def img_to_array(img: Any, data_format: str | None = None, dtype: Any = None) ->
     x = np.asarray(img, dtype=dtype or dtypes.floatx())
     if x.ndim == 2:
         x = x[..., None]
-    if x.ndim != 3:
-        raise ValueError(f"img_to_array: img must be one image, of 2 or 3 axes, got shape {x.shape}.")
+    checks.require(x.ndim == 3, "img_to_array", "img must be one image, of 2 or 3 axes", got=f"shape {x.shape}")
     return x.transpose(2, 0, 1) if data_format == "channels_first" else x
 
 
@@ -49,13 +48,11 @@ def array_to_img(x: Any, data_format: str | None = None, scale: bool = True, dty
     Raises: ValueError if x is not one image.
     """
     x = np.asarray(x, dtype=dtype or dtypes.floatx())
-    if x.ndim != 3:
-        raise ValueError(f"array_to_img: x must be one image, of 3 axes, got shape {x.shape}.")
+    checks.require(x.ndim == 3, "array_to_img", "x must be one image, of 3 axes", got=f"shape {x.shape}")
     if dtypes.standardize_data_format(data_format, "array_to_img") == "channels_first":
         x = x.transpose(1, 2, 0)
     channels = x.shape[-1]
-    if channels not in MODES:
-        raise ValueError(f"array_to_img: x must have 1, 3 or 4 channels, got shape {x.shape}.")
+    checks.require(channels in MODES, "array_to_img", "x must have 1, 3 or 4 channels", got=f"shape {x.shape}")
     if scale:
         x = x - x.min()
         x = x / (x.max() or 1) * 255

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from lamina.core import configurable, registry
+from lamina.core import checks, configurable, registry
 
 __all__ = ["deserialize_keras_object", "serialize_keras_object"]
 
@@ -37,8 +37,7 @@ def deserialize_keras_object(
     named = {**(module_objects or {}), **(custom_objects or {})}
     if isinstance(identifier, str):
         found = registry.get_registered_object(identifier, custom_objects, module_objects)
-        if found is None:
-            raise ValueError(f"{printable_module_name}: must be one of {', '.join(named)}, got {identifier!r}.")
+        checks.require(found is not None, printable_module_name, f"must be one of {', '.join(named)}", identifier)
         return found() if isinstance(found, type) else found
     form = {"module": "keras.any", **identifier} if isinstance(identifier, Mapping) else identifier
     return configurable.deserialize(form, named)

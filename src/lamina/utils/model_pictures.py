@@ -11,9 +11,11 @@ import textwrap
 import unicodedata
 import warnings
 from collections.abc import Callable, Sequence
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from lamina.core import checks, figures
+from lamina.core.figures import matplotlib
 from lamina.core.files import write_whole
 from lamina.core.later import Later
 from lamina.models import Model
@@ -21,11 +23,8 @@ from lamina.utils.layout import arrange
 from lamina.utils.model_graph import EDGE, Box, Graph, dot_text
 
 if TYPE_CHECKING:
-    import matplotlib.patches
-    import matplotlib.path
     import pydot
 else:
-    matplotlib = Later("matplotlib.path", "matplotlib.patches", install="matplotlib")
     pydot = Later("pydot", install="pydot")
 
 _FONT, _LINE, _PAD, _ARROW, _MARGIN = 10.0, 14.0, 7.0, 6.0, 10.0  # points
@@ -113,8 +112,7 @@ def model_to_dot(
 
     Raises: ValueError if the model is not built or an argument is outside its domain.
     """
-    told = (show_shapes, show_dtype, show_layer_names, show_layer_activations, show_trainable)
-    dot = _dot("model_to_dot", model, told, rankdir, expand_nested, dpi, splines, kwargs, subgraph)
+    dot = _dot("model_to_dot", SimpleNamespace(**locals()))
     if importlib.util.find_spec("pydot") is None:
         return dot
     with warnings.catch_warnings():
@@ -144,8 +142,7 @@ def plot_model(
 
     Raises: ValueError if the model is not built or an argument is outside its domain.
     """
-    told = (show_shapes, show_dtype, show_layer_names, show_layer_activations, show_trainable)
-    dot = _dot("plot_model", model, told, rankdir, expand_nested, dpi, splines, kwargs)
+    dot = _dot("plot_model", SimpleNamespace(**locals(), subgraph=False))
     path = None if to_file is None else checks.path("plot_model", "to_file", to_file)
     file_format = os.path.splitext(path or "")[1][1:].lower() or "png"
     picture = Picture(dot.create(format=file_format), file_format)
@@ -154,10 +151,9 @@ def plot_model(
     return picture
 
 
-def _dot(
-    who: str, model: Any, told: tuple[bool, ...], rankdir: str, expand: bool, dpi: Any, splines: str,
-    unknown: dict[str, Any], subgraph: bool = False,
-) -> Dot:  # fmt: skip
+def _dot(who: str, asked: Any) -> Dot:
+    """The graph that `who` was asked for, with these arguments."""
+    model, unknown, dpi = asked.model, asked.kwargs, asked.dpi
     names = ("shapes", "dtype", "layer_names", "layer_activations", "trainable")
     if unknown.pop("layer_range", None) is not None:
         raise ValueError(f"{who}: layer_range must not be given; plot a model of these layers instead.")
@@ -167,11 +163,11 @@ def _dot(
         raise TypeError(f"{who}: model must be a model, got {type(model).__name__}; put layers into a Sequential.")
     if not model.built:
         raise ValueError(f'{who}: the model "{model.name}" must be built; call model.build(shape) or it on data first.')
-    checks.one_of(who, "rankdir", rankdir, ("TB", "LR", "BT", "RL"))
-    graph = Graph(model, {name for name, shown in zip(names, told) if shown}, bool(expand))
-    settings = {"rankdir": rankdir, "concentrate": "true", "dpi": checks.positive(who, "dpi", dpi), "splines": splines}
-    upright = rankdir in ("TB", "BT")
-    return Dot(dot_text(graph, model.name, subgraph, **settings), lambda kind: _draw(graph, upright, dpi, kind))
+    rankdir = checks.one_of(who, "rankdir", asked.rankdir, ("TB", "LR", "BT", "RL"))
+    graph = Graph(model, {name for name in names if getattr(asked, f"show_{name}")}, bool(asked.expand_nested))
+    resolution = {"dpi": checks.positive(who, "dpi", dpi), "splines": asked.splines}
+    text = dot_text(graph, model.name, asked.subgraph, rankdir=rankdir, concentrate="true", **resolution)
+    return Dot(text, lambda kind: _draw(graph, rankdir in ("TB", "BT"), dpi, kind))
 
 
 # The drawing, in points from the top left. ---------------------------------------------------------------------------

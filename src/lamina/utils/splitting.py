@@ -43,8 +43,7 @@ def timeseries_dataset_from_array(
         if checks.integer(who, name, value, least) >= len(series) and name != "sequence_length":
             raise ValueError(f"{who}: {name} must be less than the {len(series)} steps of the data, got {value}.")
     start, end = start_index or 0, end_index or len(series)
-    if end <= start:
-        raise ValueError(f"{who}: end_index must be greater than start_index, {start}, got {end}.")
+    checks.require(end > start, who, f"end_index must be greater than start_index, {start}", end)
     wanted = None if targets is None else elements.tidy(targets, who)
     count = end - start - (sequence_length - 1) * sampling_rate
     begins = start + np.arange(0, count if wanted is None else min(count, len(wanted)), sequence_stride)
@@ -134,15 +133,13 @@ def _elements(dataset: Any, tf_given: bool, who: str) -> tuple[flows.Flow, int |
 
 
 def _sizes(who: str, left: float | None, right: float | None, total: int) -> tuple[int, int]:
-    """How many elements the parts have."""
     if left is None and right is None:
         raise ValueError(f"{who}: one of left_size and right_size must be given, got None for both.")
     sizes = []
     for name, size in (("left_size", left), ("right_size", right)):
         whole = checks.is_integer(size) and size < total  # type: ignore[operator]
-        if size is not None and not whole and not (isinstance(size, float) and 0 < size < 1):
-            rule = f"an integer from 1 to {total - 1}, or a share between 0 and 1"
-            raise ValueError(f"{who}: {name} must be {rule}, got {size!r}.")
+        fits = size is None or whole or (isinstance(size, float) and 0 < size < 1)
+        checks.require(fits, who, f"{name} must be an integer from 1 to {total - 1}, or a share between 0 and 1", size)
         sizes.append(round(size * total) if isinstance(size, float) else size)
     sizes = [total - sizes[1 - i] if size is None else size for i, size in enumerate(sizes)]
     if sum(sizes) > total or 0 in sizes:

@@ -5,20 +5,13 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from lamina.core import checks, dtypes
-from lamina.core.later import Later
 from lamina.utils.bounding_boxes import convert_format
-
-if TYPE_CHECKING:
-    import PIL.Image
-    import PIL.ImageDraw
-    import PIL.ImageFont
-else:
-    PIL = Later("PIL.Image", "PIL.ImageDraw", "PIL.ImageFont", install="pillow")
+from lamina.utils.decoding import PIL
 
 _LETTERS = 29  # the size of letters with a scale of 1
 

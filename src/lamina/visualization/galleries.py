@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from lamina.core import figures
-from lamina.core.later import Later
+from lamina.core.figures import matplotlib
 from lamina.layers.preprocessing.base import BYTES, scaled, value_range_of
 from lamina.visualization.drawing import draw_bounding_boxes, draw_segmentation_masks, images_of, named
-
-if TYPE_CHECKING:
-    import matplotlib.patches
-else:
-    matplotlib = Later("matplotlib.patches", install="matplotlib")
 
 
 def _pixels(who: str, images: Any, value_range: Sequence[float], data_format: str | None) -> np.ndarray:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lamina.core import checks
 from lamina.core.later import Later
 from lamina.models import Model, clone_model
 
@@ -126,7 +127,6 @@ class _Wrapper(sklearn.base.BaseEstimator):
         return y[:, None] if y.ndim == 1 else y
 
     def _outputs(self, X: Any) -> Any:
-        """The model's outputs."""
         sklearn.utils.validation.check_is_fitted(self)
         X = sklearn.utils.validation.validate_data(self, X, reset=False)
         return self.model_.predict(X, batch_size=(self.fit_kwargs or {}).get("batch_size"), verbose=0)
@@ -163,11 +163,8 @@ class SKLearnClassifier(sklearn.base.ClassifierMixin, _Wrapper):
             self.classes_ = np.arange(y.shape[1])
             return y.astype("float32")
         self.classes_, numbers = np.unique(y, return_inverse=True)
-        if len(self.classes_) == 1:
-            raise ValueError(
-                f"{type(self).__name__}: y must have two classes at least, got one; "
-                "Classifier can't train when only one class is present."
-            )
+        several, remedy = len(self.classes_) > 1, "Classifier can't train when only one class is present"
+        checks.require(several, self, "y must have two classes at least", got="one", remedy=remedy)
         return np.eye(len(self.classes_), dtype="float32")[numbers.reshape(-1)]
 
     @property
@@ -195,11 +192,8 @@ class SKLearnClassifier(sklearn.base.ClassifierMixin, _Wrapper):
         outputs = self._outputs(X)
         if not self._is_flat:
             return (outputs > (0.0 if self._gives_logits else 0.5)).astype(int)
-        if outputs.shape[-1] != len(self.classes_):
-            raise ValueError(
-                f"{type(self).__name__}: model must have an output for each of {len(self.classes_)} classes, "
-                f"got {outputs.shape[-1]}."
-            )
+        rule = f"model must have an output for each of {len(self.classes_)} classes"
+        checks.require(outputs.shape[-1] == len(self.classes_), self, rule, outputs.shape[-1])
         return self.classes_[outputs.argmax(axis=-1)]
 
 
