@@ -193,12 +193,24 @@ def _with_signature(
     return __init__
 
 
-def _complete_docstring(cls: type, lacking: frozenset[str], arguments: Sequence[str]) -> None:
+def explained_by(*others: type) -> Callable[[type[C]], type[C]]:
+    """A decorator of classes that have arguments of other ones: the docstring gets what those say of them."""
+
+    def decorate(cls: type[C]) -> type[C]:
+        _complete_docstring(cls, frozenset(), tuple(parameters(cls)), others)
+        return cls
+
+    return decorate
+
+
+def _complete_docstring(
+    cls: type, lacking: frozenset[str], arguments: Sequence[str], others: tuple[type, ...] = ()
+) -> None:
     """Give a variant's docstring what the class above says of arguments and shapes, if it says nothing of its own.
 
     Where all `arguments` are named, each has the line of the nearest class that explains it.
     """
-    above = cls.__mro__[1:] if arguments else cls.__mro__[1:2]
+    above = (*others, *cls.__mro__[1:]) if arguments else cls.__mro__[1:2]
     own, *others = (inspect.cleandoc(each.__doc__ or "") for each in (cls, *above))
     docs = [*reversed(others), own]
     sections = {text.partition(":")[0]: text.rstrip() for doc in docs for text in _SECTIONS.findall(doc)}
