@@ -40,7 +40,6 @@ class Convolution(Convolving):
         kernel_size, strides, dilation_rate: one integer, or one for each spatial axis.
         padding: "valid", "same", or "causal" for sequences.
         output_padding: how much longer the output is than the inputs need, less than the strides.
-        data_format: where the channels are.
         groups: the number of groups that channels are split into; each is convolved by itself.
 
     Shapes: (batch, *spatial, channels) -> (batch, *other spatial, filters), or channels before spatial with

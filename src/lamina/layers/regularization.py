@@ -85,8 +85,6 @@ class SpatialDropout(Dropout, Spatial):
 
     Args:
         rate: the share of channels that are dropped.
-        data_format: where the channels are.
-        seed: makes the draws repeatable.
 
     Shapes: (batch, *spatial, channels) -> the same.
 

@@ -40,7 +40,11 @@ def by_rank(
 
 
 class Spatial(Layer):
-    """A layer over `rank` spatial axes, with channels behind or before them: `class Conv2D(Convolution, rank=2)`."""
+    """A layer over `rank` spatial axes, with channels behind or before them: `class Conv2D(Convolution, rank=2)`.
+
+    Args:
+        data_format: where the channels are.
+    """
 
     rank = 0
 

@@ -150,7 +150,7 @@ def _farmhash_long(s: Any) -> Any:
     return _joined(first, _joined(v[1], w[1], factor) + x, factor)
 
 
-def joined_fingerprints(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+def joined_fingerprints(first: Any, second: Any) -> Any:
     """One fingerprint of two, as crossings have it."""
     factor = np.uint64(0xC6A4A7935BD1E995)
     out = ((first ^ factor) ^ (_mixed(second * factor) * factor)) * factor
