@@ -212,7 +212,8 @@ def fingerprints(texts: Strings, salt: Salt = None) -> np.ndarray:
 def bins(tokens: Any, count: int, salt: Salt = None) -> Any:
     """The bin of each of `Strings`, `Integers` or an array of JAX, among so many."""
     if not isinstance(tokens, (Strings, Integers)):
-        return bins_on_device(tokens, count, salt)
+        with jax.enable_x64(True):
+            return _bins_on_device(tokens, np.uint64(count), salt)
 
     def part(tokens: Any) -> np.ndarray:
         texts = decimals(tokens) if isinstance(tokens, Integers) else tokens
@@ -222,13 +223,8 @@ def bins(tokens: Any, count: int, salt: Salt = None) -> Any:
     return of_each(part, tokens)
 
 
-def bins_on_device(x: Any, count: int, salt: Salt = None) -> Any:
+def _bins_on_device(x: Any, count: np.uint64, salt: Salt) -> Any:
     """The bin of each integer of a JAX array, those of its decimal string: the hash for each number of digits."""
-    with jax.enable_x64(True):
-        return _bins_by_digits(x, np.uint64(count), salt)
-
-
-def _bins_by_digits(x: Any, count: np.uint64, salt: Salt) -> Any:
     unsigned = jnp.uint64 if x.dtype.itemsize == 8 else jnp.uint32
     negative, value = x < 0, x.astype(unsigned)
     magnitude = jnp.where(negative, -value, value)
