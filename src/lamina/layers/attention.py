@@ -444,6 +444,7 @@ class Attention(Layer):
         return mask[0] if isinstance(mask, (list, tuple)) else mask
 
 
+@explained_by()
 class AdditiveAttention(Attention):
     """`softmax(sum(scale * tanh(query + key))) value`.
 
@@ -451,9 +452,6 @@ class AdditiveAttention(Attention):
 
     Args:
         use_scale: whether the sum is weighted by a trained vector.
-        dropout: the share of attention weights that training drops.
-
-    Shapes: (batch, targets, dim), (batch, sources, dim) -> (batch, targets, dim).
     """
 
     _further = ("seed",)

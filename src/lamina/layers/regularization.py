@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from lamina import random, regularizers
 from lamina.core import checks, dtypes
+from lamina.core.configurable import explained_by
 from lamina.layer import Layer
 from lamina.layers.activation import Elementwise
 from lamina.layers.spatial import Spatial, by_rank
@@ -160,6 +161,7 @@ class GaussianDropout(Noise):
         return inputs * random.normal(inputs.shape, 1.0, deviation, dtype=self.compute_dtype, seed=self.seed_generator)
 
 
+@explained_by()
 class AlphaDropout(Dropout):
     """Dropout that keeps mean and variance of what SELU put out: dropped elements get SELU's limit, not 0.
 
@@ -167,10 +169,6 @@ class AlphaDropout(Dropout):
 
     Args:
         rate: the share of elements that are dropped, below 1.
-        noise_shape: the shape of the draws, which are broadcast to the inputs.
-        seed: makes the draws repeatable.
-
-    Shapes: (batch, ...) -> the same.
 
     Raises: ValueError if `rate` is not from 0 to below 1.
     """
