@@ -14,7 +14,7 @@ from lamina.layer import InputSpec
 from lamina.layers.cells import LSTMCell
 from lamina.layers.recurrent import Recurrent
 from lamina.layers.scanning import Rule, zeros
-from lamina.layers.spatial import Windowed, by_rank
+from lamina.layers.spatial import Windowed
 
 
 class Sliding(NamedTuple):
@@ -125,6 +125,22 @@ class ConvLSTM(Recurrent):
         self.input_spec = InputSpec(shape=(None, None, *sequences_shape[2:]))
 
 
-ConvLSTM1D, ConvLSTM2D, ConvLSTM3D = by_rank(
-    ConvLSTM, "ConvLSTM", "An LSTM over sequences of {}.", ("signals", "images", "volumes")
-)
+@variant()
+class ConvLSTM1D(ConvLSTM):
+    """An LSTM over sequences of signals."""
+
+    rank = 1
+
+
+@variant()
+class ConvLSTM2D(ConvLSTM):
+    """An LSTM over sequences of images."""
+
+    rank = 2
+
+
+@variant()
+class ConvLSTM3D(ConvLSTM):
+    """An LSTM over sequences of volumes."""
+
+    rank = 3

@@ -9,7 +9,7 @@ from lamina import ops
 from lamina.core import checks
 from lamina.core.configurable import explained_by, variant
 from lamina.layers.projection import Dense, Projection
-from lamina.layers.spatial import Windowed, by_rank
+from lamina.layers.spatial import Windowed
 from lamina.layers.weights import resolve_arguments, weight
 
 __all__ = [
@@ -18,8 +18,6 @@ __all__ = [
     "DepthwiseConv1D", "DepthwiseConv2D", "SeparableConv1D", "SeparableConv2D", "SeparableConvolution1D",
     "SeparableConvolution2D",
 ]  # fmt: skip
-
-_STEPS = {"strides": (1, (1, 1)), "dilation_rate": (1, (1, 1))}  # defaults for each rank
 
 
 class Convolving(Projection, Windowed):
@@ -254,9 +252,14 @@ class SeparableConvolution(ChannelwiseConvolution):
         return ops.separable_conv(inputs, self.depthwise_kernel.value, self.pointwise_kernel.value, *self._window)
 
 
-SeparableConv1D, SeparableConv2D = by_rank(
-    SeparableConvolution, "SeparableConv", "Separable convolution of {}.", ("sequences", "images"), _STEPS
-)
+@variant()
+class SeparableConv1D(SeparableConvolution, rank=1):
+    """Separable convolution of sequences."""
+
+
+@variant(defaults={"strides": (1, 1), "dilation_rate": (1, 1)})
+class SeparableConv2D(SeparableConvolution, rank=2):
+    """Separable convolution of images."""
 
 
 @variant(
@@ -275,9 +278,16 @@ class DepthwiseConvolution(ChannelwiseConvolution):
         return ops.depthwise_conv(inputs, kernel, *self._window)
 
 
-DepthwiseConv1D, DepthwiseConv2D = by_rank(
-    DepthwiseConvolution, "DepthwiseConv", "Convolution of each channel of {}.", ("sequences", "images"), _STEPS
-)
+@variant()
+class DepthwiseConv1D(DepthwiseConvolution, rank=1):
+    """Convolution of each channel of sequences."""
+
+
+@variant(defaults={"strides": (1, 1), "dilation_rate": (1, 1)})
+class DepthwiseConv2D(DepthwiseConvolution, rank=2):
+    """Convolution of each channel of images."""
+
+
 Convolution1D, Convolution2D, Convolution3D = Conv1D, Conv2D, Conv3D
 Convolution1DTranspose, Convolution2DTranspose, Convolution3DTranspose = (
     Conv1DTranspose,

@@ -11,7 +11,7 @@ from lamina import ops
 from lamina.core import checks, dtypes
 from lamina.core.configurable import variant
 from lamina.layer.masks import check_mask, only_passes
-from lamina.layers.spatial import Spatial, by_rank
+from lamina.layers.spatial import Spatial
 
 __all__ = [
     "AdaptiveAveragePooling1D", "AdaptiveAveragePooling2D", "AdaptiveAveragePooling3D", "AdaptiveMaxPooling1D",
@@ -22,10 +22,18 @@ __all__ = [
     "MaxPool1D", "MaxPool2D", "MaxPool3D", "MaxPooling1D", "MaxPooling2D", "MaxPooling3D",
 ]  # fmt: skip
 
-_PLACES = ("in time", "of an image", "of a volume")
+
+class Reducing(Spatial):
+    """Base of pooling: `reduce` is the function that makes one number of many."""
+
+    reduce: Any = None
+
+    def __init_subclass__(cls, reduce: Any = None, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.reduce = reduce or cls.reduce
 
 
-class Pooling(Spatial):
+class Pooling(Reducing):
     """A reduction over windows along `rank` spatial axes.
 
     Args:
@@ -37,8 +45,6 @@ class Pooling(Spatial):
 
     Raises: ValueError if a size is not a positive integer.
     """
-
-    reduce: Any  # the function that makes one number of many
 
     def __init__(
         self,
@@ -59,20 +65,37 @@ class Pooling(Spatial):
         return type(self).reduce(inputs, self.pool_size, self.strides, self.padding, self.data_format)
 
 
-MaxPooling1D, MaxPooling2D, MaxPooling3D = by_rank(
-    Pooling,
-    "MaxPooling",
-    "The largest value of each window {}.",
-    _PLACES,
-    defaults={"pool_size": (2, (2, 2), (2, 2, 2))},
-    reduce=ops.max_pool,
-)
-AveragePooling1D, AveragePooling2D, AveragePooling3D = by_rank(
-    Pooling, "AveragePooling", "The mean of each window {}; padding does not count.", _PLACES, reduce=ops.average_pool
-)
+@variant(defaults={"pool_size": 2})
+class MaxPooling1D(Pooling, rank=1, reduce=ops.max_pool):
+    """The largest value of each window in time."""
 
 
-class GlobalPooling(Spatial):
+@variant(defaults={"pool_size": (2, 2)})
+class MaxPooling2D(Pooling, rank=2, reduce=ops.max_pool):
+    """The largest value of each window of an image."""
+
+
+@variant(defaults={"pool_size": (2, 2, 2)})
+class MaxPooling3D(Pooling, rank=3, reduce=ops.max_pool):
+    """The largest value of each window of a volume."""
+
+
+@variant()
+class AveragePooling1D(Pooling, rank=1, reduce=ops.average_pool):
+    """The mean of each window in time; padding does not count."""
+
+
+@variant()
+class AveragePooling2D(Pooling, rank=2, reduce=ops.average_pool):
+    """The mean of each window of an image; padding does not count."""
+
+
+@variant()
+class AveragePooling3D(Pooling, rank=3, reduce=ops.average_pool):
+    """The mean of each window of a volume; padding does not count."""
+
+
+class GlobalPooling(Reducing):
     """A reduction over all of `rank` spatial axes.
 
     Args:
@@ -80,8 +103,6 @@ class GlobalPooling(Spatial):
 
     Shapes: (batch, *spatial, channels) -> (batch, channels).
     """
-
-    reduce: Any = jnp.mean
 
     def __init__(self, data_format: str | None = None, keepdims: bool = False, **kwargs: Any):
         super().__init__(data_format, **kwargs)
@@ -92,23 +113,33 @@ class GlobalPooling(Spatial):
         return type(self).reduce(inputs, axis=self._axes, keepdims=self.keepdims)
 
 
-GlobalMaxPooling1D, GlobalMaxPooling2D, GlobalMaxPooling3D = by_rank(
-    GlobalPooling, "GlobalMaxPooling", "The largest value {}.", _PLACES, reduce=jnp.max
-)
+@variant()
+class GlobalMaxPooling1D(GlobalPooling, rank=1, reduce=jnp.max):
+    """The largest value in time."""
 
 
 @variant()
-class GlobalAveragePooling2D(GlobalPooling, rank=2):
+class GlobalMaxPooling2D(GlobalPooling, rank=2, reduce=jnp.max):
+    """The largest value of an image."""
+
+
+@variant()
+class GlobalMaxPooling3D(GlobalPooling, rank=3, reduce=jnp.max):
+    """The largest value of a volume."""
+
+
+@variant()
+class GlobalAveragePooling2D(GlobalPooling, rank=2, reduce=jnp.mean):
     """The mean of an image."""
 
 
 @variant()
-class GlobalAveragePooling3D(GlobalPooling, rank=3):
+class GlobalAveragePooling3D(GlobalPooling, rank=3, reduce=jnp.mean):
     """The mean of a volume."""
 
 
 @variant()
-class GlobalAveragePooling1D(GlobalPooling, rank=1):
+class GlobalAveragePooling1D(GlobalPooling, rank=1, reduce=jnp.mean):
     """The mean in time, of the times that the mask lets through if there is one."""
 
     def call(self, inputs: Any, mask: Any = None) -> Any:
@@ -125,7 +156,7 @@ class GlobalAveragePooling1D(GlobalPooling, rank=1):
         """None: the time axis is gone."""
 
 
-class AdaptivePooling(Spatial):
+class AdaptivePooling(Reducing):
     """A reduction over windows, nearly equal, of which there are as many as the output is to have places.
 
     Window i of n along an axis of size d begins at floor(i d / n) and ends below ceil((i + 1) d / n).
@@ -138,8 +169,6 @@ class AdaptivePooling(Spatial):
     Raises: ValueError if a size is not a positive integer.
     """
 
-    reduce: Any
-
     def __init__(self, output_size: int | Sequence[int], data_format: str | None = None, **kwargs: Any):
         super().__init__(data_format, **kwargs)
         self.output_size = self._sizes("output_size", output_size)
@@ -148,20 +177,36 @@ class AdaptivePooling(Spatial):
         return type(self).reduce(inputs, self.output_size, self.data_format)
 
 
-AdaptiveAveragePooling1D, AdaptiveAveragePooling2D, AdaptiveAveragePooling3D = by_rank(
-    AdaptivePooling,
-    "AdaptiveAveragePooling",
-    "The mean of each of `output_size` windows {}.",
-    _PLACES,
-    reduce=ops.adaptive_average_pool,
-)
-AdaptiveMaxPooling1D, AdaptiveMaxPooling2D, AdaptiveMaxPooling3D = by_rank(
-    AdaptivePooling,
-    "AdaptiveMaxPooling",
-    "The largest value of each of `output_size` windows {}.",
-    _PLACES,
-    reduce=ops.adaptive_max_pool,
-)
+@variant()
+class AdaptiveAveragePooling1D(AdaptivePooling, rank=1, reduce=ops.adaptive_average_pool):
+    """The mean of each of `output_size` windows in time."""
+
+
+@variant()
+class AdaptiveAveragePooling2D(AdaptivePooling, rank=2, reduce=ops.adaptive_average_pool):
+    """The mean of each of `output_size` windows of an image."""
+
+
+@variant()
+class AdaptiveAveragePooling3D(AdaptivePooling, rank=3, reduce=ops.adaptive_average_pool):
+    """The mean of each of `output_size` windows of a volume."""
+
+
+@variant()
+class AdaptiveMaxPooling1D(AdaptivePooling, rank=1, reduce=ops.adaptive_max_pool):
+    """The largest value of each of `output_size` windows in time."""
+
+
+@variant()
+class AdaptiveMaxPooling2D(AdaptivePooling, rank=2, reduce=ops.adaptive_max_pool):
+    """The largest value of each of `output_size` windows of an image."""
+
+
+@variant()
+class AdaptiveMaxPooling3D(AdaptivePooling, rank=3, reduce=ops.adaptive_max_pool):
+    """The largest value of each of `output_size` windows of a volume."""
+
+
 MaxPool1D, MaxPool2D, MaxPool3D = MaxPooling1D, MaxPooling2D, MaxPooling3D
 AvgPool1D, AvgPool2D, AvgPool3D = AveragePooling1D, AveragePooling2D, AveragePooling3D
 GlobalMaxPool1D, GlobalMaxPool2D, GlobalMaxPool3D = GlobalMaxPooling1D, GlobalMaxPooling2D, GlobalMaxPooling3D

@@ -10,10 +10,10 @@ import jax.numpy as jnp
 
 from lamina import random, regularizers
 from lamina.core import checks, dtypes
-from lamina.core.configurable import explained_by
+from lamina.core.configurable import explained_by, variant
 from lamina.layer import Layer
 from lamina.layers.activation import Elementwise
-from lamina.layers.spatial import Spatial, by_rank
+from lamina.layers.spatial import Spatial
 from lamina.random import SeedGenerator
 
 __all__ = [
@@ -92,6 +92,7 @@ class SpatialDropout(Dropout, Spatial):
     Raises: ValueError if `rate` is not from 0 to 1.
     """
 
+    rank = 1
     rate: float
 
     def __init__(
@@ -115,9 +116,19 @@ class SpatialDropout(Dropout, Spatial):
         return random.dropout(inputs, strength, shape, self.seed_generator)
 
 
-SpatialDropout1D, SpatialDropout2D, SpatialDropout3D = by_rank(
-    SpatialDropout, "SpatialDropout", "Dropout of whole channels of {}.", ("sequences", "images", "volumes"), plain=True
-)
+@variant(defaults={"data_format": "channels_last"}, without=["data_format"])
+class SpatialDropout1D(SpatialDropout):
+    """Dropout of whole channels of sequences."""
+
+
+@variant()
+class SpatialDropout2D(SpatialDropout, rank=2):
+    """Dropout of whole channels of images."""
+
+
+@variant()
+class SpatialDropout3D(SpatialDropout, rank=3):
+    """Dropout of whole channels of volumes."""
 
 
 class GaussianNoise(Noise):

@@ -13,7 +13,7 @@ from lamina import ops
 from lamina.core import checks, dtypes
 from lamina.core.configurable import variant
 from lamina.layer import InputSpec, Layer
-from lamina.layers.spatial import Spatial, by_rank
+from lamina.layers.spatial import Spatial
 
 __all__ = [
     "Cropping1D", "Cropping2D", "Cropping3D", "Flatten", "Permute", "RepeatVector", "Reshape", "UpSampling1D",
@@ -147,13 +147,19 @@ class ZeroPadding(Resizing):
         return jnp.pad(inputs, widths)
 
 
-ZeroPadding1D, ZeroPadding2D, ZeroPadding3D = by_rank(
-    ZeroPadding,
-    "ZeroPadding",
-    "Zeros {}.",
-    ("before and after in time", "around images", "around volumes"),
-    defaults={"padding": (1, (1, 1), ((1, 1), (1, 1), (1, 1)))},
-)
+@variant()
+class ZeroPadding1D(ZeroPadding, rank=1):
+    """Zeros before and after in time."""
+
+
+@variant(defaults={"padding": (1, 1)})
+class ZeroPadding2D(ZeroPadding, rank=2):
+    """Zeros around images."""
+
+
+@variant(defaults={"padding": ((1, 1), (1, 1), (1, 1))})
+class ZeroPadding3D(ZeroPadding, rank=3):
+    """Zeros around volumes."""
 
 
 class Cropping(Resizing):
@@ -178,14 +184,19 @@ class Cropping(Resizing):
         return inputs
 
 
-Cropping1D, Cropping2D, Cropping3D = by_rank(
-    Cropping,
-    "Cropping",
-    "{}.",
-    ("Sequences without their ends", "Images without their margins", "Volumes without their margins"),
-    defaults={"cropping": ((1, 1), ((0, 0), (0, 0)), ((1, 1), (1, 1), (1, 1)))},
-    plain=True,
-)
+@variant(defaults={"cropping": (1, 1), "data_format": "channels_last"}, without=["data_format"])
+class Cropping1D(Cropping, rank=1):
+    """Sequences without their ends."""
+
+
+@variant(defaults={"cropping": ((0, 0), (0, 0))})
+class Cropping2D(Cropping, rank=2):
+    """Images without their margins."""
+
+
+@variant(defaults={"cropping": ((1, 1), (1, 1), (1, 1))})
+class Cropping3D(Cropping, rank=3):
+    """Volumes without their margins."""
 
 
 class UpSampling(Resizing):

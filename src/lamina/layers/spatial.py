@@ -2,41 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any
 
 from lamina.core import checks, dtypes
-from lamina.core.configurable import variant
 from lamina.layer import InputSpec, Layer
-
-L = TypeVar("L", bound=Layer)
-
-
-def by_rank(
-    base: type[L], name: str, doc: str, words: Sequence[str],
-    defaults: Mapping[str, Sequence[Any]] = {}, plain: bool = False, **own: Any,
-) -> list[type[L]]:  # fmt: skip
-    """The variants of a layer for 1, 2, ... spatial axes, which differ in nothing else.
-
-    Args:
-        base: the layer.
-        name: what the names of the variants begin with: "Conv" for `Conv1D`, `Conv2D`, ...
-        doc: their docstring; `{}` stands for the word of each rank.
-        words: that of each rank.
-        defaults: of arguments, that of each rank.
-        plain: whether that for sequences has no `data_format`: their channels are last.
-        own: attributes of the variants.
-    """
-
-    def of_rank(rank: int, word: str) -> type[L]:
-        attributes = {"__doc__": doc.format(word), "__module__": base.__module__, "rank": rank, **own}
-        cls = type(base)(f"{name}{rank}D", (base,), attributes)
-        usual = {argument: each[rank - 1] for argument, each in defaults.items()}
-        if plain and rank == 1:
-            return variant({**usual, "data_format": "channels_last"}, without=["data_format"])(cls)
-        return variant(usual)(cls)
-
-    return [of_rank(rank, word) for rank, word in enumerate(words, 1)]
 
 
 class Spatial(Layer):
