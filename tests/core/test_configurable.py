@@ -8,7 +8,7 @@ import pytest
 
 import lamina
 from lamina import layers
-from lamina.core.configurable import deserialize, serialize, variant
+from lamina.core.configurable import deserialize, explained_by, serialize, variant
 
 
 class Recorded(layers.Layer):
@@ -316,6 +316,26 @@ def test_a_variant_explains_each_argument_in_the_words_of_the_nearest_class():
         Chosen.__doc__
         == "Some of them.\n\nArgs:\n    third: its own.\n    first: the first,\n        and more of it.\n\n"
         "Raises: ValueError if an argument is outside its domain.\n"
+    )
+
+
+@explained_by(Most)
+class Beside(layers.Layer):
+    """Another one.
+
+    Args:
+        second: its own words.
+    """
+
+    def __init__(self, first=1, second=2, **kwargs):
+        super().__init__(**kwargs)
+        self.first, self.second = first, second
+
+
+def test_a_class_may_have_arguments_that_another_one_explains():
+    assert (
+        Beside.__doc__ == "Another one.\n\nArgs:\n    first: the first,\n        and more of it.\n"
+        "    second: its own words.\n\nRaises: ValueError if an argument is outside its domain.\n"
     )
 
 

@@ -508,3 +508,14 @@ def test_features_that_a_device_computes_may_be_crossed():
     data = [np.array([[-1.0], [1.0]]), np.array([[3], [4]])]
     rows = layers.HashedCrossing(50)([np.array([[0], [1]]), data[1]])
     np.testing.assert_array_equal(model.predict(data, verbose=0), model.layers[-1](rows))
+
+
+def test_a_device_crosses_as_the_host_does():
+    layer, a, b = (
+        layers.HashedCrossing(1009),
+        np.array([-3, 5, 2**31 - 1, -(2**31)], "int32"),
+        np.arange(4, dtype="int32"),
+    )
+    crossed = jax.jit(lambda a, b: layer([a, b]))
+    np.testing.assert_array_equal(crossed(a, b), layer([a, b]))
+    np.testing.assert_array_equal(jax.vmap(crossed)(a[:, None], b[:, None])[:, 0], layer([a, b]))

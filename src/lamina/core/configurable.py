@@ -143,7 +143,7 @@ def variant(
         if arguments:
             signature, lacking = _selected(cls, signature, arguments)
         cls.__init__ = _recording(cls, _with_signature(init, signature, defaults, lacking, before))
-        _complete_docstring(cls, lacking, arguments)
+        _complete_docstring(cls)
         return cls
 
     return decorate
@@ -193,24 +193,36 @@ def _with_signature(
     return __init__
 
 
-def _complete_docstring(cls: type, lacking: frozenset[str], arguments: Sequence[str]) -> None:
-    """Give a variant's docstring what the class above says of arguments and shapes, if it says nothing of its own.
+def explained_by(*others: type) -> Callable[[type[C]], type[C]]:
+    """A decorator of classes that have arguments of other ones: the docstring gets what those say of them."""
 
-    Where all `arguments` are named, each has the line of the nearest class that explains it.
-    """
-    above = cls.__mro__[1:] if arguments else cls.__mro__[1:2]
-    own, *others = (inspect.cleandoc(each.__doc__ or "") for each in (cls, *above))
-    docs = [*reversed(others), own]
-    sections = {text.partition(":")[0]: text.rstrip() for doc in docs for text in _SECTIONS.findall(doc)}
-    if arguments:
-        found = [entry for doc in docs for text in _SECTIONS.findall(doc) for entry in _ENTRIES.findall(text)]
-        lines = {name: text.rstrip() for names, text in found for name in names.split(", ")}
-        explained = dict.fromkeys(lines[name] for name in arguments if name in lines)
-        sections = {"Args": "", **sections} | {"Args": "\n".join(["Args:", *explained])}
-    elif "Args" in sections and "Args:" not in own:
-        lines = sections["Args"].splitlines()
-        sections["Args"] = "\n".join(line for line in lines if line.strip().partition(":")[0] not in lacking)
-    cls.__doc__ = "\n\n".join([_SECTIONS.sub("", own).rstrip(), *sections.values()]) + "\n"
+    def decorate(cls: type[C]) -> type[C]:
+        _complete_docstring(cls, others)
+        return cls
+
+    return decorate
+
+
+@functools.cache
+def _told(doc: str | None) -> tuple[dict[str, str], dict[str, str]]:
+    """The sections of a docstring by name, and what it says of each argument."""
+    sections = {text.partition(":")[0]: text.rstrip() for text in _SECTIONS.findall(inspect.cleandoc(doc or ""))}
+    entries = _ENTRIES.findall(sections.pop("Args", ""))
+    return sections, {name: text.rstrip() for names, text in entries for name in names.split(", ")}
+
+
+def _complete_docstring(cls: type, besides: Sequence[type] = ()) -> None:
+    """Give a docstring what it does not say itself of shapes, errors and arguments: what the nearest class above, or
+    one besides, says of each."""
+    sections: dict[str, str] = {}
+    lines: dict[str, str] = {}
+    for each in (*reversed((*besides, *cls.__mro__[1:])), cls):
+        of_each, about_arguments = _told(each.__doc__)
+        sections, lines = sections | of_each, lines | about_arguments
+    explained = dict.fromkeys(lines[name] for name in inspect.signature(cls).parameters if name in lines)
+    arguments = ["\n".join(["Args:", *explained])] if explained else []
+    own = _SECTIONS.sub("", inspect.cleandoc(cls.__doc__ or "")).rstrip()
+    cls.__doc__ = "\n\n".join([own, *arguments, *sections.values()]) + "\n"
 
 
 def plain(value: Any) -> Any:

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from lamina import ops
 from lamina.core import checks, dtypes, masking
+from lamina.core.configurable import explained_by
 from lamina.layer import InputSpec, Layer
 from lamina.layer.masks import check_broadcasts, check_mask, only_passes
 from lamina.layers.projection import EinsumDense
@@ -296,6 +297,7 @@ class MultiHeadAttention(HeadedAttention):
     output_dense = property(operator.attrgetter("_output_dense"), doc="The projection of the heads' outputs.")
 
 
+@explained_by(MultiHeadAttention)
 class GroupedQueryAttention(HeadedAttention):
     """Attention of several heads of queries, groups of which share the keys and values of one head.
 
@@ -305,15 +307,6 @@ class GroupedQueryAttention(HeadedAttention):
         head_dim: the size of a head.
         num_query_heads: the number of heads of queries.
         num_key_value_heads: the number of heads of keys and values, which divides that of queries.
-        dropout: the share of attention weights that training drops.
-        use_bias: whether the projections have biases.
-        sliding_window: how far attention may reach to each side.
-        flash_attention: whether GPUs use cuDNN's kernel, which wants 16 bits.
-        kernel_initializer, bias_initializer: what the weights start from.
-        kernel_regularizer, bias_regularizer, activity_regularizer: added to the loss.
-        kernel_constraint, bias_constraint: applied after each step.
-        use_gate: whether the heads' outputs are multiplied by `sigmoid(query kernel + bias)`, element by element.
-        seed: of the dropout.
 
     Shapes: query (batch, targets, features), value and key (batch, sources, features) -> (batch, targets, features).
     """
@@ -451,6 +444,7 @@ class Attention(Layer):
         return mask[0] if isinstance(mask, (list, tuple)) else mask
 
 
+@explained_by()
 class AdditiveAttention(Attention):
     """`softmax(sum(scale * tanh(query + key))) value`.
 
@@ -458,9 +452,6 @@ class AdditiveAttention(Attention):
 
     Args:
         use_scale: whether the sum is weighted by a trained vector.
-        dropout: the share of attention weights that training drops.
-
-    Shapes: (batch, targets, dim), (batch, sources, dim) -> (batch, targets, dim).
     """
 
     _further = ("seed",)

@@ -7,8 +7,8 @@ from typing import Any
 
 from lamina import ops
 from lamina.core import checks
-from lamina.core.configurable import variant
-from lamina.layers.projection import Projection
+from lamina.core.configurable import explained_by, variant
+from lamina.layers.projection import Dense, Projection
 from lamina.layers.spatial import Windowed
 from lamina.layers.weights import resolve_arguments, weight
 
@@ -29,6 +29,7 @@ class Convolving(Projection, Windowed):
         return bias if self._channel_axis == -1 else bias.reshape(-1, *(1,) * self.rank)
 
 
+@explained_by(Dense)
 class Convolution(Convolving):
     """`activation(conv(x, kernel) + bias)` over `rank` spatial axes.
 
@@ -37,13 +38,7 @@ class Convolution(Convolving):
         kernel_size, strides, dilation_rate: one integer, or one for each spatial axis.
         padding: "valid", "same", or "causal" for sequences.
         output_padding: how much longer the output is than the inputs need, less than the strides.
-        data_format: where the channels are.
         groups: the number of groups that channels are split into; each is convolved by itself.
-        activation: a name or function; none if not given.
-        use_bias: whether a bias is added.
-        kernel_initializer, bias_initializer: what the weights start from.
-        kernel_regularizer, bias_regularizer, activity_regularizer: added to the loss.
-        kernel_constraint, bias_constraint: applied after each step.
 
     Shapes: (batch, *spatial, channels) -> (batch, *other spatial, filters), or channels before spatial with
     "channels_first"; the kernel is (*kernel_size, channels / groups, filters).
@@ -170,17 +165,13 @@ class Conv3DTranspose(TransposedConvolution, rank=3):
     """Transposed convolution of volumes."""
 
 
+@explained_by(Convolution)
 class ChannelwiseConvolution(Convolving):
     """`activation(conv(each channel) + bias)` over `rank` spatial axes.
 
     Args:
-        filters: the number of output channels.
-        kernel_size, strides, dilation_rate: one integer, or one for each spatial axis.
         padding: "valid" or "same".
-        data_format: where the channels are.
         depth_multiplier: the number of channels that are made of each.
-        activation: a name or function; none if not given.
-        use_bias: whether a bias is added.
         depthwise_initializer, bias_initializer: what the weights start from.
         depthwise_regularizer, bias_regularizer, activity_regularizer: added to the loss.
         depthwise_constraint, bias_constraint: applied after each step.

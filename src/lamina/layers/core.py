@@ -203,17 +203,14 @@ class Embedding(KernelLayer):
         return jnp.not_equal(inputs, 0) if self.mask_zero else None
 
 
+@configurable.explained_by()
 class ReversibleEmbedding(Embedding):
     """`Embedding`, and with `reverse=True` the products of vectors with its rows: logits of the integers.
 
     Press and Wolf, 2017, https://arxiv.org/abs/1608.05859
 
     Args:
-        input_dim: the number of rows.
-        output_dim: the size of a vector.
         tie_weights: whether the way back has the same table, or one of its own.
-        embeddings_initializer, embeddings_regularizer, embeddings_constraint: of the table.
-        mask_zero: whether 0 means "nothing here": later layers get the mask `inputs != 0`.
         reverse_dtype: the dtype of the logits, the compute dtype if not given.
         logit_soft_cap: c in logits of `c tanh(logits / c)`; none if not given.
 

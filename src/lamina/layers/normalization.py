@@ -14,6 +14,7 @@ from jax import lax
 
 from lamina import initializers, ops
 from lamina.core import checks, dtypes, scope
+from lamina.core.configurable import explained_by
 from lamina.layer import InputSpec, Layer, Wrapper
 from lamina.layer.masks import check_broadcasts
 from lamina.layers.weights import resolve_arguments, weight
@@ -130,7 +131,10 @@ class BatchNormalization(Normalization):
         mean, variance = self.moving_mean_initializer, self.moving_variance_initializer
         averages = {"moving_mean": mean, "moving_variance": variance}
         if self.renorm:
-            stddev = _root_of(variance)
+
+            def stddev(shape: Any, dtype: Any) -> Any:
+                return np.sqrt(variance(shape, dtype=dtype))
+
             averages |= {"moving_stddev": stddev, "renorm_mean": mean, "renorm_stddev": stddev}
         for name, initializer in averages.items():
             new = weight(self, name, shape, initializer=initializer, trainable=False, autocast=False)
@@ -193,11 +197,6 @@ def _follow(moving: Any, now: Any, momentum: float) -> Any:
     return moving.assign(moving.value * momentum + now * (1.0 - momentum))
 
 
-def _root_of(initializer: Any) -> Any:
-    """An initializer of standard deviations for one of variances."""
-    return lambda shape, dtype: np.sqrt(initializer(shape, dtype=dtype))
-
-
 def _listed(who: str, axis: Any) -> Any:
     """An axis, or axes as a list, as configurations have them."""
     listed = checks.integers(axis)
@@ -257,6 +256,7 @@ class LayerNormalization(Normalization):
         return outputs.astype(self.compute_dtype)
 
 
+@explained_by(LayerNormalization)
 class GroupNormalization(Normalization):
     """`gamma * (x - mean) / sqrt(variance + epsilon) + beta`, mean and variance of each sample and group of channels.
 
@@ -265,11 +265,7 @@ class GroupNormalization(Normalization):
     Args:
         groups: the number of groups; -1 makes one of each channel.
         axis: that of the channels.
-        epsilon: added to the variance.
         center, scale: whether there is a `beta`, a `gamma`, for each channel.
-        beta_initializer, gamma_initializer: what the weights start from.
-        beta_regularizer, gamma_regularizer: added to the loss.
-        beta_constraint, gamma_constraint: applied after each step.
 
     Shapes: (batch, ..., channels) -> the same.
 

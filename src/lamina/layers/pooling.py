@@ -40,7 +40,6 @@ class Pooling(Reducing):
         pool_size: the size of a window: an integer, or one for each axis.
         strides: from window to window, `pool_size` if not given.
         padding: "valid" or "same".
-        data_format: where the channels are.
 
     Shapes: (batch, *spatial, channels) -> (batch, *fewer, channels).
 
@@ -100,7 +99,6 @@ class GlobalPooling(Reducing):
     """A reduction over all of `rank` spatial axes.
 
     Args:
-        data_format: where the channels are.
         keepdims: whether the axes stay, with size 1.
 
     Shapes: (batch, *spatial, channels) -> (batch, channels).
@@ -165,7 +163,6 @@ class AdaptivePooling(Reducing):
 
     Args:
         output_size: the number of windows: an integer, or one for each axis.
-        data_format: where the channels are.
 
     Shapes: (batch, *spatial, channels) -> (batch, *output_size, channels).
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from lamina import initializers, ops
 from lamina.core import checks
+from lamina.core.configurable import explained_by
 from lamina.layer import InputSpec
 from lamina.layers.calibrated import KINDS
 from lamina.layers.kernel_layer import KernelLayer
@@ -122,20 +123,16 @@ class Dense(Projection):
         return ops.matmul(inputs, kernel)
 
 
+@explained_by(Dense)
 class EinsumDense(Projection):
     """`activation(einsum(equation, x, kernel) + bias)`.
 
     Args:
         equation: such as `"ab,bc->ac"`; one `...` stands for axes that pass through.
         output_shape: the sizes of the output's axes behind the batch axis (behind `...`); `None` takes the input's.
-        activation: a name or function; none if not given.
         bias_axes: the letters of the output's axes along which the bias varies; no bias if not given.
-        kernel_initializer, bias_initializer: what the weights start from.
         kernel_regularizer, bias_regularizer: added to the loss.
-        kernel_constraint, bias_constraint: applied after each step.
-        lora_rank, lora_alpha: of `enable_lora`, which the layer then does itself.
         gptq_unpacked_column_size: kept for files of Keras.
-        quantization_config: how a quantized dtype policy is meant, where that does not say.
 
     Shapes: those of the equation.
 

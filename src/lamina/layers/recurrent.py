@@ -13,7 +13,7 @@ from jax import tree_util
 
 from lamina.core import checks, configurable, registry, scope
 from lamina.core.arrays import value_of
-from lamina.core.configurable import variant
+from lamina.core.configurable import explained_by, variant
 from lamina.core.state import StateScope
 from lamina.core.symbolic import KerasTensor, infer
 from lamina.core.variable import Variable
@@ -22,8 +22,6 @@ from lamina.layer.masks import check_mask, only_passes
 from lamina.layer.signature import signature_of
 from lamina.layers.cells import Cell, GRUCell, LSTMCell, SimpleRNNCell
 from lamina.layers.scanning import scan_calls, zeros
-
-__all__ = ["GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "SimpleRNN", "SimpleRNNCell", "StackedRNNCells"]
 
 
 def _check_cell(who: str, cell: Any) -> None:
@@ -249,27 +247,12 @@ class RNN(Holder):
         return [mask, *(None for _ in tree_util.tree_leaves(self.state_size))] if self.return_state else mask
 
 
+@explained_by(Cell)
 class Recurrent(RNN):
     """`RNN` around a cell of the class `cell_class`, which is made here; the cell's arguments are attributes as well.
 
     Args:
-        units: the size of the output.
-        activation: of the candidate for the new state.
-        recurrent_activation: of the gates.
-        use_bias: whether a bias is added.
-        kernel_initializer, recurrent_initializer, bias_initializer: what the weights start from.
-        unit_forget_bias: whether the bias of the forget gate starts from 1.
         kernel_regularizer, recurrent_regularizer, bias_regularizer, activity_regularizer: added to the loss.
-        kernel_constraint, recurrent_constraint, bias_constraint: applied after each step of training.
-        dropout: the share of the inputs that training drops, the same at all times.
-        recurrent_dropout: the share of the outputs before that training drops, the same at all times.
-        seed: of the dropout.
-        return_sequences: whether the outputs at all times are returned, or the last one.
-        return_state: whether the last states are returned behind the output.
-        go_backwards: whether time runs backwards; outputs come in the order in which they are computed.
-        stateful: whether the next call starts from the last states of this one; the batch size must be known.
-        unroll: whether the steps are compiled one behind the other: for short sequences.
-        reset_after: whether the reset gate acts behind the recurrent product.
         use_cudnn: kept for Keras programs: one compiled scan serves all devices.
 
     Shapes: (batch, time, features) -> (batch, units), or (batch, time, units) with `return_sequences`.

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from lamina import random, regularizers
 from lamina.core import checks, dtypes
-from lamina.core.configurable import variant
+from lamina.core.configurable import explained_by, variant
 from lamina.layer import Layer
 from lamina.layers.activation import Elementwise
 from lamina.layers.spatial import Spatial
@@ -86,8 +86,6 @@ class SpatialDropout(Dropout, Spatial):
 
     Args:
         rate: the share of channels that are dropped.
-        data_format: where the channels are.
-        seed: makes the draws repeatable.
 
     Shapes: (batch, *spatial, channels) -> the same.
 
@@ -174,6 +172,7 @@ class GaussianDropout(Noise):
         return inputs * random.normal(inputs.shape, 1.0, deviation, dtype=self.compute_dtype, seed=self.seed_generator)
 
 
+@explained_by()
 class AlphaDropout(Dropout):
     """Dropout that keeps mean and variance of what SELU put out: dropped elements get SELU's limit, not 0.
 
@@ -181,10 +180,6 @@ class AlphaDropout(Dropout):
 
     Args:
         rate: the share of elements that are dropped, below 1.
-        noise_shape: the shape of the draws, which are broadcast to the inputs.
-        seed: makes the draws repeatable.
-
-    Shapes: (batch, ...) -> the same.
 
     Raises: ValueError if `rate` is not from 0 to below 1.
     """

@@ -132,9 +132,6 @@ class ZeroPadding(Resizing):
 
     Args:
         padding: a number for all sides, one for each axis, or (before, after) for each axis.
-        data_format: where the channels are.
-
-    Shapes: (batch, *spatial, channels) -> (batch, *other spatial, channels).
 
     Raises: ValueError if a number is below 0.
     """
@@ -170,9 +167,6 @@ class Cropping(Resizing):
 
     Args:
         cropping: a number for all sides, one for each axis, or (before, after) for each axis.
-        data_format: where the channels are.
-
-    Shapes: (batch, *spatial, channels) -> (batch, *other spatial, channels).
 
     Raises: ValueError if nothing would be left.
     """
@@ -210,9 +204,6 @@ class UpSampling(Resizing):
 
     Args:
         size: how often, for all axes or each.
-        data_format: where the channels are.
-
-    Shapes: (batch, *spatial, channels) -> (batch, *other spatial, channels).
 
     Raises: ValueError if a factor is not a positive integer.
     """

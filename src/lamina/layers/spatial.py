@@ -10,7 +10,11 @@ from lamina.layer import InputSpec, Layer
 
 
 class Spatial(Layer):
-    """A layer over `rank` spatial axes, with channels behind or before them: `class Conv2D(Convolution, rank=2)`."""
+    """A layer over `rank` spatial axes, with channels behind or before them: `class Conv2D(Convolution, rank=2)`.
+
+    Args:
+        data_format: where the channels are.
+    """
 
     rank = 0
 

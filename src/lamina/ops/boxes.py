@@ -14,6 +14,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from lamina.core import checks, dtypes
+from lamina.ops.sampling import affine
 
 # format -> (whether it counts in parts of the image, whether it begins with y, what its four numbers are)
 _LAYOUTS = {
@@ -155,9 +156,7 @@ def affine_transform(
     before = [at - move * (size - 1) for at, move, size in zip(middle, (translate_x, translate_y), (width, height))]
     lines = [(x * scale, y * scale) for x, y in ((d, -b), (-c, a))]
     rows = [[x, y, at - x * before[0] - y * before[1]] for (x, y), at in zip(lines, middle)]
-    rows.append([jnp.zeros_like(angle), jnp.zeros_like(angle), jnp.ones_like(angle)])
-    matrix = jnp.stack([jnp.stack(row, axis=-1) for row in rows], axis=-2)
-    return carried(jnp.asarray(boxes, matrix.dtype), matrix)
+    return carried(jnp.asarray(boxes, "float32"), affine(*rows))
 
 
 def crop(boxes: Any, top: Any, left: Any, height: Any, width: Any, bounding_box_format: str = "xyxy") -> Any:

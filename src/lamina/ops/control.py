@@ -18,7 +18,7 @@ from lamina.core.budget import CALL, spend
 from lamina.core.sparse import dense, is_sparse
 from lamina.core.symbolic import KerasTensor, op
 from lamina.core.variable import Variable
-from lamina.ops.binding import dtype_name, items, operand
+from lamina.ops.binding import bound, dtype_name, items, operand
 from lamina.ops.numpy import where
 
 
@@ -131,10 +131,9 @@ def unstack(x: Any, num: int | None = None, axis: int = 0) -> list[Any]:
     return [lax.index_in_dim(x, i, axis, keepdims=False) for i in range(count)]
 
 
-@op(elementwise=True)
-def stop_gradient(variable: Any) -> Any:
-    """The same values, which gradients do not pass."""
-    return lax.stop_gradient(operand(variable))
+stop_gradient = bound(
+    lax.stop_gradient, "variable", "The same values, which gradients do not pass.", elementwise=True, variable=operand
+)
 
 
 # Control flow. The functions may read and write variables: layers in training, metrics, random draws.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+import operator
 from typing import Any
 
 import jax.numpy as jnp
@@ -49,11 +50,5 @@ def _along(batch: Any, weights: Any, axis: int, padding: str) -> Any:
         return jnp.moveaxis(jnp.tensordot(lines, batch, axes=(1, axis), precision="highest"), 0, axis)
     if padding == "same":
         batch = jnp.pad(batch, [(before, size - 1 - before) if i == axis else (0, 0) for i in range(batch.ndim)])
-    return _sum([weights[i] * lax.slice_in_dim(batch, i, i + out, axis=axis) for i in range(size)])
-
-
-def _sum(terms: Sequence[Any]) -> Any:
-    total = terms[0]
-    for term in terms[1:]:
-        total = total + term
-    return total
+    moved = (weights[i] * lax.slice_in_dim(batch, i, i + out, axis=axis) for i in range(size))
+    return functools.reduce(operator.add, moved)

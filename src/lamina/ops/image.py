@@ -34,7 +34,7 @@ def _axes(data_format: str | None) -> tuple[int, int, int]:
     return (-3, -2, -1) if standardize_data_format(data_format) == "channels_last" else (-2, -1, -3)
 
 
-def _by_batch(who: str, images: Any, data_format: str | None, fn: Callable[[Any], Any], rank: int = 4) -> Any:
+def by_batch(who: str, images: Any, data_format: str | None, fn: Callable[[Any], Any], rank: int = 4) -> Any:
     """`fn` on a batch with channels last, and its result in the order of `images`, alone if they were."""
     images = _images(who, images, (rank - 1, rank))
     channels = -1 if standardize_data_format(data_format) == "channels_last" else 1 - rank
@@ -178,14 +178,9 @@ def affine_transform(
     transform = jnp.asarray(transform)
     if transform.ndim not in (1, 2) or transform.shape[-1] != 8:
         raise ValueError(f"affine_transform: transform must have shape (8,) or (batch, 8), got {transform.shape}.")
-
     maps = sampling.affine_map(jnp.atleast_2d(transform).at[:, 6:].set(0))
-    maps = maps.astype(dtypes.floating(maps.dtype))
-
-    def warp(batch: Any) -> Any:
-        return sampling.warp(batch, maps, interpolation, fill_mode, fill_value)
-
-    return _by_batch("affine_transform", images, data_format, warp)
+    options = (maps.astype(dtypes.floating(maps.dtype)), interpolation, fill_mode, fill_value)
+    return by_batch("affine_transform", images, data_format, lambda batch: sampling.warp(batch, *options))
 
 
 @op
@@ -210,13 +205,9 @@ def perspective_transform(
             "perspective_transform: start_points and end_points must both have shape (4, 2) or (batch, 4, 2), "
             f"got {start.shape} and {end.shape}."
         )
-    start, end = (points.reshape(-1, 4, 2) for points in (start, end))
-    maps = sampling.homography(start, end)
-
-    def warp(batch: Any) -> Any:
-        return sampling.warp(batch, maps, interpolation, fill_value=fill_value)
-
-    return _by_batch("perspective_transform", images, data_format, warp)
+    maps = sampling.homography(*(points.reshape(-1, 4, 2) for points in (start, end)))
+    options = (maps, interpolation, "constant", fill_value)
+    return by_batch("perspective_transform", images, data_format, lambda batch: sampling.warp(batch, *options))
 
 
 @op
@@ -253,7 +244,7 @@ def elastic_transform(
         rows, columns = sampling.grid(*batch.shape[1:3])
         return sampling.sample(batch, rows + moved, columns + moved, interpolation, fill_mode, fill_value)
 
-    return _by_batch("elastic_transform", images, data_format, warp)
+    return by_batch("elastic_transform", images, data_format, warp)
 
 
 @op
@@ -385,7 +376,7 @@ def extract_patches(
         window = window_of("extract_patches", batch, kernel, steps, padding, "channels_last", dilation_rate)
         return jnp.concatenate(list(cpu.seen(batch, sizes, window)), axis=-1)
 
-    return _by_batch("extract_patches", images, data_format, cut, rank + 2)
+    return by_batch("extract_patches", images, data_format, cut, rank + 2)
 
 
 def extract_patches_3d(
@@ -421,7 +412,7 @@ def gaussian_blur(
         sigma: the standard deviation of each.
         data_format: where the channels are.
     """
-    return _by_batch("gaussian_blur", images, data_format, lambda batch: _blur(batch, kernel_size, sigma))
+    return by_batch("gaussian_blur", images, data_format, lambda batch: _blur(batch, kernel_size, sigma))
 
 
 @op
@@ -430,7 +421,7 @@ def sobel_edges(images: Any, data_format: str | None = None) -> Any:
     images, smooth, change = _images("sobel_edges", images, (4,)), (1, 2, 1), (-1, 0, 1)
     windows = ((change, smooth), (smooth, change))
     edges = [
-        _by_batch("sobel_edges", images, data_format, lambda batch, window=window: filters.separable(batch, *window))
+        by_batch("sobel_edges", images, data_format, lambda batch, window=window: filters.separable(batch, *window))
         for window in windows
     ]
     return jnp.stack(edges, axis=-1)

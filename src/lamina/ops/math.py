@@ -47,6 +47,7 @@ segment_prod = _segments(jax.ops.segment_prod, "segment_prod")
 segment_sum = _segments(jax.ops.segment_sum, "segment_sum")
 
 
+logdet = bound(lambda x: jnp.linalg.slogdet(x)[1], "x", "log |det(x)|.", name="logdet")
 rsqrt = bound(lax.rsqrt, "x", "1 / sqrt(x).", elementwise=True, x=jnp.asarray)
 
 
@@ -74,12 +75,6 @@ def cdist(x: Any, y: Any) -> Any:
     if x.ndim < 2 or y.ndim < 2 or x.shape[-1] != y.shape[-1]:
         raise ValueError(f"cdist: x and y must have rows of one length, got shapes {x.shape} and {y.shape}.")
     return jnp.sqrt(jnp.sum(jnp.square(x[..., :, None, :] - y[..., None, :, :]), axis=-1))
-
-
-@op
-def logdet(x: Any) -> Any:
-    """log |det(x)|."""
-    return jnp.linalg.slogdet(operand(x))[1]
 
 
 @op

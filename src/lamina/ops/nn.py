@@ -43,6 +43,7 @@ softsign = unary(jnn.soft_sign, "softsign")
 sparse_plus = unary(jnn.sparse_plus)
 sparse_sigmoid = unary(jnn.sparse_sigmoid)
 swish = silu
+tanh_shrink = unary(lambda x: x - jnp.tanh(x), "tanh_shrink", doc="x - tanh(x).", x=jnp.asarray)
 celu = bound(jnn.celu, "x alpha=1.0", "x if x > 0, else alpha (e^(x/alpha) - 1).", elementwise=True)
 elu = bound(jnn.elu, "x alpha=1.0", "x if x > 0, else alpha (e^x - 1).", elementwise=True)
 gelu = bound(
@@ -86,13 +87,6 @@ def sparsemax(x: Any, axis: int = -1) -> Any:
 
 
 @op(elementwise=True)
-def tanh_shrink(x: Any) -> Any:
-    """x - tanh(x)."""
-    x = jnp.asarray(x)
-    return x - jnp.tanh(x)
-
-
-@op(elementwise=True)
 def threshold(x: Any, threshold: float, default_value: float) -> Any:
     """x where x > threshold, else default_value."""
     x = jnp.asarray(x)
@@ -102,8 +96,11 @@ def threshold(x: Any, threshold: float, default_value: float) -> Any:
 # Convolutions. Kernels are (*sizes, input channels of a group, output channels).
 
 
-def _channels(inputs: Any, data_format: str) -> int:
-    return inputs.shape[-1 if data_format == "channels_last" else 1]
+def _operands(who: str, inputs: Any, kernel: Any, data_format: str | None) -> tuple[Any, Any, str, int]:
+    """Both as arrays, where the channels are, and how many the inputs have."""
+    data_format, kernel = standardize_data_format(data_format, who), as_array(kernel)
+    inputs = as_array(inputs, kernel.dtype)
+    return inputs, kernel, data_format, inputs.shape[-1 if data_format == "channels_last" else 1]
 
 
 # One jitted function a platform choice: called eagerly it is compiled once, and traced once for equal layers.
@@ -143,10 +140,7 @@ def conv(
         data_format: where the channels are; the default one if not given.
         dilation_rate: the distance of the kernel's points.
     """
-    data_format = standardize_data_format(data_format, "conv")
-    kernel = as_array(kernel)
-    inputs = as_array(inputs, kernel.dtype)
-    channels = _channels(inputs, data_format)
+    inputs, kernel, data_format, channels = _operands("conv", inputs, kernel, data_format)
     if channels % kernel.shape[-2]:
         raise ValueError(f"conv: {channels} input channels must be a multiple of the kernel's {kernel.shape[-2]}.")
     window = window_of("conv", inputs, kernel, strides, padding, data_format, dilation_rate)
@@ -163,10 +157,7 @@ def depthwise_conv(
     dilation_rate: Any = 1,
 ) -> Any:
     """The convolution of each channel with kernels of its own: (*sizes, channels, multiplier)."""
-    data_format = standardize_data_format(data_format, "depthwise_conv")
-    kernel = as_array(kernel)
-    inputs = as_array(inputs, kernel.dtype)
-    channels = _channels(inputs, data_format)
+    inputs, kernel, data_format, channels = _operands("depthwise_conv", inputs, kernel, data_format)
     if channels != kernel.shape[-2]:
         raise ValueError(f"depthwise_conv: {channels} input channels must be the kernel's, got {kernel.shape[-2]}.")
     window = window_of("depthwise_conv", inputs, kernel, strides, padding, data_format, dilation_rate)
@@ -200,14 +191,11 @@ def conv_transpose(
     dilation_rate: Any = 1,
 ) -> Any:
     """The transpose of a convolution: the gradient of one by its inputs. Kernels are (*sizes, outputs, inputs)."""
-    data_format = standardize_data_format(data_format, "conv_transpose")
-    kernel = as_array(kernel)
-    inputs = as_array(inputs, kernel.dtype)
+    inputs, kernel, data_format, channels = _operands("conv_transpose", inputs, kernel, data_format)
     rank = inputs.ndim - 2
-    if _channels(inputs, data_format) != kernel.shape[-1]:
+    if channels != kernel.shape[-1]:
         raise ValueError(
-            f"conv_transpose: {_channels(inputs, data_format)} input channels must be the kernel's last size, "
-            f"got {kernel.shape[-1]}."
+            f"conv_transpose: {channels} input channels must be the kernel's last size, got {kernel.shape[-1]}."
         )
     strides = each(strides, rank, "conv_transpose: strides")
     dilation = each(dilation_rate, rank, "conv_transpose: dilation_rate")

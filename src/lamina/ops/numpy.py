@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -23,7 +24,6 @@ from lamina.ops.binding import (
     bitwise,
     bound,
     creation,
-    dtype_name,
     fractions,
     items,
     operand,
@@ -186,6 +186,7 @@ allclose = bound(
 )
 append = bound(jnp.append, "x1 x2 axis=None", "`x1` and `x2` joined along an axis, or flat.")
 arange = bound(jnp.arange, "start stop=None step=None dtype=None", "start, start + step, ... below stop.")
+array = bound(jnp.array, "x dtype=None", "`x` as a new array.", x=lambda x: x)
 array_split = bound(
     jnp.array_split, "x indices_or_sections axis=0", "Parts of `x` along an axis; their sizes may differ by one."
 )
@@ -281,10 +282,19 @@ trapezoid = bound(jnp.trapezoid, "y x=None dx=1.0 axis=-1", "The integral of y(x
 tri = creation(jnp.tri, "N M=None k=0 dtype=None", "An (N, M) matrix with ones on and below its `k`-th diagonal.")
 tril = bound(jnp.tril, "x k=0", "`x` with zeros above the `k`-th diagonal.")
 triu = bound(jnp.triu, "x k=0", "`x` with zeros below the `k`-th diagonal.")
+unique = bound(
+    functools.partial(jnp.unique, equal_nan=False),
+    "x sorted=True return_index=False return_inverse=False return_counts=False axis=None size=None fill_value=None",
+    "The different values of `x`; `size` fixes how many, so that it can be traced.",
+    name="unique",
+)
 unravel_index = bound(
     jnp.unravel_index, "indices shape", "The places that flat indices mean in an array of a shape, axis by axis."
 )
 vander = bound(jnp.vander, "x N=None increasing=False", "A matrix whose columns are powers of `x`.")
+view = bound(
+    lambda x, dtype: x.view(dtype), "x dtype=None", "The same bytes read as another dtype.", name="view", x=jnp.asarray
+)
 zeros = creation(jnp.zeros, "shape dtype=None", "An array of zeros.")
 zeros_like = bound(jnp.zeros_like, "x dtype=None", "Zeros in the shape of `x`.")
 
@@ -301,12 +311,6 @@ def argsort(x: Any, axis: int | None = -1) -> Any:
     """The order that sorts `x`; equal values keep theirs."""
     x = jnp.asarray(x)
     return jnp.argsort(x, axis=axis if x.ndim else None)
-
-
-@op
-def array(x: Any, dtype: Any = None) -> Any:
-    """`x` as a new array."""
-    return jnp.array(x, dtype=dtype_name(dtype))
 
 
 @op
@@ -458,40 +462,9 @@ def slogdet(x: Any) -> tuple[Any, Any]:
     return tuple(jnp.linalg.slogdet(operand(x)))
 
 
-@op
-def unique(
-    x: Any,
-    sorted: bool = True,
-    return_index: bool = False,
-    return_inverse: bool = False,
-    return_counts: bool = False,
-    axis: int | None = None,
-    size: int | None = None,
-    fill_value: Any = None,
-) -> Any:
-    """The different values of `x`; `size` fixes how many, so that it can be traced."""
-    return jnp.unique(
-        operand(x),
-        return_index=return_index,
-        return_inverse=return_inverse,
-        return_counts=return_counts,
-        axis=axis,
-        equal_nan=False,
-        size=size,
-        sorted=sorted,
-        fill_value=fill_value,
-    )
-
-
 def vectorize(pyfunc: Callable, *, excluded: Any = None, signature: str | None = None) -> Callable:
     """A function of arrays that applies `pyfunc` to their elements."""
     return op(jnp.vectorize(pyfunc, excluded=excluded or set(), signature=signature))
-
-
-@op
-def view(x: Any, dtype: Any = None) -> Any:
-    """The same bytes read as another dtype."""
-    return jnp.asarray(x).view(dtype=dtype_name(dtype))
 
 
 @op(elementwise=True)

@@ -6,7 +6,8 @@ factor. Places are pixels' middles: the first is 0, and the last is the size les
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -16,14 +17,11 @@ INTERPOLATIONS = ("nearest", "bilinear")
 FILLS = ("constant", "nearest", "wrap", "mirror", "reflect")
 
 
-def _mirrored(index: Any, size: Any) -> Any:
-    around = jnp.mod(index, jnp.maximum(2 * size - 2, 1))
-    return jnp.where(around < size, around, 2 * size - 2 - around)
-
-
-def _reflected(index: Any, size: Any) -> Any:
-    around = jnp.mod(index, 2 * size)
-    return jnp.where(around < size, around, 2 * size - 1 - around)
+def _back_and_forth(index: Any, size: Any, twice: int) -> Any:
+    """The index on a way to the end and back; the pixels at both ends come twice, or once."""
+    last = 2 * size - 2 + twice
+    around = jnp.mod(index, jnp.maximum(last + twice, 1))
+    return jnp.where(around < size, around, last - around)
 
 
 # The pixel in the image that stands for one at any index.
@@ -31,8 +29,8 @@ _INSIDE: dict[str, Callable[[Any, Any], Any]] = {
     "constant": lambda index, size: jnp.clip(index, 0, size - 1),  # and what was outside gets the constant
     "nearest": lambda index, size: jnp.clip(index, 0, size - 1),
     "wrap": jnp.mod,
-    "mirror": _mirrored,  # a b c d -> d c b | a b c d | c b a
-    "reflect": _reflected,  # a b c d -> d c b a | a b c d | d c b a
+    "mirror": functools.partial(_back_and_forth, twice=0),  # a b c d -> d c b | a b c d | c b a
+    "reflect": functools.partial(_back_and_forth, twice=1),  # a b c d -> d c b a | a b c d | d c b a
 }
 
 
@@ -102,6 +100,12 @@ def warp(batch: Any, maps: Any, interpolation: str, fill_mode: str = "constant",
     column, row, scale = (line[:, None, None, 0] * x + line[:, None, None, 1] * y + line[:, None, None, 2]
                           for line in jnp.moveaxis(maps, 1, 0))  # fmt: skip
     return sample(batch, row / scale, column / scale, interpolation, fill_mode, fill_value)
+
+
+def affine(a: Sequence[Any], b: Sequence[Any]) -> Any:
+    """Maps (batch, 3, 3) to x = a[0] x + a[1] y + a[2] and y = b[0] x + b[1] y + b[2], of numbers (batch,) or one."""
+    entries = jnp.broadcast_arrays(*(jnp.asarray(n, "float32") for n in (*a, *b, 0, 0, 1)))
+    return jnp.stack(entries, axis=-1).reshape(-1, 3, 3)
 
 
 def affine_map(transform: Any) -> Any:

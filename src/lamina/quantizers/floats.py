@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
+from jax import lax
 
 from lamina.core import checks, dtypes
 from lamina.core.arrays import value_of
@@ -65,7 +65,7 @@ def fake_quant_with_min_max_vars(
     """
     checks.integer("fake_quant_with_min_max_vars", "num_bits", num_bits)
     x, low, high = (jnp.asarray(value_of(v)) for v in (inputs, min_vals, max_vals))
-    steps = 2**num_bits - 1 - bool(narrow_range)
+    steps, wide = 2**num_bits - 1 - bool(narrow_range), dtypes.wide(x.dtype)
 
     def spread(end: Any) -> Any:
         """One of the ends so that it broadcasts to the inputs."""
@@ -73,28 +73,13 @@ def fake_quant_with_min_max_vars(
             return end.reshape(())
         return end.reshape([-1 if i == axis % x.ndim else 1 for i in range(x.ndim)])
 
-    @jax.custom_vjp
-    def rounded(x: Any, low: Any, high: Any) -> Any:
-        return forward(x, low, high)[0]
-
-    def forward(x: Any, low: Any, high: Any) -> tuple[Any, Any]:
-        wide = dtypes.wide(x.dtype)
-        first, last = (spread(end).astype(wide) for end in (low, high))
-        step = (last - first) / steps
-        zero = jnp.round(jnp.clip(-first / step, 0, steps))
-        first, last = -zero * step, (steps - zero) * step
-        inside = jnp.clip(x.astype(wide), first, last) - first
-        result = (jnp.floor(inside / step - jnp.floor(-first / step + 0.5) + 0.5) * step).astype(x.dtype)
-        return result, (x <= first, x >= last, (first <= x) & (x <= last), low, high)
-
-    def backward(kept: Any, gradient: Any) -> tuple[Any, Any, Any]:
-        below, above, within, low, high = kept
-
-        def of_end(mask: Any, end: Any) -> Any:
-            over = None if axis is None else tuple(i for i in range(x.ndim) if i != axis % x.ndim)
-            return jnp.sum(jnp.where(mask, gradient, 0), over).reshape(end.shape).astype(end.dtype)
-
-        return jnp.where(within, gradient, 0), of_end(below, low), of_end(above, high)
-
-    rounded.defvjp(forward, backward)
-    return rounded(x, low, high)
+    low, high = (spread(end).astype(wide) for end in (low, high))
+    step = (high - low) / steps
+    zero = jnp.round(jnp.clip(-low / step, 0, steps))
+    first, last = -zero * step, (steps - zero) * step
+    inside = jnp.clip(x.astype(wide), first, last) - first
+    rounded = (jnp.floor(inside / step - jnp.floor(-first / step + 0.5) + 0.5) * step).astype(x.dtype)
+    # What gradients see, where the steps of the grid have none: the input, or the ends that it does not lie between.
+    parts = ((first <= x) & (x <= last), x), (x <= first, low), (x >= last, high)
+    seen = sum(jnp.where(where, value, 0).astype(x.dtype) for where, value in parts)
+    return lax.stop_gradient(rounded) + (seen - lax.stop_gradient(seen))

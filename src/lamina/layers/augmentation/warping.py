@@ -18,8 +18,9 @@ from jax import lax
 from lamina import ops, random
 from lamina.core import checks
 from lamina.core.configurable import variant
-from lamina.layers.preprocessing.base import Augmentation, Draws, Factor, Moving, Sized, affine, spread
+from lamina.layers.preprocessing.base import Augmentation, Draws, Factor, Moving, Sized, spread
 from lamina.ops import filters, sampling
+from lamina.ops.sampling import affine
 from lamina.random.seeds import make_default_seed
 
 __all__ = [

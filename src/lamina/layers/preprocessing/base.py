@@ -20,6 +20,7 @@ from lamina.core import checks, dtypes, registry, state
 from lamina.core.jit import jit
 from lamina.layers.preprocessing.foreign import PipelineLayer
 from lamina.ops import boxes as ops_boxes
+from lamina.ops.image import by_batch
 from lamina.random import SeedGenerator
 from lamina.random.seeds import draw_seed
 
@@ -90,12 +91,6 @@ def scaled(images: Any, source: Sequence[float], target: Sequence[float]) -> Any
 def spread(numbers: Any) -> Any:
     """One number for each image, so that it broadcasts to pixels (batch, height, width, channels)."""
     return jnp.reshape(numbers, (-1, 1, 1, 1))
-
-
-def affine(a: Sequence[Any], b: Sequence[Any]) -> Any:
-    """Maps (batch, 3, 3) to x = a[0] x + a[1] y + a[2] and y = b[0] x + b[1] y + b[2], of numbers (batch,) or one."""
-    entries = jnp.broadcast_arrays(*(jnp.asarray(n, "float32") for n in (*a, *b, 0, 0, 1)))
-    return jnp.stack(entries, axis=-1).reshape(-1, 3, 3)
 
 
 def _keys(data: Any) -> str:
@@ -215,11 +210,8 @@ class ImageLayer(PipelineLayer):
 
     def _on_batch(self, method: Callable, images: Any, transformation: Any) -> Any:
         """A method on a batch with channels last; the result in the order and the dtype of `images`."""
-        batch = images if images.ndim == 4 else images[None]
-        first = self.data_format == "channels_first"
-        out = method(jnp.moveaxis(batch, 1, -1) if first else batch, transformation)
-        out = (jnp.moveaxis(out, -1, 1) if first else out).astype(images.dtype)
-        return out if images.ndim == 4 else out[0]
+        out = by_batch(self._who(), images, self.data_format, lambda batch: method(batch, transformation))
+        return out.astype(images.dtype)
 
     def pixels(self, images: Any, transformation: Any) -> Any:
         """Images (batch, height, width, channels) after a transformation."""

@@ -1,6 +1,6 @@
 """Hashes of strings: FarmHash64 and SipHash-2-4, of many strings of one length at once.
 
-Both are arithmetic on words of 64 bits, written once: the words are NumPy's, or `Words` on a device that has 32 bits.
+Both are arithmetic on words of 64 bits, written once: the words are NumPy's, or those of a device.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import operator
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -19,61 +20,8 @@ from lamina.layers.preprocessing.strings import BLOCK, Integers, Strings, decima
 Salt = Sequence[int] | None  # the two halves of SipHash's key; without one the hash is FarmHash64
 
 _BITS = 2**64 - 1
-_K0, _K1, _K2 = 0xC3A5C85C97CB3127, 0xB492B66FBE98F273, 0x9AE16A3B2F90404F
+_K0, _K1, _K2 = map(np.uint64, (0xC3A5C85C97CB3127, 0xB492B66FBE98F273, 0x9AE16A3B2F90404F))
 _SIP = (0x736F6D6570736575, 0x646F72616E646F6D, 0x6C7967656E657261, 0x7465646279746573)
-
-
-class Words:
-    """Words of 64 bits as two arrays of 32: `high * 2**32 + low`. Integers of Python may stand on the right."""
-
-    def __init__(self, high: Any, low: Any):
-        self.high, self.low = high, low
-
-    @staticmethod
-    def _of(x: Any) -> Words:
-        return x if isinstance(x, Words) else Words(jnp.uint32(x >> 32), jnp.uint32(x & 0xFFFFFFFF))
-
-    def __add__(self, other: Any) -> Words:
-        other = self._of(other)
-        low = self.low + other.low
-        return Words(self.high + other.high + (low < other.low).astype(jnp.uint32), low)
-
-    def __mul__(self, other: Any) -> Words:
-        other = self._of(other)
-        a, b = ((x.low & 0xFFFF, x.low >> 16) for x in (self, other))
-        crossed = a[0] * b[1], a[1] * b[0]
-        lowest = a[0] * b[0]
-        middle = (lowest >> 16) + (crossed[0] & 0xFFFF) + (crossed[1] & 0xFFFF)
-        carried = a[1] * b[1] + (crossed[0] >> 16) + (crossed[1] >> 16) + (middle >> 16)
-        high = carried + self.high * other.low + self.low * other.high
-        return Words(high, (middle << 16) | (lowest & 0xFFFF))
-
-    def __xor__(self, other: Any) -> Words:
-        other = self._of(other)
-        return Words(self.high ^ other.high, self.low ^ other.low)
-
-    def __or__(self, other: Words) -> Words:
-        return Words(self.high | other.high, self.low | other.low)
-
-    def __lshift__(self, n: int) -> Words:
-        if n >= 32:
-            return Words(self.low << (n - 32), jnp.zeros_like(self.low))
-        return Words((self.high << n) | (self.low >> (32 - n)), self.low << n) if n else self
-
-    def __rshift__(self, n: int) -> Words:
-        if n >= 32:
-            return Words(jnp.zeros_like(self.high), self.high >> (n - 32))
-        return Words(self.high >> n, (self.low >> n) | (self.high << (32 - n))) if n else self
-
-    def __mod__(self, n: int) -> Any:
-        """The rest as uint32, by long division with as many bits at once as fit beside a rest."""
-        rest, width = jnp.zeros_like(self.low), max(1, 32 - n.bit_length())
-        for half in (self.high, self.low):
-            for top in range(32, 0, -width):
-                size = min(width, top)
-                bits = (half >> (top - size)) & ((1 << size) - 1)
-                rest = ((rest << size) | bits) % jnp.uint32(n)
-        return rest
 
 
 class Rows:
@@ -89,20 +37,14 @@ class Rows:
 
 
 class Columns:
-    """`Rows` of a device: an array (uint32) for each place."""
+    """`Rows` of a device: an array (uint64) for each place."""
 
     def __init__(self, columns: Sequence[Any]):
-        self.columns, self.length = columns, len(columns)
-        nothing = jnp.zeros_like(columns[0])
-        self.zero = Words(nothing, nothing)
+        self.columns, self.length, self.zero = columns, len(columns), jnp.zeros_like(columns[0])
 
-    def _half(self, at: int, size: int) -> Any:
-        shifted = (self.columns[at + i] << (8 * i) for i in range(size))
-        return functools.reduce(operator.or_, shifted, self.zero.low)
-
-    def word(self, at: int, size: int = 8) -> Words:
+    def word(self, at: int, size: int = 8) -> Any:
         """So many bytes from a place on."""
-        return Words(self._half(at + 4, size - 4), self._half(at, min(size, 4)))
+        return functools.reduce(operator.or_, (self.columns[at + i] << (8 * i) for i in range(size)))
 
 
 def checked_salt(who: str, salt: Any) -> list[int] | None:
@@ -139,9 +81,9 @@ def farmhash(s: Any) -> Any:
     Pike and Alakuijala, 2014, the function `farmhashna::Hash64` of https://github.com/google/farmhash
     """
     n = s.length
-    factor = (_K2 + 2 * n) & _BITS
     if n > 64:
         return _farmhash_long(s)
+    factor = _K2 + np.uint64(2 * n)
     if n > 16:
         return _farmhash_middle(s, factor)
     if n >= 8:
@@ -155,7 +97,7 @@ def farmhash(s: Any) -> Any:
     return s.zero + _K2
 
 
-def _farmhash_middle(s: Any, factor: int) -> Any:
+def _farmhash_middle(s: Any, factor: Any) -> Any:
     """Of 17 to 64 bytes."""
     n, long = s.length, s.length > 32
     a, b = s.word(0) * (_K2 if long else _K1), s.word(8)
@@ -182,7 +124,7 @@ def _weak(s: Any, at: int, a: Any, b: Any) -> tuple[Any, Any]:
 def _farmhash_long(s: Any) -> Any:
     """Of more than 64 bytes, 64 at a time and the last 64 once more."""
     tail = (s.length - 1) & 63
-    x, y = s.zero + 81 * _K2 % 2**64, s.zero + (81 * _K1 + 113) % 2**64
+    x, y = (s.zero + 81) * _K2, (s.zero + 81) * _K1 + 113
     z = _mixed(y * _K2 + 113) * _K2
     x = x + s.word(0)
     v = w = (s.zero, s.zero)
@@ -208,7 +150,7 @@ def _farmhash_long(s: Any) -> Any:
     return _joined(first, _joined(v[1], w[1], factor) + x, factor)
 
 
-def joined_fingerprints(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+def joined_fingerprints(first: Any, second: Any) -> Any:
     """One fingerprint of two, as crossings have it."""
     factor = np.uint64(0xC6A4A7935BD1E995)
     out = ((first ^ factor) ^ (_mixed(second * factor) * factor)) * factor
@@ -224,8 +166,8 @@ def siphash(s: Any, key: Sequence[int]) -> Any:
     Aumasson and Bernstein, 2012, https://www.aumasson.jp/siphash/siphash.pdf
     """
     n = s.length
-    v = [s.zero + (constant ^ (key[i % 2] & _BITS)) for i, constant in enumerate(_SIP)]
-    last = s.zero + ((n & 0xFF) << 56)
+    v = [s.zero + np.uint64(constant ^ (key[i % 2] & _BITS)) for i, constant in enumerate(_SIP)]
+    last = s.zero + np.uint64((n & 0xFF) << 56)
     for place in range(n - n % 8, n):
         last = last | (s.word(place, 1) << (8 * (place % 8)))
     for word in [*(s.word(at) for at in range(0, n - 7, 8)), last]:
@@ -270,7 +212,8 @@ def fingerprints(texts: Strings, salt: Salt = None) -> np.ndarray:
 def bins(tokens: Any, count: int, salt: Salt = None) -> Any:
     """The bin of each of `Strings`, `Integers` or an array of JAX, among so many."""
     if not isinstance(tokens, (Strings, Integers)):
-        return bins_on_device(tokens, count, salt)
+        with jax.enable_x64(True):
+            return _bins_on_device(tokens, np.uint64(count), salt)
 
     def part(tokens: Any) -> np.ndarray:
         texts = decimals(tokens) if isinstance(tokens, Integers) else tokens
@@ -280,21 +223,21 @@ def bins(tokens: Any, count: int, salt: Salt = None) -> Any:
     return of_each(part, tokens)
 
 
-def bins_on_device(x: Any, count: int, salt: Salt = None) -> Any:
+def _bins_on_device(x: Any, count: np.uint64, salt: Salt) -> Any:
     """The bin of each integer of a JAX array, those of its decimal string: the hash for each number of digits."""
     unsigned = jnp.uint64 if x.dtype.itemsize == 8 else jnp.uint32
     negative, value = x < 0, x.astype(unsigned)
     magnitude = jnp.where(negative, -value, value)
     most = 20 if x.dtype.itemsize == 8 else 10
     powers = [unsigned(10**i) for i in range(most)]
-    digits = [((magnitude // power) % unsigned(10)).astype(jnp.uint32) + 48 for power in powers]
+    digits = [((magnitude // power) % unsigned(10)).astype(jnp.uint64) + 48 for power in powers]
     length = 1 + sum((magnitude >= power).astype(jnp.int32) for power in powers[1:]) + negative
-    out = Words(jnp.zeros(x.shape, jnp.uint32), jnp.zeros(x.shape, jnp.uint32))
+    out = jnp.zeros(x.shape, jnp.uint64)
     for n in range(1, most + 1 + bool(jnp.issubdtype(x.dtype, jnp.signedinteger))):
         if n > most:
             digits.append(jnp.zeros_like(digits[0]))
         columns = [digits[n - 1 - place] for place in range(n)]
-        columns[0] = jnp.where(negative, jnp.uint32(ord("-")), columns[0])
+        columns[0] = jnp.where(negative, jnp.uint64(ord("-")), columns[0])
         found = farmhash(Columns(columns)) if salt is None else siphash(Columns(columns), salt)
-        out = Words(*(jnp.where(length == n, *pair) for pair in ((found.high, out.high), (found.low, out.low))))
+        out = jnp.where(length == n, found, out)
     return (out % count).astype(jnp.int32)

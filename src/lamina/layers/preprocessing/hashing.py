@@ -126,16 +126,13 @@ class HashedCrossing(Binned):
 
     def indices(self, inputs: Any) -> Any:
         self._check(inputs)
-        if any(isinstance(x, Tracer) for x in inputs):  # a hash has 64 bits, and so the host
-            told = jax.ShapeDtypeStruct(inputs[0].shape, "int32")
-            return jax.pure_callback(lambda *given: self.indices(given).astype("int32"), told, *inputs)
-        out = np.full(np.size(inputs[0]), _CROSSING_KEY, np.uint64)
-        with np.errstate(over="ignore"):
+        out: Any = np.full(inputs[0].shape, _CROSSING_KEY, np.uint64)
+        with np.errstate(over="ignore"), jax.enable_x64(True):
             for x in inputs:
-                x = np.asarray(x)
-                integers = fingerprints.fingerprints(strings(x, self._who())) if is_text(x) else x.ravel()
-                out = fingerprints.joined_fingerprints(out, integers.astype("uint64"))
-        return (out % np.uint64(self.num_bins)).astype("int64").reshape(np.shape(inputs[0]))
+                x = x if isinstance(x, Tracer) else np.asarray(x)
+                hashes = fingerprints.fingerprints(strings(x, self._who())).reshape(x.shape) if is_text(x) else x
+                out = fingerprints.joined_fingerprints(out, hashes.astype("uint64"))
+            return (out % np.uint64(self.num_bins)).astype("int64" if isinstance(out, np.ndarray) else "int32")
 
     def _check(self, inputs: Any) -> None:
         who = self._who()

@@ -10,9 +10,10 @@ import jax.numpy as jnp
 from lamina import ops
 from lamina.core import checks, dtypes
 from lamina.core.configurable import variant
-from lamina.layers.preprocessing.base import Draws, ImageLayer, Sized, affine
+from lamina.layers.preprocessing.base import Draws, ImageLayer, Sized
 from lamina.layers.preprocessing.foreign import PipelineLayer
 from lamina.layers.preprocessing.pipelines import numbers
+from lamina.ops.sampling import affine
 
 
 class Rescaling(PipelineLayer):

@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 
 from lamina.core import checks
+from lamina.core.configurable import explained_by
 from lamina.core.symbolic import KerasTensor
 from lamina.data.flows import cores
 from lamina.data.streams import side_by_side
 from lamina.layers.preprocessing.encoding import MODES, checked_mode
-from lamina.layers.preprocessing.lookup import StringLookup, VocabularyLayer
+from lamina.layers.preprocessing.lookup import IndexLookup, StringLookup, VocabularyLayer
 from lamina.layers.preprocessing.pipelines import check_strings, documents, host_array, is_text
 from lamina.layers.preprocessing.strings import Strings, strings
 from lamina.layers.preprocessing.vocabulary import DROPPED
@@ -41,13 +42,13 @@ def _asked(method: Callable) -> Callable[..., Any]:
     return ask
 
 
+@explained_by(IndexLookup)
 class TextVectorization(VocabularyLayer):
     """Each text as the integers of its words, or as one vector: standardized, split, and looked up in a vocabulary.
 
     Texts are bytes in UTF-8 to it, as they are to TensorFlow: what is lower-cased, stripped and split at is ASCII.
 
     Args:
-        max_tokens: the largest size of the vocabulary, special tokens included; no limit if not given.
         standardize: "lower_and_strip_punctuation", "lower", "strip_punctuation", `None`, or a function of an array of
             strings.
         split: "whitespace", "character", `None` (the inputs are tokens), or a function of an array of strings that
@@ -56,11 +57,7 @@ class TextVectorization(VocabularyLayer):
         output_mode: "int", "multi_hot", "count" or "tf_idf", and "one_hot" where `split` is `None`.
         output_sequence_length: with "int", so many integers are returned for each text, cut off or filled with 0; if
             not given, as many as the longest text of the call has.
-        pad_to_max_tokens: whether vectors have the size `max_tokens`, however many tokens there are.
-        vocabulary: the tokens, or a file that has one a line; if not given, `adapt` learns it.
-        idf_weights: with `output_mode="tf_idf"` and a vocabulary, the weight of each token.
         sparse, ragged: must be false: arrays of JAX are dense.
-        encoding: must be "utf-8".
 
     Shapes: (batch) or (batch, 1) of strings -> (batch, output_sequence_length) or (batch, size of the vocabulary).
 
