@@ -26,6 +26,33 @@ def made_anew(who: str, variables: Sequence[Variable]) -> ValueError:
     )
 
 
+class FoundVariables(Exception):
+    """Tracing met variables that a program does not hold yet, or assigned some that it does not give back."""
+
+    def __init__(self, missing: list[Variable], assigned: list[Variable]):
+        super().__init__("the program does not hold every variable yet")
+        self.missing, self.assigned = missing, assigned
+
+
+class ClosedScope(StateScope):
+    """All that a program holds: `changing` variables, which it gives back, and those that it is only `reading`.
+
+    If it has met others, or has assigned others than it gives back, its end is `FoundVariables`.
+    """
+
+    def __init__(self, changing: Iterable[Variable], values: Any, reading: Iterable[Variable], constants: Any):
+        self._missing: dict[int, Variable] = {}
+        pairs = [*zip(changing, values), *zip(reading, constants)]
+        super().__init__(pairs, on_missing=lambda v: self._missing.setdefault(id(v), v))
+        self._given = {id(v) for v in changing}
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)
+        assigned = [v for v in self.written if id(v) not in self._given]
+        if error[:1] == (None,) and (self._missing or assigned):
+            raise FoundVariables(list(self._missing.values()), assigned)
+
+
 class Effects:
     """What functions do beside what they return: they assign variables, and their layers add to the loss.
 

@@ -20,9 +20,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax, tree_util
 
-from lamina.core import handover, placement, scope
+from lamina.core import effects, handover, placement, scope
 from lamina.core.arrays import copied, value_of
-from lamina.core.effects import TRACES, calls_host, made_anew, primitives, primitives_in_loops
+from lamina.core.effects import TRACES, ClosedScope, FoundVariables, made_anew
 from lamina.core.runtime import in_background, keep_freed_memory, settings
 from lamina.core.state import StateScope
 from lamina.core.variable import Variable
@@ -33,14 +33,6 @@ from lamina.training.forms import stateful
 MANY_ARRAYS = 200  # that a program gives; see `_options`
 MOST_EPOCHS = 256  # of a launch
 KEPT_STATES = 4  # sets of variables for which a launcher keeps programs: freezing and unfreezing compiles once
-
-
-class FoundVariables(Exception):
-    """Tracing met variables that the state does not hold yet, or assigned some that it does not give."""
-
-    def __init__(self, missing: list[Variable], assigned: list[Variable]):
-        super().__init__("the state does not hold every variable yet")
-        self.missing, self.assigned = missing, assigned
 
 
 class Feed(NamedTuple):
@@ -92,15 +84,9 @@ def pure_step(
     method = stateful(method, groups)
 
     def step(values: Sequence[Any], constants: Sequence[Any], batch: Any) -> tuple[tuple, dict[str, Any]]:
-        missing: dict[int, Variable] = {}
-        pairs = [*zip(given, values), *zip(seen, constants)]
-        with StateScope(pairs, on_missing=lambda v: missing.setdefault(id(v), v)) as state:
+        with ClosedScope(given, values, seen, constants) as state:
             logs = {name: jnp.asarray(value_of(value)) for name, value in (on_batch(method, batch) or {}).items()}
-            constant = {id(v) for v in seen}
-            assigned = [v for v in state.written if id(v) in constant]
-            if missing or assigned:
-                raise FoundVariables(list(missing.values()), assigned)
-            return tuple(placement.pinned(given, state.values(given))), placement.whole(logs)
+        return tuple(placement.pinned(given, state.values(given))), placement.whole(logs)
 
     return step
 
@@ -142,7 +128,7 @@ def many_steps(step: Callable, fresh: Callable, given: Sequence[Variable]) -> An
         batch, size = batch_of(data, order, first), lax.div(count, epochs)
         one = jax.jit(step, inline=True)  # traced here, and found again by the calls below
         traced = one.trace(values, seen, batch)
-        if jax.default_backend() == "cpu" and "conv_general_dilated" in primitives(traced.jaxpr.jaxpr):
+        if jax.default_backend() == "cpu" and "conv_general_dilated" in effects.primitives(traced.jaxpr.jaxpr):
             # XLA slows gradients of convolutions down inside loops on CPUs, up to 100 times.
             values, logs = one(begun(values, reset), seen, batch)
             return OneStep(values, {name: value[None] for name, value in logs.items()})
@@ -225,7 +211,7 @@ class Program:
         self._compiled: Any = None
         self._checked = checked  # the same, where JAX looks at values and repeats a program to find the operation
         # Code of the program's own may fail in the middle of a launch; of ours, only memory may run out, at the first.
-        self.calls_host = calls_host(traced.jaxpr.jaxpr)
+        self.calls_host = effects.calls_host(traced.jaxpr.jaxpr)
         logs = traced.out_info.logs.values()
         self.epochs = 1 if self.calls_host else min((each.shape[0] for each in logs), default=1)  # a launch may run
         self.proven = False  # whether a launch has gone well
@@ -437,9 +423,9 @@ def _options(traced: Any, arrays: int) -> dict[str, Any]:
     left_out, jaxpr = [], traced.jaxpr.jaxpr
     if jax.default_backend() == "cpu":
         options["xla_backend_optimization_level"] = 1
-        if "optimization_barrier" not in primitives_in_loops(jaxpr):
+        if "optimization_barrier" not in effects.primitives_in_loops(jaxpr):
             left_out.append("cse_barrier_expander")
-    if arrays > MANY_ARRAYS and "scan" not in primitives(jaxpr):
+    if arrays > MANY_ARRAYS and "scan" not in effects.primitives(jaxpr):
         left_out.append("simplify-while-loops")
     if left_out:
         options["xla_disable_hlo_passes"] = ",".join(left_out)

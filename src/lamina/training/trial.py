@@ -14,11 +14,11 @@ from jax import tree_util
 
 from lamina.core import checks, handover, scope
 from lamina.core.arrays import copied
-from lamina.core.effects import TRACES, made_anew
+from lamina.core.effects import TRACES, FoundVariables, made_anew
 from lamina.core.variable import Variable
 from lamina.core.watch import Probes, Seen
 from lamina.training.forms import stateful
-from lamina.training.step import FoundVariables, OneStep, many_steps, on_batch, pure_step
+from lamina.training.step import OneStep, many_steps, on_batch, pure_step
 
 MOST_STEPS = 32  # of a launch
 MOST_BYTES = 1 << 26  # of the batches of a launch
