@@ -134,7 +134,7 @@ def add_losses(losses: Iterable[tuple[Any, Any]]) -> None:
             layer.record_losses([loss])
 
 
-def _inner(equations: Iterable[Any]) -> Iterator[Any]:
+def programs_in(equations: Iterable[Any]) -> Iterator[Any]:
     """The programs inside of operations."""
     parameters = tree_util.tree_leaves([list(equation.params.values()) for equation in equations])
     return (getattr(p, "jaxpr", p) for p in parameters if hasattr(p, "jaxpr") or hasattr(p, "eqns"))
@@ -142,14 +142,14 @@ def _inner(equations: Iterable[Any]) -> Iterator[Any]:
 
 def primitives(jaxpr: Any) -> set[str]:
     """The names of all primitives in a program and in those inside it."""
-    return {equation.primitive.name for equation in jaxpr.eqns}.union(*map(primitives, _inner(jaxpr.eqns)))
+    return {equation.primitive.name for equation in jaxpr.eqns}.union(*map(primitives, programs_in(jaxpr.eqns)))
 
 
 def primitives_in_loops(jaxpr: Any) -> set[str]:
     """The names of those in loops."""
     loops = [equation for equation in jaxpr.eqns if equation.primitive.name in ("scan", "while")]
     others = [equation for equation in jaxpr.eqns if equation.primitive.name not in ("scan", "while")]
-    return set().union(*map(primitives, _inner(loops)), *map(primitives_in_loops, _inner(others)))
+    return set().union(*map(primitives, programs_in(loops)), *map(primitives_in_loops, programs_in(others)))
 
 
 def calls_host(jaxpr: Any) -> bool:

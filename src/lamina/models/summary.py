@@ -14,8 +14,9 @@ from lamina.core import checks
 from lamina.core.budget import printable
 from lamina.core.later import Later
 from lamina.core.symbolic import Node, Operation, calls_of
+from lamina.core.tree import is_shape
 from lamina.layer import Layer
-from lamina.layer.signature import is_shape, shape_of
+from lamina.layer.signature import shape_of
 from lamina.layers.core import InputLayer
 from lamina.models.functional import graph_of
 

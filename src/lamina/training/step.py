@@ -56,18 +56,15 @@ class Feed(NamedTuple):
         return cls(tree_util.tree_map(lambda a: a[None], batch), None, 0, 1)
 
 
-class OneStep(NamedTuple):
-    """What a launch of a single step gives."""
-
-    values: tuple
-    logs: dict[str, Any]
-
-
 class ManySteps(NamedTuple):
     """What a launch of any number of steps gives: values after the last, logs of the last few."""
 
     values: tuple
     logs: dict[str, Any]
+
+
+class OneStep(ManySteps):
+    """What a launch gives that runs a single step, however many there are."""
 
 
 def pure_step(
@@ -121,7 +118,7 @@ def many_steps(step: Callable, fresh: Callable, given: Sequence[Variable]) -> An
     def loop(
         values: tuple, seen: tuple, data: Any, order: Any, first: Any, count: Any, reset: Any, epochs: Any, *,
         capacity: int,
-    ) -> OneStep | ManySteps:  # fmt: skip
+    ) -> ManySteps:  # fmt: skip
         def begun(values: tuple, anew: Any) -> tuple:
             return tuple(v if f is v else jnp.where(anew, f, v) for f, v in zip(fresh(values), values))
 
@@ -216,7 +213,7 @@ class Program:
         self.epochs = 1 if self.calls_host else min((each.shape[0] for each in logs), default=1)  # a launch may run
         self.proven = False  # whether a launch has gone well
 
-    def __call__(self, *arguments: Any) -> OneStep | ManySteps:
+    def __call__(self, *arguments: Any) -> ManySteps:
         return (self._checked if checks_values() else self._compiled)(*arguments)
 
     @property
@@ -342,7 +339,7 @@ class Launcher:
                 if self._key is None or self._key[0] is not placement.current():
                     self.refresh()
                 loop = self._loops[self._key]
-                key = (self._key, settings(), capacity, _shapes((feed.data, feed.order)))
+                key = (self._key, settings(), capacity, shapes((feed.data, feed.order)))
                 if key in self._programs:
                     return self._programs[key]
                 try:
@@ -363,11 +360,11 @@ class Launcher:
             self._extra.clear()
             raise made_anew(getattr(self._method, "__qualname__", "step"), found or [])
 
-    def _exchange(self, program: Program, arguments: tuple, run: Run) -> OneStep | ManySteps:
+    def _exchange(self, program: Program, arguments: tuple, run: Run) -> ManySteps:
         """Give the arrays, call, and take the new ones in."""
         if not program.proven or program.calls_host or checks_values():
             # Nothing is held meanwhile: Python that the program calls may read variables, or wait for another thread.
-            def run_copies(seen: tuple) -> OneStep | ManySteps:
+            def run_copies(seen: tuple) -> ManySteps:
                 with handover.still:
                     values = copied(tuple([self._value(v, run) for v in program.given]))
                 return program(values, seen, *arguments)
@@ -444,6 +441,7 @@ def _laid_out(feed: Feed, shapes: bool = False) -> Feed:
     return feed._replace(data=placement.whole(data), order=placement.rows(order, before=1))
 
 
-def _shapes(data: Any) -> tuple:
+def shapes(data: Any) -> tuple:
+    """What tells whether two structures of arrays are of the same kind."""
     leaves, treedef = tree_util.tree_flatten(data)
     return treedef, tuple([(leaf.shape, leaf.dtype) for leaf in leaves])

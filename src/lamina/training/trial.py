@@ -18,7 +18,7 @@ from lamina.core.effects import TRACES, FoundVariables, made_anew
 from lamina.core.variable import Variable
 from lamina.core.watch import Probes, Seen
 from lamina.training.forms import stateful
-from lamina.training.step import OneStep, many_steps, on_batch, pure_step
+from lamina.training.step import OneStep, many_steps, on_batch, pure_step, shapes
 
 MOST_STEPS = 32  # of a launch
 MOST_BYTES = 1 << 26  # of the batches of a launch
@@ -206,9 +206,3 @@ def _window(batches: Sequence[Any], rates: Any) -> tuple[Any, Any]:
     """The batches as the data of a launch: each array with an axis of batches in front."""
     data = jax.tree.map(lambda *a: a[0][None] if len(a) == 1 else np.stack(a), *batches)
     return jax.device_put((data, None if rates is None else np.asarray(rates, "float32")))
-
-
-def shapes(structure: Any) -> tuple:
-    """What tells whether two structures of arrays are of the same kind."""
-    leaves, treedef = tree_util.tree_flatten(structure)
-    return treedef, tuple([(leaf.shape, np.dtype(leaf.dtype)) for leaf in leaves])
