@@ -45,7 +45,7 @@ def quantize(model: Any, who: str, mode: Any, config: Any, filters: Any, type_ch
             left.append(layer)
     left = [layer for layer in left if layer.weights]
     if left:
-        warnings.warn(f"{who}.quantize: {_names(left)} stay floats, with no form for {config.mode!r}.", stacklevel=3)
+        warnings.warn(f"{who}.quantize: {_names(left)} stay floats, with no form for {config.mode!r}.", stacklevel=4)
     if structure is not None:
         _calibrate(samples, structure)
 
