@@ -12,6 +12,22 @@ from typing import Any
 import numpy as np
 
 
+def require(condition: Any, who: Any, rule: str, given: Any = None, remedy: str = "", got: str = "") -> None:
+    """Raise `ValueError` unless the condition holds, in the one form of errors.
+
+    Args:
+        condition: what must be so.
+        who: who speaks: a name, or an object, which has that of its class.
+        rule: what must be so, in words.
+        given: what is, shown by its `repr`.
+        remedy: what helps.
+        got: in place of `given`, what is in words.
+    """
+    if not condition:
+        name, ending = who if isinstance(who, str) else type(who).__name__, f"; {remedy}." if remedy else "."
+        raise ValueError(f"{name}: {rule}, got {got or repr(given)}{ending}")
+
+
 def is_integer(value: Any, least: int = 1) -> bool:
     """Whether `value` is an integer, of Python or NumPy, of at least `least`."""
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and int(value) >= least

@@ -110,10 +110,8 @@ class QuantizedDTypePolicy(DTypePolicy):
         kind = self._numbered(mode) if self.form else mode
         self.quantization_mode = check_mode(type(self).__name__, kind)
         super().__init__(f"{mode}_from_{self.source_name}")
-        if kind == "int8" and self.compute_dtype == "float16":
-            raise ValueError(
-                f"{type(self).__name__}: source_name must not compute in float16 with 'int8', got {source}."
-            )
+        possible = kind != "int8" or self.compute_dtype != "float16"
+        checks.require(possible, self, "source_name must not compute in float16 with 'int8'", source)
 
     def _numbered(self, mode: Any) -> str:
         """The mode without the numbers behind it, which become attributes."""

@@ -77,8 +77,7 @@ def batches(config: Any) -> list[np.ndarray]:
         raise ValueError(f"{who}: dataset must not be empty.")
     if isinstance(items[0], str):
         tokenize = getattr(config.tokenizer, "tokenize", config.tokenizer)
-        if not callable(tokenize):
-            raise ValueError(f"{who}: tokenizer must be given for a dataset of strings, got {config.tokenizer!r}.")
+        checks.require(callable(tokenize), who, "tokenizer must be given for a dataset of strings", config.tokenizer)
         items = [tokenize(text) for text in items]
     arrays = [np.asarray(item) for item in items]
     if arrays[0].dtype.kind == "f":

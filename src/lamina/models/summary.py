@@ -148,11 +148,9 @@ def _in_range(who: str, model: Any, layer_range: Sequence[str] | None) -> list[A
         found = [[i for i, part in enumerate(parts) if re.match(name, part.name)] for name in layer_range]
     except (re.error, TypeError):
         found = []
-    if len(found) != 2 or not all(found):
-        raise ValueError(
-            f"{who}: layer_range must be two names of layers, got {list(layer_range)}; "
-            f"there are {checks.some([printable(part.name) for part in parts])}."
-        )
+    known = f"there are {checks.some([printable(part.name) for part in parts])}"
+    two = len(found) == 2 and all(found)
+    checks.require(two, who, "layer_range must be two names of layers", list(layer_range), known)
     first, last = found if found[0][0] <= found[1][-1] else reversed(found)
     return parts[first[0] : last[-1] + 1]
 

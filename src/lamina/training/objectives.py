@@ -15,7 +15,7 @@ import numpy as np
 
 from lamina import losses, metrics
 from lamina.core import errors, masking, scope, tree
-from lamina.core.checks import shorten, some
+from lamina.core.checks import require, shorten, some
 from lamina.core.registry import is_own
 from lamina.data.arrays import unpack_x_y_sample_weight
 from lamina.data.checking import Target, check_target, check_values
@@ -88,10 +88,7 @@ class Outputs(NamedTuple):
         unknown = sorted(map(str, set(value) - {*self.names, *heads, *self.layers}))
         if unknown and len(self.names) == len(value) == 1:
             return list(value.values())
-        if unknown:
-            raise ValueError(
-                f"{what}: keys must be names of outputs ({', '.join(self.names)}), got {', '.join(unknown)}."
-            )
+        require(not unknown, what, f"keys must be names of outputs ({', '.join(self.names)})", got=", ".join(unknown))
         return [_entry(value, name, value.get(layer)) for name, layer in zip(self.names, self.layers)]
 
 

@@ -176,8 +176,7 @@ class Trial:
                 self.program(window, some)  # which takes long at first, and is no part of a step
                 start = time.perf_counter()
                 logs = self.launch(window, new, some)
-                if "loss" not in logs:
-                    raise ValueError(f"{who}: train_step must return a 'loss', got {sorted(logs)}.")
+                checks.require("loss" in logs, who, "train_step must return a 'loss'", sorted(logs))
                 yield from logs["loss"].astype("float64").tolist()
                 done += new
                 count = max(1, min(most, int(SECONDS * new / max(time.perf_counter() - start, 1e-9))))
@@ -197,8 +196,7 @@ class Trial:
 
 def trial_of(model: Any, who: str, *data: Any, **options: Any) -> Trial:
     """A trial of a model on x, y and sample weights, for the tool `who`."""
-    if not hasattr(model, "make_trial"):
-        raise ValueError(f"{who}: model must be a Model, got {checks.shorten(model)}.")
+    checks.require(hasattr(model, "make_trial"), who, "model must be a Model", got=checks.shorten(model))
     return model.make_trial(who, *data, **options)
 
 
