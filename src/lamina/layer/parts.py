@@ -192,12 +192,9 @@ class Composite:
     def load_own_variables(self, store: Any) -> None:
         """Read what `save_own_variables` wrote."""
         own = self._own_variables()
-        if len(own) != len(store):
-            hint = "" if self.built or own else " The layer is not built: call it on data or call build() first."
-            raise ValueError(
-                f"{self._who()}: the file must hold {len(own)} variables ({', '.join(v.path for v in own)}), "
-                f"got {len(store)}.{hint}"
-            )
+        rule = f"the file must hold {len(own)} variables ({', '.join(v.path for v in own)})"
+        remedy = "" if self.built or own else "the layer is not built: call it on data or call build() first"
+        checks.require(len(own) == len(store), self._who(), rule, len(store), remedy)
         for i, variable in enumerate(own):
             variable.assign(store[str(i)])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from lamina.core import errors, tree
+from lamina.core import checks, errors, tree
 from lamina.core.constructors import MANY, takes_any
 from lamina.core.symbolic import Operation
 from lamina.layer import Layer
@@ -58,11 +58,8 @@ def _cloned(model: Any, input_tensors: Any, clone_function: Any, call_function: 
             twin.build(graph_of(model).inputs[0].shape)
         return twin
     if graph_of(model) is None:
-        if input_tensors is not None or clone_function is not None:
-            raise ValueError(
-                f"clone_model: a subclassed model has no graph, so input_tensors and clone_function must be None; "
-                f'got "{model.name}".'
-            )
+        rule = "a subclassed model has no graph, so input_tensors and clone_function must be None"
+        checks.require(input_tensors is None and clone_function is None, "clone_model", rule, got=f'"{model.name}"')
         return type(model).from_config(model.get_config())
     return _clone_graph(model, graph_of(model), input_tensors, copy, call_function)
 

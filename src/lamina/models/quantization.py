@@ -24,10 +24,8 @@ def quantize(model: Any, who: str, mode: Any, config: Any, filters: Any, type_ch
     config = configs.resolve(who, mode, config)
     leaves = [layer for layer in walk(model) if len(walk(layer)) == 1]
     chosen = [layer for layer in leaves if _matches(who, filters, layer)]
-    if not chosen:
-        raise ValueError(
-            f"{who}.quantize: filters must match the name of a layer, got {filters!r} for {_names(leaves)}."
-        )
+    given = f"{filters!r} for {_names(leaves)}"
+    checks.require(chosen, f"{who}.quantize", "filters must match the name of a layer", got=given)
     unbuilt = [layer for layer in chosen if not layer.built]
     if unbuilt:
         raise ValueError(f"{who}: must be built before quantize, and {_names(unbuilt)} is not; call it on data first.")
