@@ -207,7 +207,9 @@ class DTypePolicyMap(DTypePolicy, PatternMap):
     )
     compute_dtype = property(lambda self: self.default_policy.compute_dtype, doc="That of the default policy.")
     variable_dtype = property(lambda self: self.default_policy.variable_dtype, doc="That of the default policy.")
-    quantization_mode = property(lambda self: self.default_policy.quantization_mode, doc="That of the default policy.")
+    quantization_mode: Any = property(
+        lambda self: self.default_policy.quantization_mode, doc="That of the default policy."
+    )
 
     def _checked(self, key: str, value: Any) -> DTypePolicy:
         return get_policy(value)

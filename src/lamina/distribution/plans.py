@@ -263,8 +263,10 @@ def set_distribution(value: Any) -> None:
     """
     if isinstance(value, str) and value.lower() in _NAMED:
         value = _NAMED[value.lower()]()
-    rule = f"value must be a plan, {', '.join(map(repr, _NAMED))} or None"
-    checks.require(value is None or isinstance(value, Distribution), "set_distribution", rule, value)
+    if value is not None and not isinstance(value, Distribution):
+        raise ValueError(
+            f"set_distribution: value must be a plan, {', '.join(map(repr, _NAMED))} or None, got {value!r}."
+        )
     placement.use(value)
 
 
