@@ -3,15 +3,15 @@
 import pytest
 
 from lamina import KerasTensor, config, layers
-from lamina.layer import base
+from lamina.layer import inferred
 
 
 @pytest.fixture
 def asked(monkeypatch):
     """The abstract evaluations that were made."""
     made = []
-    infer = base.infer
-    monkeypatch.setattr(base, "infer", lambda *given: made.append(given) or infer(*given))
+    infer = inferred.infer
+    monkeypatch.setattr(inferred, "infer", lambda *given: made.append(given) or infer(*given))
     return made
 
 

@@ -18,6 +18,7 @@ OTHERWISE = {
 # Arguments that Keras does not have.
 OWN = {f"keras.utils.{kind}_dataset_from_directory": ["on_error"] for kind in ("audio", "image", "text")}
 OWN["keras.Model.fit"] = ["dry_run", "locate_nan"]
+OWN["keras.Model.quantize"] = ["type_check"]
 OWN["keras.distribution.DataParallel"] = ["shard_optimizer", "least"]
 
 NAMES = (Path(__file__).parent / "api" / "keras-3.15.1.txt").read_text().split()

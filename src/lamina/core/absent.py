@@ -31,10 +31,8 @@ class AbsentName(AttributeError):
         module, name = self.args
         path = f"{module}.{name}"
         known = path.replace("lamina", "keras", 1)
-        if any(each.startswith(f"{known}.") for each in not_there()):
-            return f"{path} is not there yet; Keras has it."
-        if known in not_there():
-            reason = not_there()[known]
+        if any(f"{each}.".startswith(f"{known}.") for each in not_there()):
+            reason = not_there().get(known)
             return f"{path} will not come: {reason}" if reason else f"{path} is not there yet; Keras has it."
         parts = module.partition(".")
         near = checks.nearest(name, sorted(registry.public_names(registry.namespace(parts[2]))))

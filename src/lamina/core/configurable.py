@@ -24,7 +24,6 @@ from lamina.core.checks import shorten
 from lamina.core.constructors import (
     KEYWORDS,
     MANY,
-    bound,
     bound_arguments,
     explaining,
     parameters,
@@ -181,7 +180,7 @@ def _with_signature(
 
     @functools.wraps(init)
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
-        given = bound(type(self), signature, (self, *args), kwargs).arguments
+        given = signature.bind(self, *args, **kwargs).arguments
         more = given.pop(extra, {})
         refused = (lacking & more.keys()) - set(self._further)
         if refused:

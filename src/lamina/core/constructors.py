@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from lamina.core import checks
@@ -22,11 +21,11 @@ def explaining(init: Callable) -> Callable:
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
         try:
             init(self, *args, **kwargs)
-        except TypeError as error:
-            better = _in_our_words(type(self), error)
-            if better is None:
+        except TypeError:
+            told = _told(type(self), inspect.signature(init), (self, *args), kwargs)
+            if told is None:
                 raise
-            raise better from None
+            raise told from None
 
     return __init__
 
@@ -36,35 +35,26 @@ def unknown_arguments(cls: type, names: Collection[str]) -> ArgumentError:
     return checks.unknown_arguments(cls.__name__, names, all_parameters(cls))
 
 
-def bound(cls: type, signature: inspect.Signature, args: tuple, kwargs: dict[str, Any]) -> inspect.BoundArguments:
-    """The arguments by name, where a constructor's real signature is not the one that Python knows."""
+def _told(cls: type, signature: inspect.Signature, args: tuple, kwargs: dict[str, Any]) -> ArgumentError | None:
+    """The error about arguments that a constructor of `cls` does not take; `None` if it takes them."""
     try:
-        return signature.bind(*args, **kwargs)
-    except TypeError as error:
-        unknown = [name for name in kwargs if name not in signature.parameters]
-        if unknown:
-            raise unknown_arguments(cls, unknown) from None
-        places = [p for p in signature.parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
-        lacking = [p.name for p in places[len(args) :] if p.default is p.empty and p.name not in kwargs]
-        raise _wrong_number(cls, lacking, len(places) - 1, len(args) - 1, f"got {error}") from None
-
-
-def _wrong_number(cls: type, lacking: Sequence[str], most: int, given: int, other: str) -> ArgumentError:
-    few = f"must be given {' and '.join(lacking)}" if lacking else ""
-    many = f"must be given at most {most} arguments without a name, got {given}" if given > most else other
-    return ArgumentError(f"{cls.__name__}: {few or many}.")
-
-
-def _in_our_words(cls: type, error: TypeError) -> ArgumentError | None:
-    """Python's error about the arguments of a constructor of `cls`, in terms of what the program wrote."""
-    owner, _, problem = str(error).partition(".__init__() ")
-    if owner not in {each.__qualname__ for each in cls.__mro__} or isinstance(error, ArgumentError):
+        signature.bind(*args, **kwargs)
         return None
-    names = re.findall(r"'(\w+)'", problem)
-    if problem.startswith("got an unexpected"):
-        return unknown_arguments(cls, names)
-    most, given = [int(n) - 1 for n in re.findall(r"\d+", problem)[-2:]] if problem.startswith("takes") else (0, 0)
-    return _wrong_number(cls, names if problem.startswith("missing") else (), most, given, problem)
+    except TypeError as error:
+        problem = f"got {error}"
+    named = [p for p in signature.parameters.values() if p.kind in _NAMED]
+    unknown = [name for name in kwargs if name not in signature.parameters]
+    if unknown and not any(p.kind is KEYWORDS for p in signature.parameters.values()):
+        return unknown_arguments(cls, unknown)
+    places = [p.name for p in named if p.kind is p.POSITIONAL_OR_KEYWORD]
+    given = {*places[: len(args)], *kwargs}
+    lacking = [p.name for p in named if p.default is p.empty and p.name not in given]
+    if lacking:
+        problem = f"must be given {' and '.join(lacking)}"
+    elif len(args) > len(places):  # of which the first is the object itself
+        most, count = len(places) - 1, len(args) - 1
+        problem = f"must be given at most {most} arguments without a name, got {count}"
+    return ArgumentError(f"{cls.__name__}: {problem}.")
 
 
 def all_parameters(cls: type) -> list[str]:

@@ -26,6 +26,33 @@ def made_anew(who: str, variables: Sequence[Variable]) -> ValueError:
     )
 
 
+class FoundVariables(Exception):
+    """Tracing met variables that a program does not hold yet, or assigned some that it does not give back."""
+
+    def __init__(self, missing: list[Variable], assigned: list[Variable]):
+        super().__init__("the program does not hold every variable yet")
+        self.missing, self.assigned = missing, assigned
+
+
+class ClosedScope(StateScope):
+    """All that a program holds: `changing` variables, which it gives back, and those that it is only `reading`.
+
+    If it has met others, or has assigned others than it gives back, its end is `FoundVariables`.
+    """
+
+    def __init__(self, changing: Iterable[Variable], values: Any, reading: Iterable[Variable], constants: Any):
+        self._missing: dict[int, Variable] = {}
+        pairs = [*zip(changing, values), *zip(reading, constants)]
+        super().__init__(pairs, on_missing=lambda v: self._missing.setdefault(id(v), v))
+        self._given = {id(v) for v in changing}
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)
+        assigned = [v for v in self.written if id(v) not in self._given]
+        if error[:1] == (None,) and (self._missing or assigned):
+            raise FoundVariables(list(self._missing.values()), assigned)
+
+
 class Effects:
     """What functions do beside what they return: they assign variables, and their layers add to the loss.
 
@@ -107,7 +134,7 @@ def add_losses(losses: Iterable[tuple[Any, Any]]) -> None:
             layer.record_losses([loss])
 
 
-def _inner(equations: Iterable[Any]) -> Iterator[Any]:
+def programs_in(equations: Iterable[Any]) -> Iterator[Any]:
     """The programs inside of operations."""
     parameters = tree_util.tree_leaves([list(equation.params.values()) for equation in equations])
     return (getattr(p, "jaxpr", p) for p in parameters if hasattr(p, "jaxpr") or hasattr(p, "eqns"))
@@ -115,14 +142,14 @@ def _inner(equations: Iterable[Any]) -> Iterator[Any]:
 
 def primitives(jaxpr: Any) -> set[str]:
     """The names of all primitives in a program and in those inside it."""
-    return {equation.primitive.name for equation in jaxpr.eqns}.union(*map(primitives, _inner(jaxpr.eqns)))
+    return {equation.primitive.name for equation in jaxpr.eqns}.union(*map(primitives, programs_in(jaxpr.eqns)))
 
 
 def primitives_in_loops(jaxpr: Any) -> set[str]:
     """The names of those in loops."""
     loops = [equation for equation in jaxpr.eqns if equation.primitive.name in ("scan", "while")]
     others = [equation for equation in jaxpr.eqns if equation.primitive.name not in ("scan", "while")]
-    return set().union(*map(primitives, _inner(loops)), *map(primitives_in_loops, _inner(others)))
+    return set().union(*map(primitives, programs_in(loops)), *map(primitives_in_loops, programs_in(others)))
 
 
 def calls_host(jaxpr: Any) -> bool:

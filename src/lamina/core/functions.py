@@ -29,10 +29,7 @@ def constructor(cls: type, fn: Callable, order: str, defaults: Mapping[str, Any]
     signature = inspect.Signature([every[name] for name in names])
 
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
-        try:
-            given = signature.bind(*args, **kwargs)
-        except TypeError as error:
-            raise TypeError(f"{cls.__qualname__}.__init__() {error}") from None  # as Python itself would
+        given = signature.bind(*args, **kwargs)
         given.apply_defaults()
         above: Any = super(cls, self)
         above.__init__(fn, **given.arguments)

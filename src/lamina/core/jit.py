@@ -18,9 +18,8 @@ from jax.core import Tracer
 
 from lamina.core import dtypes, handover, placement, scope, state
 from lamina.core.arrays import copied, value_of
-from lamina.core.effects import TRACES, add_losses, calls_host, made_anew
+from lamina.core.effects import TRACES, ClosedScope, FoundVariables, add_losses, calls_host, made_anew
 from lamina.core.runtime import keep_freed_memory
-from lamina.core.state import StateScope
 from lamina.core.variable import Variable
 
 _ARRAYS = (jax.Array, np.ndarray, np.generic, bool, int, float, complex)
@@ -169,14 +168,6 @@ def _surroundings() -> tuple:
     return *here, inside, dtypes.floatx(), dtypes.epsilon()
 
 
-class _Incomplete(Exception):
-    """Tracing met variables that the form does not hold yet: those, and those of all that were assigned."""
-
-    def __init__(self, found: Iterable[Variable], written: Iterable[Variable]):
-        super().__init__("the program does not hold every variable yet")
-        self.found, self.written = list(found), list(written)
-
-
 class _Program:
     """A function with its static arguments: the variables that it touches, and its compiled form for these."""
 
@@ -192,23 +183,18 @@ class _Program:
             form = self._form
             try:
                 out, losses = form(donated, kept)
-            except _Incomplete as more:
+            except FoundVariables as found:
                 with self._lock:
                     if self._form is form:
-                        self._form = form.with_more(more.found, more.written)
+                        self._form = form.with_more(found.missing, found.assigned)
                 continue
             add_losses((layer, loss) for i, loss in losses.items() if (layer := self._adders[int(i)]()) is not None)
             return out
         raise made_anew(self._jitted.who, self._form.changing[-1:] or self._form.reading[-1:])
 
     def _pure(self, form: _Form, changing: tuple, reading: tuple, donated: dict, kept: dict) -> tuple:
-        found: dict[int, Variable] = {}
-        pairs = [*zip(form.changing, changing), *zip(form.reading, reading)]
-        with StateScope(pairs, on_missing=lambda v: found.setdefault(id(v), v)) as inside:
+        with ClosedScope(form.changing, changing, form.reading, reading) as inside:
             out = tree_util.tree_map(value_of, self._jitted.trace({**self._fixed, **donated, **kept}))
-        known = {id(v) for v in form.changing}
-        if found or any(id(v) not in known for v in inside.written):
-            raise _Incomplete(found.values(), inside.written)
         losses: dict[str, Any] = {}
         for layer, loss in inside.losses:
             name = str(self._number(layer))
@@ -234,10 +220,10 @@ class _Form:
         self._hosts: bool | None = None  # whether the program runs Python, once a call has gone well
         self._compiled = jax.jit(functools.partial(pure, self), **options)
 
-    def with_more(self, found: list[Variable], written: list[Variable]) -> _Form:
+    def with_more(self, missing: list[Variable], assigned: list[Variable]) -> _Form:
         """The form that holds more variables, and knows of more that they change."""
-        every = {id(v): v for v in (*self.changing, *self.reading, *found)}
-        changing = {id(v): v for v in (*self.changing, *written)}
+        every = {id(v): v for v in (*self.changing, *self.reading, *missing)}
+        changing = {id(v): v for v in (*self.changing, *assigned)}
         reading = [v for key, v in every.items() if key not in changing]
         return _Form(self._pure, changing.values(), reading, self._options)
 

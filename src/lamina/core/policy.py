@@ -23,7 +23,12 @@ class DTypePolicy(Configurable):
 
     `"float32"`, `"bfloat16"`, ... use one dtype for both; `"mixed_float16"` and `"mixed_bfloat16"` compute in
     16 bits and keep float32 weights. Without a name it is the default policy's.
+
+    Attributes:
+        quantization_mode: the mode of quantization, if any.
     """
+
+    quantization_mode: str | None = None
 
     def __init__(self, name: str | None = None):
         if name is None:
@@ -58,11 +63,6 @@ class DTypePolicy(Configurable):
     def variable_dtype(self) -> str:
         """The dtype of a layer's weights."""
         return self._variable_dtype
-
-    @property
-    def quantization_mode(self) -> str | None:
-        """The mode of quantization, if any."""
-        return None
 
     def convert_input(self, x: Any, autocast: bool, dtype: Any) -> Any:
         """`x` as an array of `dtype` if it is a float array and `autocast` holds."""
@@ -105,15 +105,13 @@ class QuantizedDTypePolicy(DTypePolicy):
 
     def __init__(self, mode: str, source_name: str | None = None):
         source = DTypePolicy(source_name)
-        self._source_name = source.name
+        self.source_name = source.name
         self._mode = mode
         kind = self._numbered(mode) if self.form else mode
-        self._quantization_mode = check_mode(type(self).__name__, kind)
-        super().__init__(f"{mode}_from_{self._source_name}")
-        if kind == "int8" and self.compute_dtype == "float16":
-            raise ValueError(
-                f"{type(self).__name__}: source_name must not compute in float16 with 'int8', got {source}."
-            )
+        self.quantization_mode = check_mode(type(self).__name__, kind)
+        super().__init__(f"{mode}_from_{self.source_name}")
+        possible = kind != "int8" or self.compute_dtype != "float16"
+        checks.require(possible, self, "source_name must not compute in float16 with 'int8'", source)
 
     def _numbered(self, mode: Any) -> str:
         """The mode without the numbers behind it, which become attributes."""
@@ -132,20 +130,10 @@ class QuantizedDTypePolicy(DTypePolicy):
         return kind
 
     def _parse_name(self, name: str) -> tuple[str, str]:
-        return super()._parse_name(self._source_name)
-
-    @property
-    def source_name(self) -> str:
-        """The name of the policy for all that is not quantized."""
-        return self._source_name
-
-    @property
-    def quantization_mode(self) -> str:
-        """The mode of quantization."""
-        return self._quantization_mode
+        return super()._parse_name(self.source_name)
 
     def get_config(self) -> dict[str, Any]:
-        return {"mode": self._mode, "source_name": self._source_name}
+        return {"mode": self._mode, "source_name": self.source_name}
 
 
 class QuantizedFloat8DTypePolicy(QuantizedDTypePolicy):
@@ -219,7 +207,9 @@ class DTypePolicyMap(DTypePolicy, PatternMap):
     )
     compute_dtype = property(lambda self: self.default_policy.compute_dtype, doc="That of the default policy.")
     variable_dtype = property(lambda self: self.default_policy.variable_dtype, doc="That of the default policy.")
-    quantization_mode = property(lambda self: self.default_policy.quantization_mode, doc="That of the default policy.")
+    quantization_mode: Any = property(
+        lambda self: self.default_policy.quantization_mode, doc="That of the default policy."
+    )
 
     def _checked(self, key: str, value: Any) -> DTypePolicy:
         return get_policy(value)

@@ -5,8 +5,9 @@ A scope is a `ContextVar` with a `with` statement, so threads and async tasks ne
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Generic, TypeVar
@@ -52,9 +53,14 @@ def current_path() -> str:
 
 def unique_name(prefix: str) -> str:
     """`prefix`, `prefix_1`, `prefix_2`, ...: a name nobody else has got since the last `reset_names`."""
-    count = _uids[prefix]
-    _uids[prefix] += 1
+    count = get_uid(prefix) - 1
     return f"{prefix}_{count}" if count else prefix
+
+
+def unused_name(name: str, taken: Container[str]) -> str:
+    """`name`, `name_1`, `name_2`, ...: the first that is not taken."""
+    numbered = (f"{name}_{count}" for count in itertools.count(1))
+    return next(each for each in itertools.chain([name], numbered) if each not in taken)
 
 
 def get_uid(prefix: str = "") -> int:

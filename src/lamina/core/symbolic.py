@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -156,8 +157,12 @@ class Operation(Configurable):
 
     def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
         """The shapes and dtypes of the outputs, as symbolic tensors."""
-        with StateScope():
-            return infer(self.call, args, kwargs)
+        return infer(self.call, args, kwargs)
+
+    def _inside(self) -> tuple[str, ...]:
+        """The names of the layers around and of this one, whether or not it is being built or called."""
+        around = scope.names.get()
+        return around if around and around[-1] == self.name else (*around, self.name)
 
     def __getstate__(self) -> dict[str, Any]:
         """All but the calls, which belong to the graph: it carries them, one after the other."""
@@ -278,7 +283,8 @@ def infer(fn: Callable, args: tuple = (), kwargs: dict[str, Any] | None = None, 
 
     traced = sparse.traced(with_masks, [tensor.sparse for tensor in tensors])
     shapes = [x.shape for x in tree_util.tree_leaves((args, kwargs, *beside)) if hasattr(x, "shape")]
-    outputs, masks = sparse.told(outputs_for(traced, structs, axes, KerasTensor, shapes))
+    with StateScope():
+        outputs, masks = sparse.told(outputs_for(traced, structs, axes, KerasTensor, shapes))
     for x, mask in zip(tree_util.tree_leaves(outputs), masks):
         if mask is not None:
             x.mask = mask
@@ -296,10 +302,8 @@ def _by_values(fn: Callable, args: tuple, kwargs: dict[str, Any]) -> Any:
         arrays = [number(math.prod(shape)).reshape(shape).astype(t.dtype) for shape, t in zip(shapes, tensors)]
         return run(*map(jnp.asarray, arrays))
 
-    return outputs_of([functools.partial(outputs, size, number) for size in (4, 7) for number in _NUMBERS], KerasTensor)
-
-
-_NUMBERS = (np.zeros, np.ones, np.arange)
+    tries = itertools.product((4, 7), (np.zeros, np.ones, np.arange))
+    return outputs_of([functools.partial(outputs, *each) for each in tries], KerasTensor)
 
 
 class OpCall(Operation):
@@ -448,14 +452,10 @@ def _op(name: str) -> Callable:
     return getattr(registry.namespace("ops"), name)
 
 
-def _bind_operators() -> None:
-    for method, name in {**_OPERATORS, **_OTHER_OPERATORS}.items():
-        setattr(KerasTensor, f"__{method}__", lambda self, *other, name=name: _op(name)(self, *other))
-    for method, name in _OPERATORS.items():
-        setattr(KerasTensor, f"__r{method}__", lambda self, other, name=name: _op(name)(other, self))
-
-
-_bind_operators()
+for _method, _name in {**_OPERATORS, **_OTHER_OPERATORS}.items():
+    setattr(KerasTensor, f"__{_method}__", lambda self, *other, name=_name: _op(name)(self, *other))
+for _method, _name in _OPERATORS.items():
+    setattr(KerasTensor, f"__r{_method}__", lambda self, other, name=_name: _op(name)(other, self))
 
 
 def is_keras_tensor(x: Any) -> bool:

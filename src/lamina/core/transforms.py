@@ -74,10 +74,7 @@ def functional(layer: Any) -> tuple[Callable[..., tuple[Any, State]], State]:
 def _by_path(variables: Sequence[Variable]) -> dict[str, Variable]:
     found: dict[str, Variable] = {}
     for variable in variables:
-        path, count = variable.path, 1
-        while path in found:  # two layers of one name
-            path, count = f"{variable.path}_{count}", count + 1
-        found[path] = variable
+        found[scope.unused_name(variable.path, found)] = variable  # two layers may have one name
     return found
 
 

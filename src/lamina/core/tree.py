@@ -10,6 +10,7 @@ from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 from jax import tree_util
 
 from lamina.core import checks
@@ -143,12 +144,13 @@ def map_structure_up_to(shallow_structure: Any, func: Callable, *structures: Any
     return _mapped(lambda _, *parts: func(*parts), shallow_structure, structures, "map_structure_up_to", False)
 
 
+def is_shape(x: Any) -> bool:
+    """Whether `x` is a tuple or list of sizes, `None` for those that are not known."""
+    return isinstance(x, (tuple, list)) and all(d is None or isinstance(d, (int, np.integer)) for d in x)
+
+
 def map_shape_structure(func: Callable, structure: Any) -> Any:
     """`func` on each shape (a tuple or list of integers and `None`) in `structure`."""
-
-    def is_shape(x: Any) -> bool:
-        return isinstance(x, (tuple, list)) and all(d is None or isinstance(d, int) for d in x)
-
     node = None if is_shape(structure) else _opened(structure)
     if node is None:
         return func(structure)

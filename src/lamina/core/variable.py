@@ -18,6 +18,7 @@ from jax.core import Tracer
 
 from lamina.core import dtypes, handover, placement, registry, scope, state
 from lamina.core.arrays import copied, send, value_of
+from lamina.core.constructors import explaining
 from lamina.core.state import Cell
 
 T = TypeVar("T")
@@ -70,6 +71,7 @@ class Variable(Cell):
     overwrite_with_gradient: bool = False  # the gradient itself is the new value
     follows: str | None = None  # the path of the variable that it belongs to, as an optimizer's do
 
+    @explaining
     def __init__(
         self,
         initializer: Any,
@@ -81,10 +83,7 @@ class Variable(Cell):
         synchronization: str | None = "auto",
         name: str | None = None,
         layout: Any = None,
-        **kwargs: Any,
     ):
-        if kwargs:
-            raise TypeError(f"Variable: must not be given unknown arguments, got {', '.join(kwargs)}.")
         self.name = name or scope.unique_name("variable")
         if not isinstance(self.name, str) or "/" in self.name:
             raise ValueError(f"Variable: name must be a string without '/', got {name!r}.")

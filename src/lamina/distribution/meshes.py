@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from lamina.core import placement
+from lamina.core import checks, placement
 from lamina.core.arrays import value_of
 from lamina.core.patterns import PatternMap
 from lamina.core.runtime import device_called
@@ -46,18 +46,13 @@ class DeviceMesh:
     """
 
     def __init__(self, shape: Sequence[int], axis_names: Sequence[str], devices: Any = None):
-        if not shape or not axis_names:
-            raise ValueError(f"DeviceMesh: must have at least one axis, got shape {shape} and axis_names {axis_names}.")
-        if len(shape) != len(axis_names) or len(set(axis_names)) != len(axis_names):
-            raise ValueError(
-                f"DeviceMesh: axis_names must be different, one for each axis of shape {tuple(shape)}, "
-                f"got {list(axis_names)}."
-            )
+        given = f"shape {shape} and axis_names {axis_names}"
+        checks.require(shape and axis_names, "DeviceMesh", "must have at least one axis", got=given)
+        rule = f"axis_names must be different, one for each axis of shape {tuple(shape)}"
+        checks.require(len(shape) == len(axis_names) == len(set(axis_names)), "DeviceMesh", rule, list(axis_names))
         grid = np.array(list_devices() if devices is None else devices)
-        if grid.size != math.prod(shape):
-            raise ValueError(
-                f"DeviceMesh: shape must have as many places as there are devices ({grid.size}), got {tuple(shape)}."
-            )
+        rule = f"shape must have as many places as there are devices ({grid.size})"
+        checks.require(grid.size == math.prod(shape), "DeviceMesh", rule, tuple(shape))
         self.shape, self.axis_names = tuple(shape), list(axis_names)
         self.devices = grid.reshape(self.shape)
 

@@ -24,7 +24,7 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec, Sharding
 
-from lamina.core import placement
+from lamina.core import checks, placement
 from lamina.core.placement import Placement
 from lamina.distribution.meshes import DeviceMesh, LayoutMap, TensorLayout, list_devices
 
@@ -40,13 +40,9 @@ class Distribution(placement.Plan):
     """
 
     def __init__(self, device_mesh: DeviceMesh, batch_dim_name: str | None = None, auto_shard_dataset: bool = True):
-        if not isinstance(device_mesh, DeviceMesh):
-            raise ValueError(f"{type(self).__name__}: device_mesh must be a DeviceMesh, got {device_mesh!r}.")
-        name = batch_dim_name or device_mesh.axis_names[0]
-        if name not in device_mesh.axis_names:
-            raise ValueError(
-                f"{type(self).__name__}: batch_dim_name must be among {device_mesh.axis_names}, got {name!r}."
-            )
+        checks.require(isinstance(device_mesh, DeviceMesh), self, "device_mesh must be a DeviceMesh", device_mesh)
+        name, known = batch_dim_name or device_mesh.axis_names[0], device_mesh.axis_names
+        checks.require(name in known, self, f"batch_dim_name must be among {known}", name)
         self.device_mesh, self.batch_dim_name = device_mesh, name
         self.auto_shard_dataset = bool(auto_shard_dataset)
         self._mesh = device_mesh.backend_mesh

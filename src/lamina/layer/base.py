@@ -19,7 +19,7 @@ from jax import tree_util
 from lamina import constraints, initializers, regularizers
 from lamina.core import configurable, constructors, dtypes, errors, masking, placement, policy, registry, scope
 from lamina.core.sparse import dense, is_sparse
-from lamina.core.state import StatelessScope, StateScope
+from lamina.core.state import StatelessScope
 from lamina.core.symbolic import Operation, any_symbolic, infer
 from lamina.core.variable import Variable
 from lamina.layer.inferred import remembered
@@ -129,8 +129,7 @@ class Layer(AddedLosses, Masks, Typed, Operation):
         if input_shape is not None and names and not self.built and not self._building:
             waits = any(not layer.built for layer in walk(self)[1:])
             if waits and len(signature_of(type(self)).required) <= 1:
-                with StateScope():
-                    infer(self.__call__, (symbolic_inputs(input_shape, self.input_dtype),))
+                infer(self.__call__, (symbolic_inputs(input_shape, self.input_dtype),))
             self._build_shapes = {names[0]: input_shape}
         self.built = True
 
@@ -241,8 +240,7 @@ class Layer(AddedLosses, Masks, Typed, Operation):
         if "shapes_dict" in config:
             shapes = {name.removesuffix("_shape"): as_shapes(shape) for name, shape in config["shapes_dict"].items()}
             if type(self).build is Layer.build:  # which takes one shape: it is the call that builds the children
-                with StateScope():
-                    infer(self.__call__, (), {n: symbolic_inputs(s, self.input_dtype) for n, s in shapes.items()})
+                infer(self.__call__, (), {n: symbolic_inputs(s, self.input_dtype) for n, s in shapes.items()})
             else:
                 self.build(**{f"{name}_shape": shape for name, shape in shapes.items()})
             self._build_shapes = shapes
@@ -344,11 +342,7 @@ class Layer(AddedLosses, Masks, Typed, Operation):
         return as_told(told, outputs, self.compute_dtype)
 
     def _evaluate(self, *args: Any, **kwargs: Any) -> Any:
-        def fresh() -> Any:
-            with StateScope():
-                return infer(self.__call__, args, kwargs)
-
-        return remembered(self, args, kwargs, fresh) if self.built else fresh()
+        return remembered(self, args, kwargs) if self.built else infer(self.__call__, args, kwargs)
 
     def compute_output_shape(self, *args: Any, **kwargs: Any) -> Any:
         """The shape of the outputs for inputs of these shapes; a layer that is not built stays so."""
@@ -390,11 +384,6 @@ class Layer(AddedLosses, Masks, Typed, Operation):
 
     def _who(self) -> str:
         return f'{type(self).__name__} "{"/".join(self._inside())}"'
-
-    def _inside(self) -> tuple[str, ...]:
-        """The names of the layers around and of this one, whether or not it is being built or called."""
-        around = scope.names.get()
-        return around if around and around[-1] == self.name else (*around, self.name)
 
     # Flags and losses --------------------------------------------------------------------------------------------
 

@@ -7,14 +7,13 @@ them can be told apart by plain values, `remembered` asks once.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
 from lamina.core import dtypes, registry, scope
 from lamina.core.policy import DTypePolicy, DTypePolicyMap
 from lamina.core.runtime import settings
-from lamina.core.symbolic import KerasTensor
+from lamina.core.symbolic import KerasTensor, infer
 from lamina.core.variable import Variable
 from lamina.layer.signature import InputSpec
 
@@ -34,12 +33,12 @@ class _Other(Exception):
     """A value that plain ones cannot stand for."""
 
 
-def remembered(layer: Any, args: tuple, kwargs: dict[str, Any], fresh: Callable[[], Any]) -> Any:
-    """What `fresh()` infers, or a tensor like the one that it gave for an equal layer and equal tensors."""
+def remembered(layer: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+    """What `infer` gives for a layer, or a tensor like the one that it gave for an equal layer and equal tensors."""
     key = _key(layer, args, kwargs)
     if key is not None and key in _outputs:
         return KerasTensor(*_outputs[key])
-    outputs = fresh()
+    outputs = infer(layer.__call__, args, kwargs)
     if key is not None and type(outputs) is KerasTensor and outputs.mask is None:
         if len(_outputs) >= _REMEMBERED:
             _outputs.clear()

@@ -12,7 +12,7 @@ from typing import Any
 from jax import tree_util
 
 from lamina.core import masking, tree
-from lamina.layer.signature import CallSignature
+from lamina.layer.signature import CallSignature, sizes_of
 
 
 def only_passes(compute_mask: Any) -> Any:
@@ -109,7 +109,7 @@ def _has_mask(arguments: Any) -> bool:
 
 def check_mask(who: str, mask: Any, x: Any, name: str = "mask", least: int = 2) -> None:
     """A mask is of the same batch and times as `x`, or alike for the whole batch; it has so many axes at `least`."""
-    axes, given = _known(x)[:2], _known(mask)
+    axes, given = sizes_of(x)[:2], sizes_of(mask)
     fit = [_agree(m, n) for m, n in zip(given, axes)]
     if len(given) < least or not (fit[0] or _agree(given[0], 1)) or not all(fit[1:]):
         rule = f"must begin with the axes (batch, time) of its input, {axes}"
@@ -118,12 +118,8 @@ def check_mask(who: str, mask: Any, x: Any, name: str = "mask", least: int = 2) 
 
 def check_broadcasts(who: str, mask: Any, shape: Sequence[Any], name: str = "mask") -> None:
     """The last axes of a mask have these sizes, or 1."""
-    if not all(_agree(m, 1) or _agree(m, n) for m, n in zip(_known(mask)[::-1], shape[::-1])):
-        raise ValueError(f"{who}: {name} must broadcast to {tuple(shape)}, got shape {_known(mask)}.")
-
-
-def _known(x: Any) -> tuple[int | None, ...]:
-    return tuple(size if isinstance(size, int) else None for size in x.shape)
+    if not all(_agree(m, 1) or _agree(m, n) for m, n in zip(sizes_of(mask)[::-1], shape[::-1])):
+        raise ValueError(f"{who}: {name} must broadcast to {tuple(shape)}, got shape {sizes_of(mask)}.")
 
 
 def _agree(one: Any, other: Any) -> bool:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lamina.core import handover, placement, scope
+from lamina.core import checks, handover, placement, scope
 from lamina.core.scope import Scope
 from lamina.core.state import Meter
 from lamina.core.variable import Variable
@@ -170,14 +170,11 @@ class Composite:
     def set_weights(self, weights: Sequence[Any]) -> None:
         """Assign arrays to the weights, in the order of `get_weights`; all of them or, on an error, none."""
         own = self.weights
-        if len(own) != len(weights):
-            raise ValueError(f"{self._who()}: set_weights must get {len(own)} arrays, got {len(weights)}.")
-        for variable, value in zip(own, weights):
-            if tuple(np.shape(value)) != variable.shape:
-                raise ValueError(
-                    f"{self._who()}: the array for {variable.path} must have shape {variable.shape}, "
-                    f"got {np.shape(value)}."
-                )
+        who = self._who()
+        checks.require(len(own) == len(weights), who, f"set_weights must get {len(own)} arrays", len(weights))
+        for variable, shape in zip(own, map(np.shape, weights)):
+            rule = f"the array for {variable.path} must have shape {variable.shape}"
+            checks.require(shape == variable.shape, who, rule, shape)
         for variable, value in zip(own, weights):
             variable.assign(value)
 
@@ -195,12 +192,9 @@ class Composite:
     def load_own_variables(self, store: Any) -> None:
         """Read what `save_own_variables` wrote."""
         own = self._own_variables()
-        if len(own) != len(store):
-            hint = "" if self.built or own else " The layer is not built: call it on data or call build() first."
-            raise ValueError(
-                f"{self._who()}: the file must hold {len(own)} variables ({', '.join(v.path for v in own)}), "
-                f"got {len(store)}.{hint}"
-            )
+        rule = f"the file must hold {len(own)} variables ({', '.join(v.path for v in own)})"
+        remedy = "" if self.built or own else "the layer is not built: call it on data or call build() first"
+        checks.require(len(own) == len(store), self._who(), rule, len(store), remedy)
         for i, variable in enumerate(own):
             variable.assign(store[str(i)])
 

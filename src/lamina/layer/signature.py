@@ -17,6 +17,7 @@ from lamina.core.arrays import send, value_of
 from lamina.core.constructors import KEYWORDS, MANY
 from lamina.core.sparse import is_sparse
 from lamina.core.symbolic import KerasTensor
+from lamina.core.tree import is_shape
 
 NO_NUMBERS = "OSUTMm"  # kinds of NumPy's dtypes: objects, strings, dates
 ADD_BATCH_AXIS = "; if that is one sample, add a batch axis: x[None]"
@@ -79,8 +80,7 @@ class InputSpec:
             wanted = self.shape
             if self.allow_last_axis_squeeze:
                 shape, wanted = (s[:-1] if s and s[-1] == 1 else s for s in (shape, wanted))
-            known = [(a, b) for a, b in zip(shape, wanted) if isinstance(a, int) and b is not None]
-            if len(shape) != len(wanted) or any(a != b for a, b in known):
+            if not fits(shape, wanted):
                 return f"must have shape {self.shape}"
         return None
 
@@ -171,9 +171,12 @@ def holds_arrays(value: Any) -> bool:
 
 def shape_of(structure: Any) -> Any:
     """The shapes of the arrays in a structure, `None` for unknown sizes."""
-    return tree_util.tree_map(
-        lambda x: tuple(d if isinstance(d, int) else None for d in x.shape), structure, is_leaf=is_sparse
-    )
+    return tree_util.tree_map(sizes_of, structure, is_leaf=is_sparse)
+
+
+def sizes_of(x: Any) -> tuple[int | None, ...]:
+    """The shape of an array, `None` for unknown sizes."""
+    return tuple(size if isinstance(size, int) else None for size in x.shape)
 
 
 def with_shapes(method: Callable, shapes: dict[str, Any], who: Callable[[], str]) -> tuple[Any, dict[str, Any]]:
@@ -221,8 +224,10 @@ def method_signature(function: Callable) -> inspect.Signature:
     return signature.replace(parameters=list(signature.parameters.values())[1:])
 
 
-def is_shape(x: Any) -> bool:
-    return isinstance(x, (tuple, list)) and all(d is None or isinstance(d, (int, np.integer)) for d in x)
+def fits(shape: Sequence[Any], wanted: Sequence[int | None]) -> bool:
+    """Whether an array of a shape is one of those that are wanted, `None` being any size."""
+    known = [(a, b) for a, b in zip(shape, wanted) if isinstance(a, int) and b is not None]
+    return len(shape) == len(wanted) and all(a == b for a, b in known)
 
 
 def as_shapes(shapes: Any) -> Any:

@@ -14,7 +14,6 @@ from jax import tree_util
 from lamina.core import checks, configurable, registry, scope
 from lamina.core.arrays import value_of
 from lamina.core.configurable import explained_by, variant
-from lamina.core.state import StateScope
 from lamina.core.symbolic import KerasTensor, infer
 from lamina.core.variable import Variable
 from lamina.layer import InputSpec, Layer
@@ -53,8 +52,7 @@ def _build_cell(cell: Any, input_shape: tuple[int | None, ...], dtype: str) -> N
         return
     states = zeros(getattr(cell, "state_size"), 1, dtype)  # noqa: B009
     states = [KerasTensor((input_shape[0], *state.shape[1:]), dtype) for state in states]
-    with StateScope():
-        infer(cell.__call__, (KerasTensor(input_shape, dtype), states))
+    infer(cell.__call__, (KerasTensor(input_shape, dtype), states))
 
 
 def _call_cell(cell: Any, inputs: Any, states: Any, training: bool | None) -> tuple[Any, Any]:

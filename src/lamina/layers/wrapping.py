@@ -11,10 +11,11 @@ from jax import tree_util
 
 from lamina.core import checks, configurable, registry
 from lamina.core.budget import CALL, spend
+from lamina.core.tree import is_shape
 from lamina.layer import Layer, Wrapper
 from lamina.layer.masks import check_mask, only_passes
 from lamina.layer.parts import look, walk
-from lamina.layer.signature import is_shape, signature_of
+from lamina.layer.signature import signature_of
 from lamina.layers.recurrent import Holder
 
 _MERGES: dict[str | None, Callable[[Any, Any], Any]] = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from lamina.core import tree
+from lamina.core import checks, errors, tree
 from lamina.core.constructors import MANY, takes_any
 from lamina.core.symbolic import Operation
 from lamina.layer import Layer
@@ -17,13 +17,13 @@ from lamina.models.sequential import Sequential
 from lamina.training.compiled import compile_like
 
 
+@errors.entry
 def clone_model(
     model: Model,
     input_tensors: Any = None,
     clone_function: Callable[[Layer], Layer] | None = None,
     call_function: Callable | None = None,
     recursive: bool = False,
-    **kwargs: Any,
 ) -> Model:
     """A model of the same architecture with new weights, compiled alike.
 
@@ -34,9 +34,8 @@ def clone_model(
         call_function: `call_function(new_layer, *args, **kwargs)` calls the copies, where they are not just called.
         recursive: whether models inside go through `clone_function` layer by layer.
     """
-    if kwargs:
-        raise TypeError(f"clone_model: must not be given unknown arguments, got {', '.join(kwargs)}.")
     twin = _cloned(model, input_tensors, clone_function, call_function, recursive)
+    twin.ops_pass_masks = model.ops_pass_masks
     compile_like(twin, model)
     return twin
 
@@ -55,16 +54,12 @@ def _cloned(model: Any, input_tensors: Any, clone_function: Any, call_function: 
             entry = tree.flatten(input_tensors)
         copies = {layer: copy(layer) for layer in dict.fromkeys(model.layers)}
         twin = Sequential([*entry, *map(copies.get, model.layers)], trainable=model.trainable, name=model.name)
-        twin.ops_pass_masks = model.ops_pass_masks
         if graph_of(model) is not None and not twin.built:
             twin.build(graph_of(model).inputs[0].shape)
         return twin
     if graph_of(model) is None:
-        if input_tensors is not None or clone_function is not None:
-            raise ValueError(
-                f"clone_model: a subclassed model has no graph, so input_tensors and clone_function must be None; "
-                f'got "{model.name}".'
-            )
+        rule = "a subclassed model has no graph, so input_tensors and clone_function must be None"
+        checks.require(input_tensors is None and clone_function is None, "clone_model", rule, got=f'"{model.name}"')
         return type(model).from_config(model.get_config())
     return _clone_graph(model, graph_of(model), input_tensors, copy, call_function)
 
@@ -88,7 +83,6 @@ def _clone_graph(model: Model, function: Function, input_tensors: Any, copy: Cal
     outputs = tree.map_structure(lambda t: values[id(t)], function.outputs_structure)
     passes_on = takes_any(type(model), MANY) and takes_any(type(model))  # a constructor like that of a model
     twin = (type(model) if passes_on else Model)(inputs, outputs, name=model.name)
-    twin.ops_pass_masks = model.ops_pass_masks
     if not model.trainable:
         twin.trainable = False
     return twin

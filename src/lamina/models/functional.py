@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
@@ -17,12 +17,11 @@ from lamina.core import configurable, masking, scope, tree
 from lamina.core.budget import CALL, CorruptFileError, UnsafeFileError, spend
 from lamina.core.checks import shorten, some
 from lamina.core.sparse import is_sparse
-from lamina.core.state import StateScope
 from lamina.core.symbolic import KerasTensor, Node, OpCall, Operation, any_symbolic, calls_of, infer, node_of
 from lamina.data.arrays import are_rows, is_numbers
 from lamina.layer import Layer
 from lamina.layer.masks import check_mask
-from lamina.layer.signature import ADD_BATCH_AXIS, CallContext
+from lamina.layer.signature import ADD_BATCH_AXIS, CallContext, fits, sizes_of
 from lamina.layers.core import Input, InputLayer
 from lamina.layers.preprocessing.pipelines import host_array, is_text
 from lamina.models.hosted import Fed, HostPart, filled
@@ -110,7 +109,7 @@ class Function(Operation):
 
     def takes_rows(self, x: Any) -> bool:
         """Whether `x` is a list of the rows of the only input."""
-        return len(self.inputs) == 1 and are_rows(x) and _fits(x[0], self.inputs[0].shape[1:])
+        return len(self.inputs) == 1 and are_rows(x) and fits(x[0].shape, self.inputs[0].shape[1:])
 
     def on_host(self, inputs: Any) -> Any:
         """What a device gets of the inputs: a `Fed` where there is a part that runs on the host."""
@@ -184,9 +183,9 @@ class Function(Operation):
             x = x[..., 0]
         elif x.ndim == rank - 1 and rank > 0 and shape[-1] == 1:
             x = x[..., None]
-        if not _fits(x, shape if self.is_declared else (None,) * rank):
-            one = shape and (_fits(given, shape[1:]) or (shape[-1] == 1 and _fits(given, shape[1:-1])))
-            given = tuple(d if isinstance(d, int) else None for d in given.shape)
+        if not fits(x.shape, shape if self.is_declared else (None,) * rank):
+            given = sizes_of(given)
+            one = shape and (fits(given, shape[1:]) or (shape[-1] == 1 and fits(given, shape[1:-1])))
             hint = ADD_BATCH_AXIS if one else ""
             raise ValueError(f'{self._who()}: input "{tensor.name}" must have shape {shape}, got {given}{hint}.')
         if mask is not None:
@@ -194,9 +193,7 @@ class Function(Operation):
         return x
 
     def _who(self) -> str:
-        around = scope.names.get()
-        path = around if around and around[-1] == self.name else (*around, self.name)
-        return f'Functional "{"/".join(path)}"'
+        return f'Functional "{"/".join(self._inside())}"'
 
     def is_declared_for(self, inputs: Any) -> bool:
         """Whether inputs of these shapes give outputs of the shapes that the graph was made with, and no masks."""
@@ -263,7 +260,7 @@ def warn_of_keras(graph: Function) -> None:
             outputs = tree.flatten(graph.call(inputs))
             seen.users.extend(f"output {i}" for i, x in enumerate(outputs) if masking.get_mask(x) is not None)
 
-        with StateScope(), scope.call(CallContext(False, set())), warnings.catch_warnings():
+        with scope.call(CallContext(False, set())), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with masking.watched(seen), masking.ops_pass(ops_pass):
                 infer(run, (graph.inputs_structure,), beside=graph.outputs)
@@ -287,11 +284,6 @@ def graph_of(model: Any) -> Any:
     Not an attribute: a program's model may keep its data in a `graph`.
     """
     return getattr(model, "_function", None)
-
-
-def _fits(x: Any, shape: tuple[int | None, ...]) -> bool:
-    known = [(a, b) for a, b in zip(x.shape, shape) if isinstance(a, int) and b is not None]
-    return len(x.shape) == len(shape) and all(a == b for a, b in known)
 
 
 def input_like(tensor: KerasTensor) -> Any:
@@ -371,11 +363,9 @@ def _parents(name: str, node: Node, sources: Collection[int]) -> Iterator[Node]:
 
 
 def _check_names(name: str, operations: list[Operation]) -> None:
-    seen: set[str] = set()
-    for operation in operations:
-        if operation.name in seen:
-            raise ValueError(f'Functional "{name}": names of layers must be unique, got "{operation.name}" twice.')
-        seen.add(operation.name)
+    twice = [own for own, count in Counter(operation.name for operation in operations).items() if count > 1]
+    if twice:
+        raise ValueError(f'Functional "{name}": names of layers must be unique, got "{twice[0]}" twice.')
 
 
 Place = tuple[str, int]  # a call in a saved graph: the name of its layer, and which of the layer's calls it is

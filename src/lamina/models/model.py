@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from lamina.core import checks, configurable, masking, tree
+from lamina.core import configurable, errors, masking, tree
 from lamina.core.constructors import KEYWORDS, parameters
 from lamina.core.registry import is_own
 from lamina.core.symbolic import KerasTensor, any_symbolic
@@ -311,7 +311,8 @@ class Model(Trainer):
 
     # Quantization -----------------------------------------------------------------------------------------------
 
-    def quantize(self, mode: Any = None, config: Any = None, filters: Any = None, **kwargs: Any) -> None:
+    @errors.entry
+    def quantize(self, mode: Any = None, config: Any = None, filters: Any = None, *, type_check: bool = True) -> None:
         """Quantize the layers of the model that have a form for the mode; the others stay as they are.
 
         Args:
@@ -319,16 +320,11 @@ class Model(Trainer):
             config: a `lamina.quantizers.QuantizationConfig`; "gptq" and "awq" need one, with a dataset.
             filters: which layers: a regular expression that is found in their names (in their paths, if it has a
                 slash), several of these, or a function of a layer.
-            kwargs: `type_check=False` for subclasses of a program's own too.
+            type_check: whether layers of a program's own classes are left as they are.
 
         Raises: ValueError if the model is not built, or an argument is no such thing or fits no layer.
         """
-        unknown = kwargs.keys() - {"type_check"}
-        if unknown:
-            raise checks.unknown_arguments(
-                f"{self._who()}.quantize", unknown, ("mode", "config", "filters", "type_check")
-            )
-        quantization.quantize(self, self._who(), mode, config, filters, **kwargs)
+        quantization.quantize(self, self._who(), mode, config, filters, type_check)
         self._forget_programs()
 
     def get_quantization_layer_structure(self, mode: str | None = None) -> dict[str, Any] | None:

@@ -24,10 +24,8 @@ def quantize(model: Any, who: str, mode: Any, config: Any, filters: Any, type_ch
     config = configs.resolve(who, mode, config)
     leaves = [layer for layer in walk(model) if len(walk(layer)) == 1]
     chosen = [layer for layer in leaves if _matches(who, filters, layer)]
-    if not chosen:
-        raise ValueError(
-            f"{who}.quantize: filters must match the name of a layer, got {filters!r} for {_names(leaves)}."
-        )
+    given = f"{filters!r} for {_names(leaves)}"
+    checks.require(chosen, f"{who}.quantize", "filters must match the name of a layer", got=given)
     unbuilt = [layer for layer in chosen if not layer.built]
     if unbuilt:
         raise ValueError(f"{who}: must be built before quantize, and {_names(unbuilt)} is not; call it on data first.")
@@ -45,7 +43,7 @@ def quantize(model: Any, who: str, mode: Any, config: Any, filters: Any, type_ch
             left.append(layer)
     left = [layer for layer in left if layer.weights]
     if left:
-        warnings.warn(f"{who}.quantize: {_names(left)} stay floats, with no form for {config.mode!r}.", stacklevel=3)
+        warnings.warn(f"{who}.quantize: {_names(left)} stay floats, with no form for {config.mode!r}.", stacklevel=4)
     if structure is not None:
         _calibrate(samples, structure)
 
@@ -77,8 +75,7 @@ def batches(config: Any) -> list[np.ndarray]:
         raise ValueError(f"{who}: dataset must not be empty.")
     if isinstance(items[0], str):
         tokenize = getattr(config.tokenizer, "tokenize", config.tokenizer)
-        if not callable(tokenize):
-            raise ValueError(f"{who}: tokenizer must be given for a dataset of strings, got {config.tokenizer!r}.")
+        checks.require(callable(tokenize), who, "tokenizer must be given for a dataset of strings", config.tokenizer)
         items = [tokenize(text) for text in items]
     arrays = [np.asarray(item) for item in items]
     if arrays[0].dtype.kind == "f":

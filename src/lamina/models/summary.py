@@ -14,8 +14,9 @@ from lamina.core import checks
 from lamina.core.budget import printable
 from lamina.core.later import Later
 from lamina.core.symbolic import Node, Operation, calls_of
+from lamina.core.tree import is_shape
 from lamina.layer import Layer
-from lamina.layer.signature import is_shape, shape_of
+from lamina.layer.signature import shape_of
 from lamina.layers.core import InputLayer
 from lamina.models.functional import graph_of
 
@@ -147,11 +148,9 @@ def _in_range(who: str, model: Any, layer_range: Sequence[str] | None) -> list[A
         found = [[i for i, part in enumerate(parts) if re.match(name, part.name)] for name in layer_range]
     except (re.error, TypeError):
         found = []
-    if len(found) != 2 or not all(found):
-        raise ValueError(
-            f"{who}: layer_range must be two names of layers, got {list(layer_range)}; "
-            f"there are {checks.some([printable(part.name) for part in parts])}."
-        )
+    known = f"there are {checks.some([printable(part.name) for part in parts])}"
+    two = len(found) == 2 and all(found)
+    checks.require(two, who, "layer_range must be two names of layers", list(layer_range), known)
     first, last = found if found[0][0] <= found[1][-1] else reversed(found)
     return parts[first[0] : last[-1] + 1]
 

@@ -22,12 +22,13 @@ from jax import tree_util
 from lamina.callbacks.progress import say
 from lamina.core import placement
 from lamina.core.arrays import value_of
+from lamina.core.effects import FoundVariables
 from lamina.core.variable import Variable
 from lamina.data import windows
 from lamina.data.sources import ArraySource, RowSource, Source, StreamSource
 from lamina.saving.resume import Position
 from lamina.training.forms import stateful
-from lamina.training.step import Feed, FoundVariables, Launcher, Program, Run, pure_step
+from lamina.training.step import Feed, Launcher, Program, Run, pure_step
 
 TARGET_SECONDS = 0.08
 LOGGED_STEPS = 256  # steps of a launch whose logs are kept for callbacks that look at each

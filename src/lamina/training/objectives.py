@@ -15,7 +15,7 @@ import numpy as np
 
 from lamina import losses, metrics
 from lamina.core import errors, masking, scope, tree
-from lamina.core.checks import shorten, some
+from lamina.core.checks import require, shorten, some
 from lamina.core.registry import is_own
 from lamina.data.arrays import unpack_x_y_sample_weight
 from lamina.data.checking import Target, check_target, check_values
@@ -88,10 +88,7 @@ class Outputs(NamedTuple):
         unknown = sorted(map(str, set(value) - {*self.names, *heads, *self.layers}))
         if unknown and len(self.names) == len(value) == 1:
             return list(value.values())
-        if unknown:
-            raise ValueError(
-                f"{what}: keys must be names of outputs ({', '.join(self.names)}), got {', '.join(unknown)}."
-            )
+        require(not unknown, what, f"keys must be names of outputs ({', '.join(self.names)})", got=", ".join(unknown))
         return [_entry(value, name, value.get(layer)) for name, layer in zip(self.names, self.layers)]
 
 
@@ -179,7 +176,7 @@ class CompiledLoss:
         names = output_names(y_pred, declared)
         for p in self.parts if len(self.parts) > 1 else ():
             name = names[p.places] if isinstance(p.places, int) else p.name
-            self.metrics.append(loss_tracker(_unused(f"{name}_loss", [m.name for m in self.metrics])))
+            self.metrics.append(loss_tracker(scope.unused_name(f"{name}_loss", [m.name for m in self.metrics])))
 
     def _given(self, places: Any) -> list[Part]:
         """The losses as they were given, with what each is of."""
@@ -356,13 +353,6 @@ def only_counted(outputs: Any) -> Any:
     return outputs
 
 
-def _unused(name: str, taken: Sequence[str]) -> str:
-    candidate, count = name, 1
-    while candidate in taken:
-        candidate, count = f"{name}_{count}", count + 1
-    return candidate
-
-
 class CompiledMetrics:
     """The metrics of all outputs, under the names that logs have.
 
@@ -402,7 +392,7 @@ class CompiledMetrics:
                     metric, name = _as_metric(identifier, targets[i], flat[i])
                     taken = use_weight and prefixes[i] + name in log_names
                     entries.append((i, metric, use_weight))
-                    log_names.append(_unused(f"{prefixes[i]}{'weighted_' if taken else ''}{name}", log_names))
+                    log_names.append(scope.unused_name(f"{prefixes[i]}{'weighted_' if taken else ''}{name}", log_names))
         self.built, self._entries, self.log_names = True, entries, log_names
 
     def _prefixes(self, y_pred: Any) -> list[str]:

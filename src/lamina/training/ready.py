@@ -107,8 +107,7 @@ class Ready(Functions):
         `None` for a model that has no `call`, or whose own step calls its layers in another way.
         """
         try:
-            with StateScope():
-                return infer(self.__call__, (symbols,), {"training": False})
+            return infer(self.__call__, (symbols,), {"training": False})
         except Exception as error:
             if type(self).train_step is Ready.train_step and not isinstance(error, NotImplementedError):
                 raise

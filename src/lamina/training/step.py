@@ -20,9 +20,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax, tree_util
 
-from lamina.core import handover, placement, scope
+from lamina.core import effects, handover, placement, scope
 from lamina.core.arrays import copied, value_of
-from lamina.core.effects import TRACES, calls_host, made_anew, primitives, primitives_in_loops
+from lamina.core.effects import TRACES, ClosedScope, FoundVariables, made_anew
 from lamina.core.runtime import in_background, keep_freed_memory, settings
 from lamina.core.state import StateScope
 from lamina.core.variable import Variable
@@ -33,14 +33,6 @@ from lamina.training.forms import stateful
 MANY_ARRAYS = 200  # that a program gives; see `_options`
 MOST_EPOCHS = 256  # of a launch
 KEPT_STATES = 4  # sets of variables for which a launcher keeps programs: freezing and unfreezing compiles once
-
-
-class FoundVariables(Exception):
-    """Tracing met variables that the state does not hold yet, or assigned some that it does not give."""
-
-    def __init__(self, missing: list[Variable], assigned: list[Variable]):
-        super().__init__("the state does not hold every variable yet")
-        self.missing, self.assigned = missing, assigned
 
 
 class Feed(NamedTuple):
@@ -64,18 +56,15 @@ class Feed(NamedTuple):
         return cls(tree_util.tree_map(lambda a: a[None], batch), None, 0, 1)
 
 
-class OneStep(NamedTuple):
-    """What a launch of a single step gives."""
-
-    values: tuple
-    logs: dict[str, Any]
-
-
 class ManySteps(NamedTuple):
     """What a launch of any number of steps gives: values after the last, logs of the last few."""
 
     values: tuple
     logs: dict[str, Any]
+
+
+class OneStep(ManySteps):
+    """What a launch gives that runs a single step, however many there are."""
 
 
 def pure_step(
@@ -92,15 +81,9 @@ def pure_step(
     method = stateful(method, groups)
 
     def step(values: Sequence[Any], constants: Sequence[Any], batch: Any) -> tuple[tuple, dict[str, Any]]:
-        missing: dict[int, Variable] = {}
-        pairs = [*zip(given, values), *zip(seen, constants)]
-        with StateScope(pairs, on_missing=lambda v: missing.setdefault(id(v), v)) as state:
+        with ClosedScope(given, values, seen, constants) as state:
             logs = {name: jnp.asarray(value_of(value)) for name, value in (on_batch(method, batch) or {}).items()}
-            constant = {id(v) for v in seen}
-            assigned = [v for v in state.written if id(v) in constant]
-            if missing or assigned:
-                raise FoundVariables(list(missing.values()), assigned)
-            return tuple(placement.pinned(given, state.values(given))), placement.whole(logs)
+        return tuple(placement.pinned(given, state.values(given))), placement.whole(logs)
 
     return step
 
@@ -135,14 +118,14 @@ def many_steps(step: Callable, fresh: Callable, given: Sequence[Variable]) -> An
     def loop(
         values: tuple, seen: tuple, data: Any, order: Any, first: Any, count: Any, reset: Any, epochs: Any, *,
         capacity: int,
-    ) -> OneStep | ManySteps:  # fmt: skip
+    ) -> ManySteps:  # fmt: skip
         def begun(values: tuple, anew: Any) -> tuple:
             return tuple(v if f is v else jnp.where(anew, f, v) for f, v in zip(fresh(values), values))
 
         batch, size = batch_of(data, order, first), lax.div(count, epochs)
         one = jax.jit(step, inline=True)  # traced here, and found again by the calls below
         traced = one.trace(values, seen, batch)
-        if jax.default_backend() == "cpu" and "conv_general_dilated" in primitives(traced.jaxpr.jaxpr):
+        if jax.default_backend() == "cpu" and "conv_general_dilated" in effects.primitives(traced.jaxpr.jaxpr):
             # XLA slows gradients of convolutions down inside loops on CPUs, up to 100 times.
             values, logs = one(begun(values, reset), seen, batch)
             return OneStep(values, {name: value[None] for name, value in logs.items()})
@@ -225,12 +208,12 @@ class Program:
         self._compiled: Any = None
         self._checked = checked  # the same, where JAX looks at values and repeats a program to find the operation
         # Code of the program's own may fail in the middle of a launch; of ours, only memory may run out, at the first.
-        self.calls_host = calls_host(traced.jaxpr.jaxpr)
+        self.calls_host = effects.calls_host(traced.jaxpr.jaxpr)
         logs = traced.out_info.logs.values()
         self.epochs = 1 if self.calls_host else min((each.shape[0] for each in logs), default=1)  # a launch may run
         self.proven = False  # whether a launch has gone well
 
-    def __call__(self, *arguments: Any) -> OneStep | ManySteps:
+    def __call__(self, *arguments: Any) -> ManySteps:
         return (self._checked if checks_values() else self._compiled)(*arguments)
 
     @property
@@ -356,7 +339,7 @@ class Launcher:
                 if self._key is None or self._key[0] is not placement.current():
                     self.refresh()
                 loop = self._loops[self._key]
-                key = (self._key, settings(), capacity, _shapes((feed.data, feed.order)))
+                key = (self._key, settings(), capacity, shapes((feed.data, feed.order)))
                 if key in self._programs:
                     return self._programs[key]
                 try:
@@ -377,11 +360,11 @@ class Launcher:
             self._extra.clear()
             raise made_anew(getattr(self._method, "__qualname__", "step"), found or [])
 
-    def _exchange(self, program: Program, arguments: tuple, run: Run) -> OneStep | ManySteps:
+    def _exchange(self, program: Program, arguments: tuple, run: Run) -> ManySteps:
         """Give the arrays, call, and take the new ones in."""
         if not program.proven or program.calls_host or checks_values():
             # Nothing is held meanwhile: Python that the program calls may read variables, or wait for another thread.
-            def run_copies(seen: tuple) -> OneStep | ManySteps:
+            def run_copies(seen: tuple) -> ManySteps:
                 with handover.still:
                     values = copied(tuple([self._value(v, run) for v in program.given]))
                 return program(values, seen, *arguments)
@@ -437,9 +420,9 @@ def _options(traced: Any, arrays: int) -> dict[str, Any]:
     left_out, jaxpr = [], traced.jaxpr.jaxpr
     if jax.default_backend() == "cpu":
         options["xla_backend_optimization_level"] = 1
-        if "optimization_barrier" not in primitives_in_loops(jaxpr):
+        if "optimization_barrier" not in effects.primitives_in_loops(jaxpr):
             left_out.append("cse_barrier_expander")
-    if arrays > MANY_ARRAYS and "scan" not in primitives(jaxpr):
+    if arrays > MANY_ARRAYS and "scan" not in effects.primitives(jaxpr):
         left_out.append("simplify-while-loops")
     if left_out:
         options["xla_disable_hlo_passes"] = ",".join(left_out)
@@ -458,6 +441,7 @@ def _laid_out(feed: Feed, shapes: bool = False) -> Feed:
     return feed._replace(data=placement.whole(data), order=placement.rows(order, before=1))
 
 
-def _shapes(data: Any) -> tuple:
+def shapes(data: Any) -> tuple:
+    """What tells whether two structures of arrays are of the same kind."""
     leaves, treedef = tree_util.tree_flatten(data)
     return treedef, tuple([(leaf.shape, leaf.dtype) for leaf in leaves])

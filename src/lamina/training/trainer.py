@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import warnings
 from collections.abc import Callable
@@ -196,11 +195,8 @@ class Trainer(Ready):
         steps: int | None = None,
         callbacks: Any = None,
         return_dict: bool = False,
-        **kwargs: Any,
     ) -> Any:
         """The loss and metrics on data: a float, a list of floats, or a dict with `return_dict`."""
-        if kwargs:
-            raise checks.unknown_arguments("evaluate", kwargs, inspect.signature(self.evaluate).parameters)
         self._require_compiled("evaluate")
         source = make_source(x, y, sample_weight, batch_size=batch_size, steps=steps, who="evaluate", fed=self._fed)
         phase = self._prepared("test", source, "evaluate")

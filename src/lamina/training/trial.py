@@ -14,11 +14,11 @@ from jax import tree_util
 
 from lamina.core import checks, handover, scope
 from lamina.core.arrays import copied
-from lamina.core.effects import TRACES, made_anew
+from lamina.core.effects import TRACES, FoundVariables, made_anew
 from lamina.core.variable import Variable
 from lamina.core.watch import Probes, Seen
 from lamina.training.forms import stateful
-from lamina.training.step import FoundVariables, OneStep, many_steps, on_batch, pure_step
+from lamina.training.step import OneStep, many_steps, on_batch, pure_step, shapes
 
 MOST_STEPS = 32  # of a launch
 MOST_BYTES = 1 << 26  # of the batches of a launch
@@ -176,8 +176,7 @@ class Trial:
                 self.program(window, some)  # which takes long at first, and is no part of a step
                 start = time.perf_counter()
                 logs = self.launch(window, new, some)
-                if "loss" not in logs:
-                    raise ValueError(f"{who}: train_step must return a 'loss', got {sorted(logs)}.")
+                checks.require("loss" in logs, who, "train_step must return a 'loss'", sorted(logs))
                 yield from logs["loss"].astype("float64").tolist()
                 done += new
                 count = max(1, min(most, int(SECONDS * new / max(time.perf_counter() - start, 1e-9))))
@@ -197,8 +196,7 @@ class Trial:
 
 def trial_of(model: Any, who: str, *data: Any, **options: Any) -> Trial:
     """A trial of a model on x, y and sample weights, for the tool `who`."""
-    if not hasattr(model, "make_trial"):
-        raise ValueError(f"{who}: model must be a Model, got {checks.shorten(model)}.")
+    checks.require(hasattr(model, "make_trial"), who, "model must be a Model", got=checks.shorten(model))
     return model.make_trial(who, *data, **options)
 
 
@@ -206,9 +204,3 @@ def _window(batches: Sequence[Any], rates: Any) -> tuple[Any, Any]:
     """The batches as the data of a launch: each array with an axis of batches in front."""
     data = jax.tree.map(lambda *a: a[0][None] if len(a) == 1 else np.stack(a), *batches)
     return jax.device_put((data, None if rates is None else np.asarray(rates, "float32")))
-
-
-def shapes(structure: Any) -> tuple:
-    """What tells whether two structures of arrays are of the same kind."""
-    leaves, treedef = tree_util.tree_flatten(structure)
-    return treedef, tuple([(leaf.shape, np.dtype(leaf.dtype)) for leaf in leaves])

@@ -7,6 +7,8 @@ from typing import Any
 
 from jax import tree_util
 
+from lamina.core.effects import programs_in
+
 # What moves, makes or renames numbers and computes none.
 _MOVES = frozenset({
     "bitcast_convert_type", "broadcast_in_dim", "concatenate", "convert_element_type", "copy", "copy_p",
@@ -26,10 +28,9 @@ def flops(jaxpr: Any) -> float:
 
 def _equation(equation: Any) -> float:
     name, parameters = equation.primitive.name, equation.params
-    parts = tree_util.tree_leaves(list(parameters.values()))
-    inner = [p for p in parts if hasattr(p, "jaxpr") or hasattr(p, "eqns")]
+    inner = [*programs_in([equation])]
     if inner and not name.startswith(("scatter", "reduce", "select_and")):  # whose part is what they do to each number
-        costs = [flops(getattr(p, "jaxpr", p)) for p in inner]
+        costs = [*map(flops, inner)]
         if name == "cond":
             return max(costs)
         return parameters["length"] * costs[0] if name == "scan" else sum(costs)

@@ -69,11 +69,9 @@ def find_learning_rate(
     checks.number(who, "max_rate", max_rate, 2 * min_rate)
     checks.number(who, "divergence", divergence, 1)
     trial = trial_of(model, who, x, y, sample_weight, batch_size=batch_size, shuffle=True)
-    if not any(hasattr(each, "learning_rate") for each in trial.optimizers):
-        raise ValueError(
-            f"{who}: the optimizer must have a learning rate that can be set, got {model.optimizer!r}; make one of "
-            "Optax with optax.inject_hyperparams."
-        )
+    rated = any(hasattr(each, "learning_rate") for each in trial.optimizers)
+    remedy = "make one of Optax with optax.inject_hyperparams"
+    checks.require(rated, who, "the optimizer must have a learning rate that can be set", model.optimizer, remedy)
     rates, bar = np.geomspace(min_rate, max_rate, steps).astype("float32"), progress(steps, verbose)
     losses: list[float] = []
     smoothed: list[float] = []

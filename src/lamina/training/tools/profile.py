@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import tree_util
 
-from lamina.core import masking, scope, tree
+from lamina.core import checks, masking, scope, tree
 from lamina.core.jit import jit
 from lamina.core.state import StateScope
 from lamina.core.watch import Calls
@@ -116,8 +116,7 @@ def profile(
         backward: whether to measure gradients too.
         verbose: 0 silent, 1 a progress bar, "auto" where progress goes to stdout.
     """
-    if not callable(getattr(model, "call", None)):
-        raise ValueError(f"profile: model must be a layer or model, got {model!r}.")
+    checks.require(callable(getattr(model, "call", None)), "profile", "model must be a layer or model", model)
     inputs = tree_util.tree_map(jnp.asarray, tuple(convert(each, "x", "profile", FLOATS) for each in (x, *args)))
     calls = _recorded(model, inputs, training)
     bar = progress(len(calls), verbose, "layer")
