@@ -54,10 +54,10 @@ def test_what_a_mode_computes_again(scope, expected):
 def test_activations_alone_keep_convolutions():
     def gradient(scope):
         with scope:
-            layer = layers.Conv2D(3, 3, activation="tanh")
-        layer.build((1, 5, 5, 2))
+            layer = layers.Conv2D(8, 5, activation="tanh")  # too large to be computed value by value
+        layer.build((1, 7, 7, 4))
         fn, state = lamina.functional(layer)
-        loss = lambda state: jnp.sum(fn(state, jnp.ones((1, 5, 5, 2)))[0] ** 2)  # noqa: E731
+        loss = lambda state: jnp.sum(fn(state, jnp.ones((1, 7, 7, 4)))[0] ** 2)  # noqa: E731
         return str(jax.make_jaxpr(jax.grad(loss))(state))
 
     plain, kept, again = map(gradient, map(lamina.RematScope, (None, "activations", "full")))
