@@ -501,3 +501,21 @@ def test_a_second_build_makes_no_second_weights():
     with pytest.raises(ValueError, match=r'^Scale "s": build must make weights once'):
         layer.build((None, 3))
     assert len(layer.weights) == 1
+
+
+def test_parts_that_are_told_to_the_tracker_of_keras_are_parts():
+    """As packages do for parts in containers of their own."""
+
+    class Heads(layers.Layer):
+        def build(self, input_shape):
+            self.heads = {"a": self._tracker.track(layers.Dense(2))}
+            self._tracker.unlock()
+            self.late = layers.Dense(3)
+            self._tracker.lock()
+
+        def call(self, x):
+            return self.heads["a"](x), self.late(x)
+
+    heads = Heads()
+    heads(np.ones((1, 2), "float32"))
+    assert len(heads.trainable_variables) == 4

@@ -363,3 +363,36 @@ def test_a_name_among_the_objects_of_a_package_means_a_new_object_and_a_given_cl
     assert isinstance(made, Sampler)
     assert deserialize("greedy", custom_objects={"greedy": Sampler}) is Sampler
     assert deserialize("max", module_objects={"max": max}) is max
+
+
+def test_what_stands_in_the_place_of_deserialize_keras_object_is_asked_for_every_part(monkeypatch):
+    """So packages read forms of their own within lists and dicts."""
+    original = keras.saving.deserialize_keras_object
+
+    def extended(config, custom_objects=None, safe_mode=True, **kwargs):
+        return int if config == "the type int" else original(config, custom_objects=custom_objects, **kwargs)
+
+    monkeypatch.setattr(archive, "deserialize_keras_object", extended)
+    form = {"a": ["the type int", 3], "b": keras.saving.serialize_keras_object(layers.Dense(2))}
+    made = original(form)
+    assert made["a"] == [int, 3] and isinstance(made["b"], layers.Dense)
+
+
+def test_a_layer_by_itself_is_a_file_too(tmp_path):
+    layer = layers.Dense(2, activation="relu")
+    outputs = layer(X)
+    keras.saving.save_model(layer, tmp_path / "layer.keras")
+    again = keras.saving.load_model(tmp_path / "layer.keras")
+    assert isinstance(again, layers.Dense)
+    same([again(X)], [outputs])
+
+
+def test_a_file_of_something_without_weights_says_so(tmp_path):
+    model = make()
+    model.save(tmp_path / "m.keras", zipped=True)
+    with zipfile.ZipFile(tmp_path / "m.keras") as old, zipfile.ZipFile(tmp_path / "n.keras", "w") as new:
+        for name in old.namelist():
+            form = '{"module": "keras.initializers", "class_name": "Zeros", "config": {}}'
+            new.writestr(name, form if name == "config.json" else old.read(name))
+    with pytest.raises(ValueError, match=r"config\.json: must describe a model or a layer, got Zeros"):
+        keras.saving.load_model(tmp_path / "n.keras")

@@ -366,3 +366,53 @@ def test_text_in_a_dataset_goes_to_a_model_of_texts_and_past_others(of_numpy):
     model = lamina.Model(inputs, outputs)
     data = columns(y=Y).add_column("t", texts)
     np.testing.assert_array_equal(model.predict(data, verbose=0), model.predict(np.array(texts), verbose=0))
+
+
+class Sums(lamina.Model):
+    """What comes to each node of a graph from those with edges to it."""
+
+    def __init__(self):
+        super().__init__()
+        self.dense = layers.Dense(1)
+
+    def call(self, graph):
+        nodes, edges = graph  # (nodes, features), (2, edges)
+        loops = lamina.ops.concatenate([edges, lamina.ops.zeros((2, 3), "int32")], axis=1)
+        sent = lamina.ops.take(self.dense(nodes), loops[0], axis=0)
+        return lamina.ops.segment_sum(sent, loops[1], num_segments=nodes.shape[0])
+
+
+def graph(nodes, edges, seed):
+    rng = np.random.default_rng(seed)
+    given = (rng.normal(size=(nodes, 3)).astype("float32"), rng.integers(0, nodes, (2, edges)).astype("int32"))
+    return given, rng.normal(size=(nodes, 1)).astype("float32")
+
+
+def test_a_batch_is_a_graph_of_nodes_and_edges():
+    """Arrays of x may have rows of their own, and those of the next batch others."""
+    graphs = [graph(10, 20, 0), graph(10, 20, 1), graph(7, 9, 2)]
+    models = []
+    for step in ("fit", "train_on_batch"):
+        lamina.utils.set_random_seed(0)
+        model = Sums()
+        model.compile(lamina.optimizers.SGD(0.01), "mse")
+        if step == "fit":
+            model.fit((each for each in graphs), verbose=0)
+        else:
+            for each in graphs:
+                model.train_on_batch(*each)
+        models.append(model)
+    for a, b in zip(*(model.get_weights() for model in models), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5)
+    assert models[0].predict(iter([(x,) for x, _ in graphs]), verbose=0).shape == (27, 1)
+    assert models[0].predict_on_batch(graphs[2][0]).shape == (7, 1)
+    losses = [models[0].test_on_batch(*each) for each in graphs]
+    total = models[0].evaluate(iter(graphs), verbose=0)
+    np.testing.assert_allclose(total, np.average(losses, weights=[10, 10, 7]), rtol=1e-5)
+
+
+def test_a_graph_has_targets_of_its_nodes():
+    model = Sums()
+    model.compile("sgd", "mse")
+    with pytest.raises(ValueError, match='loss: y for output "output_0" must have 10 rows, got 4'):
+        model.train_on_batch(graph(10, 20, 0)[0], np.ones((4, 1)))

@@ -206,11 +206,10 @@ MISTAKES = {
         lambda model, path: model.evaluate(Endless(), verbose=0),
         "evaluate: steps must be given for data without end, got a tests.Endless.",
     ),
-    "inputs of other sizes in a batch": (
+    "targets of other sizes than the outputs in a batch": (
         two,
         stream(({"a": X[:4], "b": X[:3, :2]}, {"p": Y[:4], "q": Y[:4]})),
-        "fit: in a batch of builtins.generator: all arrays must have the same number of rows, got x['a'] 4,"
-        " x['b'] 3, y['p'] 4, y['q'] 4.",
+        'loss: y for output "q" must have 3 rows, got 4.',
     ),
     "rows of x and y": (number, fit(X, Y[:5]), "fit: all arrays must have the same number of rows, got x 22, y 5."),
     "a loss for an unknown output": (

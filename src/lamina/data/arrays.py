@@ -244,6 +244,16 @@ def row_count(parts: Iterable[Any], who: str, remedy: str = "") -> int:
     raise ValueError(f"{who}: {rule}, got {', '.join(given)}{''.join(remedies)}.")
 
 
+def may_differ(parts: Iterable[Any]) -> bool:
+    """Whether a batch has arrays of several sizes that may belong together: nodes and edges in x, say, of one graph.
+
+    The loss compares the rows of y with those of the outputs.
+    """
+    x, *_ = parts = tuple(parts)
+    sizes = [leaf.shape[0] for leaf in tree_util.tree_leaves(x)]
+    return len(sizes) > 1 and len(_sizes(parts)) > 1 and sizes[0] > 0
+
+
 def are_rows(structure: Any) -> bool:
     """Whether this may be the rows of one array in a list: arrays of one shape."""
     if not isinstance(structure, (list, tuple)) or len(structure) < 2:

@@ -12,7 +12,16 @@ from jax import tree_util
 
 from lamina.core import errors
 from lamina.data import streams
-from lamina.data.arrays import convert_parts, is_array, opened, row_count, type_name, unpack_x_y_sample_weight, weighted
+from lamina.data.arrays import (
+    convert_parts,
+    is_array,
+    may_differ,
+    opened,
+    row_count,
+    type_name,
+    unpack_x_y_sample_weight,
+    weighted,
+)
 from lamina.data.dataset import Dataset
 from lamina.data.lazy import LazyRows
 from lamina.data.source import ARGUMENTS, Source, generator, span
@@ -132,7 +141,8 @@ class StreamSource(Source):
         parts = convert_parts(parts, who, ("float64",))
         parts = tree_util.tree_map(lambda leaf: leaf[:] if isinstance(leaf, LazyRows) else leaf, parts)
         remedy = "; data of single rows must be batched, such as by .batch(32)"
-        row_count(parts, f"{who}: in a batch of {type_name(self.data)}", remedy)
+        if not may_differ(parts):
+            row_count(parts, f"{who}: in a batch of {type_name(self.data)}", remedy)
         if self._class_weight is not None:
             x, y, sample_weight = unpack_x_y_sample_weight(parts)
             return x, y, weighted(y, sample_weight, self._class_weight, who)

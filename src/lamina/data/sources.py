@@ -25,6 +25,7 @@ from lamina.data.arrays import (
     distinct,
     is_array,
     labels_of,
+    may_differ,
     opened,
     pack_x_y_sample_weight,
     row_count,
@@ -185,6 +186,8 @@ def make_source(
             return RowSource(x, rows, steps, who, class_weight, fed)
         return StreamSource(x, steps, who, class_weight, fed)
     parts = _array_parts(*fed(*opened(x, y, sample_weight, who)), class_weight, who)
+    if who.endswith("_on_batch") and may_differ(parts):
+        return StreamSource([pack_x_y_sample_weight(*parts)], None, who)
     size = row_count(parts, who)
     batch_size = _batch_size(size, batch_size, steps, who)
     return ArraySource(pack_x_y_sample_weight(*parts), size, batch_size, steps, shuffle, seed)

@@ -11,6 +11,7 @@ import itertools
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -62,6 +63,8 @@ class Layer(AddedLosses, Masks, Typed, Operation):
     _building = False
     _keeps_sparse = False  # whether the library's own `call` takes sparse arrays as they are
     _not_parts = Composite._not_parts | {"_arguments", "_inbound_nodes", "_losses", "_build_shapes"}
+    # Packages tell the tracker of Keras about parts; here they are found anyway.
+    _tracker = SimpleNamespace(track=lambda part: part, lock=lambda: None, unlock=lambda: None)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

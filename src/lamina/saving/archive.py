@@ -196,6 +196,11 @@ def deserialize_keras_object(config: Any, custom_objects: Any = None, safe_mode:
         found = registry.get_registered_object(config, objects)
         of_package = isinstance(found, type) and config not in (custom_objects or {}) and config in objects
         return config if found is None else found() if of_package else found
+    # Containers are gone through by the public name: packages put a function in its place that knows more forms.
+    if isinstance(config, (list, tuple)):
+        return type(config)(deserialize_keras_object(item, custom_objects=custom_objects) for item in config)
+    if isinstance(config, Mapping) and not {"class_name", "config"} <= {*config}:
+        return {key: deserialize_keras_object(item, custom_objects=custom_objects) for key, item in config.items()}
     return configurable.deserialize(config, objects)
 
 

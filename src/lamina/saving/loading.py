@@ -71,8 +71,8 @@ def made_of(config: dict[str, Any], file: Loading, place: str, custom_objects: A
             with configurable.sharing({}), scope.loading(file):
                 model = configurable.deserialize(config)
             file.note_zeros()
-        if not hasattr(model, "load_own_variables") or not hasattr(model, "save"):
-            raise CorruptFileError(f"must describe a model, got {type(model).__name__}; save a model.")
+        if not hasattr(model, "load_own_variables"):
+            raise CorruptFileError(f"must describe a model or a layer, got {type(model).__name__}; save one of these.")
     return model
 
 

@@ -10,7 +10,7 @@ from jax import tree_util
 from lamina.core.registry import is_own
 from lamina.core.state import StateScope
 from lamina.core.symbolic import KerasTensor, infer
-from lamina.data.arrays import opened, unpack_x_y_sample_weight
+from lamina.data.arrays import may_differ, opened, unpack_x_y_sample_weight
 from lamina.data.sources import ArraySource, Source
 from lamina.layer.parts import one_look, walk
 from lamina.training import rows
@@ -61,7 +61,7 @@ class Ready(Functions):
         needs_shapes = not all(each.built for each in resolved)
         outputs = self._declared_outputs()
         if unbuilt or (needs_shapes and outputs is None):
-            symbols = tree_util.tree_map(_symbol, x)
+            symbols = tree_util.tree_map(partial(_symbol, whole=may_differ((x, y))), x)
             outputs = self._first_outputs(source) if self._is_eager else self._abstract_outputs(symbols)
         if outputs is not None and y is not None and needs_shapes:
             targets = tree_util.tree_map(_symbol, y)
@@ -118,5 +118,5 @@ class Ready(Functions):
         return opened(x, y, sample_weight)
 
 
-def _symbol(spec: Any) -> KerasTensor:
-    return KerasTensor((None, *spec.shape[1:]) if spec.shape else (), spec.dtype.name)
+def _symbol(spec: Any, whole: bool = False) -> KerasTensor:
+    return KerasTensor((None, *spec.shape[1:]) if spec.shape and not whole else spec.shape, spec.dtype.name)
