@@ -61,6 +61,7 @@ class Variable(Cell):
     shape: tuple[int, ...] = ()
     dtype: str = "float32"
     trainable: bool = True
+    frozen: bool = False  # by its layer
     made_trainable: bool = True  # by which variables are ordered: one that is frozen later keeps its place
     autocast: bool = True
     aggregation: str | None = "none"
