@@ -239,7 +239,7 @@ def _unpickle(state: dict[str, Any]) -> Variable:
 
 def _initial_value(path: str, initializer: Any, shape: Sequence[int] | None, dtype: Any) -> jax.Array:
     if isinstance(initializer, str):
-        initializer = registry.find("initializers", initializer, "initializer")()
+        initializer = registry.namespace("initializers").get(initializer)  # shorter names, too
     if callable(initializer):
         if shape is None:
             raise ValueError(f'Variable "{path}": shape must be given with an initializer function.')
