@@ -191,16 +191,18 @@ def test_a_shorter_bar_saves_a_row(clock, screen, monkeypatch):
     assert screen.rows == ["1875/1875 ━━━━━ 0s 0s/step - accuracy: 0.5000 - loss: 0.2500", ""]
 
 
-def test_a_name_longer_than_a_row_loses_its_middle(clock, capsys):
-    Progbar(4).update(4, [(f"the_{'long_' * 30}end", 0.5)])
-    first, second = capsys.readouterr().out.splitlines()
+def test_a_name_longer_than_a_row_loses_its_middle(clock, screen, monkeypatch):
+    last_line(clock, 80, 1, monkeypatch, **{f"the_{'long_' * 30}end": 0.5})
+    first, second, _ = screen.rows
     assert len(second) == 80 and second.startswith(" - the_long_") and second.endswith("long_end: 0.5000")
-    assert first == f"4/4 {BAR} 0s 0s/step" and "…" in second
+    assert first == HEAD and "…" in second
 
 
-def test_a_file_has_rows_of_80_columns(clock, capsys, monkeypatch):
-    last_line(clock, 200, 1, monkeypatch)
-    assert capsys.readouterr().out.splitlines()[0] == f"{HEAD} - accuracy: 0.9563 - loss: 0.1442"
+@pytest.mark.parametrize("verbose, head", [(1, HEAD), (2, "1875/1875 - 0s - 0s/step")])
+def test_a_line_in_a_file_is_one_line(clock, capsys, verbose, head):
+    last_line(clock, verbose=verbose)
+    texts = [f" - {name}: {value}" for name, value in METRICS.items()]
+    assert capsys.readouterr().out == f"{head}{''.join(texts)}\n"
 
 
 def test_nothing_of_the_live_line_stays_beside_a_shorter_last_row(clock, screen, monkeypatch):

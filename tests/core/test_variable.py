@@ -47,6 +47,12 @@ def test_an_initializer_is_a_name_or_a_function():
     np.testing.assert_array_equal(made.numpy(), [7, 7])
 
 
+@pytest.mark.parametrize("name", ["uniform", "normal", "one", "zero", "he_normal"])
+def test_an_initializer_may_have_any_of_its_names(name):
+    variable = Variable(initializer=name, shape=(3, 2))  # as layers written without Layer begin
+    assert variable.shape == (3, 2) and variable.dtype == "float32"
+
+
 def test_a_value_that_is_assigned_is_cast_and_returned(variable):
     assert variable.assign(np.zeros((2, 2), "int64")).dtype == "float32"
     variable.assign_add(np.ones((2, 2)))

@@ -151,6 +151,17 @@ def test_a_layer_that_claims_nothing_stops_a_mask_and_says_so(make):
     np.testing.assert_array_equal(mask_of(layer(embedded())), MASK)
 
 
+def test_what_a_program_gives_for_mask_need_not_be_one_of_the_input(recwarn):
+    class Windows(layers.Layer):
+        """Attention within windows, as in Swin transformers: `mask` holds scores to add for each window."""
+
+        def call(self, x, mask=None):
+            return x + ops.mean(mask)
+
+    Windows()(ops.ones((6, 4, 3)), mask=ops.zeros((2, 4, 4)))
+    assert not recwarn.list
+
+
 def test_a_layer_whose_inside_has_given_the_output_a_mask_stops_nothing():
     class Block(layers.Layer):
         def __init__(self):

@@ -101,6 +101,28 @@ def test_a_chain_of_layers_may_be_longer_than_the_stack_of_calls():
     assert first.trainable_weights == []
 
 
+def test_variables_of_a_frozen_layer_say_that_they_are():
+    model = lamina.Sequential([lamina.Input((3,)), layers.Dense(2), layers.BatchNormalization()])
+    dense, norm = model.layers
+    dense.bias.trainable = False  # by itself
+    before = [w.trainable for w in model.weights]
+    model.trainable = False
+    assert not any(w.trainable for w in model.weights)
+    norm.trainable = True
+    assert [w.trainable for w in model.weights] == [False, False, True, True, False, False]
+    model.trainable = True
+    assert [w.trainable for w in model.weights] == before == [True, False, True, True, False, False]
+
+
+def test_lora_keeps_its_kernel_frozen_through_freezing():
+    dense = layers.Dense(2)
+    dense.build((None, 3))
+    dense.trainable = False
+    dense.enable_lora(1)
+    dense.trainable = True
+    assert [w.shape for w in dense.trainable_weights] == [(2,), (3, 1), (1, 2)]
+
+
 class Answers:
     """Has every attribute."""
 

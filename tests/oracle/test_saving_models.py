@@ -208,3 +208,10 @@ def test_files_of_weights(source, target, limit, tmp_path):
         np.testing.assert_array_equal(ours, theirs)
     # Our shards have other names at each writing; an empty one has the name that Keras asks for first.
     assert len(list(tmp_path.iterdir())) == (1 if limit is None else 3 if source is keras else 4)
+
+
+def test_keras_opens_a_model_whose_loss_and_metric_are_functions(tmp_path):
+    model = lamina.Sequential([lamina.Input((3,)), lamina.layers.Dense(1, activation="sigmoid")])
+    model.compile("sgd", lamina.losses.binary_crossentropy, metrics=[lamina.metrics.binary_accuracy])
+    model.save(tmp_path / "model.keras")
+    assert keras.saving.load_model(tmp_path / "model.keras").loss is keras.losses.binary_crossentropy

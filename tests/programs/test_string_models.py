@@ -146,3 +146,20 @@ def test_a_layer_with_weights_on_strings_is_refused():
 def test_numbers_in_place_of_texts_are_refused():
     with pytest.raises(ValueError, match="must hold strings, got dtype"):
         functional().predict(np.ones((3, 1)), verbose=0)
+
+
+class Looks(layers.Layer):
+    """A lookup and a table in one layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.text, self.table = vectorization(), layers.Embedding(30, 4)
+
+    def call(self, inputs):
+        return self.table(self.text(inputs))
+
+
+@pytest.mark.parametrize("use", [lambda x: Looks()(x), lambda x: lamina.ops.add(x, 1)])
+def test_strings_where_a_device_computes_are_refused_by_name(use):
+    with pytest.raises(TypeError, match=r'Tensor "query": must hold numbers .*, got strings; let StringLookup, '):
+        use(lamina.Input((1,), dtype="string", name="query"))

@@ -232,6 +232,11 @@ MISTAKES = {
         recompiled(X, Y, loss_weights=[1.0, 2.0]),
         "compile: loss_weights: must have one entry for each of 1 outputs, got 2.",
     ),
+    "metrics in third place": (
+        number,
+        lambda model, path: model.compile("sgd", "mse", ["mae"]),
+        "compile: loss_weights must be numbers, got 'mae'; metrics go by name, metrics=.",
+    ),
     "a target for an unknown output": (
         two,
         fit(AB, {"p": Y, "z": Y}),

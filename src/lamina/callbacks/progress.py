@@ -314,10 +314,9 @@ class Progbar:
 
 
 def _room() -> int:
-    """The columns of a row: those of the terminal, 80 in a file; a notebook and the log need no rows."""
-    if not is_interactive_logging_enabled() or (_redraws() and not _is_terminal(sys.stdout)):
-        return sys.maxsize
-    return shutil.get_terminal_size().columns if _is_terminal(sys.stdout) else 80
+    """The columns of a row: those of the terminal; a file, a notebook and the log need no rows."""
+    on_terminal = is_interactive_logging_enabled() and _is_terminal(sys.stdout)
+    return shutil.get_terminal_size().columns if on_terminal else sys.maxsize
 
 
 def _rows(head: str, metrics: list[str], room: int) -> list[str]:

@@ -276,6 +276,8 @@ def _serialize_function(fn: Any) -> dict[str, Any]:
     if name == "<lambda>":
         return Code(fn, serialize)
     module, public = registry.public_path(fn) or ("builtins", registry.get_registered_name(fn))
+    if registry.resolve("builtins", public, None, function=True) is fn:
+        module = "builtins"  # as Keras writes it, which opens functions under no other
     return Live(fn, module=module, class_name="function", config=public, registered_name=public)
 
 

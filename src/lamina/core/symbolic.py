@@ -266,6 +266,11 @@ def infer(fn: Callable, args: tuple = (), kwargs: dict[str, Any] | None = None, 
     they may be those that arguments have there, or the tensors `beside`.
     """
     run, tensors = tree.function_of(KerasTensor, fn, args, kwargs or {})
+    for tensor in tensors:
+        if tensor.dtype == "string":
+            rule = "must hold numbers where a device computes, got strings"
+            remedy = "let StringLookup, TextVectorization or Hashing look them up before, as a layer of the graph"
+            raise TypeError(f'Tensor "{tensor.name}": {rule}; {remedy}.')
     masked = [i for i, tensor in enumerate(tensors) if tensor.mask is not None]
     tensors = [*tensors, *(tensors[i].mask for i in masked)]
     axes = sorted({axis for tensor in tensors for axis, size in enumerate(tensor.shape) if size is None})

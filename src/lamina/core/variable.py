@@ -62,6 +62,7 @@ class Variable(Cell):
     shape: tuple[int, ...] = ()
     dtype: str = "float32"
     trainable: bool = True
+    frozen: bool = False  # by its layer
     made_trainable: bool = True  # by which variables are ordered: one that is frozen later keeps its place
     autocast: bool = True
     aggregation: str | None = "none"
@@ -237,7 +238,7 @@ def _unpickle(state: dict[str, Any]) -> Variable:
 
 def _initial_value(path: str, initializer: Any, shape: Sequence[int] | None, dtype: Any) -> jax.Array:
     if isinstance(initializer, str):
-        initializer = registry.find("initializers", initializer, "initializer")()
+        initializer = registry.namespace("initializers").get(initializer)  # shorter names, too
     if callable(initializer):
         if shape is None:
             raise ValueError(f'Variable "{path}": shape must be given with an initializer function.')

@@ -90,13 +90,19 @@ class Masks:
                 if one is not None and target.shape[: one.ndim] == one.shape and masking.get_mask(target) is None:
                     masking.set_mask(target, one)
                     met.add(one.shape)
-        elif not self.supports_masking and len(bare) == len(targets) and tree_util.tree_leaves(mask):
-            met.difference_update([m.shape for m in tree_util.tree_leaves(mask)])
+        elif not self.supports_masking and len(bare) == len(targets) and (ended := _shapes(mask, inputs)):
+            met.difference_update(ended)
             warnings.warn(
                 f"{self._who()}: does not support masking, so the mask of its input ends here and later layers see "
                 "none. Set its supports_masking = True if its output keeps the axes of the mask.",
                 stacklevel=3,
             )
+
+
+def _shapes(mask: Any, inputs: Any) -> set[tuple]:
+    """Those of the masks of the inputs: what a program gives for `mask` may be another thing, such as scores to add."""
+    masks, arrays = ([x.shape for x in tree_util.tree_leaves(part) if hasattr(x, "shape")] for part in (mask, inputs))
+    return {m for m in masks if any(shape[: len(m)] == m for shape in arrays)}
 
 
 def _begins_with(x: Any, shapes: set[tuple]) -> bool:

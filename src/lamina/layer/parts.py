@@ -76,13 +76,16 @@ class Composite:
 
     @property
     def trainable(self) -> bool:
-        """Whether training changes the weights; setting it sets it on the children too."""
+        """Whether training changes the weights; setting it sets it on the children, and their variables, too."""
         return self._trainable
 
     @trainable.setter
     def trainable(self, value: bool) -> None:
-        for layer in walk(self):
+        for layer, parts in _looks(self):
             layer._trainable = bool(value)
+            for variable in parts.variables:  # one that was frozen by itself stays so
+                if variable.frozen if value else variable.trainable:
+                    variable.trainable, variable.frozen = bool(value), not value
 
     def _own_variables(self) -> list[Variable]:
         return _in_order(look(self).variables)

@@ -192,6 +192,7 @@ class LowRank(Kernel):
         self.base, self.mode, self.after_bias, self.variables = base, base.mode, base.after_bias, base.variables
         for variable in base.held.values():
             variable.trainable = variable.trainable and variable.overwrite_with_gradient
+            variable.frozen = variable.frozen and variable.overwrite_with_gradient
 
     def on(self, base: Kernel) -> LowRank:
         """The same beside another frozen kernel."""

@@ -84,7 +84,7 @@ class CompiledModel(Layer):
         compiled_loss = CompiledLoss(loss, loss_weights, names) if loss is not None else None
         measured = metrics or weighted_metrics  # without these, y is what an own loss makes of it
         compiled_metrics = CompiledMetrics(metrics, weighted_metrics, names) if measured else None
-        _check_names(loss, metrics, weighted_metrics)
+        _check_names(loss, loss_weights, metrics, weighted_metrics)
         self.optimizer, self.loss = made, loss
         self._compiled_loss, self._compiled_metrics = compiled_loss, compiled_metrics
         self._loss_tracker = loss_tracker("loss")
@@ -286,8 +286,11 @@ def compile_like(model: Any, other: Any) -> None:
     model.compile(**tree.map_structure(anew, other._compile_arguments))
 
 
-def _check_names(loss: Any, *metric_groups: Any) -> None:
-    """A misspelt name is an error of `compile`, not of `fit`."""
+def _check_names(loss: Any, loss_weights: Any, *metric_groups: Any) -> None:
+    """A misspelt name is an error of `compile`, not of `fit`, and so are metrics in third place, as in Keras 2."""
+    for one in tree.flatten(loss_weights):
+        if isinstance(one, str) or callable(one):
+            raise ValueError(f"compile: loss_weights must be numbers, got {one!r}; metrics go by name, metrics=.")
     for one in tree.flatten(loss):
         if isinstance(one, str) and CHOSEN_BY_TARGET.get(one.lower()) != "crossentropy":
             losses.get(one)
