@@ -198,11 +198,15 @@ def test_a_name_longer_than_a_row_loses_its_middle(clock, screen, monkeypatch):
     assert first == HEAD and "…" in second
 
 
-@pytest.mark.parametrize("verbose, head", [(1, HEAD), (2, "1875/1875 - 0s - 0s/step")])
-def test_a_line_in_a_file_is_one_line(clock, capsys, verbose, head):
-    last_line(clock, verbose=verbose)
+def test_a_bar_in_a_file_has_rows_of_80_columns(clock, capsys, monkeypatch):
+    last_line(clock, 200, 1, monkeypatch)
+    assert capsys.readouterr().out.splitlines()[0] == f"{HEAD} - accuracy: 0.9563 - loss: 0.1442"
+
+
+def test_a_log_in_a_file_has_a_line_an_epoch(clock, capsys):
+    last_line(clock, verbose=2)
     texts = [f" - {name}: {value}" for name, value in METRICS.items()]
-    assert capsys.readouterr().out == f"{head}{''.join(texts)}\n"
+    assert capsys.readouterr().out == f"1875/1875 - 0s - 0s/step{''.join(texts)}\n"
 
 
 def test_nothing_of_the_live_line_stays_beside_a_shorter_last_row(clock, screen, monkeypatch):

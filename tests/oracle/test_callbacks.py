@@ -197,8 +197,11 @@ class Clock:
 
 
 def visible(text):
-    """What stays readable of a text: no colors, and of each line what follows the last carriage return."""
-    text = re.sub(r"\x1b\[\d+m|\x08", "", text)
+    """What stays readable of a text: no colors, and of each line what follows the last carriage return.
+
+    Ours makes the bar shorter, and then takes another row, where a line would be longer than 80 characters.
+    """
+    text = re.sub(r"\x1b\[\d+m|\x08", "", text).replace("\n - ", " - ")
     lines = re.sub(r" ━+ ", " ", text).split("\n")
     return [line.split("\r")[-1].rstrip() for line in lines]
 

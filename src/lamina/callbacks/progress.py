@@ -220,7 +220,7 @@ class Progbar:
         elif self.verbose == 2 and finalize and self._goal:
             clock = f"{now - self._start:.0f}s"
             head = f"{self._count(current)} - {clock} - {self._rate(duration)}"
-            say("\n".join(_rows(head, self._metrics(), _room())))
+            say("\n".join(_rows(head, self._metrics(), _room(self.verbose))))
 
     def add(self, n: int, values: Iterable[tuple[str, Any]] | None = None) -> None:
         """Show that `n` more steps are done."""
@@ -283,7 +283,7 @@ class Progbar:
         if waits and not finalize:
             return
         self._last_drawn = now
-        goal, room, live = self._goal, _room(), screen and not finalize
+        goal, room, live = self._goal, _room(self.verbose), screen and not finalize
         clock = f"{now - self._start:.0f}s" if finalize or not goal else _remaining(duration * (goal - current))
         count, rate, metrics = self._count(current), f" {self._rate(duration)}", self._metrics()
         pieces = [(count, BOLD if goal else ""), (" ", "")]
@@ -313,10 +313,11 @@ class Progbar:
         _live.draw(self, painted, len(plain.partition("\n")[0]), last=finalize)
 
 
-def _room() -> int:
-    """The columns of a row: those of the terminal; a file, a notebook and the log need no rows."""
-    on_terminal = is_interactive_logging_enabled() and _is_terminal(sys.stdout)
-    return shutil.get_terminal_size().columns if on_terminal else sys.maxsize
+def _room(verbose: int) -> int:
+    """The columns of a row: those of the terminal, 80 for a bar in a file; a notebook and logs need no rows."""
+    if is_interactive_logging_enabled() and _is_terminal(sys.stdout):
+        return shutil.get_terminal_size().columns
+    return sys.maxsize if verbose == 2 or _redraws() or not is_interactive_logging_enabled() else 80
 
 
 def _rows(head: str, metrics: list[str], room: int) -> list[str]:
