@@ -306,18 +306,46 @@ ATTENTION_MASK = jnp.asarray(np.random.default_rng(1).random((4, 3, 6)) < 0.7).a
         {"key_mask": MASK, "use_causal_mask": True},
         {"attention_mask": ATTENTION_MASK},
         {"attention_mask": ATTENTION_MASK, "value_mask": MASK, "return_attention_scores": True},
+        {"attention_mask": ATTENTION_MASK.at[1, 2].set(False)},
+        {"attention_mask": ATTENTION_MASK.at[1, 2].set(False), "return_attention_scores": True},
         {"return_attention_scores": True, "use_causal_mask": True},
     ],
     ids=lambda call: ", ".join(call),
 )
-def test_attention_of_several_heads_with_masks(call):
-    ours, theirs = (library.layers.MultiHeadAttention(2, 3) for library in (lamina, keras))
+@pytest.mark.parametrize("dropout", [0.0, 0.1])  # which in Keras says what a target has that may see no source
+@pytest.mark.parametrize("name, sizes", [("MultiHeadAttention", (2, 3)), ("GroupQueryAttention", (3, 4, 2))])
+def test_attention_of_several_heads_with_masks(name, sizes, dropout, call):
+    ours, theirs = (getattr(library.layers, name)(*sizes, dropout=dropout) for library in (lamina, keras))
     draw = np.random.default_rng(0)
     query, value = (jnp.asarray(draw.normal(size=(4, n, 5)), "float32") for n in (3, 6))
     for layer in (ours, theirs):
         layer(query, value)
     ours.set_weights(theirs.get_weights())
     ours, theirs = ours(query, value, **call), theirs(query, value, **call)
-    if "query_mask" in call:  # what stands at masked places means nothing
+    if "query_mask" in call and name == "MultiHeadAttention":  # Keras asks the query for it, and not the argument
         ours, theirs = ours[MASK[:, :3]], theirs[MASK[:, :3]]
     assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+def test_attention_of_masked_targets(dropout):
+    def made(library):
+        tokens = library.Input((5,), dtype="int32")
+        h = library.layers.Embedding(9, 4, mask_zero=True)(tokens)
+        return library.Model(tokens, library.layers.MultiHeadAttention(2, 3, dropout=dropout)(h, h))
+
+    ours, theirs = made(lamina), made(keras)
+    ours.set_weights(theirs.get_weights())
+    tokens = np.array([[1, 2, 3, 4, 5], [6, 7, 0, 0, 0], [0, 0, 0, 0, 0]])
+    assert_close(ours(tokens), theirs(tokens))
+
+
+def test_attention_over_two_axes_with_a_target_that_sees_nothing():
+    ours, theirs = (library.layers.MultiHeadAttention(2, 3, attention_axes=(1, 2)) for library in (lamina, keras))
+    draw = np.random.default_rng(0)
+    query, value = (jnp.asarray(draw.normal(size=(4, n, 2, 5)), "float32") for n in (3, 6))
+    for layer in (ours, theirs):
+        layer(query, value)
+    ours.set_weights(theirs.get_weights())
+    mask = jnp.ones((4, 3, 2, 6, 2), bool).at[1, 2].set(False)
+    assert_close(ours(query, value, attention_mask=mask), theirs(query, value, attention_mask=mask))

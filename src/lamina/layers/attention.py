@@ -211,16 +211,22 @@ class HeadedAttention(Layer):
             weights = weights.reshape(*lead, weights.shape[1], *targets, *sources)
         else:
             outputs = ops.dot_product_attention(query, key, value, mask=mask, flash_attention=self.flash_attention)
+            if mask is not None and (self.dropout or rank != 2):  # as with weights, and in Keras: without both a mean
+                outputs = jnp.where(mask.any(-1).swapaxes(1, 2)[..., None], outputs, 0)
         outputs = outputs.reshape(*lead, *targets, *outputs.shape[-2:])
         return outputs.transpose([order.index(axis) for axis in range(rank + 2)]), weights
 
     def _with_weights(self, query: Any, key: Any, value: Any, mask: Any, training: bool | None) -> tuple[Any, Any]:
-        """The outputs, and the weights (batch, heads, targets, sources) before some of them are dropped."""
+        """The outputs, and the weights (batch, heads, targets, sources) before some of them are dropped.
+
+        A target that may look at no source has weights of 0.
+        """
         query, key, value = (x.transpose(0, 2, 1, 3) for x in (query, key, value))
         if query.shape[1] > key.shape[1]:  # heads of queries that share keys and values
             key, value = (jnp.repeat(x, query.shape[1] // x.shape[1], axis=1) for x in (key, value))
         scores = _products(query, key) / math.sqrt(query.shape[-1])
         weights = _softmax(scores, mask).astype(self.compute_dtype)
+        weights = weights if mask is None else jnp.where(mask, weights, 0)
         outputs = self._dropout_layer(weights, training=training) @ value
         return outputs.transpose(0, 2, 1, 3), weights
 
