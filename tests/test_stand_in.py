@@ -32,6 +32,8 @@ from keras.layers import Dense
 from keras.optimizers.schedules import ExponentialDecay
 from keras.src.backend import get_keras_mask, convert_to_tensor
 from keras.src.backend.common.keras_tensor import KerasTensor
+from keras.src.backend.common.stateless_scope import StatelessScope
+from keras.src.backend.common.symbolic_scope import in_symbolic_scope
 from keras.src.layers.core.dense import Dense as Inner
 from keras.src.models.functional import Functional
 from keras.src.saving import saving_lib, serialization_lib
@@ -41,6 +43,11 @@ assert keras.backend.backend() == keras.config.backend() == "jax"
 assert Dense is Inner is keras.layers.Dense is lamina.layers.Dense and ops.exp is lamina.ops.exp
 assert KerasTensor is keras.KerasTensor is lamina.KerasTensor and keras.DTypePolicy is lamina.DTypePolicy
 assert saving_lib.save_model is keras.saving.save_model and serialization_lib.in_safe_mode() is False
+seen = []
+keras.layers.Lambda(lambda x: seen.append(in_symbolic_scope()) or x)(keras.Input((2,)))
+with keras.SymbolicScope():
+    seen.append(in_symbolic_scope())
+assert all(seen) and len(seen) > 1 and not in_symbolic_scope() and StatelessScope is keras.StatelessScope
 assert issubclass(Functional, keras.Model) and keys.jax_draw_seed(3).tolist() == [3, 0]
 assert not hasattr(keras.backend, "cast") and not hasattr(keras.layers, "core")
 assert keras.distribution.__name__ == "keras.distribution" and pickle.loads(pickle.dumps(keras.layers)) is keras.layers

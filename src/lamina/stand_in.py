@@ -25,7 +25,8 @@ _ROOTS = ("keras._tf_keras.keras", "keras._tf_keras", "tensorflow.keras", "keras
 # Files and folders of `keras.src` by namespace, but for those with the name of a class, such as layers/core/dense.py.
 _FILES = {
     "": "distribution trainers version",
-    "backend": "common config dtypes global_state jax keras_tensor masking name_scope random variables",
+    "backend": "common config dtypes global_state jax keras_tensor masking name_scope random stateless_scope "
+    "symbolic_scope variables",
     "distribution": "distribution_lib",
     "layers": "activations attention convolutional core merging normalization pooling regularization reshaping rnn",
     "losses": "losses",
@@ -45,6 +46,7 @@ _ALSO = {
 # Names of `keras.src` that lamina has elsewhere, or calls otherwise.
 _ELSEWHERE = {
     "backend.get_keras_mask": "core.masking.get_mask",
+    "backend.in_symbolic_scope": "core.scope.in_symbolic_scope",
     "backend.jax_draw_seed": "random.seeds.draw_seed",
     "backend.set_keras_mask": "core.masking.set_mask",
     "losses.LossFunctionWrapper": "losses.loss.LossFunctionWrapper",

@@ -216,6 +216,28 @@ def test_the_training_flag_is_the_one_that_is_given(flag):
     assert Flag()(X, training=flag) is flag and Flag()(X, flag) is flag
 
 
+@pytest.mark.parametrize("fixed", [True, False])
+def test_any_arguments_are_no_training_flag(fixed):
+    class Around(layers.Layer):
+        def __init__(self):
+            super().__init__()
+            self.inner = layers.Dense(2)
+
+        if fixed:
+
+            def call(self, x, *args, **kwargs):
+                return self.inner(x, **kwargs) + sum(args)
+        else:
+
+            def call(self, *args, **kwargs):
+                return self.inner(args[0], **kwargs) + sum(args[1:])
+
+    around, x = Around(), np.ones((3, 2), "float32")
+    assert around(x, x).shape == (3, 2) and around(x, x, training=True).shape == (3, 2)
+    a, b = lamina.Input((2,)), lamina.Input((2,))
+    assert lamina.Model([a, b], around(a, b))([x, x]).shape == (3, 2)
+
+
 def test_the_training_flag_is_inherited_unless_said_otherwise():
     class Outer(layers.Layer):
         def __init__(self):

@@ -41,6 +41,7 @@ lanes: Scope[tuple[Any, ...]] = Scope("lanes", ())  # the names of the axes that
 watch: Scope[Any] = Scope("watch", None)  # sees the calls of layers and what optimizers get, see `core/watch.py`
 learning_rate: Scope[Any] = Scope("learning_rate", None)  # what optimizers take in place of their own
 rows: Scope[Any] = Scope("rows", None)  # how many rows of a batch count; the others fill it up
+symbolic: Scope[bool] = Scope("symbolic", False)  # whether code runs for its shapes only
 loading: Scope[Any] = Scope("loading", None)  # a file being read: admits variables, their initial values wait
 
 _uids: Counter[str] = Counter()
@@ -94,10 +95,18 @@ def name_scope(name: str, **_: Any) -> Iterator[str]:
         yield name
 
 
+def in_symbolic_scope() -> bool:
+    """Whether code runs for its shapes only."""
+    return symbolic.get()
+
+
 class SymbolicScope:
-    """A mark that code runs for its shapes only; kept for Keras programs: symbolic tensors tell that here."""
+    """A mark that code runs for its shapes only, as the inference of shapes sets it; kept for Keras programs."""
 
     def __enter__(self) -> SymbolicScope:
+        self._open = symbolic(True)
+        self._open.__enter__()
         return self
 
-    def __exit__(self, *error: Any) -> None: ...
+    def __exit__(self, *error: Any) -> None:
+        self._open.__exit__(*error)

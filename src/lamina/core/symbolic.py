@@ -288,7 +288,7 @@ def infer(fn: Callable, args: tuple = (), kwargs: dict[str, Any] | None = None, 
 
     traced = sparse.traced(with_masks, [tensor.sparse for tensor in tensors])
     shapes = [x.shape for x in tree_util.tree_leaves((args, kwargs, *beside)) if hasattr(x, "shape")]
-    with StateScope():
+    with StateScope(), scope.symbolic(True):
         outputs, masks = sparse.told(outputs_for(traced, structs, axes, KerasTensor, shapes))
     for x, mask in zip(tree_util.tree_leaves(outputs), masks):
         if mask is not None:

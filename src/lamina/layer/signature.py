@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -142,7 +143,7 @@ class CallSignature:
         self.required = [p.name for p in given if p.default is p.empty]
         self.takes_any = any(p.kind is KEYWORDS for p in parameters.values())
         self.takes_training = "training" in self.all
-        self.training_at = self.names.index("training") if "training" in self.names else len(self.names)
+        self.training_at = self.names.index("training") if "training" in self.names else sys.maxsize
         default = parameters["training"].default if self.takes_training else None
         self.training_default = None if default is inspect.Parameter.empty else default
 
