@@ -264,6 +264,34 @@ def test_unbuilt_model_is_saved_with_a_warning(tmp_path):
     assert not keras.models.load_model(tmp_path / "m.keras").built
 
 
+class Counting(layers.Dense):
+    """Writes a number of its own beside the weights."""
+
+    steps = 0
+
+    def save_own_variables(self, store):
+        super().save_own_variables(store)
+        store["steps"] = np.array(self.steps)
+
+    def load_own_variables(self, store):
+        super().load_own_variables(store)
+        self.steps = int(store["steps"])
+
+
+@pytest.mark.parametrize("name", ["m.keras", "m.weights.h5"])
+def test_a_layer_writes_more_than_its_weights(tmp_path, name):
+    model, path = make(Counting(2)), tmp_path / name
+    model.layers[1].steps = 7
+    model.save(path) if name == "m.keras" else model.save_weights(path)
+    twin = make(Counting(2))
+    if name == "m.keras":
+        twin = keras.models.load_model(path, custom_objects={"Counting": Counting})
+    else:
+        twin.load_weights(path)
+    assert twin.layers[1].steps == 7
+    same(twin.weights, model.weights)
+
+
 # Failures --------------------------------------------------------------------------------------------------------
 
 
