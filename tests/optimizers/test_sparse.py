@@ -9,7 +9,7 @@ from jax.experimental.sparse import BCOO, BCSR
 import lamina
 from lamina import layers, optimizers
 from lamina.core import lookups
-from lamina.core.effects import _inner
+from lamina.core.effects import programs_in
 from lamina.core.state import StateScope
 from lamina.core.variable import Variable
 from tests.optimizers.test_laws import ROWS, make
@@ -84,7 +84,7 @@ def test_half_precision_is_computed_in_float32():
 def of_whole_tables(program, shape):
     """The operations in a program that make an array of this shape."""
     found = {e.primitive.name for e in program.eqns if any(getattr(v.aval, "shape", None) == shape for v in e.outvars)}
-    return found.union(*(of_whole_tables(inner, shape) for inner in _inner(program.eqns))) - {"jit"}
+    return found.union(*(of_whole_tables(inner, shape) for inner in programs_in(program.eqns))) - {"jit"}
 
 
 @pytest.mark.parametrize("name, takes", [("SGD", True), ("Adagrad", True), ("Adam", False)])
