@@ -47,7 +47,7 @@ def functional(layer: Any) -> tuple[Callable[..., tuple[Any, State]], State]:
     """
     if not getattr(layer, "built", True):
         raise ValueError(f'functional: layer "{layer.name}" must be built first; call it on data or call build().')
-    own = State(_by_path(layer.trainable_variables), _by_path(layer.non_trainable_variables))
+    own = State(by_path(layer.trainable_variables), by_path(layer.non_trainable_variables))
 
     def fn(state: State, *args: Any, **kwargs: Any) -> tuple[Any, State]:
         for part, known in zip(state, own):
@@ -71,7 +71,8 @@ def functional(layer: Any) -> tuple[Callable[..., tuple[Any, State]], State]:
     return fn, State(*({path: v.value for path, v in known.items()} for known in own))
 
 
-def _by_path(variables: Sequence[Variable]) -> dict[str, Variable]:
+def by_path(variables: Sequence[Variable]) -> dict[str, Variable]:
+    """Variables by path; of those that have one path all but the first get a number."""
     found: dict[str, Variable] = {}
     for variable in variables:
         found[scope.unused_name(variable.path, found)] = variable  # two layers may have one name

@@ -97,7 +97,7 @@ def _texts(form: dict[str, Any]) -> dict[str, str]:
     """The two texts of an archive by name."""
     now = datetime.datetime.now().strftime("%Y-%m-%d@%H:%M:%S")
     about = {"keras_version": contents.KERAS_VERSION, "date_saved": now}
-    return {METADATA: json.dumps(about), CONFIG: json.dumps(form)}
+    return {METADATA: json.dumps(about), CONFIG: contents.model_json(form)}
 
 
 def _form(model: Any) -> dict[str, Any]:
@@ -110,9 +110,6 @@ def _form(model: Any) -> dict[str, Any]:
             f"open it with {asked_for(names)}.",
             stacklevel=4,
         )
-    size, most = len(json.dumps(form)), contents.MOST_JSON  # more is refused when it is read
-    rule, remedy = f"the configuration must have at most {most:,} characters", "keep large constants in weights"
-    checks.require(size <= most, "save_model", rule, got=f"{size:,}", remedy=remedy)
     return form
 
 

@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
 from lamina.core.budget import MEBIBYTE, Budget, CorruptFileError, UnsafeFileError, blamed_on
+from lamina.core.checks import require
 from lamina.saving import hdf5, weights
 from lamina.saving.hdf5 import Stored
 
@@ -166,6 +167,14 @@ def plain_size(path: str) -> int:
     """The bytes of an ordinary file."""
     with opened_plain(path) as file:
         return os.fstat(file.fileno()).st_size
+
+
+def model_json(form: dict[str, Any]) -> str:
+    """The text of a configuration that is saved; one that is too long would be refused when it is read."""
+    text = json.dumps(form)
+    rule, remedy = f"the configuration must have at most {MOST_JSON:,} characters", "keep large constants in weights"
+    require(len(text) <= MOST_JSON, "save_model", rule, got=f"{len(text):,}", remedy=remedy)
+    return text
 
 
 def write_assets(model: Any, folder: Path) -> list[Path]:

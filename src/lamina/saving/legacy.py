@@ -9,7 +9,6 @@ import functools
 import json
 import tempfile
 import warnings
-from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +19,7 @@ import numpy as np
 from lamina.core import op_names, registry
 from lamina.core.budget import CorruptFileError, blamed_on
 from lamina.core.functions import LAMBDA
+from lamina.core.transforms import by_path
 from lamina.saving import contents, hdf5, weights
 from lamina.saving.hdf5 import Stored, text, texts
 from lamina.saving.loading import Loading, made_of
@@ -207,7 +207,7 @@ def save_model(model: Any, target: Any, form: dict[str, Any], with_optimizer: bo
     with weights.written(target) as sink:
         file = sink.files[0]
         about = {"keras_version": contents.KERAS_VERSION, "backend": "jax"}
-        file.attrs.update({**about, "model_config": json.dumps(form)})
+        file.attrs.update({**about, "model_config": contents.model_json(form)})
         _names(file.require_group("model_weights"), "layer_names", [layer.name for layer in model.layers])
         file["model_weights"].attrs.update(about)
         for layer in model.layers:
@@ -221,13 +221,11 @@ def save_model(model: Any, target: Any, form: dict[str, Any], with_optimizer: bo
 
 def _put(sink: weights.Sink, group: str, variables: list[Any]) -> None:
     """Write variables to a group that names them in their order."""
-    met, names = Counter(), []
-    for variable in variables:
-        met[variable.path] += 1
-        names.append(f"{variable.path}_{met[variable.path]}" if met[variable.path] > 1 else variable.path)
-        inner, _, key = f"{group}/{names[-1]}".rpartition("/")
+    named = by_path(variables)
+    for name, variable in named.items():
+        inner, _, key = f"{group}/{name}".rpartition("/")
         sink.put(inner, key, variable.numpy())
-    _names(sink.files[0].require_group(group), "weight_names", names)
+    _names(sink.files[0].require_group(group), "weight_names", list(named))
 
 
 def _names(group: Any, attribute: str, names: list[str]) -> None:
