@@ -192,6 +192,12 @@ def test_a_table_is_a_dict():
     assert Table(strings(keys, "it")).numbers(words).tolist() == [known.get(word, -1) for word in words.tolist()]
 
 
+def test_a_vocabulary_of_special_tokens_alone():
+    words = layers.StringLookup(vocabulary=["[UNK]"])
+    assert words(np.array(["a", "[UNK]"])).tolist() == [0, 0]
+    assert layers.IntegerLookup(vocabulary=[-1])(np.array([3, -1])).tolist() == [0, 0]
+
+
 @pytest.mark.parametrize("length", [1, 7, 8, 9, 15, 16, 17, 24, 25, 40])
 def test_a_byte_anywhere_makes_another_fingerprint(length):
     texts = ["a" * place + letter + "a" * (length - place - 1) for place in range(length) for letter in "bcdef"]

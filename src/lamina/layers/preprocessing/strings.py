@@ -122,7 +122,7 @@ def _equal(some: Iterable[np.ndarray], others: Iterable[np.ndarray]) -> np.ndarr
 
 
 def _mixed(x: np.ndarray) -> np.ndarray:
-    x = x * _SPREAD  # the last byte in all eights of up to eight is the highest, which is overwritten
+    x = x * _SPREAD
     return x ^ (x >> 29)
 
 
@@ -296,6 +296,8 @@ class Table:
 
     def numbers(self, texts: Any) -> np.ndarray:
         """The number of each string or integer, or `UNKNOWN`."""
+        if not len(self.keys):
+            return np.full(len(texts), UNKNOWN)
         heads, which, out = texts.heads(), slice(None), np.empty(len(texts), np.int64)
         slots = self._slots(texts.fingerprints(heads))
         while len(slots):
