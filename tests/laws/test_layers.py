@@ -15,9 +15,10 @@ import pytest
 
 import lamina
 from lamina import layers, quantizers
-from lamina.core import masking
+from lamina.core import masking, scope
 from lamina.core.configurable import deserialize, serialize
 from lamina.core.symbolic import infer
+from lamina.training import rows
 from tests.laws.descriptors import CHANGED_BY_TRAINING, ROWS, Made
 
 FIRST_OF_CLASS = list({row.layer: row for row in reversed(ROWS)}.values())[::-1]
@@ -415,6 +416,26 @@ def test_inference_is_repeatable_and_takes_any_kind_of_array(row):
 def test_samples_do_not_see_one_another(row):
     one = built(row)(*jax.tree.map(lambda x: x[:1], row.data()), **row.call)
     assert_close(one, jax.tree.map(lambda x: x[:1], outputs(row)))
+
+
+MEET = {"ActivityRegularization", "AugMix", "CutMix", "Equalization", "Lambda", "MixUp", "RandAugment"}
+
+
+@every
+def test_rows_that_fill_a_batch_up_change_nothing_where_rows_stay_apart(row):
+    apart = row.layer not in MEET and not row.arguments.get("stateful")
+    assert rows.layer_keeps_apart(built(row)) == apart
+    count, found = jax.tree.leaves(arrays(row))[0].shape[0] - 1, []
+    for size, counted in ((count, None), (count + 1, count)) if apart else ():
+        lamina.utils.set_random_seed(1)
+        fn, state = lamina.functional(twin_of(row, built(row)))
+        with scope.rows(counted):
+            outputs, after = jax.jit(lambda state, args, fn=fn: fn(state, *args, **row.trained))(
+                state, jax.tree.map(lambda x, size=size: x[:size], arrays(row))
+            )
+        found.append((jax.tree.map(lambda x: x[:count], outputs), after))
+    if apart:
+        assert_close(*found)
 
 
 @every

@@ -1,5 +1,6 @@
 """Short batches that are filled up: the results are those of the short batch, and nothing is compiled for its size."""
 
+import jax
 import numpy as np
 import pytest
 
@@ -29,11 +30,28 @@ def recurrent(sequences):
     return [*words, layers.LSTM(5, return_sequences=sequences), layers.Dense(3, **PROBABILITIES)]
 
 
+def noisy():
+    inputs = [layers.Input((6,)), layers.GaussianNoise(0.1), layers.Reshape((3, 2)), layers.LSTM(4, dropout=0.3)]
+    return [*inputs, layers.Dropout(0.5), layers.Dense(3, **PROBABILITIES)]
+
+
+def statistics():
+    inner = [
+        layers.Conv2D(4, 3, use_bias=False),
+        layers.BatchNormalization(),
+        layers.SpatialDropout2D(0.3),
+        layers.Flatten(),
+    ]
+    return [layers.Input((6, 6, 2)), layers.RandomFlip(), *inner, layers.Dense(3, **PROBABILITIES)]
+
+
 CASES = {
     "dense": (dense, VECTORS, CLASSES),
     "convolution": (convolution, IMAGES, CLASSES),
     "recurrent": (lambda: recurrent(False), WORDS, CLASSES),
     "tagger": (lambda: recurrent(True), WORDS, TAGS),
+    "noisy": (noisy, VECTORS, CLASSES),
+    "statistics": (statistics, IMAGES, CLASSES),
 }
 
 
@@ -46,7 +64,7 @@ def pair(make, **options):
         given = {"loss": "sparse_categorical_crossentropy", "metrics": ["accuracy"], **options}
         model.compile(given.pop("optimizer", "adam"), **given)
         found.append(model)
-    found[1]._rows_stay_apart = lambda trains: False
+    found[1]._rows_stay_apart = lambda trains, saves: False
     return found
 
 
@@ -62,6 +80,9 @@ MEAN = "sum_over_batch_size"
         ("recurrent", MEAN, None),
         ("tagger", MEAN, None),
         ("tagger", MEAN, "samples"),
+        ("noisy", MEAN, None),
+        ("statistics", MEAN, None),
+        ("statistics", "sum", "samples"),
     ],
 )
 def test_a_batch_that_is_filled_up_counts_as_the_short_one(case, reduction, weights):
@@ -75,7 +96,7 @@ def test_a_batch_that_is_filled_up_counts_as_the_short_one(case, reduction, weig
     for model in (filled, plain):
         lamina.utils.set_random_seed(1)
         histories.append(model.fit(x, y, epochs=2, validation_data=(x[:19], y[:19]), **options).history)
-    assert filled._phase("train").fills() and not plain._phase("train").fills()
+    assert filled._phase("train").fills(True) and not plain._phase("train").fills(True)
     for name, values in histories[0].items():
         np.testing.assert_allclose(values, histories[1][name], rtol=1e-5)
     for a, b in zip(filled.get_weights(), plain.get_weights()):
@@ -104,6 +125,11 @@ class OwnLoss(losses.Loss):
         return ops.mean(ops.square(y_pred))
 
 
+class OwnCount(metrics.TruePositives):
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        super().update_state(y_true, ops.mean(y_pred, axis=1))
+
+
 def own_metric(y_true, y_pred):
     return ops.mean(y_pred)
 
@@ -111,13 +137,12 @@ def own_metric(y_true, y_pred):
 @pytest.mark.parametrize(
     ("layer", "options", "in_training", "outside"),
     [
-        (layers.Dropout(0.5), {}, False, True),
-        (layers.Dropout(0.0), {}, True, True),
-        (layers.BatchNormalization(), {}, False, True),
-        (layers.GaussianNoise(0.1), {}, False, True),
+        (layers.Dropout(0.5), {}, True, True),
+        (layers.BatchNormalization(), {}, True, True),
         (Own(), {}, False, False),
         (layers.Lambda(lambda x: x), {}, False, False),
         (layers.Softmax(axis=0), {}, False, False),
+        (layers.Softmax(axis=-2), {}, False, False),
         (layers.Dense(8, activity_regularizer="l2"), {}, False, False),
         (layers.Dense(8, activation=lambda x: x - ops.mean(x, axis=0)), {}, False, False),
         (layers.Dense(8, activation="gelu"), {}, True, True),
@@ -126,6 +151,7 @@ def own_metric(y_true, y_pred):
         (layers.Identity(), {"loss": lambda a, b: ops.mean(b)}, False, False),
         (layers.Identity(), {"metrics": [own_metric]}, False, False),
         (layers.Identity(), {"metrics": [metrics.MeanIoU(3, sparse_y_pred=False)]}, False, False),
+        (layers.Identity(), {"metrics": [OwnCount()]}, False, False),
         (layers.Identity(), {"weighted_metrics": ["accuracy"]}, True, True),
     ],
 )
@@ -157,6 +183,47 @@ def test_a_subclass_sees_the_short_batch():
     assert set(sizes) == {16, 53 % 16}
 
 
-def test_each_name_is_a_layer():
-    names = (rows._APART | rows._APART_OUTSIDE_TRAINING) - {"Functional", "Sequential"}
-    assert [name for name in names if not hasattr(layers, name)] == []
+def test_each_name_is_a_layer_or_a_loss():
+    assert [name for name in rows._MEET if not hasattr(layers, name) and not hasattr(losses, name)] == []
+
+
+def test_statistics_of_whole_batches_are_taken_as_they_are():
+    model, _ = pair(statistics)
+    model.evaluate(IMAGES, CLASSES, verbose=0)
+    fills = model._phase("train").fills
+    assert fills(True) and not fills(False)
+
+
+def test_a_generator_that_draws_by_size_fills_no_batch_up():
+    model, _ = pair(noisy)
+    model.evaluate(VECTORS, CLASSES, verbose=0)
+    with jax.threefry_partitionable(False):
+        assert not model._rows_stay_apart(True) and model._rows_stay_apart(False)
+
+
+LOSSES = [each for name in losses.__all__ if (each := getattr(losses, name)) in vars(losses).values()
+          and isinstance(each, type) and each not in (losses.Loss, losses.CTC)]  # fmt: skip
+
+
+@pytest.mark.parametrize("cls", LOSSES, ids=lambda cls: cls.__name__)
+def test_a_loss_of_a_batch_that_is_filled_up_is_that_of_the_short_one(cls):
+    classes = cls in (losses.SparseCategoricalCrossentropy, losses.Circle, losses.CategoricalGeneralizedCrossEntropy)
+    y = CLASSES if classes else np.eye(3, dtype="float32")[CLASSES]
+    history = [model.fit(VECTORS, y, batch_size=16, epochs=2, verbose=0, shuffle=False).history["loss"]
+               for model in pair(dense, loss=cls(), metrics=[])]  # fmt: skip
+    np.testing.assert_allclose(*history, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "name", ["auc", "precision", "recall", "true_positives", "f1_score", "root_mean_squared_error"]
+)
+@pytest.mark.parametrize("weights", [None, RNG.random(53).astype("float32")], ids=["plain", "weighted"])
+def test_a_metric_of_a_batch_that_is_filled_up_is_that_of_the_short_one(name, weights):
+    metric = metrics.F1Score("micro") if name == "f1_score" else name
+    y, given = np.eye(3, dtype="float32")[CLASSES], {"metrics": [metric], "weighted_metrics": [metric]}
+    found = []
+    for model in pair(dense, loss="categorical_crossentropy", **given):
+        found.append(model.evaluate(VECTORS, y, batch_size=16, verbose=0, sample_weight=weights))
+        fills = model._phase("test").fills(True)
+        assert fills is (len(found) == 1)
+    np.testing.assert_allclose(*found, rtol=1e-5)

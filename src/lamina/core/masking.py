@@ -8,6 +8,9 @@ import weakref
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
+
+from lamina.core import scope
 from lamina.core.scope import Scope
 
 _masks: dict[int, tuple[weakref.ref, Any]] = {}
@@ -25,6 +28,15 @@ class Watch(NamedTuple):
 
 
 watched: Scope[Watch | None] = Scope("watched", None)
+
+
+def with_rows(mask: Any, size: int) -> Any:
+    """A mask of `size` rows, or `None`, that leaves out rows which only fill the batch up."""
+    counted = scope.rows.get()
+    if counted is None:
+        return mask
+    counts = jnp.arange(size) < counted  # (batch,)
+    return counts if mask is None else mask & counts.reshape(-1, *[1] * (mask.ndim - 1))
 
 
 def note_use(user: str) -> None:

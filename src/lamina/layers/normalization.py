@@ -13,7 +13,7 @@ import numpy as np
 from jax import lax
 
 from lamina import initializers, ops
-from lamina.core import checks, dtypes, scope
+from lamina.core import checks, dtypes, masking, scope
 from lamina.core.configurable import explained_by
 from lamina.layer import InputSpec, Layer, Wrapper
 from lamina.layer.masks import check_broadcasts
@@ -147,7 +147,7 @@ class BatchNormalization(Normalization):
         x = inputs.astype(dtypes.wide(inputs.dtype))
         scale, offset = self._scale_and_offset()
         if training and self.trainable:
-            mean, variance = self._batch_statistics(x, mask)
+            mean, variance = self._batch_statistics(x, masking.with_rows(mask, x.shape[0]))
             if self.renorm:
                 scale, offset = self._renormalized(mean, variance, scale, offset)
             else:

@@ -86,8 +86,8 @@ class Model(Trainer):
         if graph:
             self._set_graph(graph["inputs"], graph["outputs"])
 
-    def _rows_stay_apart(self, trains: bool) -> bool:
-        return not self._added and super()._rows_stay_apart(trains)
+    def _rows_stay_apart(self, trains: bool, saves: bool = True) -> bool:
+        return not self._added and super()._rows_stay_apart(trains, saves)
 
     def _declared_outputs(self) -> Any:
         return None if self._function is None else self._function.outputs_structure

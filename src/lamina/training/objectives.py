@@ -10,7 +10,6 @@ import inspect
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 
 from lamina import losses, metrics
@@ -20,6 +19,7 @@ from lamina.core.registry import is_own
 from lamina.data.arrays import unpack_x_y_sample_weight
 from lamina.data.checking import Target, check_target, check_values
 from lamina.losses.loss import LossFunctionWrapper, target_kind
+from lamina.losses.weighting import mask_weights
 from lamina.metrics import Mean, MeanMetricWrapper, Metric
 
 
@@ -343,13 +343,9 @@ def counted_rows(batch: Any) -> Any:
 
 def only_counted(outputs: Any) -> Any:
     """The outputs, with a mask on them where rows only fill the batch up: losses and metrics heed it."""
-    counted = scope.rows.get()
-    if counted is None:
-        return outputs
-    for leaf in tree.flatten(outputs):
-        counts = jnp.arange(leaf.shape[0]) < counted  # (batch,)
-        mask = masking.get_mask(leaf)
-        masking.set_mask(leaf, counts if mask is None else mask & counts.reshape(-1, *[1] * (mask.ndim - 1)))
+    if scope.rows.get() is not None:
+        for leaf in tree.flatten(outputs):
+            masking.set_mask(leaf, masking.with_rows(masking.get_mask(leaf), leaf.shape[0]))
     return outputs
 
 
@@ -408,8 +404,11 @@ class CompiledMetrics:
         weights = self.outputs.along(sample_weight, "sample_weight", spread=True)
         for i, metric, use_weight in self._entries:
             if targets[i] is not None:
+                weight = weights[i] if use_weight else None
+                if not isinstance(metric, MeanMetricWrapper):  # which sees the masks
+                    weight = mask_weights(weight, masking.with_rows(None, flat[i].shape[0]), metric.dtype, "sum")
                 try:
-                    metric.update_state(targets[i], flat[i], **({"sample_weight": weights[i]} if use_weight else {}))
+                    metric.update_state(targets[i], flat[i], **({} if weight is None else {"sample_weight": weight}))
                 except Exception as error:
                     errors.note(error, f'in metric "{metric.name}" of output "{self.outputs.names[i]}"')
                     raise

@@ -1,78 +1,100 @@
 """Whether a short batch may be filled up with rows that do not count, so that one program serves batches of every size.
 
 It may where each row of the outputs comes from the same row of the inputs, and where losses and metrics are means or
-sums that heed a mask: then the results are those of the short batch, but for the order of sums.
+sums that heed a mask: then the results are those of the short batch, but for the order of sums. Random numbers are
+drawn by place, the same for a row whatever rows follow; statistics of a batch are those of the rows that count.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any
+
+import jax
+from jax import tree_util
 
 from lamina import losses
 from lamina.core.registry import is_own
 from lamina.core.symbolic import OpCall
-from lamina.layer.parts import walk
-from lamina.metrics import MeanMetricWrapper
+from lamina.core.tree import is_shape
+from lamina.layer.parts import look, walk
+from lamina.layers import BatchNormalization
+from lamina.metrics import MeanMetricWrapper, RootMeanSquaredError
+from lamina.metrics.confusion import ConfusionMetric
+from lamina.metrics.f_score import FBetaScore
 
-# Layers whose rows never meet, as long as no argument names the first axis.
-_APART = frozenset({
-    "Activation", "Add", "AdditiveAttention", "Attention", "Average", "Bidirectional", "Concatenate", "Dense", "ELU",
-    "Embedding", "Flatten", "Functional", "GRU", "GRUCell", "Identity", "InputLayer", "LSTM", "LSTMCell",
-    "LayerNormalization", "LeakyReLU", "Masking", "Maximum", "Minimum", "MultiHeadAttention", "Multiply", "PReLU",
-    "Permute", "RNN", "ReLU", "RepeatVector", "Reshape", "Sequential", "SimpleRNN", "SimpleRNNCell", "Softmax",
-    "StackedRNNCells", "Subtract", "TimeDistributed",
-    *(f"{name}{rank}D" for rank in (1, 2, 3) for name in (
-        "AveragePooling", "Conv", "Cropping", "GlobalAveragePooling", "GlobalMaxPooling", "MaxPooling", "UpSampling",
-        "ZeroPadding",
-    )),
+# Those whose rows meet, and those that run a program's own functions.
+_MEET = frozenset({
+    "AugMix", "Circle", "CutMix", "Dice", "Equalization", "FlaxLayer", "JaxLayer", "Lambda", "MixUp", "RandAugment",
+    "Tversky",
 })  # fmt: skip
-# Those that draw or take statistics in training, and do neither otherwise.
-_APART_OUTSIDE_TRAINING = frozenset({
-    "AlphaDropout", "BatchNormalization", "Dropout", "GaussianDropout", "GaussianNoise", "SpatialDropout1D",
-    "SpatialDropout2D", "SpatialDropout3D",
-})  # fmt: skip
+# Metrics that count a sample as often as its weight says.
+_WEIGHING = (ConfusionMetric, FBetaScore, RootMeanSquaredError)
 
 
-def stay_apart(model: Any, compiled_loss: Any, compiled_metrics: Any, trains: bool) -> bool:
-    """Whether rows of a batch neither meet in the model nor in its losses and metrics."""
+def stay_apart(model: Any, compiled_loss: Any, compiled_metrics: Any, trains: bool, saves: bool = True) -> bool:
+    """Whether rows of a batch neither meet in the model nor in its losses and metrics.
+
+    Statistics of a part of a batch take 3 % of a step, and last bits of those of a whole one; they are worth it where
+    that `saves` a program.
+    """
     counted = [*(compiled_loss.parts if compiled_loss is not None else ())]
     measured = [*(compiled_metrics.metrics if compiled_metrics is not None else ())]
+    layers = walk(model)
+    if trains and not saves and any(isinstance(layer, BatchNormalization) and layer.trainable for layer in layers):
+        return False
+    if trains and not _draws_by_place() and any(look(layer).seeds for layer in layers):
+        return False
     return (
-        all(_layer_keeps_apart(layer, trains) for layer in walk(model))
+        all(map(layer_keeps_apart, layers))
         and all(isinstance(part.places, int) and _heeds_masks(part.loss, losses.Loss) for part in counted)
-        and all(_heeds_masks(metric, MeanMetricWrapper) for metric in measured)
+        and all(_heeds_masks(each, (MeanMetricWrapper, *_WEIGHING)) for each in measured)
     )
 
 
-def _layer_keeps_apart(layer: Any, trains: bool) -> bool:
-    name = type(layer).__name__
-    draws = trains and any(getattr(layer, key, 0) for key in ("dropout", "recurrent_dropout"))
-    if not is_own(type(layer)) or layer.activity_regularizer is not None or getattr(layer, "stateful", False) or draws:
+def _draws_by_place() -> bool:
+    """Whether a random number depends on its place in an array and not on the array's size."""
+    settings: Any = jax.config
+    return settings.jax_default_prng_impl == "threefry2x32" and settings.jax_threefry_partitionable
+
+
+def layer_keeps_apart(layer: Any) -> bool:
+    """Whether each row of what a layer gives comes from the same row of what it gets."""
+    if not _is_apart(layer) or layer.activity_regularizer is not None or getattr(layer, "stateful", False):
         return False
     functions = [
         value for key, value in vars(layer).items() if key.endswith(("activation", "call")) and callable(value)
     ]
     if not all(map(is_own, functions)):
         return False
-    if name == "EinsumDense":
+    if type(layer).__name__ == "EinsumDense":
         inputs, kernel, outputs = re.split(",|->", layer.equation)
         return inputs[0] == outputs[0] and (inputs[0] == "." or inputs[0] not in kernel)
-    idle = name in _APART_OUTSIDE_TRAINING and (not trains or getattr(layer, "rate", 1) == 0)
-    if name not in _APART and not idle:
-        return False
-    axes = [getattr(layer, key, None) for key in ("axis", "axes", "attention_axes")]
-    if any(0 in (axis if isinstance(axis, (list, tuple)) else (axis,)) for axis in axes):
-        return False
     operations = getattr(layer, "operations", ())
     return all(operation.op.elementwise for operation in operations if isinstance(operation, OpCall))
 
 
-def _heeds_masks(one: Any, kind: type) -> bool:
+def _is_apart(one: Any) -> bool:
+    """Whether this is the library's own, and its arguments let no rows meet."""
+    return is_own(type(one)) and type(one).__name__ not in _MEET and not any(_may_be_first(one))
+
+
+def _may_be_first(one: Any) -> Iterator[bool]:
+    """Of each axis that arguments name, whether it may be that of the rows."""
+    shapes = tree_util.tree_leaves(getattr(one, "_build_shapes", None), is_leaf=is_shape)
+    for key in ("axis", "axes", "attention_axes"):
+        given = getattr(one, key, None)
+        for axis in given if isinstance(given, (list, tuple)) else (given,):
+            yield axis is not None and (axis == 0 or (axis == -len(shapes[0]) if shapes else axis < -1))
+
+
+def _heeds_masks(one: Any, kind: type | tuple[type, ...]) -> bool:
+    """Whether it leaves rows out that a mask, or a weight of 0, leaves out."""
     fn = getattr(one, "fn", None)
     return (
         isinstance(one, kind)
-        and is_own(type(one))
+        and _is_apart(one)
         and getattr(one, "reduction", "sum") not in ("none", None)
         and (fn is None or (is_own(fn) and not isinstance(fn, losses.Loss)))  # a loss object is a mean already
     )
