@@ -51,6 +51,12 @@ class Target(NamedTuple):
         """How many classes the output has."""
         return dict(enumerate(self.shape)).get(self.axis % max(len(self.shape), 1))
 
+    @property
+    def wanted(self) -> tuple[int, ...]:
+        """The shape of the output; sizes that are not known are those of the values, or 1."""
+        known = [n if n is not None else m for n, m in zip(self.shape, self.y.shape)]
+        return (*known, *(n or 1 for n in self.shape[len(known) :]))
+
     def first(self, wrong: np.ndarray) -> str:
         """The value and the place of the first of the wrong ones that count; empty if there is none."""
         wrong = wrong & self.counted(wrong.ndim)
@@ -81,144 +87,120 @@ def _place(place: tuple[int, ...]) -> str:
     return f"row {row}, column {further[0]}" if len(further) == 1 else f"row {row}, at {tuple(further)}"
 
 
-def _broadcasts(target: Target) -> str:
+def _broadcasts(target: Target) -> bool:
     """`(n, 1)` beside `(n, k)`: each value would be compared with all outputs of its row."""
-    given, wanted = target.y.shape, tuple(n if n is not None else m for n, m in zip(target.shape, target.y.shape))
-    wanted += tuple(n or 1 for n in target.shape[len(wanted) :])
+    given, wanted = target.y.shape, target.wanted
     if (*given, 1) == wanted or given == (*wanted, 1) or given == wanted:
-        return ""
+        return False
     try:
-        np.broadcast_shapes(given, wanted)
+        return bool(np.broadcast_shapes(given, wanted))
     except ValueError:
-        return ""  # the loss says so
-    return (
-        f"must have the shape of the output {wanted}, got {given}, which {target.loss} would broadcast; "
-        f"change the units of the last layer, or give np.broadcast_to({target.what}, ...)"
-    )
+        return False  # the loss says so
 
 
-def _parts_of_classes(target: Target) -> str:
-    found = target.first(target.y != np.rint(target.y)) if target.y.dtype.kind == "f" else ""
-    return found and (
-        f"must hold whole numbers, the classes, for {target.loss}, got {found}; "
-        "for probabilities use categorical_crossentropy, for numbers a loss such as mse"
-    )
+def _no_such_class(target: Target) -> Any:
+    if target.classes is None:
+        return False
+    return (target.y != target.ignore_class) & ((target.y < 0) | (target.y >= target.classes))
 
 
-def _no_such_class(target: Target) -> str:
-    count = target.classes
-    if count is None:
-        return ""
-    counted = target.counted(target.y.ndim) & (target.y != target.ignore_class)
-    wrong = counted & ((target.y < 0) | (target.y >= count))
-    found = target.first(wrong)
-    if not found:
-        return ""
-    low, high = int(target.y[counted].min()), int(target.y[counted].max())
-    remedy = f"the last layer needs a unit for each class, {high + 1} of them"
+def _about_classes(target: Target) -> str:
+    known = target.y[target.counted(target.y.ndim) & (target.y != target.ignore_class)]
+    low, high = int(known.min()), int(known.max())
     if low < 0:
-        remedy = f"ignore_class={low} in the loss leaves these out"
-    elif count == 1:
-        remedy = "use binary_crossentropy for one unit, or one unit for each class"
-    elif low > 0 and high == count:
-        remedy = f"where classes count from 1, give {target.what} - 1"
-    return f"must hold classes from 0 to {count - 1} for {target.loss}, got {found}; {remedy}"
+        return f"ignore_class={low} in the loss leaves these out"
+    if target.classes == 1:
+        return "use binary_crossentropy for one unit, or one unit for each class"
+    if low > 0 and high == target.classes:
+        return f"where classes count from 1, give {target.what} - 1"
+    return f"the last layer needs a unit for each class, {high + 1} of them"
 
 
-def _not_binary(target: Target) -> str:
-    found = target.first((target.y < 0) | (target.y > 1))
-    if not found:
-        return ""
-    remedy = "for several classes use sparse_categorical_crossentropy, for numbers a loss such as mse"
+def _about_two(target: Target) -> str:
     values = set(np.unique(target.y)[:3].tolist())
     if values <= {1, 2}:
-        remedy = f"give {target.what} - 1"
-    elif values <= {-1, 1}:
-        remedy = f"give ({target.what} + 1) / 2, or use hinge"
-    return f"must lie between 0 and 1 for {target.loss}, got {found}; {remedy}"
+        return f"give {target.what} - 1"
+    if values <= {-1, 1}:
+        return f"give ({target.what} + 1) / 2, or use hinge"
+    return "for several classes use sparse_categorical_crossentropy, for numbers a loss such as mse"
 
 
-def _not_wide(target: Target) -> str:
+def _not_wide(target: Target) -> bool:
     """Classes as numbers where they are to be as wide as the output."""
-    given, count = target.y.shape, target.classes
-    if given == target.shape or count in (None, 1) or given[len(target.shape) - 1 :] not in ((), (1,)):
-        return ""
-    return (
-        f"must be one-hot for {target.loss}, with {count} values in the last axis, got shape {given}; use "
-        f"sparse_categorical_crossentropy, or give to_categorical({target.what}, {count})"
-    )
+    given, wide = target.y.shape, target.classes not in (None, 1)
+    return given != target.shape and wide and given[len(target.shape) - 1 :] in ((), (1,))
 
 
-def _not_one_hot(target: Target) -> str:
+def _not_one_hot(target: Target) -> Any:
     if not -target.y.ndim <= target.axis < target.y.ndim:
-        return ""
+        return False
     total = target.y.astype(np.float64).sum(target.axis)
-    found = target.first((np.abs(total - 1) > 1e-2) & (np.abs(total) > 1e-2))
-    return found and (
-        f"should be one-hot, or add up to 1, for {target.loss}, does not {found}; "
-        "for several classes at once use binary_crossentropy and sigmoid"
-    )
+    return (np.abs(total - 1) > 1e-2) & (np.abs(total) > 1e-2)
 
 
-def _not_signs(target: Target) -> str:
-    found = target.first(~np.isin(target.y, (-1, 0, 1)))
-    return found and f"should hold -1 and 1 (or 0 and 1) for {target.loss}, got {found}"
+class Rule(NamedTuple):
+    """What may be wrong with a target.
+
+    Attributes:
+        certain: whether it is an error, and not only looks like one.
+        kinds: of targets that it is about.
+        wrong: which values are wrong, or whether the target is.
+        text: what is said then; `{found}` is the first of these values and its place.
+        remedy: what helps, where that depends on the target.
+    """
+
+    certain: bool
+    kinds: str
+    wrong: Callable[[Target], Any]
+    text: str
+    remedy: Callable[[Target], str] = lambda target: ""
 
 
-def _not_shares(target: Target) -> str:
-    found = target.first((target.y < 0) | (target.y > 1))
-    return found and f"should lie between 0 and 1 for {target.loss}, got {found}, which is cut"
-
-
-def _lonely_softmax(target: Target) -> str:
-    if target.activation != "softmax" or target.shape[-1] != 1:
-        return ""
-    return "has an output of one unit with softmax, which is 1 whatever goes in; use sigmoid"
-
-
-def _logits(target: Target) -> str:
-    if target.from_logits or target.activation not in _UNBOUNDED:
-        return ""
-    remedy = "sigmoid" if target.kind == "binary" else "softmax"
-    return (
-        f"meets {target.loss} of probabilities, but the last layer has activation {target.activation}; "
-        f"give it {remedy}, or the loss from_logits=True"
-    )
-
-
-def _twice(target: Target) -> str:
-    if not target.from_logits or target.activation not in ("softmax", "sigmoid"):
-        return ""
-    return (
-        f"meets {target.loss} of logits, but the last layer has activation {target.activation}; "
-        "leave one out: from_logits=True or the activation"
-    )
-
-
-# (whether it is certain, for which kinds of targets, what says what is wrong)
-RULES: tuple[tuple[bool, str, Callable[[Target], str]], ...] = (
-    (True, "values binary signs shares", _broadcasts),
-    (True, "classes", _parts_of_classes),
-    (True, "classes", _no_such_class),
-    (True, "binary", _not_binary),
-    (True, "one_hot", _not_wide),
-    (False, "one_hot", _not_one_hot),
-    (False, "signs", _not_signs),
-    (False, "shares", _not_shares),
-    (True, "values binary one_hot classes signs shares", _lonely_softmax),
-    (False, "binary one_hot classes shares", _logits),
-    (False, "binary one_hot classes", _twice),
-)
+RULES = (
+    Rule(True, "values binary signs shares", _broadcasts,
+         "must have the shape of the output {t.wanted}, got {t.y.shape}, which {t.loss} would broadcast; "
+         "change the units of the last layer, or give np.broadcast_to({t.what}, ...)"),
+    Rule(True, "classes", lambda t: t.y.dtype.kind == "f" and t.y != np.rint(t.y),
+         "must hold whole numbers, the classes, for {t.loss}, got {found}; "
+         "for probabilities use categorical_crossentropy, for numbers a loss such as mse"),
+    Rule(True, "classes", _no_such_class, "must hold classes from 0 to {last} for {t.loss}, got {found}; {remedy}",
+         _about_classes),
+    Rule(True, "binary", lambda t: (t.y < 0) | (t.y > 1),
+         "must lie between 0 and 1 for {t.loss}, got {found}; {remedy}", _about_two),
+    Rule(True, "one_hot", _not_wide,
+         "must be one-hot for {t.loss}, with {t.classes} values in the last axis, got shape {t.y.shape}; use "
+         "sparse_categorical_crossentropy, or give to_categorical({t.what}, {t.classes})"),
+    Rule(False, "one_hot", _not_one_hot,
+         "should be one-hot, or add up to 1, for {t.loss}, does not {found}; "
+         "for several classes at once use binary_crossentropy and sigmoid"),
+    Rule(False, "signs", lambda t: ~np.isin(t.y, (-1, 0, 1)),
+         "should hold -1 and 1 (or 0 and 1) for {t.loss}, got {found}"),
+    Rule(False, "shares", lambda t: (t.y < 0) | (t.y > 1),
+         "should lie between 0 and 1 for {t.loss}, got {found}, which is cut"),
+    Rule(True, "values binary one_hot classes signs shares",
+         lambda t: t.activation == "softmax" and t.shape[-1] == 1,
+         "has an output of one unit with softmax, which is 1 whatever goes in; use sigmoid"),
+    Rule(False, "binary one_hot classes shares", lambda t: not t.from_logits and t.activation in _UNBOUNDED,
+         "meets {t.loss} of probabilities, but the last layer has activation {t.activation}; "
+         "give it {remedy}, or the loss from_logits=True",
+         lambda t: "sigmoid" if t.kind == "binary" else "softmax"),
+    Rule(False, "binary one_hot classes", lambda t: t.from_logits and t.activation in ("softmax", "sigmoid"),
+         "meets {t.loss} of logits, but the last layer has activation {t.activation}; "
+         "leave one out: from_logits=True or the activation"),
+)  # fmt: skip
 
 
 def check_target(target: Target, who: str) -> None:
     """Raise for what is certainly wrong with a target, and warn of what seems so."""
-    for certain, kinds, rule in RULES:
-        problem = rule(target) if target.kind in kinds.split() else ""
-        if problem and certain:
-            raise ValueError(f"{who}: {target.what} {problem}.")
-        if problem:
-            warnings.warn(f"{who}: {target.what} {problem}.", stacklevel=2)
+    for rule in RULES:
+        wrong = rule.wrong(target) if target.kind in rule.kinds.split() else False
+        found = target.first(wrong) if isinstance(wrong, np.ndarray) else wrong
+        if found:
+            facts = {"t": target, "found": found, "last": (target.classes or 0) - 1, "remedy": rule.remedy(target)}
+            problem = f"{who}: {target.what} {rule.text.format_map(facts)}."
+            if rule.certain:
+                raise ValueError(problem)
+            warnings.warn(problem, stacklevel=2)
 
 
 def check_values(value: Any, name: str, who: str) -> None:
