@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 else:
     matplotlib = Later("matplotlib.figure", "matplotlib.patches", "matplotlib.path", install="matplotlib")
 
-_screen: Any = Later("matplotlib.pyplot", install="matplotlib")
+screen: Any = Later("matplotlib.pyplot", install="matplotlib")
 
 BLUE, ORANGE, GRAY = "#0072B2", "#D55E00", "#666666"  # told apart by all kinds of eyes (Okabe and Ito, 2008)
 
@@ -38,7 +38,7 @@ def _figure_class() -> Any:
 def new_figure(width: float, height: float, shown: bool = False, **kwargs: Any) -> Any:
     """A figure of this many inches; pyplot knows of it until `show`, if it is to be shown."""
     if shown:
-        return _screen.pyplot.figure(FigureClass=_figure_class(), figsize=(width, height), **kwargs)
+        return screen.pyplot.figure(FigureClass=_figure_class(), figsize=(width, height), **kwargs)
     return _figure_class()(figsize=(width, height), **kwargs)
 
 
@@ -46,9 +46,9 @@ def show(figure: Any) -> Any:
     """Let pyplot show a figure; what is returned is the figure, but in a notebook, which would show it twice."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # without a screen there is nothing to show
-        _screen.pyplot.show()
-    _screen.pyplot.close(figure)
-    return None if "inline" in _screen.pyplot.get_backend() else figure
+        screen.pyplot.show()
+    screen.pyplot.close(figure)
+    return None if "inline" in screen.pyplot.get_backend() else figure
 
 
 def image_of(who: str, figure: Any, file_format: str, **kwargs: Any) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 
 class Later:
@@ -27,3 +27,13 @@ class Later:
                 raise
             raise ModuleNotFoundError(f"This needs {self._package}; pip install {self._install}.") from None
         return getattr(sys.modules[self._package], name)
+
+
+if TYPE_CHECKING:
+    import rich.box
+    import rich.console
+    import rich.table
+    import rich.text
+    import rich.tree
+else:
+    rich = Later("rich.box", "rich.console", "rich.table", "rich.text", "rich.tree")

@@ -7,25 +7,18 @@ import io
 import math
 import re
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from lamina.callbacks.progress import is_interactive_logging_enabled, say
 from lamina.core import checks
 from lamina.core.budget import printable
-from lamina.core.later import Later
+from lamina.core.later import rich
 from lamina.core.symbolic import Node, Operation, calls_of
 from lamina.core.tree import is_shape
 from lamina.layer import Layer
 from lamina.layer.signature import shape_of
 from lamina.layers.core import InputLayer
 from lamina.models.functional import graph_of
-
-if TYPE_CHECKING:
-    import rich.console
-    import rich.table
-    import rich.text
-else:
-    rich = Later("rich.console", "rich.table", "rich.text")
 
 _SHOWN_OPEN = 40  # rows of a table that a notebook shows without being asked
 

@@ -10,8 +10,9 @@ import numpy as np
 from lamina.core import checks
 from lamina.core.budget import printable
 from lamina.core.files import atomic_write
+from lamina.core.later import rich
 from lamina.saving import archive, hdf5, weights
-from lamina.saving.inspect import inspect, rich
+from lamina.saving.inspect import inspect
 
 _ENDINGS = (".keras", ".weights.h5", ".weights.json")
 

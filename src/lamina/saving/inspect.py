@@ -7,21 +7,13 @@ import math
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from lamina.core import op_names, scope
 from lamina.core.budget import Budget, blamed_on, printable
-from lamina.core.later import Later
+from lamina.core.later import rich
 from lamina.saving import archive, contents, loading
 from lamina.saving.hdf5 import Stored
-
-if TYPE_CHECKING:
-    import rich.console
-    import rich.table
-    import rich.text
-    import rich.tree
-else:
-    rich = Later("rich.console", "rich.table", "rich.text", "rich.tree")
 
 
 class Row(NamedTuple):

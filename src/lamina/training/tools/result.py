@@ -5,21 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from lamina.callbacks.progress import Progbar, is_interactive_logging_enabled
-from lamina.core.later import Later
-
-if TYPE_CHECKING:
-    import matplotlib.pyplot
-    import rich.box
-    import rich.console
-    import rich.table
-else:
-    rich = Later("rich.box", "rich.console", "rich.table")
-    matplotlib = Later("matplotlib.pyplot", install="lamina[plot]")
+from lamina.core import figures
+from lamina.core.later import rich
 
 
 class Table(NamedTuple):
@@ -72,7 +64,7 @@ class Result:
         drawn, names = self._drawing(), list(self._drawing().names)
         if ax is None:
             size = (7, max(3.5, 1 + 0.25 * len(names)))
-            ax = matplotlib.pyplot.subplots(layout="constrained", figsize=size)[1]
+            ax = figures.screen.pyplot.subplots(layout="constrained", figsize=size)[1]
         ax.set(title=self._table().title, xlabel=drawn.x, ylabel=drawn.y, xscale=drawn.scales[0])
         ax.set(yscale=drawn.scales[1], **({} if drawn.bounds is None else {"ylim": drawn.bounds}))
         for label, (x, y) in drawn.curves.items():
