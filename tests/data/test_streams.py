@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 
 from lamina.data.sources import make_source
-from lamina.data.streams import PyDataset, Sequence, prefetch
+from lamina.data.streams import PyDataset, prefetch
+from lamina.utils import Sequence
 
 
 def prefetch_threads():

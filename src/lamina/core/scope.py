@@ -6,6 +6,7 @@ A scope is a `ContextVar` with a `with` statement, so threads and async tasks ne
 from __future__ import annotations
 
 import itertools
+import re
 from collections import Counter
 from collections.abc import Container, Iterator
 from contextlib import contextmanager
@@ -77,15 +78,7 @@ def reset_names() -> None:
 
 def snake_case(name: str) -> str:
     """`"MultiHeadAttention"` -> `"multi_head_attention"`, `"Conv2D"` -> `"conv2d"`."""
-    out = []
-    for i, letter in enumerate(name):
-        if letter.isupper():
-            after_lower = i > 0 and name[i - 1].islower()
-            ends_run = i > 0 and i + 1 < len(name) and name[i + 1].islower()
-            if after_lower or ends_run:
-                out.append("_")
-        out.append(letter.lower())
-    return "".join(out)
+    return re.sub("(?<=[a-z])(?=[A-Z])|(?<=.)(?=[A-Z][a-z])", "_", name).lower()
 
 
 @contextmanager

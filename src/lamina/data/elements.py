@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from jax import tree_util
 
+from lamina.data import tables
+
 _NARROW = {"float64": "float32", "int64": "int32"}  # what numbers of Python become
 
 
@@ -85,7 +87,8 @@ def _texts(array: np.ndarray, who: str) -> np.ndarray:
 
 def stacked(elements: Sequence[Any]) -> Any:
     """One batch of several elements."""
-    return _together(elements, _stacked)
+    rule, remedy = "batch: elements must have one shape", "map them to one, or use padded_batch"
+    return _together(elements, lambda leaves: tables.stacked(leaves, rule, remedy))
 
 
 def padded(elements: Sequence[Any]) -> Any:
@@ -98,14 +101,6 @@ def _together(elements: Sequence[Any], join: Callable) -> Any:
     if len(kinds) > 1:
         raise ValueError(f"batch: elements must have one structure, got {' and '.join(map(str, kinds))}.")
     return tree_util.tree_map(lambda *leaves: join(leaves), *elements)
-
-
-def _stacked(leaves: Sequence[np.ndarray]) -> np.ndarray:
-    shapes = list(dict.fromkeys(leaf.shape for leaf in leaves))
-    if len(shapes) > 1:
-        given = f"{shapes[0]} and {shapes[1]}"
-        raise ValueError(f"batch: elements must have one shape, got {given}; map them to one, or use padded_batch.")
-    return np.stack(leaves)
 
 
 def _padded(leaves: Sequence[np.ndarray]) -> np.ndarray:

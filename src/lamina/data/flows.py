@@ -28,10 +28,6 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _from(items: Iterable[Any], start: int) -> Iterator[Any]:
-    return itertools.islice(items, start, None)
-
-
 class Flow:
     """Elements that can be read again and again.
 
@@ -98,7 +94,7 @@ class Stream(Flow):
         self.indexed, self.whole, self._open = False, False, open
 
     def read(self, epoch: int, start: int = 0) -> Iterator[Any]:
-        return _from(self._open(epoch), start)
+        return itertools.islice(self._open(epoch), start, None)
 
 
 def kept(child: Flow, keep: Callable[[Any], bool], ended: Callable[[list[Any]], None] | None = None) -> Flow:
@@ -252,7 +248,7 @@ class Shuffled(Picked):
     def read(self, epoch: int, start: int = 0) -> Iterator[Any]:
         if self.indexed:
             return super().read(epoch, start)
-        return _from(self._shuffled(self._child.read(epoch), epoch), start)
+        return itertools.islice(self._shuffled(self._child.read(epoch), epoch), start, None)
 
 
 class Repeated(Flow):
@@ -275,7 +271,7 @@ class Repeated(Flow):
 
     def read(self, epoch: int, start: int = 0) -> Iterator[Any]:
         if not self.indexed:
-            return _from(self._again(epoch), start)
+            return itertools.islice(self._again(epoch), start, None)
         times, start = divmod(start, int(self._child.size or 0))
         parts = (self._child.read(p, 0 if i else start) for i, p in enumerate(self._passes(epoch, times)))
         return itertools.chain.from_iterable(parts)
@@ -304,7 +300,7 @@ class Chain(Flow):
 
     def read(self, epoch: int, start: int = 0) -> Iterator[Any]:
         if not self.indexed:
-            return _from(itertools.chain(self._first.read(epoch), self._second.read(epoch)), start)
+            return itertools.islice(itertools.chain(self._first.read(epoch), self._second.read(epoch)), start, None)
         size = int(self._first.size or 0)
         parts = [(self._first, start), (self._second, 0)] if start < size else [(self._second, start - size)]
         return itertools.chain.from_iterable(flow.read(epoch, at) for flow, at in parts)
@@ -362,7 +358,7 @@ class Cached(Flow):
     def read(self, epoch: int, start: int = 0) -> Iterator[Any]:
         if self._kept.done or (self.indexed and len(self._kept)):
             return super().read(epoch, start)
-        return self._first_pass(start) if self.indexed else _from(self._first_pass(0), start)
+        return self._first_pass(start) if self.indexed else itertools.islice(self._first_pass(0), start, None)
 
     def _first_pass(self, start: int) -> Iterator[Any]:
         for number, element in enumerate(self._child.read(0, start), start):

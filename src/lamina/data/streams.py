@@ -85,9 +85,6 @@ class PyDataset:
         return (self[i] for i in (itertools.count() if count is None else range(count)))
 
 
-Sequence = PyDataset
-
-
 def cardinality_of(data: Any) -> int:
     """The number of batches that the data declare; as in tf.data, -1 if there is no end, -2 if it is not known."""
     if hasattr(data, "cardinality"):

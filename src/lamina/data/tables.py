@@ -131,7 +131,11 @@ def array_of(value: Any, path: str, who: str, texts: bool = False) -> np.ndarray
         warnings.warn(f"{who}: a LazyFrame is collected, all of it; give its collect() to do so once.", stacklevel=2)
         value = value.collect()
     package = next(name for name, names in FRAMES.items() if is_of(value, name, *names))
-    if package == "pandas" and value.ndim == 2 and all(map(_is_plain, value.dtypes)):
+    if (
+        package == "pandas"
+        and value.ndim == 2
+        and all(isinstance(d, np.dtype) and d.kind in _PLAIN for d in value.dtypes)
+    ):
         array = value.to_numpy()  # of one block: no copy
         return array if array.dtype != object else value.to_numpy(dtype=dtypes.floatx())
     arrays = [_numbers(column, path, who, texts) for column in _COLUMNS[package](value)]
@@ -148,12 +152,15 @@ def unboxed(array: np.ndarray, where: str) -> np.ndarray:
     if array.dtype != object or array.ndim != 1 or not all(isinstance(row, (list, np.ndarray)) for row in array):
         return array
     rows = [np.asarray(row) for row in array]
+    return stacked(rows, f"{where} must have rows of one shape", "pad them (pad_sequences)") if rows else array
+
+
+def stacked(rows: Sequence[np.ndarray], rule: str, remedy: str) -> np.ndarray:
+    """One array of rows, which must be of one shape: what the rule says."""
     shapes = sorted({row.shape for row in rows})
     if len(shapes) > 1:
-        raise ValueError(
-            f"{where} must have rows of one shape, got {shapes[0]} and {shapes[1]}; pad them (pad_sequences)."
-        )
-    return np.stack(rows) if rows else array
+        raise ValueError(f"{rule}, got {shapes[0]} and {shapes[1]}; {remedy}.")
+    return np.stack(rows)
 
 
 def _is_plain(dtype: Any) -> bool:
@@ -222,14 +229,9 @@ def _of_items(data: Any, rows: Any, as_array: Callable, who: str) -> Any:
     numbers = list(range(rows.start, rows.stop)) if isinstance(rows, slice) else rows.tolist()
     items = data.__getitems__(numbers) if hasattr(data, "__getitems__") else [data[i] for i in numbers]
 
-    def stacked(*values: Any) -> np.ndarray:
+    def column(*values: Any) -> np.ndarray:
         arrays = [np.asarray(as_array(value, "x", who)) for value in values]
-        shapes = sorted({array.shape for array in arrays})
-        if len(shapes) > 1:
-            raise ValueError(
-                f"{who}: items of {type(data).__name__} must have one shape, got {shapes[0]} and {shapes[1]}; "
-                "pad them, or use a DataLoader with a collate_fn."
-            )
-        return np.stack(arrays)
+        rule = f"{who}: items of {type(data).__name__} must have one shape"
+        return stacked(arrays, rule, "pad them, or use a DataLoader with a collate_fn")
 
-    return tree_util.tree_map(stacked, *[tuple(item) if isinstance(item, list) else item for item in items])
+    return tree_util.tree_map(column, *[tuple(item) if isinstance(item, list) else item for item in items])

@@ -57,18 +57,13 @@ class Old:
         return hdf5.checked(self.file, self.size)
 
     @property
-    def is_of_layers(self) -> bool:
-        """Whether it has weights in the order of layers."""
-        attributes = self._top.attrs
-        return "layer_names" in attributes or "layer_names0" in attributes
-
-    @property
-    def _top(self) -> Any:
+    def top(self) -> Any:
+        """The group itself."""
         return self.file[self.prefix or "/"]
 
     def layers(self) -> dict[str, list[Stored]]:
         """The weights of each layer that has some, in order."""
-        found = {name: self.below(f"{self.prefix}{name}") for name in texts(self._top, "layer_names")}
+        found = {name: self.below(f"{self.prefix}{name}") for name in texts(self.top, "layer_names")}
         return {name: stored for name, stored in found.items() if stored}
 
     def below(self, group: str) -> list[Stored]:
@@ -112,7 +107,7 @@ def load_weights(model: Any, path: str, skip_mismatch: bool, skip: Collection[An
     """Read weights by the order of layers; `False` if the file has none of that kind."""
     try:
         with opened(path) as old:
-            if not old.is_of_layers:
+            if not {"layer_names", "layer_names0"} & {*old.top.attrs}:
                 return False
             _fill(model, old, skip_mismatch, skip)
     except CorruptFileError as error:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import math
 import warnings
-from collections import Counter, defaultdict
+from collections import Counter, UserDict, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from typing import Any
@@ -154,25 +154,16 @@ class Sink:
             target.finish()
 
 
-class WriteStore:
-    """What `save_own_variables` writes to: `store["0"] = array`."""
+class WriteStore(UserDict[str, None]):
+    """What `save_own_variables` writes to, `store["0"] = array`; it holds the keys so far, and no arrays."""
 
     def __init__(self, sink: Sink, group: str):
-        self._sink, self._path, self._keys = sink, group, []
+        super().__init__()
+        self._sink, self._path = sink, group
 
-    def __setitem__(self, key: str, value: Any) -> None:
-        self._sink.put(self._path, key, value)
-        self._keys.append(key)
-
-    def __contains__(self, key: object) -> bool:
-        return key in self._keys
-
-    def __len__(self) -> int:
-        return len(self._keys)
-
-    def keys(self) -> list[str]:
-        """The keys so far."""
-        return list(self._keys)
+    def __setitem__(self, key: str, item: Any) -> None:
+        self._sink.put(self._path, key, item)
+        self.data[key] = None
 
 
 @contextmanager
@@ -195,7 +186,7 @@ def save(model: Any, sink: Sink, skip: Iterable[Any] = ()) -> None:
 # Reading ---------------------------------------------------------------------------------------------------------
 
 
-class ReadStore(Mapping[str, np.ndarray]):
+class ReadStore(UserDict[str, Any]):
     """What `load_own_variables` reads from. Where the variables are known, an array that does not fit is not read.
 
     Args:
@@ -205,17 +196,18 @@ class ReadStore(Mapping[str, np.ndarray]):
     """
 
     def __init__(self, part: Any, arrays: dict[str, Stored], own: Sequence[Variable] | None):
-        self._part, self._arrays = part, arrays
+        super().__init__(arrays)
+        self._part = part
         self._own = {str(i): variable for i, variable in enumerate(own or ())}
 
     def __getitem__(self, key: str) -> np.ndarray:
-        stored, variable = self._arrays.get(key), self._own.get(key)
+        stored, variable = self.data.get(key), self._own.get(key)
         if stored is None:
             if variable is None:
                 raise KeyError(key)
             raise CorruptFileError(
                 f"{_who(self._part)}: its arrays must be named 0, 1, ... in the order of its variables, and {key!r} is "
-                f"not among {checks.some(list(self._arrays), 3) or 'none'}; save the weights again."
+                f"not among {checks.some(list(self.data), 3) or 'none'}; save the weights again."
             )
         if variable is not None:
             rule = f"{stored.path} must have shape {variable.shape} of {variable.path}"
@@ -224,15 +216,6 @@ class ReadStore(Mapping[str, np.ndarray]):
             rule = f"{stored.path} must be {variable.dtype} as {variable.path} is"
             checks.require(alike, _who(self._part), rule, got=stored.dtype.name)
         return stored.read()
-
-    def __contains__(self, key: object) -> bool:
-        return key in self._arrays
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._arrays)
-
-    def __len__(self) -> int:
-        return len(self._arrays)
 
 
 def _kind(dtype: Any) -> str:
