@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import inspect
 import itertools
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -18,7 +17,7 @@ import numpy as np
 
 from lamina.callbacks.base import HOOKS, OLDER_NAMES, Callback, History, ProgbarLogger
 from lamina.callbacks.curves import better
-from lamina.core import registry
+from lamina.core import registry, scope
 from lamina.core.checks import require
 
 _BETWEEN_EPOCHS = ("on_epoch_begin", "on_epoch_end", "on_train_batch_begin", "on_train_batch_end")
@@ -165,23 +164,22 @@ class CallbackList(Callback):
 
     def get_state(self) -> dict[str, Any]:
         """The state of each callback that has one, by class name: `EarlyStopping`, `EarlyStopping_1`, ..."""
-        return {name: state for name, callback in self._named() if (state := callback.get_state())}
+        return {name: state for name, callback in self._named().items() if (state := callback.get_state())}
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Give each callback its state back; one without a partner in the list is an error."""
-        named = dict(self._named())
+        named = self._named()
         lost = sorted(set(state) - set(named))
         require(not lost, self, f"state must be of these callbacks: {', '.join(named) or 'none'}", lost)
         for name, inner in state.items():
             named[name].set_state(inner)
 
-    def _named(self) -> Iterator[tuple[str, Callback]]:
-        counts: Counter[str] = Counter()
+    def _named(self) -> dict[str, Callback]:
+        named: dict[str, Callback] = {}
         for callback in self.callbacks:
             if hasattr(callback, "get_state") and hasattr(callback, "set_state"):
-                name = type(callback).__name__
-                yield f"{name}_{counts[name]}" if counts[name] else name, callback
-                counts[name] += 1
+                named[scope.unused_name(type(callback).__name__, named)] = callback
+        return named
 
     def _listening(self, hook: str) -> list[Any]:
         return [each for each in self.callbacks if _put_on(each, hook) or _functions(type(each), hook)]

@@ -35,17 +35,16 @@ def is_integer(value: Any, least: int = 1) -> bool:
 
 def integer(who: str, name: str, value: Any, least: int = 1) -> int:
     """`value` as an integer of at least `least`."""
-    if not is_integer(value, least):
-        rule = "a positive integer" if least == 1 else f"an integer of at least {least}"
-        raise ValueError(f"{who}: {name} must be {rule}, got {value!r}.")
+    rule = "a positive integer" if least == 1 else f"an integer of at least {least}"
+    require(is_integer(value, least), who, f"{name} must be {rule}", value)
     return int(value)
 
 
 def height_and_width(who: str, name: str, value: Any) -> tuple[int, int]:
     """(height, width) of `value`, two positive integers, or one for both."""
     sizes = tuple(value) if isinstance(value, Iterable) else (value, value)
-    if len(sizes) != 2 or not all(map(is_integer, sizes)):
-        raise ValueError(f"{who}: {name} must be a height and a width above 0, got {value!r}.")
+    valid = len(sizes) == 2 and all(map(is_integer, sizes))
+    require(valid, who, f"{name} must be a height and a width above 0", value)
     return int(sizes[0]), int(sizes[1])
 
 
@@ -83,8 +82,8 @@ def known_size(who: str, shape: Any, axis: int) -> int:
 
 def positive(who: str, name: str, value: Any) -> Any:
     """`value`, a number above 0."""
-    if not isinstance(value, Real) or isinstance(value, bool) or not float(value) > 0:
-        raise ValueError(f"{who}: {name} must be a number above 0, got {value!r}.")
+    valid = isinstance(value, Real) and not isinstance(value, bool) and float(value) > 0
+    require(valid, who, f"{name} must be a number above 0", value)
     return value
 
 
@@ -122,8 +121,7 @@ def unknown_arguments(who: str, names: Iterable[str], takes: Iterable[str]) -> A
 
 def path(who: str, name: str, value: Any) -> str:
     """`value`, a string or a path, as a string."""
-    if not isinstance(value, (str, os.PathLike)):
-        raise ValueError(f"{who}: {name} must be a path, got {value!r}.")
+    require(isinstance(value, (str, os.PathLike)), who, f"{name} must be a path", value)
     return str(os.fspath(value))
 
 

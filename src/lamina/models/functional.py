@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import warnings
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
+from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 import jax
@@ -407,21 +409,15 @@ def function_from_config(config: dict[str, Any], custom_objects: Any = None) -> 
 
 def _in_order(calls: dict[Place, Any], made: dict[Place, Any]) -> Iterator[Place]:
     """The calls, each behind those that it takes outputs of, and behind the one before it of its layer."""
-    missing: dict[Place, set[Place]] = {}
-    awaited: dict[Place, list[Place]] = {}
+    needed: dict[Place, set[Place]] = {}
     for (name, index), call in calls.items():
-        needed = {(h[0], h[1]) for h in _histories(call)} | ({(name, index - 1)} if index else set())
-        missing[name, index] = needed - made.keys()
-        for each in missing[name, index]:
-            awaited.setdefault(each, []).append((name, index))
-    ready = deque(place for place, needed in missing.items() if not needed)
-    while ready:
-        place = ready.popleft()
-        yield place
-        for each in awaited.get(place, ()):
-            missing[each].discard(place)
-            if not missing[each]:
-                ready.append(each)
+        needed[name, index] = {(h[0], h[1]) for h in _histories(call)} | ({(name, index - 1)} if index else set())
+    sorter = TopologicalSorter(needed)
+    with contextlib.suppress(CycleError):
+        sorter.prepare()
+    while ready := [place for place in sorter.get_ready() if place in calls or place in made]:
+        yield from (place for place in ready if place in calls)
+        sorter.done(*ready)  # what is in a cycle, or needs what is not there, never gets ready
 
 
 def _operation_from(form: dict[str, Any], custom_objects: Any) -> Any:

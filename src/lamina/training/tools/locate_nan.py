@@ -59,8 +59,8 @@ class NonFinite(Result):
         name = f' of {self.layer} "{self.path}"' if self.layer else f' "{self.path}"' if self.path else ""
         text = f"{where}: {self.what}{self.key}{name} has {self.count} of {self.size} values that are not finite"
         if self.rows:
-            text += f", in rows {_some(self.rows)} of the batch"
-            text += f" ({_some(self.examples)} of the data)" if self.examples else ""
+            text += f", in rows {checks.some([*map(str, self.rows)])} of the batch"
+            text += f" ({checks.some([*map(str, self.examples)])} of the data)" if self.examples else ""
         if self.low is not None:
             text += f"; the layer's input is from {self.low:.4g} to {self.high:.4g}"
         return Table(f"{text}.")
@@ -76,10 +76,6 @@ class NonFiniteError(FloatingPointError):
     def __init__(self, place: NonFinite):
         super().__init__(f"fit: values must be finite, got others in {place}")
         self.place = place
-
-
-def _some(numbers: tuple[int, ...]) -> str:
-    return ", ".join([*map(str, numbers[:6]), *([f"... ({len(numbers)} in all)"] if len(numbers) > 6 else [])])
 
 
 def _measure(x: Any) -> dict[str, Any]:
