@@ -102,11 +102,6 @@ class RandomInitializer(Initializer):
         checks.require(known, self, "seed must be an integer, a SeedGenerator or None", seed)
         self.seed = seeds.make_default_seed() if seed is None else seed
 
-    def _check_order(self, name: str, least: Any, value: Any) -> None:
-        checks.require(
-            np.all(np.asarray(value) >= np.asarray(least)), self, f"{name} must be at least {least!r}", value
-        )
-
     def _argument(self, owner: type, name: str, recorded: Any) -> Any:
         # A configuration without a seed stays so: what is made from it draws its own.
         return recorded if name == "seed" else super()._argument(owner, name, recorded)
@@ -124,7 +119,7 @@ class RandomNormal(RandomInitializer):
     _draw = staticmethod(random.normal)
 
     def __init__(self, mean: float = 0.0, stddev: float = 0.05, seed: Any = None):
-        self._check_order("stddev", 0, stddev)
+        checks.require(np.all(np.asarray(stddev) >= 0), self, "stddev must be at least 0", stddev)
         self.mean = mean
         self.stddev = stddev
         super().__init__(seed=seed)
@@ -150,7 +145,8 @@ class RandomUniform(RandomInitializer):
     """
 
     def __init__(self, minval: float = -0.05, maxval: float = 0.05, seed: Any = None):
-        self._check_order("maxval", minval, maxval)
+        ordered = np.all(np.asarray(maxval) >= np.asarray(minval))
+        checks.require(ordered, self, f"maxval must be at least {minval!r}", maxval)
         self.minval = minval
         self.maxval = maxval
         super().__init__(seed=seed)

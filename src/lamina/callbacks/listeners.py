@@ -200,7 +200,7 @@ def _broadcast(hook: str) -> Callable:
             bound.apply_defaults()
             args = bound.args[1:]
         *index, logs = args
-        logs = _plain(logs)
+        logs = plain_logs(logs)
         for callback in listening:
             _run(callback, hook, *index, logs)  # one dictionary: what a callback adds, the next ones see
 
@@ -265,14 +265,14 @@ def _column(values: Any) -> Sequence[Any]:
     return values.astype(float).tolist() if values.ndim == 1 else values
 
 
-def _plain(logs: Mapping[str, Any] | None) -> dict[str, Any]:
+def plain_logs(logs: Mapping[str, Any] | None) -> dict[str, Any]:
     """Logs with sorted names, inner dictionaries flattened, and single numbers as Python floats."""
     out: dict[str, Any] = {}
     for name, value in sorted((logs or {}).items()):
         if isinstance(value, (int, float)) or (hasattr(value, "__array__") and np.ndim(value) == 0):
             out[name] = float(value)
         elif isinstance(value, Mapping):
-            out.update(_plain(value))
+            out.update(plain_logs(value))
         else:
             out[name] = value
     return out

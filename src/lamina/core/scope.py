@@ -45,6 +45,8 @@ rows: Scope[Any] = Scope("rows", None)  # how many rows of a batch count; the ot
 symbolic: Scope[bool] = Scope("symbolic", False)  # whether code runs for its shapes only
 loading: Scope[Any] = Scope("loading", None)  # a file being read: admits variables, their initial values wait
 
+in_symbolic_scope = symbolic.get  # as Keras calls it
+
 _uids: Counter[str] = Counter()
 
 
@@ -86,11 +88,6 @@ def name_scope(name: str, **_: Any) -> Iterator[str]:
     """Put `name/` in front of the paths of the variables that are made inside."""
     with names((*names.get(), name)):
         yield name
-
-
-def in_symbolic_scope() -> bool:
-    """Whether code runs for its shapes only."""
-    return symbolic.get()
 
 
 class SymbolicScope:

@@ -19,8 +19,6 @@ from lamina.training.compiled import CompiledModel
 from lamina.training.forms import Groups, explicit, in_both_forms, takes_state
 from lamina.training.objectives import counted_rows, only_counted
 
-PHASES = ("train", "test", "predict")
-
 
 class StepFunction:
     """`f(state, iterator) -> outputs, state` of the library, by whose class the loop knows that it need not call it.

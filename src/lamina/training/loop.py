@@ -19,6 +19,7 @@ import jax
 import numpy as np
 from jax import tree_util
 
+from lamina.callbacks.listeners import plain_logs
 from lamina.callbacks.progress import say
 from lamina.core import placement
 from lamina.core.arrays import value_of
@@ -287,11 +288,6 @@ def warn_of_end(phase: str, source: Any, steps: int) -> None:
         warnings.warn(
             f"{phase}: the data ended {where}; make the generator endless, or ask for fewer steps.", stacklevel=5
         )
-
-
-def plain_logs(logs: dict[str, Any]) -> dict[str, Any]:
-    """Logs as floats, by sorted name."""
-    return {name: float(value) if np.ndim(value) == 0 else np.asarray(value) for name, value in sorted(logs.items())}
 
 
 class Runner:

@@ -14,6 +14,8 @@ import numpy as np
 from jax import tree_util
 
 from lamina.callbacks import CallbackList
+from lamina.callbacks.base import PHASES
+from lamina.callbacks.listeners import plain_logs
 from lamina.callbacks.progress import is_interactive_logging_enabled
 from lamina.core import checks, dtypes, errors, placement
 from lamina.core.jit import jit
@@ -27,7 +29,6 @@ from lamina.random import seeds
 from lamina.saving.resume import Position
 from lamina.training import loop
 from lamina.training.forms import stateful
-from lamina.training.functions import PHASES
 from lamina.training.loop import Runner
 from lamina.training.ready import Ready
 from lamina.training.step import Feed, Run
@@ -311,7 +312,7 @@ class Trainer(Ready):
             with found.launcher.interrupts, Run() as run:
                 kept = jax.device_get(found.launcher.launch(program, feed, run, reset=True))
             logs = {name: values[0] for name, values in kept.items()}
-        logs = loop.plain_logs(logs)
+        logs = plain_logs(logs)
         return logs if as_dict else self._as_list(logs, settled)
 
     def _as_list(self, logs: dict[str, Any], order: list[str] | None = None) -> Any:
