@@ -167,8 +167,7 @@ class History(Callback):
     def __repr__(self) -> str:
         return f"<History: {curves.text_of(self)}>"
 
-    def _repr_html_(self) -> str:
-        return curves.html_of(self)
+    _repr_html_ = curves.html_of
 
 
 class ProgbarLogger(Callback):

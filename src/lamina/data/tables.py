@@ -131,11 +131,7 @@ def array_of(value: Any, path: str, who: str, texts: bool = False) -> np.ndarray
         warnings.warn(f"{who}: a LazyFrame is collected, all of it; give its collect() to do so once.", stacklevel=2)
         value = value.collect()
     package = next(name for name, names in FRAMES.items() if is_of(value, name, *names))
-    if (
-        package == "pandas"
-        and value.ndim == 2
-        and all(isinstance(d, np.dtype) and d.kind in _PLAIN for d in value.dtypes)
-    ):
+    if package == "pandas" and value.ndim == 2 and all(map(_is_plain, value.dtypes)):
         array = value.to_numpy()  # of one block: no copy
         return array if array.dtype != object else value.to_numpy(dtype=dtypes.floatx())
     arrays = [_numbers(column, path, who, texts) for column in _COLUMNS[package](value)]

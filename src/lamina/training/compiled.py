@@ -74,6 +74,7 @@ class CompiledModel(Layer):
             jit_compile: kept for Keras programs: steps are always compiled, unless `run_eagerly`.
             auto_scale_loss: scale the loss while a policy computes in float16.
         """
+        given = {name: value for name, value in locals().items() if name not in ("self", "auto_scale_loss")}
         self._check_constructed()
         checks.integer("compile", "steps_per_execution", steps_per_execution, 1)
         made = optimizers.get(optimizer)
@@ -92,16 +93,7 @@ class CompiledModel(Layer):
         self.jit_compile = jit_compile if jit_compile != "auto" else not run_eagerly
         self._forget_programs()
         self.stop_training, self.compiled = False, True
-        self._compile_arguments = {
-            "optimizer": made,
-            "loss": loss,
-            "loss_weights": loss_weights,
-            "metrics": metrics,
-            "weighted_metrics": weighted_metrics,
-            "run_eagerly": run_eagerly,
-            "steps_per_execution": steps_per_execution,
-            "jit_compile": self.jit_compile,
-        }
+        self._compile_arguments = given | {"optimizer": made, "jit_compile": self.jit_compile}
 
     def get_compile_config(self) -> dict[str, Any] | None:
         """The arguments of `compile`."""
