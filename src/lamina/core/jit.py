@@ -57,15 +57,8 @@ def jit(
     (Array(2., dtype=float32), Array(5., dtype=float32), 5.0)
     """
     if fn is None:
-        return functools.partial(
-            jit,
-            static_argnums=static_argnums,
-            static_argnames=static_argnames,
-            donate_argnums=donate_argnums,
-            donate_argnames=donate_argnames,
-            donate_state=donate_state,
-            **options,
-        )
+        given = {name: value for name, value in locals().items() if name not in ("fn", "options")}
+        return functools.partial(jit, **given, **options)
     unknown = options.keys() - _OPTIONS
     if unknown:
         raise TypeError(f"jit: options must be among {', '.join(sorted(_OPTIONS))}, got {', '.join(sorted(unknown))}.")
