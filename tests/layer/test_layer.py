@@ -259,6 +259,23 @@ def test_a_call_may_take_several_arrays_and_other_arguments():
     assert Mix()(lamina.Input((3,)), lamina.Input((3,)), factor=2.0).shape == (None, 3)
 
 
+@pytest.mark.parametrize("names", [("query", "key"), ("key", "query")])
+def test_the_first_input_is_that_of_the_signature_however_arguments_are_named(names):
+    class First(layers.Layer):
+        input_spec = layers.InputSpec(shape=(None, 3))
+
+        def build(self, shape):
+            self.seen = shape
+
+        def call(self, query, key):
+            return query
+
+    for given in ({"query": X, "key": X[:, :2]}, {"query": lamina.Input((3,)), "key": lamina.Input((2,))}):
+        layer = First()
+        layer(**{name: given[name] for name in names})
+        assert layer.seen[-1] == 3
+
+
 def test_masks_go_in_by_name_and_ride_on():
     class Look(layers.Layer):
         supports_masking = True

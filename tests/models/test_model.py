@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import lamina
-from lamina import layers
+from lamina import layers, ops
 
 X = np.random.default_rng(0).normal(size=(4, 3)).astype("float32")
 
@@ -34,6 +34,31 @@ def net():
 def test_layers_are_found_in_attributes_lists_tuples_and_dicts(net):
     assert [layer.name for layer in net.layers] == ["first", "norm", "second"]
     assert net.get_layer("norm") is net.blocks["a"][0]
+
+
+class Joined(lamina.Model):
+    """The inputs side by side, in the order in which the dict has them, and that of the keywords."""
+
+    def call(self, fields, training=None, **more):
+        return ops.concatenate([*fields.values(), *more.values()], axis=-1)
+
+    def compute_loss(self, x, y, y_pred, sample_weight=None, training=True):
+        return ops.mean(y_pred[:, 0])
+
+
+def test_dicts_and_keywords_come_in_the_order_of_the_program_and_not_of_the_alphabet():
+    fields = {"b": np.full((4, 1), 1.0, "float32"), "c": np.full((4, 2), 2.0, "float32"), "a": X[:, :1]}
+    joined, model = np.concatenate([*fields.values()], axis=-1), Joined()
+    np.testing.assert_array_equal(model(fields), joined)
+    np.testing.assert_array_equal(model({"b": fields["b"]}, **dict([*fields.items()][1:])), joined)
+    np.testing.assert_array_equal(model.predict(fields, verbose=0), joined)
+    model.compile("sgd")
+    assert model.fit(fields, verbose=0).history["loss"] == model.fit(iter([fields]), verbose=0).history["loss"] == [1.0]
+    tensors = {name: lamina.Input(x.shape[1:]) for name, x in fields.items()}
+    graph = lamina.Model(tensors, Joined()(tensors))
+    for given in (fields, dict(sorted(fields.items()))):
+        np.testing.assert_array_equal(graph(given), joined)
+        np.testing.assert_array_equal(graph.predict(given, verbose=0), joined)
 
 
 def test_weights_are_in_order_and_named_by_their_path(net):

@@ -131,6 +131,16 @@ def map_structure(func: Callable, *structures: Any, none_is_leaf: bool = True) -
     return _mapped(func if none_is_leaf else without_none, structures[0], structures[1:], "map_structure", True)
 
 
+def map_as_given(func: Callable, structure: Any, is_leaf: Callable[[Any], bool] | None = None) -> Any:
+    """`tree_util.tree_map` for what a program gets to see: dicts keep the order of their keys, which JAX sorts."""
+    kind = type(structure)
+    if kind not in (dict, list, tuple) or (is_leaf is not None and is_leaf(structure)):
+        return tree_util.tree_map(func, structure, is_leaf=is_leaf)
+    if kind is dict:
+        return {key: map_as_given(func, part, is_leaf) for key, part in structure.items()}
+    return kind([map_as_given(func, part, is_leaf) for part in structure])
+
+
 def flatten_up_to(shallow_structure: Any, structure: Any) -> list:
     """What stands in `structure` where `shallow_structure` has its leaves; `ValueError` if it has not its nesting."""
     found: list[Any] = []
@@ -184,17 +194,15 @@ def function_of(
     kind: type, fn: Callable, args: tuple, kwargs: Mapping[str, Any]
 ) -> tuple[Callable[..., Any], list[Any]]:
     """`fn(*args, **kwargs)` as a function of the leaves of a kind, the others being fixed; and these leaves."""
-    leaves, treedef = tree_util.tree_flatten((args, dict(kwargs)))
-    places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, kind)]
+    call, leaves = (args, dict(kwargs)), []
+    map_as_given(leaves.append, call)
 
     def run(*given: Any) -> Any:
-        filled = list(leaves)
-        for place, leaf in zip(places, given):
-            filled[place] = leaf
-        run_args, run_kwargs = treedef.unflatten(filled)
+        waiting = iter(given)
+        run_args, run_kwargs = map_as_given(lambda leaf: next(waiting) if isinstance(leaf, kind) else leaf, call)
         return fn(*run_args, **run_kwargs)
 
-    return run, [leaves[i] for i in places]
+    return run, [leaf for leaf in leaves if isinstance(leaf, kind)]
 
 
 def lists_to_tuples(structure: Any) -> Any:

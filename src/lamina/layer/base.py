@@ -15,10 +15,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import jax
-from jax import tree_util
 
 from lamina import constraints, initializers, regularizers
-from lamina.core import configurable, constructors, dtypes, errors, masking, placement, policy, registry, scope
+from lamina.core import configurable, constructors, dtypes, errors, masking, placement, policy, registry, scope, tree
 from lamina.core.sparse import dense, is_sparse
 from lamina.core.state import StatelessScope
 from lamina.core.symbolic import Operation, any_symbolic, infer
@@ -376,7 +375,7 @@ class Layer(AddedLosses, Masks, Typed, Operation):
         if len(args) == 1 and not kwargs and isinstance(args[0], jax.Array):  # by far the most calls
             return (convert(args[0]),), {}
         keeps_sparse = self._keeps_sparse or not registry.is_own(type(self).call)
-        return tree_util.tree_map(convert, (args, kwargs), is_leaf=is_sparse)
+        return tree.map_as_given(convert, (args, kwargs), is_leaf=is_sparse)
 
     def _check_inputs(self, args: tuple, arrays: dict[str, Any]) -> None:
         broken = broken_rule(self.input_spec, args[0] if args else next(iter(arrays.values()), None))

@@ -57,7 +57,7 @@ class Masks:
             return first
         found = lacking = False
         for position, (name, value) in enumerate(arrays.items()):
-            mask, target = tree_util.tree_map(masking.get_mask, value), signature.mask_name(position, name)
+            mask, target = tree.map_as_given(masking.get_mask, value), signature.mask_name(position, name)
             shapes = {m.shape for m in tree_util.tree_leaves(mask)}
             met |= shapes
             if shapes and position == 0 and first is None:

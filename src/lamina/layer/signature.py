@@ -138,7 +138,7 @@ class CallSignature:
     def __init__(self, cls: Any):
         parameters = dict(list(inspect.signature(cls.call).parameters.items())[1:])
         self.names = [n for n, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.POSITIONAL_ONLY)]
-        self.all = frozenset(parameters)
+        self.all = tuple(parameters)
         given = [p for p in parameters.values() if p.name != "training" and p.kind not in (MANY, KEYWORDS)]
         self.required = [p.name for p in given if p.default is p.empty]
         self.takes_any = any(p.kind is KEYWORDS for p in parameters.values())
@@ -148,8 +148,8 @@ class CallSignature:
         self.training_default = None if default is inspect.Parameter.empty else default
 
     def arrays(self, args: tuple, kwargs: dict[str, Any]) -> dict[str, Any]:
-        """The arguments that are arrays or structures of arrays, by name; masks do not count."""
-        named = {**dict(zip(self.names, args)), **kwargs}
+        """The arguments that are arrays or structures of arrays, in the order of the signature; masks do not count."""
+        named = {**dict(zip(self.names, args)), **{n: kwargs[n] for n in self.all if n in kwargs}, **kwargs}
         return {n: v for n, v in named.items() if v is not None and not n.endswith("mask") and holds_arrays(v)}
 
     def mask_name(self, position: int, name: str) -> str | None:
@@ -172,7 +172,7 @@ def holds_arrays(value: Any) -> bool:
 
 def shape_of(structure: Any) -> Any:
     """The shapes of the arrays in a structure, `None` for unknown sizes."""
-    return tree_util.tree_map(sizes_of, structure, is_leaf=is_sparse)
+    return tree.map_as_given(sizes_of, structure, is_leaf=is_sparse)
 
 
 def sizes_of(x: Any) -> tuple[int | None, ...]:
@@ -232,11 +232,11 @@ def fits(shape: Sequence[Any], wanted: Sequence[int | None]) -> bool:
 
 
 def as_shapes(shapes: Any) -> Any:
-    return tree_util.tree_map(tuple, shapes, is_leaf=is_shape)
+    return tree.map_as_given(tuple, shapes, is_leaf=is_shape)
 
 
 def symbolic_inputs(shapes: Any, dtype: str) -> Any:
-    return tree_util.tree_map(lambda s: KerasTensor(s, dtype), shapes, is_leaf=is_shape)
+    return tree.map_as_given(lambda s: KerasTensor(s, dtype), shapes, is_leaf=is_shape)
 
 
 def as_jax_array(x: Any, cast: str | None) -> Any:

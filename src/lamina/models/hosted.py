@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jax import tree_util
 
+from lamina.core import tree
 from lamina.core.symbolic import KerasTensor, Node
 from lamina.layers.preprocessing.pipelines import HostLayer, host_array, is_text
 
@@ -90,7 +91,7 @@ class HostPart:
 
 def filled(structure: Any, values: Mapping[int, Any]) -> Any:
     """The structure with the value of each symbolic tensor in its place."""
-    return tree_util.tree_map(lambda leaf: values[id(leaf)] if isinstance(leaf, KerasTensor) else leaf, structure)
+    return tree.map_as_given(lambda leaf: values[id(leaf)] if isinstance(leaf, KerasTensor) else leaf, structure)
 
 
 def texts_in(x: Any, who: str) -> np.ndarray | None:
