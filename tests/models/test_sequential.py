@@ -43,6 +43,13 @@ def test_the_layers_do_not_count_the_input():
     assert model.get_layer("a") is model.get_layer(index=0) is model.layers[0]
 
 
+def test_packages_that_draw_a_stack_find_its_input_before_the_layers():
+    given, built, waiting = (lamina.Sequential([*first, layers.Dense(2)]) for first in ([lamina.Input((3,))], [], []))
+    built(X)
+    kinds = [[type(layer).__name__ for layer in model._layers] for model in (given, built, waiting)]
+    assert kinds == [["InputLayer", "Dense"], ["InputLayer", "Dense"], ["Dense"]]
+
+
 def test_adding_and_popping_keep_the_weights_of_the_others():
     model = lamina.Sequential([lamina.Input((3,)), layers.Dense(4)])
     kernel = model.weights[0]

@@ -53,7 +53,7 @@ _known: Scope[dict[Any, list] | None] = Scope("known_parts", None)
 _layouts: dict[tuple, list[tuple[str, int]]] = {}
 
 
-class _GivesWay:
+class GivesWay:
     """A property that gives way to what a program sets in its place, as in `self._layers = layers`."""
 
     def __init__(self, find: Callable[[Any], Any]):
@@ -94,11 +94,11 @@ class Composite:
         """What a call carries on to the next one and weights leave out, besides seeds."""
         return []
 
-    @_GivesWay
+    @GivesWay
     def _layers(self) -> list[Any]:
         return look(self).layers
 
-    @_GivesWay
+    @GivesWay
     def _metrics(self) -> list[Any]:
         return look(self).metrics
 

@@ -9,7 +9,7 @@ from lamina.core import configurable, errors, tree
 from lamina.core.symbolic import KerasTensor
 from lamina.data.sources import is_stream
 from lamina.layer import Layer
-from lamina.layer.parts import Before
+from lamina.layer.parts import Before, GivesWay
 from lamina.layers.core import Input, InputLayer
 from lamina.layers.preprocessing.pipelines import HostLayer, is_text
 from lamina.models.functional import OPS_PASS_MASKS, Function
@@ -53,6 +53,10 @@ class Sequential(Model):
             self._whole = Function(self._tensors[0], self._tensors[-1], self.name)
             self._whole.is_declared = self._entry is not None
         return self._whole
+
+    @GivesWay
+    def _layers(self) -> list[Layer]:
+        return self._stack if self._function is None else self._function.layers  # as in Keras, with the input
 
     def __getstate__(self) -> dict[str, Any]:
         """All, and the graph: the tensors alone do not say what they belong to."""
