@@ -166,6 +166,9 @@ def test_an_input_layer_takes_older_names(arguments, shape):
         ({"batch_size": 4, "batch_shape": (2, 3)}, "either shape, with batch_size"),
         ({"shape": (4,), "input_tensor": lamina.KerasTensor((2, 3))}, r"shape must be that of the tensor, \(3,\), got"),
         ({"batch_size": 5, "input_tensor": lamina.KerasTensor((2, 3))}, "batch_size must be that of the tensor, 2"),
+        ({"batch_size": 5, "input_tensor": lamina.KerasTensor(())}, "batch_size must be that of the tensor, None"),
+        ({"dtype": "int8", "input_tensor": lamina.KerasTensor((2, 3))}, "dtype must be that of the tensor, float32"),
+        ({"input_tensor": np.zeros((2, 3))}, "input_tensor must be a symbolic tensor, got"),
     ],
 )
 def test_an_input_that_does_not_go_together_is_refused(arguments, rule):

@@ -47,14 +47,21 @@ class InputLayer(Layer):
         if ragged:
             raise ValueError(f"{self._who()}: ragged must be False; pad ragged inputs, and mask what was padded.")
         if input_tensor is not None:
-            whole = input_tensor.shape
-            all_told = {"shape": shape, "batch_shape": batch_shape, "batch_size": batch_size, "sparse": sparse}
-            own = (whole[1:], whole, whole[0], input_tensor.sparse)
-            for (what, one), its in zip(all_told.items(), own):
+            if not isinstance(input_tensor, KerasTensor):
+                given = checks.shorten(input_tensor)
+                raise ValueError(f"{self._who()}: input_tensor must be a symbolic tensor, got {given}.")
+            whole, kind = input_tensor.shape, None if dtype is None else dtypes.standardize_dtype(dtype)
+            told = {
+                "shape": (shape, whole[1:]),
+                "batch_shape": (batch_shape, whole),
+                "batch_size": (batch_size, (*whole, None)[0]),
+                "sparse": (sparse, input_tensor.sparse),
+                "dtype": (kind, input_tensor.dtype),
+            }
+            for what, (one, its) in told.items():
                 if one is not None and checks.integers(one) != its:
                     raise ValueError(f"{self._who()}: {what} must be that of the tensor, {its}, got {one}.")
-            shape, batch_size, batch_shape, sparse = None, None, whole, input_tensor.sparse
-            dtype = dtype or input_tensor.dtype
+            shape, batch_size, batch_shape, sparse, dtype = None, None, whole, input_tensor.sparse, input_tensor.dtype
         if (shape is None) == (batch_shape is None) or None not in (batch_size, batch_shape):
             raise ValueError(f"{self._who()}: either shape, with batch_size or without, or batch_shape must be given.")
         if batch_shape is None:
