@@ -227,8 +227,11 @@ def test_a_variable_made_in_a_trace_is_real():
 def test_floats_are_read_in_the_dtype_of_the_layer_around():
     class Dtypes(lamina.layers.Layer):
         def call(self, x):
-            return [v.value.dtype.name for v in self.kept]
+            assert all(v.dtype == v.value.dtype.name for v in self.kept)
+            self.kept[0].assign(1 / 3)
+            return [v.dtype for v in self.kept]
 
     layer = Dtypes(dtype="mixed_bfloat16")
     layer.kept = [Variable(1.0), Variable(1), Variable(1.0, autocast=False)]
     assert layer(VALUE) == ["bfloat16", "int32", "float32"]
+    assert layer.kept[0].dtype == "float32" and layer.kept[0].numpy() == np.float32(1 / 3)

@@ -67,5 +67,5 @@ class Lookups(StateScope):
         indices = jnp.concatenate([indices.reshape(-1) for indices, _ in caught])
         indices = jnp.where(indices < 0, indices + variable.shape[0], indices)
         data = jnp.concatenate([gradient.reshape(-1, *variable.shape[1:]) for _, gradient in caught])
-        rows = sparse.bcoo(data.astype(variable.dtype), indices[:, None], variable.shape)
+        rows = sparse.bcoo(data.astype(variable.own_dtype), indices[:, None], variable.shape)
         return whole + sparse.dense(rows) if self._otherwise[id(variable)] else rows

@@ -168,7 +168,7 @@ def structs(variables: Sequence[Any]) -> tuple:
     """What tells a compiler of the arrays of variables."""
     plan = current()
     return tuple(
-        jax.ShapeDtypeStruct(v.shape, v.dtype, sharding=None if plan is None else plan.placement_of(v).stored)
+        jax.ShapeDtypeStruct(v.shape, v.own_dtype, sharding=None if plan is None else plan.placement_of(v).stored)
         for v in variables
     )
 

@@ -20,7 +20,7 @@ class Cell:
     value: Any
     path: str
     shape: tuple[int, ...]
-    dtype: str
+    own_dtype: str
     hand_out: Callable[[], Any]  # the place's own array
     stand_in: Callable[[], Any]  # an array of its kind, for a trace that only looks for what is read
 
@@ -90,7 +90,7 @@ def _fitting(variable: Any, value: Any) -> Any:
     """A value from a program as what stands in for the variable: an array of its shape and dtype."""
     if not isinstance(variable, Cell):
         raise ValueError(f"StatelessScope: state_mapping must be pairs of a variable and its value, got {variable!r}.")
-    array = jnp.asarray(value.value if isinstance(value, Cell) else value, variable.dtype)
+    array = jnp.asarray(value.value if isinstance(value, Cell) else value, variable.own_dtype)
     if array.shape != variable.shape:
         raise ValueError(f'Variable "{variable.path}": value must have shape {variable.shape}, got {array.shape}.')
     return array

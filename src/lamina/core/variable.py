@@ -60,7 +60,7 @@ class Variable(Cell):
     name: str = ""
     path: str = ""  # the names of the layers around it, and its own
     shape: tuple[int, ...] = ()
-    dtype: str = "float32"
+    own_dtype: str = "float32"  # of the array in the cell
     trainable: bool = True
     frozen: bool = False  # by its layer
     made_trainable: bool = True  # by which variables are ordered: one that is frozen later keeps its place
@@ -102,17 +102,20 @@ class Variable(Cell):
         with jax.ensure_compile_time_eval(), scope.lanes(()):
             self._value: Any = _initial_value(self.path, initializer, shape, dtype)
         self.shape = self._value.shape
-        self.dtype = self._value.dtype.name
+        self.own_dtype = self._value.dtype.name
         self._value = placement.placed(self, self._value)
+
+    @property
+    def dtype(self) -> str:
+        """The value's: inside a layer that computes in another float dtype, that one."""
+        cast = scope.autocast.get()
+        return self.own_dtype if cast is None or not self.autocast or not dtypes.is_float(self.own_dtype) else cast
 
     @property
     def value(self) -> Any:
         """The array; inside a layer that computes in another float dtype, cast to that."""
-        value = self.current
-        cast = scope.autocast.get()
-        if cast is not None and self.autocast and cast != self.dtype and dtypes.is_float(self.dtype):
-            value = value.astype(cast)
-        return placement.as_used(self, value)
+        value, dtype = self.current, self.dtype
+        return placement.as_used(self, value if dtype == self.own_dtype else value.astype(dtype))
 
     def rows(self, indices: Any) -> Any:
         """The rows of a table; NaN for those that it does not have."""
@@ -121,7 +124,7 @@ class Variable(Cell):
 
     def assign(self, value: Any) -> Any:
         """Put another array of the same shape into the cell, and return it."""
-        value = _as_array(value_of(value), self.dtype)
+        value = _as_array(value_of(value), self.own_dtype)
         if value.shape != self.shape:
             raise ValueError(f'Variable "{self.path}": value must have shape {self.shape}, got {value.shape}.')
         current = state.current.get()
@@ -161,7 +164,7 @@ class Variable(Cell):
 
     def stand_in(self) -> Any:
         """A traced array of this shape and dtype; where nothing is traced, the cell's own."""
-        zeros = jnp.zeros(self.shape, self.dtype)
+        zeros = jnp.zeros(self.shape, self.own_dtype)
         return zeros if isinstance(zeros, Tracer) else self.hand_out()
 
     def _share(self) -> Any:
@@ -194,7 +197,7 @@ class Variable(Cell):
         return np.array(placement.to_host(self.value), dtype)
 
     def __repr__(self) -> str:
-        return f"<Variable path={self.path}, shape={self.shape}, dtype={self.dtype}, value={self.hand_out()}>"
+        return f"<Variable path={self.path}, shape={self.shape}, dtype={self.own_dtype}, value={self.hand_out()}>"
 
     def __getitem__(self, index: Any) -> Any:
         return self.value[index]

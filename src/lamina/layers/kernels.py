@@ -161,7 +161,7 @@ class Kernel:
 
     def _encoded(self, array: Any) -> dict[str, Any]:
         """The values of those variables that differ from one array of floats to another."""
-        return {self.place.name: array.astype(self.own.dtype)}
+        return {self.place.name: array.astype(self.own.own_dtype)}
 
 
 class LowRank(Kernel):
