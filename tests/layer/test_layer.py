@@ -423,6 +423,11 @@ def test_stateless_call_counts_its_values():
             "Layer: must not be given unknown arguments, got nmae; did you mean name?",
         ),
         (
+            lambda: layers.Dense(2, trainable="no", name="d"),
+            ValueError,
+            "Dense \"d\": trainable must be true or false, got 'no'.",
+        ),
+        (
             lambda: layers.Dense(2, name="d").count_params(),
             ValueError,
             'Dense "d": must be built to count its weights; call it on data or call build().',

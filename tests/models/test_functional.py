@@ -216,7 +216,12 @@ def nested():
     return lamina.Model(inputs, layers.add([inner(stack(inputs)), inner(inputs)]))
 
 
-@pytest.mark.parametrize("make", [wide, nested])
+def frozen():
+    inputs = lamina.Input((3,))
+    return lamina.Model(inputs, layers.Dense(2)(inputs), trainable=False)
+
+
+@pytest.mark.parametrize("make", [wide, nested, frozen])
 def test_a_model_from_a_configuration_is_equal(make):
     model = make()
     twin = rebuilt(model)

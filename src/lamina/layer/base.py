@@ -89,7 +89,9 @@ class Layer(AddedLosses, Masks, Typed, Operation):
         self.activity_regularizer = regularizers.get(activity_regularizer)
         self.autocast = autocast
         self.built = False
-        self._trainable = bool(trainable)
+        if not isinstance(trainable, bool):
+            raise ValueError(f"{self._who()}: trainable must be true or false, got {trainable!r}.")
+        self._trainable = trainable
         self._dtype_policy = policy.get_policy(dtype)
         self._losses = []
         self._build_shapes: dict[str, Any] | None = None

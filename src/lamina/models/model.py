@@ -85,6 +85,8 @@ class Model(Trainer):
         super().__init__(**kwargs)
         if graph:
             self._set_graph(graph["inputs"], graph["outputs"])
+            if not self.trainable:
+                self.trainable = False  # so are the layers, which were there before
 
     def _rows_stay_apart(self, trains: bool, saves: bool = True) -> bool:
         return not self._added and super()._rows_stay_apart(trains, saves)
