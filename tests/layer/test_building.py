@@ -236,6 +236,21 @@ def test_build_without_an_own_one_builds_the_children():
     assert layer.dense.kernel.shape == (3, 2)
 
 
+def test_build_gets_the_shape_of_a_mask_if_it_asks_for_it():
+    def program(keras):
+        class Weighted(keras.layers.Layer):
+            def build(self, x_shape, attention_mask_shape=None):
+                self.w = self.add_weight(attention_mask_shape[1:], "ones")
+
+            def call(self, x, attention_mask=None):
+                return x * attention_mask * self.w
+
+        layer = Weighted()
+        return layer(X, attention_mask=X[:, :1]), layer.w.shape
+
+    assert same_in_both(program)[1] == (1,)
+
+
 # What fails leaves nothing
 
 

@@ -144,13 +144,19 @@ class CallSignature:
         self.takes_any = any(p.kind is KEYWORDS for p in parameters.values())
         self.takes_training = "training" in self.all
         self.training_at = self.names.index("training") if "training" in self.names else sys.maxsize
+        told = {*inspect.signature(cls.build).parameters, *inspect.signature(cls.compute_output_shape).parameters}
+        self.shaped = frozenset(n for n in parameters if f"{n}_shape" in told)
         default = parameters["training"].default if self.takes_training else None
         self.training_default = None if default is inspect.Parameter.empty else default
 
     def arrays(self, args: tuple, kwargs: dict[str, Any]) -> dict[str, Any]:
-        """The arguments that are arrays or structures of arrays, in the order of the signature; masks do not count."""
+        """The arguments that are arrays or structures of arrays, in the order of the signature.
+
+        Of masks there are those whose shapes are asked for.
+        """
         named = {**dict(zip(self.names, args)), **{n: kwargs[n] for n in self.all if n in kwargs}, **kwargs}
-        return {n: v for n, v in named.items() if v is not None and not n.endswith("mask") and holds_arrays(v)}
+        counted = {n: v for n, v in named.items() if v is not None and (not n.endswith("mask") or n in self.shaped)}
+        return {n: v for n, v in counted.items() if holds_arrays(v)}
 
     def mask_name(self, position: int, name: str) -> str | None:
         """The argument through which `call` takes the mask of one of its arrays."""
