@@ -235,3 +235,6 @@ def test_floats_are_read_in_the_dtype_of_the_layer_around():
     layer.kept = [Variable(1.0), Variable(1), Variable(1.0, autocast=False)]
     assert layer(VALUE) == ["bfloat16", "int32", "float32"]
     assert layer.kept[0].dtype == "float32" and layer.kept[0].numpy() == np.float32(1 / 3)
+    layer = Dtypes(dtype="int32")
+    layer.kept = [Variable(1.0)]
+    assert layer(VALUE) == ["float32"]

@@ -108,8 +108,8 @@ class Variable(Cell):
     @property
     def dtype(self) -> str:
         """The value's: inside a layer that computes in another float dtype, that one."""
-        cast = scope.autocast.get()
-        return self.own_dtype if cast is None or not self.autocast or not dtypes.is_float(self.own_dtype) else cast
+        cast, own = scope.autocast.get(), self.own_dtype
+        return own if cast in (None, own) or not self.autocast or not dtypes.is_float(own) else cast
 
     @property
     def value(self) -> Any:

@@ -296,7 +296,8 @@ class Layer(AddedLosses, Masks, Typed, Operation):
         return outputs
 
     def _run(self, context: CallContext, args: tuple, kwargs: dict[str, Any]) -> Any:
-        cast = self.compute_dtype if self.autocast else None
+        cast = self.compute_dtype
+        cast = cast if self.autocast and dtypes.is_float(cast) else None  # a layer of integers keeps its weights
         call = self.call if self.quantization_mode is None else self.quantized_call
         watch = scope.watch.get()
         plain = self._remat is None or (watch is not None and watch.without_remat)
