@@ -302,6 +302,7 @@ WRONG = [
     (lambda: quantizers.AWQConfig([], None, group_size=0), "group_size must be a positive integer, got 0"),
     (lambda: lamina.models.quantization.batches(quantizers.AWQConfig([], None)), "dataset must not be empty"),
     (lambda: lamina.models.quantization.batches(quantizers.AWQConfig(["a"], None)), "tokenizer must be given"),
+    (lambda: setattr(dense(), "dtype_policy", "awq/4/-1_from_float32"), "call quantize with a config, which has the"),
     (lambda: dtype_policies.get("int8_from_float16"), "must not compute in float16"),
     (lambda: dtype_policies.get("itn8_from_float32"), "Did you mean 'int8'?"),
     (lambda: dtype_policies.get("gptq/5/4_from_float32"), r"weight_bits one of \(2, 3, 4, 8\), got 'gptq/5/4'"),

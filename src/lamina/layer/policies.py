@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
-from lamina.core.policy import DTypePolicy, DTypePolicyMap, get_policy
+from lamina.core.policy import AWQDTypePolicy, DTypePolicy, DTypePolicyMap, GPTQDTypePolicy, get_policy
 from lamina.layer.parts import Composite, walk
 
 _changes = itertools.count(1)
@@ -40,9 +40,12 @@ class Typed(Composite):
     @dtype_policy.setter
     def dtype_policy(self, value: Any) -> None:
         policy = get_policy(value)
-        before = self.quantization_mode
+        follows = self.built and policy.quantization_mode not in (None, self.quantization_mode)
+        if follows and isinstance(policy, (GPTQDTypePolicy, AWQDTypePolicy)):
+            rule = f"of mode {policy.quantization_mode!r} must not be set on a built layer, got {policy.name!r}"
+            raise ValueError(f"{self._who()}: a dtype_policy {rule}; call quantize with a config, which has the data.")
         self._set_policy(policy)
-        if self.built and policy.quantization_mode not in (None, before):
+        if follows:
             self._follow_policy(policy)
 
     def _set_policy(self, policy: DTypePolicy) -> None:
