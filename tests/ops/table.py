@@ -134,6 +134,7 @@ _F, _P, _I, _B = floats(3, 4), positive(3, 4), integers(3, 4), booleans(3, 4)
 _X = floats(2, 6, 5, 3)  # a batch of images
 _V = floats(2, 5, 4, 6, 2)  # a batch of volumes
 _S = floats(2, 9, 3)  # a batch of signals
+_L = np.arange(24, dtype="float32").reshape(2, 4, 3) / 100  # a batch of logits
 
 NUMPY = [
     _row("allclose", _F, _F),
@@ -315,6 +316,8 @@ NN = [
     _row("ctc_decode", positive(2, 7, 4), np.array([7, 5]), merge_repeated=False, mask_index=3),
     _row("ctc_decode", 3 * floats(2, 6, 4), np.array([6, 4]), strategy="beam_search", beam_width=20, top_paths=3),
     _row("ctc_loss", integers(2, 3, high=4), floats(2, 7, 4), np.array([3, 2]), np.array([7, 6])),
+    _row("ctc_loss", np.array([[1, 2, 0, 2], [1, 2, 1, 0]]), _L, np.array([4, 4]), np.array([4, 4])),  # 0 inside
+    _row("ctc_loss", np.array([[1, 2, 0, 2], [1, 1, 0, 0]]), _L, np.array([3, 2]), np.array([4, 3])),
     _row("depth_to_space", floats(2, 3, 2, 8), 2),
     _row("depth_to_space", floats(2, 8, 3, 2), 2, data_format="channels_first"),
     _row("depthwise_conv", _X, floats(3, 3, 3, 2), padding="same"),

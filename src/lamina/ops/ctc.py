@@ -34,8 +34,8 @@ def ctc_loss(target: Any, output: Any, target_length: Any, output_length: Any, m
     # A path goes through blank, label, blank, label, ..., blank: (batch, places).
     places = jnp.full((target.shape[0], 2 * target.shape[1] + 1), mask_index).at[:, 1::2].set(target)
     emitted = jnp.take_along_axis(log_probs, places[:, None], axis=-1)  # (batch, time, places)
-    # A blank may be left out between two labels that differ.
-    skips = jnp.pad((places[:, 2:] != mask_index) & (places[:, 2:] != places[:, :-2]), ((0, 0), (2, 0)))
+    # A blank may be left out between two labels that differ, also where one of them is the blank's class.
+    skips = jnp.zeros(places.shape, bool).at[:, 3::2].set(target[:, 1:] != target[:, :-1])
 
     def shifted(alpha: Any, by: int) -> Any:
         return jnp.pad(alpha, ((0, 0), (by, 0)), constant_values=_NEVER)[:, : alpha.shape[1]]
