@@ -169,6 +169,8 @@ class Layer(AddedLosses, Masks, Typed, Operation):
             name: its name in the layer.
         """
         self._check_constructed()
+        if isinstance(shape, str):
+            raise ValueError(f"{self._who()}: add_weight takes the shape first, got {shape!r}; pass a name as name=.")
         shape = (shape,) if isinstance(shape, int) else tuple(shape or ())
         dtype = dtypes.standardize_dtype(dtype or self.variable_dtype)
         if initializer is None:
