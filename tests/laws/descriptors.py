@@ -287,6 +287,7 @@ def _normalization() -> Iterator[Row]:
     yield Row("LayerNormalization", {}, SEQUENCES, free=(1,), mask="passes")
     yield Row("LayerNormalization", {"epsilon": 0.1, "center": False}, VECTORS)
     yield Row("LayerNormalization", {"axis": (-2, -1), "scale": False}, SEQUENCES, mask="passes")
+    yield Row("LayerNormalization", {"rms_scaling": True, "scale": False}, VECTORS)
     yield Row("GroupNormalization", {"groups": 2}, IMAGES, free=(1, 2))
     yield Row("GroupNormalization", {"groups": 3, "axis": 1, "epsilon": 0.1}, SEQUENCES, free=(2,), mask="passes")
     yield Row("GroupNormalization", {"groups": -1, "center": False}, SEQUENCES, free=(1,), mask="passes")

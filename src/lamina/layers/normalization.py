@@ -34,6 +34,7 @@ class Normalization(Layer):
     scale: Any
     gamma: Any = None
     beta: Any = None
+    rms_scaling = False  # an older mistake of Keras, with a `gamma` and without a `beta` in any case
 
     def __init__(self, **kwargs: Any):
         super().__init__(**kwargs)
@@ -42,8 +43,8 @@ class Normalization(Layer):
         self.autocast = False  # statistics of what comes in, not of what is left of it in 16 bits
 
     def _make_scale_and_offset(self, shape: Sequence[Any]) -> None:
-        self.gamma = weight(self, "gamma", shape, autocast=False) if self.scale else None
-        self.beta = weight(self, "beta", shape, autocast=False) if self.center else None
+        self.gamma = weight(self, "gamma", shape, autocast=False) if self.scale or self.rms_scaling else None
+        self.beta = weight(self, "beta", shape, autocast=False) if self.center and not self.rms_scaling else None
 
     def _scale_and_offset(self) -> tuple[Any, Any]:
         return tuple(None if v is None else v.value for v in (self.gamma, self.beta))  # type: ignore[return-value]
