@@ -294,7 +294,7 @@ def test_a_state_is_learned_part_by_part():
 def test_the_moments_of_parts_are_those_of_the_whole():
     x = np.random.default_rng(0).normal(1e4, 1.0, (1000, 3))
     layer = layers.Normalization()
-    layer.adapt(x[at : at + 7] for at in range(0, 1000, 7))
+    layer.adapt(x[at : at + 7] for at in range(0, 1008, 7))  # the last is empty
     np.testing.assert_allclose(layer.mean[0], x.mean(0), rtol=1e-6)
     np.testing.assert_allclose(layer.variance[0], x.var(0), rtol=1e-4)
 
@@ -362,6 +362,8 @@ def test_a_layer_that_has_not_learned_says_so(name):
         make(name, {})(data)
     with pytest.raises(ValueError, match=r"bin_boundaries must be known .*; call adapt on data"):
         layers.Discretization(num_bins=3)([1.0])
+    with pytest.raises(ValueError, match=r"adapt must get at least one number, got none"):
+        layers.Normalization().adapt([])
 
 
 @pytest.mark.parametrize(

@@ -119,8 +119,15 @@ class Normalization(Adapts):
             x *= 1 / deviation
         return x.astype(self.compute_dtype, copy=False)
 
+    def adapt(self, data: Any, steps: int | None = None) -> None:
+        super().adapt(data, steps)
+        if self._totals is None:
+            raise ValueError(f"{self._who()}: adapt must get at least one number, got none.")
+
     def update_state(self, data: Any) -> None:
         x = np.asarray(numbers(data, self._who()), np.float64)
+        if not x.size:
+            return
         if not self.built:
             kept = {axis % x.ndim for axis in self.axis if -x.ndim <= axis < x.ndim}
             self.build(tuple(size if i in kept else None for i, size in enumerate(x.shape)))
