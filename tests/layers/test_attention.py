@@ -210,6 +210,8 @@ def test_heads_that_do_not_fit_are_refused(arguments, rule):
     with pytest.raises(ValueError, match=f'GroupedQueryAttention "it": {rule}'):
         usual = {"head_dim": 3, "num_query_heads": 4, "num_key_value_heads": 2, "name": "it"}
         layers.GroupQueryAttention(**{**usual, **arguments})
+    with pytest.raises(ValueError, match=r"output_shape must be a positive integer, got 8\.0"):
+        layers.MultiHeadAttention(2, 4, output_shape=8.0)
 
 
 def test_flash_attention_has_no_scores():
@@ -250,6 +252,21 @@ def test_attention_of_a_program_s_own_from_the_parts_of_keras():
     expected = plain(QUERY, VALUE, use_causal_mask=True, return_attention_scores=True)
     for got, wanted in zip(own(QUERY, VALUE), expected, strict=True):
         np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("base", [layers.MultiHeadAttention, layers.GroupQueryAttention])
+def test_a_program_may_have_its_own_form_of_attention_between_the_projections(base):
+    class Causal(base):
+        def _compute_attention(self, query, key, value, attention_mask=None, training=None):
+            return super()._compute_attention(query, key, value, attention_mask, training, use_causal_mask=True)
+
+    sizes = (2, 4) if base is layers.MultiHeadAttention else (4, 2, 2)
+    own, plain = Causal(*sizes), base(*sizes)
+    own.build(QUERY.shape, VALUE.shape)
+    plain.build(QUERY.shape, VALUE.shape)
+    plain.set_weights(own.get_weights())
+    expected = plain(QUERY, VALUE, use_causal_mask=True)
+    np.testing.assert_allclose(own(QUERY, VALUE), expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("scores", [False, True])

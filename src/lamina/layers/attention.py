@@ -151,7 +151,8 @@ class HeadedAttention(Layer):
             query, value, query_mask, value_mask, key_mask, attention_mask, use_causal_mask
         )
         heads = (self._query_dense(query), self._key_dense(key), self._value_dense(value))
-        outputs, scores = self._compute_attention(*heads, mask, training, return_attention_scores)
+        scored = (True,) if return_attention_scores else ()  # programs' own have no such argument
+        outputs, scores = self._compute_attention(*heads, mask, training, *scored)
         if self.use_gate:
             outputs = outputs * jax.nn.sigmoid(self._gate_dense(query))
         outputs = self._output_dense(outputs)
@@ -182,9 +183,11 @@ class HeadedAttention(Layer):
 
     def _compute_attention(
         self, query: Any, key: Any, value: Any, attention_mask: Any = None, training: bool | None = None,
-        return_attention_scores: bool = False,
+        return_attention_scores: bool = False, use_causal_mask: bool = False,
     ) -> tuple[Any, Any]:  # fmt: skip
         """Outputs of all heads, and their weights if these are wanted; axes without attention go beside the batch."""
+        if use_causal_mask:
+            attention_mask = self._compute_attention_mask(query, key, None, None, None, attention_mask, True)
         rank, axes = query.ndim - 2, self.attention_axes
         free = tuple(axis for axis in range(rank) if axis not in axes)
         order = (*free, *axes, rank, rank + 1)
@@ -292,7 +295,8 @@ class MultiHeadAttention(HeadedAttention):
         self.value_dim = self.key_dim if value_dim is None else checks.integer(who, "value_dim", value_dim)
         one, of_values = (self.num_heads, self.key_dim), (self.num_heads, self.value_dim)
         self._heads = (one, one, of_values)
-        self.output_shape: Any = (output_shape,) if isinstance(output_shape, int) else output_shape
+        sizes: Any = output_shape if isinstance(output_shape, (list, tuple, type(None))) else (output_shape,)
+        self.output_shape = sizes and type(sizes)(checks.integer(who, "output_shape", size) for size in sizes)
         axes = (attention_axes,) if isinstance(attention_axes, int) else attention_axes
         self.attention_axes = axes and tuple(axes)
         self._set_up(dropout, use_bias, sliding_window, flash_attention, use_gate, seed)
