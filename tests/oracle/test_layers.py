@@ -37,12 +37,15 @@ SEED = 11
 
 @functools.cache
 def pair(row):
-    """Our layer and theirs, built by a call, ours with the initial weights of theirs."""
+    """Our layer and theirs, built by a symbolic call, with weights of their kinds."""
     keras.utils.set_random_seed(SEED)
     ours, theirs = row.make(name="it"), row.make(keras.layers, name="it")
-    for layer in (ours, theirs):
-        layer(*arrays(row), **row.call)
     draw = np.random.default_rng(5)
+    with pytest.MonkeyPatch.context() as patch:  # Keras compiles a draw for each shape
+        for name in ("uniform", "normal", "truncated_normal"):
+            patch.setattr(f"keras.src.backend.jax.random.{name}", lambda shape, *_, **__: 0.2 * draw.normal(size=shape))
+        for layer, tensor in ((ours, lamina.KerasTensor), (theirs, keras.KerasTensor)):
+            layer(*jax.tree.map(lambda x, tensor=tensor: tensor(x.shape, str(x.dtype)), arrays(row)), **row.call)
     weights = [0.1 + np.abs(w) + 0.5 * draw.random(w.shape) if _is_spread(v) else w + 0.3 * draw.normal(size=w.shape)
                for v, w in zip(theirs.weights, theirs.get_weights())]  # fmt: skip
     for layer in (ours, theirs):
