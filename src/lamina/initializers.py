@@ -118,7 +118,6 @@ class RandomNormal(RandomInitializer):
     Args:
         mean: of the normal distribution.
         stddev: its standard deviation.
-        seed: an integer, a `SeedGenerator` or `None`.
     """
 
     _draw = staticmethod(random.normal)
@@ -133,7 +132,6 @@ class RandomNormal(RandomInitializer):
         return self._draw(shape, self.mean, self.stddev, dtype=dtype, seed=self.seed)
 
 
-@configurable.variant()
 class TruncatedNormal(RandomNormal):
     """Samples of N(mean, stddev²), given that they lie within two standard deviations of the mean."""
 
@@ -146,7 +144,6 @@ class RandomUniform(RandomInitializer):
     Args:
         minval: the smallest value.
         maxval: the end of the range.
-        seed: an integer, a `SeedGenerator` or `None`.
     """
 
     def __init__(self, minval: float = -0.05, maxval: float = 0.05, seed: Any = None):
@@ -166,7 +163,6 @@ class VarianceScaling(RandomInitializer):
         scale: the factor, positive.
         mode: what n counts: `"fan_in"` inputs, `"fan_out"` outputs, `"fan_avg"` the mean of both.
         distribution: `"truncated_normal"` (or `"normal"`), `"untruncated_normal"` or `"uniform"`.
-        seed: an integer, a `SeedGenerator` or `None`.
         input_axes, output_axes: axes of the shape whose sizes, multiplied, are the numbers of inputs and
             outputs; if not both given, the last two axes, with all axes before them as a receptive field.
     """
@@ -260,7 +256,6 @@ class Orthogonal(RandomInitializer):
 
     Args:
         gain: the factor.
-        seed: an integer, a `SeedGenerator` or `None`.
     """
 
     def __init__(self, gain: float = 1.0, seed: Any = None):

@@ -54,9 +54,8 @@ class Configurable:
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         doc = cls.__dict__["__doc__"]
-        takes_arguments = "__init__" in cls.__dict__ or "Args:" in (doc or "")
-        if doc and takes_arguments and registry.is_own(cls) and "Raises:" not in doc:
-            cls.__doc__ = f"{inspect.cleandoc(doc)}\n\n{_RAISES}\n"
+        if doc and registry.is_own(cls):
+            setattr(cls, "__doc__", _Docstring(cls, doc))  # noqa: B010
         if "__init__" in cls.__dict__:
             cls.__init__ = _recording(cls, cls.__dict__["__init__"])
             form, usual = cls.get_config, Configurable.get_config
@@ -142,7 +141,6 @@ def variant(
         if arguments:
             signature, lacking = _selected(cls, signature, arguments)
         cls.__init__ = _recording(cls, _with_signature(init, signature, defaults, lacking, before))
-        _complete_docstring(cls)
         return cls
 
     return decorate
@@ -192,11 +190,39 @@ def _with_signature(
     return __init__
 
 
+class _Docstring:
+    """The docstring of a class, put together when it is read: what it does not say itself of shapes, errors and
+    arguments, the nearest class above says, or one besides."""
+
+    def __init__(self, cls: type, own: str):
+        self.cls, self.own = cls, own
+        self.besides: Sequence[type] = ()
+
+    def __get__(self, instance: Any, owner: Any = None) -> str:
+        own, about_own = _told(self.own)
+        sections: dict[str, str] = {}
+        lines: dict[str, str] = {}
+        for each in reversed((*self.besides, *self.cls.__mro__[1:])):
+            of_each, about_arguments = _told(each.__doc__)
+            sections, lines = sections | of_each, lines | about_arguments
+        sections, lines = sections | own, lines | about_own
+        names = inspect.signature(self.cls.__init__).parameters
+        explained = dict.fromkeys([*(lines[name] for name in names if name in lines), *about_own.values()])
+        if sections.get("Raises", _RAISES) == _RAISES:
+            sections["Raises"] = _RAISES if explained or "__init__" in vars(self.cls) else ""
+        text = inspect.cleandoc(self.own)
+        if explained.keys() - about_own.values():
+            text, own = _SECTIONS.sub("", text), {}
+            sections["Args"] = "\n".join(["Args:", *explained])
+        further = (sections.get(name) for name in ("Args", "Shapes", "Raises") if name not in own)
+        return re.sub(r"\n{3,}", "\n\n", "\n\n".join([text, *filter(None, further)])) + "\n"
+
+
 def explained_by(*others: type) -> Callable[[type[C]], type[C]]:
     """A decorator of classes that have arguments of other ones: the docstring gets what those say of them."""
 
     def decorate(cls: type[C]) -> type[C]:
-        _complete_docstring(cls, others)
+        vars(cls)["__doc__"].besides = others
         return cls
 
     return decorate
@@ -208,20 +234,6 @@ def _told(doc: str | None) -> tuple[dict[str, str], dict[str, str]]:
     sections = {text.partition(":")[0]: text.rstrip() for text in _SECTIONS.findall(inspect.cleandoc(doc or ""))}
     entries = _ENTRIES.findall(sections.pop("Args", ""))
     return sections, {name: text.rstrip() for names, text in entries for name in names.split(", ")}
-
-
-def _complete_docstring(cls: type, besides: Sequence[type] = ()) -> None:
-    """Give a docstring what it does not say itself of shapes, errors and arguments: what the nearest class above, or
-    one besides, says of each."""
-    sections: dict[str, str] = {}
-    lines: dict[str, str] = {}
-    for each in (*reversed((*besides, *cls.__mro__[1:])), cls):
-        of_each, about_arguments = _told(each.__doc__)
-        sections, lines = sections | of_each, lines | about_arguments
-    explained = dict.fromkeys(lines[name] for name in inspect.signature(cls).parameters if name in lines)
-    arguments = ["\n".join(["Args:", *explained])] if explained else []
-    own = _SECTIONS.sub("", inspect.cleandoc(cls.__doc__ or "")).rstrip()
-    cls.__doc__ = "\n\n".join([own, *arguments, *sections.values()]) + "\n"
 
 
 def plain(value: Any) -> Any:

@@ -61,6 +61,7 @@ class Layer(AddedLosses, Masks, Typed, Operation):
 
     input_spec: Any = None  # what the layer asks of its inputs: InputSpecs in their structure
     _building = False
+    _has_no_weights = False  # whether it is built from the start, unless a class below says what to make
     _keeps_sparse = False  # whether the library's own `call` takes sparse arrays as they are
     _not_parts = Composite._not_parts | {"_arguments", "_inbound_nodes", "_losses", "_build_shapes"}
     # Packages tell the tracker of Keras about parts; here they are found anyway.
@@ -89,7 +90,7 @@ class Layer(AddedLosses, Masks, Typed, Operation):
             raise constructors.unknown_arguments(type(self), kwargs)
         self.activity_regularizer = regularizers.get(activity_regularizer)
         self.autocast = autocast
-        self.built = False
+        self.built = self._has_no_weights and type(self).build is Layer.build
         self._trainable = bool(trainable)
         self._dtype_policy = policy.get_policy(dtype)
         self._losses = []
@@ -135,10 +136,6 @@ class Layer(AddedLosses, Masks, Typed, Operation):
                 infer(self.__call__, (symbolic_inputs(input_shape, self.input_dtype),))
             self._build_shapes = {names[0]: input_shape}
         self.built = True
-
-    def _build_at_init(self) -> None:
-        """Be built from the start, if no class says what to make: layers without weights call this."""
-        self.built = type(self).build is Layer.build
 
     def add_weight(
         self,

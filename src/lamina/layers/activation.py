@@ -16,12 +16,15 @@ from lamina.layers.weights import resolve_arguments, weight
 
 
 class Elementwise(Layer):
-    """Base of layers without weights whose output lies on the axes of the input."""
+    """Base of layers without weights whose output lies on the axes of the input.
+
+    Shapes: (batch, ...) -> the same.
+    """
+
+    supports_masking = _has_no_weights = True
 
     def __init__(self, **kwargs: Any):
         super().__init__(**kwargs)
-        self.supports_masking = True
-        self._build_at_init()
 
 
 class Activation(Elementwise):
@@ -29,8 +32,6 @@ class Activation(Elementwise):
 
     Args:
         activation: a name or function.
-
-    Shapes: (batch, ...) -> the same.
     """
 
     def __init__(self, activation: str | Callable, **kwargs: Any):
@@ -48,8 +49,6 @@ class ReLU(Elementwise):
         max_value: the largest output, `None` for no limit.
         negative_slope: the slope below the threshold.
         threshold: where the function begins to rise.
-
-    Shapes: (batch, ...) -> the same.
 
     Raises: ValueError if an argument is not a number of at least 0.
     """
@@ -73,8 +72,6 @@ class LeakyReLU(Elementwise):
     Args:
         negative_slope: the slope below zero; `alpha` is its older name.
 
-    Shapes: (batch, ...) -> the same.
-
     Raises: ValueError if an argument is not a number of at least 0.
     """
 
@@ -95,8 +92,6 @@ class ELU(Elementwise):
 
     Args:
         alpha: the limit below zero, negated.
-
-    Shapes: (batch, ...) -> the same.
 
     Raises: ValueError if an argument is not a number.
     """
@@ -152,14 +147,13 @@ class Softmax(Elementwise):
 
     Args:
         axis: one axis or several.
-
-    Shapes: (batch, ...) -> the same.
     """
+
+    _misses_mask = False  # along an axis of features a mask over time changes nothing
 
     def __init__(self, axis: int | Sequence[int] = -1, **kwargs: Any):
         super().__init__(**kwargs)
         self.axis = axis
-        self._misses_mask = False  # along an axis of features a mask over time changes nothing
 
     def call(self, inputs: Any, mask: Any = None) -> Any:
         axis = list(self.axis) if isinstance(self.axis, (list, tuple)) else self.axis

@@ -231,6 +231,7 @@ class HeadedAttention(Layer):
         return outputs.transpose(0, 2, 1, 3), weights
 
 
+@explained_by(EinsumDense)
 class MultiHeadAttention(HeadedAttention):
     """`softmax(Q K^T / sqrt(key_dim)) V` for several heads, each with projections of its own.
 
@@ -246,9 +247,6 @@ class MultiHeadAttention(HeadedAttention):
         attention_axes: the axes that are attended over; all but batch and features if not given.
         sliding_window: how far attention may reach to each side.
         flash_attention: whether GPUs use cuDNN's kernel, which wants 16 bits.
-        kernel_initializer, bias_initializer: what the weights start from.
-        kernel_regularizer, bias_regularizer, activity_regularizer: added to the loss.
-        kernel_constraint, bias_constraint: applied after each step.
         use_gate: whether the heads' outputs are multiplied by `sigmoid(query kernel + bias)`, element by element
             (Qiu et al., 2025, https://arxiv.org/abs/2505.06708).
         seed: of the dropout.
@@ -450,7 +448,6 @@ class Attention(Layer):
         return mask[0] if isinstance(mask, (list, tuple)) else mask
 
 
-@explained_by()
 class AdditiveAttention(Attention):
     """`softmax(sum(scale * tanh(query + key))) value`.
 

@@ -125,21 +125,18 @@ class ConvLSTM(Recurrent):
         self.input_spec = InputSpec(shape=(None, None, *sequences_shape[2:]))
 
 
-@variant()
 class ConvLSTM1D(ConvLSTM):
     """An LSTM over sequences of signals."""
 
     rank = 1
 
 
-@variant()
 class ConvLSTM2D(ConvLSTM):
     """An LSTM over sequences of images."""
 
     rank = 2
 
 
-@variant()
 class ConvLSTM3D(ConvLSTM):
     """An LSTM over sequences of volumes."""
 

@@ -146,7 +146,6 @@ class TransposedConvolution(Convolution):
         return ops.conv_transpose(inputs, kernel, *window)
 
 
-@variant()
 class Conv1DTranspose(TransposedConvolution, rank=1):
     """Transposed convolution of sequences."""
 
@@ -227,7 +226,6 @@ class ChannelwiseConvolution(Convolving):
         return self.strides, self.padding, self.data_format, self.dilation_rate
 
 
-@variant()
 class SeparableConvolution(ChannelwiseConvolution):
     """`activation(pointwise(depthwise(x)) + bias)`: each channel by itself over space, then all channels at a place.
 
@@ -252,7 +250,6 @@ class SeparableConvolution(ChannelwiseConvolution):
         return ops.separable_conv(inputs, self.depthwise_kernel.value, self.pointwise_kernel.value, *self._window)
 
 
-@variant()
 class SeparableConv1D(SeparableConvolution, rank=1):
     """Separable convolution of sequences."""
 
@@ -278,7 +275,6 @@ class DepthwiseConvolution(ChannelwiseConvolution):
         return ops.depthwise_conv(inputs, kernel, *self._window)
 
 
-@variant()
 class DepthwiseConv1D(DepthwiseConvolution, rank=1):
     """Convolution of each channel of sequences."""
 

@@ -203,7 +203,6 @@ class Embedding(KernelLayer):
         return jnp.not_equal(inputs, 0) if self.mask_zero else None
 
 
-@configurable.explained_by()
 class ReversibleEmbedding(Embedding):
     """`Embedding`, and with `reverse=True` the products of vectors with its rows: logits of the integers.
 
@@ -366,10 +365,7 @@ class Masking(Elementwise):
 
 
 class Identity(Elementwise):
-    """The inputs.
-
-    Shapes: (batch, ...) -> the same.
-    """
+    """The inputs."""
 
     def call(self, inputs: Any) -> Any:
         return inputs

@@ -11,7 +11,6 @@ from jax import lax
 
 from lamina import ops
 from lamina.core import dtypes, masking, tree
-from lamina.core.configurable import variant
 from lamina.layer import Layer
 from lamina.layer.masks import only_passes
 
@@ -37,7 +36,6 @@ class Merge(Layer):
 
     def __init__(self, **kwargs: Any):
         super().__init__(**kwargs)
-        self.supports_masking = True
 
     def build(self, input_shape: Any) -> None:
         shapes = input_shape
@@ -87,21 +85,18 @@ class Merge(Layer):
         return None if any(m is None for m in masks) else functools.reduce(ops.logical_or, masks)
 
 
-@variant()
 class Add(Merge):
     """`x1 + x2 + ...`"""
 
     combine = staticmethod(jnp.add)
 
 
-@variant()
 class Multiply(Merge):
     """`x1 * x2 * ...`"""
 
     combine, _by_masks = staticmethod(jnp.multiply), True
 
 
-@variant()
 class Average(Merge):
     """`(x1 + x2 + ...) / n`"""
 
@@ -113,21 +108,18 @@ class Average(Merge):
         return mean.astype(dtypes.floating(dtype))
 
 
-@variant()
 class Maximum(Merge):
     """`max(x1, x2, ...)`"""
 
     combine, _by_masks = staticmethod(jnp.maximum), True
 
 
-@variant()
 class Minimum(Merge):
     """`min(x1, x2, ...)`"""
 
     combine, _by_masks = staticmethod(jnp.minimum), True
 
 
-@variant()
 class Subtract(Merge):
     """`x1 - x2`
 

@@ -14,7 +14,6 @@ from jax import lax
 
 from lamina import initializers, ops
 from lamina.core import checks, dtypes, scope
-from lamina.core.configurable import explained_by
 from lamina.layer import InputSpec, Layer, Wrapper
 from lamina.layer.masks import check_broadcasts
 from lamina.layers.weights import resolve_arguments, weight
@@ -26,7 +25,19 @@ __all__ = [
 
 
 class Normalization(Layer):
-    """Base of the layers that divide by statistics of what comes in; some have a trained scale and offset behind."""
+    """Base of the layers that divide by statistics of what comes in; some have a trained scale and offset behind.
+
+    Args:
+        epsilon: added to the variance.
+        center, scale: whether there is a `beta`, a `gamma`.
+        beta_initializer, gamma_initializer: what the weights start from.
+        beta_regularizer, gamma_regularizer: added to the loss.
+        beta_constraint, gamma_constraint: applied after each step.
+
+    Shapes: (batch, ..., features) -> the same.
+
+    Raises: ValueError if an axis is not there or of unknown size.
+    """
 
     input_spec = InputSpec()  # one array
 
@@ -60,11 +71,7 @@ class BatchNormalization(Normalization):
     Args:
         axis: the axis that keeps its elements apart, usually the channels.
         momentum: of the moving averages.
-        epsilon: added to the variance.
-        center, scale: whether there is a `beta`, a `gamma`.
-        beta_initializer, gamma_initializer, moving_mean_initializer, moving_variance_initializer: starting values.
-        beta_regularizer, gamma_regularizer: added to the loss.
-        beta_constraint, gamma_constraint: applied after each step.
+        moving_mean_initializer, moving_variance_initializer: what they start from.
         renorm: whether training corrects what it normalizes towards moving averages: by the factor
             `r = stddev / renorm_stddev`, then the shift `d = (mean - renorm_mean) / renorm_stddev`, both taken as
             constants by gradients (Ioffe, 2017, https://arxiv.org/abs/1702.03275).
@@ -212,15 +219,6 @@ class LayerNormalization(Normalization):
 
     Args:
         axis: the axes that are normalized over.
-        epsilon: added to the variance.
-        center, scale: whether there is a `beta`, a `gamma`.
-        beta_initializer, gamma_initializer: what the weights start from.
-        beta_regularizer, gamma_regularizer: added to the loss.
-        beta_constraint, gamma_constraint: applied after each step.
-
-    Shapes: (batch, ..., features) -> the same.
-
-    Raises: ValueError if an axis is not there or of unknown size.
     """
 
     _further = ("rms_scaling",)
@@ -256,7 +254,6 @@ class LayerNormalization(Normalization):
         return outputs.astype(self.compute_dtype)
 
 
-@explained_by(LayerNormalization)
 class GroupNormalization(Normalization):
     """`gamma * (x - mean) / sqrt(variance + epsilon) + beta`, mean and variance of each sample and group of channels.
 
@@ -331,10 +328,6 @@ class RMSNormalization(Normalization):
     Args:
         axis: the axes of the mean, along which `scale` has a number for each place.
         epsilon: added to the mean.
-
-    Shapes: (batch, ..., features) -> the same.
-
-    Raises: ValueError if an axis is not there or of unknown size.
     """
 
     def __init__(self, axis: int | Sequence[int] = -1, epsilon: float = 1e-6, **kwargs: Any):
@@ -362,15 +355,14 @@ class UnitNormalization(Normalization):
     Args:
         axis: the axes of the norm.
 
-    Shapes: (batch, ..., features) -> the same.
-
     Raises: ValueError if an axis is not there.
     """
+
+    _has_no_weights = True
 
     def __init__(self, axis: int | Sequence[int] = -1, **kwargs: Any):
         super().__init__(**kwargs)
         self.axis = _listed(self._who(), axis)
-        self._build_at_init()
 
     def call(self, inputs: Any) -> Any:
         axes = [self.axis] if isinstance(self.axis, int) else self.axis

@@ -54,11 +54,12 @@ class Reshape(Layer):
 
     input_spec = InputSpec()  # one array
 
+    _has_no_weights = True
+
     def __init__(self, target_shape: Sequence[int] | int, **kwargs: Any):
         super().__init__(**kwargs)
         sizes = checks.integers(target_shape)
         self.target_shape = (sizes,) if isinstance(sizes, int) else sizes
-        self._build_at_init()
         if self.target_shape.count(-1) > 1 or any(size < -1 for size in self.target_shape):
             raise ValueError(f"{self._who()}: target_shape must have sizes and at most one -1, got {target_shape}.")
 
@@ -147,7 +148,6 @@ class ZeroPadding(Resizing):
         return jnp.pad(inputs, widths)
 
 
-@variant()
 class ZeroPadding1D(ZeroPadding, rank=1):
     """Zeros before and after in time."""
 
@@ -228,7 +228,6 @@ class UpSampling2D(UpSampling, rank=2):
 
     Args:
         size: a factor, or (height, width).
-        data_format: where the channels are.
         interpolation: "nearest" repeats; "bilinear", "bicubic", "lanczos3" and "lanczos5" interpolate.
 
     Shapes: (batch, height, width, channels) -> (batch, more height, more width, channels).

@@ -171,14 +171,10 @@ class TimeDistributed(Wrapper):
         layer: the layer.
 
     Shapes: (batch, time, ...) -> (batch, time, *what the layer makes of the rest).
-
-    Raises: ValueError if `layer` is not a layer.
     """
 
-    def __init__(self, layer: Layer, **kwargs: Any):
-        super().__init__(layer, **kwargs)
-        self.supports_masking = True
-        self._misses_mask = False  # each time is a sample to the layer
+    supports_masking = True
+    _misses_mask = False  # each time is a sample to the layer
 
     def _shape_at_once(self, shape: Any) -> tuple[int | None, ...]:
         if not is_shape(shape) or len(shape) < 3:

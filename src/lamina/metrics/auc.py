@@ -25,7 +25,6 @@ class AUC(ConfusionMetric):
         num_thresholds: how many thresholds from 0 to 1 there are.
         curve: `"ROC"`, `"PR"` or `"PRGAIN"` (Flach, Kull 2015, Precision-Recall-Gain Curves).
         summation_method: the height between two thresholds: `"interpolation"`, `"minoring"` or `"majoring"`.
-        name, dtype: see `Metric`.
         thresholds: further thresholds between 0 and 1, in place of even ones.
         multi_label: one area for each label, then their mean.
         num_labels: the number of labels, if it is to be known before the first batch.

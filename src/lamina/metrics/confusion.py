@@ -146,7 +146,6 @@ class _AtThresholds(ConfusionMetric):
         thresholds: one or several between 0 and 1, above which a prediction is positive; 0.5 if not given.
         top_k: the `top_k` highest predictions of each sample are the positive ones.
         class_id: only this class counts, an index of the last axis.
-        name, dtype: see `Metric`.
 
     Shapes:
         y_true, y_pred: `(batch, ...)`, all entries counted alike; sample_weight: `(batch,)` or like y_pred.
@@ -206,31 +205,31 @@ class FalseNegatives(_AtThresholds):
     _kept = {"accumulator": "false_negatives"}
 
 
-@variant()
 class Precision(_AtThresholds):
     """`true_positives / (true_positives + false_positives)`: the share of right ones among those predicted."""
 
     _kept = {cell: cell for cell in RATES["precision"]}
 
 
-@variant()
 class Recall(_AtThresholds):
     """`true_positives / (true_positives + false_negatives)`: the share of predicted ones among the right."""
 
     _kept = {cell: cell for cell in RATES["recall"]}
 
 
+_BEST = """The highest {maximized} at thresholds whose {held} is at least `{held}`.
+
+Args:
+    {held}: between 0 and 1.
+    num_thresholds: how many thresholds from 0 to 1 are tried.
+    class_id: only this class counts, an index of the last axis.
+
+Raises: ValueError if an argument is outside its domain, and for targets and predictions of other shapes.
+"""
+
+
 class _BestAtRate(ConfusionMetric):
-    """The highest {maximized} at thresholds whose {held} is at least `{held}`.
-
-    Args:
-        {held}: between 0 and 1.
-        num_thresholds: how many thresholds from 0 to 1 are tried.
-        class_id: only this class counts, an index of the last axis.
-        name, dtype: see `Metric`.
-
-    Raises: ValueError if an argument is outside its domain, and for targets and predictions of other shapes.
-    """
+    """Base of the highest of one rate where another is held."""
 
     _rates: tuple[str, str]  # the one that is held, the one that is maximized
 
@@ -239,7 +238,7 @@ class _BestAtRate(ConfusionMetric):
             cls._rates = (held, maximized)
             cls.__init__ = functions.with_argument(_BestAtRate.__init__, held, "", place=1)
             cls.__init__.__qualname__ = f"{cls.__qualname__}.__init__"
-            cls.__doc__ = (_BestAtRate.__doc__ or "").format(held=held, maximized=maximized)
+            cls.__doc__ = _BEST.format(held=held, maximized=maximized)
         super().__init_subclass__()
 
     def __init__(

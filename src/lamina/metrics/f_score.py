@@ -21,7 +21,6 @@ class FBetaScore(Metric):
             (mean, weighted by the number of targets), or `None`.
         beta: how much more recall matters than precision.
         threshold: predictions above it are positive; without it, the highest of each sample.
-        name, dtype: see `Metric`.
 
     Shapes:
         y_true, y_pred: `(batch, classes)`; sample_weight: `(batch,)`; result: `()`, `(classes,)` with `None`.

@@ -11,6 +11,7 @@ from jax.core import Tracer
 from lamina import losses
 from lamina.core import checks, dtypes
 from lamina.core.arrays import as_array
+from lamina.core.configurable import variant
 from lamina.losses.functions import on_arrays
 from lamina.losses.weighting import align, beside, check_same_shape
 from lamina.metrics.metric import Metric
@@ -26,17 +27,14 @@ __all__ = [
 class MeanSquaredError(MeanOf, fn=losses.mean_squared_error): ...
 
 
+@variant(defaults={"name": "root_mean_squared_error"})
 class RootMeanSquaredError(Mean):
     """`sqrt(mean((y_true - y_pred)²))`.
 
-    Args:
-        name, dtype: see `Metric`.
+    Shapes: y_true, y_pred: `(batch, ...)`; sample_weight: `(batch,)` or like y_pred.
     """
 
     direction = "min"
-
-    def __init__(self, name: str | None = "root_mean_squared_error", dtype: Any = None):
-        super().__init__(name, dtype)
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:  # type: ignore[override]
         y_true, y_pred = align(as_array(y_true, self.dtype), as_array(y_pred, self.dtype))
@@ -120,7 +118,6 @@ class R2Score(Metric):
     Args:
         class_aggregation: `"uniform_average"` or `"variance_weighted_average"` of the outputs, or `None`.
         num_regressors: with a number above 0 the score is adjusted for that many independent variables.
-        name, dtype: see `Metric`.
 
     Shapes:
         y_true, y_pred: `(batch, outputs)`; sample_weight: `(batch,)`; result: `()`, `(outputs,)` with `None`.

@@ -31,7 +31,6 @@ class OptaxOptimizer(Optimizer):
 
     Args:
         transformation: such as `optax.adamw(1e-3)`.
-        name: after the class if not given.
 
     Raises: TypeError if an argument is outside its domain.
     """

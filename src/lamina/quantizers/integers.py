@@ -181,7 +181,6 @@ class AbsMaxQuantizer(Quantizer):
         axis: the axes over which the maximum goes, if the call does not say; the last if neither does.
         value_range: the least and the largest integer.
         epsilon: added to the maximum.
-        output_dtype: of the integers.
 
     Raises: ValueError if the range is none, or has no place in int8.
     """

@@ -45,7 +45,6 @@ class Color(Augmentation):
         return jnp.clip(images, *self.value_range)
 
 
-@variant()
 class RandomColorDegeneration(Color):
     """Images faded to gray: `x + factor (gray(x) - x)`."""
 
@@ -75,7 +74,6 @@ class RandomHue(Color):
         return scaled(jnp.clip(turned, 0, 1), (0, 1), self.value_range)
 
 
-@variant()
 class RandomSaturation(Color):
     """Saturations times `factor / (1 - factor)`: 0 is gray, 0.5 no change, 1 as colourful as can be."""
 

@@ -232,7 +232,6 @@ class Pipeline(PipelineLayer):
 
     Args:
         layers: the layers.
-        name: unique if not given.
 
     Shapes: what the first layer takes -> what the last one gives.
 

@@ -177,7 +177,6 @@ class RandomTranslation(AlongAxes):
         return affine((1, 0, -right), (0, 1, -down))
 
 
-@variant()
 class RandomZoom(AlongAxes):
     """Images seen from farther off (factors above 0) or nearer; a width without a factor goes with the height."""
 

@@ -83,6 +83,7 @@ class IndexLookup(VocabularyLayer):
     _further = ("vocabulary_size", "oov_method")
     _kind = "string"  # what the tokens are, or "int64"
     _given_by = "a vocabulary was given"
+    _has_no_weights = True
 
     def __init__(
         self,
@@ -139,7 +140,6 @@ class IndexLookup(VocabularyLayer):
         elif idf_weights is not None:
             raise ValueError(f"{who}: idf_weights needs a vocabulary, got None.")
         self.reset_state()
-        self._build_at_init()
 
     @property
     def input_dtype(self) -> str:
