@@ -55,7 +55,7 @@ class Configurable:
         super().__init_subclass__(**kwargs)
         doc = cls.__dict__["__doc__"]
         if doc and registry.is_own(cls):
-            setattr(cls, "__doc__", _Docstring(cls, doc))  # noqa: B010
+            _complete_docstring(cls)
         if "__init__" in cls.__dict__:
             cls.__init__ = _recording(cls, cls.__dict__["__init__"])
             form, usual = cls.get_config, Configurable.get_config
@@ -141,6 +141,7 @@ def variant(
         if arguments:
             signature, lacking = _selected(cls, signature, arguments)
         cls.__init__ = _recording(cls, _with_signature(init, signature, defaults, lacking, before))
+        _complete_docstring(cls)
         return cls
 
     return decorate
@@ -196,7 +197,7 @@ class _Docstring:
 
     def __init__(self, cls: type, own: str):
         self.cls, self.own = cls, own
-        self.besides: Sequence[type] = ()
+        self.besides: tuple[type, ...] = ()
 
     def __get__(self, instance: Any, owner: Any = None) -> str:
         own, about_own = _told(self.own)
@@ -218,11 +219,19 @@ class _Docstring:
         return re.sub(r"\n{3,}", "\n\n", "\n\n".join([text, *filter(None, further)])) + "\n"
 
 
+def _complete_docstring(cls: type, besides: tuple[type, ...] = ()) -> None:
+    known = vars(cls)["__doc__"]
+    if not isinstance(known, _Docstring):
+        known = _Docstring(cls, known or "")
+        setattr(cls, "__doc__", known)  # noqa: B010
+    known.besides += besides
+
+
 def explained_by(*others: type) -> Callable[[type[C]], type[C]]:
     """A decorator of classes that have arguments of other ones: the docstring gets what those say of them."""
 
     def decorate(cls: type[C]) -> type[C]:
-        vars(cls)["__doc__"].besides = others
+        _complete_docstring(cls, others)
         return cls
 
     return decorate
