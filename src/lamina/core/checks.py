@@ -7,6 +7,7 @@ import os
 import reprlib
 from collections.abc import Iterable
 from numbers import Real
+from types import MethodType
 from typing import Any
 
 import numpy as np
@@ -17,14 +18,15 @@ def require(condition: Any, who: Any, rule: str, given: Any = None, remedy: str 
 
     Args:
         condition: what must be so.
-        who: who speaks: a name, or an object, which has that of its class.
+        who: who speaks: a name, a method that gives it, or an object, which has that of its class.
         rule: what must be so, in words.
         given: what is, shown by its `repr`.
         remedy: what helps.
         got: in place of `given`, what is in words.
     """
     if not condition:
-        name, ending = who if isinstance(who, str) else type(who).__name__, f"; {remedy}." if remedy else "."
+        named = who() if isinstance(who, MethodType) else who
+        name, ending = named if isinstance(named, str) else type(who).__name__, f"; {remedy}." if remedy else "."
         raise ValueError(f"{name}: {rule}, got {got or repr(given)}{ending}")
 
 

@@ -342,11 +342,8 @@ class GroupedQueryAttention(HeadedAttention):
         self.head_dim = checks.integer(who, "head_dim", head_dim)
         self.num_query_heads = checks.integer(who, "num_query_heads", num_query_heads)
         self.num_key_value_heads = checks.integer(who, "num_key_value_heads", num_key_value_heads)
-        if num_query_heads % num_key_value_heads:
-            raise ValueError(
-                f"{who}: num_query_heads must be a multiple of num_key_value_heads={num_key_value_heads}, "
-                f"got {num_query_heads}."
-            )
+        rule = f"num_query_heads must be a multiple of num_key_value_heads={num_key_value_heads}"
+        checks.require(not num_query_heads % num_key_value_heads, who, rule, num_query_heads)
         shared = (self.num_key_value_heads, self.head_dim)
         self._heads = ((self.num_query_heads, self.head_dim), shared, shared)
         self._set_up(dropout, use_bias, sliding_window, flash_attention, use_gate, seed)
@@ -389,10 +386,8 @@ class Attention(Layer):
         self.supports_masking = True
 
     def build(self, input_shape: Any) -> None:
-        if not isinstance(input_shape, list) or len(input_shape) not in (2, 3):
-            raise ValueError(
-                f"{self._who()}: must be called on [query, value] or [query, value, key], got {input_shape}."
-            )
+        rule = "must be called on [query, value] or [query, value, key]"
+        checks.require(isinstance(input_shape, list) and len(input_shape) in (2, 3), self._who, rule, input_shape)
         self.scale = self._make_scale(input_shape) if self.use_scale else None
         self.concat_score_weight = None
         if self.score_mode == "concat":

@@ -88,10 +88,8 @@ class Convolution(Convolving):
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         channels = self._check_channels(input_shape)
-        if channels % self.groups:
-            raise ValueError(
-                f"{self._who()}: the number of channels must be a multiple of groups={self.groups}, got {input_shape}."
-            )
+        rule = f"the number of channels must be a multiple of groups={self.groups}"
+        checks.require(not channels % self.groups, self._who, rule, input_shape)
         self._check_size(input_shape)
         self._make_weights(self._kernel_shape(channels), (self.filters,) if self.use_bias else None)
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from lamina import ops
-from lamina.core import dtypes, masking, tree
+from lamina.core import checks, dtypes, masking, tree
 from lamina.layer import Layer
 from lamina.layer.masks import only_passes
 
@@ -41,8 +41,7 @@ class Merge(Layer):
         shapes = input_shape
         if not isinstance(shapes, (list, tuple)) or not all(isinstance(s, (tuple, list)) for s in shapes):
             raise ValueError(f"{self._who()}: must be called on a list of inputs, got one of shape {shapes}.")
-        if len(shapes) < 1:
-            raise ValueError(f"{self._who()}: must be called on at least one input, got none.")
+        checks.require(len(shapes) >= 1, self._who, "must be called on at least one input", got="none")
         if self._number not in (None, len(shapes)):
             raise ValueError(f"{self._who()}: must be called on exactly {self._number} inputs, got {len(shapes)}.")
         self._check_shapes(shapes)
@@ -146,17 +145,13 @@ class Concatenate(Merge):
 
     def _check_shapes(self, shapes: Sequence[Any]) -> None:
         ranks = {len(shape) for shape in shapes}
-        if len(ranks) > 1:
-            raise ValueError(f"{self._who()}: inputs must have the same number of axes, got {list(shapes)}.")
+        checks.require(len(ranks) <= 1, self._who, "inputs must have the same number of axes", list(shapes))
         rank = ranks.pop()
-        if not -rank <= self.axis < rank:
-            raise ValueError(f"{self._who()}: axis must be one of {rank} axes, got {self.axis}.")
+        checks.require(-rank <= self.axis < rank, self._who, f"axis must be one of {rank} axes", self.axis)
         for axis in range(rank):
             sizes = {shape[axis] for shape in shapes} - {None}
-            if len(sizes) > 1 and axis != self.axis % rank:
-                raise ValueError(
-                    f"{self._who()}: inputs must have equal sizes on all axes but {self.axis}, got {list(shapes)}."
-                )
+            rule = f"inputs must have equal sizes on all axes but {self.axis}"
+            checks.require(len(sizes) <= 1 or axis == self.axis % rank, self._who, rule, list(shapes))
 
     def call(self, inputs: Any) -> Any:
         return jnp.concatenate(list(inputs), axis=self.axis)
@@ -189,8 +184,7 @@ class Dot(Merge):
     def __init__(self, axes: int | Sequence[int], normalize: bool = False, **kwargs: Any):
         super().__init__(**kwargs)
         valid = isinstance(axes, int) or (len(axes) == 2 and all(isinstance(axis, int) for axis in axes))
-        if not valid:
-            raise ValueError(f"{self._who()}: axes must be an integer or two, got {axes!r}.")
+        checks.require(valid, self._who, "axes must be an integer or two", axes)
         self.axes, self.normalize = axes, normalize
 
     def _own_axes(self, shapes: Sequence[Any]) -> tuple[int, int]:

@@ -294,11 +294,8 @@ class GroupNormalization(Normalization):
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         channels = checks.known_size(self._who(), input_shape, self.axis)
         self.groups = channels if self.groups == -1 else self.groups
-        if channels % self.groups or self.axis % len(input_shape) == 0:
-            raise ValueError(
-                f"{self._who()}: axis {self.axis} must be one of channels that groups={self.groups} divides, "
-                f"got {input_shape}."
-            )
+        rule = f"axis {self.axis} must be one of channels that groups={self.groups} divides"
+        checks.require(not channels % self.groups and self.axis % len(input_shape) != 0, self._who, rule, input_shape)
         self._make_scale_and_offset((channels,))
         self.input_spec = InputSpec(ndim=len(input_shape), axes={self.axis: channels})
 
@@ -396,8 +393,7 @@ class SpectralNormalization(Wrapper):
     def build(self, input_shape: Any = None) -> None:
         super().build(input_shape)
         found = [getattr(self.layer, name) for name in ("kernel", "embeddings") if hasattr(self.layer, name)]
-        if not found:
-            raise ValueError(f"{self._who()}: layer must have a kernel or embeddings, got {self.layer!r}.")
+        checks.require(found, self._who, "layer must have a kernel or embeddings", self.layer)
         self.kernel = found[0]
         options = {"initializer": initializers.TruncatedNormal(stddev=0.02), "dtype": self.kernel.dtype}
         self.vector_u = weight(self, "vector_u", (1, self.kernel.shape[-1]), trainable=False, **options)

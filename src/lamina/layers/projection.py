@@ -197,19 +197,14 @@ class EinsumDense(Projection):
         letters = out.partition(".")[2] if out.startswith(".") else out.replace(".", "")[1:]
         if len(wanted) > len(letters) and dots:
             wanted = wanted[-len(letters) :]  # sizes of the axes in between are the input's
-        if len(wanted) != len(letters):
-            raise ValueError(
-                f"{self._who()}: output_shape must have {len(letters)} sizes for {self.equation!r}, got {wanted}."
-            )
+        rule = f"output_shape must have {len(letters)} sizes for {self.equation!r}"
+        checks.require(len(wanted) == len(letters), self._who, rule, wanted)
         for letter, size in zip(letters, wanted):
-            if size is not None and sizes.get(letter) not in (None, size):
-                raise ValueError(
-                    f"{self._who()}: output_shape must keep the size {sizes[letter]} of axis {letter!r}, got {size}."
-                )
+            rule = f"output_shape must keep the size {sizes.get(letter)} of axis {letter!r}"
+            checks.require(size is None or sizes.get(letter) in (None, size), self._who, rule, size)
             sizes[letter] = size if size is not None else sizes.get(letter)
         unknown = [letter for letter in kernel if sizes.get(letter) is None]
-        if unknown:
-            raise ValueError(f"{self._who()}: the sizes of {', '.join(unknown)} must be known, got {input_shape}.")
+        checks.require(not unknown, self._who, f"the sizes of {', '.join(unknown)} must be known", input_shape)
         return sizes
 
     def _start(self, kernel: str, out: str) -> Any:

@@ -78,10 +78,8 @@ class Bidirectional(Holder):
             )
         for name in _ALIKE:
             first, second = getattr(forward, name), getattr(backward, name)
-            if first != second:
-                raise ValueError(
-                    f"{self._who()}: layer and backward_layer must have the same {name}, got {first} and {second}."
-                )
+            rule = f"layer and backward_layer must have the same {name}"
+            checks.require(first == second, self._who, rule, got=f"{first} and {second}")
 
     def build(self, sequences_shape: tuple[int | None, ...], initial_state_shape: Any = None) -> None:
         for layer in (self.forward_layer, self.backward_layer):

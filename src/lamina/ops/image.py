@@ -298,8 +298,7 @@ def scale_and_translate(
 def _fill_in(who: str, names: str, length: int, values: tuple[Any, Any, Any], sign: int) -> tuple[int, int]:
     """(before, after) of which one may follow from the target: target = length + sign (before + after)."""
     before, after, target = values
-    if [before, after, target].count(None) != 1:
-        raise ValueError(f"{who}: exactly two of {names} must be given, got {values}.")
+    checks.require([before, after, target].count(None) == 1, who, f"exactly two of {names} must be given", values)
     if before is None:
         before = sign * (target - length) - after
     elif after is None:
@@ -366,8 +365,7 @@ def extract_patches(
         (batch, height, width, channels) -> (batch, rows, columns, size * size * channels)
     """
     rank = 2 if isinstance(size, int) else len(size)
-    if rank not in (2, 3):
-        raise ValueError(f"extract_patches: size must be an integer or 2 or 3 of them, got {size!r}.")
+    checks.require(rank in (2, 3), "extract_patches", "size must be an integer or 2 or 3 of them", size)
     sizes = each(size, rank, "extract_patches: size")
 
     def cut(batch: Any) -> Any:

@@ -78,8 +78,7 @@ def check(who: str, arguments: Mapping[str, Any]) -> None:
             if arguments.get(name) is not None:
                 rule(who, name, arguments[name])
     given = [f"{name}={arguments[name]!r}" for name in _CLIPPING if arguments.get(name) is not None]
-    if len(given) > 1:
-        raise ValueError(f"{who}: only one of {', '.join(_CLIPPING)} must be set, got {' and '.join(given)}.")
+    checks.require(len(given) <= 1, who, f"only one of {', '.join(_CLIPPING)} must be set", got=" and ".join(given))
 
 
 @configurable.variant(arguments=("learning_rate", *COMMON))

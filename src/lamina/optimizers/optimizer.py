@@ -166,8 +166,7 @@ class Optimizer(BaseOptimizer):
             ("optimizer_variables", optimizer_variables, mine),
             ("trainable_variables", trainable_variables, self._trainable_variables),
         ):
-            if len(given) != len(known):
-                raise ValueError(f"{self._who}: {what} must be {len(known)} arrays, got {len(given)}.")
+            checks.require(len(given) == len(known), self._who, f"{what} must be {len(known)} arrays", len(given))
         pairs = zip([*self._trainable_variables, *mine], [*trainable_variables, *optimizer_variables])
         with StatelessScope(pairs) as state:
             self.apply(grads)

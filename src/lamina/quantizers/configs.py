@@ -192,11 +192,8 @@ _OF_MODE: dict[Any, type[QuantizationConfig]] = {
 def check_structure(who: str, structure: Any) -> None:
     """The order in which calibration runs through a model."""
     blocks = structure.get("sequential_blocks") if isinstance(structure, Mapping) else None
-    if not blocks:
-        raise ValueError(
-            f"{who}: quantization_layer_structure must be a dict with 'pre_block_layers' and at least one of "
-            f"'sequential_blocks', got {checks.shorten(structure)}."
-        )
+    rule = "quantization_layer_structure must be a dict with 'pre_block_layers' and at least one of 'sequential_blocks'"
+    checks.require(blocks, who, rule, got=checks.shorten(structure))
 
 
 def resolve(who: str, mode: Any, config: Any) -> QuantizationConfig:

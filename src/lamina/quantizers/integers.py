@@ -98,8 +98,7 @@ def abs_max_quantize_grouped_with_zero_point(
     checks.integer(who, "block_size", block_size)
     bits = checks.one_of(who, "value_range", tuple(value_range), [(-(2**n) // 2, 2**n // 2 - 1) for n in (2, 3, 4, 8)])
     x = np.asarray(value_of(inputs))
-    if x.ndim != 2:
-        raise ValueError(f"{who}: inputs must be a matrix, got shape {x.shape}.")
+    checks.require(x.ndim == 2, who, "inputs must be a matrix", got=f"shape {x.shape}")
     rows, columns = x.shape
     blocks = -(-rows // block_size)
     grouped = np.pad(x, ((0, blocks * block_size - rows), (0, 0))).reshape(blocks, block_size, columns)

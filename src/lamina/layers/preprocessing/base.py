@@ -254,11 +254,8 @@ class ImageLayer(PipelineLayer):
         if images is None:
             raise ValueError(f"{self._who()}: must get images, or a dict with the key 'images', got {_keys(data)}.")
         shape = tuple(np.shape(images))
-        if len(shape) not in (3, 4):
-            raise ValueError(
-                f"{self._who()}: images must have shape (height, width, channels), or (batch, height, width, "
-                f"channels), got shape {shape}."
-            )
+        rule = "images must have shape (height, width, channels), or (batch, height, width, channels)"
+        checks.require(len(shape) in (3, 4), self._who, rule, got=f"shape {shape}")
         axis = -1 if self.data_format == "channels_last" else -3
         if self.channels is not None and shape[axis] != self.channels:
             raise ValueError(f"{self._who()}: images must have {self.channels} channels, got shape {shape}.")

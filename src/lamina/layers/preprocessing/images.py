@@ -35,8 +35,7 @@ class Rescaling(PipelineLayer):
                 kind = jnp.asarray(value).dtype.kind
             except (TypeError, ValueError):
                 kind = "O"
-            if kind not in "iuf":
-                raise ValueError(f"{self._who()}: {name} must be a number, or one for each channel, got {value!r}.")
+            checks.require(kind in "iuf", self._who, f"{name} must be a number, or one for each channel", value)
         self.scale, self.offset = scale, offset
         self.supports_masking = True
 

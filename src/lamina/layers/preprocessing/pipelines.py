@@ -172,8 +172,7 @@ def batches_of(data: Any, steps: int | None, who: str) -> Iterator[Any]:
     for batch in itertools.islice(data, steps):
         yield host_array(batch[0] if isinstance(batch, tuple) else batch, who)
         empty = False
-    if empty:
-        raise ValueError(f"{who}: adapt must get at least one batch, got an empty {type(data).__name__}.")
+    checks.require(not empty, who, "adapt must get at least one batch", got=f"an empty {type(data).__name__}")
 
 
 def _is_stream(data: Any) -> bool:

@@ -61,10 +61,8 @@ class MelSpectrogram(PipelineLayer):
         self.fft_length = checks.integer(who, "fft_length", fft_length)
         self.sequence_stride = checks.integer(who, "sequence_stride", sequence_stride)
         self.sequence_length = checks.integer(who, "sequence_length", sequence_length or fft_length)
-        if self.sequence_length > self.fft_length:
-            raise ValueError(
-                f"{who}: sequence_length must be at most fft_length ({fft_length}), got {self.sequence_length}."
-            )
+        rule = f"sequence_length must be at most fft_length ({fft_length})"
+        checks.require(self.sequence_length <= self.fft_length, who, rule, self.sequence_length)
         self.window, self.power_to_db = window, power_to_db
         self.sampling_rate = checks.positive(who, "sampling_rate", sampling_rate)
         self.num_mel_bins = checks.integer(who, "num_mel_bins", num_mel_bins)

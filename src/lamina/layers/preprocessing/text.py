@@ -193,8 +193,7 @@ class TextVectorization(VocabularyLayer):
     encoded = _asked(StringLookup.encoded)
 
     def _symbolic_indices(self, inputs: Any) -> Any:
-        if not is_text(inputs):
-            raise ValueError(f"{self._who()}: the input must have dtype string, got {inputs.dtype}.")
+        checks.require(is_text(inputs), self._who, "the input must have dtype string", got=f"{inputs.dtype}")
         shape = inputs.shape if self._keeps_shape else (*self._lead(inputs), self.output_sequence_length)
         return KerasTensor(shape, "int32")
 
