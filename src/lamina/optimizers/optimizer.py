@@ -230,7 +230,8 @@ class Optimizer(BaseOptimizer):
             cell.assign(jnp.where(due, 0, total))
 
     def _update_all(self, gradients: list[Any], variables: list[Variable]) -> None:
-        gradients = self._clip_gradients(gradients)
+        clip = self._clipping(gradients)
+        gradients = gradients if clip is None else [on_values(clip, g) for g in gradients]
         self._apply_weight_decay(variables)
         self._update(gradients, variables)
         if self.use_ema:
@@ -260,10 +261,6 @@ class Optimizer(BaseOptimizer):
             variable.assign(with_part(variable.value, gradient, value))
             for name, slot in slots.items():
                 mine[name].assign(with_part(mine[name].value, gradient, slot))
-
-    def _clip_gradients(self, gradients: list[Any]) -> list[Any]:
-        clip = self._clipping(gradients)
-        return [on_values(clip, g) for g in gradients] if clip is not None else gradients
 
     def _clipping(self, gradients: list[Any]) -> Callable[[Any], Any] | None:
         if largest := self.clipnorm:
