@@ -3,11 +3,9 @@
 They are computed by NumPy: `jax.numpy` would compile each of them for each shape.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -35,7 +33,7 @@ class Initializer(Configurable):
     def __call__(self, shape: Sequence[int], dtype: Any = None) -> Any:
         raise NotImplementedError(f"{type(self).__name__}: a subclass must define __call__.")
 
-    def clone(self) -> Initializer:
+    def clone(self) -> Self:
         """An initializer of the same configuration."""
         return self.from_config(self.get_config())
 

@@ -4,8 +4,6 @@ Children, variables and seeds are found by looking at the attributes; the config
 output shapes come from abstract evaluation. `Layer.__call__` is the one way in, and its steps are numbered.
 """
 
-from __future__ import annotations
-
 import functools
 import itertools
 import threading

@@ -1,7 +1,5 @@
 """What layers add to the loss while they are called."""
 
-from __future__ import annotations
-
 import weakref
 from collections.abc import Sequence
 from typing import Any

@@ -3,8 +3,6 @@
 A look asks each value for its class and for nothing else: `_kinds` knows what the objects of a class are.
 """
 
-from __future__ import annotations
-
 import math
 import operator
 from collections.abc import Callable, Iterator, Sequence

@@ -1,7 +1,5 @@
 """Attention: of several heads with projections, which may share keys and values, and plain."""
 
-from __future__ import annotations
-
 import math
 import operator
 import string

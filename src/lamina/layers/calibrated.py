@@ -1,7 +1,5 @@
 """Kernels of integers that are found beside the inputs of a dataset: GPTQ and AWQ."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import jax.numpy as jnp

@@ -1,7 +1,5 @@
 """Recurrent cells: what one step computes."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any
 

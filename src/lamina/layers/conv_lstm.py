@@ -1,7 +1,5 @@
 """LSTMs over images and the like, whose products are convolutions: the rank is data."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 

@@ -1,7 +1,5 @@
 """Convolutions, transposed ones, and those of each channel by itself: the rank is data."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any
 

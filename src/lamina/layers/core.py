@@ -1,7 +1,5 @@
 """The plain ones: Input, Embedding (also there and back), Lambda, Masking, Identity."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """`KernelLayer`: a layer whose main weight is a kernel of some kind, which may change: by LoRA, by quantization."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any

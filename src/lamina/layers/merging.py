@@ -1,7 +1,5 @@
 """Layers with several inputs and one output."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any

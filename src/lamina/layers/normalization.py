@@ -1,7 +1,5 @@
 """Normalization: of each channel over the batch, of each sample over its features or groups of them, of a kernel."""
 
-from __future__ import annotations
-
 import functools
 import math
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Pooling: a reduction over windows of a size, over a number of windows, or over everything."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Projections: `activation(product(x, kernel) + bias)`, of which a layer says what the product is."""
 
-from __future__ import annotations
-
 import copy
 import string
 from collections.abc import Callable, Sequence

@@ -1,7 +1,5 @@
 """Recurrent layers: `RNN` carries the states of a cell, or of a stack of cells, along the time axis."""
 
-from __future__ import annotations
-
 import functools
 import inspect
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """Noise and penalties that act during training only."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any

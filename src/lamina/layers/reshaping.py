@@ -1,7 +1,5 @@
 """Layers that move elements around."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any

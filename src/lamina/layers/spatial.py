@@ -1,7 +1,5 @@
 """What all layers over 1, 2 or 3 spatial axes have in common: the rank is data."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

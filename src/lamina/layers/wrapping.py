@@ -1,7 +1,5 @@
 """Layers around other layers: along the time axis in both directions, or on each time by itself."""
 
-from __future__ import annotations
-
 import operator
 from collections.abc import Callable, Sequence
 from typing import Any

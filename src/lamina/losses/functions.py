@@ -3,8 +3,6 @@
 Arguments are arrays, variables, NumPy arrays or lists; the dtype of the result is that of `y_pred`.
 """
 
-from __future__ import annotations
-
 import functools
 import warnings
 from collections.abc import Callable

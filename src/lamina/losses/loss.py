@@ -1,7 +1,5 @@
 """`Loss`: what turns the losses of the samples into one number, with sample weights and masks."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable
 from typing import Any

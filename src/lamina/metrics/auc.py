@@ -1,7 +1,5 @@
 """The area under a curve that the confusion counts draw as the threshold moves."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

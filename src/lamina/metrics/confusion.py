@@ -1,7 +1,5 @@
 """True and false positives and negatives at thresholds, and what is made of them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """F scores: means of precision and recall."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import jax.numpy as jnp

@@ -1,7 +1,5 @@
 """Intersection over union of segmentations."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Sequence
 from inspect import Parameter

@@ -1,7 +1,5 @@
 """Sums and means of values, and of functions of `(y_true, y_pred)`."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

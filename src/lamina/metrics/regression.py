@@ -1,7 +1,5 @@
 """How far predictions lie from their targets: means of losses, and correlations."""
 
-from __future__ import annotations
-
 import warnings
 from typing import Any
 

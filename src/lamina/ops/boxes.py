@@ -4,8 +4,6 @@ Boxes are (..., 4). Their edges lie between pixels: an image's left edge is 0 an
 "xyxy" around the pixels 2 and 3 goes from 2 to 4.
 """
 
-from __future__ import annotations
-
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence

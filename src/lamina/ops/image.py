@@ -1,7 +1,5 @@
 """`keras.ops.image`: resizing, warping, filtering and colours of images, in batches or alone."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """The rest of `keras.ops`: segments, ranks, special functions, and Fourier transforms."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """`keras.ops.nn`: activations, convolutions, pooling, normalization, attention and losses."""
 
-from __future__ import annotations
-
 import functools
 from typing import Any
 

@@ -1,7 +1,5 @@
 """What an optimizer holds: hyper-parameters, variables, a learning rate; and how they are saved."""
 
-from __future__ import annotations
-
 import inspect
 import re
 import warnings

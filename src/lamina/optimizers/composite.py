@@ -1,7 +1,5 @@
 """Optimizers made of optimizers: dynamic loss scaling, and one optimizer for each group of variables."""
 
-from __future__ import annotations
-
 import functools
 import inspect
 import operator

@@ -1,7 +1,5 @@
 """Optax transformations as optimizers; Optax itself is not imported, only called."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from typing import Any

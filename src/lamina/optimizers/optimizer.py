@@ -5,8 +5,6 @@ all arrays share in a step (`shared`). Clipping, weight decay, the moving averag
 accumulation are here, once. All of it reads and assigns `Variable`s, so it traces as it stands.
 """
 
-from __future__ import annotations
-
 import functools
 import re
 import warnings

@@ -1,7 +1,5 @@
 """Learning rates as functions of the step; each traces, and is a configuration."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any

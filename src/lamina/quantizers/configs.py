@@ -1,7 +1,5 @@
 """How a layer or a model is to be quantized: a class for each mode."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

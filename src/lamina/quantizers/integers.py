@@ -1,9 +1,7 @@
 """Arrays as integers of 8 and 4 bits with scales: how they are found, packed, and read again."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import jax.numpy as jnp
 import numpy as np
@@ -52,7 +50,7 @@ class Affine(NamedTuple):
     levels: int
 
     @classmethod
-    def of(cls, least: Any, most: Any, bits: int, signed: bool = False, epsilon: float = 0.0) -> Affine:
+    def of(cls, least: Any, most: Any, bits: int, signed: bool = False, epsilon: float = 0.0) -> Self:
         """That which spreads the numbers from `least` to `most` over all integers of so many bits."""
         levels, first = 2**bits - 1, -(2 ** (bits - 1)) if signed else 0
         if not signed:

@@ -3,8 +3,6 @@
 Small ones come from NumPy (`threefry.py`), which has nothing to compile.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -4,8 +4,6 @@
 floats go out.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from inspect import Parameter
 from typing import Any

@@ -1,7 +1,5 @@
 """Layers made of other augmentations: all of them, some of them, chains of them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 

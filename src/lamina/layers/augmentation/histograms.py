@@ -1,7 +1,5 @@
 """Layers that look at the values of a whole channel before they change any."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Layers that put something else in the place of pixels: those of another image, or noise."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -4,8 +4,6 @@ All but the last two are one thing: a map of places, the matrix of `ops/sampling
 that a chain of them draws an image once.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Collection, Sequence
 from functools import partial, reduce

@@ -4,8 +4,6 @@ A layer draws a transformation, a dict of arrays with a number or more for each 
 to what belongs to them. Both halves are public, as in Keras: a program may apply a transformation of its own.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 

@@ -1,9 +1,7 @@
 """Numbers on a line: Normalization to mean 0 and variance 1, Discretization into bins."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -244,7 +242,7 @@ class Discretization(Adapts):
         return {**{name: getattr(self, name) for name in names}, "dtype": self.dtype_policy.name}
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> Discretization:
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
         values = {key: configurable.deserialize(value) for key, value in config.items()}
         learned = values.pop("bin_boundaries", None) if values.get("num_bins") is not None else None
         layer = cls(**values)

@@ -1,7 +1,5 @@
 """Integers as vectors: CategoryEncoding, and what other layers make of their integers."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

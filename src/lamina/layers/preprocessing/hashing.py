@@ -1,7 +1,5 @@
 """Strings and integers as one of few numbers, by a hash: Hashing and HashedCrossing."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import jax

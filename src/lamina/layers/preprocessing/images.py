@@ -1,7 +1,5 @@
 """Layers that give images one size and one range of values."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Words and numbers of a vocabulary as integers from 0 on: StringLookup and IntegerLookup."""
 
-from __future__ import annotations
-
 import os
 from collections import Counter
 from typing import Any

@@ -5,8 +5,6 @@ torch), stay on the host, with a NumPy array as the result. Arrays of JAX stay w
 of TensorFlow go to the host, and come out as such, also in the functions of `tf.data`. Strings are on the host always.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Iterator
 from typing import Any

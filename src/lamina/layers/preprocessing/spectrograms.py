@@ -1,7 +1,5 @@
 """Signals in time as what frequencies they have at each time."""
 
-from __future__ import annotations
-
 import math
 import warnings
 from typing import Any

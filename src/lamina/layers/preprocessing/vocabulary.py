@@ -1,7 +1,5 @@
 """Vocabularies: which integer stands for which word or number."""
 
-from __future__ import annotations
-
 import heapq
 import os
 from collections import Counter
