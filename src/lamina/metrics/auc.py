@@ -32,9 +32,6 @@ class AUC(ConfusionMetric):
     Shapes:
         y_true, y_pred: `(batch, ...)`, `(batch, labels)` with `multi_label`; sample_weight: `(batch,)`;
         result: `()`.
-
-    Raises:
-        ValueError: for arguments out of these ranges, and for targets and predictions of other shapes.
     """
 
     _omit_none = frozenset({"thresholds"})
@@ -63,7 +60,6 @@ class AUC(ConfusionMetric):
         self._inner = None if thresholds is None else [float(t) for t in inner]
         self.num_thresholds = len(inner) + 2
         self.multi_label, self.num_labels, self.from_logits = multi_label, num_labels, from_logits
-        self._built = False
         super().__init__([-dtypes.epsilon(), *inner, 1.0 + dtypes.epsilon()], name, dtype)
         self.label_weights = None if label_weights is None else jnp.asarray(label_weights, self.dtype)
 

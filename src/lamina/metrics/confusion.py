@@ -33,7 +33,10 @@ _EXCLUDED = -1e10  # the prediction of classes that are not among the top k; no 
 
 
 class ConfusionMetric(Metric):
-    """Counts of true and false positives and negatives at each threshold: predicted is what lies above it."""
+    """Counts of true and false positives and negatives at each threshold: predicted is what lies above it.
+
+    Raises: ValueError if an argument is outside its domain, and for targets and predictions of other shapes.
+    """
 
     direction = "max"
     _kept: Mapping[str, str] = {cell: cell for cell in CELLS}  # variable -> what it counts
@@ -147,8 +150,6 @@ class _AtThresholds(ConfusionMetric):
 
     Shapes:
         y_true, y_pred: `(batch, ...)`, all entries counted alike; sample_weight: `(batch,)` or like y_pred.
-
-    Raises: ValueError if an argument is outside its domain, and for targets and predictions of other shapes.
     """
 
     def __init__(
@@ -221,8 +222,6 @@ Args:
     {held}: between 0 and 1.
     num_thresholds: how many thresholds from 0 to 1 are tried.
     class_id: only this class counts, an index of the last axis.
-
-Raises: ValueError if an argument is outside its domain, and for targets and predictions of other shapes.
 """
 
 

@@ -45,7 +45,6 @@ class FBetaScore(Metric):
         fits = threshold is None or (isinstance(threshold, float) and 0 < threshold <= 1)
         checks.require(fits, who, "threshold must be None or a float in (0, 1]", threshold)
         self.average, self.beta, self.threshold = average, beta, threshold
-        self._built = False
 
     def _build(self, shape: tuple[int, ...]) -> None:
         checks.require(len(shape) == 2, self._who, "y_pred must have shape (batch, classes)", shape)

@@ -28,6 +28,7 @@ class Metric(Meter, Named):
         name: the snake case of the class name if not given.
     """
 
+    _built = False  # whether variables are made that depend on the first batch
     direction: str | None = None  # "max" if more is better, "min" if less is, `None` if nobody can say
 
     def __init__(self, dtype: Any = None, name: str | None = None):

@@ -138,7 +138,6 @@ class R2Score(Metric):
         self.class_aggregation = checks.one_of(self._who, "class_aggregation", class_aggregation, aggregations)
         self.num_regressors = checks.number(self._who, "num_regressors", num_regressors, 0)
         self.num_samples = self.add_variable((), name="num_samples")
-        self._built = False
 
     def _build(self, shape: tuple[int, ...]) -> None:
         checks.require(len(shape) == 2, self._who, "y_pred must have shape (batch, outputs)", shape)

@@ -81,7 +81,6 @@ class IndexLookup(VocabularyLayer):
     _further = ("vocabulary_size", "oov_method")
     _kind = "string"  # what the tokens are, or "int64"
     _given_by = "a vocabulary was given"
-    _has_no_weights = True
 
     def __init__(
         self,
