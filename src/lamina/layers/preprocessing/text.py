@@ -1,7 +1,5 @@
 """Texts as integers or vectors: TextVectorization."""
 
-from __future__ import annotations
-
 import functools
 import string
 from collections.abc import Callable, Iterator, Sequence
@@ -36,7 +34,7 @@ def _asked(method: Callable) -> Callable[..., Any]:
     """A method of the lookup, as one of the layer around it."""
 
     @functools.wraps(method)
-    def ask(self: TextVectorization, *args: Any, **kwargs: Any) -> Any:
+    def ask(self: "TextVectorization", *args: Any, **kwargs: Any) -> Any:
         return method(self._lookup_layer, *args, **kwargs)
 
     return ask
