@@ -178,11 +178,9 @@ class EinsumDense(Projection):
         left, arrow, out = compact.partition("->")
         terms = left.split(",")
         letters = set(left + out) - {",", "."}
-        if not arrow or len(terms) != 2 or "." in terms[1] or not letters <= set(string.ascii_letters):
-            raise ValueError(
-                f"{self._who()}: equation must be of the form 'ab,bc->ac' with '...' in input and output or nowhere, "
-                f"got {self.equation!r}."
-            )
+        known = arrow and len(terms) == 2 and "." not in terms[1] and letters <= set(string.ascii_letters)
+        rule = "equation must be of the form 'ab,bc->ac' with '...' in input and output or nowhere"
+        checks.require(known, self._who, rule, self.equation)
         return terms[0], terms[1], out
 
     def _sizes(self, input_shape: tuple[int | None, ...]) -> dict[str, int | None]:

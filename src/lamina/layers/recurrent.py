@@ -211,11 +211,9 @@ class RNN(Holder):
     def _first_states(self, sequences: Any, given: Any) -> list[Any]:
         if self.stateful:
             batch = self._carried()[0].shape[0]
-            if isinstance(sequences.shape[0], int) and sequences.shape[0] != batch:
-                raise ValueError(
-                    f"{self._who()}: the batch size must be {batch}, that of the states (stateful=True), "
-                    f"got shape {sequences.shape}."
-                )
+            fits = not isinstance(sequences.shape[0], int) or sequences.shape[0] == batch
+            rule = f"the batch size must be {batch}, that of the states (stateful=True)"
+            checks.require(fits, self._who, rule, got=f"shape {sequences.shape}")
         if given is None:
             given = self.states if self.stateful else self.get_initial_state(sequences.shape[0])
         states = list(given) if isinstance(given, (list, tuple)) else [given]

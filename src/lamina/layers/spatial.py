@@ -72,11 +72,9 @@ class Windowed(Spatial):
         self.padding = checks.one_of(self._who(), "padding", str(padding).lower(), self._paddings)
 
     def _check_strides(self) -> None:
-        if max(self.strides) > 1 and max(self.dilation_rate) > 1:
-            raise ValueError(
-                f"{self._who()}: strides and dilation_rate must not both be above 1, got {self.strides} and "
-                f"{self.dilation_rate}."
-            )
+        one = max(self.strides) == 1 or max(self.dilation_rate) == 1
+        given = f"{self.strides} and {self.dilation_rate}"
+        checks.require(one, self._who, "strides and dilation_rate must not both be above 1", got=given)
 
     def _check_channels(self, input_shape: tuple[int | None, ...]) -> int:
         """The number of channels, which every further input must have."""
@@ -87,8 +85,6 @@ class Windowed(Spatial):
     def _check_size(self, input_shape: tuple[int | None, ...]) -> None:
         sizes = (input_shape[axis] for axis in self._axes)
         for size, kernel, dilation in zip(sizes, self.kernel_size, self.dilation_rate):
-            if self.padding == "valid" and size is not None and size < (kernel - 1) * dilation + 1:
-                raise ValueError(
-                    f"{self._who()}: the input must be at least as large as the kernel {self.kernel_size}, "
-                    f"got shape {input_shape}."
-                )
+            fits = self.padding != "valid" or size is None or size >= (kernel - 1) * dilation + 1
+            rule = f"the input must be at least as large as the kernel {self.kernel_size}"
+            checks.require(fits, self._who, rule, got=f"shape {input_shape}")

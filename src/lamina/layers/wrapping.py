@@ -69,11 +69,8 @@ class Bidirectional(Holder):
 
     def _check_directions(self) -> None:
         forward, backward = self.forward_layer, self.backward_layer
-        if forward.go_backwards == backward.go_backwards:
-            raise ValueError(
-                f"{self._who()}: layer and backward_layer must differ in go_backwards, "
-                f"got {forward.go_backwards} for both."
-            )
+        differ, given = forward.go_backwards != backward.go_backwards, f"{forward.go_backwards} for both"
+        checks.require(differ, self._who, "layer and backward_layer must differ in go_backwards", got=given)
         for name in _ALIKE:
             first, second = getattr(forward, name), getattr(backward, name)
             rule = f"layer and backward_layer must have the same {name}"

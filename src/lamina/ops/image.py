@@ -198,11 +198,9 @@ def perspective_transform(
     """
     checks.one_of("perspective_transform", "interpolation", interpolation, sampling.INTERPOLATIONS)
     start, end = (jnp.asarray(points, "float32") for points in (start_points, end_points))
-    if start.shape != end.shape or start.shape[-2:] != (4, 2) or start.ndim not in (2, 3):
-        raise ValueError(
-            "perspective_transform: start_points and end_points must both have shape (4, 2) or (batch, 4, 2), "
-            f"got {start.shape} and {end.shape}."
-        )
+    fit = start.shape == end.shape and start.shape[-2:] == (4, 2) and start.ndim in (2, 3)
+    rule = "start_points and end_points must both have shape (4, 2) or (batch, 4, 2)"
+    checks.require(fit, "perspective_transform", rule, got=f"{start.shape} and {end.shape}")
     maps = sampling.homography(*(points.reshape(-1, 4, 2) for points in (start, end)))
     options = (maps, interpolation, "constant", fill_value)
     return by_batch("perspective_transform", images, data_format, lambda batch: sampling.warp(batch, *options))
@@ -259,11 +257,9 @@ def map_coordinates(inputs: Any, coordinates: Any, order: int, fill_mode: str = 
     inputs, coordinates = jnp.asarray(inputs), jnp.asarray(coordinates)
     checks.one_of("map_coordinates", "fill_mode", fill_mode, sampling.FILLS)
     checks.one_of("map_coordinates", "order", order, (0, 1))
-    if coordinates.ndim < 2 or coordinates.shape[0] != inputs.ndim:
-        raise ValueError(
-            f"map_coordinates: coordinates must have shape ({inputs.ndim}, ...) for inputs of shape {inputs.shape}, "
-            f"got {coordinates.shape}."
-        )
+    fit = coordinates.ndim >= 2 and coordinates.shape[0] == inputs.ndim
+    rule = f"coordinates must have shape ({inputs.ndim}, ...) for inputs of shape {inputs.shape}"
+    checks.require(fit, "map_coordinates", rule, coordinates.shape)
     return ndimage.map_coordinates(inputs, coordinates, order, fill_mode, fill_value)
 
 

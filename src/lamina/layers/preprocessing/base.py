@@ -267,10 +267,9 @@ class ImageLayer(PipelineLayer):
             return
         if self.bounding_box_format is None:
             raise ValueError(f"{self._who()}: bounding_box_format must be given for bounding_boxes, got None.")
-        if not isinstance(boxes, Mapping) or not {"boxes", "labels"} <= boxes.keys():
-            raise ValueError(
-                f"{self._who()}: bounding_boxes must have the keys 'boxes' and 'labels', got {_keys(boxes)}."
-            )
+        rule = "bounding_boxes must have the keys 'boxes' and 'labels'"
+        known = isinstance(boxes, Mapping) and {"boxes", "labels"} <= boxes.keys()
+        checks.require(known, self._who, rule, got=_keys(boxes))
         shape, labels = np.shape(boxes["boxes"]), np.shape(boxes["labels"])
         batch = len(images.shape) == 4
         if len(shape) != 2 + batch or shape[-1] != 4 or labels[: 1 + batch] != shape[:-1]:

@@ -39,17 +39,13 @@ class Normalization(Adapts):
         if not isinstance(axes, Sequence) or not all(checks.is_integer(each, -99) for each in axes):
             raise ValueError(f"{self._who()}: axis must be an integer, a tuple of them or None, got {axis!r}.")
         self.axis = checks.integers(tuple(axes))
-        if (mean is None) != (variance is None):
-            raise ValueError(
-                f"{self._who()}: mean and variance must be given together, got mean={checks.shorten(mean)} and "
-                f"variance={checks.shorten(variance)}."
-            )
+        given = f"mean={checks.shorten(mean)} and variance={checks.shorten(variance)}"
+        both = (mean is None) == (variance is None)
+        checks.require(both, self._who, "mean and variance must be given together", got=given)
         shapes = [np.shape(each) for each in (mean, variance) if each is not None]
-        if shapes and (shapes[0] != shapes[1] or len(shapes[0]) > len(self.axis)):
-            raise ValueError(
-                f"{self._who()}: mean and variance must have one shape of at most {len(self.axis)} axes, "
-                f"got {shapes[0]} and {shapes[1]}."
-            )
+        fit = not shapes or (shapes[0] == shapes[1] and len(shapes[0]) <= len(self.axis))
+        rule = f"mean and variance must have one shape of at most {len(self.axis)} axes"
+        checks.require(fit, self._who, rule, got=" and ".join(map(str, shapes)))
         self.input_mean, self.input_variance = (
             None if each is None else np.asarray(value_of(each), dtypes.floatx()) for each in (mean, variance)
         )
