@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from lamina import ops
 from lamina.core import checks, dtypes, masking
-from lamina.core.configurable import explained_by
+from lamina.core.docstrings import explained_by
 from lamina.layer import InputSpec, Layer
 from lamina.layer.masks import check_broadcasts, check_mask, only_passes
 from lamina.layers.projection import EinsumDense

@@ -5,7 +5,8 @@ from typing import Any
 
 from lamina import ops
 from lamina.core import checks
-from lamina.core.configurable import explained_by, variant
+from lamina.core.configurable import variant
+from lamina.core.docstrings import explained_by
 from lamina.layers.projection import Dense, Projection
 from lamina.layers.spatial import Windowed
 from lamina.layers.weights import resolve_arguments, weight
@@ -146,8 +147,7 @@ class Conv1DTranspose(TransposedConvolution, rank=1):
     """Transposed convolution of sequences."""
 
 
-@variant(defaults={"strides": (1, 1), "dilation_rate": (1, 1)})
-class Conv2DTranspose(TransposedConvolution, rank=2):
+class Conv2DTranspose(TransposedConvolution, rank=2, strides=(1, 1), dilation_rate=(1, 1)):
     """Transposed convolution of images.
 
     >>> layers.Conv2DTranspose(8, 3, strides=2, padding="same")(np.zeros((1, 7, 7, 4), "float32")).shape
@@ -250,8 +250,7 @@ class SeparableConv1D(SeparableConvolution, rank=1):
     """Separable convolution of sequences."""
 
 
-@variant(defaults={"strides": (1, 1), "dilation_rate": (1, 1)})
-class SeparableConv2D(SeparableConvolution, rank=2):
+class SeparableConv2D(SeparableConvolution, rank=2, strides=(1, 1), dilation_rate=(1, 1)):
     """Separable convolution of images."""
 
 
@@ -275,8 +274,7 @@ class DepthwiseConv1D(DepthwiseConvolution, rank=1):
     """Convolution of each channel of sequences."""
 
 
-@variant(defaults={"strides": (1, 1), "dilation_rate": (1, 1)})
-class DepthwiseConv2D(DepthwiseConvolution, rank=2):
+class DepthwiseConv2D(DepthwiseConvolution, rank=2, strides=(1, 1), dilation_rate=(1, 1)):
     """Convolution of each channel of images."""
 
 

@@ -7,7 +7,6 @@ import jax.numpy as jnp
 
 from lamina import ops
 from lamina.core import checks, dtypes
-from lamina.core.configurable import variant
 from lamina.layer.masks import check_mask, only_passes
 from lamina.layers.spatial import Spatial
 
@@ -64,18 +63,15 @@ class Pooling(Reducing):
         return type(self).reduce(inputs, self.pool_size, self.strides, self.padding, self.data_format)
 
 
-@variant(defaults={"pool_size": 2})
-class MaxPooling1D(Pooling, rank=1, reduce=ops.max_pool):
+class MaxPooling1D(Pooling, rank=1, reduce=ops.max_pool, pool_size=2):
     """The largest value of each window in time."""
 
 
-@variant(defaults={"pool_size": (2, 2)})
-class MaxPooling2D(Pooling, rank=2, reduce=ops.max_pool):
+class MaxPooling2D(Pooling, rank=2, reduce=ops.max_pool, pool_size=(2, 2)):
     """The largest value of each window of an image."""
 
 
-@variant(defaults={"pool_size": (2, 2, 2)})
-class MaxPooling3D(Pooling, rank=3, reduce=ops.max_pool):
+class MaxPooling3D(Pooling, rank=3, reduce=ops.max_pool, pool_size=(2, 2, 2)):
     """The largest value of each window of a volume."""
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from lamina import initializers, ops
 from lamina.core import checks
-from lamina.core.configurable import explained_by
+from lamina.core.docstrings import explained_by
 from lamina.layer import InputSpec
 from lamina.layers.calibrated import KINDS
 from lamina.layers.kernel_layer import KernelLayer

@@ -11,7 +11,8 @@ from jax import tree_util
 
 from lamina.core import checks, configurable, registry, scope
 from lamina.core.arrays import value_of
-from lamina.core.configurable import explained_by, variant
+from lamina.core.configurable import variant
+from lamina.core.docstrings import explained_by
 from lamina.core.symbolic import KerasTensor, infer
 from lamina.core.variable import Variable
 from lamina.layer import InputSpec, Layer

@@ -150,13 +150,11 @@ class ZeroPadding1D(ZeroPadding, rank=1):
     """Zeros before and after in time."""
 
 
-@variant(defaults={"padding": (1, 1)})
-class ZeroPadding2D(ZeroPadding, rank=2):
+class ZeroPadding2D(ZeroPadding, rank=2, padding=(1, 1)):
     """Zeros around images."""
 
 
-@variant(defaults={"padding": ((1, 1), (1, 1), (1, 1))})
-class ZeroPadding3D(ZeroPadding, rank=3):
+class ZeroPadding3D(ZeroPadding, rank=3, padding=((1, 1), (1, 1), (1, 1))):
     """Zeros around volumes."""
 
 
@@ -187,13 +185,11 @@ class Cropping1D(Cropping, rank=1):
     """Sequences without their ends."""
 
 
-@variant(defaults={"cropping": ((0, 0), (0, 0))})
-class Cropping2D(Cropping, rank=2):
+class Cropping2D(Cropping, rank=2, cropping=((0, 0), (0, 0))):
     """Images without their margins."""
 
 
-@variant(defaults={"cropping": ((1, 1), (1, 1), (1, 1))})
-class Cropping3D(Cropping, rank=3):
+class Cropping3D(Cropping, rank=3, cropping=((1, 1), (1, 1), (1, 1))):
     """Volumes without their margins."""
 
 
@@ -248,6 +244,5 @@ class UpSampling2D(UpSampling, rank=2):
         return ops.image.resize(inputs, size, self.interpolation, data_format=self.data_format)
 
 
-@variant(defaults={"size": (2, 2, 2)})
-class UpSampling3D(UpSampling, rank=3):
+class UpSampling3D(UpSampling, rank=3, size=(2, 2, 2)):
     """Volumes enlarged by whole factors."""

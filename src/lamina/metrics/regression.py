@@ -9,7 +9,6 @@ from jax.core import Tracer
 from lamina import losses
 from lamina.core import checks, dtypes
 from lamina.core.arrays import as_array
-from lamina.core.configurable import variant
 from lamina.losses.functions import on_arrays
 from lamina.losses.weighting import align, beside, check_same_shape
 from lamina.metrics.metric import Metric
@@ -25,8 +24,7 @@ __all__ = [
 class MeanSquaredError(MeanOf, fn=losses.mean_squared_error): ...
 
 
-@variant(defaults={"name": "root_mean_squared_error"})
-class RootMeanSquaredError(Mean):
+class RootMeanSquaredError(Mean, name="root_mean_squared_error"):
     """`sqrt(mean((y_true - y_pred)²))`.
 
     Shapes: y_true, y_pred: `(batch, ...)`; sample_weight: `(batch,)` or like y_pred.

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from lamina.core import checks
-from lamina.core.configurable import explained_by
+from lamina.core.docstrings import explained_by
 from lamina.core.symbolic import KerasTensor
 from lamina.data.flows import cores
 from lamina.data.streams import side_by_side
