@@ -28,9 +28,14 @@ class Merge(Layer):
     Raises: ValueError if the shapes do not broadcast.
     """
 
-    combine: Callable[[Any, Any], Any]
+    combine: Any
     _number: int | None = None  # of inputs, if only one will do
     _by_masks = False  # whether an input counts where its mask is true only, and leaves the others alone else
+
+    def __init_subclass__(cls, combine: Any = None, number: int | None = None, by_masks: bool = False, **kwargs: Any):
+        super().__init_subclass__(**kwargs)
+        if combine is not None:
+            cls.combine, cls._number, cls._by_masks = staticmethod(combine), number, by_masks
 
     def __init__(self, **kwargs: Any):
         super().__init__(**kwargs)
@@ -82,22 +87,16 @@ class Merge(Layer):
         return None if any(m is None for m in masks) else functools.reduce(ops.logical_or, masks)
 
 
-class Add(Merge):
+class Add(Merge, combine=jnp.add):
     """`x1 + x2 + ...`"""
 
-    combine = staticmethod(jnp.add)
 
-
-class Multiply(Merge):
+class Multiply(Merge, combine=jnp.multiply, by_masks=True):
     """`x1 * x2 * ...`"""
 
-    combine, _by_masks = staticmethod(jnp.multiply), True
 
-
-class Average(Merge):
+class Average(Merge, combine=jnp.add):
     """`(x1 + x2 + ...) / n`"""
-
-    combine = staticmethod(jnp.add)
 
     def _merge(self, arrays: list[Any]) -> Any:
         dtype = jnp.result_type(*arrays)
@@ -105,25 +104,19 @@ class Average(Merge):
         return mean.astype(dtypes.floating(dtype))
 
 
-class Maximum(Merge):
+class Maximum(Merge, combine=jnp.maximum, by_masks=True):
     """`max(x1, x2, ...)`"""
 
-    combine, _by_masks = staticmethod(jnp.maximum), True
 
-
-class Minimum(Merge):
+class Minimum(Merge, combine=jnp.minimum, by_masks=True):
     """`min(x1, x2, ...)`"""
 
-    combine, _by_masks = staticmethod(jnp.minimum), True
 
-
-class Subtract(Merge):
+class Subtract(Merge, combine=jnp.subtract, number=2):
     """`x1 - x2`
 
     Raises: ValueError if the inputs are not two, or do not broadcast.
     """
-
-    combine, _number = staticmethod(jnp.subtract), 2
 
 
 class Concatenate(Merge):

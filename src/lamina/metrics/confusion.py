@@ -152,6 +152,10 @@ class _AtThresholds(ConfusionMetric):
         y_true, y_pred: `(batch, ...)`, all entries counted alike; sample_weight: `(batch,)` or like y_pred.
     """
 
+    def __init_subclass__(cls, kept: Mapping[str, str] = {}, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls._kept = kept or cls._kept
+
     def __init__(
         self,
         thresholds: float | Sequence[float] | None = None,
@@ -175,45 +179,35 @@ _COUNT = variant(without=["top_k", "class_id"])
 
 
 @_COUNT
-class TruePositives(_AtThresholds):
+class TruePositives(_AtThresholds, kept={"accumulator": "true_positives"}):
     """The number of positive samples that were predicted to be positive."""
 
-    _kept = {"accumulator": "true_positives"}
-
 
 @_COUNT
-class TrueNegatives(_AtThresholds):
+class TrueNegatives(_AtThresholds, kept={"accumulator": "true_negatives"}):
     """The number of negative samples that were predicted to be negative."""
 
-    _kept = {"accumulator": "true_negatives"}
-
 
 @_COUNT
-class FalsePositives(_AtThresholds):
+class FalsePositives(_AtThresholds, kept={"accumulator": "false_positives"}):
     """The number of negative samples that were predicted to be positive."""
 
     direction = "min"
-    _kept = {"accumulator": "false_positives"}
 
 
 @_COUNT
-class FalseNegatives(_AtThresholds):
+class FalseNegatives(_AtThresholds, kept={"accumulator": "false_negatives"}):
     """The number of positive samples that were predicted to be negative."""
 
     direction = "min"
-    _kept = {"accumulator": "false_negatives"}
 
 
-class Precision(_AtThresholds):
+class Precision(_AtThresholds, kept={cell: cell for cell in RATES["precision"]}):
     """`true_positives / (true_positives + false_positives)`: the share of right ones among those predicted."""
 
-    _kept = {cell: cell for cell in RATES["precision"]}
 
-
-class Recall(_AtThresholds):
+class Recall(_AtThresholds, kept={cell: cell for cell in RATES["recall"]}):
     """`true_positives / (true_positives + false_negatives)`: the share of predicted ones among the right."""
-
-    _kept = {cell: cell for cell in RATES["recall"]}
 
 
 _BEST = """The highest {maximized} at thresholds whose {held} is at least `{held}`.

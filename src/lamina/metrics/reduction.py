@@ -86,13 +86,14 @@ class MeanOf(MeanMetricWrapper):
     arguments, `*` those of `fn` behind `(y_true, y_pred)`; further keywords are other defaults than those of `fn`.
     """
 
-    def __init_subclass__(cls, fn: Callable | None = None, order: str = "name dtype *", **defaults: Any) -> None:
+    def __init_subclass__(
+        cls, fn: Callable | None = None, order: str = "name dtype *", direction: str | None = None, **defaults: Any
+    ) -> None:
         if fn is not None:
             defaults = {"name": getattr(fn, "__name__", None), "dtype": None} | defaults
             cls.__init__ = functions.constructor(cls, fn, order, defaults)
             cls.__doc__ = functions.documentation(cls, fn, "Mean of ")
-            if cls.direction is None and any(fn is loss for loss in _LOSSES):
-                cls.direction = "min"
+            cls.direction = direction or ("min" if any(fn is loss for loss in _LOSSES) else cls.direction)
         super().__init_subclass__()
 
     def __init__(self, *args: Any, **kwargs: Any):  # of subclasses without `fn`, which give it here

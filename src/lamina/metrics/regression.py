@@ -95,17 +95,14 @@ def concordance_correlation(y_true: Any, y_pred: Any, axis: int = -1) -> Any:
     return jnp.mean(2 * covariance / (spread + dtypes.epsilon()), axis)
 
 
-class CosineSimilarity(MeanOf, fn=cosine_similarity):
-    direction = "max"
+class CosineSimilarity(MeanOf, fn=cosine_similarity, direction="max"):
     _omit_none = frozenset({"axis"})
 
 
-class PearsonCorrelation(MeanOf, fn=pearson_correlation):
-    direction = "max"
+class PearsonCorrelation(MeanOf, fn=pearson_correlation, direction="max"): ...
 
 
-class ConcordanceCorrelation(MeanOf, fn=concordance_correlation):
-    direction = "max"
+class ConcordanceCorrelation(MeanOf, fn=concordance_correlation, direction="max"): ...
 
 
 class R2Score(Metric):

@@ -64,16 +64,14 @@ class _PeriodicDecay(_Decay):
         return jnp.floor(periods) if self.staircase else periods
 
 
-@configurable.variant(defaults={"name": "ExponentialDecay"})
-class ExponentialDecay(_PeriodicDecay):
+class ExponentialDecay(_PeriodicDecay, name="ExponentialDecay"):
     """initial_learning_rate * decay_rate ** (step / decay_steps)."""
 
     def __call__(self, step: Any) -> Any:
         return self.initial_learning_rate * jnp.power(self.decay_rate, self._periods(step))
 
 
-@configurable.variant(defaults={"name": "InverseTimeDecay"})
-class InverseTimeDecay(_PeriodicDecay):
+class InverseTimeDecay(_PeriodicDecay, name="InverseTimeDecay"):
     """initial_learning_rate / (1 + decay_rate * step / decay_steps)."""
 
     def __call__(self, step: Any) -> Any:

@@ -162,8 +162,7 @@ class AlongAxes(Warp):
         self._ranges = [self._strength(name, factor) for name, factor in given.items() if factor is not None]
 
 
-@variant(defaults={"width_factor": Parameter.empty})
-class RandomTranslation(AlongAxes):
+class RandomTranslation(AlongAxes, width_factor=Parameter.empty):
     """Images moved down and to the right."""
 
     def draw(self, draws: Draws, shape: tuple[Any, ...]) -> dict[str, Any]:
