@@ -258,6 +258,10 @@ class Recurrent(RNN):
     cell_class: type[Cell]
     rank = 0  # the number of spatial axes
 
+    def __init_subclass__(cls, cell_class: type[Cell] | None = None, rank: int = 0, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.cell_class, cls.rank = cell_class or cls.cell_class, rank or cls.rank
+
     def __init__(
         self,
         units: int,
@@ -324,18 +328,17 @@ def _arguments(cell_class: type[Cell]) -> tuple[str, ...]:
 
 
 @variant(without=["recurrent_activation", "unit_forget_bias", "reset_after", "use_cudnn"], before={"seed": None})
-class SimpleRNN(Recurrent):
+class SimpleRNN(Recurrent, cell_class=SimpleRNNCell):
     """`h = activation(x W + h_before U + b)` at each time.
 
     Elman, 1990, https://doi.org/10.1016/0364-0213(90)90002-E
     """
 
-    cell_class = SimpleRNNCell
     _omit_none = frozenset({"seed"})
 
 
 @variant(without=["reset_after"])
-class LSTM(Recurrent):
+class LSTM(Recurrent, cell_class=LSTMCell):
     """`c = f c_before + i activation(g)`, `h = o activation(c)` at each time, with the gates i, f, o and the candidate
     g from `x W + h_before U + b`.
 
@@ -346,15 +349,11 @@ class LSTM(Recurrent):
     ((2, 4), (2, 5, 4))
     """
 
-    cell_class = LSTMCell
-
 
 @variant(without=["unit_forget_bias"])
-class GRU(Recurrent):
+class GRU(Recurrent, cell_class=GRUCell):
     """`h = z h_before + (1 - z) activation(x W + r (h_before U))` at each time, with the gates z and r from
     `x W + h_before U + b`. Without `reset_after`, the candidate is `activation(x W + (r h_before) U)`.
 
     Cho et al., 2014, https://arxiv.org/abs/1406.1078
     """
-
-    cell_class = GRUCell

@@ -152,9 +152,9 @@ class _AtThresholds(ConfusionMetric):
         y_true, y_pred: `(batch, ...)`, all entries counted alike; sample_weight: `(batch,)` or like y_pred.
     """
 
-    def __init_subclass__(cls, kept: Mapping[str, str] = {}, **kwargs: Any) -> None:
+    def __init_subclass__(cls, kept: Mapping[str, str] = {}, direction: str = "", **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        cls._kept = kept or cls._kept
+        cls._kept, cls.direction = kept or cls._kept, direction or cls.direction
 
     def __init__(
         self,
@@ -189,17 +189,13 @@ class TrueNegatives(_AtThresholds, kept={"accumulator": "true_negatives"}):
 
 
 @_COUNT
-class FalsePositives(_AtThresholds, kept={"accumulator": "false_positives"}):
+class FalsePositives(_AtThresholds, kept={"accumulator": "false_positives"}, direction="min"):
     """The number of negative samples that were predicted to be positive."""
-
-    direction = "min"
 
 
 @_COUNT
-class FalseNegatives(_AtThresholds, kept={"accumulator": "false_negatives"}):
+class FalseNegatives(_AtThresholds, kept={"accumulator": "false_negatives"}, direction="min"):
     """The number of positive samples that were predicted to be negative."""
-
-    direction = "min"
 
 
 class Precision(_AtThresholds, kept={cell: cell for cell in RATES["precision"]}):
