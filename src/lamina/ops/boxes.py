@@ -299,8 +299,7 @@ def compute_ciou(boxes1: Any, boxes2: Any, bounding_box_format: str, image_shape
 
     Args:
         boxes1, boxes2: (..., 4), pair by pair.
-        bounding_box_format: of both.
-        image_shape: (height, width, channels), for formats in parts of the image.
+        bounding_box_format, image_shape: see `compute_iou`.
     """
     tiny = dtypes.epsilon()
     first, second = (_corners("compute_ciou", boxes, bounding_box_format, image_shape) for boxes in (boxes1, boxes2))

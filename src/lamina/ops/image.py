@@ -192,9 +192,7 @@ def perspective_transform(
         images: one or a batch.
         start_points: (4, 2), or (batch, 4, 2).
         end_points: of the same shape.
-        interpolation: `"bilinear"` or `"nearest"`.
-        fill_value: what lies outside.
-        data_format: where the channels are.
+        interpolation, fill_value, data_format: see `affine_transform`; outside lies the constant.
     """
     checks.one_of("perspective_transform", "interpolation", interpolation, sampling.INTERPOLATIONS)
     start, end = (jnp.asarray(points, "float32") for points in (start_points, end_points))
@@ -223,11 +221,8 @@ def elastic_transform(
         images: one or a batch.
         alpha: how far.
         sigma: how smoothly.
-        interpolation: `"bilinear"` or `"nearest"`.
-        fill_mode: what lies outside: `"constant"`, `"nearest"`, `"wrap"`, `"mirror"` or `"reflect"`.
-        fill_value: the constant.
         seed: `None`, an integer or a `SeedGenerator`.
-        data_format: where the channels are.
+        interpolation, fill_mode, fill_value, data_format: see `affine_transform`.
     """
     checks.one_of("elastic_transform", "interpolation", interpolation, sampling.INTERPOLATIONS)
     checks.one_of("elastic_transform", "fill_mode", fill_mode, sampling.FILLS)
@@ -251,8 +246,7 @@ def map_coordinates(inputs: Any, coordinates: Any, order: int, fill_mode: str = 
         inputs: an array.
         coordinates: for each of its axes an array of places.
         order: 0 (nearest) or 1 (linear).
-        fill_mode: what lies outside: `"constant"`, `"nearest"`, `"wrap"`, `"mirror"` or `"reflect"`.
-        fill_value: the constant.
+        fill_mode, fill_value: see `affine_transform`.
     """
     inputs, coordinates = jnp.asarray(inputs), jnp.asarray(coordinates)
     checks.one_of("map_coordinates", "fill_mode", fill_mode, sampling.FILLS)
