@@ -55,10 +55,9 @@ class ReLU(Elementwise):
         self, max_value: float | None = None, negative_slope: float = 0.0, threshold: float = 0.0, **kwargs: Any
     ):
         super().__init__(**kwargs)
-        who = self._who()
-        self.max_value = None if max_value is None else checks.number(who, "max_value", max_value, 0)
-        self.negative_slope = checks.number(who, "negative_slope", negative_slope, 0)
-        self.threshold = checks.number(who, "threshold", threshold, 0)
+        self.max_value = None if max_value is None else checks.number(self._who, "max_value", max_value, 0)
+        self.negative_slope = checks.number(self._who, "negative_slope", negative_slope, 0)
+        self.threshold = checks.number(self._who, "threshold", threshold, 0)
 
     def call(self, inputs: Any) -> Any:
         return activations.relu(inputs, self.negative_slope, self.max_value, self.threshold)
@@ -76,7 +75,7 @@ class LeakyReLU(Elementwise):
     def __init__(self, negative_slope: float = 0.3, **kwargs: Any):
         negative_slope = kwargs.pop("alpha", negative_slope)
         super().__init__(**kwargs)
-        self.negative_slope = checks.number(self._who(), "negative_slope", negative_slope, 0)
+        self.negative_slope = checks.number(self._who, "negative_slope", negative_slope, 0)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "negative_slope": self.negative_slope}
@@ -96,7 +95,7 @@ class ELU(Elementwise):
 
     def __init__(self, alpha: float = 1.0, **kwargs: Any):
         super().__init__(**kwargs)
-        self.alpha = checks.number(self._who(), "alpha", alpha)
+        self.alpha = checks.number(self._who, "alpha", alpha)
 
     def call(self, inputs: Any) -> Any:
         return activations.elu(inputs, alpha=self.alpha)

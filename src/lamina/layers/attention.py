@@ -282,10 +282,9 @@ class MultiHeadAttention(HeadedAttention):
         **kwargs: Any,
     ):
         super().__init__(activity_regularizer=activity_regularizer, **kwargs)
-        who = self._who()
-        self.num_heads = checks.integer(who, "num_heads", num_heads)
-        self.key_dim = checks.integer(who, "key_dim", key_dim)
-        self.value_dim = self.key_dim if value_dim is None else checks.integer(who, "value_dim", value_dim)
+        self.num_heads = checks.integer(self._who, "num_heads", num_heads)
+        self.key_dim = checks.integer(self._who, "key_dim", key_dim)
+        self.value_dim = self.key_dim if value_dim is None else checks.integer(self._who, "value_dim", value_dim)
         one, of_values = (self.num_heads, self.key_dim), (self.num_heads, self.value_dim)
         self._heads = (one, one, of_values)
         self.output_shape: Any = (output_shape,) if isinstance(output_shape, int) else output_shape
@@ -336,12 +335,11 @@ class GroupedQueryAttention(HeadedAttention):
         **kwargs: Any,
     ):
         super().__init__(activity_regularizer=activity_regularizer, **kwargs)
-        who = self._who()
-        self.head_dim = checks.integer(who, "head_dim", head_dim)
-        self.num_query_heads = checks.integer(who, "num_query_heads", num_query_heads)
-        self.num_key_value_heads = checks.integer(who, "num_key_value_heads", num_key_value_heads)
+        self.head_dim = checks.integer(self._who, "head_dim", head_dim)
+        self.num_query_heads = checks.integer(self._who, "num_query_heads", num_query_heads)
+        self.num_key_value_heads = checks.integer(self._who, "num_key_value_heads", num_key_value_heads)
         rule = f"num_query_heads must be a multiple of num_key_value_heads={num_key_value_heads}"
-        checks.require(not num_query_heads % num_key_value_heads, who, rule, num_query_heads)
+        checks.require(not num_query_heads % num_key_value_heads, self._who, rule, num_query_heads)
         shared = (self.num_key_value_heads, self.head_dim)
         self._heads = ((self.num_query_heads, self.head_dim), shared, shared)
         self._set_up(dropout, use_bias, sliding_window, flash_attention, use_gate, seed)
@@ -376,8 +374,8 @@ class Attention(Layer):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        checks.one_of(self._who(), "score_mode", score_mode, ("dot", "concat"))
-        self.dropout = checks.number(self._who(), "dropout", dropout, 0, 1)
+        checks.one_of(self._who, "score_mode", score_mode, ("dot", "concat"))
+        self.dropout = checks.number(self._who, "dropout", dropout, 0, 1)
         self.use_scale, self.score_mode, self.seed = use_scale, score_mode, seed
         self._is_product = score_mode == "dot"  # of queries and keys, which accelerators have a kernel for
         self._dropout_layer = Dropout(dropout, seed=seed, dtype=self.dtype_policy)

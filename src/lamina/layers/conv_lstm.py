@@ -62,7 +62,7 @@ class ConvLSTMCell(LSTMCell, Windowed):
     def _sizes_of(self, input_shape: tuple[int | None, ...]) -> tuple[tuple[int, ...], int]:
         channels = self._check_channels(input_shape)
         self._check_size(input_shape)
-        places = [checks.known_size(self._who(), input_shape, axis) for axis in self._axes]
+        places = [checks.known_size(self._who, input_shape, axis) for axis in self._axes]
         images = KerasTensor((None, *places, channels))
         kernel = KerasTensor((*self.kernel_size, channels, self.filters))
         self._places = infer(self.rule.of_inputs, (images, kernel)).shape[1:-1]

@@ -72,8 +72,8 @@ class Convolution(Convolving):
         lora = [kwargs.pop(name, None) for name in ("lora_rank", "lora_alpha")]
         super().__init__(data_format=data_format, activity_regularizer=activity_regularizer, **kwargs)
         self._set_kind(*lora)
-        self.filters = checks.integer(self._who(), "filters", filters)
-        self.groups = checks.integer(self._who(), "groups", groups)
+        self.filters = checks.integer(self._who, "filters", filters)
+        self.groups = checks.integer(self._who, "groups", groups)
         self.output_padding = None if output_padding is None else self._sizes("output_padding", output_padding, 0)
         self.use_bias = use_bias
         self._set_window(kernel_size, strides, padding, dilation_rate)
@@ -203,7 +203,7 @@ class ChannelwiseConvolution(Convolving):
         super().__init__(data_format=data_format, activity_regularizer=activity_regularizer, **kwargs)
         self.filters, self.use_bias = filters, use_bias
         self._check_filters()
-        self.depth_multiplier = checks.integer(self._who(), "depth_multiplier", depth_multiplier)
+        self.depth_multiplier = checks.integer(self._who, "depth_multiplier", depth_multiplier)
         self._set_window(kernel_size, strides, padding, dilation_rate)
         resolve_arguments(self)
 
@@ -235,7 +235,7 @@ class SeparableConvolution(ChannelwiseConvolution):
     pointwise_kernel: Any
 
     def _check_filters(self) -> None:
-        self.filters = checks.integer(self._who(), "filters", self.filters)
+        self.filters = checks.integer(self._who, "filters", self.filters)
 
     def _make_kernel(self, shape: Sequence[Any], **options: Any) -> None:
         self.depthwise_kernel = weight(self, "depthwise_kernel", shape, **options)

@@ -159,8 +159,8 @@ class Embedding(KernelLayer):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        self.input_dim = checks.integer(self._who(), "input_dim", input_dim)
-        self.output_dim = checks.integer(self._who(), "output_dim", output_dim)
+        self.input_dim = checks.integer(self._who, "input_dim", input_dim)
+        self.output_dim = checks.integer(self._who, "output_dim", output_dim)
         resolve_arguments(self)
         self.mask_zero = mask_zero
         self._set_kind(lora_rank, lora_alpha, quantization_config)
@@ -238,7 +238,7 @@ class ReversibleEmbedding(Embedding):
         super().__init__(input_dim, output_dim, *table, mask_zero, **kwargs)
         self.reverse_dtype = None if reverse_dtype is None else dtypes.standardize_dtype(reverse_dtype)
         cap = logit_soft_cap
-        self.logit_soft_cap = None if cap is None else checks.positive(self._who(), "logit_soft_cap", cap)
+        self.logit_soft_cap = None if cap is None else checks.positive(self._who, "logit_soft_cap", cap)
 
     def build(self, input_shape: Any = None) -> None:
         if self.built:

@@ -111,8 +111,8 @@ class BatchNormalization(Normalization):
     ):
         super().__init__(**kwargs)
         self.axis = axis
-        self.momentum = float(checks.number(self._who(), "momentum", momentum, 0, 1))
-        self.epsilon = float(checks.number(self._who(), "epsilon", epsilon, 0))
+        self.momentum = float(checks.number(self._who, "momentum", momentum, 0, 1))
+        self.epsilon = float(checks.number(self._who, "epsilon", epsilon, 0))
         self.center, self.scale, self.synchronized = center, scale, synchronized
         self.renorm = renorm
         self.renorm_clipping = {} if renorm and renorm_clipping is None else renorm_clipping
@@ -121,7 +121,7 @@ class BatchNormalization(Normalization):
         if not fit or not set(bounds) <= set(known):
             rule = f"have keys of {', '.join(known)}, rmin not above rmax and dmax not below 0"
             raise ValueError(f"{self._who()}: renorm_clipping must {rule}, got {bounds}.")
-        self.renorm_momentum = float(checks.number(self._who(), "renorm_momentum", renorm_momentum, 0, 1))
+        self.renorm_momentum = float(checks.number(self._who, "renorm_momentum", renorm_momentum, 0, 1))
         self.moving_mean_initializer: Any
         self.moving_variance_initializer: Any
         self.moving_mean: Any = None
@@ -131,7 +131,7 @@ class BatchNormalization(Normalization):
         self.renorm_stddev: Any = None
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        rank, shape = len(input_shape), (checks.known_size(self._who(), input_shape, self.axis),)
+        rank, shape = len(input_shape), (checks.known_size(self._who, input_shape, self.axis),)
         self._make_scale_and_offset(shape)
         mean, variance = self.moving_mean_initializer, self.moving_variance_initializer
         averages = {"moving_mean": mean, "moving_variance": variance}
@@ -238,12 +238,12 @@ class LayerNormalization(Normalization):
         self.rms_scaling = bool(kwargs.pop("rms_scaling", False))  # an older way to say RMSNormalization
         super().__init__(**kwargs)
         self.axis = _listed(self._who(), axis)
-        self.epsilon = checks.number(self._who(), "epsilon", epsilon, 0)
+        self.epsilon = checks.number(self._who, "epsilon", epsilon, 0)
         self.center, self.scale = center, scale
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         axes = [self.axis] if isinstance(self.axis, int) else self.axis
-        self._make_scale_and_offset([checks.known_size(self._who(), input_shape, axis) for axis in axes])
+        self._make_scale_and_offset([checks.known_size(self._who, input_shape, axis) for axis in axes])
 
     def call(self, inputs: Any) -> Any:
         x = inputs.astype(dtypes.wide(inputs.dtype))
@@ -286,11 +286,11 @@ class GroupNormalization(Normalization):
         if groups != -1 and not checks.is_integer(groups):
             raise ValueError(f"{self._who()}: groups must be a positive integer or -1, got {groups!r}.")
         self.groups, self.axis = groups, axis
-        self.epsilon = checks.number(self._who(), "epsilon", epsilon, 0)
+        self.epsilon = checks.number(self._who, "epsilon", epsilon, 0)
         self.center, self.scale = center, scale
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        channels = checks.known_size(self._who(), input_shape, self.axis)
+        channels = checks.known_size(self._who, input_shape, self.axis)
         self.groups = channels if self.groups == -1 else self.groups
         rule = f"axis {self.axis} must be one of channels that groups={self.groups} divides"
         checks.require(not channels % self.groups and self.axis % len(input_shape) != 0, self._who, rule, input_shape)
@@ -329,11 +329,11 @@ class RMSNormalization(Normalization):
         super().__init__(**kwargs)
         self.supports_masking = False  # as in Keras
         self.axis = axis if isinstance(axis, int) else sorted(axis)
-        self.epsilon = checks.number(self._who(), "epsilon", epsilon, 0)
+        self.epsilon = checks.number(self._who, "epsilon", epsilon, 0)
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         axes = [self.axis] if isinstance(self.axis, int) else sorted(self.axis, key=lambda a: a % len(input_shape))
-        shape = [checks.known_size(self._who(), input_shape, axis) for axis in axes]
+        shape = [checks.known_size(self._who, input_shape, axis) for axis in axes]
         self.scale = weight(self, "scale", shape, initializer="ones")
 
     def call(self, x: Any) -> Any:
@@ -386,7 +386,7 @@ class SpectralNormalization(Wrapper):
 
     def __init__(self, layer: Layer, power_iterations: int = 1, **kwargs: Any):
         super().__init__(layer, **kwargs)
-        self.power_iterations = checks.integer(self._who(), "power_iterations", power_iterations)
+        self.power_iterations = checks.integer(self._who, "power_iterations", power_iterations)
 
     def build(self, input_shape: Any = None) -> None:
         super().build(input_shape)

@@ -57,7 +57,7 @@ class Pooling(Reducing):
         super().__init__(data_format, name=name, **kwargs)
         self.pool_size = self._sizes("pool_size", pool_size)
         self.strides = self._sizes("strides", pool_size if strides is None else strides)
-        self.padding = checks.one_of(self._who(), "padding", str(padding).lower(), ("valid", "same"))
+        self.padding = checks.one_of(self._who, "padding", str(padding).lower(), ("valid", "same"))
 
     def call(self, inputs: Any) -> Any:
         return type(self).reduce(inputs, self.pool_size, self.strides, self.padding, self.data_format)

@@ -101,7 +101,7 @@ class Dense(Projection):
         **kwargs: Any,
     ):
         super().__init__(activity_regularizer=activity_regularizer, **kwargs)
-        self.units = checks.integer(self._who(), "units", units)
+        self.units = checks.integer(self._who, "units", units)
         resolve_arguments(self)
         self.use_bias = use_bias
         self._set_kind(lora_rank, lora_alpha, quantization_config)
@@ -109,7 +109,7 @@ class Dense(Projection):
         self.supports_masking = True
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        features = checks.known_size(self._who(), input_shape, -1)
+        features = checks.known_size(self._who, input_shape, -1)
         self._make_weights((features, self.units), (self.units,) if self.use_bias else None)
         self.input_spec = InputSpec(min_ndim=2, axes={-1: features})
 

@@ -300,7 +300,7 @@ class Recurrent(RNN):
         kwargs = {k: value for k, value in kwargs.items() if k in ("dtype", "trainable") or k not in of_cell}
         flags = (return_sequences, return_state, go_backwards, stateful, unroll)
         super().__init__(cell, *flags, activity_regularizer=activity_regularizer, **kwargs)
-        self.use_cudnn = checks.one_of(self._who(), "use_cudnn", use_cudnn, ("auto", True, False))
+        self.use_cudnn = checks.one_of(self._who, "use_cudnn", use_cudnn, ("auto", True, False))
         self.input_spec = InputSpec(ndim=self.rank + 3)
 
     def __getattr__(self, name: str) -> Any:

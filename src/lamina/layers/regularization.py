@@ -34,7 +34,7 @@ class Noise(Elementwise):
 
     def __init__(self, rate: float, seed: int | None = None, **kwargs: Any):
         super().__init__(**kwargs)
-        setattr(self, self.strength, checks.number(self._who(), self.strength, rate, 0, self.largest))
+        setattr(self, self.strength, checks.number(self._who, self.strength, rate, 0, self.largest))
         self.seed = seed
         if rate > 0:
             self.seed_generator = SeedGenerator(seed)

@@ -107,7 +107,7 @@ class RepeatVector(Layer):
 
     def __init__(self, n: int, **kwargs: Any):
         super().__init__(**kwargs)
-        self.n = checks.integer(self._who(), "n", n, 0)
+        self.n = checks.integer(self._who, "n", n, 0)
         self.input_spec = InputSpec(ndim=2)
 
     def call(self, inputs: Any) -> Any:
@@ -235,7 +235,7 @@ class UpSampling2D(UpSampling, rank=2):
         self, size: Any = (2, 2), data_format: str | None = None, interpolation: str = "nearest", **kwargs: Any
     ):
         super().__init__(size, data_format, **kwargs)
-        self.interpolation = checks.one_of(self._who(), "interpolation", interpolation, self.METHODS)
+        self.interpolation = checks.one_of(self._who, "interpolation", interpolation, self.METHODS)
 
     def call(self, inputs: Any) -> Any:
         if self.interpolation == "nearest":

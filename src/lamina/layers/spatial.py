@@ -69,7 +69,7 @@ class Windowed(Spatial):
         self.kernel_size = self._sizes("kernel_size", kernel_size)
         self.strides = self._sizes("strides", strides)
         self.dilation_rate = self._sizes("dilation_rate", dilation_rate)
-        self.padding = checks.one_of(self._who(), "padding", str(padding).lower(), self._paddings)
+        self.padding = checks.one_of(self._who, "padding", str(padding).lower(), self._paddings)
 
     def _check_strides(self) -> None:
         one = max(self.strides) == 1 or max(self.dilation_rate) == 1
@@ -78,7 +78,7 @@ class Windowed(Spatial):
 
     def _check_channels(self, input_shape: tuple[int | None, ...]) -> int:
         """The number of channels, which every further input must have."""
-        channels = checks.known_size(self._who(), input_shape, self._channel_axis)
+        channels = checks.known_size(self._who, input_shape, self._channel_axis)
         self.input_spec = InputSpec(min_ndim=self.rank + 2, axes={self._channel_axis: channels})
         return channels
 

@@ -53,7 +53,7 @@ class Bidirectional(Holder):
             if not isinstance(each, Layer) and (name == "layer" or each is not None):
                 raise ValueError(f"Bidirectional: {name} must be a Layer, got {each!r}.")
         super().__init__(**kwargs)
-        checks.one_of(self._who(), "merge_mode", merge_mode, _MERGES)
+        checks.one_of(self._who, "merge_mode", merge_mode, _MERGES)
         self.forward_layer: Any = _like(layer, "forward_")
         self.backward_layer: Any = backward_layer or _like(layer, "backward_", go_backwards=True)
         self._check_directions()

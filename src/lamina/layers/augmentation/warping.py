@@ -49,10 +49,9 @@ class Sampled(Moving, Augmentation):
         **kwargs: Any,
     ):
         super().__init__(factor, **kwargs)
-        who = self._who()
-        self.interpolation = checks.one_of(who, "interpolation", interpolation, sampling.INTERPOLATIONS)
-        self.fill_value = checks.number(who, "fill_value", fill_value)
-        self.fill_mode = checks.one_of(who, "fill_mode", fill_mode, self.fills)
+        self.interpolation = checks.one_of(self._who, "interpolation", interpolation, sampling.INTERPOLATIONS)
+        self.fill_value = checks.number(self._who, "fill_value", fill_value)
+        self.fill_mode = checks.one_of(self._who, "fill_mode", fill_mode, self.fills)
 
 
 class Warp(Sampled):
@@ -103,7 +102,7 @@ class RandomFlip(Warp):
 
     def __init__(self, mode: str = "horizontal_and_vertical", **kwargs: Any):
         super().__init__(fill_mode="constant", **kwargs)
-        self.mode = checks.one_of(self._who(), "mode", mode, FLIPS)
+        self.mode = checks.one_of(self._who, "mode", mode, FLIPS)
 
     def draw(self, draws: Draws, shape: tuple[Any, ...]) -> dict[str, Any]:
         return {"flips": draws.uniform() <= 0.5, "input_shape": shape}

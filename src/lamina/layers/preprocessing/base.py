@@ -350,5 +350,5 @@ class Sized(Moving):
 
     def __init__(self, height: int, width: int, **kwargs: Any):
         super().__init__(**kwargs)
-        self.height = checks.integer(self._who(), "height", height)
-        self.width = checks.integer(self._who(), "width", width)
+        self.height = checks.integer(self._who, "height", height)
+        self.width = checks.integer(self._who, "width", width)

@@ -60,7 +60,7 @@ class Normalization(Adapts):
         if any(not -rank <= axis < rank for axis in self.axis):
             raise ValueError(f"{self._who()}: axis must be among the {rank} axes of the inputs, got {self.axis}.")
         self._kept = tuple(sorted(axis % rank for axis in self.axis))
-        sizes = tuple(checks.known_size(self._who(), tuple(input_shape), axis) for axis in self._kept)
+        sizes = tuple(checks.known_size(self._who, tuple(input_shape), axis) for axis in self._kept)
         self._shape = tuple(input_shape[i] if i in self._kept else 1 for i in range(rank))  # of both beside the inputs
         if self.input_mean is None:
             self.adapt_mean = self.add_weight(sizes, "zeros", trainable=False, autocast=False, name="mean")
