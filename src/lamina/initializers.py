@@ -3,11 +3,9 @@
 They are computed by NumPy: `jax.numpy` would compile each of them for each shape.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -35,7 +33,7 @@ class Initializer(Configurable):
     def __call__(self, shape: Sequence[int], dtype: Any = None) -> Any:
         raise NotImplementedError(f"{type(self).__name__}: a subclass must define __call__.")
 
-    def clone(self) -> Initializer:
+    def clone(self) -> Self:
         """An initializer of the same configuration."""
         return self.from_config(self.get_config())
 
@@ -113,7 +111,6 @@ class RandomNormal(RandomInitializer):
     Args:
         mean: of the normal distribution.
         stddev: its standard deviation.
-        seed: an integer, a `SeedGenerator` or `None`.
     """
 
     _draw = staticmethod(random.normal)
@@ -128,7 +125,6 @@ class RandomNormal(RandomInitializer):
         return self._draw(shape, self.mean, self.stddev, dtype=dtype, seed=self.seed)
 
 
-@configurable.variant()
 class TruncatedNormal(RandomNormal):
     """Samples of N(mean, stddev²), given that they lie within two standard deviations of the mean."""
 
@@ -141,7 +137,6 @@ class RandomUniform(RandomInitializer):
     Args:
         minval: the smallest value.
         maxval: the end of the range.
-        seed: an integer, a `SeedGenerator` or `None`.
     """
 
     def __init__(self, minval: float = -0.05, maxval: float = 0.05, seed: Any = None):
@@ -162,7 +157,6 @@ class VarianceScaling(RandomInitializer):
         scale: the factor, positive.
         mode: what n counts: `"fan_in"` inputs, `"fan_out"` outputs, `"fan_avg"` the mean of both.
         distribution: `"truncated_normal"` (or `"normal"`), `"untruncated_normal"` or `"uniform"`.
-        seed: an integer, a `SeedGenerator` or `None`.
         input_axes, output_axes: axes of the shape whose sizes, multiplied, are the numbers of inputs and
             outputs; if not both given, the last two axes, with all axes before them as a receptive field.
     """
@@ -256,7 +250,6 @@ class Orthogonal(RandomInitializer):
 
     Args:
         gain: the factor.
-        seed: an integer, a `SeedGenerator` or `None`.
     """
 
     def __init__(self, gain: float = 1.0, seed: Any = None):

@@ -8,7 +8,8 @@ import pytest
 
 import lamina
 from lamina import layers
-from lamina.core.configurable import deserialize, explained_by, serialize, variant
+from lamina.core.configurable import deserialize, serialize, variant
+from lamina.core.docstrings import explained_by
 
 
 class Recorded(layers.Layer):

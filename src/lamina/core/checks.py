@@ -7,6 +7,7 @@ import os
 import reprlib
 from collections.abc import Iterable
 from numbers import Real
+from types import MethodType
 from typing import Any
 
 import numpy as np
@@ -17,14 +18,15 @@ def require(condition: Any, who: Any, rule: str, given: Any = None, remedy: str 
 
     Args:
         condition: what must be so.
-        who: who speaks: a name, or an object, which has that of its class.
+        who: who speaks: a name, a method that gives it, or an object, which has that of its class.
         rule: what must be so, in words.
         given: what is, shown by its `repr`.
         remedy: what helps.
         got: in place of `given`, what is in words.
     """
     if not condition:
-        name, ending = who if isinstance(who, str) else type(who).__name__, f"; {remedy}." if remedy else "."
+        named = who() if isinstance(who, MethodType) else who
+        name, ending = named if isinstance(named, str) else type(who).__name__, f"; {remedy}." if remedy else "."
         raise ValueError(f"{name}: {rule}, got {got or repr(given)}{ending}")
 
 
@@ -33,18 +35,18 @@ def is_integer(value: Any, least: int = 1) -> bool:
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and int(value) >= least
 
 
-def integer(who: str, name: str, value: Any, least: int = 1) -> int:
-    """`value` as an integer of at least `least`."""
+def integer(who: Any, name: str, value: Any, least: int = 1) -> int:
+    """`value` as an integer of at least `least`; `who` is that of `require`, here and below."""
     rule = "a positive integer" if least == 1 else f"an integer of at least {least}"
     require(is_integer(value, least), who, f"{name} must be {rule}", value)
     return int(value)
 
 
-def height_and_width(who: str, name: str, value: Any) -> tuple[int, int]:
+def height_and_width(who: Any, name: str, value: Any) -> tuple[int, int]:
     """(height, width) of `value`, two positive integers, or one for both."""
     sizes = tuple(value) if isinstance(value, Iterable) else (value, value)
-    valid = len(sizes) == 2 and all(map(is_integer, sizes))
-    require(valid, who, f"{name} must be a height and a width above 0", value)
+    both = len(sizes) == 2 and all(map(is_integer, sizes))
+    require(both, who, f"{name} must be a height and a width above 0", value)
     return int(sizes[0]), int(sizes[1])
 
 
@@ -53,34 +55,34 @@ def some(items: list[str], most: int = 6) -> str:
     return ", ".join([*items[:most], *([f"... and {len(items) - most} more"] if len(items) > most else [])])
 
 
-def number(who: str, name: str, value: Any, low: float | None = None, high: float | None = None) -> Any:
+def number(who: Any, name: str, value: Any, low: float | None = None, high: float | None = None) -> Any:
     """`value`, a number from `low` to `high`, where these are given."""
     valid = isinstance(value, Real) and not isinstance(value, bool)
     exact: Any = value
     if not valid or not (low is None or exact >= low) or not (high is None or exact <= high):
         ends = f"a number of at least {low}" if high is None else f"a number of at most {high}"
         rule = "a number" if low is high is None else f"from {low} to {high}" if None not in (low, high) else ends
-        raise ValueError(f"{who}: {name} must be {rule}, got {value!r}.")
+        require(False, who, f"{name} must be {rule}", value)
     return value
 
 
-def one_of(who: str, name: str, value: Any, choices: Iterable[Any]) -> Any:
+def one_of(who: Any, name: str, value: Any, choices: Iterable[Any]) -> Any:
     """`value`, one of the choices."""
     choices = tuple(choices)
     if value not in choices:
         rule = " or ".join(map(repr, choices)) if len(choices) < 3 else f"one of {', '.join(map(repr, choices))}"
-        raise ValueError(f"{who}: {name} must be {rule}, got {value!r}.")
+        require(False, who, f"{name} must be {rule}", value)
     return value
 
 
-def known_size(who: str, shape: Any, axis: int) -> int:
+def known_size(who: Any, shape: Any, axis: int) -> int:
     """The size of an axis of the input, which must be there and not open."""
-    if not -len(shape) <= axis < len(shape) or shape[axis] is None:
-        raise ValueError(f"{who}: axis {axis} must be an axis of known size, got {shape}.")
+    known = -len(shape) <= axis < len(shape) and shape[axis] is not None
+    require(known, who, f"axis {axis} must be an axis of known size", shape)
     return shape[axis]
 
 
-def positive(who: str, name: str, value: Any) -> Any:
+def positive(who: Any, name: str, value: Any) -> Any:
     """`value`, a number above 0."""
     valid = isinstance(value, Real) and not isinstance(value, bool) and float(value) > 0
     require(valid, who, f"{name} must be a number above 0", value)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import inspect
 import itertools
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import FunctionType
@@ -30,18 +29,14 @@ from lamina.core.constructors import (
     takes_any,
     unknown_arguments,
 )
+from lamina.core.docstrings import complete_docstring
 from lamina.core.functions import LAMBDA, Code, Live, with_argument
 from lamina.core.scope import Scope
 
 C = TypeVar("C", bound="Configurable")
-_SECTIONS = re.compile(r"^(?:Args|Shapes|Raises):.*(?:\n(?![A-Z>]).*)*", re.MULTILINE)
-_ENTRIES = re.compile(r"^(?=    (\w+(?:, \w+)*):)(.*(?:\n {8}.*)*)", re.MULTILINE)  # the names and lines of arguments
 
 # While a whole model is written or read: id -> (number, object) of what is written, number -> object of what is read.
 sharing: Scope[dict[int, Any] | None] = Scope("sharing", None)
-
-# What holds for all constructors of the library; a class whose docstring says nothing else of errors says this.
-_RAISES = "Raises: ValueError if an argument is outside its domain."
 
 
 class Configurable:
@@ -52,17 +47,20 @@ class Configurable:
     _further: tuple[str, ...] = ()  # attributes that the configuration holds besides the arguments
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
+        above = parameters(cls.__mro__[1]) if kwargs and registry.is_own(cls) else {}
+        defaults = {name: kwargs.pop(name) for name in above.keys() & kwargs.keys()}
         super().__init_subclass__(**kwargs)
         doc = cls.__dict__["__doc__"]
-        takes_arguments = "__init__" in cls.__dict__ or "Args:" in (doc or "")
-        if doc and takes_arguments and registry.is_own(cls) and "Raises:" not in doc:
-            cls.__doc__ = f"{inspect.cleandoc(doc)}\n\n{_RAISES}\n"
+        if doc and registry.is_own(cls):
+            complete_docstring(cls)
         if "__init__" in cls.__dict__:
             cls.__init__ = _recording(cls, cls.__dict__["__init__"])
             form, usual = cls.get_config, Configurable.get_config
             library_speaks = form is not usual and registry.is_own(form) and not registry.is_own(cls)
             if library_speaks and cls._is_configured_by_arguments():  # of a class above: the program's comes first
                 cls.get_config = usual  # type: ignore[method-assign]
+        if defaults:  # other ones than those above: `class MaxPooling1D(Pooling, rank=1, pool_size=2)`
+            variant(defaults)(cls)
 
     @classmethod
     def _is_configured_by_arguments(cls) -> bool:
@@ -142,7 +140,7 @@ def variant(
         if arguments:
             signature, lacking = _selected(cls, signature, arguments)
         cls.__init__ = _recording(cls, _with_signature(init, signature, defaults, lacking, before))
-        _complete_docstring(cls)
+        complete_docstring(cls)
         return cls
 
     return decorate
@@ -190,38 +188,6 @@ def _with_signature(
     setattr(__init__, "__signature__", signature)  # noqa: B010
     setattr(__init__, "refused", lacking | getattr(init, "refused", frozenset()))  # noqa: B010
     return __init__
-
-
-def explained_by(*others: type) -> Callable[[type[C]], type[C]]:
-    """A decorator of classes that have arguments of other ones: the docstring gets what those say of them."""
-
-    def decorate(cls: type[C]) -> type[C]:
-        _complete_docstring(cls, others)
-        return cls
-
-    return decorate
-
-
-@functools.cache
-def _told(doc: str | None) -> tuple[dict[str, str], dict[str, str]]:
-    """The sections of a docstring by name, and what it says of each argument."""
-    sections = {text.partition(":")[0]: text.rstrip() for text in _SECTIONS.findall(inspect.cleandoc(doc or ""))}
-    entries = _ENTRIES.findall(sections.pop("Args", ""))
-    return sections, {name: text.rstrip() for names, text in entries for name in names.split(", ")}
-
-
-def _complete_docstring(cls: type, besides: Sequence[type] = ()) -> None:
-    """Give a docstring what it does not say itself of shapes, errors and arguments: what the nearest class above, or
-    one besides, says of each."""
-    sections: dict[str, str] = {}
-    lines: dict[str, str] = {}
-    for each in (*reversed((*besides, *cls.__mro__[1:])), cls):
-        of_each, about_arguments = _told(each.__doc__)
-        sections, lines = sections | of_each, lines | about_arguments
-    explained = dict.fromkeys(lines[name] for name in inspect.signature(cls).parameters if name in lines)
-    arguments = ["\n".join(["Args:", *explained])] if explained else []
-    own = _SECTIONS.sub("", inspect.cleandoc(cls.__doc__ or "")).rstrip()
-    cls.__doc__ = "\n\n".join([own, *arguments, *sections.values()]) + "\n"
 
 
 def plain(value: Any) -> Any:

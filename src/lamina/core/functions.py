@@ -46,21 +46,20 @@ def _argument(name: str) -> inspect.Parameter:
     return inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
-def documentation(cls: type, fn: Callable, before: str, further: str) -> str:
-    """The docstring of a class that wraps `fn`: that of `fn` on the arguments of the constructor, and what is further.
+def documentation(cls: type, fn: Callable, before: str = "") -> str:
+    """The docstring of a class that wraps `fn`: that of `fn` on the arguments of the constructor.
 
     Args:
         cls: the class, with its constructor.
         fn: the function; `Args:` stands last in its docstring, a line each.
         before: what the first line begins with.
-        further: a line on the other arguments.
     """
     text, _, arguments = inspect.cleandoc(fn.__doc__ or "").partition("\nArgs:\n")
     names = inspect.signature(cls.__init__).parameters
     own = [
         line for line in arguments.splitlines() if not {*line.partition(":")[0].strip().split(", ")}.isdisjoint(names)
     ]
-    return "\n".join([f"{before}{text.rstrip()}", "", "Args:", *own, f"    {further}", ""])
+    return "\n".join([f"{before}{text.rstrip()}", *(["", "Args:", *own] if own else []), ""])
 
 
 def with_argument(fn: Callable, name: str, doc: str, place: int = 0) -> Callable:

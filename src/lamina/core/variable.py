@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from lamina.core import dtypes, handover, placement, registry, scope, state
+from lamina.core import checks, dtypes, handover, placement, registry, scope, state
 from lamina.core.arrays import copied, send, value_of
 from lamina.core.constructors import explaining
 from lamina.core.state import Cell
@@ -231,6 +231,17 @@ class Variable(Cell):
 
     def __reduce__(self) -> tuple:
         return _unpickle, ({**self.__dict__, "_value": placement.to_host(self.hand_out())},)
+
+
+def assign_all(who: Any, variables: Sequence[Variable], values: Sequence[Any]) -> None:
+    """Assign arrays to variables, in their order; all of them or, on an error in the name of `who`, none."""
+    count = len(variables)
+    checks.require(count == len(values), who, f"set_weights must get {count} arrays", len(values))
+    for variable, shape in zip(variables, map(np.shape, values)):
+        rule = f"the array for {variable.path} must have shape {variable.shape}"
+        checks.require(shape == variable.shape, who, rule, shape)
+    for variable, value in zip(variables, values):
+        variable.assign(value)
 
 
 def _unpickle(state: dict[str, Any]) -> Variable:

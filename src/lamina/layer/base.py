@@ -4,8 +4,6 @@ Children, variables and seeds are found by looking at the attributes; the config
 output shapes come from abstract evaluation. `Layer.__call__` is the one way in, and its steps are numbered.
 """
 
-from __future__ import annotations
-
 import functools
 import itertools
 import threading
@@ -17,7 +15,19 @@ from typing import Any
 import jax
 
 from lamina import constraints, initializers, regularizers
-from lamina.core import configurable, constructors, dtypes, errors, masking, placement, policy, registry, scope, tree
+from lamina.core import (
+    checks,
+    configurable,
+    constructors,
+    dtypes,
+    errors,
+    masking,
+    placement,
+    policy,
+    registry,
+    scope,
+    tree,
+)
 from lamina.core.sparse import dense, is_sparse
 from lamina.core.state import StatelessScope
 from lamina.core.symbolic import Operation, any_symbolic, infer
@@ -60,6 +70,7 @@ class Layer(AddedLosses, Masks, Typed, Operation):
 
     input_spec: Any = None  # what the layer asks of its inputs: InputSpecs in their structure
     _building = False
+    _has_no_weights = False  # whether it is built from the start, unless a class below says what to make
     _keeps_sparse = False  # whether the library's own `call` takes sparse arrays as they are
     _not_parts = Composite._not_parts | {"_arguments", "_inbound_nodes", "_losses", "_build_shapes"}
     # Packages tell the tracker of Keras about parts; here they are found anyway.
@@ -88,9 +99,8 @@ class Layer(AddedLosses, Masks, Typed, Operation):
             raise constructors.unknown_arguments(type(self), kwargs)
         self.activity_regularizer = regularizers.get(activity_regularizer)
         self.autocast = autocast
-        self.built = False
-        if not isinstance(trainable, bool):
-            raise ValueError(f"{self._who()}: trainable must be true or false, got {trainable!r}.")
+        self.built = self._has_no_weights and type(self).build is Layer.build
+        checks.require(isinstance(trainable, bool), self._who, "trainable must be true or false", trainable)
         self._trainable = trainable
         self._dtype_policy = policy.get_policy(dtype)
         self._losses = []
@@ -136,10 +146,6 @@ class Layer(AddedLosses, Masks, Typed, Operation):
                 infer(self.__call__, (symbolic_inputs(input_shape, self.input_dtype),))
             self._build_shapes = {names[0]: input_shape}
         self.built = True
-
-    def _build_at_init(self) -> None:
-        """Be built from the start, if no class says what to make: layers without weights call this."""
-        self.built = type(self).build is Layer.build
 
     def add_weight(
         self,

@@ -5,8 +5,6 @@ returns for symbolic tensors depends on its attributes, the settings and the ten
 them can be told apart by plain values, `remembered` asks once.
 """
 
-from __future__ import annotations
-
 from types import BuiltinFunctionType, FunctionType
 from typing import Any
 

@@ -1,7 +1,5 @@
 """What layers add to the loss while they are called."""
 
-from __future__ import annotations
-
 import weakref
 from collections.abc import Sequence
 from typing import Any
@@ -10,7 +8,7 @@ import numpy as np
 from jax import tree_util
 
 from lamina import ops
-from lamina.core import scope, state
+from lamina.core import checks, scope, state
 from lamina.layer.parts import Composite, walk
 
 
@@ -27,8 +25,7 @@ class AddedLosses(Composite):
         """Add a scalar, or each of a list, to the loss that training minimises: in `call`, where data pass by."""
         losses = loss if isinstance(loss, (list, tuple)) else [loss]
         for value in losses:
-            if np.ndim(value) != 0:
-                raise ValueError(f"{self._who()}: add_loss must get scalars, got shape {np.shape(value)}.")
+            checks.require(np.ndim(value) == 0, self._who, "add_loss must get scalars", got=f"shape {np.shape(value)}")
         if state.current.get() is None and scope.call.get() is None:
             raise ValueError(
                 f"{self._who()}: add_loss must be called inside call, or on a functional model with a symbolic scalar, "

@@ -3,8 +3,6 @@
 The shapes of the masks that an outermost call meets are kept while it runs, so that the loss of one can be told.
 """
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any

@@ -3,8 +3,6 @@
 A look asks each value for its class and for nothing else: `_kinds` knows what the objects of a class are.
 """
 
-from __future__ import annotations
-
 import math
 import operator
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +15,7 @@ import numpy as np
 from lamina.core import checks, handover, placement, registry, scope
 from lamina.core.scope import Scope
 from lamina.core.state import Meter
-from lamina.core.variable import Variable
+from lamina.core.variable import Variable, assign_all
 from lamina.random import SeedGenerator
 
 # What the objects of a class are to a look: none of its business, a field of `Parts`, or containers.
@@ -172,14 +170,7 @@ class Composite:
 
     def set_weights(self, weights: Sequence[Any]) -> None:
         """Assign arrays to the weights, in the order of `get_weights`; all of them or, on an error, none."""
-        own = self.weights
-        who = self._who()
-        checks.require(len(own) == len(weights), who, f"set_weights must get {len(own)} arrays", len(weights))
-        for variable, shape in zip(own, map(np.shape, weights)):
-            rule = f"the array for {variable.path} must have shape {variable.shape}"
-            checks.require(shape == variable.shape, who, rule, shape)
-        for variable, value in zip(own, weights):
-            variable.assign(value)
+        assign_all(self._who, self.weights, weights)
 
     def count_params(self) -> int:
         """The number of weights' elements."""

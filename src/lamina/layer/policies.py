@@ -1,7 +1,5 @@
 """What a layer computes in and keeps its weights in, and how it is quantized: its dtype policy."""
 
-from __future__ import annotations
-
 import itertools
 from typing import Any
 

@@ -1,11 +1,9 @@
 """`RematScope`: which layers compute their inside again in the backward pass, rather than keep it."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, Self
 
 import jax
 
@@ -42,7 +40,7 @@ class RematScope:
         self.layer_names = list(layer_names or [])
         self._open: list[AbstractContextManager[Any]] = []
 
-    def __enter__(self) -> RematScope:
+    def __enter__(self) -> Self:
         self._open.append(scope.remat(self))
         self._open[-1].__enter__()
         return self

@@ -1,12 +1,10 @@
 """What a layer's call takes: its arguments by name, and what it asks of its inputs."""
 
-from __future__ import annotations
-
 import functools
 import inspect
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
@@ -91,7 +89,7 @@ class InputSpec:
         return {name: getattr(self, name) for name in names}
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> InputSpec:
+    def from_config(cls, config: dict[str, Any]) -> Self:
         """The object that `get_config` described."""
         return cls(**config)
 

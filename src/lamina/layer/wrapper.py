@@ -1,7 +1,5 @@
 """`Wrapper`: a layer around another one."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from lamina.layer.base import Layer

@@ -1,7 +1,5 @@
 """Activations as layers."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,12 +14,15 @@ from lamina.layers.weights import resolve_arguments, weight
 
 
 class Elementwise(Layer):
-    """Base of layers without weights whose output lies on the axes of the input."""
+    """Base of layers without weights whose output lies on the axes of the input.
+
+    Shapes: (batch, ...) -> the same.
+    """
+
+    supports_masking = _has_no_weights = True
 
     def __init__(self, **kwargs: Any):
         super().__init__(**kwargs)
-        self.supports_masking = True
-        self._build_at_init()
 
 
 class Activation(Elementwise):
@@ -29,8 +30,6 @@ class Activation(Elementwise):
 
     Args:
         activation: a name or function.
-
-    Shapes: (batch, ...) -> the same.
     """
 
     def __init__(self, activation: str | Callable, **kwargs: Any):
@@ -49,8 +48,6 @@ class ReLU(Elementwise):
         negative_slope: the slope below the threshold.
         threshold: where the function begins to rise.
 
-    Shapes: (batch, ...) -> the same.
-
     Raises: ValueError if an argument is not a number of at least 0.
     """
 
@@ -58,10 +55,9 @@ class ReLU(Elementwise):
         self, max_value: float | None = None, negative_slope: float = 0.0, threshold: float = 0.0, **kwargs: Any
     ):
         super().__init__(**kwargs)
-        who = self._who()
-        self.max_value = None if max_value is None else checks.number(who, "max_value", max_value, 0)
-        self.negative_slope = checks.number(who, "negative_slope", negative_slope, 0)
-        self.threshold = checks.number(who, "threshold", threshold, 0)
+        self.max_value = None if max_value is None else checks.number(self._who, "max_value", max_value, 0)
+        self.negative_slope = checks.number(self._who, "negative_slope", negative_slope, 0)
+        self.threshold = checks.number(self._who, "threshold", threshold, 0)
 
     def call(self, inputs: Any) -> Any:
         return activations.relu(inputs, self.negative_slope, self.max_value, self.threshold)
@@ -73,15 +69,13 @@ class LeakyReLU(Elementwise):
     Args:
         negative_slope: the slope below zero; `alpha` is its older name.
 
-    Shapes: (batch, ...) -> the same.
-
     Raises: ValueError if an argument is not a number of at least 0.
     """
 
     def __init__(self, negative_slope: float = 0.3, **kwargs: Any):
         negative_slope = kwargs.pop("alpha", negative_slope)
         super().__init__(**kwargs)
-        self.negative_slope = checks.number(self._who(), "negative_slope", negative_slope, 0)
+        self.negative_slope = checks.number(self._who, "negative_slope", negative_slope, 0)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "negative_slope": self.negative_slope}
@@ -96,14 +90,12 @@ class ELU(Elementwise):
     Args:
         alpha: the limit below zero, negated.
 
-    Shapes: (batch, ...) -> the same.
-
     Raises: ValueError if an argument is not a number.
     """
 
     def __init__(self, alpha: float = 1.0, **kwargs: Any):
         super().__init__(**kwargs)
-        self.alpha = checks.number(self._who(), "alpha", alpha)
+        self.alpha = checks.number(self._who, "alpha", alpha)
 
     def call(self, inputs: Any) -> Any:
         return activations.elu(inputs, alpha=self.alpha)
@@ -152,14 +144,13 @@ class Softmax(Elementwise):
 
     Args:
         axis: one axis or several.
-
-    Shapes: (batch, ...) -> the same.
     """
+
+    _misses_mask = False  # along an axis of features a mask over time changes nothing
 
     def __init__(self, axis: int | Sequence[int] = -1, **kwargs: Any):
         super().__init__(**kwargs)
         self.axis = axis
-        self._misses_mask = False  # along an axis of features a mask over time changes nothing
 
     def call(self, inputs: Any, mask: Any = None) -> Any:
         axis = list(self.axis) if isinstance(self.axis, (list, tuple)) else self.axis

@@ -1,7 +1,5 @@
 """Attention: of several heads with projections, which may share keys and values, and plain."""
 
-from __future__ import annotations
-
 import math
 import operator
 import string
@@ -13,7 +11,7 @@ import jax.numpy as jnp
 
 from lamina import ops
 from lamina.core import checks, dtypes, masking
-from lamina.core.configurable import explained_by
+from lamina.core.docstrings import explained_by
 from lamina.layer import InputSpec, Layer
 from lamina.layer.masks import check_broadcasts, check_mask, only_passes
 from lamina.layers.projection import EinsumDense
@@ -234,6 +232,7 @@ class HeadedAttention(Layer):
         return outputs.transpose(0, 2, 1, 3), weights
 
 
+@explained_by(EinsumDense)
 class MultiHeadAttention(HeadedAttention):
     """`softmax(Q K^T / sqrt(key_dim)) V` for several heads, each with projections of its own.
 
@@ -249,9 +248,6 @@ class MultiHeadAttention(HeadedAttention):
         attention_axes: the axes that are attended over; all but batch and features if not given.
         sliding_window: how far attention may reach to each side.
         flash_attention: whether GPUs use cuDNN's kernel, which wants 16 bits.
-        kernel_initializer, bias_initializer: what the weights start from.
-        kernel_regularizer, bias_regularizer, activity_regularizer: added to the loss.
-        kernel_constraint, bias_constraint: applied after each step.
         use_gate: whether the heads' outputs are multiplied by `sigmoid(query kernel + bias)`, element by element
             (Qiu et al., 2025, https://arxiv.org/abs/2505.06708).
         seed: of the dropout.
@@ -289,14 +285,13 @@ class MultiHeadAttention(HeadedAttention):
         **kwargs: Any,
     ):
         super().__init__(activity_regularizer=activity_regularizer, **kwargs)
-        who = self._who()
-        self.num_heads = checks.integer(who, "num_heads", num_heads)
-        self.key_dim = checks.integer(who, "key_dim", key_dim)
-        self.value_dim = self.key_dim if value_dim is None else checks.integer(who, "value_dim", value_dim)
+        self.num_heads = checks.integer(self._who, "num_heads", num_heads)
+        self.key_dim = checks.integer(self._who, "key_dim", key_dim)
+        self.value_dim = self.key_dim if value_dim is None else checks.integer(self._who, "value_dim", value_dim)
         one, of_values = (self.num_heads, self.key_dim), (self.num_heads, self.value_dim)
         self._heads = (one, one, of_values)
         sizes: Any = output_shape if isinstance(output_shape, (list, tuple, type(None))) else (output_shape,)
-        self.output_shape = sizes and type(sizes)(checks.integer(who, "output_shape", size) for size in sizes)
+        self.output_shape = sizes and type(sizes)(checks.integer(self._who, "output_shape", size) for size in sizes)
         axes = (attention_axes,) if isinstance(attention_axes, int) else attention_axes
         self.attention_axes = axes and tuple(axes)
         self._set_up(dropout, use_bias, sliding_window, flash_attention, use_gate, seed)
@@ -344,15 +339,11 @@ class GroupedQueryAttention(HeadedAttention):
         **kwargs: Any,
     ):
         super().__init__(activity_regularizer=activity_regularizer, **kwargs)
-        who = self._who()
-        self.head_dim = checks.integer(who, "head_dim", head_dim)
-        self.num_query_heads = checks.integer(who, "num_query_heads", num_query_heads)
-        self.num_key_value_heads = checks.integer(who, "num_key_value_heads", num_key_value_heads)
-        if num_query_heads % num_key_value_heads:
-            raise ValueError(
-                f"{who}: num_query_heads must be a multiple of num_key_value_heads={num_key_value_heads}, "
-                f"got {num_query_heads}."
-            )
+        self.head_dim = checks.integer(self._who, "head_dim", head_dim)
+        self.num_query_heads = checks.integer(self._who, "num_query_heads", num_query_heads)
+        self.num_key_value_heads = checks.integer(self._who, "num_key_value_heads", num_key_value_heads)
+        rule = f"num_query_heads must be a multiple of num_key_value_heads={num_key_value_heads}"
+        checks.require(not num_query_heads % num_key_value_heads, self._who, rule, num_query_heads)
         shared = (self.num_key_value_heads, self.head_dim)
         self._heads = ((self.num_query_heads, self.head_dim), shared, shared)
         self._set_up(dropout, use_bias, sliding_window, flash_attention, use_gate, seed)
@@ -387,18 +378,16 @@ class Attention(Layer):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        checks.one_of(self._who(), "score_mode", score_mode, ("dot", "concat"))
-        self.dropout = checks.number(self._who(), "dropout", dropout, 0, 1)
+        checks.one_of(self._who, "score_mode", score_mode, ("dot", "concat"))
+        self.dropout = checks.number(self._who, "dropout", dropout, 0, 1)
         self.use_scale, self.score_mode, self.seed = use_scale, score_mode, seed
         self._is_product = score_mode == "dot"  # of queries and keys, which accelerators have a kernel for
         self._dropout_layer = Dropout(dropout, seed=seed, dtype=self.dtype_policy)
         self.supports_masking = True
 
     def build(self, input_shape: Any) -> None:
-        if not isinstance(input_shape, list) or len(input_shape) not in (2, 3):
-            raise ValueError(
-                f"{self._who()}: must be called on [query, value] or [query, value, key], got {input_shape}."
-            )
+        rule = "must be called on [query, value] or [query, value, key]"
+        checks.require(isinstance(input_shape, list) and len(input_shape) in (2, 3), self._who, rule, input_shape)
         self.scale = self._make_scale(input_shape) if self.use_scale else None
         self.concat_score_weight = None
         if self.score_mode == "concat":
@@ -454,7 +443,6 @@ class Attention(Layer):
         return mask[0] if isinstance(mask, (list, tuple)) else mask
 
 
-@explained_by()
 class AdditiveAttention(Attention):
     """`softmax(sum(scale * tanh(query + key))) value`.
 

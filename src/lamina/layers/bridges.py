@@ -1,12 +1,10 @@
 """What others wrote in JAX as layers: functions, and modules of Flax and Equinox."""
 
-from __future__ import annotations
-
 import copy
 import inspect
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
@@ -222,7 +220,7 @@ class Tree:
             trainable=trainable and jnp.issubdtype(value.dtype, jnp.inexact), autocast=False,
         )  # fmt: skip
 
-    def __deepcopy__(self, memo: Any) -> Tree:
+    def __deepcopy__(self, memo: Any) -> Self:
         other = copy.copy(self)
         other._leaves = copy.deepcopy(self._leaves, memo)
         return other  # the form is the same: it may hold things that are told by identity

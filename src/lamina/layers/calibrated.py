@@ -1,13 +1,12 @@
 """Kernels of integers that are found beside the inputs of a dataset: GPTQ and AWQ."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
 from lamina import quantizers
+from lamina.core import checks
 from lamina.core.variable import Variable
 from lamina.layers.kernels import Kernel
 from lamina.layers.quantized import Float8, Int4, Int8
@@ -29,11 +28,9 @@ class GPTQ(Kernel):
     waiting: Variable | None = None  # the floats
 
     def build(self, old: Kernel | None = None) -> None:
-        if self.place.terms.summed != tuple(range(len(self.place.terms.summed))):
-            raise ValueError(
-                f"{type(self.config).__name__}: the axes of {self.place.name} that are summed over must come first, "
-                f"got {','.join(self.place.terms[:2])}->{self.place.terms.outputs}."
-            )
+        terms, rule = self.place.terms, f"the axes of {self.place.name} that are summed over must come first"
+        given = f"{','.join(terms[:2])}->{terms.outputs}"
+        checks.require(terms.summed == tuple(range(len(terms.summed))), self.config, rule, got=given)
         self.waiting = None if old is None else old.own
         rows, columns = self.place.matrix
         groups = -(-rows // self.config.group_size) if self.config.group_size > 0 else 1

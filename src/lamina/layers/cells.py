@@ -1,7 +1,5 @@
 """Recurrent cells: what one step computes."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -75,10 +73,9 @@ class Cell(Layer):
     ):
         implementation = kwargs.pop("implementation", 2)
         super().__init__(**kwargs)
-        who = self._who()
-        self.units = self.output_size = checks.integer(who, "units", units)
-        self.dropout = float(checks.number(who, "dropout", dropout, 0, 1))
-        self.recurrent_dropout = float(checks.number(who, "recurrent_dropout", recurrent_dropout, 0, 1))
+        self.units = self.output_size = checks.integer(self._who, "units", units)
+        self.dropout = float(checks.number(self._who, "dropout", dropout, 0, 1))
+        self.recurrent_dropout = float(checks.number(self._who, "recurrent_dropout", recurrent_dropout, 0, 1))
         generator = SeedGenerator(seed) if self.draws_seed_first else None
         resolve_arguments(self)
         self.use_bias, self.unit_forget_bias, self.reset_after = use_bias, unit_forget_bias, reset_after
@@ -108,7 +105,7 @@ class Cell(Layer):
 
     def _sizes_of(self, input_shape: tuple[int | None, ...]) -> tuple[tuple[int, ...], int]:
         """The size of the kernels in space, if they have one, and the number of features."""
-        return (), checks.known_size(self._who(), input_shape, -1)
+        return (), checks.known_size(self._who, input_shape, -1)
 
     def get_initial_state(self, batch_size: int | None = None) -> list[Any]:
         """Zeros for each state."""

@@ -1,7 +1,5 @@
 """LSTMs over images and the like, whose products are convolutions: the rank is data."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -64,7 +62,7 @@ class ConvLSTMCell(LSTMCell, Windowed):
     def _sizes_of(self, input_shape: tuple[int | None, ...]) -> tuple[tuple[int, ...], int]:
         channels = self._check_channels(input_shape)
         self._check_size(input_shape)
-        places = [checks.known_size(self._who(), input_shape, axis) for axis in self._axes]
+        places = [checks.known_size(self._who, input_shape, axis) for axis in self._axes]
         images = KerasTensor((None, *places, channels))
         kernel = KerasTensor((*self.kernel_size, channels, self.filters))
         self._places = infer(self.rule.of_inputs, (images, kernel)).shape[1:-1]
@@ -87,7 +85,7 @@ _LACKING = ("units", "unroll", "reset_after", "use_cudnn", "kwargs")
 
 
 @variant(arguments=[*_WINDOW, *(name for name in parameters(Recurrent) if name not in _LACKING)])
-class ConvLSTM(Recurrent):
+class ConvLSTM(Recurrent, cell_class=ConvLSTMCell):
     """An LSTM whose products with inputs and with the output before are convolutions over `rank` spatial axes.
 
     Shi et al., 2015, https://arxiv.org/abs/1506.04214
@@ -104,7 +102,6 @@ class ConvLSTM(Recurrent):
     Raises: ValueError if an argument is outside its domain, or a spatial size is not known.
     """
 
-    cell_class = ConvLSTMCell
     _further = ("unroll", "zero_output_for_mask")  # which files have, and Keras's signature does not name
 
     def __init__(
@@ -125,22 +122,13 @@ class ConvLSTM(Recurrent):
         self.input_spec = InputSpec(shape=(None, None, *sequences_shape[2:]))
 
 
-@variant()
-class ConvLSTM1D(ConvLSTM):
+class ConvLSTM1D(ConvLSTM, rank=1):
     """An LSTM over sequences of signals."""
 
-    rank = 1
 
-
-@variant()
-class ConvLSTM2D(ConvLSTM):
+class ConvLSTM2D(ConvLSTM, rank=2):
     """An LSTM over sequences of images."""
 
-    rank = 2
 
-
-@variant()
-class ConvLSTM3D(ConvLSTM):
+class ConvLSTM3D(ConvLSTM, rank=3):
     """An LSTM over sequences of volumes."""
-
-    rank = 3

@@ -1,13 +1,12 @@
 """Convolutions, transposed ones, and those of each channel by itself: the rank is data."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from lamina import ops
 from lamina.core import checks
-from lamina.core.configurable import explained_by, variant
+from lamina.core.configurable import variant
+from lamina.core.docstrings import explained_by
 from lamina.layers.projection import Dense, Projection
 from lamina.layers.spatial import Windowed
 from lamina.layers.weights import resolve_arguments, weight
@@ -73,8 +72,8 @@ class Convolution(Convolving):
         lora = [kwargs.pop(name, None) for name in ("lora_rank", "lora_alpha")]
         super().__init__(data_format=data_format, activity_regularizer=activity_regularizer, **kwargs)
         self._set_kind(*lora)
-        self.filters = checks.integer(self._who(), "filters", filters)
-        self.groups = checks.integer(self._who(), "groups", groups)
+        self.filters = checks.integer(self._who, "filters", filters)
+        self.groups = checks.integer(self._who, "groups", groups)
         self.output_padding = None if output_padding is None else self._sizes("output_padding", output_padding, 0)
         self.use_bias = use_bias
         self._set_window(kernel_size, strides, padding, dilation_rate)
@@ -88,10 +87,8 @@ class Convolution(Convolving):
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         channels = self._check_channels(input_shape)
-        if channels % self.groups:
-            raise ValueError(
-                f"{self._who()}: the number of channels must be a multiple of groups={self.groups}, got {input_shape}."
-            )
+        rule = f"the number of channels must be a multiple of groups={self.groups}"
+        checks.require(not channels % self.groups, self._who, rule, input_shape)
         self._check_size(input_shape)
         self._make_weights(self._kernel_shape(channels), (self.filters,) if self.use_bias else None)
 
@@ -146,13 +143,11 @@ class TransposedConvolution(Convolution):
         return ops.conv_transpose(inputs, kernel, *window)
 
 
-@variant()
 class Conv1DTranspose(TransposedConvolution, rank=1):
     """Transposed convolution of sequences."""
 
 
-@variant(defaults={"strides": (1, 1), "dilation_rate": (1, 1)})
-class Conv2DTranspose(TransposedConvolution, rank=2):
+class Conv2DTranspose(TransposedConvolution, rank=2, strides=(1, 1), dilation_rate=(1, 1)):
     """Transposed convolution of images.
 
     >>> layers.Conv2DTranspose(8, 3, strides=2, padding="same")(np.zeros((1, 7, 7, 4), "float32")).shape
@@ -208,7 +203,7 @@ class ChannelwiseConvolution(Convolving):
         super().__init__(data_format=data_format, activity_regularizer=activity_regularizer, **kwargs)
         self.filters, self.use_bias = filters, use_bias
         self._check_filters()
-        self.depth_multiplier = checks.integer(self._who(), "depth_multiplier", depth_multiplier)
+        self.depth_multiplier = checks.integer(self._who, "depth_multiplier", depth_multiplier)
         self._set_window(kernel_size, strides, padding, dilation_rate)
         resolve_arguments(self)
 
@@ -227,7 +222,6 @@ class ChannelwiseConvolution(Convolving):
         return self.strides, self.padding, self.data_format, self.dilation_rate
 
 
-@variant()
 class SeparableConvolution(ChannelwiseConvolution):
     """`activation(pointwise(depthwise(x)) + bias)`: each channel by itself over space, then all channels at a place.
 
@@ -241,7 +235,7 @@ class SeparableConvolution(ChannelwiseConvolution):
     pointwise_kernel: Any
 
     def _check_filters(self) -> None:
-        self.filters = checks.integer(self._who(), "filters", self.filters)
+        self.filters = checks.integer(self._who, "filters", self.filters)
 
     def _make_kernel(self, shape: Sequence[Any], **options: Any) -> None:
         self.depthwise_kernel = weight(self, "depthwise_kernel", shape, **options)
@@ -252,13 +246,11 @@ class SeparableConvolution(ChannelwiseConvolution):
         return ops.separable_conv(inputs, self.depthwise_kernel.value, self.pointwise_kernel.value, *self._window)
 
 
-@variant()
 class SeparableConv1D(SeparableConvolution, rank=1):
     """Separable convolution of sequences."""
 
 
-@variant(defaults={"strides": (1, 1), "dilation_rate": (1, 1)})
-class SeparableConv2D(SeparableConvolution, rank=2):
+class SeparableConv2D(SeparableConvolution, rank=2, strides=(1, 1), dilation_rate=(1, 1)):
     """Separable convolution of images."""
 
 
@@ -278,13 +270,11 @@ class DepthwiseConvolution(ChannelwiseConvolution):
         return ops.depthwise_conv(inputs, kernel, *self._window)
 
 
-@variant()
 class DepthwiseConv1D(DepthwiseConvolution, rank=1):
     """Convolution of each channel of sequences."""
 
 
-@variant(defaults={"strides": (1, 1), "dilation_rate": (1, 1)})
-class DepthwiseConv2D(DepthwiseConvolution, rank=2):
+class DepthwiseConv2D(DepthwiseConvolution, rank=2, strides=(1, 1), dilation_rate=(1, 1)):
     """Convolution of each channel of images."""
 
 

@@ -1,7 +1,5 @@
 """The plain ones: Input, Embedding (also there and back), Lambda, Masking, Identity."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -168,8 +166,8 @@ class Embedding(KernelLayer):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        self.input_dim = checks.integer(self._who(), "input_dim", input_dim)
-        self.output_dim = checks.integer(self._who(), "output_dim", output_dim)
+        self.input_dim = checks.integer(self._who, "input_dim", input_dim)
+        self.output_dim = checks.integer(self._who, "output_dim", output_dim)
         resolve_arguments(self)
         self.mask_zero = mask_zero
         self._set_kind(lora_rank, lora_alpha, quantization_config)
@@ -210,7 +208,6 @@ class Embedding(KernelLayer):
         return jnp.not_equal(inputs, 0) if self.mask_zero else None
 
 
-@configurable.explained_by()
 class ReversibleEmbedding(Embedding):
     """`Embedding`, and with `reverse=True` the products of vectors with its rows: logits of the integers.
 
@@ -248,7 +245,7 @@ class ReversibleEmbedding(Embedding):
         super().__init__(input_dim, output_dim, *table, mask_zero, **kwargs)
         self.reverse_dtype = None if reverse_dtype is None else dtypes.standardize_dtype(reverse_dtype)
         cap = logit_soft_cap
-        self.logit_soft_cap = None if cap is None else checks.positive(self._who(), "logit_soft_cap", cap)
+        self.logit_soft_cap = None if cap is None else checks.positive(self._who, "logit_soft_cap", cap)
 
     def build(self, input_shape: Any = None) -> None:
         if self.built:
@@ -373,10 +370,7 @@ class Masking(Elementwise):
 
 
 class Identity(Elementwise):
-    """The inputs.
-
-    Shapes: (batch, ...) -> the same.
-    """
+    """The inputs."""
 
     def call(self, inputs: Any) -> Any:
         return inputs

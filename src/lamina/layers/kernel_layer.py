@@ -1,7 +1,5 @@
 """`KernelLayer`: a layer whose main weight is a kernel of some kind, which may change: by LoRA, by quantization."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -36,9 +34,8 @@ class KernelLayer(Layer):
 
     def _set_kind(self, lora_rank: Any, lora_alpha: Any, quantization_config: Any = None) -> None:
         """Keep the arguments that say what kind of kernel there is to be."""
-        who = self._who()
-        self.lora_rank = None if lora_rank is None else checks.integer(who, "lora_rank", lora_rank)
-        alpha = lora_rank if lora_alpha is None else checks.positive(who, "lora_alpha", lora_alpha)
+        self.lora_rank = None if lora_rank is None else checks.integer(self._who, "lora_rank", lora_rank)
+        alpha = lora_rank if lora_alpha is None else checks.positive(self._who, "lora_alpha", lora_alpha)
         self.lora_alpha = None if lora_rank is None else alpha
         self.quantization_config = quantizers.get(quantization_config)
 

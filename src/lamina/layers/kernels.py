@@ -5,12 +5,10 @@ Keras does, and say in which order files hold them and what files get. Here are 
 beside another; `quantized.py` has integers and 8-bit floats, `calibrated.py` integers found beside a dataset.
 """
 
-from __future__ import annotations
-
 import copy
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import jax.numpy as jnp
 import numpy as np
@@ -106,7 +104,7 @@ class Kernel:
         self.place, self.config = place, config
         self.variables: dict[str, Variable] = {}  # attribute of the layer -> variable, in the order of files
 
-    def build(self, old: Kernel | None = None) -> None:
+    def build(self, old: "Kernel | None" = None) -> None:
         """Make the variables, with the values of the kernel `old` if there is one."""
         layer, name, shape, options, *_ = self.place
         self.variables[name] = old.own if old is not None else weight(layer, name, shape, **options)
@@ -194,7 +192,7 @@ class LowRank(Kernel):
             variable.trainable = variable.trainable and variable.overwrite_with_gradient
             variable.frozen = variable.frozen and variable.overwrite_with_gradient
 
-    def on(self, base: Kernel) -> LowRank:
+    def on(self, base: Kernel) -> Self:
         """The same beside another frozen kernel."""
         twin = copy.copy(self)
         twin._stand_on(base)

@@ -1,7 +1,5 @@
 """Layers with several inputs and one output."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,8 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from lamina import ops
-from lamina.core import dtypes, masking, tree
-from lamina.core.configurable import variant
+from lamina.core import checks, dtypes, masking, tree
 from lamina.layer import Layer
 from lamina.layer.masks import only_passes
 
@@ -31,20 +28,23 @@ class Merge(Layer):
     Raises: ValueError if the shapes do not broadcast.
     """
 
-    combine: Callable[[Any, Any], Any]
+    combine: Any
     _number: int | None = None  # of inputs, if only one will do
     _by_masks = False  # whether an input counts where its mask is true only, and leaves the others alone else
 
+    def __init_subclass__(cls, combine: Any = None, number: int | None = None, by_masks: bool = False, **kwargs: Any):
+        super().__init_subclass__(**kwargs)
+        if combine is not None:
+            cls.combine, cls._number, cls._by_masks = staticmethod(combine), number, by_masks
+
     def __init__(self, **kwargs: Any):
         super().__init__(**kwargs)
-        self.supports_masking = True
 
     def build(self, input_shape: Any) -> None:
         shapes = input_shape
         if not isinstance(shapes, (list, tuple)) or not all(isinstance(s, (tuple, list)) for s in shapes):
             raise ValueError(f"{self._who()}: must be called on a list of inputs, got one of shape {shapes}.")
-        if len(shapes) < 1:
-            raise ValueError(f"{self._who()}: must be called on at least one input, got none.")
+        checks.require(len(shapes) >= 1, self._who, "must be called on at least one input", got="none")
         if self._number not in (None, len(shapes)):
             raise ValueError(f"{self._who()}: must be called on exactly {self._number} inputs, got {len(shapes)}.")
         self._check_shapes(shapes)
@@ -87,25 +87,16 @@ class Merge(Layer):
         return None if any(m is None for m in masks) else functools.reduce(ops.logical_or, masks)
 
 
-@variant()
-class Add(Merge):
+class Add(Merge, combine=jnp.add):
     """`x1 + x2 + ...`"""
 
-    combine = staticmethod(jnp.add)
 
-
-@variant()
-class Multiply(Merge):
+class Multiply(Merge, combine=jnp.multiply, by_masks=True):
     """`x1 * x2 * ...`"""
 
-    combine, _by_masks = staticmethod(jnp.multiply), True
 
-
-@variant()
-class Average(Merge):
+class Average(Merge, combine=jnp.add):
     """`(x1 + x2 + ...) / n`"""
-
-    combine = staticmethod(jnp.add)
 
     def _merge(self, arrays: list[Any]) -> Any:
         dtype = jnp.result_type(*arrays)
@@ -113,28 +104,19 @@ class Average(Merge):
         return mean.astype(dtypes.floating(dtype))
 
 
-@variant()
-class Maximum(Merge):
+class Maximum(Merge, combine=jnp.maximum, by_masks=True):
     """`max(x1, x2, ...)`"""
 
-    combine, _by_masks = staticmethod(jnp.maximum), True
 
-
-@variant()
-class Minimum(Merge):
+class Minimum(Merge, combine=jnp.minimum, by_masks=True):
     """`min(x1, x2, ...)`"""
 
-    combine, _by_masks = staticmethod(jnp.minimum), True
 
-
-@variant()
-class Subtract(Merge):
+class Subtract(Merge, combine=jnp.subtract, number=2):
     """`x1 - x2`
 
     Raises: ValueError if the inputs are not two, or do not broadcast.
     """
-
-    combine, _number = staticmethod(jnp.subtract), 2
 
 
 class Concatenate(Merge):
@@ -154,17 +136,13 @@ class Concatenate(Merge):
 
     def _check_shapes(self, shapes: Sequence[Any]) -> None:
         ranks = {len(shape) for shape in shapes}
-        if len(ranks) > 1:
-            raise ValueError(f"{self._who()}: inputs must have the same number of axes, got {list(shapes)}.")
+        checks.require(len(ranks) <= 1, self._who, "inputs must have the same number of axes", list(shapes))
         rank = ranks.pop()
-        if not -rank <= self.axis < rank:
-            raise ValueError(f"{self._who()}: axis must be one of {rank} axes, got {self.axis}.")
+        checks.require(-rank <= self.axis < rank, self._who, f"axis must be one of {rank} axes", self.axis)
         for axis in range(rank):
             sizes = {shape[axis] for shape in shapes} - {None}
-            if len(sizes) > 1 and axis != self.axis % rank:
-                raise ValueError(
-                    f"{self._who()}: inputs must have equal sizes on all axes but {self.axis}, got {list(shapes)}."
-                )
+            rule = f"inputs must have equal sizes on all axes but {self.axis}"
+            checks.require(len(sizes) <= 1 or axis == self.axis % rank, self._who, rule, list(shapes))
 
     def call(self, inputs: Any) -> Any:
         return jnp.concatenate(list(inputs), axis=self.axis)
@@ -197,8 +175,7 @@ class Dot(Merge):
     def __init__(self, axes: int | Sequence[int], normalize: bool = False, **kwargs: Any):
         super().__init__(**kwargs)
         valid = isinstance(axes, int) or (len(axes) == 2 and all(isinstance(axis, int) for axis in axes))
-        if not valid:
-            raise ValueError(f"{self._who()}: axes must be an integer or two, got {axes!r}.")
+        checks.require(valid, self._who, "axes must be an integer or two", axes)
         self.axes, self.normalize = axes, normalize
 
     def _own_axes(self, shapes: Sequence[Any]) -> tuple[int, int]:

@@ -1,7 +1,5 @@
 """Normalization: of each channel over the batch, of each sample over its features or groups of them, of a kernel."""
 
-from __future__ import annotations
-
 import functools
 import math
 from collections.abc import Sequence
@@ -14,7 +12,6 @@ from jax import lax
 
 from lamina import initializers, ops
 from lamina.core import checks, dtypes, masking, scope
-from lamina.core.configurable import explained_by
 from lamina.layer import InputSpec, Layer, Wrapper
 from lamina.layer.masks import check_broadcasts
 from lamina.layers.weights import resolve_arguments, weight
@@ -26,7 +23,19 @@ __all__ = [
 
 
 class Normalization(Layer):
-    """Base of the layers that divide by statistics of what comes in; some have a trained scale and offset behind."""
+    """Base of the layers that divide by statistics of what comes in; some have a trained scale and offset behind.
+
+    Args:
+        epsilon: added to the variance.
+        center, scale: whether there is a `beta`, a `gamma`.
+        beta_initializer, gamma_initializer: what the weights start from.
+        beta_regularizer, gamma_regularizer: added to the loss.
+        beta_constraint, gamma_constraint: applied after each step.
+
+    Shapes: (batch, ..., features) -> the same.
+
+    Raises: ValueError if an axis is not there or of unknown size.
+    """
 
     input_spec = InputSpec()  # one array
 
@@ -61,11 +70,7 @@ class BatchNormalization(Normalization):
     Args:
         axis: the axis that keeps its elements apart, usually the channels.
         momentum: of the moving averages.
-        epsilon: added to the variance.
-        center, scale: whether there is a `beta`, a `gamma`.
-        beta_initializer, gamma_initializer, moving_mean_initializer, moving_variance_initializer: starting values.
-        beta_regularizer, gamma_regularizer: added to the loss.
-        beta_constraint, gamma_constraint: applied after each step.
+        moving_mean_initializer, moving_variance_initializer: what they start from.
         renorm: whether training corrects what it normalizes towards moving averages: by the factor
             `r = stddev / renorm_stddev`, then the shift `d = (mean - renorm_mean) / renorm_stddev`, both taken as
             constants by gradients (Ioffe, 2017, https://arxiv.org/abs/1702.03275).
@@ -107,8 +112,8 @@ class BatchNormalization(Normalization):
     ):
         super().__init__(**kwargs)
         self.axis = axis
-        self.momentum = float(checks.number(self._who(), "momentum", momentum, 0, 1))
-        self.epsilon = float(checks.number(self._who(), "epsilon", epsilon, 0))
+        self.momentum = float(checks.number(self._who, "momentum", momentum, 0, 1))
+        self.epsilon = float(checks.number(self._who, "epsilon", epsilon, 0))
         self.center, self.scale, self.synchronized = center, scale, synchronized
         self.renorm = renorm
         self.renorm_clipping = {} if renorm and renorm_clipping is None else renorm_clipping
@@ -117,7 +122,7 @@ class BatchNormalization(Normalization):
         if not fit or not set(bounds) <= set(known):
             rule = f"have keys of {', '.join(known)}, rmin not above rmax and dmax not below 0"
             raise ValueError(f"{self._who()}: renorm_clipping must {rule}, got {bounds}.")
-        self.renorm_momentum = float(checks.number(self._who(), "renorm_momentum", renorm_momentum, 0, 1))
+        self.renorm_momentum = float(checks.number(self._who, "renorm_momentum", renorm_momentum, 0, 1))
         self.moving_mean_initializer: Any
         self.moving_variance_initializer: Any
         self.moving_mean: Any = None
@@ -127,7 +132,7 @@ class BatchNormalization(Normalization):
         self.renorm_stddev: Any = None
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        rank, shape = len(input_shape), (checks.known_size(self._who(), input_shape, self.axis),)
+        rank, shape = len(input_shape), (checks.known_size(self._who, input_shape, self.axis),)
         self._make_scale_and_offset(shape)
         mean, variance = self.moving_mean_initializer, self.moving_variance_initializer
         averages = {"moving_mean": mean, "moving_variance": variance}
@@ -213,15 +218,6 @@ class LayerNormalization(Normalization):
 
     Args:
         axis: the axes that are normalized over.
-        epsilon: added to the variance.
-        center, scale: whether there is a `beta`, a `gamma`.
-        beta_initializer, gamma_initializer: what the weights start from.
-        beta_regularizer, gamma_regularizer: added to the loss.
-        beta_constraint, gamma_constraint: applied after each step.
-
-    Shapes: (batch, ..., features) -> the same.
-
-    Raises: ValueError if an axis is not there or of unknown size.
     """
 
     _further = ("rms_scaling",)
@@ -243,12 +239,12 @@ class LayerNormalization(Normalization):
         self.rms_scaling = bool(kwargs.pop("rms_scaling", False))  # an older way to say RMSNormalization
         super().__init__(**kwargs)
         self.axis = _listed(self._who(), axis)
-        self.epsilon = checks.number(self._who(), "epsilon", epsilon, 0)
+        self.epsilon = checks.number(self._who, "epsilon", epsilon, 0)
         self.center, self.scale = center, scale
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         axes = [self.axis] if isinstance(self.axis, int) else self.axis
-        self._make_scale_and_offset([checks.known_size(self._who(), input_shape, axis) for axis in axes])
+        self._make_scale_and_offset([checks.known_size(self._who, input_shape, axis) for axis in axes])
 
     def call(self, inputs: Any) -> Any:
         x = inputs.astype(dtypes.wide(inputs.dtype))
@@ -257,7 +253,6 @@ class LayerNormalization(Normalization):
         return outputs.astype(self.compute_dtype)
 
 
-@explained_by(LayerNormalization)
 class GroupNormalization(Normalization):
     """`gamma * (x - mean) / sqrt(variance + epsilon) + beta`, mean and variance of each sample and group of channels.
 
@@ -292,17 +287,14 @@ class GroupNormalization(Normalization):
         if groups != -1 and not checks.is_integer(groups):
             raise ValueError(f"{self._who()}: groups must be a positive integer or -1, got {groups!r}.")
         self.groups, self.axis = groups, axis
-        self.epsilon = checks.number(self._who(), "epsilon", epsilon, 0)
+        self.epsilon = checks.number(self._who, "epsilon", epsilon, 0)
         self.center, self.scale = center, scale
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        channels = checks.known_size(self._who(), input_shape, self.axis)
+        channels = checks.known_size(self._who, input_shape, self.axis)
         self.groups = channels if self.groups == -1 else self.groups
-        if channels % self.groups or self.axis % len(input_shape) == 0:
-            raise ValueError(
-                f"{self._who()}: axis {self.axis} must be one of channels that groups={self.groups} divides, "
-                f"got {input_shape}."
-            )
+        rule = f"axis {self.axis} must be one of channels that groups={self.groups} divides"
+        checks.require(not channels % self.groups and self.axis % len(input_shape) != 0, self._who, rule, input_shape)
         self._make_scale_and_offset((channels,))
         self.input_spec = InputSpec(ndim=len(input_shape), axes={self.axis: channels})
 
@@ -332,21 +324,17 @@ class RMSNormalization(Normalization):
     Args:
         axis: the axes of the mean, along which `scale` has a number for each place.
         epsilon: added to the mean.
-
-    Shapes: (batch, ..., features) -> the same.
-
-    Raises: ValueError if an axis is not there or of unknown size.
     """
 
     def __init__(self, axis: int | Sequence[int] = -1, epsilon: float = 1e-6, **kwargs: Any):
         super().__init__(**kwargs)
         self.supports_masking = False  # as in Keras
         self.axis = axis if isinstance(axis, int) else sorted(axis)
-        self.epsilon = checks.number(self._who(), "epsilon", epsilon, 0)
+        self.epsilon = checks.number(self._who, "epsilon", epsilon, 0)
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         axes = [self.axis] if isinstance(self.axis, int) else sorted(self.axis, key=lambda a: a % len(input_shape))
-        shape = [checks.known_size(self._who(), input_shape, axis) for axis in axes]
+        shape = [checks.known_size(self._who, input_shape, axis) for axis in axes]
         self.scale = weight(self, "scale", shape, initializer="ones")
 
     def call(self, x: Any) -> Any:
@@ -363,15 +351,14 @@ class UnitNormalization(Normalization):
     Args:
         axis: the axes of the norm.
 
-    Shapes: (batch, ..., features) -> the same.
-
     Raises: ValueError if an axis is not there.
     """
+
+    _has_no_weights = True
 
     def __init__(self, axis: int | Sequence[int] = -1, **kwargs: Any):
         super().__init__(**kwargs)
         self.axis = _listed(self._who(), axis)
-        self._build_at_init()
 
     def call(self, inputs: Any) -> Any:
         axes = [self.axis] if isinstance(self.axis, int) else self.axis
@@ -400,13 +387,12 @@ class SpectralNormalization(Wrapper):
 
     def __init__(self, layer: Layer, power_iterations: int = 1, **kwargs: Any):
         super().__init__(layer, **kwargs)
-        self.power_iterations = checks.integer(self._who(), "power_iterations", power_iterations)
+        self.power_iterations = checks.integer(self._who, "power_iterations", power_iterations)
 
     def build(self, input_shape: Any = None) -> None:
         super().build(input_shape)
         found = [getattr(self.layer, name) for name in ("kernel", "embeddings") if hasattr(self.layer, name)]
-        if not found:
-            raise ValueError(f"{self._who()}: layer must have a kernel or embeddings, got {self.layer!r}.")
+        checks.require(found, self._who, "layer must have a kernel or embeddings", self.layer)
         self.kernel = found[0]
         options = {"initializer": initializers.TruncatedNormal(stddev=0.02), "dtype": self.kernel.dtype}
         self.vector_u = weight(self, "vector_u", (1, self.kernel.shape[-1]), trainable=False, **options)

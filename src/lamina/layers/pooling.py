@@ -1,7 +1,5 @@
 """Pooling: a reduction over windows of a size, over a number of windows, or over everything."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,7 +7,6 @@ import jax.numpy as jnp
 
 from lamina import ops
 from lamina.core import checks, dtypes
-from lamina.core.configurable import variant
 from lamina.layer.masks import check_mask, only_passes
 from lamina.layers.spatial import Spatial
 
@@ -46,6 +43,8 @@ class Pooling(Reducing):
     Raises: ValueError if a size is not a positive integer.
     """
 
+    _has_no_weights = True
+
     def __init__(
         self,
         pool_size: int | Sequence[int],
@@ -58,39 +57,32 @@ class Pooling(Reducing):
         super().__init__(data_format, name=name, **kwargs)
         self.pool_size = self._sizes("pool_size", pool_size)
         self.strides = self._sizes("strides", pool_size if strides is None else strides)
-        self.padding = checks.one_of(self._who(), "padding", str(padding).lower(), ("valid", "same"))
-        self._build_at_init()
+        self.padding = checks.one_of(self._who, "padding", str(padding).lower(), ("valid", "same"))
 
     def call(self, inputs: Any) -> Any:
         return type(self).reduce(inputs, self.pool_size, self.strides, self.padding, self.data_format)
 
 
-@variant(defaults={"pool_size": 2})
-class MaxPooling1D(Pooling, rank=1, reduce=ops.max_pool):
+class MaxPooling1D(Pooling, rank=1, reduce=ops.max_pool, pool_size=2):
     """The largest value of each window in time."""
 
 
-@variant(defaults={"pool_size": (2, 2)})
-class MaxPooling2D(Pooling, rank=2, reduce=ops.max_pool):
+class MaxPooling2D(Pooling, rank=2, reduce=ops.max_pool, pool_size=(2, 2)):
     """The largest value of each window of an image."""
 
 
-@variant(defaults={"pool_size": (2, 2, 2)})
-class MaxPooling3D(Pooling, rank=3, reduce=ops.max_pool):
+class MaxPooling3D(Pooling, rank=3, reduce=ops.max_pool, pool_size=(2, 2, 2)):
     """The largest value of each window of a volume."""
 
 
-@variant()
 class AveragePooling1D(Pooling, rank=1, reduce=ops.average_pool):
     """The mean of each window in time; padding does not count."""
 
 
-@variant()
 class AveragePooling2D(Pooling, rank=2, reduce=ops.average_pool):
     """The mean of each window of an image; padding does not count."""
 
 
-@variant()
 class AveragePooling3D(Pooling, rank=3, reduce=ops.average_pool):
     """The mean of each window of a volume; padding does not count."""
 
@@ -104,41 +96,36 @@ class GlobalPooling(Reducing):
     Shapes: (batch, *spatial, channels) -> (batch, channels).
     """
 
+    _has_no_weights = True
+
     def __init__(self, data_format: str | None = None, keepdims: bool = False, **kwargs: Any):
         super().__init__(data_format, **kwargs)
         self.keepdims = keepdims
-        self._build_at_init()
 
     def call(self, inputs: Any) -> Any:
         return type(self).reduce(inputs, axis=self._axes, keepdims=self.keepdims)
 
 
-@variant()
 class GlobalMaxPooling1D(GlobalPooling, rank=1, reduce=jnp.max):
     """The largest value in time."""
 
 
-@variant()
 class GlobalMaxPooling2D(GlobalPooling, rank=2, reduce=jnp.max):
     """The largest value of an image."""
 
 
-@variant()
 class GlobalMaxPooling3D(GlobalPooling, rank=3, reduce=jnp.max):
     """The largest value of a volume."""
 
 
-@variant()
 class GlobalAveragePooling2D(GlobalPooling, rank=2, reduce=jnp.mean):
     """The mean of an image."""
 
 
-@variant()
 class GlobalAveragePooling3D(GlobalPooling, rank=3, reduce=jnp.mean):
     """The mean of a volume."""
 
 
-@variant()
 class GlobalAveragePooling1D(GlobalPooling, rank=1, reduce=jnp.mean):
     """The mean in time, of the times that the mask lets through if there is one."""
 
@@ -177,32 +164,26 @@ class AdaptivePooling(Reducing):
         return type(self).reduce(inputs, self.output_size, self.data_format)
 
 
-@variant()
 class AdaptiveAveragePooling1D(AdaptivePooling, rank=1, reduce=ops.adaptive_average_pool):
     """The mean of each of `output_size` windows in time."""
 
 
-@variant()
 class AdaptiveAveragePooling2D(AdaptivePooling, rank=2, reduce=ops.adaptive_average_pool):
     """The mean of each of `output_size` windows of an image."""
 
 
-@variant()
 class AdaptiveAveragePooling3D(AdaptivePooling, rank=3, reduce=ops.adaptive_average_pool):
     """The mean of each of `output_size` windows of a volume."""
 
 
-@variant()
 class AdaptiveMaxPooling1D(AdaptivePooling, rank=1, reduce=ops.adaptive_max_pool):
     """The largest value of each of `output_size` windows in time."""
 
 
-@variant()
 class AdaptiveMaxPooling2D(AdaptivePooling, rank=2, reduce=ops.adaptive_max_pool):
     """The largest value of each of `output_size` windows of an image."""
 
 
-@variant()
 class AdaptiveMaxPooling3D(AdaptivePooling, rank=3, reduce=ops.adaptive_max_pool):
     """The largest value of each of `output_size` windows of a volume."""
 

@@ -1,7 +1,5 @@
 """Projections: `activation(product(x, kernel) + bias)`, of which a layer says what the product is."""
 
-from __future__ import annotations
-
 import copy
 import string
 from collections.abc import Callable, Sequence
@@ -9,7 +7,7 @@ from typing import Any
 
 from lamina import initializers, ops
 from lamina.core import checks
-from lamina.core.configurable import explained_by
+from lamina.core.docstrings import explained_by
 from lamina.layer import InputSpec
 from lamina.layers.calibrated import KINDS
 from lamina.layers.kernel_layer import KernelLayer
@@ -103,7 +101,7 @@ class Dense(Projection):
         **kwargs: Any,
     ):
         super().__init__(activity_regularizer=activity_regularizer, **kwargs)
-        self.units = checks.integer(self._who(), "units", units)
+        self.units = checks.integer(self._who, "units", units)
         resolve_arguments(self)
         self.use_bias = use_bias
         self._set_kind(lora_rank, lora_alpha, quantization_config)
@@ -111,7 +109,7 @@ class Dense(Projection):
         self.supports_masking = True
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        features = checks.known_size(self._who(), input_shape, -1)
+        features = checks.known_size(self._who, input_shape, -1)
         self._make_weights((features, self.units), (self.units,) if self.use_bias else None)
         self.input_spec = InputSpec(min_ndim=2, axes={-1: features})
 
@@ -180,11 +178,9 @@ class EinsumDense(Projection):
         left, arrow, out = compact.partition("->")
         terms = left.split(",")
         letters = set(left + out) - {",", "."}
-        if not arrow or len(terms) != 2 or "." in terms[1] or not letters <= set(string.ascii_letters):
-            raise ValueError(
-                f"{self._who()}: equation must be of the form 'ab,bc->ac' with '...' in input and output or nowhere, "
-                f"got {self.equation!r}."
-            )
+        known = arrow and len(terms) == 2 and "." not in terms[1] and letters <= set(string.ascii_letters)
+        rule = "equation must be of the form 'ab,bc->ac' with '...' in input and output or nowhere"
+        checks.require(known, self._who, rule, self.equation)
         return terms[0], terms[1], out
 
     def _sizes(self, input_shape: tuple[int | None, ...]) -> dict[str, int | None]:
@@ -197,19 +193,14 @@ class EinsumDense(Projection):
         letters = out.partition(".")[2] if out.startswith(".") else out.replace(".", "")[1:]
         if len(wanted) > len(letters) and dots:
             wanted = wanted[-len(letters) :]  # sizes of the axes in between are the input's
-        if len(wanted) != len(letters):
-            raise ValueError(
-                f"{self._who()}: output_shape must have {len(letters)} sizes for {self.equation!r}, got {wanted}."
-            )
+        rule = f"output_shape must have {len(letters)} sizes for {self.equation!r}"
+        checks.require(len(wanted) == len(letters), self._who, rule, wanted)
         for letter, size in zip(letters, wanted):
-            if size is not None and sizes.get(letter) not in (None, size):
-                raise ValueError(
-                    f"{self._who()}: output_shape must keep the size {sizes[letter]} of axis {letter!r}, got {size}."
-                )
+            rule = f"output_shape must keep the size {sizes.get(letter)} of axis {letter!r}"
+            checks.require(size is None or sizes.get(letter) in (None, size), self._who, rule, size)
             sizes[letter] = size if size is not None else sizes.get(letter)
         unknown = [letter for letter in kernel if sizes.get(letter) is None]
-        if unknown:
-            raise ValueError(f"{self._who()}: the sizes of {', '.join(unknown)} must be known, got {input_shape}.")
+        checks.require(not unknown, self._who, f"the sizes of {', '.join(unknown)} must be known", input_shape)
         return sizes
 
     def _start(self, kernel: str, out: str) -> Any:

@@ -1,7 +1,5 @@
 """Kernels of integers of 8 and 4 bits, and of 8-bit floats."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable
 from typing import Any

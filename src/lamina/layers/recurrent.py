@@ -1,7 +1,5 @@
 """Recurrent layers: `RNN` carries the states of a cell, or of a stack of cells, along the time axis."""
 
-from __future__ import annotations
-
 import functools
 import inspect
 from collections.abc import Mapping, Sequence
@@ -13,7 +11,8 @@ from jax import tree_util
 
 from lamina.core import checks, configurable, registry, scope
 from lamina.core.arrays import value_of
-from lamina.core.configurable import explained_by, variant
+from lamina.core.configurable import variant
+from lamina.core.docstrings import explained_by
 from lamina.core.symbolic import KerasTensor, infer
 from lamina.core.variable import Variable
 from lamina.layer import InputSpec, Layer
@@ -213,11 +212,9 @@ class RNN(Holder):
     def _first_states(self, sequences: Any, given: Any) -> list[Any]:
         if self.stateful:
             batch = self._carried()[0].shape[0]
-            if isinstance(sequences.shape[0], int) and sequences.shape[0] != batch:
-                raise ValueError(
-                    f"{self._who()}: the batch size must be {batch}, that of the states (stateful=True), "
-                    f"got shape {sequences.shape}."
-                )
+            fits = not isinstance(sequences.shape[0], int) or sequences.shape[0] == batch
+            rule = f"the batch size must be {batch}, that of the states (stateful=True)"
+            checks.require(fits, self._who, rule, got=f"shape {sequences.shape}")
         if given is None:
             given = self.states if self.stateful else self.get_initial_state(sequences.shape[0])
         states = list(given) if isinstance(given, (list, tuple)) else [given]
@@ -261,6 +258,10 @@ class Recurrent(RNN):
     cell_class: type[Cell]
     rank = 0  # the number of spatial axes
 
+    def __init_subclass__(cls, cell_class: type[Cell] | None = None, rank: int = 0, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.cell_class, cls.rank = cell_class or cls.cell_class, rank or cls.rank
+
     def __init__(
         self,
         units: int,
@@ -299,7 +300,7 @@ class Recurrent(RNN):
         kwargs = {k: value for k, value in kwargs.items() if k in ("dtype", "trainable") or k not in of_cell}
         flags = (return_sequences, return_state, go_backwards, stateful, unroll)
         super().__init__(cell, *flags, activity_regularizer=activity_regularizer, **kwargs)
-        self.use_cudnn = checks.one_of(self._who(), "use_cudnn", use_cudnn, ("auto", True, False))
+        self.use_cudnn = checks.one_of(self._who, "use_cudnn", use_cudnn, ("auto", True, False))
         self.input_spec = InputSpec(ndim=self.rank + 3)
 
     def __getattr__(self, name: str) -> Any:
@@ -327,18 +328,17 @@ def _arguments(cell_class: type[Cell]) -> tuple[str, ...]:
 
 
 @variant(without=["recurrent_activation", "unit_forget_bias", "reset_after", "use_cudnn"], before={"seed": None})
-class SimpleRNN(Recurrent):
+class SimpleRNN(Recurrent, cell_class=SimpleRNNCell):
     """`h = activation(x W + h_before U + b)` at each time.
 
     Elman, 1990, https://doi.org/10.1016/0364-0213(90)90002-E
     """
 
-    cell_class = SimpleRNNCell
     _omit_none = frozenset({"seed"})
 
 
 @variant(without=["reset_after"])
-class LSTM(Recurrent):
+class LSTM(Recurrent, cell_class=LSTMCell):
     """`c = f c_before + i activation(g)`, `h = o activation(c)` at each time, with the gates i, f, o and the candidate
     g from `x W + h_before U + b`.
 
@@ -349,15 +349,11 @@ class LSTM(Recurrent):
     ((2, 4), (2, 5, 4))
     """
 
-    cell_class = LSTMCell
-
 
 @variant(without=["unit_forget_bias"])
-class GRU(Recurrent):
+class GRU(Recurrent, cell_class=GRUCell):
     """`h = z h_before + (1 - z) activation(x W + r (h_before U))` at each time, with the gates z and r from
     `x W + h_before U + b`. Without `reset_after`, the candidate is `activation(x W + (r h_before) U)`.
 
     Cho et al., 2014, https://arxiv.org/abs/1406.1078
     """
-
-    cell_class = GRUCell

@@ -1,7 +1,5 @@
 """Noise and penalties that act during training only."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -10,8 +8,7 @@ import jax.numpy as jnp
 
 from lamina import random, regularizers
 from lamina.core import checks, dtypes
-from lamina.core.configurable import explained_by, variant
-from lamina.layer import Layer
+from lamina.core.configurable import variant
 from lamina.layers.activation import Elementwise
 from lamina.layers.spatial import Spatial
 from lamina.random import SeedGenerator
@@ -28,13 +25,16 @@ class Noise(Elementwise):
     """Base of the layers that draw random numbers during training.
 
     A subclass names its strength in `strength`, its limit in `largest`, and defines `disturb(inputs, strength)`.
+
+    Args:
+        seed: makes the draws repeatable.
     """
 
     strength, largest = "rate", 1.0
 
     def __init__(self, rate: float, seed: int | None = None, **kwargs: Any):
         super().__init__(**kwargs)
-        setattr(self, self.strength, checks.number(self._who(), self.strength, rate, 0, self.largest))
+        setattr(self, self.strength, checks.number(self._who, self.strength, rate, 0, self.largest))
         self.seed = seed
         if rate > 0:
             self.seed_generator = SeedGenerator(seed)
@@ -56,9 +56,6 @@ class Dropout(Noise):
     Args:
         rate: the share of elements that are dropped.
         noise_shape: the shape of the draws, which are broadcast to the inputs; `None` for an axis of the inputs' size.
-        seed: makes the draws repeatable.
-
-    Shapes: (batch, ...) -> the same.
 
     Raises: ValueError if `rate` is not from 0 to 1.
 
@@ -88,8 +85,6 @@ class SpatialDropout(Dropout, Spatial):
         rate: the share of channels that are dropped.
 
     Shapes: (batch, *spatial, channels) -> the same.
-
-    Raises: ValueError if `rate` is not from 0 to 1.
     """
 
     rank = 1
@@ -121,12 +116,10 @@ class SpatialDropout1D(SpatialDropout):
     """Dropout of whole channels of sequences."""
 
 
-@variant()
 class SpatialDropout2D(SpatialDropout, rank=2):
     """Dropout of whole channels of images."""
 
 
-@variant()
 class SpatialDropout3D(SpatialDropout, rank=3):
     """Dropout of whole channels of volumes."""
 
@@ -136,9 +129,6 @@ class GaussianNoise(Noise):
 
     Args:
         stddev: the standard deviation of the noise.
-        seed: makes the draws repeatable.
-
-    Shapes: (batch, ...) -> the same.
 
     Raises: ValueError if `stddev` is below 0.
     """
@@ -158,9 +148,6 @@ class GaussianDropout(Noise):
 
     Args:
         rate: as the rate of the dropout with noise as strong, below 1.
-        seed: makes the draws repeatable.
-
-    Shapes: (batch, ...) -> the same.
 
     Raises: ValueError if `rate` is not from 0 to below 1.
     """
@@ -172,7 +159,6 @@ class GaussianDropout(Noise):
         return inputs * random.normal(inputs.shape, 1.0, deviation, dtype=self.compute_dtype, seed=self.seed_generator)
 
 
-@explained_by()
 class AlphaDropout(Dropout):
     """Dropout that keeps mean and variance of what SELU put out: dropped elements get SELU's limit, not 0.
 
@@ -196,20 +182,16 @@ class AlphaDropout(Dropout):
         return scale * jnp.where(kept, inputs, jnp.asarray(self.LIMIT, inputs.dtype)) + shift
 
 
-class ActivityRegularization(Layer):
+class ActivityRegularization(Elementwise):
     """The inputs; `l1 * sum|x| + l2 * sum x^2` is added to the loss.
 
     Args:
         l1, l2: the factors.
-
-    Shapes: (batch, ...) -> the same.
     """
 
     def __init__(self, l1: float = 0.0, l2: float = 0.0, **kwargs: Any):
         super().__init__(activity_regularizer=regularizers.L1L2(l1=l1, l2=l2), **kwargs)
         self.l1, self.l2 = l1, l2
-        self.supports_masking = True
-        self._build_at_init()
 
     def get_config(self) -> dict[str, Any]:
         config = {**super().get_config(), "l1": self.l1, "l2": self.l2}

@@ -1,7 +1,5 @@
 """Layers that move elements around."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -54,11 +52,12 @@ class Reshape(Layer):
 
     input_spec = InputSpec()  # one array
 
+    _has_no_weights = True
+
     def __init__(self, target_shape: Sequence[int] | int, **kwargs: Any):
         super().__init__(**kwargs)
         sizes = checks.integers(target_shape)
         self.target_shape = (sizes,) if isinstance(sizes, int) else sizes
-        self._build_at_init()
         if self.target_shape.count(-1) > 1 or any(size < -1 for size in self.target_shape):
             raise ValueError(f"{self._who()}: target_shape must have sizes and at most one -1, got {target_shape}.")
 
@@ -108,7 +107,7 @@ class RepeatVector(Layer):
 
     def __init__(self, n: int, **kwargs: Any):
         super().__init__(**kwargs)
-        self.n = checks.integer(self._who(), "n", n, 0)
+        self.n = checks.integer(self._who, "n", n, 0)
         self.input_spec = InputSpec(ndim=2)
 
     def call(self, inputs: Any) -> Any:
@@ -147,18 +146,15 @@ class ZeroPadding(Resizing):
         return jnp.pad(inputs, widths)
 
 
-@variant()
 class ZeroPadding1D(ZeroPadding, rank=1):
     """Zeros before and after in time."""
 
 
-@variant(defaults={"padding": (1, 1)})
-class ZeroPadding2D(ZeroPadding, rank=2):
+class ZeroPadding2D(ZeroPadding, rank=2, padding=(1, 1)):
     """Zeros around images."""
 
 
-@variant(defaults={"padding": ((1, 1), (1, 1), (1, 1))})
-class ZeroPadding3D(ZeroPadding, rank=3):
+class ZeroPadding3D(ZeroPadding, rank=3, padding=((1, 1), (1, 1), (1, 1))):
     """Zeros around volumes."""
 
 
@@ -189,13 +185,11 @@ class Cropping1D(Cropping, rank=1):
     """Sequences without their ends."""
 
 
-@variant(defaults={"cropping": ((0, 0), (0, 0))})
-class Cropping2D(Cropping, rank=2):
+class Cropping2D(Cropping, rank=2, cropping=((0, 0), (0, 0))):
     """Images without their margins."""
 
 
-@variant(defaults={"cropping": ((1, 1), (1, 1), (1, 1))})
-class Cropping3D(Cropping, rank=3):
+class Cropping3D(Cropping, rank=3, cropping=((1, 1), (1, 1), (1, 1))):
     """Volumes without their margins."""
 
 
@@ -228,7 +222,6 @@ class UpSampling2D(UpSampling, rank=2):
 
     Args:
         size: a factor, or (height, width).
-        data_format: where the channels are.
         interpolation: "nearest" repeats; "bilinear", "bicubic", "lanczos3" and "lanczos5" interpolate.
 
     Shapes: (batch, height, width, channels) -> (batch, more height, more width, channels).
@@ -242,7 +235,7 @@ class UpSampling2D(UpSampling, rank=2):
         self, size: Any = (2, 2), data_format: str | None = None, interpolation: str = "nearest", **kwargs: Any
     ):
         super().__init__(size, data_format, **kwargs)
-        self.interpolation = checks.one_of(self._who(), "interpolation", interpolation, self.METHODS)
+        self.interpolation = checks.one_of(self._who, "interpolation", interpolation, self.METHODS)
 
     def call(self, inputs: Any) -> Any:
         if self.interpolation == "nearest":
@@ -251,6 +244,5 @@ class UpSampling2D(UpSampling, rank=2):
         return ops.image.resize(inputs, size, self.interpolation, data_format=self.data_format)
 
 
-@variant(defaults={"size": (2, 2, 2)})
-class UpSampling3D(UpSampling, rank=3):
+class UpSampling3D(UpSampling, rank=3, size=(2, 2, 2)):
     """Volumes enlarged by whole factors."""

@@ -4,8 +4,6 @@
 recurrent product is left for the loop. It is compiled once for each rule and shape. `scan_calls` is for all cells.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 

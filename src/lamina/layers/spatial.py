@@ -1,7 +1,5 @@
 """What all layers over 1, 2 or 3 spatial axes have in common: the rank is data."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 
@@ -71,26 +69,22 @@ class Windowed(Spatial):
         self.kernel_size = self._sizes("kernel_size", kernel_size)
         self.strides = self._sizes("strides", strides)
         self.dilation_rate = self._sizes("dilation_rate", dilation_rate)
-        self.padding = checks.one_of(self._who(), "padding", str(padding).lower(), self._paddings)
+        self.padding = checks.one_of(self._who, "padding", str(padding).lower(), self._paddings)
 
     def _check_strides(self) -> None:
-        if max(self.strides) > 1 and max(self.dilation_rate) > 1:
-            raise ValueError(
-                f"{self._who()}: strides and dilation_rate must not both be above 1, got {self.strides} and "
-                f"{self.dilation_rate}."
-            )
+        one = max(self.strides) == 1 or max(self.dilation_rate) == 1
+        given = f"{self.strides} and {self.dilation_rate}"
+        checks.require(one, self._who, "strides and dilation_rate must not both be above 1", got=given)
 
     def _check_channels(self, input_shape: tuple[int | None, ...]) -> int:
         """The number of channels, which every further input must have."""
-        channels = checks.known_size(self._who(), input_shape, self._channel_axis)
+        channels = checks.known_size(self._who, input_shape, self._channel_axis)
         self.input_spec = InputSpec(min_ndim=self.rank + 2, axes={self._channel_axis: channels})
         return channels
 
     def _check_size(self, input_shape: tuple[int | None, ...]) -> None:
         sizes = (input_shape[axis] for axis in self._axes)
         for size, kernel, dilation in zip(sizes, self.kernel_size, self.dilation_rate):
-            if self.padding == "valid" and size is not None and size < (kernel - 1) * dilation + 1:
-                raise ValueError(
-                    f"{self._who()}: the input must be at least as large as the kernel {self.kernel_size}, "
-                    f"got shape {input_shape}."
-                )
+            fits = self.padding != "valid" or size is None or size >= (kernel - 1) * dilation + 1
+            rule = f"the input must be at least as large as the kernel {self.kernel_size}"
+            checks.require(fits, self._who, rule, got=f"shape {input_shape}")

@@ -1,7 +1,5 @@
 """Weights by name: the arguments `kernel_initializer`, `kernel_regularizer` and `kernel_constraint` make `kernel`."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Layers around other layers: along the time axis in both directions, or on each time by itself."""
 
-from __future__ import annotations
-
 import operator
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -55,7 +53,7 @@ class Bidirectional(Holder):
             if not isinstance(each, Layer) and (name == "layer" or each is not None):
                 raise ValueError(f"Bidirectional: {name} must be a Layer, got {each!r}.")
         super().__init__(**kwargs)
-        checks.one_of(self._who(), "merge_mode", merge_mode, _MERGES)
+        checks.one_of(self._who, "merge_mode", merge_mode, _MERGES)
         self.forward_layer: Any = _like(layer, "forward_")
         self.backward_layer: Any = backward_layer or _like(layer, "backward_", go_backwards=True)
         self._check_directions()
@@ -71,17 +69,12 @@ class Bidirectional(Holder):
 
     def _check_directions(self) -> None:
         forward, backward = self.forward_layer, self.backward_layer
-        if forward.go_backwards == backward.go_backwards:
-            raise ValueError(
-                f"{self._who()}: layer and backward_layer must differ in go_backwards, "
-                f"got {forward.go_backwards} for both."
-            )
+        differ, given = forward.go_backwards != backward.go_backwards, f"{forward.go_backwards} for both"
+        checks.require(differ, self._who, "layer and backward_layer must differ in go_backwards", got=given)
         for name in _ALIKE:
             first, second = getattr(forward, name), getattr(backward, name)
-            if first != second:
-                raise ValueError(
-                    f"{self._who()}: layer and backward_layer must have the same {name}, got {first} and {second}."
-                )
+            rule = f"layer and backward_layer must have the same {name}"
+            checks.require(first == second, self._who, rule, got=f"{first} and {second}")
 
     def build(self, sequences_shape: tuple[int | None, ...], initial_state_shape: Any = None) -> None:
         for layer in (self.forward_layer, self.backward_layer):
@@ -171,14 +164,10 @@ class TimeDistributed(Wrapper):
         layer: the layer.
 
     Shapes: (batch, time, ...) -> (batch, time, *what the layer makes of the rest).
-
-    Raises: ValueError if `layer` is not a layer.
     """
 
-    def __init__(self, layer: Layer, **kwargs: Any):
-        super().__init__(layer, **kwargs)
-        self.supports_masking = True
-        self._misses_mask = False  # each time is a sample to the layer
+    supports_masking = True
+    _misses_mask = False  # each time is a sample to the layer
 
     def _shape_at_once(self, shape: Any) -> tuple[int | None, ...]:
         if not is_shape(shape) or len(shape) < 3:

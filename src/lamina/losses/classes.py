@@ -3,8 +3,6 @@
 `reduction`, `name` and `dtype` are those of `Loss`, the other arguments those of the function, which has the formula.
 """
 
-from __future__ import annotations
-
 from lamina.core import checks
 from lamina.losses import functions as f
 from lamina.losses.loss import LossOf

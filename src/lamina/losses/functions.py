@@ -3,8 +3,6 @@
 Arguments are arrays, variables, NumPy arrays or lists; the dtype of the result is that of `y_pred`.
 """
 
-from __future__ import annotations
-
 import functools
 import warnings
 from collections.abc import Callable
@@ -13,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from lamina.core import dtypes, masking
+from lamina.core import checks, dtypes, masking
 from lamina.core.arrays import as_array
 from lamina.losses.weighting import align, check_same_shape, class_indices
 from lamina.ops import crossentropy
@@ -258,8 +256,7 @@ def _smooth(y_true: Any, amount: float, classes: int | None = None) -> Any:
 
 
 def _check_classes(who: str, y_true: Any, y_pred: Any, axis: int) -> None:
-    if isinstance(axis, bool):
-        raise ValueError(f"{who}: axis must be an integer, got {axis}.")
+    checks.require(not isinstance(axis, bool), who, "axis must be an integer", axis)
     if y_pred.shape[-1:] == (1,):
         warnings.warn(
             f"{who}: y_pred should have more than one class on its last axis, got shape {y_pred.shape}; "
@@ -371,10 +368,7 @@ def ctc(y_true: Any, y_pred: Any) -> Any:
         y_pred: logits `(batch, time, classes)`.
     """
     y_true, y_pred = as_array(y_true, "int32"), as_array(y_pred)
-    if y_true.ndim != 2 or y_pred.ndim != 3:
-        raise ValueError(
-            "ctc: y_true must be (batch, labels) and y_pred (batch, time, classes), got shapes "
-            f"{y_true.shape} and {y_pred.shape}."
-        )
+    rule = "y_true must be (batch, labels) and y_pred (batch, time, classes)"
+    checks.require(y_true.ndim == 2 and y_pred.ndim == 3, "ctc", rule, got=f"shapes {y_true.shape} and {y_pred.shape}")
     times = jnp.full(y_pred.shape[:1], y_pred.shape[1])
     return ctc_loss(y_true, y_pred, (y_true != 0).sum(-1), times).astype(y_pred.dtype)

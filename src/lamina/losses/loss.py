@@ -1,7 +1,5 @@
 """`Loss`: what turns the losses of the samples into one number, with sample weights and masks."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -76,17 +74,11 @@ class Loss(Named):
         return {"name": self.name, "reduction": self.reduction}
 
 
-_FURTHER = """reduction, name, dtype: see `Loss`.
-
-Raises: ValueError if an argument is outside its domain."""
-
-
 class LossFunctionWrapper(Loss):
     """The loss of a function: `reduce(fn(y_true, y_pred, **kwargs) · sample_weight)`.
 
     Args:
         fn: called with the targets, the predictions, and `kwargs`.
-        reduction, name, dtype: see `Loss`.
         kwargs: further arguments of `fn`; each is kept as an attribute too.
     """
 
@@ -120,7 +112,7 @@ class LossOf(LossFunctionWrapper):
         if fn is not None:
             base = {"reduction": "sum_over_batch_size", "name": getattr(fn, "__name__", None), "dtype": None}
             cls.__init__ = functions.constructor(cls, fn, order, base | defaults)
-            cls.__doc__ = functions.documentation(cls, fn, "", _FURTHER)
+            cls.__doc__ = functions.documentation(cls, fn)
         super().__init_subclass__()
 
     def __init__(self, *args: Any, **kwargs: Any):  # of subclasses without `fn`, which give it here

@@ -1,7 +1,5 @@
 """Sample weights and masks: what losses and metrics multiply their values by, and how these become one number."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import jax.numpy as jnp

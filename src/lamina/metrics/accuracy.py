@@ -1,7 +1,5 @@
 """How often predictions are right."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import jax.numpy as jnp
@@ -97,28 +95,22 @@ def _one_hot(who: str, y_true: Any, y_pred: Any) -> tuple[Any, Any]:
     return y_true, y_pred
 
 
-class _Accuracy(MeanOf):
-    """A share of right predictions."""
-
-    direction = "max"
+class Accuracy(MeanOf, fn=accuracy, direction="max"): ...
 
 
-class Accuracy(_Accuracy, fn=accuracy): ...
+class BinaryAccuracy(MeanOf, fn=binary_accuracy, direction="max"): ...
 
 
-class BinaryAccuracy(_Accuracy, fn=binary_accuracy): ...
+class CategoricalAccuracy(MeanOf, fn=categorical_accuracy, direction="max"): ...
 
 
-class CategoricalAccuracy(_Accuracy, fn=categorical_accuracy): ...
+class SparseCategoricalAccuracy(MeanOf, fn=sparse_categorical_accuracy, direction="max"): ...
 
 
-class SparseCategoricalAccuracy(_Accuracy, fn=sparse_categorical_accuracy): ...
-
-
-class TopKCategoricalAccuracy(_Accuracy, fn=top_k_categorical_accuracy, order="k name dtype"): ...
+class TopKCategoricalAccuracy(MeanOf, fn=top_k_categorical_accuracy, order="k name dtype", direction="max"): ...
 
 
 class SparseTopKCategoricalAccuracy(
-    _Accuracy, fn=sparse_top_k_categorical_accuracy, order="k name dtype from_sorted_ids"
+    MeanOf, fn=sparse_top_k_categorical_accuracy, order="k name dtype from_sorted_ids", direction="max"
 ):
     _omit_none = frozenset({"from_sorted_ids"})

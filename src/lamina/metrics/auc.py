@@ -1,7 +1,5 @@
 """The area under a curve that the confusion counts draw as the threshold moves."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,7 +23,6 @@ class AUC(ConfusionMetric):
         num_thresholds: how many thresholds from 0 to 1 there are.
         curve: `"ROC"`, `"PR"` or `"PRGAIN"` (Flach, Kull 2015, Precision-Recall-Gain Curves).
         summation_method: the height between two thresholds: `"interpolation"`, `"minoring"` or `"majoring"`.
-        name, dtype: see `Metric`.
         thresholds: further thresholds between 0 and 1, in place of even ones.
         multi_label: one area for each label, then their mean.
         num_labels: the number of labels, if it is to be known before the first batch.
@@ -35,9 +32,6 @@ class AUC(ConfusionMetric):
     Shapes:
         y_true, y_pred: `(batch, ...)`, `(batch, labels)` with `multi_label`; sample_weight: `(batch,)`;
         result: `()`.
-
-    Raises:
-        ValueError: for arguments out of these ranges, and for targets and predictions of other shapes.
     """
 
     _omit_none = frozenset({"thresholds"})
@@ -66,7 +60,6 @@ class AUC(ConfusionMetric):
         self._inner = None if thresholds is None else [float(t) for t in inner]
         self.num_thresholds = len(inner) + 2
         self.multi_label, self.num_labels, self.from_logits = multi_label, num_labels, from_logits
-        self._built = False
         super().__init__([-dtypes.epsilon(), *inner, 1.0 + dtypes.epsilon()], name, dtype)
         self.label_weights = None if label_weights is None else jnp.asarray(label_weights, self.dtype)
 

@@ -1,7 +1,5 @@
 """True and false positives and negatives at thresholds, and what is made of them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -35,7 +33,10 @@ _EXCLUDED = -1e10  # the prediction of classes that are not among the top k; no 
 
 
 class ConfusionMetric(Metric):
-    """Counts of true and false positives and negatives at each threshold: predicted is what lies above it."""
+    """Counts of true and false positives and negatives at each threshold: predicted is what lies above it.
+
+    Raises: ValueError if an argument is outside its domain, and for targets and predictions of other shapes.
+    """
 
     direction = "max"
     _kept: Mapping[str, str] = {cell: cell for cell in CELLS}  # variable -> what it counts
@@ -146,13 +147,14 @@ class _AtThresholds(ConfusionMetric):
         thresholds: one or several between 0 and 1, above which a prediction is positive; 0.5 if not given.
         top_k: the `top_k` highest predictions of each sample are the positive ones.
         class_id: only this class counts, an index of the last axis.
-        name, dtype: see `Metric`.
 
     Shapes:
         y_true, y_pred: `(batch, ...)`, all entries counted alike; sample_weight: `(batch,)` or like y_pred.
-
-    Raises: ValueError if an argument is outside its domain, and for targets and predictions of other shapes.
     """
+
+    def __init_subclass__(cls, kept: Mapping[str, str] = {}, direction: str = "", **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls._kept, cls.direction = kept or cls._kept, direction or cls.direction
 
     def __init__(
         self,
@@ -177,60 +179,44 @@ _COUNT = variant(without=["top_k", "class_id"])
 
 
 @_COUNT
-class TruePositives(_AtThresholds):
+class TruePositives(_AtThresholds, kept={"accumulator": "true_positives"}):
     """The number of positive samples that were predicted to be positive."""
 
-    _kept = {"accumulator": "true_positives"}
-
 
 @_COUNT
-class TrueNegatives(_AtThresholds):
+class TrueNegatives(_AtThresholds, kept={"accumulator": "true_negatives"}):
     """The number of negative samples that were predicted to be negative."""
 
-    _kept = {"accumulator": "true_negatives"}
-
 
 @_COUNT
-class FalsePositives(_AtThresholds):
+class FalsePositives(_AtThresholds, kept={"accumulator": "false_positives"}, direction="min"):
     """The number of negative samples that were predicted to be positive."""
 
-    direction = "min"
-    _kept = {"accumulator": "false_positives"}
-
 
 @_COUNT
-class FalseNegatives(_AtThresholds):
+class FalseNegatives(_AtThresholds, kept={"accumulator": "false_negatives"}, direction="min"):
     """The number of positive samples that were predicted to be negative."""
 
-    direction = "min"
-    _kept = {"accumulator": "false_negatives"}
 
-
-@variant()
-class Precision(_AtThresholds):
+class Precision(_AtThresholds, kept={cell: cell for cell in RATES["precision"]}):
     """`true_positives / (true_positives + false_positives)`: the share of right ones among those predicted."""
 
-    _kept = {cell: cell for cell in RATES["precision"]}
 
-
-@variant()
-class Recall(_AtThresholds):
+class Recall(_AtThresholds, kept={cell: cell for cell in RATES["recall"]}):
     """`true_positives / (true_positives + false_negatives)`: the share of predicted ones among the right."""
 
-    _kept = {cell: cell for cell in RATES["recall"]}
+
+_BEST = """The highest {maximized} at thresholds whose {held} is at least `{held}`.
+
+Args:
+    {held}: between 0 and 1.
+    num_thresholds: how many thresholds from 0 to 1 are tried.
+    class_id: only this class counts, an index of the last axis.
+"""
 
 
 class _BestAtRate(ConfusionMetric):
-    """The highest {maximized} at thresholds whose {held} is at least `{held}`.
-
-    Args:
-        {held}: between 0 and 1.
-        num_thresholds: how many thresholds from 0 to 1 are tried.
-        class_id: only this class counts, an index of the last axis.
-        name, dtype: see `Metric`.
-
-    Raises: ValueError if an argument is outside its domain, and for targets and predictions of other shapes.
-    """
+    """Base of the highest of one rate where another is held."""
 
     _rates: tuple[str, str]  # the one that is held, the one that is maximized
 
@@ -239,7 +225,7 @@ class _BestAtRate(ConfusionMetric):
             cls._rates = (held, maximized)
             cls.__init__ = functions.with_argument(_BestAtRate.__init__, held, "", place=1)
             cls.__init__.__qualname__ = f"{cls.__qualname__}.__init__"
-            cls.__doc__ = (_BestAtRate.__doc__ or "").format(held=held, maximized=maximized)
+            cls.__doc__ = _BEST.format(held=held, maximized=maximized)
         super().__init_subclass__()
 
     def __init__(

@@ -1,7 +1,5 @@
 """F scores: means of precision and recall."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import jax.numpy as jnp
@@ -21,7 +19,6 @@ class FBetaScore(Metric):
             (mean, weighted by the number of targets), or `None`.
         beta: how much more recall matters than precision.
         threshold: predictions above it are positive; without it, the highest of each sample.
-        name, dtype: see `Metric`.
 
     Shapes:
         y_true, y_pred: `(batch, classes)`; sample_weight: `(batch,)`; result: `()`, `(classes,)` with `None`.
@@ -48,7 +45,6 @@ class FBetaScore(Metric):
         fits = threshold is None or (isinstance(threshold, float) and 0 < threshold <= 1)
         checks.require(fits, who, "threshold must be None or a float in (0, 1]", threshold)
         self.average, self.beta, self.threshold = average, beta, threshold
-        self._built = False
 
     def _build(self, shape: tuple[int, ...]) -> None:
         checks.require(len(shape) == 2, self._who, "y_pred must have shape (batch, classes)", shape)

@@ -1,7 +1,5 @@
 """Intersection over union of segmentations."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Sequence
 from inspect import Parameter
@@ -25,7 +23,7 @@ class IoU(Metric):
     Args:
         num_classes: the number of classes.
         target_class_ids: the classes that are averaged.
-        name, dtype: see `Metric`; the default dtype is int32, in which weights are integers too.
+        dtype: int32 if not given, in which weights are integers too.
         ignore_class: targets of this class do not count.
         sparse_y_true: whether targets are integers; otherwise scores along `axis`.
         sparse_y_pred: whether predictions are integers; otherwise scores along `axis`.
@@ -104,9 +102,7 @@ class BinaryIoU(IoU):
     """Intersection over union of two classes, 0 and 1, from one prediction.
 
     Args:
-        target_class_ids: the classes that are averaged.
         threshold: predictions of at least this are class 1.
-        name, dtype: see `IoU`.
     """
 
     def __init__(

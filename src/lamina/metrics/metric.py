@@ -1,7 +1,5 @@
 """`Metric`: what is measured batch after batch, kept in variables."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -28,6 +26,7 @@ class Metric(Meter, Named):
         name: the snake case of the class name if not given.
     """
 
+    _built = False  # whether variables are made that depend on the first batch
     direction: str | None = None  # "max" if more is better, "min" if less is, `None` if nobody can say
 
     def __init__(self, dtype: Any = None, name: str | None = None):
@@ -79,7 +78,7 @@ class Metric(Meter, Named):
         own, metrics = self._held()
         return own + [v for metric in metrics for v in metric.variables]
 
-    def _held(self) -> tuple[list[Variable], list[Metric]]:
+    def _held(self) -> tuple[list[Variable], "list[Metric]"]:
         """The variables and the metrics in the attributes."""
         held = {id(x): x for key, value in vars(self).items() if key != "_arguments" for x in _leaves(value)}
         variables = [x for x in held.values() if isinstance(x, Variable)]

@@ -1,7 +1,5 @@
 """How well predicted probabilities and margins fit: means of losses."""
 
-from __future__ import annotations
-
 from lamina import losses
 from lamina.metrics.reduction import MeanOf
 

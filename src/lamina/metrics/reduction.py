@@ -1,7 +1,5 @@
 """Sums and means of values, and of functions of `(y_true, y_pred)`."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 
@@ -18,11 +16,7 @@ _LOSSES = [getattr(losses, name) for name in losses.__all__]
 
 
 class Sum(Metric):
-    """`sum(values · sample_weight)` over all batches.
-
-    Args:
-        name, dtype: see `Metric`.
-    """
+    """`sum(values · sample_weight)` over all batches."""
 
     def __init__(self, name: str | None = "sum", dtype: Any = None):
         super().__init__(dtype, name)
@@ -38,9 +32,6 @@ class Sum(Metric):
 
 class Mean(Metric):
     """`sum(values · sample_weight) / sum(sample_weight)` over all batches.
-
-    Args:
-        name, dtype: see `Metric`.
 
     Shapes:
         values: `(batch, ...)`, whose inner axes are averaged first; sample_weight: `(batch,)` or like values.
@@ -65,8 +56,9 @@ class MeanMetricWrapper(Mean):
 
     Args:
         fn: called with the targets, the predictions, and `kwargs`.
-        name, dtype: see `Metric`.
         kwargs: further arguments of `fn`; each is kept as an attribute too.
+
+    Shapes: y_true, y_pred: such that there is a value for each sample; sample_weight: `(batch,)` or like these values.
     """
 
     def __init__(self, fn: Callable, name: str | None = None, dtype: Any = None, **kwargs: Any):
@@ -94,13 +86,14 @@ class MeanOf(MeanMetricWrapper):
     arguments, `*` those of `fn` behind `(y_true, y_pred)`; further keywords are other defaults than those of `fn`.
     """
 
-    def __init_subclass__(cls, fn: Callable | None = None, order: str = "name dtype *", **defaults: Any) -> None:
+    def __init_subclass__(
+        cls, fn: Callable | None = None, order: str = "name dtype *", direction: str | None = None, **defaults: Any
+    ) -> None:
         if fn is not None:
             defaults = {"name": getattr(fn, "__name__", None), "dtype": None} | defaults
             cls.__init__ = functions.constructor(cls, fn, order, defaults)
-            cls.__doc__ = functions.documentation(cls, fn, "Mean of ", "name, dtype: see `Metric`.")
-            if cls.direction is None and any(fn is loss for loss in _LOSSES):
-                cls.direction = "min"
+            cls.__doc__ = functions.documentation(cls, fn, "Mean of ")
+            cls.direction = direction or ("min" if any(fn is loss for loss in _LOSSES) else cls.direction)
         super().__init_subclass__()
 
     def __init__(self, *args: Any, **kwargs: Any):  # of subclasses without `fn`, which give it here

@@ -1,7 +1,5 @@
 """How far predictions lie from their targets: means of losses, and correlations."""
 
-from __future__ import annotations
-
 import warnings
 from typing import Any
 
@@ -26,17 +24,13 @@ __all__ = [
 class MeanSquaredError(MeanOf, fn=losses.mean_squared_error): ...
 
 
-class RootMeanSquaredError(Mean):
+class RootMeanSquaredError(Mean, name="root_mean_squared_error"):
     """`sqrt(mean((y_true - y_pred)²))`.
 
-    Args:
-        name, dtype: see `Metric`.
+    Shapes: y_true, y_pred: `(batch, ...)`; sample_weight: `(batch,)` or like y_pred.
     """
 
     direction = "min"
-
-    def __init__(self, name: str | None = "root_mean_squared_error", dtype: Any = None):
-        super().__init__(name, dtype)
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:  # type: ignore[override]
         y_true, y_pred = align(as_array(y_true, self.dtype), as_array(y_pred, self.dtype))
@@ -101,17 +95,14 @@ def concordance_correlation(y_true: Any, y_pred: Any, axis: int = -1) -> Any:
     return jnp.mean(2 * covariance / (spread + dtypes.epsilon()), axis)
 
 
-class CosineSimilarity(MeanOf, fn=cosine_similarity):
-    direction = "max"
+class CosineSimilarity(MeanOf, fn=cosine_similarity, direction="max"):
     _omit_none = frozenset({"axis"})
 
 
-class PearsonCorrelation(MeanOf, fn=pearson_correlation):
-    direction = "max"
+class PearsonCorrelation(MeanOf, fn=pearson_correlation, direction="max"): ...
 
 
-class ConcordanceCorrelation(MeanOf, fn=concordance_correlation):
-    direction = "max"
+class ConcordanceCorrelation(MeanOf, fn=concordance_correlation, direction="max"): ...
 
 
 class R2Score(Metric):
@@ -120,7 +111,6 @@ class R2Score(Metric):
     Args:
         class_aggregation: `"uniform_average"` or `"variance_weighted_average"` of the outputs, or `None`.
         num_regressors: with a number above 0 the score is adjusted for that many independent variables.
-        name, dtype: see `Metric`.
 
     Shapes:
         y_true, y_pred: `(batch, outputs)`; sample_weight: `(batch,)`; result: `()`, `(outputs,)` with `None`.
@@ -143,7 +133,6 @@ class R2Score(Metric):
         self.class_aggregation = checks.one_of(self._who, "class_aggregation", class_aggregation, aggregations)
         self.num_regressors = checks.number(self._who, "num_regressors", num_regressors, 0)
         self.num_samples = self.add_variable((), name="num_samples")
-        self._built = False
 
     def _build(self, shape: tuple[int, ...]) -> None:
         checks.require(len(shape) == 2, self._who, "y_pred must have shape (batch, outputs)", shape)

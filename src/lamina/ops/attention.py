@@ -1,7 +1,5 @@
 """Attention of heads, by products of matrices: the form for CPUs, and for whatever no fused kernel takes."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import jax

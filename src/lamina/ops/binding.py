@@ -1,7 +1,5 @@
 """Functions of jax.numpy under Keras's signatures: `diag = bound(jnp.diag, "x k=0")`, and kinds that share one."""
 
-from __future__ import annotations
-
 import ast
 import functools
 import inspect

@@ -4,8 +4,6 @@ Boxes are (..., 4). Their edges lie between pixels: an image's left edge is 0 an
 "xyxy" around the pixels 2 and 3 goes from 2 to 4.
 """
 
-from __future__ import annotations
-
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -301,8 +299,7 @@ def compute_ciou(boxes1: Any, boxes2: Any, bounding_box_format: str, image_shape
 
     Args:
         boxes1, boxes2: (..., 4), pair by pair.
-        bounding_box_format: of both.
-        image_shape: (height, width, channels), for formats in parts of the image.
+        bounding_box_format, image_shape: see `compute_iou`.
     """
     tiny = dtypes.epsilon()
     first, second = (_corners("compute_ciou", boxes, bounding_box_format, image_shape) for boxes in (boxes1, boxes2))

@@ -1,7 +1,5 @@
 """The core of `keras.ops`: conversion, shapes, slices, scatters, and control flow of JAX under Keras's names."""
 
-from __future__ import annotations
-
 import functools
 import operator
 import re

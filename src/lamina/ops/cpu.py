@@ -20,8 +20,6 @@ The results are those of the plain forms. What makes the difference (measured wi
 - The gradient of `reduce_window` by maximum (select-and-scatter) is single comparisons, where masks are vectors.
 """
 
-from __future__ import annotations
-
 import functools
 import itertools
 import math

@@ -1,7 +1,5 @@
 """Crossentropies: -sum(target log(output)) for many classes, one class a place, or yes and no."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import jax.numpy as jnp

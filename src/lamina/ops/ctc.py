@@ -1,7 +1,5 @@
 """Connectionist temporal classification (Graves et al., 2006): loss, and decoding, greedy or by beam search."""
 
-from __future__ import annotations
-
 import functools
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Filters of images that are one window down times another one across."""
 
-from __future__ import annotations
-
 import functools
 import operator
 from typing import Any

@@ -1,7 +1,5 @@
 """Whether attention may use cuDNN's kernel on GPUs, where nothing else is said."""
 
-from __future__ import annotations
-
 _allowed: bool | None = None
 
 

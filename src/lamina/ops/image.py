@@ -1,7 +1,5 @@
 """`keras.ops.image`: resizing, warping, filtering and colours of images, in batches or alone."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -194,17 +192,13 @@ def perspective_transform(
         images: one or a batch.
         start_points: (4, 2), or (batch, 4, 2).
         end_points: of the same shape.
-        interpolation: `"bilinear"` or `"nearest"`.
-        fill_value: what lies outside.
-        data_format: where the channels are.
+        interpolation, fill_value, data_format: see `affine_transform`; outside lies the constant.
     """
     checks.one_of("perspective_transform", "interpolation", interpolation, sampling.INTERPOLATIONS)
     start, end = (jnp.asarray(points, "float32") for points in (start_points, end_points))
-    if start.shape != end.shape or start.shape[-2:] != (4, 2) or start.ndim not in (2, 3):
-        raise ValueError(
-            "perspective_transform: start_points and end_points must both have shape (4, 2) or (batch, 4, 2), "
-            f"got {start.shape} and {end.shape}."
-        )
+    fit = start.shape == end.shape and start.shape[-2:] == (4, 2) and start.ndim in (2, 3)
+    rule = "start_points and end_points must both have shape (4, 2) or (batch, 4, 2)"
+    checks.require(fit, "perspective_transform", rule, got=f"{start.shape} and {end.shape}")
     maps = sampling.homography(*(points.reshape(-1, 4, 2) for points in (start, end)))
     options = (maps, interpolation, "constant", fill_value)
     return by_batch("perspective_transform", images, data_format, lambda batch: sampling.warp(batch, *options))
@@ -227,11 +221,8 @@ def elastic_transform(
         images: one or a batch.
         alpha: how far.
         sigma: how smoothly.
-        interpolation: `"bilinear"` or `"nearest"`.
-        fill_mode: what lies outside: `"constant"`, `"nearest"`, `"wrap"`, `"mirror"` or `"reflect"`.
-        fill_value: the constant.
         seed: `None`, an integer or a `SeedGenerator`.
-        data_format: where the channels are.
+        interpolation, fill_mode, fill_value, data_format: see `affine_transform`.
     """
     checks.one_of("elastic_transform", "interpolation", interpolation, sampling.INTERPOLATIONS)
     checks.one_of("elastic_transform", "fill_mode", fill_mode, sampling.FILLS)
@@ -255,17 +246,14 @@ def map_coordinates(inputs: Any, coordinates: Any, order: int, fill_mode: str = 
         inputs: an array.
         coordinates: for each of its axes an array of places.
         order: 0 (nearest) or 1 (linear).
-        fill_mode: what lies outside: `"constant"`, `"nearest"`, `"wrap"`, `"mirror"` or `"reflect"`.
-        fill_value: the constant.
+        fill_mode, fill_value: see `affine_transform`.
     """
     inputs, coordinates = jnp.asarray(inputs), jnp.asarray(coordinates)
     checks.one_of("map_coordinates", "fill_mode", fill_mode, sampling.FILLS)
     checks.one_of("map_coordinates", "order", order, (0, 1))
-    if coordinates.ndim < 2 or coordinates.shape[0] != inputs.ndim:
-        raise ValueError(
-            f"map_coordinates: coordinates must have shape ({inputs.ndim}, ...) for inputs of shape {inputs.shape}, "
-            f"got {coordinates.shape}."
-        )
+    fit = coordinates.ndim >= 2 and coordinates.shape[0] == inputs.ndim
+    rule = f"coordinates must have shape ({inputs.ndim}, ...) for inputs of shape {inputs.shape}"
+    checks.require(fit, "map_coordinates", rule, coordinates.shape)
     return ndimage.map_coordinates(inputs, coordinates, order, fill_mode, fill_value)
 
 
@@ -298,8 +286,7 @@ def scale_and_translate(
 def _fill_in(who: str, names: str, length: int, values: tuple[Any, Any, Any], sign: int) -> tuple[int, int]:
     """(before, after) of which one may follow from the target: target = length + sign (before + after)."""
     before, after, target = values
-    if [before, after, target].count(None) != 1:
-        raise ValueError(f"{who}: exactly two of {names} must be given, got {values}.")
+    checks.require([before, after, target].count(None) == 1, who, f"exactly two of {names} must be given", values)
     if before is None:
         before = sign * (target - length) - after
     elif after is None:
@@ -366,8 +353,7 @@ def extract_patches(
         (batch, height, width, channels) -> (batch, rows, columns, size * size * channels)
     """
     rank = 2 if isinstance(size, int) else len(size)
-    if rank not in (2, 3):
-        raise ValueError(f"extract_patches: size must be an integer or 2 or 3 of them, got {size!r}.")
+    checks.require(rank in (2, 3), "extract_patches", "size must be an integer or 2 or 3 of them", size)
     sizes = each(size, rank, "extract_patches: size")
 
     def cut(batch: Any) -> Any:

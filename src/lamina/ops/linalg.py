@@ -1,7 +1,5 @@
 """`keras.ops.linalg`: decompositions and solutions, over the last two axes."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable
 from typing import Any

@@ -1,7 +1,5 @@
 """The rest of `keras.ops`: segments, ranks, special functions, and Fourier transforms."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 
@@ -156,8 +154,7 @@ def _window(window: Any, length: int, fft_length: int, dtype: Any, who: str) -> 
         raise ValueError(f"{who}: fft_length must be at least sequence_length, got {fft_length} and {length}.")
     spend(f"{who}: a window", fft_length, nbytes=8, work=1)
     if isinstance(window, str):
-        if window not in _WINDOWS:
-            raise ValueError(f"{who}: window must be 'hann', 'hamming', an array or None, got {window!r}.")
+        checks.require(window in _WINDOWS, who, "window must be 'hann', 'hamming', an array or None", window)
         window = _WINDOWS[window](length + 1)[:-1]  # periodic
     values = jnp.ones(fft_length, dtype) if window is None else jnp.asarray(window, dtype)
     if window is not None and values.shape != (length,):

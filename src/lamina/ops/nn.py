@@ -1,7 +1,5 @@
 """`keras.ops.nn`: activations, convolutions, pooling, normalization, attention and losses."""
 
-from __future__ import annotations
-
 import functools
 from typing import Any
 
@@ -193,10 +191,8 @@ def conv_transpose(
     """The transpose of a convolution: the gradient of one by its inputs. Kernels are (*sizes, outputs, inputs)."""
     inputs, kernel, data_format, channels = _operands("conv_transpose", inputs, kernel, data_format)
     rank = inputs.ndim - 2
-    if channels != kernel.shape[-1]:
-        raise ValueError(
-            f"conv_transpose: {channels} input channels must be the kernel's last size, got {kernel.shape[-1]}."
-        )
+    rule = f"{channels} input channels must be the kernel's last size"
+    checks.require(channels == kernel.shape[-1], "conv_transpose", rule, kernel.shape[-1])
     strides = each(strides, rank, "conv_transpose: strides")
     dilation = each(dilation_rate, rank, "conv_transpose: dilation_rate")
     extra = (None,) * rank if output_padding is None else each(output_padding, rank, "conv_transpose: output_padding")
@@ -605,6 +601,5 @@ def _attend(
 def psnr(x1: Any, x2: Any, max_val: float) -> Any:
     """The ratio of peak signal to noise in decibels: 20 log10(max_val) - 10 log10(mean((x1 - x2)^2))."""
     x1, x2 = fractions(x1), fractions(x2)
-    if x1.shape != x2.shape:
-        raise ValueError(f"psnr: x1 and x2 must have one shape, got {x1.shape} and {x2.shape}.")
+    checks.require(x1.shape == x2.shape, "psnr", "x1 and x2 must have one shape", got=f"{x1.shape} and {x2.shape}")
     return 20 * jnp.log10(jnp.asarray(max_val, x2.dtype)) - 10 * jnp.log10(jnp.mean(jnp.square(x1 - x2)))

@@ -1,7 +1,5 @@
 """`keras.ops.numpy`: the functions of NumPy on JAX, with Keras's names, arguments and dtypes."""
 
-from __future__ import annotations
-
 import builtins
 import functools
 from collections.abc import Callable

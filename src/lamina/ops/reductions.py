@@ -5,8 +5,6 @@
   from 32 values on; fewer are unrolled.
 """
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable
 from typing import Any

@@ -4,8 +4,6 @@ A map is a matrix (3, 3) that takes the place (x, y, 1) of a pixel that is drawn
 factor. Places are pixels' middles: the first is 0, and the last is the size less 1.
 """
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """Windows that move over the spatial axes of a batch: their arguments, checked, and the axes of their operands."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 

@@ -1,7 +1,5 @@
 """Adam and its kin: running means of the gradient and of its square, corrected for their start at zero."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Optimizers that divide by the size of past gradients, element by element."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """What an optimizer holds: hyper-parameters, variables, a learning rate; and how they are saved."""
 
-from __future__ import annotations
-
 import inspect
 import re
 import warnings
@@ -18,7 +16,7 @@ from lamina.core import checks, configurable, constructors, dtypes, registry, sc
 from lamina.core.arrays import value_of
 from lamina.core.configurable import Configurable
 from lamina.core.fields import fields
-from lamina.core.variable import Variable
+from lamina.core.variable import Variable, assign_all
 from lamina.optimizers.schedules import LearningRateSchedule
 
 B = TypeVar("B", bound="BaseOptimizer")
@@ -78,8 +76,7 @@ def check(who: str, arguments: Mapping[str, Any]) -> None:
             if arguments.get(name) is not None:
                 rule(who, name, arguments[name])
     given = [f"{name}={arguments[name]!r}" for name in _CLIPPING if arguments.get(name) is not None]
-    if len(given) > 1:
-        raise ValueError(f"{who}: only one of {', '.join(_CLIPPING)} must be set, got {' and '.join(given)}.")
+    checks.require(len(given) <= 1, who, f"only one of {', '.join(_CLIPPING)} must be set", got=" and ".join(given))
 
 
 @configurable.variant(arguments=("learning_rate", *COMMON))
@@ -251,7 +248,7 @@ class BaseOptimizer(Arguments):
         """Assign all variables, in their order."""
         if not self.built:
             raise ValueError(f"{self._who}: must be built before set_weights(); call build(variables).")
-        self._assign_all(list(weights))
+        assign_all(self._who, self.variables, weights)
 
     def save_own_variables(self, store: Any) -> None:
         """Write the variables into `store` under "0", "1", ..."""
@@ -269,17 +266,7 @@ class BaseOptimizer(Arguments):
                 stacklevel=2,
             )
             return
-        self._assign_all([np.asarray(store[str(i)]) for i in range(count)])
-
-    def _assign_all(self, values: list[Any]) -> None:
-        variables = self.variables
-        expected = len(variables)
-        checks.require(len(values) == expected, self._who, f"weights must be {expected} arrays", len(values))
-        for variable, value in zip(variables, values):
-            rule = f'weight "{variable.path}" must have shape {variable.shape}'
-            checks.require(np.shape(value) == variable.shape, self._who, rule, np.shape(value))
-        for variable, value in zip(variables, values):
-            variable.assign(value)
+        assign_all(self._who, self.variables, [np.asarray(store[str(i)]) for i in range(count)])
 
     def _base_config(self) -> dict[str, Any]:
         rate = self._learning_rate

@@ -1,7 +1,5 @@
 """Optimizers made of optimizers: dynamic loss scaling, and one optimizer for each group of variables."""
 
-from __future__ import annotations
-
 import functools
 import inspect
 import operator
@@ -28,7 +26,6 @@ class LossScaleOptimizer(Optimizer):
         inner_optimizer: takes the steps.
         initial_scale: the first scale.
         dynamic_growth_steps: see above.
-        name: after the class if not given.
     """
 
     def __init__(
@@ -141,7 +138,6 @@ class MultiOptimizer(Optimizer):
     Args:
         optimizer_map: an `OptimizerMap`, or a function from a variable to its optimizer.
         loss_scale_factor: see `Optimizer`; for all of them.
-        name: after the class if not given.
 
     Raises: TypeError if an argument is outside its domain.
     """

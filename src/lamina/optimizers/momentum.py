@@ -1,7 +1,5 @@
 """Optimizers that follow the gradient or a running mean of it."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import jax.numpy as jnp

@@ -1,7 +1,5 @@
 """Muon: updates of matrices made orthogonal."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY

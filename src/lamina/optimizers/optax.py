@@ -1,7 +1,5 @@
 """Optax transformations as optimizers; Optax itself is not imported, only called."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -31,7 +29,6 @@ class OptaxOptimizer(Optimizer):
 
     Args:
         transformation: such as `optax.adamw(1e-3)`.
-        name: after the class if not given.
 
     Raises: TypeError if an argument is outside its domain.
     """

@@ -5,8 +5,6 @@ all arrays share in a step (`shared`). Clipping, weight decay, the moving averag
 accumulation are here, once. All of it reads and assigns `Variable`s, so it traces as it stands.
 """
 
-from __future__ import annotations
-
 import functools
 import re
 import warnings
@@ -166,8 +164,7 @@ class Optimizer(BaseOptimizer):
             ("optimizer_variables", optimizer_variables, mine),
             ("trainable_variables", trainable_variables, self._trainable_variables),
         ):
-            if len(given) != len(known):
-                raise ValueError(f"{self._who}: {what} must be {len(known)} arrays, got {len(given)}.")
+            checks.require(len(given) == len(known), self._who, f"{what} must be {len(known)} arrays", len(given))
         pairs = zip([*self._trainable_variables, *mine], [*trainable_variables, *optimizer_variables])
         with StatelessScope(pairs) as state:
             self.apply(grads)
@@ -231,7 +228,8 @@ class Optimizer(BaseOptimizer):
             cell.assign(jnp.where(due, 0, total))
 
     def _update_all(self, gradients: list[Any], variables: list[Variable]) -> None:
-        gradients = self._clip_gradients(gradients)
+        clip = self._clipping(gradients)
+        gradients = gradients if clip is None else [on_values(clip, g) for g in gradients]
         self._apply_weight_decay(variables)
         self._update(gradients, variables)
         if self.use_ema:
@@ -261,10 +259,6 @@ class Optimizer(BaseOptimizer):
             variable.assign(with_part(variable.value, gradient, value))
             for name, slot in slots.items():
                 mine[name].assign(with_part(mine[name].value, gradient, slot))
-
-    def _clip_gradients(self, gradients: list[Any]) -> list[Any]:
-        clip = self._clipping(gradients)
-        return [on_values(clip, g) for g in gradients] if clip is not None else gradients
 
     def _clipping(self, gradients: list[Any]) -> Callable[[Any], Any] | None:
         if largest := self.clipnorm:

@@ -1,7 +1,5 @@
 """Learning rates as functions of the step; each traces, and is a configuration."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -31,41 +29,49 @@ def _float(step: Any) -> Any:
 
 
 @fields
-class _PeriodicDecay(LearningRateSchedule):
-    """What falls by the same rule every `decay_steps` steps.
+class _Decay(LearningRateSchedule):
+    """What falls in `decay_steps` steps.
 
     Args:
         initial_learning_rate: the rate at step 0.
-        decay_steps: the steps of a period.
-        decay_rate: how the rate falls in a period, see the formula.
-        staircase: whether `step / decay_steps` is rounded down to an integer.
+        decay_steps: how long the rate falls.
         name: a name.
     """
 
     initial_learning_rate: float
     decay_steps: float
-    decay_rate: float
-    staircase: bool = False
-    name: str = ""
 
     def __post_init__(self) -> None:
         checks.positive(type(self).__name__, "decay_steps", self.decay_steps)
+
+
+@fields
+class _PeriodicDecay(_Decay):
+    """What falls by the same rule every `decay_steps` steps.
+
+    Args:
+        decay_steps: the steps of a period.
+        decay_rate: how the rate falls in a period, see the formula.
+        staircase: whether `step / decay_steps` is rounded down to an integer.
+    """
+
+    decay_rate: float
+    staircase: bool = False
+    name: str = ""
 
     def _periods(self, step: Any) -> Any:
         periods = _float(step) / self.decay_steps
         return jnp.floor(periods) if self.staircase else periods
 
 
-@configurable.variant(defaults={"name": "ExponentialDecay"})
-class ExponentialDecay(_PeriodicDecay):
+class ExponentialDecay(_PeriodicDecay, name="ExponentialDecay"):
     """initial_learning_rate * decay_rate ** (step / decay_steps)."""
 
     def __call__(self, step: Any) -> Any:
         return self.initial_learning_rate * jnp.power(self.decay_rate, self._periods(step))
 
 
-@configurable.variant(defaults={"name": "InverseTimeDecay"})
-class InverseTimeDecay(_PeriodicDecay):
+class InverseTimeDecay(_PeriodicDecay, name="InverseTimeDecay"):
     """initial_learning_rate / (1 + decay_rate * step / decay_steps)."""
 
     def __call__(self, step: Any) -> Any:
@@ -98,27 +104,20 @@ class PiecewiseConstantDecay(LearningRateSchedule):
 
 
 @fields
-class PolynomialDecay(LearningRateSchedule):
+class PolynomialDecay(_Decay):
     """(initial_learning_rate - end_learning_rate) * (1 - step / decay_steps) ** power + end_learning_rate.
 
     Args:
-        initial_learning_rate: the rate at step 0.
         decay_steps: the step from which on the rate is `end_learning_rate`.
         end_learning_rate: the last rate.
         power: the exponent; 1 is a straight line.
         cycle: whether to go on behind `decay_steps`, from a higher rate, down to the next multiple of it.
-        name: a name.
     """
 
-    initial_learning_rate: float
-    decay_steps: float
     end_learning_rate: float = 0.0001
     power: float = 1.0
     cycle: bool = False
     name: str = "PolynomialDecay"
-
-    def __post_init__(self) -> None:
-        checks.positive(type(self).__name__, "decay_steps", self.decay_steps)
 
     def __call__(self, step: Any) -> Any:
         step = _float(step)
@@ -130,29 +129,21 @@ class PolynomialDecay(LearningRateSchedule):
 
 
 @fields
-class CosineDecay(LearningRateSchedule):
+class CosineDecay(_Decay):
     """initial_learning_rate * ((1 - alpha) * (1 + cos(pi * step / decay_steps)) / 2 + alpha), or warming up.
 
     Loshchilov and Hutter, 2016, https://arxiv.org/abs/1608.03983.
 
     Args:
-        initial_learning_rate: the rate at step 0.
-        decay_steps: how long the rate falls.
         alpha: the last rate, as a fraction of the highest.
-        name: a name.
         warmup_target: the rate at the end of the warm-up; without it there is none.
         warmup_steps: how long the warm-up takes.
     """
 
-    initial_learning_rate: float
-    decay_steps: float
     alpha: float = 0.0
     name: str = "CosineDecay"
     warmup_target: float | None = None
     warmup_steps: float = 0
-
-    def __post_init__(self) -> None:
-        checks.positive(type(self).__name__, "decay_steps", self.decay_steps)
 
     def __call__(self, step: Any) -> Any:
         step, start = _float(step), self.initial_learning_rate

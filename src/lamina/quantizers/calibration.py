@@ -3,8 +3,6 @@
 Matrices are (outputs, inputs) here, as in the papers. All is computed on the host.
 """
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 import numpy as np

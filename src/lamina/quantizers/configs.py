@@ -1,7 +1,5 @@
 """How a layer or a model is to be quantized: a class for each mode."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 
@@ -192,11 +190,8 @@ _OF_MODE: dict[Any, type[QuantizationConfig]] = {
 def check_structure(who: str, structure: Any) -> None:
     """The order in which calibration runs through a model."""
     blocks = structure.get("sequential_blocks") if isinstance(structure, Mapping) else None
-    if not blocks:
-        raise ValueError(
-            f"{who}: quantization_layer_structure must be a dict with 'pre_block_layers' and at least one of "
-            f"'sequential_blocks', got {checks.shorten(structure)}."
-        )
+    rule = "quantization_layer_structure must be a dict with 'pre_block_layers' and at least one of 'sequential_blocks'"
+    checks.require(blocks, who, rule, got=checks.shorten(structure))
 
 
 def resolve(who: str, mode: Any, config: Any) -> QuantizationConfig:

@@ -1,7 +1,5 @@
 """Floats that are as coarse as quantized ones: those of 8 bits, and those on the grid of integers."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import jax.numpy as jnp

@@ -1,9 +1,7 @@
 """Arrays as integers of 8 and 4 bits with scales: how they are found, packed, and read again."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import jax.numpy as jnp
 import numpy as np
@@ -52,7 +50,7 @@ class Affine(NamedTuple):
     levels: int
 
     @classmethod
-    def of(cls, least: Any, most: Any, bits: int, signed: bool = False, epsilon: float = 0.0) -> Affine:
+    def of(cls, least: Any, most: Any, bits: int, signed: bool = False, epsilon: float = 0.0) -> Self:
         """That which spreads the numbers from `least` to `most` over all integers of so many bits."""
         levels, first = 2**bits - 1, -(2 ** (bits - 1)) if signed else 0
         if not signed:
@@ -98,8 +96,7 @@ def abs_max_quantize_grouped_with_zero_point(
     checks.integer(who, "block_size", block_size)
     bits = checks.one_of(who, "value_range", tuple(value_range), [(-(2**n) // 2, 2**n // 2 - 1) for n in (2, 3, 4, 8)])
     x = np.asarray(value_of(inputs))
-    if x.ndim != 2:
-        raise ValueError(f"{who}: inputs must be a matrix, got shape {x.shape}.")
+    checks.require(x.ndim == 2, who, "inputs must be a matrix", got=f"shape {x.shape}")
     rows, columns = x.shape
     blocks = -(-rows // block_size)
     grouped = np.pad(x, ((0, blocks * block_size - rows), (0, 0))).reshape(blocks, block_size, columns)
@@ -181,7 +178,6 @@ class AbsMaxQuantizer(Quantizer):
         axis: the axes over which the maximum goes, if the call does not say; the last if neither does.
         value_range: the least and the largest integer.
         epsilon: added to the maximum.
-        output_dtype: of the integers.
 
     Raises: ValueError if the range is none, or has no place in int8.
     """

@@ -3,15 +3,13 @@
 Small ones come from NumPy (`threefry.py`), which has nothing to compile.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from lamina.core import dtypes
+from lamina.core import checks, dtypes
 from lamina.random import threefry
 from lamina.random.seeds import draw_seed
 
@@ -26,8 +24,7 @@ def _key(seed: Any) -> Any:
 
 
 def _float(who: str, dtype: Any) -> Any:
-    if not dtypes.is_float(dtype):
-        raise ValueError(f"{who}: dtype must be a float one, got {dtype!r}.")
+    checks.require(dtypes.is_float(dtype), who, "dtype must be a float one", dtype)
     return jax.dtypes.canonicalize_dtype(dtypes.standardize_dtype(dtype))
 
 
@@ -69,8 +66,7 @@ def truncated_normal(
 
 def randint(shape: Sequence[int], minval: Any, maxval: Any, dtype: Any = "int32", seed: Any = None) -> jax.Array:
     """Integers, each of minval, ..., maxval - 1 as likely; other arguments as in `uniform`, `dtype` an integer one."""
-    if not dtypes.is_int(dtype):
-        raise ValueError(f"randint: dtype must be an integer one, got {dtype!r}.")
+    checks.require(dtypes.is_int(dtype), "randint", "dtype must be an integer one", dtype)
     dtype = jax.dtypes.canonicalize_dtype(dtypes.standardize_dtype(dtype))
     return jax.random.randint(_key(seed), tuple(shape), minval, maxval, dtype)
 
@@ -87,8 +83,7 @@ def categorical(logits: Any, num_samples: int, dtype: Any = "int32", seed: Any =
         An array (batch, num_samples).
     """
     logits = jnp.asarray(logits)
-    if logits.ndim != 2:
-        raise ValueError(f"categorical: logits must have shape (batch, classes), got {logits.shape}.")
+    checks.require(logits.ndim == 2, "categorical", "logits must have shape (batch, classes)", logits.shape)
     shape = (logits.shape[0], num_samples)
     samples = jax.random.categorical(_key(seed), logits[..., None], axis=1, shape=shape)
     return samples.astype(jax.dtypes.canonicalize_dtype(dtypes.standardize_dtype(dtype)))
@@ -131,8 +126,7 @@ def dropout(inputs: Any, rate: float, noise_shape: Sequence[int | None] | None =
         noise_shape: of the mask, broadcastable to that of `inputs`; `None` in it means the size of that axis.
         seed: see `uniform`.
     """
-    if not 0 <= rate <= 1:
-        raise ValueError(f"dropout: rate must be from 0 to 1, got {rate!r}.")
+    checks.require(0 <= rate <= 1, "dropout", "rate must be from 0 to 1", rate)
     inputs = jnp.asarray(inputs)
     if rate == 1:
         return jnp.zeros_like(inputs)

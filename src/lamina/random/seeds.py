@@ -1,7 +1,5 @@
 """Where randomness comes from: `SeedGenerator`, and the global seed."""
 
-from __future__ import annotations
-
 import random as python_random
 import sys
 from typing import Any

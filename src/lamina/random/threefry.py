@@ -7,8 +7,6 @@ by NumPy, at about 100 million elements a second.
 Programs draw with the same generator; on CPUs in a form that takes a third of the time of JAX's, and compiles faster.
 """
 
-from __future__ import annotations
-
 import functools
 import math
 from collections.abc import Callable, Sequence

@@ -4,8 +4,6 @@
 floats go out.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from inspect import Parameter
 from typing import Any
@@ -45,7 +43,6 @@ class Color(Augmentation):
         return jnp.clip(images, *self.value_range)
 
 
-@variant()
 class RandomColorDegeneration(Color):
     """Images faded to gray: `x + factor (gray(x) - x)`."""
 
@@ -75,7 +72,6 @@ class RandomHue(Color):
         return scaled(jnp.clip(turned, 0, 1), (0, 1), self.value_range)
 
 
-@variant()
 class RandomSaturation(Color):
     """Saturations times `factor / (1 - factor)`: 0 is gray, 0.5 no change, 1 as colourful as can be."""
 

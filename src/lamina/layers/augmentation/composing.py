@@ -1,7 +1,5 @@
 """Layers made of other augmentations: all of them, some of them, chains of them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -101,7 +99,7 @@ class Chosen(Augmentation):
 
     def __init__(self, interpolation: str = "bilinear", **kwargs: Any):
         super().__init__(**kwargs)
-        self.interpolation = checks.one_of(self._who(), "interpolation", interpolation, INTERPOLATIONS)
+        self.interpolation = checks.one_of(self._who, "interpolation", interpolation, INTERPOLATIONS)
 
     def _make_layers(self, names: Iterable[str]) -> None:
         every = {"bounding_box_format": self.bounding_box_format, "dtype": self.dtype_policy}
@@ -128,7 +126,7 @@ class RandAugment(Chosen):
 
     def __init__(self, value_range: Sequence[float] = BYTES, num_ops: int = 2, factor: Factor = 0.5, **kwargs: Any):
         super().__init__(value_range=value_range, factor=factor, **kwargs)
-        self.num_ops = checks.integer(self._who(), "num_ops", num_ops, 0)
+        self.num_ops = checks.integer(self._who, "num_ops", num_ops, 0)
         self._make_layers(_CHOICE)
 
     def draw(self, draws: Draws, shape: tuple[Any, ...]) -> dict[str, Any]:
@@ -185,9 +183,9 @@ class AugMix(Chosen):
         **kwargs: Any,
     ):
         super().__init__(value_range=value_range, factor=factor, **kwargs)
-        self.num_chains = checks.integer(self._who(), "num_chains", num_chains)
-        self.chain_depth = checks.integer(self._who(), "chain_depth", chain_depth)
-        self.alpha = checks.positive(self._who(), "alpha", alpha)
+        self.num_chains = checks.integer(self._who, "num_chains", num_chains)
+        self.chain_depth = checks.integer(self._who, "chain_depth", chain_depth)
+        self.alpha = checks.positive(self._who, "alpha", alpha)
         self.all_ops = all_ops
         self._make_layers([*(name for name in _CHOICE if name not in _TESTED), *(_TESTED if all_ops else ())])
 
@@ -232,7 +230,6 @@ class Pipeline(PipelineLayer):
 
     Args:
         layers: the layers.
-        name: unique if not given.
 
     Shapes: what the first layer takes -> what the last one gives.
 

@@ -1,7 +1,5 @@
 """Layers that look at the values of a whole channel before they change any."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 
@@ -40,7 +38,7 @@ class Equalization(Ranged):
 
     def __init__(self, value_range: Sequence[float] = BYTES, bins: int = 256, **kwargs: Any):
         super().__init__(value_range, **kwargs)
-        self.bins = checks.integer(self._who(), "bins", bins, 2)
+        self.bins = checks.integer(self._who, "bins", bins, 2)
 
     def pixels(self, images: Any, transformation: Any) -> Any:
         wide = scaled(images.astype(dtypes.wide(images.dtype)), self.value_range, BYTES)
@@ -81,7 +79,7 @@ class ContrastLimitedAdaptiveHistogramEqualization(Ranged):
         **kwargs: Any,
     ):
         super().__init__(value_range, **kwargs)
-        self.clip_limit = checks.number(self._who(), "clip_limit", clip_limit, 0)
+        self.clip_limit = checks.number(self._who, "clip_limit", clip_limit, 0)
         sizes = checks.integers(tile_grid_size) if isinstance(tile_grid_size, (list, tuple)) else ()
         if len(sizes) != 2 or not all(map(checks.is_integer, sizes)):
             raise ValueError(f"{self._who()}: tile_grid_size must be 2 positive integers, got {tile_grid_size!r}.")

@@ -1,7 +1,5 @@
 """Layers that put something else in the place of pixels: those of another image, or noise."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 
@@ -38,7 +36,7 @@ class MixUp(Mixing):
 
     def __init__(self, alpha: float = 0.2, **kwargs: Any):
         super().__init__(**kwargs)
-        self.alpha = checks.positive(self._who(), "alpha", alpha)
+        self.alpha = checks.positive(self._who, "alpha", alpha)
 
     def draw(self, draws: Draws, shape: tuple[Any, ...]) -> dict[str, Any]:
         order = random.shuffle(jnp.arange(draws.count), seed=draws.key())
@@ -126,7 +124,7 @@ class RandomErasing(Augmentation):
     ):
         super().__init__(factor, scale=scale, **kwargs)
         for each in fill_value if isinstance(fill_value, (list, tuple)) else [fill_value or 0]:
-            checks.number(self._who(), "fill_value", each)
+            checks.number(self._who, "fill_value", each)
         self.fill_value = fill_value
 
     def draw(self, draws: Draws, shape: tuple[Any, ...]) -> dict[str, Any]:

@@ -4,8 +4,6 @@ All but the last two are one thing: a map of places, the matrix of `ops/sampling
 that a chain of them draws an image once.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Collection, Sequence
 from functools import partial, reduce
@@ -51,10 +49,9 @@ class Sampled(Moving, Augmentation):
         **kwargs: Any,
     ):
         super().__init__(factor, **kwargs)
-        who = self._who()
-        self.interpolation = checks.one_of(who, "interpolation", interpolation, sampling.INTERPOLATIONS)
-        self.fill_value = checks.number(who, "fill_value", fill_value)
-        self.fill_mode = checks.one_of(who, "fill_mode", fill_mode, self.fills)
+        self.interpolation = checks.one_of(self._who, "interpolation", interpolation, sampling.INTERPOLATIONS)
+        self.fill_value = checks.number(self._who, "fill_value", fill_value)
+        self.fill_mode = checks.one_of(self._who, "fill_mode", fill_mode, self.fills)
 
 
 class Warp(Sampled):
@@ -105,7 +102,7 @@ class RandomFlip(Warp):
 
     def __init__(self, mode: str = "horizontal_and_vertical", **kwargs: Any):
         super().__init__(fill_mode="constant", **kwargs)
-        self.mode = checks.one_of(self._who(), "mode", mode, FLIPS)
+        self.mode = checks.one_of(self._who, "mode", mode, FLIPS)
 
     def draw(self, draws: Draws, shape: tuple[Any, ...]) -> dict[str, Any]:
         return {"flips": draws.uniform() <= 0.5, "input_shape": shape}
@@ -164,8 +161,7 @@ class AlongAxes(Warp):
         self._ranges = [self._strength(name, factor) for name, factor in given.items() if factor is not None]
 
 
-@variant(defaults={"width_factor": Parameter.empty})
-class RandomTranslation(AlongAxes):
+class RandomTranslation(AlongAxes, width_factor=Parameter.empty):
     """Images moved down and to the right."""
 
     def draw(self, draws: Draws, shape: tuple[Any, ...]) -> dict[str, Any]:
@@ -177,7 +173,6 @@ class RandomTranslation(AlongAxes):
         return affine((1, 0, -right), (0, 1, -down))
 
 
-@variant()
 class RandomZoom(AlongAxes):
     """Images seen from farther off (factors above 0) or nearer; a width without a factor goes with the height."""
 

@@ -4,8 +4,6 @@ A layer draws a transformation, a dict of arrays with a number or more for each 
 to what belongs to them. Both halves are public, as in Keras: a program may apply a transformation of its own.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -254,11 +252,8 @@ class ImageLayer(PipelineLayer):
         if images is None:
             raise ValueError(f"{self._who()}: must get images, or a dict with the key 'images', got {_keys(data)}.")
         shape = tuple(np.shape(images))
-        if len(shape) not in (3, 4):
-            raise ValueError(
-                f"{self._who()}: images must have shape (height, width, channels), or (batch, height, width, "
-                f"channels), got shape {shape}."
-            )
+        rule = "images must have shape (height, width, channels), or (batch, height, width, channels)"
+        checks.require(len(shape) in (3, 4), self._who, rule, got=f"shape {shape}")
         axis = -1 if self.data_format == "channels_last" else -3
         if self.channels is not None and shape[axis] != self.channels:
             raise ValueError(f"{self._who()}: images must have {self.channels} channels, got shape {shape}.")
@@ -272,10 +267,9 @@ class ImageLayer(PipelineLayer):
             return
         if self.bounding_box_format is None:
             raise ValueError(f"{self._who()}: bounding_box_format must be given for bounding_boxes, got None.")
-        if not isinstance(boxes, Mapping) or not {"boxes", "labels"} <= boxes.keys():
-            raise ValueError(
-                f"{self._who()}: bounding_boxes must have the keys 'boxes' and 'labels', got {_keys(boxes)}."
-            )
+        rule = "bounding_boxes must have the keys 'boxes' and 'labels'"
+        known = isinstance(boxes, Mapping) and {"boxes", "labels"} <= boxes.keys()
+        checks.require(known, self._who, rule, got=_keys(boxes))
         shape, labels = np.shape(boxes["boxes"]), np.shape(boxes["labels"])
         batch = len(images.shape) == 4
         if len(shape) != 2 + batch or shape[-1] != 4 or labels[: 1 + batch] != shape[:-1]:
@@ -356,5 +350,5 @@ class Sized(Moving):
 
     def __init__(self, height: int, width: int, **kwargs: Any):
         super().__init__(**kwargs)
-        self.height = checks.integer(self._who(), "height", height)
-        self.width = checks.integer(self._who(), "width", width)
+        self.height = checks.integer(self._who, "height", height)
+        self.width = checks.integer(self._who, "width", width)

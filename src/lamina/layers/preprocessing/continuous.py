@@ -1,9 +1,7 @@
 """Numbers on a line: Normalization to mean 0 and variance 1, Discretization into bins."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -41,17 +39,13 @@ class Normalization(Adapts):
         if not isinstance(axes, Sequence) or not all(checks.is_integer(each, -99) for each in axes):
             raise ValueError(f"{self._who()}: axis must be an integer, a tuple of them or None, got {axis!r}.")
         self.axis = checks.integers(tuple(axes))
-        if (mean is None) != (variance is None):
-            raise ValueError(
-                f"{self._who()}: mean and variance must be given together, got mean={checks.shorten(mean)} and "
-                f"variance={checks.shorten(variance)}."
-            )
+        given = f"mean={checks.shorten(mean)} and variance={checks.shorten(variance)}"
+        both = (mean is None) == (variance is None)
+        checks.require(both, self._who, "mean and variance must be given together", got=given)
         shapes = [np.shape(each) for each in (mean, variance) if each is not None]
-        if shapes and (shapes[0] != shapes[1] or len(shapes[0]) > len(self.axis)):
-            raise ValueError(
-                f"{self._who()}: mean and variance must have one shape of at most {len(self.axis)} axes, "
-                f"got {shapes[0]} and {shapes[1]}."
-            )
+        fit = not shapes or (shapes[0] == shapes[1] and len(shapes[0]) <= len(self.axis))
+        rule = f"mean and variance must have one shape of at most {len(self.axis)} axes"
+        checks.require(fit, self._who, rule, got=" and ".join(map(str, shapes)))
         self.input_mean, self.input_variance = (
             None if each is None else np.asarray(value_of(each), dtypes.floatx()) for each in (mean, variance)
         )
@@ -66,7 +60,7 @@ class Normalization(Adapts):
         if any(not -rank <= axis < rank for axis in self.axis):
             raise ValueError(f"{self._who()}: axis must be among the {rank} axes of the inputs, got {self.axis}.")
         self._kept = tuple(sorted(axis % rank for axis in self.axis))
-        sizes = tuple(checks.known_size(self._who(), tuple(input_shape), axis) for axis in self._kept)
+        sizes = tuple(checks.known_size(self._who, tuple(input_shape), axis) for axis in self._kept)
         self._shape = tuple(input_shape[i] if i in self._kept else 1 for i in range(rank))  # of both beside the inputs
         if self.input_mean is None:
             self.adapt_mean = self.add_weight(sizes, "zeros", trainable=False, autocast=False, name="mean")
@@ -251,7 +245,7 @@ class Discretization(Adapts):
         return {**{name: getattr(self, name) for name in names}, "dtype": self.dtype_policy.name}
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> Discretization:
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
         values = {key: configurable.deserialize(value) for key, value in config.items()}
         learned = values.pop("bin_boundaries", None) if values.get("num_bins") is not None else None
         layer = cls(**values)

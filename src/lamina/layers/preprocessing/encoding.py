@@ -1,7 +1,5 @@
 """Integers as vectors: CategoryEncoding, and what other layers make of their integers."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 
@@ -86,7 +84,7 @@ class CategoryEncoding(DataLayer):
         super().__init__(**kwargs)
         if num_tokens is None:
             raise ValueError(f"{self._who()}: num_tokens must be given; IntegerLookup finds out which there are.")
-        self.num_tokens = checks.integer(self._who(), "num_tokens", num_tokens)
+        self.num_tokens = checks.integer(self._who, "num_tokens", num_tokens)
         self.output_mode = checked_mode(self._who(), output_mode, MODES)
         self.sparse = bool(sparse)
         self.autocast = False

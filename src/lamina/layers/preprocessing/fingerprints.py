@@ -3,8 +3,6 @@
 Both are arithmetic on words of 64 bits, written once: the words are NumPy's, or those of a device.
 """
 
-from __future__ import annotations
-
 import functools
 import operator
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Layers on tensors of TensorFlow: in the pipelines of `tf.data`, and beside them."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Iterable, Iterator
 from typing import Any

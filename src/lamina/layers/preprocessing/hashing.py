@@ -1,7 +1,5 @@
 """Strings and integers as one of few numbers, by a hash: Hashing and HashedCrossing."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import jax
@@ -32,7 +30,7 @@ class Binned(HostLayer):
         **kwargs: Any,
     ):
         super().__init__(name=name, dtype="int64" if dtype is None and output_mode == "int" else dtype, **kwargs)
-        self.num_bins = checks.integer(self._who(), "num_bins", num_bins)
+        self.num_bins = checks.integer(self._who, "num_bins", num_bins)
         self.output_mode = checked_mode(self._who(), output_mode, self._modes, sparse)
         self.sparse = False
 

@@ -1,7 +1,5 @@
 """Layers that give images one size and one range of values."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 
@@ -35,8 +33,7 @@ class Rescaling(PipelineLayer):
                 kind = jnp.asarray(value).dtype.kind
             except (TypeError, ValueError):
                 kind = "O"
-            if kind not in "iuf":
-                raise ValueError(f"{self._who()}: {name} must be a number, or one for each channel, got {value!r}.")
+            checks.require(kind in "iuf", self._who, f"{name} must be a number, or one for each channel", value)
         self.scale, self.offset = scale, offset
         self.supports_masking = True
 
@@ -101,12 +98,12 @@ class Resizing(Resized):
         **kwargs: Any,
     ):
         super().__init__(height, width, **kwargs)
-        self.interpolation = checks.one_of(self._who(), "interpolation", interpolation, ops.image.RESIZES)
+        self.interpolation = checks.one_of(self._who, "interpolation", interpolation, ops.image.RESIZES)
         if crop_to_aspect_ratio and pad_to_aspect_ratio:
             raise ValueError(f"{self._who()}: only one of crop_to_aspect_ratio and pad_to_aspect_ratio may be set.")
         self.crop_to_aspect_ratio, self.pad_to_aspect_ratio = crop_to_aspect_ratio, pad_to_aspect_ratio
-        self.fill_mode = checks.one_of(self._who(), "fill_mode", fill_mode, ("constant",))
-        self.fill_value = checks.number(self._who(), "fill_value", fill_value)
+        self.fill_mode = checks.one_of(self._who, "fill_mode", fill_mode, ("constant",))
+        self.fill_value = checks.number(self._who, "fill_value", fill_value)
         self.antialias = bool(antialias)
 
     def moved(self, images: Any, transformation: Any, interpolation: str) -> Any:
@@ -161,7 +158,7 @@ class MaxNumBoundingBoxes(ImageLayer):
 
     def __init__(self, max_number: int, fill_value: int = -1, **kwargs: Any):
         super().__init__(**kwargs)
-        self.max_number = checks.integer(self._who(), "max_number", max_number)
+        self.max_number = checks.integer(self._who, "max_number", max_number)
         self.fill_value = int(fill_value)
 
     def pixels(self, images: Any, transformation: Any) -> Any:

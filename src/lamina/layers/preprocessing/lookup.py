@@ -1,7 +1,5 @@
 """Words and numbers of a vocabulary as integers from 0 on: StringLookup and IntegerLookup."""
 
-from __future__ import annotations
-
 import os
 from collections import Counter
 from typing import Any
@@ -109,8 +107,7 @@ class IndexLookup(VocabularyLayer):
         super().__init__(name=name, **kwargs)
         who = self._who()
         self.max_tokens = None if max_tokens is None else checks.integer(who, "max_tokens", max_tokens, 2)
-        if pad_to_max_tokens and max_tokens is None:
-            raise ValueError(f"{who}: pad_to_max_tokens needs max_tokens, got None.")
+        checks.require(not pad_to_max_tokens or max_tokens is not None, who, "pad_to_max_tokens needs max_tokens")
         self.num_oov_indices = checks.integer(who, "num_oov_indices", num_oov_indices, 0)
         if self._kind == "int64":
             for key, token in (("mask_token", mask_token), ("oov_token", oov_token)):
@@ -124,8 +121,7 @@ class IndexLookup(VocabularyLayer):
         self.vocabulary_dtype = checks.one_of(who, "vocabulary_dtype", vocabulary_dtype, ("int64",))
         self.output_mode = checked_mode(who, output_mode, ("int", *MODES, "tf_idf"), sparse)
         self.sparse, self.invert = False, bool(invert)
-        if self.invert and self.output_mode != "int":
-            raise ValueError(f'{who}: invert needs output_mode="int", got {output_mode!r}.')
+        checks.require(not self.invert or self.output_mode == "int", who, 'invert needs output_mode="int"', output_mode)
         self.oov_method = checks.one_of(who, "oov_method", oov_method, ("floormod", "farmhash"))
         if salt is not None and self._kind == "int64" and oov_method != "farmhash":
             raise ValueError(f'{who}: salt needs oov_method="farmhash", got {oov_method!r}.')
@@ -139,7 +135,6 @@ class IndexLookup(VocabularyLayer):
         elif idf_weights is not None:
             raise ValueError(f"{who}: idf_weights needs a vocabulary, got None.")
         self.reset_state()
-        self._build_at_init()
 
     @property
     def input_dtype(self) -> str:
@@ -183,10 +178,8 @@ class IndexLookup(VocabularyLayer):
                     f"got the {name} {token!r} behind."
                 )
         size = len(own) + len(special)
-        if self.max_tokens is not None and size > self.max_tokens:
-            raise ValueError(
-                f"{who}: vocabulary must fit max_tokens={self.max_tokens}, got {size} with special tokens."
-            )
+        rule = f"vocabulary must fit max_tokens={self.max_tokens}"
+        checks.require(self.max_tokens is None or size <= self.max_tokens, who, rule, got=f"{size} with special tokens")
         self._use(own)
         if idf_weights is not None:
             self.idf_weights = self._weights_of(np.asarray(value_of(idf_weights), "float32"), len(tokens), has_special)
@@ -347,8 +340,7 @@ class IndexLookup(VocabularyLayer):
 
     def _evaluate(self, inputs: Any) -> Any:
         wrong = is_text(inputs) != (self.input_dtype == "string") or "float" in inputs.dtype
-        if wrong:
-            raise ValueError(f"{self._who()}: the input must have dtype {self.input_dtype}, got {inputs.dtype}.")
+        checks.require(not wrong, self._who, f"the input must have dtype {self.input_dtype}", got=f"{inputs.dtype}")
         return KerasTensor(inputs.shape, self._kind) if self.invert else super()._evaluate(inputs)
 
     # Files ------------------------------------------------------------------------------------------------------

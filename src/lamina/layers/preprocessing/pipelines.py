@@ -5,8 +5,6 @@ torch), stay on the host, with a NumPy array as the result. Arrays of JAX stay w
 of TensorFlow go to the host, and come out as such, also in the functions of `tf.data`. Strings are on the host always.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Iterator
 from typing import Any
@@ -172,8 +170,7 @@ def batches_of(data: Any, steps: int | None, who: str) -> Iterator[Any]:
     for batch in itertools.islice(data, steps):
         yield host_array(batch[0] if isinstance(batch, tuple) else batch, who)
         empty = False
-    if empty:
-        raise ValueError(f"{who}: adapt must get at least one batch, got an empty {type(data).__name__}.")
+    checks.require(not empty, who, "adapt must get at least one batch", got=f"an empty {type(data).__name__}")
 
 
 def _is_stream(data: Any) -> bool:

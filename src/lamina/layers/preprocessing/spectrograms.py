@@ -1,7 +1,5 @@
 """Signals in time as what frequencies they have at each time."""
 
-from __future__ import annotations
-
 import math
 import warnings
 from typing import Any
@@ -57,23 +55,20 @@ class MelSpectrogram(PipelineLayer):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        who = self._who()
-        self.fft_length = checks.integer(who, "fft_length", fft_length)
-        self.sequence_stride = checks.integer(who, "sequence_stride", sequence_stride)
-        self.sequence_length = checks.integer(who, "sequence_length", sequence_length or fft_length)
-        if self.sequence_length > self.fft_length:
-            raise ValueError(
-                f"{who}: sequence_length must be at most fft_length ({fft_length}), got {self.sequence_length}."
-            )
+        self.fft_length = checks.integer(self._who, "fft_length", fft_length)
+        self.sequence_stride = checks.integer(self._who, "sequence_stride", sequence_stride)
+        self.sequence_length = checks.integer(self._who, "sequence_length", sequence_length or fft_length)
+        rule = f"sequence_length must be at most fft_length ({fft_length})"
+        checks.require(self.sequence_length <= self.fft_length, self._who, rule, self.sequence_length)
         self.window, self.power_to_db = window, power_to_db
-        self.sampling_rate = checks.positive(who, "sampling_rate", sampling_rate)
-        self.num_mel_bins = checks.integer(who, "num_mel_bins", num_mel_bins)
-        self.max_freq = checks.positive(who, "max_freq", max_freq or int(sampling_rate / 2))
-        self.min_freq = checks.number(who, "min_freq", min_freq, 0, self.max_freq)
-        self.top_db = checks.number(who, "top_db", top_db, 0)
-        self.mag_exp = checks.positive(who, "mag_exp", mag_exp)
-        self.min_power = checks.positive(who, "min_power", min_power)
-        self.ref_power = checks.number(who, "ref_power", ref_power)
+        self.sampling_rate = checks.positive(self._who, "sampling_rate", sampling_rate)
+        self.num_mel_bins = checks.integer(self._who, "num_mel_bins", num_mel_bins)
+        self.max_freq = checks.positive(self._who, "max_freq", max_freq or int(sampling_rate / 2))
+        self.min_freq = checks.number(self._who, "min_freq", min_freq, 0, self.max_freq)
+        self.top_db = checks.number(self._who, "top_db", top_db, 0)
+        self.mag_exp = checks.positive(self._who, "mag_exp", mag_exp)
+        self.min_power = checks.positive(self._who, "min_power", min_power)
+        self.ref_power = checks.number(self._who, "ref_power", ref_power)
         self.autocast = False  # the transform is taken of what comes in
 
     def call(self, inputs: Any) -> Any:

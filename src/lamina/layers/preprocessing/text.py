@@ -1,7 +1,5 @@
 """Texts as integers or vectors: TextVectorization."""
 
-from __future__ import annotations
-
 import functools
 import string
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from lamina.core import checks
-from lamina.core.configurable import explained_by
+from lamina.core.docstrings import explained_by
 from lamina.core.symbolic import KerasTensor
 from lamina.data.flows import cores
 from lamina.data.streams import side_by_side
@@ -36,7 +34,7 @@ def _asked(method: Callable) -> Callable[..., Any]:
     """A method of the lookup, as one of the layer around it."""
 
     @functools.wraps(method)
-    def ask(self: TextVectorization, *args: Any, **kwargs: Any) -> Any:
+    def ask(self: "TextVectorization", *args: Any, **kwargs: Any) -> Any:
         return method(self._lookup_layer, *args, **kwargs)
 
     return ask
@@ -193,8 +191,7 @@ class TextVectorization(VocabularyLayer):
     encoded = _asked(StringLookup.encoded)
 
     def _symbolic_indices(self, inputs: Any) -> Any:
-        if not is_text(inputs):
-            raise ValueError(f"{self._who()}: the input must have dtype string, got {inputs.dtype}.")
+        checks.require(is_text(inputs), self._who, "the input must have dtype string", got=f"{inputs.dtype}")
         shape = inputs.shape if self._keeps_shape else (*self._lead(inputs), self.output_sequence_length)
         return KerasTensor(shape, "int32")
 

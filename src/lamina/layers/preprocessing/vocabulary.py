@@ -1,7 +1,5 @@
 """Vocabularies: which integer stands for which word or number."""
 
-from __future__ import annotations
-
 import heapq
 import os
 from collections import Counter
@@ -72,14 +70,11 @@ def tokens_of(vocabulary: Any, is_text: bool, who: str) -> Any:
     if isinstance(vocabulary, (str, os.PathLike)):
         return read(os.fspath(vocabulary), is_text, who)
     array = host_array(vocabulary, who)
-    if array.size == 0:
-        raise ValueError(f"{who}: vocabulary must hold at least one token, got none.")
-    if array.ndim != 1:
-        raise ValueError(f"{who}: vocabulary must be a list of tokens, got shape {array.shape}.")
+    checks.require(array.size != 0, who, "vocabulary must hold at least one token", got="none")
+    checks.require(array.ndim == 1, who, "vocabulary must be a list of tokens", got=f"shape {array.shape}")
     if is_text:
         return strings(array, f"{who}: vocabulary").tolist()
-    if array.dtype.kind not in "iu":
-        raise ValueError(f"{who}: vocabulary must hold integers, got dtype {array.dtype}.")
+    checks.require(array.dtype.kind in "iu", who, "vocabulary must hold integers", got=f"dtype {array.dtype}")
     return array.tolist()
 
 
@@ -92,8 +87,7 @@ def read(path: str, is_text: bool, who: str) -> Any:
         raise ValueError(f'{who}: the vocabulary file "{path}" must be there to read, got {error.strerror}.') from None
     while lines and not lines[-1]:
         lines.pop()
-    if not lines:
-        raise ValueError(f'{who}: the vocabulary file "{path}" must hold a token a line, got an empty file.')
+    checks.require(lines, who, f'the vocabulary file "{path}" must hold a token a line', got="an empty file")
     for number, line in enumerate(lines, 1):
         try:
             np.int64(int(line)) if not is_text else line.decode()
