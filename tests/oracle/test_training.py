@@ -42,6 +42,24 @@ def normalized(k):
     return k.Model(inputs, k.layers.Dense(2)(k.layers.Dropout(0.4, seed=3)(k.layers.ReLU()(x))))
 
 
+def around(k, call):
+    class Around(k.Model):
+        def __init__(self):
+            super().__init__()
+            self.inner = normalized(k)
+
+    return type("Subclass", (Around,), {"call": call})()
+
+
+def told(k):
+    return around(k, lambda self, x, training=None: self.inner(x, training=training))
+
+
+def untold(k):
+    """A model whose call takes no flag: its dropout drops nothing in `fit`."""
+    return around(k, lambda self, x: self.inner(x))
+
+
 def regularized(k):
     class Costly(k.layers.Layer):
         def call(self, inputs):
@@ -244,6 +262,8 @@ ROWS = {
     "accumulated gradients": (dense, optimizer("Adam", 0.05, gradient_accumulation_steps=3), ARRAYS),
     "scaled loss": (dense, optimizer("SGD", 0.05, loss_scale_factor=64.0), ARRAYS),
     "normalization and dropout": (normalized, SGD, {**ARRAYS, **HELD_OUT}),
+    "the flag of a subclass": (told, SGD, {**ARRAYS, **HELD_OUT}),
+    "a subclass without the flag": (untold, SGD, {**ARRAYS, **HELD_OUT}),
     "added losses": (regularized, {**SGD, "metrics": ["mae"]}, {**ARRAYS, **HELD_OUT}),
     "a PyDataset": (dense, {**SGD, "weighted_metrics": ["mae"]}, {"x": dataset}),
     "a generator": (dense, SGD, {"x": endless, "steps_per_epoch": 4}),

@@ -10,6 +10,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax import tree_util
 
+from lamina.core import registry
 from lamina.core.jit import jit
 from lamina.core.state import StateScope
 from lamina.core.transforms import value_and_grad
@@ -95,7 +96,9 @@ class Functions(CompiledModel):
         return self._call_model(x, training=False)
 
     def _call_model(self, x: Any, training: bool) -> Any:
-        return only_counted(self(x, training=training))
+        # As in Keras, nobody tells what a program's `call` without this argument holds that it trains.
+        told = self._call_has_training_arg or registry.is_own(type(self).call)
+        return only_counted(self(x, **({"training": training} if told else {})))
 
     def _scaled(self, loss: Any) -> Any:
         return self.optimizer.scale_loss(loss) if hasattr(self.optimizer, "scale_loss") else loss
