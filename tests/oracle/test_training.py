@@ -12,7 +12,10 @@ import torch
 import lamina
 
 # Keras warns of its own variables under NumPy 2.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:Subclass .* call takes no training:UserWarning"),
+]
 
 RANDOM = np.random.default_rng(0)
 X = RANDOM.normal(size=(13, 5)).astype("float32")

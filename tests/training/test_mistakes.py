@@ -693,6 +693,20 @@ def test_a_mistake_is_told_in_one_line_and_changes_nothing(mistake, tmp_path):
     assert np.isfinite(history["loss"]).all() and int(model.optimizer.iterations.value) == steps + 1
 
 
+def deaf():
+    class Deaf(lamina.Model):
+        def __init__(self):
+            super().__init__(name="deaf")
+            self.inner = lamina.Sequential([layers.Dropout(0.5, name="drop"), layers.Dense(1)])
+
+        def call(self, x):
+            return self.inner(x)
+
+    model = Deaf()
+    model.compile("sgd", "mse")
+    return model
+
+
 # (model, what is done with it, the warning); it trains
 DOUBTS = {
     "NaN in x": (
@@ -732,6 +746,12 @@ DOUBTS = {
         two,
         fit({**AB, "c": X}, PQ),
         "Functional \"two\": the inputs must have the keys ['a', 'b'], got ['c'] too, which are not used.",
+    ),
+    "a call that does not hear of training": (
+        deaf,
+        fit(X, Y),
+        'Deaf "deaf": call takes no training, so Dropout "drop" does not hear that fit trains, as in Keras; '
+        "add training=None to it and pass it on.",
     ),
     "a monitor that no log has": (
         number,

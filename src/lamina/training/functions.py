@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -19,6 +20,7 @@ from lamina.data.arrays import unpack_x_y_sample_weight
 from lamina.training.compiled import CompiledModel
 from lamina.training.forms import Groups, explicit, in_both_forms, takes_state
 from lamina.training.objectives import counted_rows, only_counted
+from lamina.training.rows import changed_by_training
 
 
 class StepFunction:
@@ -98,6 +100,10 @@ class Functions(CompiledModel):
     def _call_model(self, x: Any, training: bool) -> Any:
         # As in Keras, nobody tells what a program's `call` without this argument holds that it trains.
         told = self._call_has_training_arg or registry.is_own(type(self).call)
+        if training and not told and (one := next(changed_by_training(self), None)) is not None:
+            name = f'{type(one).__name__} "{one.name}"'
+            rule = f"call takes no training, so {name} does not hear that fit trains, as in Keras"
+            warnings.warn(f"{self._who()}: {rule}; add training=None to it and pass it on.", stacklevel=2)
         return only_counted(self(x, **({"training": training} if told else {})))
 
     def _scaled(self, loss: Any) -> Any:

@@ -19,7 +19,6 @@ from lamina.core.registry import is_own
 from lamina.core.symbolic import OpCall
 from lamina.core.tree import is_shape
 from lamina.layer.parts import look, walk
-from lamina.layers import BatchNormalization
 from lamina.metrics import MeanMetricWrapper, RootMeanSquaredError
 from lamina.metrics.confusion import ConfusionMetric
 from lamina.metrics.f_score import FBetaScore
@@ -42,7 +41,7 @@ def stay_apart(model: Any, compiled_loss: Any, compiled_metrics: Any, trains: bo
     counted = [*(compiled_loss.parts if compiled_loss is not None else ())]
     measured = [*(compiled_metrics.metrics if compiled_metrics is not None else ())]
     layers = walk(model)
-    if trains and not saves and any(isinstance(layer, BatchNormalization) and layer.trainable for layer in layers):
+    if trains and not saves and any(map(_takes_statistics, layers)):
         return False
     if trains and not _draws_by_place() and any(look(layer).seeds for layer in layers):
         return False
@@ -51,6 +50,18 @@ def stay_apart(model: Any, compiled_loss: Any, compiled_metrics: Any, trains: bo
         and all(isinstance(part.places, int) and _heeds_masks(part.loss, losses.Loss) for part in counted)
         and all(_heeds_masks(each, (MeanMetricWrapper, *_WEIGHING)) for each in measured)
     )
+
+
+def changed_by_training(model: Any) -> Iterator[Any]:
+    """The library's layers in a model that do something else in training: statistics and noise."""
+    strengths = ("rate", "stddev", "dropout", "recurrent_dropout")
+    for layer in walk(model):
+        if is_own(type(layer)) and (_takes_statistics(layer) or any(getattr(layer, key, 0) for key in strengths)):
+            yield layer
+
+
+def _takes_statistics(layer: Any) -> bool:
+    return type(layer).__name__ == "BatchNormalization" and layer.trainable
 
 
 def _draws_by_place() -> bool:
@@ -82,7 +93,7 @@ def _is_apart(one: Any) -> bool:
 
 def _may_be_first(one: Any) -> Iterator[bool]:
     """Of each axis that arguments name, whether it may be that of the rows."""
-    shapes = tree_util.tree_leaves(getattr(one, "_build_shapes", None), is_leaf=is_shape)
+    shapes = tree_util.tree_leaves(getattr(one, "get_build_config", dict)(), is_leaf=is_shape)
     for key in ("axis", "axes", "attention_axes"):
         given = getattr(one, key, None)
         for axis in given if isinstance(given, (list, tuple)) else (given,):
