@@ -150,6 +150,7 @@ def test_a_node_knows_where_it_came_from(tensor):
     output = layer(tensor)
     node = node_of(output)
     assert node.operation is layer and node.parent_nodes == [node_of(tensor)]
+    assert output._keras_history == (layer, 0, 0) and not hasattr(KerasTensor((2, 3)), "_keras_history")
     assert layer.input is tensor and layer.output is output
     layer(tensor)
     assert layer.input is tensor and layer.output is output  # the first call speaks, as in Keras

@@ -61,6 +61,13 @@ class KerasTensor:
         self.mask: KerasTensor | None = None  # what the mask is like that rides on the array
 
     @property
+    def _keras_history(self) -> Origin:
+        """The origin, under the name by which packages ask for it."""
+        if self.origin is None:
+            raise AttributeError(f"KerasTensor {self.name!r} comes from no operation, so it has no _keras_history.")
+        return self.origin
+
+    @property
     def ndim(self) -> int:
         """The number of axes."""
         return len(self.shape)
