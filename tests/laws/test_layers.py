@@ -423,7 +423,8 @@ def test_samples_do_not_see_one_another(row):
 
 @every
 def test_rows_that_fill_a_batch_up_change_nothing_where_rows_stay_apart(row):
-    apart = row.layer not in MEET and not row.arguments.get("stateful")
+    from_behind = row.layer == "Softmax" and row.arguments.get("axis") == (-1, -2)  # whose rank the layer cannot tell
+    apart = row.layer not in MEET and not row.arguments.get("stateful") and not from_behind
     assert rows.layer_keeps_apart(built(row)) == apart
     count, found = jax.tree.leaves(arrays(row))[0].shape[0] - 1, []
     for size, counted in ((count, None), (count + 1, count)) if apart else ():
