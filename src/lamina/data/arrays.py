@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import array as buffers
 import math
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
@@ -205,8 +204,6 @@ def convert_parts(
 ) -> tuple[Any, ...]:
     """x, y and the weights as arrays; a number as a weight is one for every row."""
     x, *others = parts
-    if type(x) is dict and [*x] != sorted(x):  # `call` goes through it in the program's order, which JAX forgets
-        x = OrderedDict(x)
     arrays = [convert(x, PARTS[0], who, cast, seen)]
     for name, part in zip(PARTS[1:], others):
         if name == "sample_weight" and arrays[0] is not None:

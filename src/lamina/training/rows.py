@@ -25,8 +25,8 @@ from lamina.metrics.f_score import FBetaScore
 
 # Those whose rows meet, and those that run a program's own functions.
 _MEET = frozenset({
-    "AugMix", "Circle", "CutMix", "Dice", "Equalization", "FlaxLayer", "JaxLayer", "Lambda", "MixUp", "RandAugment",
-    "Tversky",
+    "AugMix", "Circle", "CutMix", "Dice", "Distiller", "Equalization", "FlaxLayer", "JaxLayer", "Lambda", "MixUp",
+    "RandAugment", "Tversky",
 })  # fmt: skip
 # Metrics that count a sample as often as its weight says.
 _WEIGHING = (ConfusionMetric, FBetaScore, RootMeanSquaredError)
