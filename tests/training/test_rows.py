@@ -65,7 +65,7 @@ def pair(make, **options):
         given = {"loss": "sparse_categorical_crossentropy", "metrics": ["accuracy"], **options}
         model.compile(given.pop("optimizer", "adam"), **given)
         found.append(model)
-    found[1]._rows_stay_apart = lambda trains, saves: False
+    found[1]._rows_stay_apart = lambda trains, waste: False
     return found
 
 
@@ -90,14 +90,14 @@ def test_a_batch_that_is_filled_up_counts_as_the_short_one(case, reduction, weig
     make, x, y = CASES[case]
     loss = losses.SparseCategoricalCrossentropy(reduction=reduction)
     filled, plain = pair(make, loss=loss, weighted_metrics=["accuracy"])
-    options = {"batch_size": 16, "verbose": 0}
+    options = {"batch_size": 9, "verbose": 0}
     if weights:
         options["sample_weight"] = RNG.random(len(x)).astype("float32")
     histories = []
     for model in (filled, plain):
         lamina.utils.set_random_seed(1)
         histories.append(model.fit(x, y, epochs=2, validation_data=(x[:19], y[:19]), **options).history)
-    assert filled._phase("train").fills(True) and not plain._phase("train").fills(True)
+    assert filled._phase("train").fills(0.1) and not plain._phase("train").fills(0.1)
     for name, values in histories[0].items():
         np.testing.assert_allclose(values, histories[1][name], rtol=1e-5)
     for a, b in zip(filled.get_weights(), plain.get_weights()):
@@ -159,7 +159,7 @@ def own_metric(y_true, y_pred):
 def test_only_rows_that_never_meet_are_filled_up(layer, options, in_training, outside):
     model, _ = pair(lambda: [*dense()[:2], layer, layers.Dense(3, **PROBABILITIES)], **options)
     model.evaluate(VECTORS, CLASSES, verbose=0)
-    assert (model._rows_stay_apart(True), model._rows_stay_apart(False)) == (in_training, outside)
+    assert (model._rows_stay_apart(True, 0.1), model._rows_stay_apart(False)) == (in_training, outside)
 
 
 def test_a_graph_is_filled_up_where_its_ops_are_elementwise():
@@ -201,7 +201,16 @@ def test_statistics_of_whole_batches_are_taken_as_they_are():
     model, _ = pair(statistics)
     model.evaluate(IMAGES, CLASSES, verbose=0)
     fills = model._phase("train").fills
-    assert fills(True) and not fills(False)
+    assert fills(0.1) and not fills(0.0)
+
+
+def test_models_with_noise_waste_an_eighth_of_an_epoch_at_the_most():
+    fills = {}
+    for make, x in ((dense, VECTORS), (noisy, VECTORS)):
+        model, _ = pair(make)
+        model.evaluate(x, CLASSES, verbose=0)
+        fills[make] = [model._phase("train").fills(waste) for waste in (0.0, 0.12, 0.13)]
+    assert fills == {dense: [True, True, True], noisy: [True, True, False]}
 
 
 def test_a_generator_that_draws_by_size_fills_no_batch_up():
@@ -234,6 +243,6 @@ def test_a_metric_of_a_batch_that_is_filled_up_is_that_of_the_short_one(name, we
     found = []
     for model in pair(dense, loss="categorical_crossentropy", **given):
         found.append(model.evaluate(VECTORS, y, batch_size=16, verbose=0, sample_weight=weights))
-        fills = model._phase("test").fills(True)
+        fills = model._phase("test").fills(0.1)
         assert fills is (len(found) == 1)
     np.testing.assert_allclose(*found, rtol=1e-5)

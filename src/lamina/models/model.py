@@ -88,8 +88,8 @@ class Model(Trainer):
             if not self.trainable:
                 self.trainable = False  # so are the layers, which were there before
 
-    def _rows_stay_apart(self, trains: bool, saves: bool = True) -> bool:
-        return not self._added and super()._rows_stay_apart(trains, saves)
+    def _rows_stay_apart(self, trains: bool, waste: float = 0.0) -> bool:
+        return not self._added and super()._rows_stay_apart(trains, waste)
 
     def _declared_outputs(self) -> Any:
         return None if self._function is None else self._function.outputs_structure

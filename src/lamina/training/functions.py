@@ -100,8 +100,8 @@ class Functions(CompiledModel):
     def _call_model(self, x: Any, training: bool) -> Any:
         # As in Keras, nobody tells what a program's `call` without this argument holds that it trains.
         told = self._call_has_training_arg or registry.is_own(type(self).call)
-        if training and not told and (one := next(changed_by_training(self), None)) is not None:
-            name = f'{type(one).__name__} "{one.name}"'
+        if training and not told and (changed := changed_by_training(self)):
+            name = f'{type(changed[0]).__name__} "{changed[0].name}"'
             rule = f"call takes no training, so {name} does not hear that fit trains, as in Keras"
             warnings.warn(f"{self._who()}: {rule}; add training=None to it and pass it on.", stacklevel=2)
         return only_counted(self(x, **({"training": training} if told else {})))

@@ -47,8 +47,8 @@ class Phase:
         stopped: whether the run shall end.
         launcher: runs the step, having looked at the model; `None` to run it through Python.
         minimum: the least number of steps in a launch.
-        fills: tells whether rows that do not count may fill a short batch up, given whether that saves a program; see
-            `rows.stay_apart`.
+        fills: tells whether rows that do not count may fill a short batch up, given what part of an epoch they are;
+            see `rows.stay_apart`.
         guard: stands around launches, `guard(variables, feed, epoch, step)`.
         function: the program's own, `f(state, iterator of batches) -> logs, state`, if it has one.
     """
@@ -60,7 +60,7 @@ class Phase:
     stopped: Callable[[], bool]
     launcher: Launcher | None = None
     minimum: int = 1
-    fills: Callable[[bool], bool] = lambda _: False
+    fills: Callable[[float], bool] = lambda _: False
     guard: Callable[[list[Variable], Feed, int, int], AbstractContextManager] = lambda *_: nullcontext()
     function: Callable | None = None
 
@@ -146,13 +146,13 @@ def _rounded(size: int) -> int:
 class Windowed:
     """Batches in windows: of arrays in the host's memory, or of a stream."""
 
-    def __init__(self, source: Source, fills: Callable[[bool], bool] = Phase.fills):
+    def __init__(self, source: Source, fills: Callable[[float], bool] = Phase.fills):
         self.source = source
         self.fills, self._epochs = False, 1  # those that a window has room for
         if isinstance(source, ArraySource):
-            alike = source.size % source.batch_size == 0
-            self.fills = source.rows(0) >= source.batch_size and fills(not alike)
-            alike |= self.fills
+            lacking = -source.size % source.batch_size
+            self.fills = source.rows(0) >= source.batch_size and fills(lacking / source.size)
+            alike = self.fills or not lacking
             if alike and source.rows(0) == source.size and not source.is_lazy:  # which may take long to read
                 self._epochs = windows.array_capacity(source) // source.num_batches
 
@@ -206,7 +206,7 @@ def _structs(arrays: Any, batches: int, size: int) -> Any:
     )
 
 
-def reader(source: Source, fills: Callable[[bool], bool] = Phase.fills) -> Resident | Windowed:
+def reader(source: Source, fills: Callable[[float], bool] = Phase.fills) -> Resident | Windowed:
     """The way to read a source: from the device, if that has memory of its own and all of it fits."""
     stats = jax.devices()[0].memory_stats() if jax.default_backend() != "cpu" else None
     if (

@@ -44,9 +44,9 @@ class Ready(Functions):
             minimum=self.steps_per_execution, fills=partial(self._rows_stay_apart, trains), function=function,
         )  # fmt: skip
 
-    def _rows_stay_apart(self, trains: bool, saves: bool = True) -> bool:
+    def _rows_stay_apart(self, trains: bool, waste: float = 0.0) -> bool:
         """Whether a short batch may be filled up: not where code of the program's own sees the batch."""
-        return is_own(type(self)) and rows.stay_apart(self, self._compiled_loss, self._compiled_metrics, trains, saves)
+        return is_own(type(self)) and rows.stay_apart(self, self._compiled_loss, self._compiled_metrics, trains, waste)
 
     @one_look()
     def _make_ready(self, source: Source, train: bool) -> Any:

@@ -28,20 +28,24 @@ _MEET = frozenset({
     "AugMix", "Circle", "CutMix", "Dice", "Distiller", "Equalization", "FlaxLayer", "JaxLayer", "Lambda", "MixUp",
     "RandAugment", "Tversky",
 })  # fmt: skip
+MOST_WASTE = 1 / 8
 # Metrics that count a sample as often as its weight says.
 _WEIGHING = (ConfusionMetric, FBetaScore, RootMeanSquaredError)
 
 
-def stay_apart(model: Any, compiled_loss: Any, compiled_metrics: Any, trains: bool, saves: bool = True) -> bool:
+def stay_apart(model: Any, compiled_loss: Any, compiled_metrics: Any, trains: bool, waste: float = 0.0) -> bool:
     """Whether rows of a batch neither meet in the model nor in its losses and metrics.
 
-    Statistics of a part of a batch take 3 % of a step, and last bits of those of a whole one; they are worth it where
-    that `saves` a program.
+    Rows that do not count are a `waste`, a part of an epoch. Models with statistics or noise are often large: they bear
+    `MOST_WASTE`. Statistics of a part of a batch take 3 % of a step, and last bits of those of a whole one: where there
+    is nothing to fill up, they are taken as they are.
     """
     counted = [*(compiled_loss.parts if compiled_loss is not None else ())]
     measured = [*(compiled_metrics.metrics if compiled_metrics is not None else ())]
     layers = walk(model)
-    if trains and not saves and any(map(_takes_statistics, layers)):
+    if trains and waste > MOST_WASTE and changed_by_training(model):
+        return False
+    if trains and not waste and any(map(_takes_statistics, layers)):
         return False
     if trains and not _draws_by_place() and any(look(layer).seeds for layer in layers):
         return False
@@ -52,12 +56,11 @@ def stay_apart(model: Any, compiled_loss: Any, compiled_metrics: Any, trains: bo
     )
 
 
-def changed_by_training(model: Any) -> Iterator[Any]:
-    """The library's layers in a model that do something else in training: statistics and noise."""
+def changed_by_training(model: Any) -> list[Any]:
+    """The library's layers in a model that do something else in training: those with statistics and noise."""
     strengths = ("rate", "stddev", "dropout", "recurrent_dropout")
-    for layer in walk(model):
-        if is_own(type(layer)) and (_takes_statistics(layer) or any(getattr(layer, key, 0) for key in strengths)):
-            yield layer
+    own = (layer for layer in walk(model) if is_own(type(layer)))
+    return [each for each in own if _takes_statistics(each) or any(getattr(each, key, 0) for key in strengths)]
 
 
 def _takes_statistics(layer: Any) -> bool:
