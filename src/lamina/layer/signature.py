@@ -152,7 +152,9 @@ class CallSignature:
 
         Of masks there are those whose shapes are asked for.
         """
-        named = {**dict(zip(self.names, args)), **{n: kwargs[n] for n in self.all if n in kwargs}, **kwargs}
+        named = dict(zip(self.names, args))
+        if kwargs:
+            named |= {n: kwargs[n] for n in self.all if n in kwargs} | kwargs
         counted = {n: v for n, v in named.items() if v is not None and (not n.endswith("mask") or n in self.shaped)}
         return {n: v for n, v in counted.items() if holds_arrays(v)}
 

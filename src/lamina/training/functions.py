@@ -11,7 +11,6 @@ from typing import Any
 import jax.numpy as jnp
 from jax import tree_util
 
-from lamina.core import registry
 from lamina.core.jit import jit
 from lamina.core.state import StateScope
 from lamina.core.transforms import value_and_grad
@@ -99,7 +98,7 @@ class Functions(CompiledModel):
 
     def _call_model(self, x: Any, training: bool) -> Any:
         # As in Keras, nobody tells what a program's `call` without this argument holds that it trains.
-        told = self._call_has_training_arg or registry.is_own(type(self).call)
+        told = self._call_has_training_arg
         if training and not told and (changed := changed_by_training(self)):
             name = f'{type(changed[0]).__name__} "{changed[0].name}"'
             rule = f"call takes no training, so {name} does not hear that fit trains, as in Keras"
