@@ -365,3 +365,24 @@ def test_a_registered_function_is_found_without_its_package():
         deserialize(saved)
     for key in [key for key in lamina.saving.get_custom_objects() if key.endswith("squared_and_more")]:
         del lamina.saving.get_custom_objects()[key]
+
+
+class Stages(layers.Layer):
+    def __init__(self, first, *further, **kwargs):
+        super().__init__(**kwargs)
+
+
+class StagesFurther(Stages):
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+
+
+@pytest.mark.parametrize("layer", [Stages(3), Stages(first=3), StagesFurther(3), StagesFurther(first=3)])
+def test_a_constructor_that_takes_more_is_configured_by_what_it_got(layer):
+    assert layer.get_config()["first"] == 3
+    assert type(layer).from_config(layer.get_config()).get_config() == layer.get_config()
+
+
+def test_arguments_without_a_name_are_missed_aloud():
+    with pytest.warns(UserWarning, match=r"Stages: arguments without a name .* got \(4, 5\); give Stages a get_config"):
+        assert StagesFurther(3, 4, 5).get_config()["first"] == 3

@@ -208,6 +208,7 @@ NUMPY = [
     _row("linspace", _F, _P, num=3, axis=1),
     _row("logspace", 0.0, 2.0, 4),
     _row("matmul", floats(2, 3, 4), floats(4, 5)),
+    _row("matmul", floats(2, 3, 4), floats(2, 4, 5)),
     _row("matmul", _I.astype("int8"), _I.T.astype("int8")),
     _row("max", _F, axis=1, initial=0.5),
     _row("min", _F, axis=(0, 1), initial=-0.5, keepdims=True),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 import itertools
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import FunctionType
@@ -82,6 +83,8 @@ class Configurable:
         recorded = self.__dict__.get("_arguments", {})
         owner = next((c for c in mro[start:] if c in recorded and c._is_configured_by_arguments()), None)
         if owner is None or "_base_config" in owner.__dict__:
+            owner = self._takes_more(mro[start:])
+        if owner is None:
             return config
         arguments = dict.fromkeys(self._further) | bound_arguments(owner, *recorded[owner])
         if not overriding and not takes_any(owner):
@@ -90,6 +93,23 @@ class Configurable:
             if name not in config:
                 config[name] = plain(self._argument(owner, name, value))
         return {k: v for k, v in config.items() if v is not None or k not in self._omit_none}
+
+    def _takes_more(self, mro: Sequence[type]) -> type | None:
+        """The class of a program whose constructor has `*args` and does more with them than to pass all on."""
+        made = [c for c in mro if c in self._arguments and not registry.is_own(c)]
+        for cls, above in zip(made, [*made[1:], None]):
+            places = [name for name, p in parameters(cls).items() if p.kind is p.POSITIONAL_OR_KEYWORD]
+            args = self._arguments[cls][0]
+            if len(args) <= len(places) and places:
+                return cls
+            if len(args) > len(places) and (above is None or self._arguments[above][0] != args):
+                warnings.warn(  # no error: whoever saves a trained model must not lose it
+                    f"{cls.__name__}: arguments without a name have no place in a configuration, got "
+                    f"{shorten(args[len(places) :])}; give {cls.__name__} a get_config and a from_config of its own.",
+                    stacklevel=3,
+                )
+                return cls if places else None
+        return None
 
     def _argument(self, owner: type, name: str, recorded: Any) -> Any:
         """The library's own classes keep an argument, resolved, in the attribute of its name; others need not."""

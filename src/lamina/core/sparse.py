@@ -123,10 +123,16 @@ def _at_entries(fn: Callable, x: Any, *rest: Any, unique: bool = True, **named: 
     return bcoo(fn(x.data, *rest, **named), x.indices, x.shape, x)
 
 
-def _of_all(fn: Callable, *args: Any, **named: Any) -> Any:
-    """What JAX makes of `fn` for sparse arrays; dense where it has no form for them, or one array is dense."""
+def _of_all(fn: Callable, *args: Any, axes: int | None = None, **named: Any) -> Any:
+    """What JAX makes of `fn` for sparse arrays; dense where it has no form for them, or one array is dense.
+
+    With `axes`, arrays have their entries by so many axes from the last, those of each place of the others apart.
+    """
     leaves, treedef = tree_util.tree_flatten((args, named), is_leaf=is_sparse)
     arrays = [_places(x) for x in leaves if is_sparse(x)]
+    if axes:
+        apart = functools.partial(_jax.experimental.sparse.bcoo_update_layout, on_inefficient=None)
+        arrays = [apart(x, n_batch=x.ndim - axes) if x.ndim > axes else x for x in arrays]
 
     def run(*given: Any) -> Any:
         rest = iter(given)
@@ -141,7 +147,7 @@ def _of_all(fn: Callable, *args: Any, **named: Any) -> Any:
 
 def _matrix_product(fn: Callable, x1: Any, x2: Any) -> Any:
     """JAX's own product: ours of dense arrays has gradients of its own, which JAX does not carry over."""
-    return _of_all(functools.partial(jnp.matmul, preferred_element_type=dtypes.accumulator(x1, x2)), x1, x2)
+    return _of_all(functools.partial(jnp.matmul, preferred_element_type=dtypes.accumulator(x1, x2)), x1, x2, axes=2)
 
 
 def _if_all(fn: Callable, xs: Any, *rest: Any) -> Any:
