@@ -58,6 +58,11 @@ def test_softmax_of_masked_places_is_that_of_keras(axis):
     same_in_both(program)
 
 
+def test_a_mask_of_softmax_has_no_more_axes_than_its_inputs():
+    with pytest.raises(ValueError, match=r"at most the 2 axes of the inputs, got \(2, 1, 13\)"):
+        layers.Softmax()(X, mask=np.ones((2, 1, 13), bool))
+
+
 def test_softmax_over_several_axes_sums_to_one():
     y = layers.Softmax(axis=(-2, -1))(np.ones((2, 3, 4), "float32"))
     np.testing.assert_allclose(y, np.full((2, 3, 4), 1 / 12), rtol=1e-6)

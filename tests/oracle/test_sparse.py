@@ -15,6 +15,7 @@ from jax.experimental.sparse import BCOO
 import lamina
 from lamina import ops
 from lamina.core.sparse import dense, is_sparse
+from tests.laws.descriptors import ROWS as LAYERS
 from tests.ops.table import ROWS, SPARSE, Row, mapped, thinned
 
 with warnings.catch_warnings():
@@ -93,6 +94,26 @@ def test_sparse_counts_are_those_of_keras():
         theirs, ours = (library.bincount(**given, sparse=True) for library in (keras.ops, ops))
         assert form(ours) == form(theirs)
         np.testing.assert_array_equal(ours.todense(), theirs.todense())
+
+
+KEEP_SPARSE = [
+    "Add", "Average", "Concatenate", "Flatten", "Identity", "Maximum", "Minimum", "Multiply", "Permute", "Reshape",
+    "Subtract",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("row", [row for row in LAYERS if row.layer in KEEP_SPARSE], ids=repr)
+def test_layers_that_move_and_merge_keep_sparse_arrays(row):
+    """Where all arrays have one shape; others Keras cannot add."""
+    arrays = jax.tree.map(np.asarray, row.data())
+    if len({x.shape for x in jax.tree.leaves(arrays)}) > 1 and row.layer != "Concatenate":
+        arrays = jax.tree.map(lambda x: jax.tree.leaves(arrays)[-1] + x.mean(), arrays)
+    sparse = jax.tree.map(lambda x: array_of(x, True), arrays)
+    ours, theirs = (row.make(library.layers)(*sparse, **row.call) for library in (lamina, keras))
+    assert form(ours) == form(theirs) and is_sparse(ours)
+    np.testing.assert_allclose(dense(ours), dense(theirs), rtol=1e-6)
+    symbol = row.make()(*jax.tree.map(lambda x: lamina.KerasTensor(x.shape, str(x.dtype), sparse=True), arrays))
+    assert form(symbol) == form(ours)
 
 
 @pytest.mark.parametrize("mode", ["one_hot", "multi_hot", "count"])

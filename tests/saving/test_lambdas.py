@@ -71,7 +71,8 @@ def test_a_lambda_as_an_activation(tmp_path):
 
 def test_a_configuration_in_the_program_still_has_the_function():
     layer = layers.Lambda(lambda x: 3 * x)
-    np.testing.assert_array_equal(layers.Lambda.from_config(layer.get_config())(X), 3 * X)
+    for mode in ({}, {"safe_mode": False}, {"safe_mode": True}):
+        np.testing.assert_array_equal(layers.Lambda.from_config(layer.get_config(), **mode)(X), 3 * X)
     first = model(layer)
     np.testing.assert_array_equal(lamina.models.clone_model(first)(X), first(X))
 

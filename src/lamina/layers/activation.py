@@ -158,6 +158,8 @@ class Softmax(Elementwise):
             return ops.softmax(inputs, axis=axis)
         if mask.ndim < inputs.ndim and mask.shape == inputs.shape[: mask.ndim]:  # one that rides on the inputs
             mask = mask.reshape(mask.shape + (1,) * (inputs.ndim - mask.ndim))
+        rule = f"mask must have at most the {inputs.ndim} axes of the inputs"
+        checks.require(mask.ndim <= inputs.ndim, self._who, rule, mask.shape)
         mask = mask if mask.dtype == bool else mask > 0.5
         inputs = inputs.astype(dtypes.floating(inputs.dtype))
         check_broadcasts(self._who(), mask, inputs.shape)

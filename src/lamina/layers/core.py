@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lamina import ops
-from lamina.core import checks, configurable, dtypes, masking
+from lamina.core import checks, configurable, dtypes, masking, registry
 from lamina.core.functions import by_name
 from lamina.core.symbolic import KerasTensor, Node
 from lamina.layer import InputSpec, Layer
@@ -348,6 +348,12 @@ class Lambda(Layer):
         forms = {name: by_name(configurable.plain(value)) for name, value in given.items() if value is not None}
         return {**super().get_config(), **forms, "arguments": self.arguments}
 
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None, safe_mode: bool | None = None) -> Any:
+        """The layer that `get_config` described; whatever `safe_mode` says, code from files is never run."""
+        with registry.custom_objects(custom_objects):
+            return super().from_config(config)
+
 
 class Masking(Elementwise):
     """The inputs, masked (and zero) at the times where every feature is `mask_value`.
@@ -371,6 +377,8 @@ class Masking(Elementwise):
 
 class Identity(Elementwise):
     """The inputs."""
+
+    _keeps_sparse = True
 
     def call(self, inputs: Any) -> Any:
         return inputs

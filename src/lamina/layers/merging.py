@@ -9,6 +9,7 @@ from jax import lax
 
 from lamina import ops
 from lamina.core import checks, dtypes, masking, tree
+from lamina.core.sparse import taking_sparse
 from lamina.layer import Layer
 from lamina.layer.masks import only_passes
 
@@ -29,6 +30,7 @@ class Merge(Layer):
     """
 
     combine: Any
+    _keeps_sparse = True
     _number: int | None = None  # of inputs, if only one will do
     _by_masks = False  # whether an input counts where its mask is true only, and leaves the others alone else
 
@@ -65,13 +67,13 @@ class Merge(Layer):
     def call(self, inputs: Any) -> Any:
         arrays = list(inputs)
         rank = max(x.ndim for x in arrays)
-        arrays = [x.reshape(self._expanded(x.shape, rank)) if x.ndim < rank else x for x in arrays]
+        arrays = [ops.reshape(x, self._expanded(x.shape, rank)) if x.ndim < rank else x for x in arrays]
         return self._merge(arrays)
 
     def _merge(self, arrays: list[Any]) -> Any:
         masks = [masking.get_mask(x) for x in arrays]
         if not self._by_masks or all(mask is None for mask in masks):
-            return functools.reduce(type(self).combine, arrays)
+            return functools.reduce(taking_sparse(type(self).combine), arrays)
         ranks = [x.ndim - (0 if m is None else m.ndim) for x, m in zip(arrays, masks)]
         masks = [jnp.asarray(True) if m is None else m.reshape(m.shape + (1,) * n) for m, n in zip(masks, ranks)]
         merged, known = arrays[0], masks[0]
@@ -99,7 +101,7 @@ class Average(Merge, combine=jnp.add):
     """`(x1 + x2 + ...) / n`"""
 
     def _merge(self, arrays: list[Any]) -> Any:
-        dtype = jnp.result_type(*arrays)
+        dtype = jnp.result_type(*(x.dtype for x in arrays))
         mean = super()._merge([x.astype(dtypes.wide(dtype)) for x in arrays]) / len(arrays)
         return mean.astype(dtypes.floating(dtype))
 
@@ -145,7 +147,7 @@ class Concatenate(Merge):
             checks.require(len(sizes) <= 1 or axis == self.axis % rank, self._who, rule, list(shapes))
 
     def call(self, inputs: Any) -> Any:
-        return jnp.concatenate(list(inputs), axis=self.axis)
+        return taking_sparse(jnp.concatenate)(list(inputs), self.axis)
 
     @only_passes
     def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
@@ -170,7 +172,7 @@ class Dot(Merge):
     Raises: ValueError if the inputs are not two, or their axes differ in size.
     """
 
-    _number = 2
+    _number, _keeps_sparse = 2, False
 
     def __init__(self, axes: int | Sequence[int], normalize: bool = False, **kwargs: Any):
         super().__init__(**kwargs)

@@ -28,6 +28,8 @@ class Flatten(Layer):
     Shapes: (batch, ...) -> (batch, product of the rest).
     """
 
+    _keeps_sparse = True
+
     def __init__(self, data_format: str | None = None, **kwargs: Any):
         super().__init__(**kwargs)
         self.data_format = dtypes.standardize_data_format(data_format, self._who())
@@ -35,8 +37,8 @@ class Flatten(Layer):
 
     def call(self, inputs: Any) -> Any:
         if self.data_format == "channels_first" and inputs.ndim > 2:
-            inputs = jnp.moveaxis(inputs, 1, -1)
-        return inputs.reshape(inputs.shape[0], math.prod(inputs.shape[1:]))
+            inputs = ops.moveaxis(inputs, 1, -1)
+        return ops.reshape(inputs, (inputs.shape[0], math.prod(inputs.shape[1:])))
 
 
 class Reshape(Layer):
@@ -51,7 +53,7 @@ class Reshape(Layer):
     """
 
     input_spec = InputSpec()  # one array
-
+    _keeps_sparse = True
     _has_no_weights = True
 
     def __init__(self, target_shape: Sequence[int] | int, **kwargs: Any):
@@ -69,7 +71,7 @@ class Reshape(Layer):
             if not fits:
                 raise ValueError(f"{self._who()}: cannot reshape samples of shape {sizes} to {target}.")
             target = tuple(total // known if size == -1 else size for size in target)
-        return inputs.reshape(inputs.shape[0], *target)
+        return ops.reshape(inputs, (inputs.shape[0], *target))
 
 
 class Permute(Layer):
@@ -83,6 +85,8 @@ class Permute(Layer):
     Raises: ValueError if `dims` does not have each axis once.
     """
 
+    _keeps_sparse = True
+
     def __init__(self, dims: Sequence[int], **kwargs: Any):
         super().__init__(**kwargs)
         self.dims = tuple(dims)
@@ -91,7 +95,7 @@ class Permute(Layer):
         self.input_spec = InputSpec(ndim=len(self.dims) + 1)
 
     def call(self, inputs: Any) -> Any:
-        return jnp.transpose(inputs, (0, *self.dims))
+        return ops.transpose(inputs, (0, *self.dims))
 
 
 class RepeatVector(Layer):
@@ -102,12 +106,12 @@ class RepeatVector(Layer):
 
     Shapes: (batch, features) -> (batch, n, features).
 
-    Raises: ValueError if `n` is not an integer of at least 0.
+    Raises: ValueError if `n` is not a positive integer.
     """
 
     def __init__(self, n: int, **kwargs: Any):
         super().__init__(**kwargs)
-        self.n = checks.integer(self._who, "n", n, 0)
+        self.n = checks.integer(self._who, "n", n)
         self.input_spec = InputSpec(ndim=2)
 
     def call(self, inputs: Any) -> Any:
