@@ -81,11 +81,12 @@ def test_symbolic_results_are_sparse_where_the_real_ones_are(row, which):
 
 @pytest.mark.parametrize("name", ["one_hot", "multi_hot"])
 @pytest.mark.parametrize("axis", [-1, 0])
-def test_sparse_marks_are_those_of_keras(name, axis):
+@pytest.mark.parametrize("dtype", ["int32", "bool"])
+def test_sparse_marks_are_those_of_keras(name, axis, dtype):
     x = np.array([[0, 2, 1], [3, 3, 0]])
-    theirs, ours = (getattr(library, name)(x, 4, axis=axis, dtype="int32", sparse=True) for library in (keras.ops, ops))
+    theirs, ours = (getattr(library, name)(x, 4, axis=axis, dtype=dtype, sparse=True) for library in (keras.ops, ops))
     assert form(ours) == form(theirs)
-    np.testing.assert_array_equal(ours.todense(), theirs.todense())
+    np.testing.assert_array_equal(dense(ours), dense(theirs))
 
 
 def test_sparse_counts_are_those_of_keras():

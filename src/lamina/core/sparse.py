@@ -247,7 +247,7 @@ def hot_entries(x: Any, num_classes: int, axis: int, values: Any) -> Any:
     places = [*jnp.indices(x.shape)]
     places.insert(axis, jnp.maximum(x, 0))
     indices = jnp.stack([place.reshape(-1).astype("int32") for place in places], axis=-1)
-    data = jnp.where(x < 0, 0, values).reshape(-1)
+    data = jnp.where(x < 0, jnp.zeros_like(values), values).reshape(-1)
     return bcoo(data, indices, (*x.shape[:axis], num_classes, *x.shape[axis:]))
 
 

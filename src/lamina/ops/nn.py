@@ -423,8 +423,10 @@ def multi_hot(
     if num_classes is None or kwargs:
         raise ValueError(f"multi_hot: num_classes must be given, got {num_classes} and {sorted(kwargs)}.")
     x = jnp.asarray(inputs).astype("int32")
-    hot, over = one_hot(x, num_classes, axis, dtype, sparse), 1 if x.ndim > 1 else 0
-    return sparse_call("sign", jnp.sign, (hot.sum(over),), {}) if sparse else hot.max(over)
+    hot, over = one_hot(x, num_classes, axis, "int32" if sparse else dtype, sparse), 1 if x.ndim > 1 else 0
+    if not sparse:
+        return hot.max(over)
+    return sparse_call("sign", jnp.sign, (hot.sum(over),), {}).astype(dtypes.standardize_dtype(dtype))
 
 
 @op
