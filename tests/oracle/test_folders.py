@@ -208,6 +208,16 @@ def test_texts_are_those_of_keras(texts, asked):
     both("text_dataset_from_directory", texts, **asked)
 
 
+@pytest.mark.parametrize("batch_size", [3, None])
+def test_texts_for_grain_are_strings(texts, batch_size):
+    asked = {"format": "grain", "shuffle": False, "label_mode": None, "batch_size": batch_size, "max_length": 20}
+    ours, theirs = (
+        [*library.utils.text_dataset_from_directory(texts, verbose=False, **asked)] for library in (lamina, keras)
+    )
+    flat = [[x for batch in each for x in batch] if batch_size else each for each in (ours, theirs)]
+    assert flat[0] == flat[1] and all(type(text) is str for text in flat[0])
+
+
 SOUNDS = [
     {"seed": 3, "batch_size": 2},
     {"shuffle": False, "label_mode": "binary", "output_sequence_length": 40},

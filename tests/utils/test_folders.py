@@ -56,12 +56,15 @@ def test_a_model_trains_on_a_folder(images, capsys):
     assert lamina.preprocessing.image_dataset_from_directory is image_dataset_from_directory
 
 
-def test_a_model_of_texts_trains_on_a_folder(tmp_path):
+@pytest.mark.parametrize("form", ["tf", "grain"])
+def test_a_model_of_texts_trains_on_a_folder(tmp_path, form):
     for name, text in (("bad", "awful film"), ("good", "nice film")):
         (tmp_path / name).mkdir()
         for i in range(4):
             (tmp_path / name / f"{i}.txt").write_text(text)
-    dataset = text_dataset_from_directory(tmp_path, batch_size=2, seed=1, verbose=False, label_mode="binary")
+    dataset = text_dataset_from_directory(
+        tmp_path, batch_size=2, seed=1, verbose=False, label_mode="binary", format=form
+    )
     words = lamina.layers.TextVectorization(output_mode="multi_hot", max_tokens=4)
     words.adapt(dataset.map(lambda x, y: x))
     model = lamina.Sequential([lamina.Input((), dtype="string"), words, lamina.layers.Dense(1)])

@@ -40,7 +40,9 @@ class TensorSpec:
     dtype: np.dtype
 
 
-def _shown(leaf: np.ndarray) -> Element:
+def _shown(leaf: np.ndarray) -> Any:
+    if leaf.dtype == object and not leaf.ndim and isinstance(leaf.item(), str):
+        return leaf.item()
     view = leaf.view(Element)
     view.flags.writeable = False
     return view

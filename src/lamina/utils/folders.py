@@ -213,12 +213,13 @@ def text_dataset_from_directory(
     shuffle: bool = True, seed: int | None = None, validation_split: float | None = None, subset: str | None = None,
     follow_links: bool = False, format: str = "tf", verbose: bool = True, *, on_error: str = "raise",
 ) -> Any:  # fmt: skip
-    """A dataset of the texts in a folder: `(texts, labels)`, or texts alone, each the bytes of a file.
+    """A dataset of the texts in a folder: `(texts, labels)`, or texts alone, each the content of a file.
 
     Args:
-        max_length: how many bytes of a text are kept.
+        max_length: how much of a text is kept.
+        format: "tf" makes a text bytes, "grain" a string.
         directory, labels, label_mode, class_names, batch_size, shuffle, seed: see `image_dataset_from_directory`.
-        validation_split, subset, follow_links, format, verbose, on_error: likewise.
+        validation_split, subset, follow_links, verbose, on_error: likewise.
 
     Raises: ValueError, or FileNotFoundError, if an argument or the folder does not fit.
     """
@@ -227,7 +228,8 @@ def text_dataset_from_directory(
     checks.integer(who, "max_length", max_length or 0, 0)
 
     def load(path: str) -> np.ndarray:
-        return np.array(Path(path).read_bytes()[:max_length], object)
+        content = Path(path).read_bytes()
+        return np.array((content.decode() if format == "grain" else content)[:max_length], object)
 
     return _Folder(who, "text", (".txt",), asked).datasets(load)
 
