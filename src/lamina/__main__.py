@@ -1,7 +1,5 @@
 """`python -m lamina profile SCRIPT [ARGUMENTS]`: run a program, then print what its models cost, layer by layer."""
 
-from __future__ import annotations
-
 import os
 import runpy
 import sys

@@ -1,7 +1,5 @@
 """Activation functions, and how a name, a function or a configuration becomes one."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

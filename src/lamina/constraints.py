@@ -1,7 +1,5 @@
 """Constraints on weights, applied after each update."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from numbers import Real
 from typing import Any

@@ -1,7 +1,5 @@
 """Penalties on weights, added to the loss."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

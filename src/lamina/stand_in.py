@@ -1,7 +1,5 @@
 """`as_keras()`: packages that import keras get lamina, by one finder of modules that is asked before all others."""
 
-from __future__ import annotations
-
 import functools
 import importlib.abc
 import importlib.machinery

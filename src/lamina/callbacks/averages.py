@@ -1,7 +1,5 @@
 """`SwapEMAWeights`: the averages of the weights stand for them where a model is evaluated."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from lamina.callbacks.base import Callback

@@ -1,7 +1,5 @@
 """`BackupAndRestore`: a run that was killed goes on where it was."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import shutil

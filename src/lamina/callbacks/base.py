@@ -1,7 +1,5 @@
 """`Callback`: what training calls at its stages; the two that every `fit` has, `History` and `ProgbarLogger`."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """Callbacks that save while a model trains: `ModelCheckpoint`, and the base of others."""
 
-from __future__ import annotations
-
 import os
 import string
 import warnings

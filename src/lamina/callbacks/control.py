@@ -1,7 +1,5 @@
 """Callbacks that steer training: when it stops, and the learning rate."""
 
-from __future__ import annotations
-
 import inspect
 import math
 import warnings

@@ -1,7 +1,5 @@
 """What a history says: which epoch was best, in words, as a figure, and as a table for notebooks."""
 
-from __future__ import annotations
-
 import html
 from typing import Any, NamedTuple
 

@@ -4,8 +4,6 @@ A file is a row of records, each with its length and checksums (CRC-32C). A reco
 encoding of protocol buffers: fields of a number, a kind and a value.
 """
 
-from __future__ import annotations
-
 import contextlib
 import itertools
 import os

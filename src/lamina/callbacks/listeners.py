@@ -5,8 +5,6 @@ it gets one step a launch; the library's own are called once after a launch, or,
 of its steps (`replays`). A `CallbackList` tells the loop which of these holds.
 """
 
-from __future__ import annotations
-
 import functools
 import inspect
 import itertools

@@ -1,7 +1,5 @@
 """Callbacks that write down what happens, send it to a server, or hand it to functions."""
 
-from __future__ import annotations
-
 import csv
 import http.client
 import json

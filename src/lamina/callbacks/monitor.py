@@ -1,7 +1,5 @@
 """`MonitorCallback`: whether a number in the logs is better than another, by name and mode."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any

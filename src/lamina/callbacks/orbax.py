@@ -1,7 +1,5 @@
 """`OrbaxCheckpoint`: saves the state of training with Orbax, while it goes on."""
 
-from __future__ import annotations
-
 import os
 from typing import Any
 

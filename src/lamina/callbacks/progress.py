@@ -4,8 +4,6 @@ The bar is drawn with plain carriage returns, not with `rich`: its one line is K
 would take over stdout and start a thread of its own, and a carriage return works in a notebook too.
 """
 
-from __future__ import annotations
-
 import functools
 import logging
 import os

@@ -1,7 +1,5 @@
 """`LayerStatistics`: what goes through the layers, looked at now and then while a model trains."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from lamina.callbacks.base import Callback

@@ -1,7 +1,5 @@
 """`TensorBoard`: what training logs, as files that TensorBoard shows."""
 
-from __future__ import annotations
-
 import os
 import time
 import warnings

@@ -1,7 +1,5 @@
 """What the library says of public names that it does not have: not there yet, refused, or misspelt."""
 
-from __future__ import annotations
-
 import functools
 from pathlib import Path
 from types import ModuleType

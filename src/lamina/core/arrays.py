@@ -1,7 +1,5 @@
 """Arrays from whatever holds one: the one door from variables and host memory to the device."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import jax

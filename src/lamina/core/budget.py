@@ -4,8 +4,6 @@ Whatever allocates or loops on behalf of a file says so first: `spend("Dense: a 
 reading a file that costs nothing.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """What arguments must be."""
 
-from __future__ import annotations
-
 import difflib
 import os
 import reprlib

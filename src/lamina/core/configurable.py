@@ -4,8 +4,6 @@
 saving derive from them; a hand-written `get_config` is needed only where the file format asks for other keys.
 """
 
-from __future__ import annotations
-
 import functools
 import inspect
 import itertools

@@ -1,7 +1,5 @@
 """The arguments of constructors: which a class takes, what it was given by name, and errors in the program's words."""
 
-from __future__ import annotations
-
 import functools
 import inspect
 from collections.abc import Callable, Collection, Mapping

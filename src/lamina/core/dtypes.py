@@ -1,7 +1,5 @@
 """Names of dtypes, and the settings of the process that go with them."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import jax.numpy as jnp

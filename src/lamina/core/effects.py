@@ -1,7 +1,5 @@
 """What functions do beside what they return, and how that comes out of a JAX transform."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """What an error says besides its message: where in the model it came up, and the frames that lead there."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import inspect

@@ -1,7 +1,5 @@
 """Constructors made of what a class declares, in the manner of dataclasses."""
 
-from __future__ import annotations
-
 import inspect
 from typing import Any, TypeVar, dataclass_transform
 

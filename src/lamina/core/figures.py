@@ -1,7 +1,5 @@
 """Figures of matplotlib that belong to the caller alone: no backend is chosen, and none is left open in pyplot."""
 
-from __future__ import annotations
-
 import functools
 import io
 import os

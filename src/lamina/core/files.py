@@ -1,7 +1,5 @@
 """Files that are whole or not there: written in a folder beside the target, flushed to the disk, and renamed."""
 
-from __future__ import annotations
-
 import ctypes
 import hashlib
 import os

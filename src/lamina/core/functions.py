@@ -1,7 +1,5 @@
 """What is made of functions: classes that wrap one, one with another argument name, the form of one in a file."""
 
-from __future__ import annotations
-
 import base64
 import inspect
 import marshal

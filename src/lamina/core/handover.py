@@ -6,8 +6,6 @@ of one finished launch, and what it keeps, or what a program assigns, is not giv
 after launch, calls of programs wait for their turn at once: most would find their arrays given away.
 """
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """Modules that load when they are first used, so that importing the library is quick."""
 
-from __future__ import annotations
-
 import importlib
 import sys
 from typing import TYPE_CHECKING, Any

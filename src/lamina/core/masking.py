@@ -1,7 +1,5 @@
 """Masks ride on arrays: a table beside them, by identity, that forgets an array when the array dies."""
 
-from __future__ import annotations
-
 import functools
 import operator
 import weakref

@@ -4,8 +4,6 @@ The class name is the op's in camel case, its module is the op's, and the argume
 made with (the settings) and those that it is called on. All three derive from the op's name and signature.
 """
 
-from __future__ import annotations
-
 import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence

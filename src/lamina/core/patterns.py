@@ -1,7 +1,5 @@
 """Values by path or by patterns of paths."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, MutableMapping
 from typing import Any

@@ -5,8 +5,6 @@ rows of a batch go. Programs are partitioned by XLA: all that is said here are t
 stays between steps, and of weights where they are used. Without a plan nothing here does anything.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 

@@ -1,7 +1,5 @@
 """The machine: what it keeps between runs of compiled programs, on disk and in memory, and its devices."""
 
-from __future__ import annotations
-
 import atexit
 import ctypes
 import functools

@@ -1,7 +1,5 @@
 """What a function returns for inputs of unknown sizes: symbols stand for them, or several sizes are tried."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import inspect

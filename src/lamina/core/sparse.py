@@ -3,8 +3,6 @@
 All other ops, and layers that do not take sparse arrays, get dense ones in their place.
 """
 
-from __future__ import annotations
-
 import functools
 import inspect
 import math

@@ -4,8 +4,6 @@ Each opens a `StateScope` inside the transformed function, so that the variables
 and brings what was assigned back to the variables when the transform has run. `jit` is in a file of its own.
 """
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple

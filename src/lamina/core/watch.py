@@ -6,8 +6,6 @@ notes what each call was given and gave; `Probes` measures arrays where they pas
 hears of them while the program runs.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace

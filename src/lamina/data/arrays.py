@@ -1,7 +1,5 @@
 """Arrays from whatever a program has at hand, and the rules that x, y and the weights keep."""
 
-from __future__ import annotations
-
 import array as buffers
 import math
 from collections.abc import Callable, Iterable, Mapping

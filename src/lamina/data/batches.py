@@ -1,7 +1,5 @@
 """Sources of batches: from iterables of any kind, from a `PyDataset`, and from a `Dataset`."""
 
-from __future__ import annotations
-
 import contextlib
 import itertools
 import warnings

@@ -4,8 +4,6 @@ A certain mistake is an error; what only looks like one is a warning. Each names
 know arrays and a few facts, no model; `training/objectives.py` finds the facts.
 """
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple

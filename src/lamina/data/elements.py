@@ -1,7 +1,5 @@
 """Elements of a dataset: arrays of NumPy in tuples and dicts; texts are bytes in arrays of objects, as in tf.data."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any

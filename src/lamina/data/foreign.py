@@ -3,8 +3,6 @@
 These take and join rows one by one, 4 µs each, on the cores that train. What is not known for sure is not read here.
 """
 
-from __future__ import annotations
-
 import itertools
 import sys
 import weakref

@@ -1,7 +1,5 @@
 """Limits of every run in the process, to try a long program out: `KERAS_MAX_EPOCHS=1 python program.py`."""
 
-from __future__ import annotations
-
 import os
 import warnings
 

@@ -3,8 +3,6 @@
 Its numbers are those of Philox 4x32 (Salmon et al. 2011, Parallel random numbers: as easy as 1, 2, 3).
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Iterable, Iterator
 from typing import TypeVar

@@ -1,7 +1,5 @@
 """What a source of data is, and what part of a pass over them an epoch is."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from typing import Any

@@ -3,8 +3,6 @@
 The order of rows is a pure function of (seed, epoch): a resumed run sees the same batches.
 """
 
-from __future__ import annotations
-
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping

@@ -1,7 +1,5 @@
 """Batches on their way: a dataset read by workers, a thread that reads ahead."""
 
-from __future__ import annotations
-
 import contextlib
 import contextvars
 import faulthandler

@@ -3,8 +3,6 @@
 Frames of pandas, Polars and Arrow become one array of their columns; datasets of rows become a structure of arrays.
 """
 
-from __future__ import annotations
-
 import functools
 import re
 import warnings

@@ -4,8 +4,6 @@ Their size depends on the batch alone, so a compiled program serves data of ever
 reads them in place, and what is not filled is never touched.
 """
 
-from __future__ import annotations
-
 import contextlib
 import math
 import threading

@@ -1,7 +1,5 @@
 """`Distiller`: a model that trains a student on targets and on what a teacher says."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Sequence
 from typing import Any

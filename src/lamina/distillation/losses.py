@@ -1,7 +1,5 @@
 """How far a student's outputs, or those of its layers, are from the teacher's."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import jax

@@ -1,7 +1,5 @@
 """Devices in a grid, and how an array lies on it."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any

@@ -10,8 +10,6 @@ All of them compute what one device would; they differ in what each device keeps
 | `ModelParallel` | what the layouts say | activations, at each product that is divided |
 """
 
-from __future__ import annotations
-
 import difflib
 import os
 import re

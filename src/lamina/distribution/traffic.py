@@ -1,7 +1,5 @@
 """What travels between devices in a training step: read out of the compiled program, and worked out on paper."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Iterable

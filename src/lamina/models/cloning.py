@@ -1,7 +1,5 @@
 """Copies of models with fresh weights."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """`Function`: what lies between symbolic inputs and outputs, as one operation; and its saved form."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import warnings

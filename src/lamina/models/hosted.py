@@ -6,8 +6,6 @@ inputs, and `Function.call` begins behind that part. Lookups of integers that co
 what they look up in may change after a step is compiled.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 

@@ -1,7 +1,5 @@
 """`Model`: a layer that trains. `Functional`: a model made of a graph."""
 
-from __future__ import annotations
-
 import json
 import warnings
 from collections.abc import Sequence

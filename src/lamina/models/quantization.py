@@ -1,7 +1,5 @@
 """Quantizing all layers of a model that can be, and running a dataset through it for those that need one."""
 
-from __future__ import annotations
-
 import re
 import warnings
 from collections.abc import Callable, Sequence

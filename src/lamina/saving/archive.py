@@ -5,8 +5,6 @@ written whole or not at all. A file is read as one from a stranger: looked at in
 of it, and nothing in it is run.
 """
 
-from __future__ import annotations
-
 import datetime
 import json
 import os

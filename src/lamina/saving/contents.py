@@ -1,7 +1,5 @@
 """The parts of the files that hold models, each checked before it is given out: archives, folders, texts."""
 
-from __future__ import annotations
-
 import io
 import json
 import os

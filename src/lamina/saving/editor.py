@@ -1,7 +1,5 @@
 """`KerasFileEditor`: the weights in a file, to look at, to change and to write anew; no class is made of it."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """What is in a file, told from its texts and headers: nothing is made of it."""
 
-from __future__ import annotations
-
 import bisect
 import math
 import os

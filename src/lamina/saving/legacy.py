@@ -3,8 +3,6 @@
 A configuration of Keras 2 is put into the words of Keras 3, and made as any other. What is written is as Keras 3 does.
 """
 
-from __future__ import annotations
-
 import functools
 import json
 import tempfile

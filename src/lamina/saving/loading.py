@@ -1,7 +1,5 @@
 """Models made of what a file says: names that are known, and variables that the file accounts for."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

@@ -4,8 +4,6 @@ A folder holds a folder for each step; in it are the state of the model as a tre
 files of its layers.
 """
 
-from __future__ import annotations
-
 import io
 import json
 import math

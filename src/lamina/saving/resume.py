@@ -4,8 +4,6 @@ The file is one of weights, `load_weights` reads it. Beside model, optimizer and
 metrics, the state of each callback, and the position in the data.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -4,8 +4,6 @@ The shards of one writing have its mark in their names, and are there before the
 writing, whenever the writer is killed. What no index names goes with the next writing.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -1,7 +1,5 @@
 """`CompiledModel`: what `compile` says, and the loss and metrics that follow from it."""
 
-from __future__ import annotations
-
 import inspect
 import warnings
 from collections.abc import Sequence

@@ -4,8 +4,6 @@ The library's own form is `f(data) -> logs`, which reads and assigns variables; 
 state`, where `state` is lists of their values. Either can be had from the other.
 """
 
-from __future__ import annotations
-
 import functools
 import inspect
 from collections.abc import Callable

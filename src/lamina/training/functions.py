@@ -1,7 +1,5 @@
 """The steps, and `train_function`, `test_function` and `predict_function`, as loops of the program call them."""
 
-from __future__ import annotations
-
 import functools
 import itertools
 import warnings

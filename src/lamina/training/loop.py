@@ -4,8 +4,6 @@ One launch runs as many steps as make about `TARGET_SECONDS` of work, so that a 
 and no more than the callbacks allow. After every launch the model holds the new values.
 """
 
-from __future__ import annotations
-
 import contextlib
 import itertools
 import time

@@ -1,7 +1,5 @@
 """Making a model ready for data: what is not built is built for their shapes, and their first batch is looked at."""
 
-from __future__ import annotations
-
 from functools import partial
 from typing import Any
 

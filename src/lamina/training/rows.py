@@ -5,8 +5,6 @@ sums that heed a mask: then the results are those of the short batch, but for th
 drawn by place, the same for a row whatever rows follow; statistics of a batch are those of the rows that count.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from typing import Any

@@ -1,7 +1,5 @@
 """`Trainer`: compile, fit, evaluate, predict."""
 
-from __future__ import annotations
-
 import os
 import warnings
 from collections.abc import Callable

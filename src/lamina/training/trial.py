@@ -1,7 +1,5 @@
 """`Trial`: a model's training step on copies of its state, so that nothing can happen to the model itself."""
 
-from __future__ import annotations
-
 import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence

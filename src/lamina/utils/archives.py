@@ -1,7 +1,5 @@
 """Archives from strangers: unpacked as a whole or not at all, and never outside of their folder."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import tarfile

@@ -1,7 +1,5 @@
 """Arrays before training: one-hot labels, unit norms, sequences of one length."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

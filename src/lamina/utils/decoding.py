@@ -1,7 +1,5 @@
 """Files as arrays of NumPy: images in one size, with the pixels that TensorFlow's resizing gives, and sounds."""
 
-from __future__ import annotations
-
 import functools
 import math
 import struct

@@ -1,7 +1,5 @@
 """Files from the network, in a folder that keeps them: each is whole there, or it is not there."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import http.client

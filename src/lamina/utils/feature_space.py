@@ -1,7 +1,5 @@
 """`FeatureSpace`: columns of a table, each by a layer of its own, as one input of a model."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from inspect import Parameter

@@ -1,7 +1,5 @@
 """Folders of images, texts and sounds as datasets, a class a folder: the files and the order of Keras's loaders."""
 
-from __future__ import annotations
-
 import functools
 import os
 import warnings

@@ -1,7 +1,5 @@
 """Single images: between files, Pillow's images and arrays."""
 
-from __future__ import annotations
-
 import io
 import os
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Objects as `{"class_name", "config"}`, the form of older programs."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """A model as boxes, edges and frames, and these in the DOT language."""
 
-from __future__ import annotations
-
 import html
 from typing import Any, NamedTuple
 

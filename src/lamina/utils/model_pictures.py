@@ -1,7 +1,5 @@
 """`plot_model` and `model_to_dot`, and the drawing that they make where Graphviz is not installed."""
 
-from __future__ import annotations
-
 import importlib.util
 import os
 import re

@@ -1,7 +1,5 @@
 """Windows over time series, and datasets in two parts."""
 
-from __future__ import annotations
-
 import random
 from typing import Any
 

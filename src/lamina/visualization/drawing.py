@@ -1,7 +1,5 @@
 """Bounding boxes and masks, drawn into arrays of images."""
 
-from __future__ import annotations
-
 import importlib.util
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Figures of many images."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any

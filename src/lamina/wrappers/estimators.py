@@ -1,7 +1,5 @@
 """`SKLearnClassifier`, `SKLearnRegressor`, `SKLearnTransformer`: models as scikit-learn's estimators."""
 
-from __future__ import annotations
-
 import copy
 from typing import TYPE_CHECKING, Any
 

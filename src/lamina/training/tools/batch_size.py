@@ -1,7 +1,5 @@
 """How many rows a second a model trains on in batches of growing sizes, and how much memory these take."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass

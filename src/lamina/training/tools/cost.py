@@ -1,7 +1,5 @@
 """What a program costs by its equations and by the compiler: floating operations, and bytes."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

@@ -1,7 +1,5 @@
 """What a training would take, before it starts: shapes, memory, operations and time."""
 
-from __future__ import annotations
-
 import math
 import time
 from dataclasses import dataclass

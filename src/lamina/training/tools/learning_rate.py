@@ -1,7 +1,5 @@
 """The range test: which learning rates lower the loss, and which is a good one to start with."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

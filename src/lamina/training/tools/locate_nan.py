@@ -1,7 +1,5 @@
 """Where numbers stop being finite: the first step, layer and rows."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass

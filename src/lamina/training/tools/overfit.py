@@ -1,7 +1,5 @@
 """Whether a model can learn one batch by heart, and if not, why."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import repeat

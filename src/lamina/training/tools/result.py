@@ -1,7 +1,5 @@
 """What the tools give back: numbers as attributes, a table as text, and a picture."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """What goes through each layer in a training step: activations, gradients, and updates beside weights."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
