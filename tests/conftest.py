@@ -19,6 +19,11 @@ MOST_MAPS, LOOKS = 20_000, 50
 _tests = itertools.count(1)
 
 
+def pytest_collection_finish():
+    gc.collect()
+    gc.freeze()  # collections pass over the millions of objects that packages made when they were imported
+
+
 @pytest.fixture(autouse=True)
 def _few_compiled_programs():
     yield

@@ -2,6 +2,7 @@
 
 import inspect
 import itertools
+import re
 import warnings
 
 import jax
@@ -41,6 +42,18 @@ def results(row: Row) -> list:
         warnings.simplefilter("ignore")
         theirs = jax.tree.leaves(row.call(keras.ops, jnp.asarray))
     return list(zip(theirs, jax.tree.leaves(row.call(ops, np.asarray)), strict=True))
+
+
+def traceable(row: Row, library) -> tuple:
+    """A library's op of a row as a function of the arrays, and these."""
+    arrays: list = []
+    mapped(arrays.append, (row.args, row.kwargs))
+
+    def call(values):
+        rest = iter(values)
+        return Row(row.name, *mapped(lambda _: next(rest), (row.args, row.kwargs))).call(library, lambda a: a)
+
+    return call, arrays
 
 
 def same(theirs, ours, tolerance=2e-5):
@@ -93,17 +106,17 @@ def row_in(row: Row, dtype: str, which: str) -> Row:
 
 def abstract(row: Row, library) -> list | None:
     """The shapes and dtypes of what a library's op gives for a row, `None` where it takes no such arguments."""
-    arrays: list = []
-    mapped(arrays.append, (row.args, row.kwargs))
-
-    def call(values):
-        rest = iter(values)
-        return Row(row.name, *mapped(lambda _: next(rest), (row.args, row.kwargs))).call(library, lambda a: a)
-
+    call, arrays = traceable(row, library)
     try:
         return [(x.shape, x.dtype.name) for x in jax.tree.leaves(jax.eval_shape(call, arrays))]
     except Exception:
         return None
+
+
+def program(row: Row, library) -> str:
+    """What a library's op of a row computes, but for the addresses of functions."""
+    call, arrays = traceable(row, library)
+    return re.sub("0x[0-9a-f]+", "", str(jax.make_jaxpr(call)(arrays)))
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -141,6 +154,12 @@ def test_values_in_other_dtypes_are_those_of_keras(row, dtype):
     changed = row_in(row, dtype, "all")
     if dtype in UNLIKE.get(row.name, "").split():
         pytest.skip("no number here is the right one in both, see above")
+    try:
+        program_of_keras = program(changed, keras.ops)
+    except Exception:
+        program_of_keras = None  # of those that only values tell, too
+    if program_of_keras is not None and program(changed, ops) == program_of_keras:
+        return  # one program has one value, and most of the time here would go into its compilation
     try:
         theirs = changed.call(keras.ops, jnp.asarray)
     except Exception:
