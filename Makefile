@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo demo-scale test bench bench-layers check clean
+.PHONY: demo demo-scale test bench bench-gpu bench-layers check clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -31,6 +31,10 @@ test: check
 
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks
+
+bench-gpu: $(VENV)/.bench-gpu
+	$(BIN)/python -m benchmarks --gpu
+	$(BIN)/python -m benchmarks --gpu --policy mixed_bfloat16
 
 bench-layers: $(VENV)/.bench
 	$(BIN)/python -m benchmarks.layers

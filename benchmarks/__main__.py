@@ -3,6 +3,7 @@
 python -m benchmarks                                   # all of it
 python -m benchmarks --quick                           # some of them, fewer rows, one round: two minutes
 python -m benchmarks --workloads mlp,lstm --peers lamina,torch --markdown table.md
+python -m benchmarks --gpu --policy mixed_bfloat16     # on a GPU, into benchmarks/results
 """
 
 import argparse
@@ -19,12 +20,14 @@ from rich.console import Console
 from .noise import Watch
 from .report import failures, machine, markdown, print_tables, tables
 from .workloads import WORKLOADS
-from .workloads.workload import PEERS
+from .workloads.workload import ON_GPU, PEERS
 
 NAMES = (*WORKLOADS, "growth", "process")
-ALL_PEERS = tuple(dict.fromkeys([*PEERS, *(peer for workload in WORKLOADS.values() for peer in workload.peers)]))
+ALL_PEERS = tuple(dict.fromkeys([*PEERS, *ON_GPU]))
+RESULTS = Path(__file__).parent / "results"
 QUICK = ("linear", "convnet", "gpt", "own-loop", "growth", "process")
 VARIANTS = ("keras-jax-32",)  # another setting of a peer: not in a quick look, nor as a process
+ONLY_GPU = ("torch-compile",)  # which needs a compiler for C++ on a CPU
 LONG, LIMIT = 60, 400  # seconds: a process that took so long is not repeated; one that takes so long is ended
 
 
@@ -33,10 +36,16 @@ def main() -> None:
     args = arguments()
     console = Console(width=None if sys.stdout.isatty() else 150)
     about, watch = machine(), Watch()
-    peaks = measure_peaks()
+    if args.gpu:
+        name = card()
+        about = f"{name}, {args.policy}; {about}"
+        to = RESULTS / f"{'-'.join(name.lower().split())}-{args.policy}"
+        args.json, args.markdown = args.json or to.with_suffix(".json"), args.markdown or to.with_suffix(".md")
+        args.json.parent.mkdir(parents=True, exist_ok=True)
+    peaks = measure_peaks(args.gpu)
     about += "".join(f"; {peak / 1e9:,.0f} GFLOP/s in float32 matmuls on {which}" for which, peak in peaks.items())
     console.print(about, style="dim", highlight=False)
-    results = measure(args.workloads, args.peers, args.quick, args.rounds, console)
+    results = measure(args.workloads, args.peers, args.quick, args.rounds, args.policy, console)
     report = tables(results, peaks, args.quick)
     notes = [*watch.notes(), *failures(results)]
     print_tables(report, notes, console)
@@ -61,18 +70,21 @@ def arguments() -> argparse.Namespace:
 
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="lamina beside its peers")
     parser.add_argument("--workloads", type=names(NAMES), help=f"a comma-separated part of {','.join(NAMES)}")
-    parser.add_argument("--peers", type=names(ALL_PEERS), default=ALL_PEERS, help=f"a part of {','.join(ALL_PEERS)}")
+    parser.add_argument("--peers", type=names(ALL_PEERS), help=f"a part of {','.join(ALL_PEERS)}")
     parser.add_argument("--rounds", type=int, help="runs of each process; the best counts (2; quick: 1)")
     parser.add_argument("--quick", action="store_true", help="some of them, fewer rows, one round: a look")
+    parser.add_argument("--gpu", action="store_true", help="on a GPU, with the peers that use it")
+    parser.add_argument("--policy", default="float32", help="the dtype policy of all models, such as mixed_bfloat16")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every number, in seconds and bytes")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables as Markdown")
     args = parser.parse_args()
     args.workloads = args.workloads or (QUICK if args.quick else NAMES)
+    args.peers = args.peers or (ON_GPU if args.gpu else [peer for peer in ALL_PEERS if peer not in ONLY_GPU])
     args.rounds = args.rounds or (1 if args.quick else 2)
     return args
 
 
-def measure(workloads, peers, quick: bool, rounds: int, console: Console) -> dict:
+def measure(workloads, peers, quick: bool, rounds: int, policy: str, console: Console) -> dict:
     """`{workload: {peer: {what: value}}}`; of several rounds the least value counts, as noise only adds."""
     chosen = {name: peers_of(name, peers, quick) for name in workloads}
     results = {name: {peer: {} for peer in names} for name, names in chosen.items() if names}
@@ -82,7 +94,7 @@ def measure(workloads, peers, quick: bool, rounds: int, console: Console) -> dic
             if found.get("took", 0) > LONG or "failed" in found:
                 continue
             start = time.monotonic()
-            new = whole_process(peer, quick) if name == "process" else one(name, peer, quick)
+            new = whole_process(peer, quick) if name == "process" else one(name, peer, quick, policy)
             new["took"] = time.monotonic() - start
             keep_least(found, new)
             outcome = "failed" if "failed" in new else f"{new['took']:.1f} s"
@@ -95,6 +107,7 @@ def measure(workloads, peers, quick: bool, rounds: int, console: Console) -> dic
 def peers_of(name: str, chosen, quick: bool) -> list[str]:
     """Which of the chosen peers a workload is for."""
     known = {"growth": ("lamina",), "process": PEERS}.get(name) or WORKLOADS[name].peers
+    known = (*known, *(ONLY_GPU if known is PEERS and name != "process" else ()))
     without = VARIANTS if quick or name == "process" else ()
     return [peer for peer in chosen if peer in known and peer not in without]
 
@@ -115,14 +128,24 @@ def keep_least(found: dict, new: dict) -> None:
         found[key] = min(found[key], value) if key in found else value
 
 
-def one(workload: str, peer: str, quick: bool) -> dict:
+def one(workload: str, peer: str, quick: bool, policy: str) -> dict:
     """Times and memory of one worker process; the compilation cache is empty, as on a first run."""
-    return printed(["worker", workload, peer, *["--quick"] * quick, "--started", str(time.monotonic())], peer)
+    options = [*["--quick"] * quick, "--policy", policy, "--started", str(time.monotonic())]
+    return printed(["worker", workload, peer, *options], peer)
 
 
-def measure_peaks() -> dict[str, float]:
-    """FLOPs a second that matmuls reach, on all cores and on one."""
+def card() -> str:
+    """The name of the GPU that JAX finds."""
+    found = printed(["roofline", "--card"], "jax")
+    if isinstance(found, dict):
+        sys.exit(f"python -m benchmarks --gpu: must run where JAX has a GPU, as jax[cuda12] does: {found['failed']}")
+    return found
+
+
+def measure_peaks(gpu: bool) -> dict[str, float]:
+    """FLOPs a second that matmuls reach, on all cores and on one, or on the GPU."""
     kinds = {"all cores": []} | ({"one core": ["--one"]} if hasattr(os, "sched_setaffinity") else {})
+    kinds = {"the GPU": []} if gpu else kinds
     found = {name: printed(["roofline", *options], "jax") for name, options in kinds.items()}
     return {name: value for name, value in found.items() if isinstance(value, float)}
 

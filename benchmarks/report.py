@@ -24,6 +24,7 @@ ROWS = {
     "call": "model(x), one sample",
     "train_on_batch": "train_on_batch",
     "memory": "peak memory",
+    "device_memory": "peak memory of the GPU",
     "to_evaluation": "start to evaluation",
 }
 PROCESS_ROWS = {"cold": "first run", "warm": "every later run"}
@@ -76,7 +77,8 @@ def one_workload(name: str, by_peer: dict, peaks: dict, quick: bool) -> Table:
     workload = WORKLOADS[name]
     labels = ROWS | {f"steady {stream}": f"epoch from {stream}" for stream in workload.streams}
     measured = {key for found in by_peer.values() for key in found}
-    rows = [(label, cells(by_peer, key)) for key, label in labels.items() if key in ROWS or key in measured]
+    always = ROWS.keys() - {"device_memory"}
+    rows = [(label, cells(by_peer, key)) for key, label in labels.items() if key in always or key in measured]
     title = workload.title.format(rows=workload.size(quick))
     if flops := next((found["flops"] for found in by_peer.values() if "flops" in found), 0):
         title += f"; {operations(flops)} a step"
@@ -107,7 +109,8 @@ def summaries(group: dict) -> list[Table]:
     by_key = {key: [(name, cells(by_peer, key)) for name, by_peer in group.items()] for key in ROWS}
     found = [Table("Summary: steady epoch", columns, tuple(by_key["steady_epoch"]))]
     if any(cell.ratio for _, row in by_key["steady_epoch"] for cell in row):
-        averages = tuple((label, means(by_key[key])) for key, label in ROWS.items())
+        averages = [(label, means(by_key[key])) for key, label in ROWS.items()]
+        averages = tuple(row for row in averages if row[0] != ROWS["device_memory"] or any(c.ratio for c in row[1]))
         found.append(Table(f"Summary: geometric means over {len(group)} workloads", columns, averages))
     return found
 
@@ -120,7 +123,7 @@ def cells(by_peer: dict, key: str) -> tuple[Cell, ...]:
         value = by_peer[peer].get(key)
         if value is None:
             return Cell("failed" if "failed" in by_peer[peer] else "-")
-        text = f"{value / 2**20:,.0f} MB" if key == "memory" else duration(value)
+        text = f"{value / 2**20:,.0f} MB" if key.endswith("memory") else duration(value)
         return Cell(text, value / base if base and peer != "lamina" else None)
 
     row = {peer: cell(peer) for peer in by_peer}

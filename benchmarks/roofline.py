@@ -1,9 +1,11 @@
 """What the machine can do, and what a step asks of it.
 
 python -m benchmarks.roofline [--one]     # prints the float32 FLOPs a second of a matmul, on all cores or on one
+python -m benchmarks.roofline --card      # prints the name of the GPU
 """
 
 import argparse
+import json
 import math
 import os
 
@@ -20,7 +22,11 @@ def main() -> None:
     """Print the best of a dozen products of two square matrices."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.roofline")
     parser.add_argument("--one", action="store_true", help="on one core")
-    if parser.parse_args().one:
+    parser.add_argument("--card", action="store_true", help="the name of the GPU, and an error if there is none")
+    args = parser.parse_args()
+    if args.card:
+        return print(json.dumps(jax.devices("gpu")[0].device_kind))
+    if args.one:
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # before JAX starts its threads
     matrix = jax.random.normal(jax.random.key(0), (SIZE, SIZE))
     product = jax.jit(lambda a: a @ a).lower(matrix).compile()

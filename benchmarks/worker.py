@@ -36,8 +36,9 @@ def main() -> None:
     if args.workload == "own-loop":
         run = import_module("benchmarks.loops").LOOPS[args.peer](library, workload, args.quick)
     elif name == "torch":
-        run = TorchRun(library, workload, args.quick)
+        run = TorchRun(library, workload, args.quick, args.policy, compiled=variant == ["compile"])
     else:
+        library.config.set_dtype_policy(args.policy)
         run = KerasRun(library, workload, args.quick, steps=int(variant[1]) if variant[1:] else 1)
     if args.whole:
         run.build()
@@ -60,6 +61,7 @@ def main() -> None:
     result["train_on_batch"] = median(run.train_on_batch, budget)
     unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss counts bytes there, kilobytes elsewhere
     result["memory"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    result |= on_device()
     result |= {"flops": run.flops()} if hasattr(run, "flops") and name in ("lamina", "jax") else {}
     if not args.quick and name != "torch":  # last: they load other libraries
         result |= {f"steady {name}": run.stream(name) for name in workload.streams}
@@ -72,9 +74,20 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("workload")
     parser.add_argument("peer")
     parser.add_argument("--quick", action="store_true", help="fewer rows, epochs and repetitions")
+    parser.add_argument("--policy", default="float32", help="the dtype policy of the model")
     parser.add_argument("--whole", action="store_true", help="only build, fit and predict; print nothing")
     parser.add_argument("--started", type=float, help="the parent's time.monotonic() at the start")
     return parser.parse_args()
+
+
+def on_device() -> dict[str, int]:
+    """The most bytes that were in use on a GPU, where there is one that a library of this process works on."""
+    jax, torch = sys.modules.get("jax"), sys.modules.get("torch")
+    if jax is not None and (found := jax.devices()[0].memory_stats()):
+        return {"device_memory": found["peak_bytes_in_use"]}
+    if torch is not None and torch.cuda.is_available():
+        return {"device_memory": torch.cuda.max_memory_allocated()}
+    return {}
 
 
 def seconds(call) -> float:
@@ -185,18 +198,24 @@ class KerasRun(Run):
 
 
 class TorchRun(Run):
-    """Plain PyTorch, as one writes it by hand; the rows are tensors in memory, shuffled by index."""
+    """Plain PyTorch, as one writes it by hand; the rows are tensors in memory, on the GPU if any, shuffled by index."""
 
-    def __init__(self, library, workload, quick: bool):
+    def __init__(self, library, workload, quick: bool, policy: str, compiled: bool):
         super().__init__(library, workload, quick)
+        self.device = "cuda" if library.cuda.is_available() else "cpu"
+        self.half, self.compiled = policy == "mixed_bfloat16", compiled
         # Channels first, as its users keep their images.
         self.x, self.y = (a.transpose(0, 3, 1, 2).copy() if a.ndim == 4 else a for a in (self.x, self.y))
-        self.inputs, self.targets = library.from_numpy(self.x), library.from_numpy(self.y)
+        self.inputs, self.targets = self.tensor(self.x), self.tensor(self.y)
+
+    def tensor(self, array):
+        return self.library.from_numpy(array).to(self.device)
 
     def build(self) -> None:
         torch = self.library
         torch.manual_seed(0)
-        self.model = self.workload.twin(torch)
+        self.model = self.workload.twin(torch).to(self.device)
+        self.model = torch.compile(self.model) if self.compiled else self.model
         # Keras's constants, so that both do the same arithmetic.
         self.optimizer = {
             "adam": lambda p: torch.optim.Adam(p, lr=1e-3, eps=1e-7),
@@ -220,16 +239,16 @@ class TorchRun(Run):
 
     def train(self) -> tuple[float, float]:
         self.model.train()
-        return self.epoch(self.library.randperm(len(self.inputs)), self.step)
+        return self.epoch(self.library.randperm(len(self.inputs), device=self.device), self.step)
 
     def evaluate(self) -> tuple[float, float]:
         self.model.eval()
         with self.library.no_grad():
-            return self.epoch(self.library.arange(len(self.inputs)), self.forward)
+            return self.epoch(self.library.arange(len(self.inputs), device=self.device), self.forward)
 
     def epoch(self, order, step) -> tuple[float, float]:
         """Mean loss and accuracy of `step` over all rows in the given order."""
-        total, correct, counted = (self.library.zeros(()) for _ in range(3))
+        total, correct, counted = (self.library.zeros((), device=self.device) for _ in range(3))
         for rows in order.split(self.workload.batch):
             targets = self.targets[rows]
             outputs, loss = step(self.inputs[rows], targets)
@@ -242,8 +261,9 @@ class TorchRun(Run):
         return total.item() / len(order), correct.item() / max(counted.item(), 1)
 
     def forward(self, inputs, targets):
-        outputs = self.model(inputs)
-        return outputs, self.loss(outputs, targets)
+        with self.library.autocast(self.device, self.library.bfloat16, enabled=self.half):
+            outputs = self.model(inputs)
+            return outputs, self.loss(outputs, targets)
 
     def step(self, inputs, targets):
         outputs, loss = self.forward(inputs, targets)
@@ -255,10 +275,10 @@ class TorchRun(Run):
     def predict(self, x) -> None:
         self.model.eval()
         with self.library.no_grad():
-            first(self.model(self.library.from_numpy(x))).numpy()
+            first(self.model(self.tensor(x))).cpu().numpy()
 
     def call(self, x) -> None:
-        first(self.model(self.library.from_numpy(x))).detach().numpy()
+        first(self.model(self.tensor(x))).detach().cpu().numpy()
 
     def train_on_batch(self) -> None:
         self.model.train()
