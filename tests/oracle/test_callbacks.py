@@ -1,6 +1,7 @@
 """Callbacks decide, write and print as those of Keras do, over the same sequences of logs."""
 
 import inspect
+import itertools
 import re
 import types
 
@@ -8,6 +9,7 @@ import keras
 import numpy as np
 import pytest
 
+import lamina
 from lamina import callbacks as lamina_callbacks
 from lamina.callbacks import progress
 
@@ -242,3 +244,36 @@ def test_the_live_line(target, seconds, kwargs, monkeypatch, capsys):
             bar.update(step, [("loss", 1 / step), ("accuracy", step / 2)])
         texts[library] = visible(capsys.readouterr().out)
     assert texts["lamina"] == texts["keras"]
+
+
+@pytest.mark.parametrize("every", [1, 3, 101])
+@pytest.mark.parametrize("kind", ["arrays", "stream", "eager"])
+def test_batch_hooks_are_told_of_as_many_batches_at_once_as_in_keras(every, kind):
+    x, y = np.ones((100, 2), "float32"), np.ones((100, 1), "float32")
+    hooks = [f"on_{phase}_batch_{edge}" for phase in ("train", "test") for edge in ("begin", "end")]
+
+    def heard(keras):
+        notes = []
+        recorder = keras.callbacks.Callback()
+        for hook in (*hooks, "on_epoch_end", "on_test_begin"):
+            setattr(recorder, hook, lambda batch=None, logs=None, hook=hook: notes.append((hook, batch, bool(logs))))
+        model = keras.Sequential([keras.layers.Dense(1)])
+        model.compile("sgd", "mse", steps_per_execution=every, run_eagerly=kind == "eager")
+        data = {"x": x, "y": y, "batch_size": 16}
+        if kind == "stream":
+            data = {
+                "x": (batch for batch in itertools.repeat((x[:16], y[:16]))),
+                "steps_per_epoch": 7,
+                "shuffle": False,
+            }
+        model.fit(
+            **data,
+            epochs=2,
+            validation_data=(x[:50], y[:50]),
+            validation_batch_size=16,
+            callbacks=[recorder],
+            verbose=0,
+        )
+        return [note[:2] if "begin" in note[0] or "epoch" in note[0] else note for note in notes]
+
+    assert heard(lamina) == heard(keras)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from lamina.callbacks.base import HOOKS, OLDER_NAMES, Callback, History, ProgbarLogger
+from lamina.callbacks.base import BATCH_HOOKS, HOOKS, OLDER_NAMES, Callback, History, ProgbarLogger
 from lamina.callbacks.curves import better
 from lamina.core import registry, scope
 from lamina.core.checks import require
@@ -32,8 +32,15 @@ class CallbackList(Callback):
         model: given to all.
         params: given to all: `verbose`, `epochs`, `steps`.
 
+    Attributes:
+        every: the batches that a program's hooks of training and evaluation hear of at once: `steps_per_execution`.
+        done: the batches of the epoch that are through.
+
     Raises: ValueError if an argument is outside its domain.
     """
+
+    every, done = 1, 0
+    _untold: tuple[str, int, dict] | None = None  # a hook that a program's callbacks have not heard yet
 
     def __init__(
         self,
@@ -96,7 +103,7 @@ class CallbackList(Callback):
     def needs_every_batch(self, phase: str) -> bool:
         """Whether a user's callback must be called at each batch of `"train"`, `"test"` or `"predict"`.
 
-        Then a launch is one step; otherwise it is at most `launch_limit` steps.
+        Then a launch is one step, or `every`; otherwise it is at most `launch_limit` steps.
         """
         begin, end = (f"on_{phase}_batch_{edge}" for edge in ("begin", "end"))
         return any(
@@ -107,7 +114,7 @@ class CallbackList(Callback):
     def launch_limit(self, phase: str) -> int | None:
         """The number of steps that the next launch may run at most, so that no callback comes too late."""
         if self.needs_every_batch(phase):
-            return 1
+            return self.every - self.done % self.every
         own = [c for c in self.callbacks if isinstance(c, Callback)] if phase == "train" else []
         return min((n for n in (c.steps_until_needed() for c in own) if n is not None), default=None)
 
@@ -156,9 +163,22 @@ class CallbackList(Callback):
                 _run(callback, hook, step, now)
             if getattr(self.model, _STOP_FLAGS[phase], False):
                 break
+        self.done = step + 1
+        self._untold = (hook, step, now) if self.done % self.every else None
         for callback in listening:
-            if not _replays(callback):
+            if not _replays(callback) and not (self._untold and _is_users(callback, hook)):
                 _run(callback, hook, step, now)
+
+    def _tell(self) -> None:
+        """Tell a program's callbacks of the last batches of an epoch, which are fewer than `every`.
+
+        As in Keras, they hear the number of the batch that would be the last of so many.
+        """
+        (hook, step, logs), self._untold = self._untold or ("", 0, {}), None
+        step += -(step + 1) % self.every
+        for callback in self._listening(hook) if hook else ():
+            if not _replays(callback) and _is_users(callback, hook):
+                _run(callback, hook, step, logs)
 
     def get_state(self) -> dict[str, Any]:
         """The state of each callback that has one, by class name: `EarlyStopping`, `EarlyStopping_1`, ..."""
@@ -187,9 +207,12 @@ def _broadcast(hook: str) -> Callable:
     own = getattr(Callback, hook)
     signature = inspect.signature(own)
     count = len(signature.parameters) - 1
+    begins = hook in ("on_train_batch_begin", "on_test_batch_begin")
 
     @functools.wraps(own)
     def call(self: CallbackList, *args: Any, **kwargs: Any) -> None:
+        if self._untold and hook not in BATCH_HOOKS:
+            self._tell()
         listening = self._listening(hook)
         if not listening:
             return
@@ -199,8 +222,10 @@ def _broadcast(hook: str) -> Callable:
             args = bound.args[1:]
         *index, logs = args
         logs = plain_logs(logs)
+        inside = begins and index[0] % self.every  # of batches that a program hears of at once
         for callback in listening:
-            _run(callback, hook, *index, logs)  # one dictionary: what a callback adds, the next ones see
+            if not (inside and _is_users(callback, hook)):
+                _run(callback, hook, *index, logs)  # one dictionary: what a callback adds, the next ones see
 
     return call
 

@@ -22,6 +22,7 @@ from lamina.core.checks import shorten
 from lamina.core.constructors import (
     KEYWORDS,
     MANY,
+    POSITIONAL,
     bound_arguments,
     explaining,
     parameters,
@@ -81,7 +82,7 @@ class Configurable:
         recorded = self.__dict__.get("_arguments", {})
         owner = next((c for c in mro[start:] if c in recorded and c._is_configured_by_arguments()), None)
         if owner is None or "_base_config" in owner.__dict__:
-            owner = self._takes_more(mro[start:])
+            owner = _takes_more(mro[start:], recorded)
         if owner is None:
             return config
         arguments = dict.fromkeys(self._further) | bound_arguments(owner, *recorded[owner])
@@ -92,23 +93,6 @@ class Configurable:
                 config[name] = plain(self._argument(owner, name, value))
         return {k: v for k, v in config.items() if v is not None or k not in self._omit_none}
 
-    def _takes_more(self, mro: Sequence[type]) -> type | None:
-        """The class of a program whose constructor has `*args` and does more with them than to pass all on."""
-        made = [c for c in mro if c in self._arguments and not registry.is_own(c)]
-        for cls, above in zip(made, [*made[1:], None]):
-            places = [name for name, p in parameters(cls).items() if p.kind is p.POSITIONAL_OR_KEYWORD]
-            args = self._arguments[cls][0]
-            if len(args) <= len(places) and places:
-                return cls
-            if len(args) > len(places) and (above is None or self._arguments[above][0] != args):
-                warnings.warn(  # no error: whoever saves a trained model must not lose it
-                    f"{cls.__name__}: arguments without a name have no place in a configuration, got "
-                    f"{shorten(args[len(places) :])}; give {cls.__name__} a get_config and a from_config of its own.",
-                    stacklevel=3,
-                )
-                return cls if places else None
-        return None
-
     def _argument(self, owner: type, name: str, recorded: Any) -> Any:
         """The library's own classes keep an argument, resolved, in the attribute of its name; others need not."""
         return getattr(self, name, recorded) if registry.is_own(owner) else recorded
@@ -117,6 +101,24 @@ class Configurable:
     def from_config(cls: type[C], config: Mapping[str, Any]) -> C:
         """The object that `get_config` described."""
         return cls(**{key: deserialize(value) for key, value in config.items()})
+
+
+def _takes_more(mro: Sequence[type], recorded: Mapping[type, tuple[tuple, dict]]) -> type | None:
+    """The class of a program whose constructor has `*args` and does more with its arguments than to pass all on."""
+    made = [cls for cls in mro if cls in recorded and not registry.is_own(cls)]
+    for cls, above in zip(made, [*made[1:], None]):
+        args, places = recorded[cls][0], [name for name, p in parameters(cls).items() if p.kind is POSITIONAL]
+        passed_on = above is not None and [*map(id, args)] == [*map(id, recorded[above][0])]
+        if len(args) > len(places) and not passed_on:
+            warnings.warn(  # no error: whoever saves a trained model must not lose it
+                f"{cls.__name__}: arguments without a name have no place in a configuration, got "
+                f"{shorten(args[len(places) :])}; give {cls.__name__} a get_config and a from_config of its own.",
+                stacklevel=3,
+            )
+            return cls if places else None
+        if places and len(args) <= len(places):
+            return cls
+    return None
 
 
 def _recording(cls: type, init: Callable) -> Callable:
@@ -169,9 +171,9 @@ def _selected(cls: type, old: inspect.Signature, arguments: Sequence[str]) -> tu
     above = [parameters(each) for each in cls.__mro__[1:] if "__init__" in each.__dict__ and each is not object]
     every = [*reversed(above), {name: p for name, p in old.parameters.items() if name != "self"}]
     known = {name: p for each in every for name, p in each.items()}
-    free = {name for each in every for name, p in each.items() if p.kind is not p.POSITIONAL_OR_KEYWORD}
+    free = {name for each in every for name, p in each.items() if p.kind is not POSITIONAL}
     rest = [p for name, p in old.parameters.items() if name == "self" or p.kind is KEYWORDS]
-    chosen = [known[name].replace(kind=inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in arguments]
+    chosen = [known[name].replace(kind=POSITIONAL) for name in arguments]
     # Not checked yet: the defaults that make it one that Python could have are to come.
     signature = inspect.Signature([*rest[:1], *chosen, *rest[1:]], __validate_parameters__=False)
     return signature, frozenset(known) - free - set(arguments)

@@ -9,7 +9,8 @@ from lamina.core import checks
 from lamina.core.checks import ArgumentError
 
 MANY, KEYWORDS = inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD
-_NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+POSITIONAL = inspect.Parameter.POSITIONAL_OR_KEYWORD
+_NAMED = (POSITIONAL, inspect.Parameter.KEYWORD_ONLY)
 
 
 def explaining(init: Callable) -> Callable:
@@ -44,7 +45,7 @@ def _told(cls: type, signature: inspect.Signature, args: tuple, kwargs: dict[str
     unknown = [name for name in kwargs if name not in signature.parameters]
     if unknown and not any(p.kind is KEYWORDS for p in signature.parameters.values()):
         return unknown_arguments(cls, unknown)
-    places = [p.name for p in named if p.kind is p.POSITIONAL_OR_KEYWORD]
+    places = [p.name for p in named if p.kind is POSITIONAL]
     given = {*places[: len(args)], *kwargs}
     lacking = [p.name for p in named if p.default is p.empty and p.name not in given]
     if lacking:

@@ -3,14 +3,15 @@
 import atexit
 import ctypes
 import functools
+import gc
 import hashlib
 import os
 import platform
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,18 @@ def in_background(work: Callable[[], Any]) -> Future:
     thread = threading.Thread(target=run, name=_BACKGROUND, daemon=True)
     thread.start()
     return future
+
+
+@contextmanager
+def without_collections() -> Iterator[None]:
+    """Look for no garbage meanwhile. What a trace makes, it keeps: to go through it again and again takes long."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
 
 
 def _leave() -> None:

@@ -68,7 +68,8 @@ class CompiledModel(Layer):
             metrics: names, metrics or functions; lists or dicts of them for many outputs.
             weighted_metrics: the same, weighted with `sample_weight`.
             run_eagerly: run each step through Python, for a debugger.
-            steps_per_execution: the least number of steps in one launch; more are taken by themselves.
+            steps_per_execution: how many batches a program's batch hooks hear of at once. Launches without such hooks
+                have as many steps as do well.
             jit_compile: kept for Keras programs: steps are always compiled, unless `run_eagerly`.
             auto_scale_loss: scale the loss while a policy computes in float16.
         """

@@ -225,6 +225,7 @@ def run_epoch(
     Where nobody looks between epochs, one launch may run several, `most` at the most. Then all have ended but the last.
     """
     step, logs = at.batch, at.logs
+    callbacks.done = step
     feeds: Any = data.feeds(at.epoch, pace, step, most)
     begin = getattr(callbacks, f"on_{phase.name}_batch_begin")
     compiled, start, seen = False, time.perf_counter(), step  # since the last look at what came out

@@ -23,7 +23,7 @@ from jax import lax, tree_util
 from lamina.core import effects, handover, placement, scope
 from lamina.core.arrays import copied, value_of
 from lamina.core.effects import TRACES, ClosedScope, FoundVariables, made_anew
-from lamina.core.runtime import in_background, keep_freed_memory, settings
+from lamina.core.runtime import in_background, keep_freed_memory, settings, without_collections
 from lamina.core.state import StateScope
 from lamina.core.variable import Variable
 from lamina.data.windows import Filled
@@ -333,7 +333,7 @@ class Launcher:
 
     def program(self, feed: Feed, capacity: int, background: bool = False) -> Program:
         """The compiled program for such a feed; traced here and now, and compiled, if asked, while others go on."""
-        with self._lock:
+        with self._lock, without_collections():
             found, feed = None, _laid_out(feed, shapes=True)
             for _ in range(TRACES):
                 if self._key is None or self._key[0] is not placement.current():

@@ -344,11 +344,13 @@ class Trainer(Ready):
         verbose = verbose if placement.is_first() else 0
         if isinstance(callbacks, CallbackList):
             callbacks.set_model(self)
-            return callbacks
-        return CallbackList(
-            callbacks, add_history=history, add_progbar=verbose != 0, model=self,
-            verbose=int(verbose), epochs=epochs, steps=source.steps or source.num_batches,
-        )  # fmt: skip
+        else:
+            callbacks = CallbackList(
+                callbacks, add_history=history, add_progbar=verbose != 0, model=self,
+                verbose=int(verbose), epochs=epochs, steps=source.steps or source.num_batches,
+            )  # fmt: skip
+        callbacks.every = self.steps_per_execution
+        return callbacks
 
 
 def _to_keep(outputs: Any) -> Any:
