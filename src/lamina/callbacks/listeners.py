@@ -1,8 +1,8 @@
 """`CallbackList`: many callbacks as one, and what they need of the loop.
 
-The loop runs many steps in one launch. A user's callback that overrides a batch hook must see every batch, so
-it gets one step a launch; the library's own are called once after a launch, or, from the logs, once for each
-of its steps (`replays`). A `CallbackList` tells the loop which of these holds.
+The loop runs many steps in one launch. A user's callback that overrides a batch hook must see every batch, so it gets
+one step a launch, or `steps_per_execution` of them; the library's own are called once after a launch, or, from the
+logs, once for each of its steps (`replays`). A `CallbackList` tells the loop which of these holds.
 """
 
 import functools
@@ -222,7 +222,7 @@ def _broadcast(hook: str) -> Callable:
             args = bound.args[1:]
         *index, logs = args
         logs = plain_logs(logs)
-        inside = begins and index[0] % self.every  # of batches that a program hears of at once
+        inside = begins and self.every > 1 and index[0] % self.every  # of batches that a program hears of at once
         for callback in listening:
             if not (inside and _is_users(callback, hook)):
                 _run(callback, hook, *index, logs)  # one dictionary: what a callback adds, the next ones see
