@@ -20,14 +20,14 @@ from rich.console import Console
 from .noise import Watch
 from .report import failures, machine, markdown, print_tables, tables
 from .workloads import WORKLOADS
-from .workloads.workload import ON_GPU, PEERS
+from .workloads.workload import PEERS
 
 NAMES = (*WORKLOADS, "growth", "process")
-ALL_PEERS = tuple(dict.fromkeys([*PEERS, *ON_GPU]))
+ALL_PEERS = tuple(dict.fromkeys([*PEERS, *(peer for workload in WORKLOADS.values() for peer in workload.peers)]))
 RESULTS = Path(__file__).parent / "results"
 QUICK = ("linear", "convnet", "gpt", "own-loop", "growth", "process")
-VARIANTS = ("keras-jax-32",)  # another setting of a peer: not in a quick look, nor as a process
-ONLY_GPU = ("torch-compile",)  # which needs a compiler for C++ on a CPU
+VARIANTS = ("keras-jax-32", "torch-compile")  # another setting of a peer: not in a quick look, nor as a process
+NOT_ON_GPU, NOT_ON_CPU = ("keras-tensorflow",), ("torch-compile",)  # which has no GPU here, and needs a C++ compiler
 LONG, LIMIT = 60, 400  # seconds: a process that took so long is not repeated; one that takes so long is ended
 
 
@@ -79,7 +79,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables as Markdown")
     args = parser.parse_args()
     args.workloads = args.workloads or (QUICK if args.quick else NAMES)
-    args.peers = args.peers or (ON_GPU if args.gpu else [peer for peer in ALL_PEERS if peer not in ONLY_GPU])
+    without = NOT_ON_GPU if args.gpu else NOT_ON_CPU
+    args.peers = args.peers or [peer for peer in ALL_PEERS if peer not in without]
     args.rounds = args.rounds or (1 if args.quick else 2)
     return args
 
@@ -94,7 +95,7 @@ def measure(workloads, peers, quick: bool, rounds: int, policy: str, console: Co
             if found.get("took", 0) > LONG or "failed" in found:
                 continue
             start = time.monotonic()
-            new = whole_process(peer, quick) if name == "process" else one(name, peer, quick, policy)
+            new = whole_process(peer, quick, policy) if name == "process" else one(name, peer, quick, policy)
             new["took"] = time.monotonic() - start
             keep_least(found, new)
             outcome = "failed" if "failed" in new else f"{new['took']:.1f} s"
@@ -107,7 +108,6 @@ def measure(workloads, peers, quick: bool, rounds: int, policy: str, console: Co
 def peers_of(name: str, chosen, quick: bool) -> list[str]:
     """Which of the chosen peers a workload is for."""
     known = {"growth": ("lamina",), "process": PEERS}.get(name) or WORKLOADS[name].peers
-    known = (*known, *(ONLY_GPU if known is PEERS and name != "process" else ()))
     without = VARIANTS if quick or name == "process" else ()
     return [peer for peer in chosen if peer in known and peer not in without]
 
@@ -157,14 +157,14 @@ def printed(command: list[str], peer: str):
     return {"failed": error} if error else json.loads(done.stdout.splitlines()[-1])
 
 
-def whole_process(peer: str, quick: bool) -> dict:
+def whole_process(peer: str, quick: bool, policy: str) -> dict:
     """Seconds of the linear classifier as a program: start, import, 20 epochs, predictions, exit."""
     times = {}
     with tempfile.TemporaryDirectory() as folder:
         # The second run finds the executables that the first one stored, if the library stores any.
         for which in ("cold", "warm") if not quick or peer == "lamina" else ("cold",):
             start = time.perf_counter()
-            _, error = worker(["worker", "linear", peer, "--whole"], peer, folder)
+            _, error = worker(["worker", "linear", peer, "--whole", "--policy", policy], peer, folder)
             if error:
                 return {"failed": error}
             times[which] = time.perf_counter() - start

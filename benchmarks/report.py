@@ -24,9 +24,9 @@ ROWS = {
     "call": "model(x), one sample",
     "train_on_batch": "train_on_batch",
     "memory": "peak memory",
-    "device_memory": "peak memory of the GPU",
     "to_evaluation": "start to evaluation",
 }
+GPU_ROWS = {"device_memory": "peak memory of the GPU"}
 PROCESS_ROWS = {"cold": "first run", "warm": "every later run"}
 PROCESS = f"A whole process: import, {WORKLOADS['linear'].epochs} epochs of the linear classifier, prediction, exit"
 GROWTH = (
@@ -75,10 +75,9 @@ def tables(results: dict, peaks: dict, quick: bool) -> list[Table]:
 def one_workload(name: str, by_peer: dict, peaks: dict, quick: bool) -> Table:
     """All that was measured of a workload, and what part of the machine's peak a steady epoch reaches."""
     workload = WORKLOADS[name]
-    labels = ROWS | {f"steady {stream}": f"epoch from {stream}" for stream in workload.streams}
+    labels = ROWS | GPU_ROWS | {f"steady {stream}": f"epoch from {stream}" for stream in workload.streams}
     measured = {key for found in by_peer.values() for key in found}
-    always = ROWS.keys() - {"device_memory"}
-    rows = [(label, cells(by_peer, key)) for key, label in labels.items() if key in always or key in measured]
+    rows = [(label, cells(by_peer, key)) for key, label in labels.items() if key in ROWS or key in measured]
     title = workload.title.format(rows=workload.size(quick))
     if flops := next((found["flops"] for found in by_peer.values() if "flops" in found), 0):
         title += f"; {operations(flops)} a step"
@@ -109,8 +108,7 @@ def summaries(group: dict) -> list[Table]:
     by_key = {key: [(name, cells(by_peer, key)) for name, by_peer in group.items()] for key in ROWS}
     found = [Table("Summary: steady epoch", columns, tuple(by_key["steady_epoch"]))]
     if any(cell.ratio for _, row in by_key["steady_epoch"] for cell in row):
-        averages = [(label, means(by_key[key])) for key, label in ROWS.items()]
-        averages = tuple(row for row in averages if row[0] != ROWS["device_memory"] or any(c.ratio for c in row[1]))
+        averages = tuple((label, means(by_key[key])) for key, label in ROWS.items())
         found.append(Table(f"Summary: geometric means over {len(group)} workloads", columns, averages))
     return found
 

@@ -8,9 +8,7 @@ import numpy as np
 
 from .data import Arrays
 
-PEERS = ("lamina", "keras-jax", "keras-jax-32", "keras-tensorflow", "keras-torch", "torch")
-# Those that find a GPU, if any.
-ON_GPU = ("lamina", "keras-jax", "keras-jax-32", "keras-torch", "torch", "torch-compile", "jax-optax", "flax-nnx")
+PEERS = ("lamina", "keras-jax", "keras-jax-32", "keras-tensorflow", "keras-torch", "torch", "torch-compile")
 
 
 @dataclass(frozen=True)

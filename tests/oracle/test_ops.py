@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.extend.core import ClosedJaxpr
 
 from lamina import core, ops
 from lamina.core import op_names
@@ -113,10 +114,19 @@ def abstract(row: Row, library) -> list | None:
         return None
 
 
-def program(row: Row, library) -> str:
-    """What a library's op of a row computes, but for the addresses of functions."""
+def program(row: Row, library) -> tuple:
+    """What a library's op of a row computes, but for the addresses of functions, and the constants in it."""
     call, arrays = traceable(row, library)
-    return re.sub("0x[0-9a-f]+", "", str(jax.make_jaxpr(call)(arrays)))
+    traced = jax.make_jaxpr(call)(arrays)
+    return re.sub("0x[0-9a-f]+", "", str(traced)), [np.asarray(value).tolist() for value in constants(traced)]
+
+
+def constants(traced):
+    """Those of a program and of the programs inside it, which its text does not show."""
+    yield from traced.consts
+    for inner in jax.tree.leaves([[*equation.params.values()] for equation in traced.jaxpr.eqns]):
+        if isinstance(inner, ClosedJaxpr):
+            yield from constants(inner)
 
 
 @pytest.mark.filterwarnings("ignore")

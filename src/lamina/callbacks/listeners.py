@@ -169,16 +169,15 @@ class CallbackList(Callback):
             if not _replays(callback) and not (self._untold and _is_users(callback, hook)):
                 _run(callback, hook, step, now)
 
-    def _tell(self) -> None:
+    def _tell(self, hook: str, step: int, logs: dict[str, Any]) -> None:
         """Tell a program's callbacks of the last batches of an epoch, which are fewer than `every`.
 
         As in Keras, they hear the number of the batch that would be the last of so many.
         """
-        (hook, step, logs), self._untold = self._untold or ("", 0, {}), None
-        step += -(step + 1) % self.every
-        for callback in self._listening(hook) if hook else ():
+        self._untold = None
+        for callback in self._listening(hook):
             if not _replays(callback) and _is_users(callback, hook):
-                _run(callback, hook, step, logs)
+                _run(callback, hook, step + -(step + 1) % self.every, logs)
 
     def get_state(self) -> dict[str, Any]:
         """The state of each callback that has one, by class name: `EarlyStopping`, `EarlyStopping_1`, ..."""
@@ -212,7 +211,7 @@ def _broadcast(hook: str) -> Callable:
     @functools.wraps(own)
     def call(self: CallbackList, *args: Any, **kwargs: Any) -> None:
         if self._untold and hook not in BATCH_HOOKS:
-            self._tell()
+            self._tell(*self._untold)
         listening = self._listening(hook)
         if not listening:
             return

@@ -229,16 +229,6 @@ def call(name: str, fn: Callable, args: tuple, kwargs: dict[str, Any]) -> Any:
     return rule(fn, *args, **kwargs)
 
 
-def taking_sparse(fn: Callable) -> Callable:
-    """A function of JAX, which has the name of an op and takes arguments by position, for sparse arrays as well."""
-
-    def run(*args: Any) -> Any:
-        sparse = any(map(is_sparse, tree_util.tree_leaves(args, is_leaf=is_sparse)))
-        return call(fn.__name__, fn, args, {}) if sparse else fn(*args)
-
-    return run
-
-
 def hot_entries(x: Any, num_classes: int, axis: int, values: Any) -> Any:
     """A new axis that has the value of each integer at the place that it says; 0 for negative ones."""
     axis %= x.ndim + 1

@@ -9,7 +9,8 @@ from jax import lax
 
 from lamina import ops
 from lamina.core import checks, dtypes, masking, tree
-from lamina.core.sparse import taking_sparse
+from lamina.core.sparse import call as sparse_call
+from lamina.core.sparse import is_sparse
 from lamina.layer import Layer
 from lamina.layer.masks import only_passes
 
@@ -71,16 +72,19 @@ class Merge(Layer):
         return self._merge(arrays)
 
     def _merge(self, arrays: list[Any]) -> Any:
+        combine = type(self).combine
+        if any(map(is_sparse, arrays)):
+            return functools.reduce(lambda *pair: sparse_call(combine.__name__, combine, pair, {}), arrays)
         masks = [masking.get_mask(x) for x in arrays]
         if not self._by_masks or all(mask is None for mask in masks):
-            return functools.reduce(taking_sparse(type(self).combine), arrays)
+            return functools.reduce(combine, arrays)
         ranks = [x.ndim - (0 if m is None else m.ndim) for x, m in zip(arrays, masks)]
         masks = [jnp.asarray(True) if m is None else m.reshape(m.shape + (1,) * n) for m, n in zip(masks, ranks)]
         merged, known = arrays[0], masks[0]
         for x, mask in zip(arrays[1:], masks[1:]):
-            merged = jnp.where(mask, jnp.where(known, type(self).combine(merged, x), x), merged)
+            merged = jnp.where(mask, jnp.where(known, combine(merged, x), x), merged)
             known = known | mask
-        return jnp.where(known, merged, 0) if type(self).combine is jnp.multiply else merged  # as in Keras
+        return jnp.where(known, merged, 0) if combine is jnp.multiply else merged  # as in Keras
 
     @only_passes
     def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
@@ -147,7 +151,7 @@ class Concatenate(Merge):
             checks.require(len(sizes) <= 1 or axis == self.axis % rank, self._who, rule, list(shapes))
 
     def call(self, inputs: Any) -> Any:
-        return taking_sparse(jnp.concatenate)(list(inputs), self.axis)
+        return ops.concatenate(list(inputs), self.axis)
 
     @only_passes
     def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
