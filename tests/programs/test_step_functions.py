@@ -444,3 +444,88 @@ def test_float16_scales_the_loss_of_compute_loss_and_updates():
     assert float(scaled) == 8 * float(loss)
     held_out, (loss, *_) = model.compute_loss_and_updates(*lists, X, Y, None)
     assert float(held_out) == float(loss)
+
+
+def of_the_batch(keras):
+    """A model whose steps log the loss of their batch, and have a metric of that name."""
+
+    class Net(keras.Model):
+        def __init__(self, *graph):
+            super().__init__(*graph)
+            self.tracker = keras.metrics.Mean(name="loss")
+
+        @property
+        def metrics(self):
+            return [self.tracker]
+
+        def loss_of(self, trainable, non_trainable, x, y):
+            outputs, non_trainable = self.stateless_call(trainable, non_trainable, x)
+            return keras.ops.mean(keras.ops.square(outputs - y)), non_trainable
+
+        def train_step(self, state, data):
+            trainable, non_trainable, optimizer, metrics = state
+            both = jax.value_and_grad(self.loss_of, has_aux=True)(trainable, non_trainable, *data)
+            (loss, non_trainable), gradients = both
+            trainable, optimizer = self.optimizer.stateless_apply(optimizer, gradients, trainable)
+            metrics = self.tracker.stateless_update_state(metrics, loss)
+            return {"loss": loss}, (trainable, non_trainable, optimizer, metrics)
+
+        def test_step(self, state, data):
+            trainable, non_trainable, metrics = state
+            loss, _ = self.loss_of(trainable, non_trainable, *data)
+            return {"loss": loss}, (trainable, non_trainable, self.tracker.stateless_update_state(metrics, loss))
+
+    return Net
+
+
+def of_own_results(names):
+    """A model whose `compute_metrics` returns values of its own by some names."""
+
+    def make(keras):
+        class Net(keras.Model):
+            def compute_metrics(self, x, y, y_pred, sample_weight=None):
+                super().compute_metrics(x, y, y_pred, sample_weight)
+                return {name: keras.ops.sum(y_pred) for name in names}
+
+        return Net
+
+    return make
+
+
+@pytest.mark.parametrize("run_eagerly", [False, True], ids=["compiled", "eager"])
+@pytest.mark.parametrize("looks", [False, True], ids=["at epochs", "at batches"])
+@pytest.mark.parametrize(
+    "make",
+    [of_the_batch, of_own_results(["loss", "mae"]), of_own_results(["loss", "other"])],
+    ids=["step", "same", "other"],
+)
+def test_logs_of_an_epoch_are_the_results_of_metrics_of_the_same_names(make, looks, run_eagerly):
+    def program(keras):
+        seen = []
+
+        class Look(keras.callbacks.Callback):
+            if looks:
+
+                def on_train_batch_end(self, batch, logs=None):
+                    seen.append({name: float(value) for name, value in logs.items()})
+
+            def on_test_end(self, logs=None):
+                seen.append({name: float(value) for name, value in logs.items()})
+
+        options = {"callbacks": [Look()], "shuffle": False, "verbose": 0}
+        model = make(keras)(*body(keras))
+        model.compile("sgd", "mse", metrics=["mae"], run_eagerly=run_eagerly)
+        history = model.fit(X, Y, batch_size=8, epochs=2, validation_data=(X[:8], Y[:8]), **options).history
+        return seen, history, model.evaluate(X, Y, batch_size=8, verbose=0)
+
+    same_in_both(program)
+
+
+def test_logs_of_epochs_that_nobody_looks_at_are_those_of_the_metrics_too():
+    histories = []
+    for callbacks in ([], [lamina.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: None)]):
+        lamina.utils.set_random_seed(1)
+        model = of_the_batch(lamina)(*body(lamina))
+        model.compile("sgd", "mse")
+        histories.append(model.fit(X, Y, batch_size=8, epochs=6, verbose=0, callbacks=callbacks).history["loss"])
+    assert histories[0] == histories[1]

@@ -145,6 +145,16 @@ class CompiledModel(Layer):
             results.update(value if isinstance(value, dict) else {name: value})
         return results
 
+    def _settled(self, logs: dict[str, Any]) -> dict[str, Any]:
+        """What an epoch logs for steps of the program's own: where they log something by the name of each metric, such
+        as the loss of their batch, what the metrics hold. As in Keras, where those that they do not update count, too.
+        """
+        results = self.get_metrics_result()
+        if results.keys() != logs.keys():
+            return logs
+        unused = {name for name, metric in self._logged_metrics().items() if _is_reset(metric)}
+        return {name: logs[name] if name in unused else value for name, value in results.items()}
+
     def metric_in_logs(self, name: str) -> Any:
         """The metric whose result the logs hold under this name, `None` if no metric does."""
         logged = self._logged_metrics()
@@ -160,12 +170,10 @@ class CompiledModel(Layer):
     def _logged_metrics(self) -> dict[str, Any]:
         """The metrics by the names that their results have in logs, the loss first."""
         compiled = self._compiled_metrics
-        pairs = list(zip(compiled.log_names, compiled.metrics)) if compiled is not None else []
         names: dict[int, list[str]] = {}
-        for name, metric in pairs:
+        for name, metric in zip(compiled.log_names, compiled.metrics) if compiled is not None else ():
             names.setdefault(id(metric), []).append(name)
-        found = {name: m for m in self.metrics for name in names.get(id(m), [str(m.name)])}
-        return found | {name: m for name, m in pairs if name not in found}  # `metrics` may be overridden
+        return {name: m for m in self.metrics for name in names.get(id(m), [str(m.name)])}
 
     @property
     def metrics(self) -> list[Any]:
@@ -275,6 +283,13 @@ def compile_like(model: Any, other: Any) -> None:
         return type(value).from_config(value.get_config()) if isinstance(value, configurable.Configurable) else value
 
     model.compile(**tree.map_structure(anew, other._compile_arguments))
+
+
+def _is_reset(metric: Any) -> bool:
+    """Whether a metric is where an epoch starts; it is there afterwards."""
+    before = [v.value for v in metric.variables]
+    metric.reset_state()
+    return all(np.array_equal(value, v.value) for value, v in zip(before, metric.variables))
 
 
 def _check_names(loss: Any, loss_weights: Any, *metric_groups: Any) -> None:

@@ -22,6 +22,7 @@ from lamina.callbacks.progress import say
 from lamina.core import placement
 from lamina.core.arrays import value_of
 from lamina.core.effects import FoundVariables
+from lamina.core.state import StateScope
 from lamina.core.variable import Variable
 from lamina.data import windows
 from lamina.data.sources import ArraySource, RowSource, Source, StreamSource
@@ -49,6 +50,7 @@ class Phase:
             see `rows.stay_apart`.
         guard: stands around launches, `guard(variables, feed, epoch, step)`.
         function: the program's own, `f(state, iterator of batches) -> logs, state`, if it has one.
+        settle: what becomes of logs at the end of an epoch, where the program's own code makes them.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Phase:
     fills: Callable[[float], bool] = lambda _: False
     guard: Callable[[list[Variable], Feed, int, int], AbstractContextManager] = lambda *_: nullcontext()
     function: Callable | None = None
+    settle: Callable[[dict[str, Any]], dict[str, Any]] | None = None
 
 
 class Pace:
@@ -258,9 +261,18 @@ def run_epoch(
                 if callbacks.may_change_model and not pace.free:  # else its hooks come with the next epoch
                     launcher.refresh()
                 compiled, start, seen = False, time.perf_counter(), step
+            logs = settled(phase, logs, run.arrays)
     finally:
         feeds.close()
     return step, logs
+
+
+def settled(phase: Phase, logs: dict[str, Any], arrays: dict[int, Any]) -> dict[str, Any]:
+    """The logs of an epoch, given the arrays of this run's metrics by the ids of their variables."""
+    if phase.settle is None:
+        return logs
+    with StateScope([(v, arrays[id(v)]) for v in phase.groups()[-1] if id(v) in arrays]):
+        return phase.settle(logs)
 
 
 def seek(
@@ -323,6 +335,7 @@ class Runner:
             steps, logs = eager_epoch(phase, self.source, self.callbacks, at)
         else:
             with phase.launcher.interrupts:
+                most = most if phase.settle is None else 1
                 steps, logs = run_epoch(phase, phase.launcher, self._data, self.callbacks, at, self._pace, most)
         if steps == 0 and not self._begun:
             raise ValueError(f"{phase.name}: the data must give at least one batch, got none.")
@@ -348,7 +361,7 @@ def eager_epoch(phase: Phase, source: Source, callbacks: Any, at: Position) -> t
         callbacks.replay(phase.name, step, {name: np.asarray(value)[None] for name, value in logs.items()}, 1)
         if phase.stopped():
             break
-    return step + 1, logs
+    return step + 1, settled(phase, logs, {})
 
 
 def _noted(batches: Iterator[tuple[int, Any]], taken: list[int]) -> Iterator[Any]:

@@ -31,6 +31,7 @@ class Ready(Functions):
         method, groups = (self.train_step, self._state_groups) if trains else (self.test_step, self._test_groups)
         function = self._own_function(name)
         launched = function is None and not self._is_eager
+        own_logs = function is not None or self._overrides(f"{name}_step", "compute_metrics")
         if launched and name not in self._launchers:
             self._launchers[name] = Launcher(method, groups, self.reset_metrics, trains)
         if launched:
@@ -40,7 +41,12 @@ class Ready(Functions):
             stopped=lambda: bool(self.stop_training if trains else self.stop_evaluating),
             launcher=self._launchers[name] if launched else None,
             minimum=self.steps_per_execution, fills=partial(self._rows_stay_apart, trains), function=function,
+            settle=self._settled if own_logs else None,
         )  # fmt: skip
+
+    def _overrides(self, *methods: str) -> bool:
+        """Whether one of the methods is not the library's."""
+        return any(getattr(type(self), name) is not getattr(Ready, name) for name in methods)
 
     def _rows_stay_apart(self, trains: bool, waste: float = 0.0) -> bool:
         """Whether a short batch may be filled up: not where code of the program's own sees the batch."""
@@ -85,8 +91,8 @@ class Ready(Functions):
 
     def _look_for_mistakes(self, source: Source, outputs: Any, who: str) -> None:
         """Look at the values of the first batch, once and on the host."""
-        own = any(getattr(type(self), name) is not getattr(Ready, name) for name in _OWN_LOSSES)
-        examine(source.peek(), None if own else self._compiled_loss, outputs, who, makes_masks(walk(self)))
+        loss = None if self._overrides(*_OWN_LOSSES) else self._compiled_loss
+        examine(source.peek(), loss, outputs, who, makes_masks(walk(self)))
 
     def _declared_outputs(self) -> Any:
         """The symbolic outputs, of a model that is a graph."""
