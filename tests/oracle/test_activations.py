@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import lamina
 from lamina import activations
 
 with warnings.catch_warnings():
@@ -61,3 +62,18 @@ def test_threshold_and_glu_along_another_axis_are_those_of_keras():
 def test_saved_form_is_that_of_keras(name):
     theirs, ours = (m.serialize(getattr(m, name)) for m in (keras.activations, activations))
     assert ours == theirs
+
+
+def own(x):
+    return x
+
+
+@pytest.mark.parametrize("registered", [False, True])
+def test_functions_are_serialized_as_in_keras(registered):
+    forms = []
+    for library in (keras, lamina):
+        fn = (lambda f: f) if not registered else library.saving.register_keras_serializable("package", "name")
+        functions = fn(own), library.activations.relu, library.losses.mean_squared_error, library.ops.relu
+        forms.append([library.saving.serialize_keras_object(each) for each in functions])
+        forms[-1] += [library.activations.serialize(functions[0]), library.losses.serialize(functions[2])]
+    assert forms[0] == forms[1]

@@ -264,7 +264,7 @@ def _serialize_function(fn: Any) -> dict[str, Any]:
     module, public = registry.public_path(fn) or ("builtins", registry.get_registered_name(fn))
     if registry.resolve("builtins", public, None, function=True) is fn:
         module = "builtins"  # as Keras writes it, which opens functions under no other
-    return Live(fn, module=module, class_name="function", config=public, registered_name=public)
+    return Live(fn, module=module, class_name="function", config=public, registered_name="function")
 
 
 def _serialize_object(obj: Any) -> dict[str, Any]:
