@@ -145,14 +145,14 @@ class CompiledModel(Layer):
             results.update(value if isinstance(value, dict) else {name: value})
         return results
 
-    def _settled(self, logs: dict[str, Any]) -> dict[str, Any]:
+    def _settled(self, logs: dict[str, Any], arrays: dict[int, Any]) -> dict[str, Any]:
         """What an epoch logs for steps of the program's own: where they log something by the name of each metric, such
-        as the loss of their batch, what the metrics hold. As in Keras, where those that they do not update count, too.
-        """
-        results = self.get_metrics_result()
-        if results.keys() != logs.keys():
-            return logs
-        unused = {name for name, metric in self._logged_metrics().items() if _is_reset(metric)}
+        as the loss of their batch, what the metrics hold. As in Keras, where those that no step updates count, too."""
+        with StateScope([(v, arrays[id(v)]) for v in self.metrics_variables if id(v) in arrays]):
+            results = self.get_metrics_result()
+            if results.keys() != logs.keys():
+                return logs
+            unused = {name for name, metric in self._logged_metrics().items() if _is_reset(metric)}
         return {name: logs[name] if name in unused else value for name, value in results.items()}
 
     def metric_in_logs(self, name: str) -> Any:
@@ -179,10 +179,8 @@ class CompiledModel(Layer):
     def metrics(self) -> list[Any]:
         """The loss, the compiled metrics, the outputs' losses, and the metrics of the layers."""
         found: list[Any] = [self._loss_tracker] if self._loss_tracker is not None else []
-        if self._compiled_metrics is not None:
-            found += self._compiled_metrics.metrics
-        if self._compiled_loss is not None:
-            found += self._compiled_loss.metrics
+        for each in (self._compiled_metrics, self._compiled_loss):
+            found += [] if each is None else each.metrics
         found += super().metrics
         return list({id(m): m for m in found}.values())
 

@@ -22,7 +22,6 @@ from lamina.callbacks.progress import say
 from lamina.core import placement
 from lamina.core.arrays import value_of
 from lamina.core.effects import FoundVariables
-from lamina.core.state import StateScope
 from lamina.core.variable import Variable
 from lamina.data import windows
 from lamina.data.sources import ArraySource, RowSource, Source, StreamSource
@@ -50,7 +49,7 @@ class Phase:
             see `rows.stay_apart`.
         guard: stands around launches, `guard(variables, feed, epoch, step)`.
         function: the program's own, `f(state, iterator of batches) -> logs, state`, if it has one.
-        settle: what becomes of logs at the end of an epoch, where the program's own code makes them.
+        settle: `f(logs, arrays of the run's metrics)`, the logs of an epoch, where the program's own code makes them.
     """
 
     name: str
@@ -63,7 +62,7 @@ class Phase:
     fills: Callable[[float], bool] = lambda _: False
     guard: Callable[[list[Variable], Feed, int, int], AbstractContextManager] = lambda *_: nullcontext()
     function: Callable | None = None
-    settle: Callable[[dict[str, Any]], dict[str, Any]] | None = None
+    settle: Callable[[dict[str, Any], dict[int, Any]], dict[str, Any]] | None = None
 
 
 class Pace:
@@ -229,7 +228,7 @@ def run_epoch(
     """
     step, logs = at.batch, at.logs
     callbacks.done = step
-    feeds: Any = data.feeds(at.epoch, pace, step, most)
+    feeds: Any = data.feeds(at.epoch, pace, step, 1 if phase.settle else most)
     begin = getattr(callbacks, f"on_{phase.name}_batch_begin")
     compiled, start, seen = False, time.perf_counter(), step  # since the last look at what came out
     if callbacks.may_change_model:
@@ -261,18 +260,10 @@ def run_epoch(
                 if callbacks.may_change_model and not pace.free:  # else its hooks come with the next epoch
                     launcher.refresh()
                 compiled, start, seen = False, time.perf_counter(), step
-            logs = settled(phase, logs, run.arrays)
+            logs = phase.settle(logs, run.arrays) if phase.settle else logs
     finally:
         feeds.close()
     return step, logs
-
-
-def settled(phase: Phase, logs: dict[str, Any], arrays: dict[int, Any]) -> dict[str, Any]:
-    """The logs of an epoch, given the arrays of this run's metrics by the ids of their variables."""
-    if phase.settle is None:
-        return logs
-    with StateScope([(v, arrays[id(v)]) for v in phase.groups()[-1] if id(v) in arrays]):
-        return phase.settle(logs)
 
 
 def seek(
@@ -335,7 +326,6 @@ class Runner:
             steps, logs = eager_epoch(phase, self.source, self.callbacks, at)
         else:
             with phase.launcher.interrupts:
-                most = most if phase.settle is None else 1
                 steps, logs = run_epoch(phase, phase.launcher, self._data, self.callbacks, at, self._pace, most)
         if steps == 0 and not self._begun:
             raise ValueError(f"{phase.name}: the data must give at least one batch, got none.")
@@ -361,7 +351,7 @@ def eager_epoch(phase: Phase, source: Source, callbacks: Any, at: Position) -> t
         callbacks.replay(phase.name, step, {name: np.asarray(value)[None] for name, value in logs.items()}, 1)
         if phase.stopped():
             break
-    return step + 1, settled(phase, logs, {})
+    return step + 1, phase.settle(logs, {}) if phase.settle else logs
 
 
 def _noted(batches: Iterator[tuple[int, Any]], taken: list[int]) -> Iterator[Any]:
