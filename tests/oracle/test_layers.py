@@ -20,7 +20,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:Layer .* does not support masking:UserWarning"),
     pytest.mark.filterwarnings("ignore:Explicitly requested dtype int64:UserWarning"),
     pytest.mark.filterwarnings("ignore:You passed `rms_scaling=True`:UserWarning"),
-    pytest.mark.filterwarnings("ignore:invalid value encountered in cast:RuntimeWarning"),  # the least integer
 ]
 
 
@@ -181,6 +180,7 @@ def takes_integers(row):
     return not row.below and not refuses
 
 
+@pytest.mark.filterwarnings("ignore:invalid value encountered in cast:RuntimeWarning")  # Keras's least integer
 @over([row for row in BESIDE if takes_integers(row)])
 def test_integers(row):
     ours, theirs = pair(row)

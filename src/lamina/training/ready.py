@@ -70,7 +70,7 @@ class Ready(Functions):
         if outputs is not None and y is not None and needs_shapes:
             targets = tree_util.tree_map(_symbol, y)
             for each in resolved:
-                if each is not self._compiled_loss or type(self).compute_loss is Ready.compute_loss:  # may be of others
+                if each is not self._compiled_loss or not self._overrides("compute_loss"):  # may be of others
                     each.build(targets, outputs)
         ready = not unbuilt or all(each.built for each in walk(self) if each is not self)
         if train and self.optimizer is not None and not self.optimizer.built and ready:
@@ -113,7 +113,7 @@ class Ready(Functions):
         try:
             return infer(self.__call__, (symbols,), {"training": False})
         except Exception as error:
-            if type(self).train_step is Ready.train_step and not isinstance(error, NotImplementedError):
+            if not self._overrides("train_step") and not isinstance(error, NotImplementedError):
                 raise
             return None
 
