@@ -33,7 +33,7 @@ from lamina import (
 from lamina.core.absent import AbsentName, explain_absent_names
 from lamina.core.jit import jit
 from lamina.core.policy import DTypePolicy, FloatDTypePolicy
-from lamina.core.runtime import device, join_small_loops, keep_compiled_programs, run_where_called
+from lamina.core.runtime import device, keep_compiled_programs, run_where_called, write_code_for_cpus
 from lamina.core.scope import SymbolicScope, name_scope
 from lamina.core.state import StatelessScope
 from lamina.core.symbolic import KerasTensor, Operation
@@ -58,7 +58,7 @@ __version__ = "0.1.0"
 
 keep_compiled_programs()
 run_where_called()
-join_small_loops()
+write_code_for_cpus()
 plan_of_environment()
 
 # Namespaces that load when first touched.

@@ -50,6 +50,13 @@ import jax.numpy as jnp
 loop = jax.jit(lambda x: jax.lax.fori_loop(0, 10, lambda i, x: jnp.sin(x) * 2, x))
 print([loop.lower(jnp.ones(n)).compile().as_text().count("small_call") for n in (300, 3000)])
 """
+CHANNELS = """
+import lamina
+import jax
+import jax.numpy as jnp
+
+jax.jit(lambda x: jnp.maximum(x, 0) + 1).lower(jnp.ones((512, 16))).compile()
+"""
 
 
 def page_faults(code, **environment):
@@ -81,6 +88,17 @@ def test_a_loop_of_few_bytes_is_one_operation_unless_the_environment_tells_other
     command = [sys.executable, "-c", LOOP]
     run = subprocess.run(command, env={**os.environ, "XLA_FLAGS": flags}, capture_output=True, text=True, check=True)
     assert run.stdout.strip() == found
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="a flag of XLA's CPU backend; needs a CPU")
+@pytest.mark.parametrize("flags, by_vectors", [("", True), (f"{FLAG}=9", False)])
+def test_a_loop_over_few_channels_is_compiled_to_vectors_unless_the_environment_tells_otherwise(
+    flags, by_vectors, tmp_path
+):
+    settings = {"XLA_FLAGS": f"--xla_dump_to={tmp_path} {flags}", "JAX_ENABLE_COMPILATION_CACHE": "false"}
+    subprocess.run([sys.executable, "-c", CHANNELS], env={**os.environ, **settings}, check=True)
+    (code,) = tmp_path.glob("*lambda*.ir-with-opt.ll")
+    assert (" x float>" in code.read_text()) == by_vectors
 
 
 def test_where_there_are_only_cpus_other_forms_are_not_traced(monkeypatch):

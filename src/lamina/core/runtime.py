@@ -22,7 +22,8 @@ KEPT_SHARE = 8  # freed memory that is kept: at most one part in so many of the 
 _BACKGROUND = "lamina-compile"  # the name of threads that compile
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # of glibc's mallopt
 _HEAP = 2**26  # bytes of a heap of glibc
-_SMALL_LOOPS = f"--xla_backend_extra_options=xla_cpu_small_while_loop_byte_threshold={2**12}"
+_EXTRA = "xla_backend_extra_options"
+_CODE = f"--{_EXTRA}=xla_cpu_small_while_loop_byte_threshold={2**12},xla_cpu_disable_loop_unrolling=true"
 
 
 def keep_compiled_programs() -> None:
@@ -107,12 +108,13 @@ def run_where_called() -> None:
     jax.config.update("jax_cpu_enable_async_dispatch", False)
 
 
-def join_small_loops() -> None:
-    """Have XLA make one operation of a loop whose body meets less than 4 KB, by default 1, and of no others, unless it
-    has read its flags already: each operation of a step of a linear model costs more than what it computes."""
+def write_code_for_cpus() -> None:
+    """Have XLA make one operation of a loop whose body meets less than 4 KB, by default 1, and of no others: each
+    operation of a step of a linear model costs more than what it computes. And have LLVM unroll no loops: one over 16
+    or 32 channels it would write out number by number, and then not by vectors. Not where XLA has its flags already."""
     flags = os.environ.get("XLA_FLAGS", "")
-    if "xla_backend_extra_options" not in flags:
-        os.environ["XLA_FLAGS"] = f"{flags} {_SMALL_LOOPS}".lstrip()
+    if _EXTRA not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} {_CODE}".lstrip()
 
 
 _nothing = jax.jit(lambda: ())
