@@ -31,6 +31,25 @@ def test_threads_do_not_see_each_others_scopes():
 
 
 @pytest.mark.parametrize(
+    "opens, now",
+    [
+        (lamina.SymbolicScope(), scope.symbolic.get),
+        (lamina.RematScope(), scope.remat.get),
+        (lamina.saving.CustomObjectScope({"Own": int}), lambda: lamina.saving.get_registered_object("Own")),
+    ],
+)
+def test_what_has_a_scope_may_be_entered_inside_itself(opens, now):
+    before = now()
+    with opens:
+        inside = now()
+        assert inside != before
+        with opens:
+            assert now() == inside
+        assert now() == inside
+    assert now() == before
+
+
+@pytest.mark.parametrize(
     ("name", "snake"),
     [
         ("Dense", "dense"),

@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import Any
 
 from lamina.core.checks import did_you_mean, folded
-from lamina.core.scope import Scope
+from lamina.core.scope import Opens, Scope
 
 # The public namespaces in which a saved configuration or a string may find a class or function.
 NAMESPACES = (
@@ -42,19 +42,14 @@ def register_keras_serializable(package: str = "Custom", name: str | None = None
     return register
 
 
-class CustomObjectScope:
+class CustomObjectScope(Opens):
     """`with CustomObjectScope({"MyLayer": MyLayer}):` files opened inside may name these objects."""
 
     def __init__(self, custom_objects: Mapping[str, Any] | None):
         self.custom_objects = dict(custom_objects or {})
 
-    def __enter__(self) -> CustomObjectScope:
-        self._scope = _local({**_local.get(), **self.custom_objects})
-        self._scope.__enter__()
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        self._scope.__exit__(*error)
+    def _scope(self) -> Any:
+        return _local({**_local.get(), **self.custom_objects})
 
 
 custom_objects = CustomObjectScope

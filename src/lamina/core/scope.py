@@ -8,10 +8,10 @@ from __future__ import annotations
 import itertools
 import re
 from collections import Counter
-from collections.abc import Container, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Container, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 T = TypeVar("T")
 
@@ -32,6 +32,21 @@ class Scope(Generic[T]):
             yield value
         finally:
             self._variable.reset(token)
+
+
+class Opens:
+    """Base of what has a scope that `with` opens, as often as it is entered."""
+
+    _scope: Callable[[], AbstractContextManager[Any]]
+
+    def __enter__(self) -> Self:
+        opened = self._scope()
+        opened.__enter__()
+        vars(self).setdefault("_opened", []).append(opened)
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        vars(self)["_opened"].pop().__exit__(*error)
 
 
 names: Scope[tuple[str, ...]] = Scope("names", ())  # the path of layers that is being built or called
@@ -90,13 +105,8 @@ def name_scope(name: str, **_: Any) -> Iterator[str]:
         yield name
 
 
-class SymbolicScope:
+class SymbolicScope(Opens):
     """A mark that code runs for its shapes only, as the inference of shapes sets it; kept for Keras programs."""
 
-    def __enter__(self) -> SymbolicScope:
-        self._open = symbolic(True)
-        self._open.__enter__()
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        self._open.__exit__(*error)
+    def _scope(self) -> AbstractContextManager[bool]:
+        return symbolic(True)

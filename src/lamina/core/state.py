@@ -11,7 +11,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from lamina.core.scope import Scope
+from lamina.core.scope import Opens, Scope
 
 
 class Cell:
@@ -29,7 +29,7 @@ class Meter:
     """What measures batch after batch: the base of metrics, by which layers know theirs."""
 
 
-class StateScope:
+class StateScope(Opens):
     """Values for variables, for as long as the scope is open; other variables are read from outside.
 
     Args:
@@ -76,14 +76,9 @@ class StateScope:
         """The values that the variables have in this scope."""
         return [self.read(v) for v in variables]
 
-    def __enter__(self) -> StateScope:
+    def _scope(self) -> Any:
         self._outer = current.get()
-        self._open = current(self)
-        self._open.__enter__()
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        self._open.__exit__(*error)
+        return current(self)
 
 
 def _fitting(variable: Any, value: Any) -> Any:

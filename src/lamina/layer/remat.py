@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Self
+from typing import Any
 
 import jax
 
@@ -16,7 +16,7 @@ _MODES = ("full", "activations", "larger_than", "list_of_layers", None)
 _PRODUCTS = ("dot_general", "conv_general_dilated")
 
 
-class RematScope:
+class RematScope(scope.Opens):
     """Layers that are made inside keep less for the backward pass, and compute it again there.
 
     Args:
@@ -38,15 +38,9 @@ class RematScope:
         self.mode = checks.one_of("RematScope", "mode", mode, _MODES)
         self.output_size_threshold = checks.integer("RematScope", "output_size_threshold", output_size_threshold, 0)
         self.layer_names = list(layer_names or [])
-        self._open: list[AbstractContextManager[Any]] = []
 
-    def __enter__(self) -> Self:
-        self._open.append(scope.remat(self))
-        self._open[-1].__enter__()
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        self._open.pop().__exit__(*error)
+    def _scope(self) -> AbstractContextManager[Any]:
+        return scope.remat(self)
 
     def __reduce__(self) -> tuple:  # a layer's copy has an equal scope, which is not open
         return RematScope, (self.mode, self.output_size_threshold, self.layer_names)
