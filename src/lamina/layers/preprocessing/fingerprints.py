@@ -25,9 +25,11 @@ _SIP = (0x736F6D6570736575, 0x646F72616E646F6D, 0x6C7967656E657261, 0x7465646279
 class Rows:
     """Strings of one length: what is read of all of them at a place."""
 
-    def __init__(self, strings: Strings, length: int):
-        self.length, self.zero = length, np.zeros(len(strings), np.uint64)
-        self._bytes = strings.rows(length) if length else None
+    def __init__(self, strings: Strings, which: np.ndarray, length: int):
+        self.length, self.zero = length, np.zeros(len(which), np.uint64)
+        if length:  # else there is nothing to read
+            all_there = np.ndarray((len(strings.content) - length + 1,), f"V{length}", strings.content, strides=(1,))
+            self._bytes = all_there[strings.starts.take(which)]
 
     def word(self, at: int, size: int = 8) -> Any:
         """So many bytes from a place on."""
@@ -60,7 +62,9 @@ def checked_salt(who: str, salt: Any) -> list[int] | None:
 
 def _rotated(x: Any, n: int) -> Any:
     """Rotated to the right."""
-    return (x >> n) | (x << (64 - n))
+    low = x >> n
+    low |= x << (64 - n)
+    return low
 
 
 def _mixed(x: Any, shift: int = 47) -> Any:
@@ -178,14 +182,15 @@ def siphash(s: Any, key: Sequence[int]) -> Any:
 
 
 def _sip_rounds(v: list[Any], count: int) -> list[Any]:
+    """So many rounds of four words, which NumPy changes in place."""
     a, b, c, d = v
-    for _ in range(count):
-        a, c = a + b, c + d
-        b, d = _rotated(b, 51) ^ a, _rotated(d, 48) ^ c
-        a = _rotated(a, 32)
-        c, a = c + b, a + d
-        b, d = _rotated(b, 47) ^ c, _rotated(d, 43) ^ a
-        c = _rotated(c, 32)
+    for left, right in ((51, 48), (47, 43)) * count:
+        a += b
+        c += d
+        b, d = _rotated(b, left), _rotated(d, right)
+        b ^= a
+        d ^= c
+        a, c = c, _rotated(a, 32)
     return [a, b, c, d]
 
 
@@ -201,7 +206,7 @@ def fingerprints(texts: Strings, salt: Salt = None) -> np.ndarray:
         length = int(lengths[done])
         end = min(np.searchsorted(lengths, lengths[done], side="right"), done + min(BLOCK, 64 + 2**20 // (length + 1)))
         which, done = order[done:end], end
-        rows = Rows(texts[which], length)
+        rows = Rows(texts, which, length)
         with np.errstate(over="ignore"):
             out[which] = farmhash(rows) if salt is None else siphash(rows, salt)
     return out

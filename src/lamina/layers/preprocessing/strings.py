@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +19,7 @@ _NEWLINE, _PADDING, _HEAD = 10, 8, 15
 _SMALL_TABLE = 1 << 13  # more slots than so many are further away than the next one
 _PART = 1 << 17  # so many strings or integers are a thread's share
 BLOCK = 1 << 15  # arrays of so many are in the caches; of fewer, threads would wait for each other at each
+_FEW = 1 << 11  # objects
 _MASKS = np.array([256**n - 1 for n in range(9)], np.uint64)  # the first bytes of eight
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)
 _IS_SPACE = np.isin(np.arange(256), np.frombuffer(b" \t\n\v\f\r", np.uint8))
@@ -45,11 +46,6 @@ class Strings:
         starts, lengths = (all if which is None else all.take(which) for all in (self.starts, self.lengths))
         places = np.minimum(starts + at, len(self._eights) - 1) if at else starts
         return self._eights[places] & _MASKS.take(lengths - at, mode="clip")
-
-    def rows(self, length: int) -> np.ndarray:
-        """The bytes of strings that have all so many, above 0, one string behind the other."""
-        from_each = (len(self.content) - length + 1,)
-        return np.ndarray(from_each, f"V{length}", self.content, strides=(1,))[self.starts]
 
     def __getitem__(self, which: Any) -> Strings:
         return Strings(self.content, self.starts[which], self.lengths[which])
@@ -155,8 +151,8 @@ class Integers:
         return [self.values.view(np.uint64)]
 
     def fingerprints(self, heads: list[np.ndarray]) -> np.ndarray:
-        """The heads."""
-        return heads[0]
+        """The heads, mixed: integers at equal distances would want slots side by side."""
+        return _mixed(heads[0])
 
     def differ(self, alike: np.ndarray, which: Any, others: Integers, those: np.ndarray) -> np.ndarray:
         """Where integers that have the heads of others are not the same behind them: nowhere."""
@@ -230,22 +226,25 @@ def strings(values: Any, who: str) -> Strings:
         units = np.ascontiguousarray(values).view(np.uint32 if kind == "U" else np.uint8).reshape(values.size, -1)
         if kind == "S" or units.max() < 128:
             return _of_columns(units, np.strings.str_len(values).ravel())
-    items = values.ravel().tolist() if isinstance(values, np.ndarray) else values
-    encoded, joined = items, b""
+    items = values.ravel() if isinstance(values, np.ndarray) else values
     try:
-        joined = "\n".join(items).encode()
+        joined = "\n".join(["\n".join(some) for some in _few_at_once(items)]).encode()
     except (TypeError, UnicodeEncodeError):  # bytes, as TensorFlow has them, or a mistake
-        encoded = [_encoded(item, who) for item in items]
-        joined = b"\n".join(encoded)
+        joined = b"\n".join([_encoded(item, who) for some in _few_at_once(items) for item in some])
     content = np.frombuffer(joined + bytes(_PADDING), np.uint8)
     breaks = np.flatnonzero(content == _NEWLINE)
     if len(breaks) != len(items) - 1:  # some are in the strings
-        lengths = [len(item if isinstance(item, bytes) else item.encode()) for item in encoded]
+        lengths = [len(_encoded(item, who)) for some in _few_at_once(items) for item in some]
         breaks = np.cumsum(np.array(lengths, np.int64) + 1)[:-1] - 1
-    if not items:
-        return Strings(content, np.zeros(0, np.int64), np.zeros(0, np.int64))
-    starts = np.concatenate([[0], breaks + 1])
-    return Strings(content, starts, np.append(breaks, len(joined)) - starts)
+    starts = np.concatenate([[0], breaks + 1])[: len(items)]
+    return Strings(content, starts, np.append(breaks, len(joined))[: len(items)] - starts)
+
+
+def _few_at_once(items: np.ndarray | list) -> Iterator[list]:
+    """So many that they stay in the caches from one look at each to the next: objects lie anywhere in memory."""
+    for at in range(0, len(items), _FEW):
+        some = items[at : at + _FEW]
+        yield some.tolist() if isinstance(some, np.ndarray) else some
 
 
 def _of_columns(units: np.ndarray, lengths: np.ndarray) -> Strings:
