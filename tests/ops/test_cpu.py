@@ -202,6 +202,7 @@ def test_convolutions_in_a_loop_have_the_operands_that_are_fast():
     assert labels == {"b01f_01io->b01f"}
 
 
+NONE = [0, 0, 0, 0]
 POOLS = [
     (pool, strides, padding, data_format)
     for pool, strides, padding, data_format in itertools.product(
@@ -224,9 +225,32 @@ def test_max_pooling(options, ties):
     assert_same(plain, lambda x: ops.max_pool(x, pool, strides, padding, data_format), (x,))
 
 
-def test_gradient_of_max_pooling_goes_to_the_first_of_equal_values():
-    gradient = jax.grad(lambda x: jnp.sum(ops.max_pool(x, 2, 2)))(jnp.zeros((1, 2, 4, 1)))
-    np.testing.assert_array_equal(gradient[0, :, :, 0], [[1, 0, 1, 0], [0, 0, 0, 0]])
+@pytest.mark.parametrize("options", [*POOLS, ((1, 1), (2, 2), "valid", "channels_last")], ids=repr)
+def test_average_pooling(options):
+    pool, strides, padding, data_format = options
+    x = array(2, 7, 6, 3)
+    around = (lambda v: (1, *v, 1)) if data_format == "channels_last" else (lambda v: (1, 1, *v))
+
+    def total(x):
+        return lax.reduce_window(x, 0.0, lax.add, around(pool), around(strides), padding.upper())
+
+    plain = lambda x: total(x) / total(jnp.ones_like(x))  # noqa: E731
+    assert_same(plain, lambda x: ops.average_pool(x, pool, strides, padding, data_format), (x,))
+
+
+@pytest.mark.parametrize(
+    "steps, gradient", [(2, [[1, 0, 1, 0], [0] * 4, [0] * 4]), (1, [[1, 1, 1, 0]] * 2 + [[0] * 4])]
+)
+def test_gradient_of_max_pooling_goes_to_the_first_of_equal_values(steps, gradient):
+    found = jax.grad(lambda x: jnp.sum(ops.max_pool(x, 2, steps)))(jnp.zeros((1, 3, 4, 1)))
+    np.testing.assert_array_equal(found[0, :, :, 0], gradient)
+
+
+def test_pooling_of_long_windows_that_overlap():
+    x, window = array(2, 60, 3), ((1, 51, 1), (1, 2, 1), "VALID")
+    assert_same(lambda x: lax.reduce_window(x, -jnp.inf, lax.max, *window), lambda x: ops.max_pool(x, 51, 2), (x,))
+    plain = lambda x: lax.reduce_window(x, 0.0, lax.add, *window) / 51  # noqa: E731
+    assert_same(plain, lambda x: ops.average_pool(x, 51, 2), (x,))
 
 
 @pytest.mark.parametrize("rank", [1, 3])

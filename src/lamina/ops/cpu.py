@@ -1,4 +1,4 @@
-"""Convolution, pooling and matrix products, written so that XLA's CPU backend runs them fast.
+"""Convolution, normalization and matrix products, written so that XLA's CPU backend runs them fast.
 
 The results are those of the plain forms. What makes the difference (measured with jax 0.10.2):
 
@@ -17,7 +17,6 @@ The results are those of the plain forms. What makes the difference (measured wi
   value, in one operation; one to a single channel as a product, of which what each point sees is added up.
 - Without gradients XLA's own form is faster than any of these, since it makes one operation of several layers.
 - A convolution of each channel by itself is 50 times as fast as products element by element, one for each tap.
-- The gradient of `reduce_window` by maximum (select-and-scatter) is single comparisons, where masks are vectors.
 """
 
 import functools
@@ -421,48 +420,6 @@ def _tap_by_tap(x: Any, kernel: Any, window: Window) -> Any:
             edges.append((before, m - before - (n - 1) * xd - 1, xd - 1))
         parts.append(lax.pad(part, np.zeros((), x.dtype), [(0, 0, 0), *edges, (0, 0, 0)]))
     return functools.reduce(operator.add, parts)
-
-
-@functools.partial(jax.custom_jvp, nondiff_argnums=(1, 2, 3))
-def max_pool(x: Any, sizes: tuple[int, ...], steps: tuple[int, ...], pads: tuple[tuple[Any, Any], ...]) -> Any:
-    """The maximum of each window, for one size and step of the window along each axis.
-
-    The gradient goes to the first of equal values, as that of `lax.reduce_window` does.
-    """
-    return lax.reduce_window(x, lowest(x.dtype), lax.max, sizes, steps, pads)
-
-
-@max_pool.defjvp
-def _max_pool_jvp(sizes: tuple, steps: tuple, pads: tuple, primals: tuple, tangents: tuple) -> tuple[Any, Any]:
-    (x,), (dx,) = primals, tangents
-    out = max_pool(x, sizes, steps, pads)
-    number = np.min_scalar_type(points := int(np.prod(sizes)))
-    ends = [(m - 1) * step + size for m, step, size in zip(out.shape, steps, sizes)]  # beyond them is no window
-
-    def fit(a: Any, fill: Any) -> Any:
-        edges = [(low, end - n - low, 0) for (low, _), end, n in zip(pads, ends, a.shape)]
-        return lax.pad(a, np.asarray(fill, a.dtype), edges)
-
-    x, dx = fit(x, lowest(x.dtype)), fit(dx, 0)
-    if sizes == steps:  # the windows tile the array: each is some axes of its own
-        shape = [d for pair in zip(out.shape, sizes) for d in pair]
-        inner = tuple(range(1, len(shape), 2))
-        order = jnp.arange(points, dtype=number).reshape([d if i in inner else 1 for i, d in enumerate(shape)])
-        hits = x.reshape(shape) == jnp.expand_dims(out, inner)
-        first = jnp.where(hits, order, number.type(points)).min(inner, keepdims=True)
-        return out, jnp.where(order == first, dx.reshape(shape), 0).sum(inner)
-    taps = functools.partial(_taps, sizes=sizes, strides=steps, dilation=(1,) * x.ndim, counts=out.shape)
-    hits = (jnp.where(tap == out, number.type(i), number.type(points)) for i, tap in enumerate(taps(x)))
-    first = functools.reduce(jnp.minimum, hits)
-    return out, functools.reduce(operator.add, (jnp.where(first == i, d, 0) for i, d in enumerate(taps(dx))))
-
-
-def lowest(dtype: Any) -> Any:
-    """The value below all others of a dtype."""
-    if dtype == np.bool_:
-        return np.asarray(False)
-    floating = jnp.issubdtype(dtype, jnp.inexact)
-    return np.asarray(-np.inf if floating else jnp.iinfo(dtype).min, dtype)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1, 2))

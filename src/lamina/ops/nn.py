@@ -5,7 +5,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jax import nn as jnn
 
@@ -16,7 +15,7 @@ from lamina.core.runtime import by_platform
 from lamina.core.sparse import call as sparse_call
 from lamina.core.sparse import hot_entries
 from lamina.core.symbolic import op
-from lamina.ops import attention, cpu, crossentropy, ctc
+from lamina.ops import attention, cpu, crossentropy, ctc, pooling
 from lamina.ops.binding import axes, bound, fractions, operand, unary
 from lamina.ops.flash import is_flash_attention_enabled
 from lamina.ops.windows import Window, count, each, layout, padding_name, window_of
@@ -223,7 +222,7 @@ def _transposed_padding(size: int, stride: int, dilation: int, extra: int | None
 def _pool_arguments(
     who: str, inputs: Any, pool_size: Any, strides: Any, padding: str, data_format: str | None
 ) -> tuple:
-    """(array, window, step, padding) with one window and step for every axis."""
+    """(array, window, step, pads) with a size, a step and the edges for every axis."""
     inputs = jnp.asarray(inputs)
     rank = inputs.ndim - 2
     data_format = standardize_data_format(data_format, who)
@@ -235,7 +234,7 @@ def _pool_arguments(
     small = [(d, w) for d, w in zip(inputs.shape, window) if w > 1 and isinstance(d, int) and d < w]
     if small and padding == "VALID":
         raise ValueError(f"{who}: pool_size must be at most the input's size {small[0][0]}, got {small[0][1]}.")
-    return inputs, window, step, padding
+    return inputs, window, step, tuple(lax.padtype_to_pads(inputs.shape, window, step, padding))
 
 
 @op
@@ -251,19 +250,7 @@ def max_pool(
         padding: `"valid"` (windows inside the input only) or `"same"` (windows that reach out of it too).
         data_format: where the channels are; the default one if not given.
     """
-    inputs, window, step, padding = _pool_arguments("max_pool", inputs, pool_size, strides, padding, data_format)
-    return _max_pool(inputs, window, step, tuple(lax.padtype_to_pads(inputs.shape, window, step, padding)))
-
-
-@functools.partial(jax.jit, static_argnums=(1, 2, 3))
-def _max_pool(inputs: Any, window: tuple, step: tuple, pads: tuple) -> Any:
-    def on_cpu(x: Any) -> Any:
-        return cpu.max_pool(x, window, step, pads)
-
-    def elsewhere(x: Any) -> Any:
-        return lax.reduce_window(x, cpu.lowest(x.dtype), lax.max, window, step, pads)
-
-    return by_platform(inputs, cpu=on_cpu, default=elsewhere)
+    return pooling.windows(*_pool_arguments("max_pool", inputs, pool_size, strides, padding, data_format), lax.max)
 
 
 @op
@@ -271,85 +258,21 @@ def average_pool(
     inputs: Any, pool_size: Any, strides: Any = None, padding: str = "valid", data_format: str | None = None
 ) -> Any:
     """The mean of each window, of its part inside the input where it reaches out. Arguments as for `max_pool`."""
-    inputs, window, step, padding = _pool_arguments("average_pool", inputs, pool_size, strides, padding, data_format)
-    return _average_pool(inputs, window, step, padding)
-
-
-@functools.partial(jax.jit, static_argnums=(1, 2, 3), inline=True)
-def _average_pool(inputs: Any, window: tuple, step: tuple, padding: str) -> Any:
-    def total(x: Any) -> Any:
-        return lax.reduce_window(x, np.zeros((), x.dtype), lax.add, window, step, padding)
-
-    points: Any = count(window)
-    if padding == "SAME":  # the counts are the same along axes that are not pooled
-        points = total(jnp.ones([d if w > 1 else 1 for d, w in zip(inputs.shape, window)], "float32"))
-    return (total(_wide(inputs)) / points).astype(dtypes.floating(inputs.dtype))
-
-
-_FEW_WINDOWS, _MOST_POINTS = 6, 64
-
-
-def _adaptive_pool(inputs: Any, output_size: Any, data_format: str | None, join: Any) -> Any:
-    """Pool axis by axis: output i of n gets the inputs from floor(i d / n) to below ceil((i + 1) d / n), of which sums
-    become means."""
-    first = 1 if standardize_data_format(data_format) == "channels_last" else 2
-    for axis, n in enumerate(each(output_size, inputs.ndim - 2, "output_size"), first):
-        counts = _adaptive_windows(inputs.shape[axis], n)[1].reshape(n, *[1] * (inputs.ndim - axis - 1))
-        inputs = _pooled(inputs, axis, n, join)
-        inputs = inputs / counts if join is jnp.add else inputs
-    return inputs
-
-
-@functools.partial(jax.custom_jvp, nondiff_argnums=(1, 2, 3))
-def _pooled(x: Any, axis: int, n: int, join: Any) -> Any:
-    """The first points of all windows, joined with the second ones, and so on: in one pass, but slow to transpose."""
-    starts, counts = _adaptive_windows(x.shape[axis], n)
-    if n == 1 or counts.max() > _MOST_POINTS:
-        return _by_windows(x, axis, n, join)
-    points = (jnp.take(x, np.minimum(starts + i, x.shape[axis] - 1), axis=axis) for i in range(counts.max()))
-    along = counts.reshape(n, *[1] * (x.ndim - axis - 1))
-    return functools.reduce(join, (jnp.where(i < along, p, _least(join, x.dtype)) for i, p in enumerate(points)))
-
-
-@_pooled.defjvp
-def _(axis: int, n: int, join: Any, primals: tuple, tangents: tuple) -> tuple[Any, Any]:
-    return jax.jvp(lambda x: _by_windows(x, axis, n, join), primals, tangents)
-
-
-def _by_windows(x: Any, axis: int, n: int, join: Any) -> Any:
-    starts, counts = _adaptive_windows(x.shape[axis], n)
-    if n <= _FEW_WINDOWS:  # each by itself: to copy large windows out, or mask them, costs more
-        parts = (lax.slice_in_dim(x, a, a + k, axis=axis) for a, k in zip(starts.tolist(), counts.tolist()))
-        return jnp.stack([join.reduce(part, axis) for part in parts], axis)
-    index = starts[:, None] + np.arange(counts.max())
-    inside = np.arange(counts.max()) < counts[:, None]  # (outputs, window)
-    windows = jnp.take(x, np.minimum(index, x.shape[axis] - 1), axis=axis)
-    mask = inside.reshape(*inside.shape, *[1] * (x.ndim - axis - 1))
-    return join.reduce(jnp.where(mask, windows, _least(join, x.dtype)), axis + 1)
-
-
-def _adaptive_windows(size: int, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Where each window begins, and how many points it has."""
-    starts = np.arange(n) * size // n
-    return starts, -(np.arange(1, n + 1) * size // -n) - starts
-
-
-def _least(join: Any, dtype: Any) -> Any:
-    return np.zeros((), dtype) if join is jnp.add else cpu.lowest(dtype)
+    return pooling.means(*_pool_arguments("average_pool", inputs, pool_size, strides, padding, data_format))
 
 
 @op
 def adaptive_average_pool(inputs: Any, output_size: Any, data_format: str | None = None) -> Any:
     """The means of as many windows, nearly equal, as the output is to have places."""
     inputs = jnp.asarray(inputs)
-    means = _adaptive_pool(_wide(inputs), output_size, data_format, jnp.add)
+    means = pooling.adaptive(_wide(inputs), output_size, data_format, jnp.add)
     return means.astype(dtypes.floating(inputs.dtype))
 
 
 @op
 def adaptive_max_pool(inputs: Any, output_size: Any, data_format: str | None = None) -> Any:
     """The maxima of as many windows, nearly equal, as the output is to have places."""
-    return _adaptive_pool(jnp.asarray(inputs), output_size, data_format, jnp.maximum)
+    return pooling.adaptive(jnp.asarray(inputs), output_size, data_format, jnp.maximum)
 
 
 # Blocks of images.
