@@ -252,13 +252,16 @@ def traced(fn: Callable, sparse: Sequence[bool]) -> Callable:
     """`fn` as a function of dense arrays, some of which stand for sparse ones; outputs that are sparse are marked."""
 
     def run(*arrays: Any) -> Any:
-        entry = [(jnp.zeros(1, x.dtype), jnp.zeros((1, x.ndim), "int32"), x.shape) for x in arrays]
-        given = [bcoo(*one) if is_one else x for x, one, is_one in zip(arrays, entry, sparse)]
+        given = [_one_entry(x) if one else x for x, one in zip(arrays, sparse)]
         return tree_util.tree_map(
             lambda x: _Sparse(jnp.zeros(x.shape, x.dtype)) if is_sparse(x) else x, fn(*given), is_leaf=is_sparse
         )
 
     return run
+
+
+def _one_entry(x: Any) -> Any:
+    return bcoo(jnp.zeros(1, x.dtype), jnp.zeros((1, x.ndim), "int32"), x.shape)
 
 
 def told(outputs: Any) -> Any:
