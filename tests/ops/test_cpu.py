@@ -246,6 +246,16 @@ def test_gradient_of_max_pooling_goes_to_the_first_of_equal_values(steps, gradie
     np.testing.assert_array_equal(found[0, :, :, 0], gradient)
 
 
+@pytest.mark.parametrize("name", ["max_pool", "average_pool"])
+@pytest.mark.parametrize("options", [(3, 2, "same"), (3, 2, "valid"), (2, 2, "valid"), (1, 2, "valid")], ids=repr)
+def test_pooling_of_sizes_that_are_symbols(options, name):
+    (rows,) = jax.export.symbolic_shape("rows")
+    fn = jax.jit(lambda x: getattr(ops, name)(x, *options))
+    exported = jax.export.export(fn)(jax.ShapeDtypeStruct((rows, 2 * rows, 6, 3), np.float32))
+    x = array(4, 8, 6, 3)
+    np.testing.assert_allclose(exported.call(x), fn(x), rtol=1e-5, atol=1e-6)  # sums in another order
+
+
 def test_pooling_of_long_windows_that_overlap():
     x, window = array(2, 60, 3), ((1, 51, 1), (1, 2, 1), "VALID")
     assert_same(lambda x: lax.reduce_window(x, -jnp.inf, lax.max, *window), lambda x: ops.max_pool(x, 51, 2), (x,))

@@ -49,13 +49,13 @@ def _on_cpu(x: Any, join: Any, sizes: tuple, steps: tuple, pads: tuple) -> Any:
     """The same. The gradient of a maximum goes to the first of equal values, as that of `lax.reduce_window` does."""
     if sizes == steps:
         return _tiles(x, join, sizes, pads)
-    if max(sizes) > _MOST_SLICES:
+    axes = [axis for axis in reversed(range(x.ndim)) if max(sizes[axis], steps[axis]) > 1]
+    if max(sizes) > _MOST_SLICES or not all(isinstance(x.shape[axis], int) for axis in axes):  # symbols for sizes
         return lax.reduce_window(x, _neutral(join, x.dtype), join, sizes, steps, pads)
-    for axis in reversed(range(x.ndim)):  # the first of equal ones in each row, then of these
-        if max(sizes[axis], steps[axis]) > 1:
-            window = axis, sizes[axis], steps[axis], pads[axis]
-            x = _largest(x, *window) if join is lax.max else functools.reduce(lax.add, _points(x, 0, *window))
-            x = lax.optimization_barrier(x)
+    for axis in axes:  # the first of equal ones in each row, then of these
+        window = axis, sizes[axis], steps[axis], pads[axis]
+        x = _largest(x, *window) if join is lax.max else functools.reduce(lax.add, _points(x, 0, *window))
+        x = lax.optimization_barrier(x)
     return x
 
 
