@@ -102,7 +102,7 @@ def _after(library, variable, name, arguments):
     return _run(optimizer, weights, [_gradients(step) for step in range(STEPS)], accumulates)
 
 
-def _assert_same(ours, theirs, rtol=2e-6, atol=2e-7):
+def _assert_same(ours, theirs, rtol=3e-6, atol=2e-7):  # 25 times the distance of two float32 numbers
     assert [(v.shape, v.dtype) for v in ours] == [(tuple(v.shape), v.dtype) for v in theirs]
     for mine, other in zip(ours, theirs):
         np.testing.assert_allclose(mine.numpy(), np.asarray(other), rtol, atol, err_msg=mine.path)
