@@ -202,7 +202,6 @@ def test_convolutions_in_a_loop_have_the_operands_that_are_fast():
     assert labels == {"b01f_01io->b01f"}
 
 
-NONE = [0, 0, 0, 0]
 POOLS = [
     (pool, strides, padding, data_format)
     for pool, strides, padding, data_format in itertools.product(

@@ -102,7 +102,7 @@ def _after(library, variable, name, arguments):
     return _run(optimizer, weights, [_gradients(step) for step in range(STEPS)], accumulates)
 
 
-def _assert_same(ours, theirs, rtol=3e-6, atol=2e-7):  # 25 times the distance of two float32 numbers
+def _assert_same(ours, theirs, rtol=2e-6, atol=2e-7):
     assert [(v.shape, v.dtype) for v in ours] == [(tuple(v.shape), v.dtype) for v in theirs]
     for mine, other in zip(ours, theirs):
         np.testing.assert_allclose(mine.numpy(), np.asarray(other), rtol, atol, err_msg=mine.path)
@@ -111,8 +111,9 @@ def _assert_same(ours, theirs, rtol=3e-6, atol=2e-7):  # 25 times the distance o
 def _assert_same_steps(name, arguments):
     weights, variables = _after(optimizers, Variable, name, arguments)
     expected, expected_variables = _after(keras.optimizers, keras.Variable, name, arguments)
-    _assert_same(weights, expected)
-    _assert_same(variables, expected_variables)
+    rtol = 3e-6 if name == "Ftrl" else 2e-6  # its linear term is what is left of larger ones
+    _assert_same(weights, expected, rtol)
+    _assert_same(variables, expected_variables, rtol)
 
 
 @pytest.mark.parametrize("setting", SETTINGS)

@@ -40,7 +40,7 @@ def means(inputs: Any, window: tuple, step: tuple, pads: tuple) -> Any:
     points: Any = count(window)
     if any(map(any, pads)):  # the counts are the same along axes that are not pooled
         ones = jnp.ones([d if w > 1 else 1 for d, w in zip(inputs.shape, window)], "float32")
-        points = windows(ones, window, step, pads, lax.add)
+        points = lax.reduce_window(ones, np.float32(0), lax.add, window, step, pads)  # which XLA makes a constant
     total = windows(inputs.astype(dtypes.wide(inputs.dtype)), window, step, pads, lax.add)
     return (total / points).astype(dtypes.floating(inputs.dtype))
 
