@@ -1,4 +1,4 @@
-"""Settings that hold for every test: the oracle runs on JAX, one CPU device, quietly."""
+"""Settings that hold for every test: the oracle runs on JAX, one CPU device, quietly; what is random has one seed."""
 
 import os
 
@@ -14,9 +14,22 @@ from pathlib import Path
 import jax
 import pytest
 
+import lamina
+
 # Each compiled program maps some memory, and Linux lets a process have 65,530 such pieces: then compilers abort.
 MOST_MAPS, LOOKS = 20_000, 50
+SEED = 1
 _tests = itertools.count(1)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collectstart():
+    lamina.utils.set_random_seed(SEED)  # modules make layers when they are imported
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup():
+    lamina.utils.set_random_seed(SEED)  # whatever ran before: a test fails always or never
 
 
 def pytest_collection_finish():
