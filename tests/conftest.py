@@ -7,12 +7,15 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
+import functools
 import gc
 import itertools
+import threading
 from pathlib import Path
 
 import jax
 import pytest
+from jax._src.interpreters import mlir
 
 import lamina
 
@@ -20,6 +23,13 @@ import lamina
 MOST_MAPS, LOOKS = 20_000, 50
 SEED = 1
 _tests = itertools.count(1)
+
+# JAX makes a context of MLIR for each program, in more time than most programs here take to be written down: those of a
+# thread share some. One for all would keep what all of them hold.
+SHARE = 100
+_new_context, _programs = mlir.make_ir_context, itertools.count()
+_context = functools.lru_cache(maxsize=8)(lambda thread, hundred: _new_context())
+mlir.make_ir_context = lambda: _context(threading.get_ident(), next(_programs) // SHARE)
 
 
 @pytest.hookimpl(tryfirst=True)

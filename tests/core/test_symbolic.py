@@ -145,6 +145,15 @@ def test_an_op_takes_variables_symbols_and_names():
     assert plus(X).shape == (4, 3)
 
 
+def test_programs_ask_arrays_and_tensors_for_their_mask_by_its_name_in_keras():
+    words, embed = np.array([[0, 1, 2, 0]]), lamina.layers.Embedding(3, 4, mask_zero=True)
+    np.testing.assert_array_equal(embed(words)._keras_mask, words != 0)
+    inputs = lamina.Input((4,), dtype="int32")
+    assert getattr(inputs, "_keras_mask", None) is None
+    mask = embed(inputs)._keras_mask
+    np.testing.assert_array_equal(lamina.Model(inputs, lamina.ops.logical_not(mask))(words), words == 0)
+
+
 def test_a_node_knows_where_it_came_from(tensor):
     layer = lamina.layers.Dense(2)
     output = layer(tensor)

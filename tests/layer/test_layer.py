@@ -428,6 +428,11 @@ def test_stateless_call_counts_its_values():
             "Layer \"l\": add_weight takes the shape first, got 'kernel'; pass a name as name=.",
         ),
         (
+            lambda: layers.Layer(name="l").add_weight("kernel", shape=(3, 4)),
+            ValueError,
+            "Layer \"l\": add_weight takes the shape first, got 'kernel'; pass a name as name=.",
+        ),
+        (
             lambda: layers.Dense(2, trainable="no", name="d"),
             ValueError,
             "Dense \"d\": trainable must be true or false, got 'no'.",

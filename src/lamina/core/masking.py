@@ -1,5 +1,6 @@
 """Masks ride on arrays: a table beside them, by identity, that forgets an array when the array dies."""
 
+import contextlib
 import functools
 import operator
 import weakref
@@ -60,6 +61,8 @@ def get_mask(x: Any) -> Any:
 def set_mask(x: Any, mask: Any) -> None:
     """Let `mask` ride on `x`; `None` takes it off."""
     key = id(x)
+    with contextlib.suppress(AttributeError):  # tracers take none
+        x._keras_mask = mask  # the name by which programs ask an array for it
     if mask is None:
         _masks.pop(key, None)
         return

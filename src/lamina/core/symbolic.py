@@ -68,6 +68,11 @@ class KerasTensor:
         return self.origin
 
     @property
+    def _keras_mask(self) -> Any:
+        """The mask that rides on the array, or `None`, under the name by which programs ask for it."""
+        return None if self.mask is None else mask_of(self)
+
+    @property
     def ndim(self) -> int:
         """The number of axes."""
         return len(self.shape)
@@ -427,6 +432,12 @@ def op(fn: Callable | None = None, *, elementwise: bool = False, in_graph: Calla
     setattr(wrapper, "elementwise", elementwise)  # noqa: B010
     setattr(wrapper, "from_config", lambda config: call_class(wrapper).from_config(config))  # noqa: B010
     return wrapper
+
+
+@op
+def mask_of(x: Any) -> Any:
+    """The mask that rides on `x`, as an op of a graph."""
+    return masking.get_mask(x)
 
 
 _SYMBOLIC, _VARIABLE, _SPARSE = 1, 2, 4

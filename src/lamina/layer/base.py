@@ -44,6 +44,7 @@ from lamina.layer.signature import (
     as_told,
     broken_rule,
     method_signature,
+    shape_first,
     shape_of,
     signature_of,
     symbolic_inputs,
@@ -147,6 +148,7 @@ class Layer(AddedLosses, Masks, Typed, Operation):
             self._build_shapes = {names[0]: input_shape}
         self.built = True
 
+    @shape_first
     def add_weight(
         self,
         shape: Sequence[int] | int | None = None,
@@ -175,8 +177,6 @@ class Layer(AddedLosses, Masks, Typed, Operation):
             name: its name in the layer.
         """
         self._check_constructed()
-        if isinstance(shape, str):
-            raise ValueError(f"{self._who()}: add_weight takes the shape first, got {shape!r}; pass a name as name=.")
         shape = (shape,) if isinstance(shape, int) else tuple(shape or ())
         dtype = dtypes.standardize_dtype(dtype or self.variable_dtype)
         if initializer is None:

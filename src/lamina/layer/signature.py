@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import tree_util
 
-from lamina.core import checks, constructors, dtypes, tree
+from lamina.core import checks, constructors, dtypes, errors, tree
 from lamina.core.arrays import send, value_of
 from lamina.core.constructors import KEYWORDS, MANY
 from lamina.core.sparse import is_sparse
@@ -258,3 +258,15 @@ def as_jax_array(x: Any, cast: str | None) -> Any:
     if cast is not None and x.dtype != cast and jnp.issubdtype(x.dtype, jnp.floating):
         return x.astype(cast)
     return x
+
+
+def shape_first(add_weight: errors.F) -> errors.F:
+    """A guard of `add_weight`: names came first in Keras 2, as in `add_weight("kernel", shape=(3,))`."""
+
+    @functools.wraps(add_weight)
+    def wrapper(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if args and isinstance(args[0], str):
+            raise ValueError(f"{self._who()}: add_weight takes the shape first, got {args[0]!r}; pass a name as name=.")
+        return add_weight(self, *args, **kwargs)
+
+    return wrapper  # type: ignore[return-value]
