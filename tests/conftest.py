@@ -16,6 +16,7 @@ from pathlib import Path
 import jax
 import pytest
 from jax._src.interpreters import mlir
+from jaxlib.mlir import ir
 
 import lamina
 
@@ -25,11 +26,21 @@ SEED = 1
 _tests = itertools.count(1)
 
 # JAX makes a context of MLIR for each program, in more time than most programs here take to be written down: those of a
-# thread share some. One for all would keep what all of them hold.
+# thread share some. One for all would keep what all of them hold, and a program inside another would go into its text.
 SHARE = 100
 _new_context, _programs = mlir.make_ir_context, itertools.count()
-_context = functools.lru_cache(maxsize=8)(lambda thread, hundred: _new_context())
-mlir.make_ir_context = lambda: _context(threading.get_ident(), next(_programs) // SHARE)
+_shared_context = functools.lru_cache(maxsize=8)(lambda thread, hundred: _new_context())
+
+
+def _context():
+    try:
+        _ = ir.Context.current
+    except ValueError:
+        return _shared_context(threading.get_ident(), next(_programs) // SHARE)
+    return _new_context()
+
+
+mlir.make_ir_context = _context
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -20,26 +20,32 @@ from lamina.saving.contents import KERAS_VERSION
 # What stands for Keras as a whole, the longest first.
 _ROOTS = ("keras._tf_keras.keras", "keras._tf_keras", "tensorflow.keras", "keras.src", "keras")
 
-# Files and folders of `keras.src` by namespace, but for those with the name of a class, such as layers/core/dense.py.
+# Files and folders of `keras.src` by namespace, but for those with the name of what is in them (core/dense.py) or of
+# the namespace (losses/losses.py), and those of the kinds below.
 _FILES = {
     "": "distribution trainers version",
-    "backend": "common config dtypes global_state jax keras_tensor masking name_scope random stateless_scope "
+    "backend": "common config dtypes global_state jax keras_tensor masking name_scope random remat stateless_scope "
     "symbolic_scope variables",
-    "distribution": "distribution_lib",
-    "layers": "activations attention convolutional core merging normalization pooling regularization reshaping rnn",
-    "losses": "losses",
+    "layers": "activations attention bounding_boxes clahe convolutional converters core feature_space "
+    "grouped_query_attention image_preprocessing iou merging normalization pooling preprocessing regularization "
+    "reshaping rnn",
     "models": "cloning functional",
-    "ops": "core function operation operation_utils",
-    "saving": "object_registration saving_api saving_lib serialization_lib",
-    "trainers": "data_adapters data_adapter_utils trainer",
-    "utils": "backend_utils naming python_utils tracking",
+    "ops": "core einops function operation",
+    "saving": "file_editor object_registration",
+    "trainers": "data_adapters trainer",
+    "utils": "jax_layer model_visualization naming tracking",
 }
+_KINDS = ("_adapter", "_api", "_initializers", "_layer", "_lib", "_metrics", "_utils", "_wrapper")
 # Where names are looked for after the namespace itself, in `keras.src` and `tensorflow.keras`.
 _ALSO = {
-    "backend": ("", "ops", "random", "core.dtypes"),
+    "backend": ("", "config", "ops", "random", "core.dtypes"),
+    "dtype_policies": ("config",),
+    "layers": ("utils", "utils.bounding_boxes"),
     "models": ("models.functional",),
-    "ops": ("",),
+    "ops": ("", "utils"),
+    "saving": ("config",),
     "trainers": ("utils", "training.trainer"),
+    "utils": ("backend", "config", "layers", "preprocessing.image"),
 }
 # Names of `keras.src` that lamina has elsewhere, or calls otherwise.
 _ELSEWHERE = {
@@ -194,13 +200,12 @@ def _names(home: str) -> list[str]:
 
 
 def _is_file(home: str, part: str, root: str) -> bool:
-    """Whether a namespace of Keras has such a file: one that we know of, or with the name of a class."""
-    if root == "keras.src" and part in _FILES.get(home, "").split():
+    """Whether a namespace of Keras has such a file: one that we know of, or with the name of what is in it."""
+    known = (*_FILES.get(home, "").split(), home.rpartition(".")[2])
+    if root == "keras.src" and part and (part in known or part.endswith(_KINDS)):
         return True
-    classes = [folded(name) for name in _names(home) if name[0].isupper() and part.islower()]
-    if _is(home):
-        return root == "keras.src" and folded(part) in classes
-    return any(name.startswith(folded(part)) for name in classes)
+    names = _names(home) if part.islower() and (root == "keras.src" or not _is(home)) else ()
+    return any(folded(name).startswith(folded(part)) for name in names if name[0].isupper() or name == part)
 
 
 def _absent(home: str, name: str) -> AbsentName:

@@ -152,6 +152,33 @@ def test_tensors_that_say_sizes_of_each_other_say_all(op):
     assert getattr(lamina.ops, op)(*more, x, y).shape == (2, 3)
 
 
+def built(layer):
+    layer.build((None, 7, 5))
+    return layer
+
+
+FEATURES = {  # what takes 5 features of an unknown number, and the shape that comes of (batch, 7, features)
+    "a product": (lambda x: lamina.ops.matmul(x, KerasTensor((5, 4))), (None, 7, 4)),
+    "a sum of products": (lambda x: lamina.ops.einsum("abc,cd->abd", x, np.ones((5, 4), "float32")), (None, 7, 4)),
+    "a bias": (lambda x: lamina.ops.add(x, KerasTensor((5,))), (None, 7, 5)),
+    "a convolution": (lambda x: lamina.ops.conv(x, KerasTensor((3, 5, 4))), (None, 5, 4)),
+    "Dense": (built(layers.Dense(2)), (None, 7, 2)),
+    "Conv1D": (built(layers.Conv1D(2, 3)), (None, 5, 2)),
+    "BatchNormalization": (built(layers.BatchNormalization()), (None, 7, 5)),
+    "LSTM": (built(layers.LSTM(2)), (None, 2)),
+}
+
+
+@pytest.mark.parametrize("name", FEATURES)
+def test_weights_for_so_many_features_say_how_many_there_are(name):
+    use, shape = FEATURES[name]
+    inputs = lamina.Input((7, None))
+    outputs = use(inputs)
+    assert outputs.shape == shape
+    if isinstance(use, layers.Layer):
+        assert lamina.Model(inputs, outputs)(np.ones((3, 7, 5), "float32")).shape == (3, *shape[1:])
+
+
 def test_outputs_of_other_ranks_are_refused():
     with pytest.raises(ValueError, match="same structure and numbers of axes whatever the unknown sizes"):
         infer(lambda x: x if int(x.shape[1]) > 50 else x[0], (KerasTensor((None, None)),))

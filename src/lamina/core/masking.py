@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from lamina.core import scope
 from lamina.core.scope import Scope
 
+_NAME = "_keras_mask"  # of the attribute in which programs look for the mask of an array
 _masks: dict[int, tuple[weakref.ref, Any]] = {}
 
 # Whether elementwise ops pass masks on, and `mask` arguments get that of the first array also where there are more.
@@ -62,7 +63,7 @@ def set_mask(x: Any, mask: Any) -> None:
     """Let `mask` ride on `x`; `None` takes it off."""
     key = id(x)
     with contextlib.suppress(AttributeError):  # tracers take none
-        x._keras_mask = mask  # the name by which programs ask an array for it
+        setattr(x, _NAME, mask)
     if mask is None:
         _masks.pop(key, None)
         return

@@ -40,7 +40,8 @@ def outputs_for(
     `None`.
 
     A size is known if it is the same in all tries that succeed. If none does, sizes that arrays beside have at the same
-    places are tried, as of a state for a batch of so many. Else the first error is the one that is told.
+    places are tried, as of a state for a batch of so many, and those that the error names, as of a kernel for so many
+    features. Else the first error is the one that is told.
 
     Args:
         fn: of arrays.
@@ -65,7 +66,7 @@ def outputs_for(
         if error is None or _is_about_symbols(error) or tries.run(_USUAL) or tries.run(_ALIKE[1]):
             found += tries.climb(_SMALL, _LARGER) or tries.climb(_ALIKE[:2], _ALIKE[2:])
         if error is not None and len(found) < 2:
-            for sizes in _known(beside, axes):
+            for sizes in [*_known(beside, axes), *_named(error, axes)]:
                 fitting = [outputs for row in _LARGER[:2] for outputs, _ in tries.run(_placed(row, sizes))]
                 if len(fitting) == 2:
                     return _common(fitting, [], make)
@@ -140,6 +141,12 @@ def _known(shapes: Sequence[Sequence[Any]], axes: Sequence[int]) -> list[dict[in
     own = [{i: n for i, n in enumerate(shape) if i in axes and isinstance(n, int) and n > 1} for shape in shapes]
     each = [sizes for known in own for sizes in (*({i: n} for i, n in known.items()), known)]
     return [sizes for sizes in (*each, {i: n for known in own for i, n in known.items()}) if sizes]
+
+
+def _named(error: Exception, axes: Sequence[int]) -> list[dict[int, int]]:
+    """An axis, but for the batch's, with one of the numbers that an error names first, as of shapes that do not fit."""
+    numbers = [int(n) for n in dict.fromkeys(re.findall(r"\b\d+\b", str(error)))]
+    return [{axis: n} for n in numbers[:6] for axis in axes if axis and n > 1]
 
 
 def _is_about_symbols(error: Exception) -> bool:
