@@ -67,9 +67,9 @@ def outputs_for(
             found += tries.climb(_SMALL, _LARGER) or tries.climb(_ALIKE[:2], _ALIKE[2:])
         if error is not None and len(found) < 2:
             for sizes in [*_known(beside, axes), *_named(error, axes)]:
-                fitting = [outputs for row in _LARGER[:2] for outputs, _ in tries.run(_placed(row, sizes))]
-                if len(fitting) == 2:
-                    return _common(fitting, [], make)
+                one, other = (_placed(row, sizes) for row in _LARGER[:2])
+                if tries.run(one) and tries.run(other):
+                    return _common([tries.run(row)[0][0] for row in (one, other)], [], make)
             told = tries.told(error)
             raise told from told.__cause__
         asked_for = [(_SYMBOL.fullmatch(symbol), n) for symbol, n in asked if isinstance(n, int) and n > 0]
@@ -144,9 +144,9 @@ def _known(shapes: Sequence[Sequence[Any]], axes: Sequence[int]) -> list[dict[in
 
 
 def _named(error: Exception, axes: Sequence[int]) -> list[dict[int, int]]:
-    """An axis, but for the batch's, with one of the numbers that an error names first, as of shapes that do not fit."""
-    numbers = [int(n) for n in dict.fromkeys(re.findall(r"\b\d+\b", str(error)))]
-    return [{axis: n} for n in numbers[:6] for axis in axes if axis and n > 1]
+    """An axis, but for the batch's, with one of the numbers that stand first in an error about its size."""
+    numbers = [int(n) for n in dict.fromkeys(re.findall(r"\b\d+\b", str(error))) if int(n) > 1]
+    return [{axis: n} for n in numbers[:4] for axis in axes if axis and f"size_of_axis_{axis}" in str(error)]
 
 
 def _is_about_symbols(error: Exception) -> bool:
