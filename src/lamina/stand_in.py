@@ -23,17 +23,16 @@ _ROOTS = ("keras._tf_keras.keras", "keras._tf_keras", "tensorflow.keras", "keras
 # Files and folders of `keras.src` by namespace, but for those with the name of what is in them (core/dense.py) or of
 # the namespace (losses/losses.py), and those of the kinds below.
 _FILES = {
-    "": "distribution trainers version",
+    "": "trainers",
     "backend": "common config dtypes global_state jax keras_tensor masking name_scope random remat stateless_scope "
     "symbolic_scope variables",
-    "layers": "activations attention bounding_boxes clahe convolutional converters core feature_space "
-    "grouped_query_attention image_preprocessing iou merging normalization pooling preprocessing regularization "
-    "reshaping rnn",
-    "models": "cloning functional",
+    "layers": "activations bounding_boxes clahe convolutional converters core feature_space grouped_query_attention "
+    "image_preprocessing iou merging pooling preprocessing regularization reshaping",
+    "models": "cloning",
     "ops": "core einops function operation",
     "saving": "file_editor object_registration",
     "trainers": "data_adapters trainer",
-    "utils": "jax_layer model_visualization naming tracking",
+    "utils": "model_visualization naming tracking",
 }
 _KINDS = ("_adapter", "_api", "_initializers", "_layer", "_lib", "_metrics", "_utils", "_wrapper")
 # Where names are looked for after the namespace itself, in `keras.src` and `tensorflow.keras`.
@@ -122,7 +121,7 @@ class StandIn(ModuleType):
     def __init__(self, spec: importlib.machinery.ModuleSpec, home: str, wide: bool):
         super().__init__(spec.name, f"lamina in place of {spec.name}: see lamina.as_keras.")
         vars(self).update(_home=home, _wide=wide, __file__=spec.origin, __path__=[])
-        if home in ("", "version"):
+        if not home:
             vars(self).update(__version__=KERAS_VERSION, version=lambda: KERAS_VERSION)
 
     def __getattr__(self, name: str) -> Any:
@@ -202,7 +201,7 @@ def _names(home: str) -> list[str]:
 def _is_file(home: str, part: str, root: str) -> bool:
     """Whether a namespace of Keras has such a file: one that we know of, or with the name of what is in it."""
     known = (*_FILES.get(home, "").split(), home.rpartition(".")[2])
-    if root == "keras.src" and part and (part in known or part.endswith(_KINDS)):
+    if root == "keras.src" and (part in known or part.endswith(_KINDS)):
         return True
     names = _names(home) if part.islower() and (root == "keras.src" or not _is(home)) else ()
     return any(folded(name).startswith(folded(part)) for name in names if name[0].isupper() or name == part)

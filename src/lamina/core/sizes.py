@@ -66,10 +66,10 @@ def outputs_for(
         if error is None or _is_about_symbols(error) or tries.run(_USUAL) or tries.run(_ALIKE[1]):
             found += tries.climb(_SMALL, _LARGER) or tries.climb(_ALIKE[:2], _ALIKE[2:])
         if error is not None and len(found) < 2:
-            for sizes in [*_known(beside, axes), *_named(error, axes)]:
-                one, other = (_placed(row, sizes) for row in _LARGER[:2])
-                if tries.run(one) and tries.run(other):
-                    return _common([tries.run(row)[0][0] for row in (one, other)], [], make)
+            for sizes in [*_known(beside, axes), *_named(error)]:
+                rows = [_placed(row, sizes) for row in _LARGER[:2]]
+                if all(map(tries.run, rows)):
+                    return _common(tries.climb(rows, ()), [], make)
             told = tries.told(error)
             raise told from told.__cause__
         asked_for = [(_SYMBOL.fullmatch(symbol), n) for symbol, n in asked if isinstance(n, int) and n > 0]
@@ -143,10 +143,11 @@ def _known(shapes: Sequence[Sequence[Any]], axes: Sequence[int]) -> list[dict[in
     return [sizes for sizes in (*each, {i: n for known in own for i, n in known.items()}) if sizes]
 
 
-def _named(error: Exception, axes: Sequence[int]) -> list[dict[int, int]]:
+def _named(error: Exception) -> list[dict[int, int]]:
     """An axis, but for the batch's, with one of the numbers that stand first in an error about its size."""
     numbers = [int(n) for n in dict.fromkeys(re.findall(r"\b\d+\b", str(error))) if int(n) > 1]
-    return [{axis: n} for n in numbers[:4] for axis in axes if axis and f"size_of_axis_{axis}" in str(error)]
+    axes = sorted({int(axis) for axis in _SYMBOL.findall(str(error))} - {0})
+    return [{axis: n} for n in numbers[:4] for axis in axes]
 
 
 def _is_about_symbols(error: Exception) -> bool:
