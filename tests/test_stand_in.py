@@ -54,6 +54,8 @@ with keras.SymbolicScope():
     seen.append(in_symbolic_scope())
 assert all(seen) and len(seen) > 1 and not in_symbolic_scope() and StatelessScope is keras.StatelessScope
 assert issubclass(Functional, keras.Model) and keys.jax_draw_seed(3).tolist() == [3, 0]
+masked = keras.layers.Masking()(keras.Input((4, 2)))
+assert get_keras_mask(masked).shape == masked._keras_mask.shape == (None, 4) and get_keras_mask(ops.ones(3)) is None
 assert not hasattr(keras.backend, "cast") and not hasattr(keras.layers, "core")
 assert keras.distribution.__name__ == "keras.distribution" and pickle.loads(pickle.dumps(keras.layers)) is keras.layers
 everything = {}

@@ -48,7 +48,7 @@ _ALSO = {
 }
 # Names of `keras.src` that lamina has elsewhere, or calls otherwise.
 _ELSEWHERE = {
-    "backend.get_keras_mask": "core.masking.get_mask",
+    "backend.get_keras_mask": "core.symbolic.mask_of",
     "backend.in_symbolic_scope": "core.scope.in_symbolic_scope",
     "backend.jax_draw_seed": "random.seeds.draw_seed",
     "backend.set_keras_mask": "core.masking.set_mask",
