@@ -15,6 +15,7 @@ from pathlib import Path
 
 import jax
 import pytest
+from jax._src import compiler
 from jax._src.interpreters import mlir
 from jaxlib.mlir import ir
 
@@ -41,6 +42,25 @@ def _context():
 
 
 mlir.make_ir_context = _context
+
+# Most of the time of tests is XLA's compilation of small programs: 0.6 of that where LLVM optimizes less, as it does
+# for training, and fused operations are not written in MLIR. What training compiles has options of its own, and stays
+# as it is for people.
+QUICKLY = {"xla_cpu_use_fusion_emitters": False, "xla_backend_optimization_level": 1}
+_options = compiler.get_compile_options
+
+
+def _quick_options(*args, env_options_overrides=None, **kwargs):
+    return _options(*args, env_options_overrides=env_options_overrides or QUICKLY, **kwargs)
+
+
+def pytest_addoption(parser):
+    parser.addoption("--optimized", action="store_true", help="compile everything as it is compiled for people")
+
+
+def pytest_configure(config):
+    if not config.getoption("optimized"):
+        compiler.get_compile_options = _quick_options
 
 
 @pytest.hookimpl(tryfirst=True)
