@@ -287,6 +287,7 @@ def _normalization() -> Iterator[Row]:
     yield Row("LayerNormalization", {}, SEQUENCES, free=(1,), mask="passes")
     yield Row("LayerNormalization", {"epsilon": 0.1, "center": False}, VECTORS)
     yield Row("LayerNormalization", {"axis": (-2, -1), "scale": False}, SEQUENCES, mask="passes")
+    yield Row("LayerNormalization", {"axis": (1, -1)}, IMAGES, free=(2,))
     yield Row("LayerNormalization", {"rms_scaling": True, "scale": False}, VECTORS)
     yield Row("GroupNormalization", {"groups": 2}, IMAGES, free=(1, 2))
     yield Row("GroupNormalization", {"groups": 3, "axis": 1, "epsilon": 0.1}, SEQUENCES, free=(2,), mask="passes")
@@ -453,7 +454,7 @@ def _numbers_and_categories() -> Iterator[Row]:
     yield Row("Normalization", {}, VECTORS)
     yield Row("Normalization", {"axis": (1, 2)}, SEQUENCES, mask="passes")
     yield Row("Normalization", {"axis": None, "mean": 0.5, "variance": 2.0}, SEQUENCES, free=(1, 2), mask="passes")
-    statistics = {"mean": [0.5] * 5, "variance": [2.0] * 5}
+    statistics = {"mean": [0.1] * 5, "variance": [2.0] * 5}
     yield Row("Normalization", {**statistics, "invert": True}, SEQUENCES, free=(1,), mask="passes")
     yield Row("Discretization", {"bin_boundaries": [-0.5, 0.0, 0.75]}, VECTORS, free=(1,), whole=True)
     categories = functools.partial(Row, inputs=(4, 6), free=(1,), below=300, whole=True)

@@ -39,6 +39,7 @@ class Normalization(Layer):
 
     input_spec = InputSpec()  # one array
 
+    axis: Any
     center: bool
     scale: Any
     gamma: Any = None
@@ -50,6 +51,15 @@ class Normalization(Layer):
         resolve_arguments(self)
         self.supports_masking = True
         self.autocast = False  # statistics of what comes in, not of what is left of it in 16 bits
+
+    @property
+    def _axes(self) -> list[int]:
+        return [self.axis] if isinstance(self.axis, int) else self.axis
+
+    def _sizes(self, input_shape: tuple[int | None, ...]) -> list[int]:
+        """Those along the axes, the least number first, -1 before 1: so weights lie in files."""
+        self.axis = self.axis if isinstance(self.axis, int) else sorted(self.axis)
+        return [checks.known_size(self._who, input_shape, axis) for axis in self._axes]
 
     def _make_scale_and_offset(self, shape: Sequence[Any]) -> None:
         self.gamma = weight(self, "gamma", shape, autocast=False) if self.scale or self.rms_scaling else None
@@ -243,8 +253,7 @@ class LayerNormalization(Normalization):
         self.center, self.scale = center, scale
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        axes = [self.axis] if isinstance(self.axis, int) else self.axis
-        self._make_scale_and_offset([checks.known_size(self._who, input_shape, axis) for axis in axes])
+        self._make_scale_and_offset(self._sizes(input_shape))
 
     def call(self, inputs: Any) -> Any:
         x = inputs.astype(dtypes.wide(inputs.dtype))
@@ -329,17 +338,15 @@ class RMSNormalization(Normalization):
     def __init__(self, axis: int | Sequence[int] = -1, epsilon: float = 1e-6, **kwargs: Any):
         super().__init__(**kwargs)
         self.supports_masking = False  # as in Keras
-        self.axis = axis if isinstance(axis, int) else sorted(axis)
+        self.axis = _listed(self._who(), axis)
         self.epsilon = checks.number(self._who, "epsilon", epsilon, 0)
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        axes = [self.axis] if isinstance(self.axis, int) else sorted(self.axis, key=lambda a: a % len(input_shape))
-        shape = [checks.known_size(self._who, input_shape, axis) for axis in axes]
-        self.scale = weight(self, "scale", shape, initializer="ones")
+        self.scale = weight(self, "scale", self._sizes(input_shape), initializer="ones")
 
     def call(self, x: Any) -> Any:
         wide = x.astype(dtypes.wide(x.dtype))
-        axes = [axis % x.ndim for axis in ([self.axis] if isinstance(self.axis, int) else self.axis)]
+        axes = [axis % x.ndim for axis in self._axes]
         scale = self.scale.value.reshape([size if i in axes else 1 for i, size in enumerate(x.shape)])
         factor = lax.rsqrt(jnp.mean(jnp.square(wide), axes, keepdims=True) + self.epsilon)
         return (wide * factor * scale).astype(self.compute_dtype)
@@ -361,8 +368,7 @@ class UnitNormalization(Normalization):
         self.axis = _listed(self._who(), axis)
 
     def call(self, inputs: Any) -> Any:
-        axes = [self.axis] if isinstance(self.axis, int) else self.axis
-        if not all(-inputs.ndim <= axis < inputs.ndim for axis in axes):
+        if not all(-inputs.ndim <= axis < inputs.ndim for axis in self._axes):
             raise ValueError(f"{self._who()}: axis must be an axis of the input, got {self.axis} for {inputs.shape}.")
         wide = inputs.astype(dtypes.wide(inputs.dtype))
         return ops.normalize(wide, self.axis, order=2, epsilon=1e-12).astype(self.compute_dtype)

@@ -150,8 +150,7 @@ class Normalization(Adapts):
     def _argument(self, owner: type, name: str, recorded: Any) -> Any:
         if name not in ("mean", "variance"):
             return super()._argument(owner, name, recorded)
-        given = getattr(self, f"input_{name}")
-        return None if given is None else given.tolist()
+        return None if recorded is None else np.asarray(value_of(recorded)).tolist()
 
 
 class Discretization(Adapts):
