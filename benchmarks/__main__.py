@@ -1,17 +1,19 @@
 """Run every workload on every peer, each in its own process, and print the tables.
 
 python -m benchmarks                                   # all of it
-python -m benchmarks --quick                           # some of them, fewer rows, one round: two minutes
+python -m benchmarks --quick                           # some of them, fewer rows and turns: two minutes
 python -m benchmarks --workloads mlp,lstm --peers lamina,torch --markdown table.md
 python -m benchmarks --gpu --policy mixed_bfloat16     # on a GPU, into benchmarks/results
 """
 
 import argparse
+import contextlib
 import json
 import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -28,7 +30,8 @@ RESULTS = Path(__file__).parent / "results"
 QUICK = ("linear", "convnet", "gpt", "own-loop", "growth", "process")
 VARIANTS = ("keras-jax-32", "torch-compile")  # another setting of a peer: not in a quick look, nor as a process
 NOT_ON_GPU, NOT_ON_CPU = ("keras-tensorflow",), ("torch-compile",)  # which has no GPU here, and needs a C++ compiler
-LONG, LIMIT = 60, 400  # seconds: a process that took so long is not repeated; one that takes so long is ended
+LIMIT = 400  # seconds: a process that says nothing for so long is ended
+ROUNDS = 4
 
 
 def main() -> None:
@@ -45,7 +48,7 @@ def main() -> None:
     peaks = measure_peaks(args.gpu)
     about += "".join(f"; {peak / 1e9:,.0f} GFLOP/s in float32 matmuls on {which}" for which, peak in peaks.items())
     console.print(about, style="dim", highlight=False)
-    results = measure(args.workloads, args.peers, args.quick, args.rounds, args.policy, console)
+    results = measure(args, console)
     report = tables(results, peaks, args.quick)
     notes = [*watch.notes(), *failures(results)]
     print_tables(report, notes, console)
@@ -71,8 +74,8 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="lamina beside its peers")
     parser.add_argument("--workloads", type=names(NAMES), help=f"a comma-separated part of {','.join(NAMES)}")
     parser.add_argument("--peers", type=names(ALL_PEERS), help=f"a part of {','.join(ALL_PEERS)}")
-    parser.add_argument("--rounds", type=int, help="runs of each process; the best counts (2; quick: 1)")
-    parser.add_argument("--quick", action="store_true", help="some of them, fewer rows, one round: a look")
+    parser.add_argument("--rounds", type=int, help=f"turns of each peer; the best counts ({ROUNDS}; quick: 2)")
+    parser.add_argument("--quick", action="store_true", help="some of them, fewer rows and turns: a look")
     parser.add_argument("--gpu", action="store_true", help="on a GPU, with the peers that use it")
     parser.add_argument("--policy", default="float32", help="the dtype policy of all models, such as mixed_bfloat16")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every number, in seconds and bytes")
@@ -81,25 +84,24 @@ def arguments() -> argparse.Namespace:
     args.workloads = args.workloads or (QUICK if args.quick else NAMES)
     without = NOT_ON_GPU if args.gpu else NOT_ON_CPU
     args.peers = args.peers or [peer for peer in ALL_PEERS if peer not in without]
-    args.rounds = args.rounds or (1 if args.quick else 2)
+    args.rounds = args.rounds or (2 if args.quick else ROUNDS)
     return args
 
 
-def measure(workloads, peers, quick: bool, rounds: int, policy: str, console: Console) -> dict:
-    """`{workload: {peer: {what: value}}}`; of several rounds the least value counts, as noise only adds."""
-    chosen = {name: peers_of(name, peers, quick) for name in workloads}
+def measure(args: argparse.Namespace, console: Console) -> dict:
+    """`{workload: {peer: {what: value}}}`."""
+    quick, options = args.quick, [*["--quick"] * args.quick, "--policy", args.policy]
+    chosen = {name: peers_of(name, args.peers, quick) for name in args.workloads}
     results = {name: {peer: {} for peer in names} for name, names in chosen.items() if names}
     try:
-        for turn, name, peer in schedule(results, rounds):
-            found = results[name][peer]
-            if found.get("took", 0) > LONG or "failed" in found:
-                continue
-            start = time.monotonic()
-            new = whole_process(peer, quick, policy) if name == "process" else one(name, peer, quick, policy)
-            new["took"] = time.monotonic() - start
-            keep_least(found, new)
-            outcome = "failed" if "failed" in new else f"{new['took']:.1f} s"
-            console.print(f"round {turn + 1}/{rounds}  {name:12} {peer:17} {outcome}", style="dim")
+        for name, by_peer in results.items():
+            if name == "process":
+                by_peer.update({peer: whole_process(peer, quick, args.policy) for peer in by_peer})
+            elif name == "growth":
+                by_peer["lamina"] = printed(["worker", name, "lamina", *options], "lamina")
+            else:  # on a GPU one after the other: each takes most of its memory
+                for group in [{peer: found} for peer, found in by_peer.items()] if args.gpu else [by_peer]:
+                    side_by_side(name, group, options, args.rounds, console)
     except KeyboardInterrupt:
         console.print("stopped: the tables hold what was measured until now", style="dim")
     return results
@@ -112,14 +114,21 @@ def peers_of(name: str, chosen, quick: bool) -> list[str]:
     return [peer for peer in chosen if peer in known and peer not in without]
 
 
-def schedule(results: dict, rounds: int):
-    """`(round, workload, peer)`: peers take turns, another starts each round, so noise meets all alike."""
-    for turn in range(rounds):
-        for name, by_peer in results.items():
-            peers = list(by_peer)
-            shift = turn % len(peers)
-            for peer in (*peers[shift:], *peers[:shift]):
-                yield turn, name, peer
+def side_by_side(name: str, by_peer: dict, options: list[str], rounds: int, console: Console) -> None:
+    """Have the processes of a workload's peers take turns, one at work at a time, so that noise meets all alike.
+
+    The least value counts, as noise only adds.
+    """
+    with contextlib.ExitStack() as stack:
+        # The compilation cache is empty, as on a first run.
+        workers = {peer: stack.enter_context(Worker(name, peer, options)) for peer in by_peer}
+        for turn, word in enumerate(("", *["turn"] * rounds, "last")):
+            for peer, found in by_peer.items():
+                if "failed" not in found:
+                    start = time.monotonic()
+                    keep_least(found, workers[peer].answer(word))
+                    outcome = "failed" if "failed" in found else f"{time.monotonic() - start:.1f} s"
+                    console.print(f"{name:12} {turn + 1}/{rounds + 2}  {peer:17} {outcome}", style="dim")
 
 
 def keep_least(found: dict, new: dict) -> None:
@@ -128,10 +137,44 @@ def keep_least(found: dict, new: dict) -> None:
         found[key] = min(found[key], value) if key in found else value
 
 
-def one(workload: str, peer: str, quick: bool, policy: str) -> dict:
-    """Times and memory of one worker process; the compilation cache is empty, as on a first run."""
-    options = [*["--quick"] * quick, "--policy", policy, "--started", str(time.monotonic())]
-    return printed(["worker", workload, peer, *options], peer)
+class Worker:
+    """A process of a workload and peer, which begins with the first question and works while it is asked."""
+
+    def __init__(self, workload: str, peer: str, options: list[str]):
+        self.command, self.peer, self.process = ["worker", workload, peer, *options], peer, None
+
+    def __enter__(self):
+        self.folder, self.errors = tempfile.TemporaryDirectory(), tempfile.TemporaryFile("w+")
+        return self
+
+    def __exit__(self, *_):
+        if self.process is not None:
+            self.process.kill()
+            self.process.communicate()
+        self.errors.close()
+        self.folder.cleanup()
+
+    def answer(self, word: str) -> dict:
+        """What the process says: without a word, of what happens once, when it begins."""
+        if self.process is None:
+            command = [*self.command, "--started", str(time.monotonic())]
+            self.process = subprocess.Popen(
+                **of_process(command, self.peer, self.folder.name), text=True,
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors,
+            )  # fmt: skip
+        watch = threading.Timer(LIMIT, self.process.kill)
+        watch.start()
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.write(f"{word}\n" if word else "")
+            self.process.stdin.flush()
+        line = self.process.stdout.readline()
+        late = not watch.is_alive()
+        watch.cancel()
+        if line:
+            return json.loads(line)
+        self.process.wait()
+        self.errors.seek(0)
+        return {"failed": f"took more than {LIMIT} seconds" if late else last_line(self.errors.read())}
 
 
 def card() -> str:
@@ -172,7 +215,18 @@ def whole_process(peer: str, quick: bool, policy: str) -> dict:
 
 
 def worker(command: list[str], peer: str, folder: str):
-    """Run a module of ours, untouched by the user's own settings; its outcome, and its error if any."""
+    """Run a module of ours to its end; its outcome, and its error if any."""
+    try:
+        done = subprocess.run(
+            **of_process(command, peer, folder), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=LIMIT
+        )
+    except subprocess.TimeoutExpired:
+        return None, f"took more than {LIMIT} seconds"
+    return done, last_line(done.stderr) if done.returncode else None
+
+
+def of_process(command: list[str], peer: str, folder: str) -> dict:
+    """How a module of ours is run, untouched by the user's own settings."""
     module, *options = command
     settings = ("JAX_", "KERAS_", "TF_", "XLA_")
     kept = {"JAX_PLATFORMS"}  # which device to use is the user's choice
@@ -180,17 +234,13 @@ def worker(command: list[str], peer: str, folder: str):
     env |= {"KERAS_HOME": folder, "TF_CPP_MIN_LOG_LEVEL": "3"}
     if peer == "lamina":  # it keeps compiled code between runs by default: here, in a folder of its own
         env["JAX_COMPILATION_CACHE_DIR"] = folder
-    try:
-        done = subprocess.run(
-            [sys.executable, "-m", f"benchmarks.{module}", *options],
-            env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=LIMIT,
-        )  # fmt: skip
-    except subprocess.TimeoutExpired:
-        return None, f"took more than {LIMIT} seconds"
-    if done.returncode == 0:
-        return done, None
-    lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
-    return done, lines[-1] if lines else f"exit status {done.returncode}"
+    return {"args": [sys.executable, "-m", f"benchmarks.{module}", *options], "env": env}
+
+
+def last_line(text: str) -> str:
+    """The last line of an error that says something."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else "it ended and said nothing"
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""One workload on one peer, in a process of its own; the last line printed is the result, as JSON.
+"""One workload on one peer, in a process of its own; what it prints are results, a line of JSON each.
 
-    python -m benchmarks.worker mlp lamina
+    echo turn | python -m benchmarks.worker mlp lamina   # what happens once, then what a line asks for, to the last
     python -m benchmarks.worker linear torch --whole     # import to prediction, for a watch held outside
 
 Only the standard library is imported before the clock of "import" starts.
@@ -8,6 +8,7 @@ Only the standard library is imported before the clock of "import" starts.
 
 import argparse
 import json
+import math
 import os
 import resource
 import statistics
@@ -17,6 +18,7 @@ from importlib import import_module
 
 # What the import of a peer means, where it is not its name's first part.
 MODULES = {"jax-optax": ("jax", "optax"), "flax-nnx": ("flax.nnx", "optax")}
+EPOCHS, CALLS = 1.0, 0.25  # seconds of a turn: for epochs, and for each kind of call
 
 
 def main() -> None:
@@ -45,27 +47,25 @@ def main() -> None:
         run.fit(workload.epochs)
         return run.predict(run.x)
 
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # whatever else is printed is no answer
     result = {"import": imported, "build": seconds(run.build)}
-    first, steady = run.epochs(3 if args.quick else workload.epochs)
-    result |= {"first_epoch": first, "steady_epoch": steady}
+    result["first_epoch"] = run.start(3 if args.quick else workload.epochs)
     run.evaluate()
     # Both clocks are the machine's monotonic one, so the parent's reading at the start can be used here.
     result["to_evaluation"] = time.monotonic() - args.started if args.started else None
-    budget = 0.3 if args.quick else 1.0
-    sample = run.x[:1]
-    result["evaluate"] = median(run.evaluate, budget, at_least=1)
-    run.predict(sample), run.call(sample)
-    result["predict"] = median(lambda: run.predict(sample), budget)
-    result["call"] = median(lambda: run.call(sample), budget)
-    run.train_on_batch(), run.train_on_batch()
-    result["train_on_batch"] = median(run.train_on_batch, budget)
+    run.predict(run.x[:1]), run.call(run.x[:1]), run.train_on_batch(), run.train_on_batch()
     unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss counts bytes there, kilobytes elsewhere
     result["memory"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    result |= on_device()
-    result |= {"flops": run.flops()} if hasattr(run, "flops") and name in ("lamina", "jax") else {}
-    if not args.quick and name != "torch":  # last: they load other libraries
-        result |= {f"steady {name}": run.stream(name) for name in workload.streams}
-    print(json.dumps(result))
+    print(json.dumps(result | on_device()), file=answers)
+
+    def last() -> dict[str, float]:
+        counted = {"flops": run.flops()} if hasattr(run, "flops") and name in ("lamina", "jax") else {}
+        streams = () if args.quick or name == "torch" else workload.streams  # they load other libraries
+        return counted | {f"steady {stream}": run.stream(stream) for stream in streams}
+
+    for line in sys.stdin:
+        print(json.dumps({"turn": run.turn, "last": last}[line.strip()]()), file=answers)
 
 
 def arguments() -> argparse.Namespace:
@@ -116,12 +116,27 @@ class Run:
     def __init__(self, library, workload, quick: bool):
         self.library, self.workload = library, workload
         self.x, self.y = workload.arrays(quick)
-        self.enough = 0.3 if quick else 1.0  # seconds of epochs to measure
+        self.count = 1  # epochs of a turn
 
-    def epochs(self, count: int) -> tuple[float, float]:
-        """Seconds of the first epoch, and of a later one."""
-        first, *later = self.fit(count)
-        return first, statistics.median(later)
+    def start(self, count: int) -> float:
+        """Run so many epochs, and return the seconds of the first."""
+        (first,) = self.fit(1)
+        self.count = count - 1
+        spent = self.steady() * self.count
+        self.count = math.ceil(self.count * EPOCHS / spent)
+        return first
+
+    def steady(self) -> float:
+        """Seconds of a later epoch."""
+        return statistics.median(self.fit(self.count))
+
+    def turn(self) -> dict[str, float]:
+        """What is done again and again, for a while each."""
+        sample = self.x[:1]
+        calls = {"predict": lambda: self.predict(sample), "call": lambda: self.call(sample)}
+        calls["train_on_batch"] = self.train_on_batch
+        found = {"steady_epoch": self.steady(), "evaluate": median(self.evaluate, CALLS, at_least=1)}
+        return found | {name: median(call, CALLS) for name, call in calls.items()}
 
 
 class KerasRun(Run):
@@ -151,14 +166,8 @@ class KerasRun(Run):
         make = import_module("benchmarks.streams").STREAMS[name]
         return statistics.median(self.fit(4, **make(self.library, self.x, self.y, self.workload.batch))[1:])
 
-    def epochs(self, count: int) -> tuple[float, float]:
-        (first,) = self.fit(1)
-        count -= 1
-        spent = seconds(lambda: self.model.fit(**self.rows(), epochs=count, verbose=0))  # nobody looks on
-        if spent < self.enough:
-            count *= int(self.enough / spent) + 1
-            spent = seconds(lambda: self.model.fit(**self.rows(), epochs=count, verbose=0))
-        return first, spent / count
+    def steady(self) -> float:
+        return seconds(lambda: self.model.fit(**self.rows(), epochs=self.count, verbose=0)) / self.count  # nobody looks
 
     def rows(self) -> dict[str, object]:
         """The data of `fit`."""
