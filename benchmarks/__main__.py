@@ -1,7 +1,7 @@
 """Run every workload on every peer, each in its own process, and print the tables.
 
 python -m benchmarks                                   # all of it
-python -m benchmarks --quick                           # some of them, fewer rows and turns: two minutes
+python -m benchmarks --quick                           # some of them, fewer rows, one turn: two to four minutes
 python -m benchmarks --workloads mlp,lstm --peers lamina,torch --markdown table.md
 python -m benchmarks --gpu --policy mixed_bfloat16     # on a GPU, into benchmarks/results
 """
@@ -74,8 +74,8 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="lamina beside its peers")
     parser.add_argument("--workloads", type=names(NAMES), help=f"a comma-separated part of {','.join(NAMES)}")
     parser.add_argument("--peers", type=names(ALL_PEERS), help=f"a part of {','.join(ALL_PEERS)}")
-    parser.add_argument("--rounds", type=int, help=f"turns of each peer; the best counts ({ROUNDS}; quick: 2)")
-    parser.add_argument("--quick", action="store_true", help="some of them, fewer rows and turns: a look")
+    parser.add_argument("--rounds", type=int, help=f"turns of each peer; the best counts ({ROUNDS}; quick: 1)")
+    parser.add_argument("--quick", action="store_true", help="some of them, fewer rows, one turn: a look")
     parser.add_argument("--gpu", action="store_true", help="on a GPU, with the peers that use it")
     parser.add_argument("--policy", default="float32", help="the dtype policy of all models, such as mixed_bfloat16")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every number, in seconds and bytes")
@@ -84,7 +84,7 @@ def arguments() -> argparse.Namespace:
     args.workloads = args.workloads or (QUICK if args.quick else NAMES)
     without = NOT_ON_GPU if args.gpu else NOT_ON_CPU
     args.peers = args.peers or [peer for peer in ALL_PEERS if peer not in without]
-    args.rounds = args.rounds or (2 if args.quick else ROUNDS)
+    args.rounds = args.rounds or (1 if args.quick else ROUNDS)
     return args
 
 
