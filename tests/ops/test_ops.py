@@ -249,6 +249,11 @@ def test_indices_that_are_there_are_taken():
         assert ops.get_item(x, key).shape == shape
 
 
+def test_another_shape_of_a_numpy_array_is_an_array_of_jax():
+    reshaped = ops.reshape(np.arange(6.0), (2, -1))
+    assert isinstance(reshaped, jax.Array) and reshaped.dtype == "float32"
+
+
 def test_the_inverse_of_a_batch_of_factors():
     factors = jnp.linalg.cholesky(jnp.array([np.diag([1.0, 2.0]), [[2.0, 1.0], [1.0, 3.0]], np.eye(2)]))
     expected = jnp.linalg.inv(factors @ factors.mT)

@@ -242,7 +242,7 @@ ones_like = bound(jnp.ones_like, "x dtype=None", "Ones in the shape of `x`.")
 prod = bound(jnp.prod, "x axis=None keepdims=False dtype=None", "The product over axes.")
 ravel = bound(jnp.ravel, "x", "`x` as one axis.")
 repeat = bound(jnp.repeat, "x repeats axis=None", "Each part of `x` along an axis several times.")
-reshape = bound(jnp.reshape, "x newshape", "The same values in another shape; one size may be -1.")
+reshape = bound(jnp.reshape, "x newshape", "The same values in another shape; one size may be -1.", x=jnp.asarray)
 roll = bound(jnp.roll, "x shift axis=None", "`x` shifted along axes; what leaves at the end comes back at the start.")
 rot90 = bound(jnp.rot90, "array k=1 axes=(0,1)", "`array` turned `k` times by a quarter in the plane of two axes.")
 select = bound(
