@@ -196,7 +196,7 @@ def measure_peaks(gpu: bool) -> dict[str, float]:
 def printed(command: list[str], peer: str):
     """What a process prints last, as JSON; its error if it has none."""
     with tempfile.TemporaryDirectory() as folder:
-        done, error = worker(command, peer, folder)
+        done, error = run_to_end(command, peer, folder)
     return {"failed": error} if error else json.loads(done.stdout.splitlines()[-1])
 
 
@@ -207,14 +207,14 @@ def whole_process(peer: str, quick: bool, policy: str) -> dict:
         # The second run finds the executables that the first one stored, if the library stores any.
         for which in ("cold", "warm") if not quick or peer == "lamina" else ("cold",):
             start = time.perf_counter()
-            _, error = worker(["worker", "linear", peer, "--whole", "--policy", policy], peer, folder)
+            _, error = run_to_end(["worker", "linear", peer, "--whole", "--policy", policy], peer, folder)
             if error:
                 return {"failed": error}
             times[which] = time.perf_counter() - start
     return times
 
 
-def worker(command: list[str], peer: str, folder: str):
+def run_to_end(command: list[str], peer: str, folder: str):
     """Run a module of ours to its end; its outcome, and its error if any."""
     try:
         done = subprocess.run(

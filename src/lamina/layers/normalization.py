@@ -57,7 +57,7 @@ class Normalization(Layer):
         return [self.axis] if isinstance(self.axis, int) else self.axis
 
     def _sizes(self, input_shape: tuple[int | None, ...]) -> list[int]:
-        """Those along the axes, the least number first, -1 before 1: so weights lie in files."""
+        """Those along the axes, which are in order from now on, the least number first: so weights lie in files."""
         self.axis = self.axis if isinstance(self.axis, int) else sorted(self.axis)
         return [checks.known_size(self._who, input_shape, axis) for axis in self._axes]
 
