@@ -10,12 +10,11 @@ The results are those of the plain forms. What makes the difference (measured wi
   long as its transpose.
 - What the gradient of a normalization needs is stored, or it is computed again from arrays of its size for the mean and
   the variance: 2 to 3 times as long.
-- Short convolutions of middling channels are products of lines, and their gradients of lines or points, which is up to
-  twice as fast.
+- Short convolutions of middling channels are products of lines, gradients of lines or points: up to twice as fast.
 - A convolution of volumes, for which there is no fast form, is one of their slices: 3 to 90 times as fast.
 - A convolution of few channels to few others, as the first of images is, takes a half to a tenth of its time value by
   value, in one operation; one to a single channel as a product, of which what each point sees is added up.
-- Without gradients XLA's own form is faster than any of these, since it makes one operation of several layers.
+- Without gradients XLA's own form, one operation of several layers, is the fastest but for kernels of one point.
 - A convolution of each channel by itself is 50 times as fast as products element by element, one for each tap.
 """
 
@@ -63,7 +62,7 @@ def convolve(x: Any, kernel: Any, window: Window, groups: int) -> Any:
         specs = layout(len(sizes), "N*C", "*IO", "N*C")
         return lax.conv_general_dilated(x, kernel, *window, specs, feature_group_count=groups)
     if plain and set(sizes) <= {1} and all(pad == (0, 0) for pad in window.pads):
-        return flat_matmul(next(seen(x, sizes, window)), kernel.reshape(kernel.shape[-2:]))
+        return (_point_by_point if max(window.strides) == 1 else _of_some_points)(x, kernel, window)
     return _convolve(x, kernel, window)
 
 
@@ -267,6 +266,7 @@ def _by_slices(product: Product, x: Any, kernel: Any, window: Window) -> Any:
 
 
 _convolve = _with_gradients(_plain, _by_inputs, _by_kernel, _with_gradients(_trained, _by_inputs, _by_kernel))
+_of_some_points = _with_gradients(_plain, _point_by_point, _point_by_point, _point_by_point)
 
 
 def _dot(x: Any, kernel: Any, _: None = None) -> Any:
