@@ -254,6 +254,57 @@ def test_attention_of_a_program_s_own_from_the_parts_of_keras():
         np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-6)
 
 
+class Rebuilt(layers.MultiHeadAttention):
+    """Attention of which a program writes all parts anew, out of what Keras keeps under private names."""
+
+    def build(self, query_shape, value_shape, key_shape=None):
+        def projection(name, shape, equation, *sizes):
+            options = self._get_common_kwargs_for_sublayer()
+            axes = equation[-len(sizes) :] if self._use_bias else None
+            layer = layers.EinsumDense(equation, (None, *sizes), bias_axes=axes, name=name, **options)
+            layer.build(shape)
+            return layer
+
+        into = "abc,cde->abde"
+        self._query_dense = projection("query", query_shape, into, self._num_heads, self._key_dim)
+        self._key_dense = projection("key", value_shape, into, self._num_heads, self._key_dim)
+        self._value_dense = projection("value", value_shape, into, self._num_heads, self._value_dim)
+        self._build_attention(len(query_shape) + 1)
+        heads_shape = (*query_shape[:-1], self._num_heads, self._value_dim)
+        self._output_dense = projection("attention_output", heads_shape, "abde,dec->abc", *self._output_shape)
+
+    def _compute_attention(self, query, key, value, attention_mask=None, training=None, return_attention_scores=False):
+        scores = lamina.ops.einsum(self._dot_product_equation, key, query * self._inverse_sqrt_key_dim)
+        scores = self._masked_softmax(scores, attention_mask)
+        dropped = self._dropout_layer(scores, training=training)
+        return lamina.ops.einsum(self._combine_equation, dropped, value), scores
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_all_parts_of_attention_may_be_a_program_s_own(masked):
+    mask = np.random.default_rng(3).random((*QUERY.shape[:2], VALUE.shape[1])) > 0.4 if masked else None
+    options = {"num_heads": 2, "key_dim": 4, "value_dim": 3, "output_shape": (5,)}
+    own, plain = Rebuilt(**options), layers.MultiHeadAttention(**options)
+    own.build(QUERY.shape, VALUE.shape)
+    plain.build(QUERY.shape, VALUE.shape)
+    plain.set_weights(own.get_weights())
+    assert [v.path.partition("/")[2] for v in own.weights] == [v.path.partition("/")[2] for v in plain.weights]
+    options = {"attention_mask": mask, "return_attention_scores": True}
+    for got, wanted in zip(own(QUERY, VALUE, **options), plain(QUERY, VALUE, **options), strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_weights_over_several_axes_are_those_of_the_axes_joined():
+    layer = layers.MultiHeadAttention(2, 3, attention_axes=(1, 2))
+    layer.build((1, 2, 3, 4), (1, 2, 3, 4))
+    scores, mask = np.random.default_rng(0).normal(size=(2, 1, 2, 2, 3, 2, 3)).astype("float32")
+    mask = mask[:, 0] > 0
+    joined = layers.MultiHeadAttention(2, 3)
+    joined.build((1, 6, 4), (1, 6, 4))
+    expected = joined._masked_softmax(scores.reshape(1, 2, 6, 6), mask.reshape(1, 6, 6)).reshape(scores.shape)
+    np.testing.assert_allclose(layer._masked_softmax(scores, mask), expected, rtol=1e-6)
+
+
 @pytest.mark.parametrize("base", [layers.MultiHeadAttention, layers.GroupQueryAttention])
 def test_a_program_may_have_its_own_form_of_attention_between_the_projections(base):
     class Causal(base):

@@ -45,6 +45,7 @@ def test_embedding_looks_rows_up():
     indices = np.array([[0, 6, 1]])
     np.testing.assert_array_equal(embedding(indices), embedding.embeddings.numpy()[indices])
     np.testing.assert_array_equal(embedding(indices.astype("float32")), embedding(indices))
+    assert embedding._embeddings is embedding.embeddings  # the name that Keras keeps it under, which programs read
 
 
 def test_embedding_starts_from_given_vectors():

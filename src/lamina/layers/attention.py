@@ -1,5 +1,6 @@
 """Attention: of several heads with projections, which may share keys and values, and plain."""
 
+import inspect
 import math
 import operator
 import string
@@ -14,6 +15,7 @@ from lamina.core import checks, dtypes, masking
 from lamina.core.docstrings import explained_by
 from lamina.layer import InputSpec, Layer
 from lamina.layer.masks import check_broadcasts, check_mask, only_passes
+from lamina.layer.parts import GivesWay
 from lamina.layers.projection import EinsumDense
 from lamina.layers.regularization import Dropout
 from lamina.layers.weights import resolve_arguments, weight
@@ -24,11 +26,11 @@ def _products(query: Any, key: Any) -> Any:
     return jnp.matmul(query, key.swapaxes(-1, -2), preferred_element_type=dtypes.wide(query.dtype))
 
 
-def _softmax(scores: Any, mask: Any) -> Any:
+def _softmax(scores: Any, mask: Any, axis: Any = -1) -> Any:
     """The softmax over the sources that the mask lets through; over all of them where it lets none."""
     if mask is not None:
         scores = jnp.where(mask, scores, float(jnp.finfo(scores.dtype).min) / 2)
-    return ops.softmax(scores)
+    return ops.softmax(scores, axis=axis)
 
 
 def _folded_mask(mask: Any, lead: tuple[Any, ...], targets: tuple[Any, ...], sources: tuple[Any, ...]) -> Any:
@@ -77,9 +79,6 @@ class HeadedAttention(Layer):
 
     def build(self, query_shape: Any, value_shape: Any, key_shape: Any = None) -> None:
         key_shape = value_shape if key_shape is None else key_shape
-        rank = len(query_shape)
-        axes = range(1, rank - 1) if self.attention_axes is None else self.attention_axes
-        self.attention_axes = tuple(axis % rank for axis in axes)
         head, key_head, value_head = self._heads
         out_head = (head[0], value_head[1])
         projections = (
@@ -90,7 +89,7 @@ class HeadedAttention(Layer):
         )
         for name, shape, sizes in projections:
             setattr(self, f"_{name}_dense", self._projection(name, shape, 1, sizes))
-        self._dropout_layer = Dropout(self.dropout, seed=self.seed, dtype=self.dtype_policy)
+        self._build_attention(len(query_shape) + 1)
         heads_shape = (*query_shape[:-1], *out_head)
         outputs = tuple(getattr(self, "output_shape", None) or query_shape[-1:])
         self._output_dense = self._projection("attention_output", heads_shape, 2, outputs)
@@ -100,19 +99,11 @@ class HeadedAttention(Layer):
         letters = string.ascii_lowercase
         free, inner = letters[: len(shape) - contracted], letters[len(shape) - contracted : len(shape)]
         outer = letters[len(shape) : len(shape) + len(sizes)]
-
-        own = {
-            f"{name}_{kind}": getattr(self, f"{name}_{kind}")
-            for name in ("kernel", "bias")
-            for kind in ("initializer", "regularizer", "constraint")
-        }
-        own |= {name: _anew(value) for name, value in own.items() if name.endswith("initializer")}
         layer = EinsumDense(
             f"{free}{inner},{inner}{outer}->{free}{outer}",
             output_shape=(*(None for _ in free[1:]), *sizes),
             bias_axes=outer if self.use_bias else None,
-            **own,
-            dtype=self.dtype_policy,
+            **self._get_common_kwargs_for_sublayer(),
             name=name,
         )
         layer.build(tuple(shape))
@@ -156,7 +147,35 @@ class HeadedAttention(Layer):
         outputs = self._output_dense(outputs)
         return (outputs, scores) if return_attention_scores else outputs
 
-    # The next two have Keras's names and arguments: programs call them in attention of their own.
+    # The next five have Keras's names and arguments: programs call them in attention of their own.
+
+    def _get_common_kwargs_for_sublayer(self) -> dict[str, Any]:
+        """What all projections are made with."""
+        kinds = ("initializer", "regularizer", "constraint")
+        own = {f"{name}_{kind}": getattr(self, f"{name}_{kind}") for name in ("kernel", "bias") for kind in kinds}
+        own |= {name: _anew(value) for name, value in own.items() if name.endswith("initializer")}
+        return {**own, "dtype": self.dtype_policy}
+
+    def _build_attention(self, rank: int) -> None:
+        """What stands between the projections, whose outputs (batch, ..., heads, size) have `rank` axes."""
+        axes = range(1, rank - 2) if self.attention_axes is None else self.attention_axes
+        self.attention_axes = axes = tuple(axis % (rank - 1) for axis in axes)
+        self._dropout_layer = Dropout(self.dropout, seed=self.seed, dtype=self.dtype_policy)
+        targets, others = string.ascii_lowercase[:rank], string.ascii_lowercase[rank:]
+        sources = "".join(others[i] if i in axes else letter for i, letter in enumerate(targets))
+        beside = "".join(letter for i, letter in enumerate(targets[:-1]) if i not in axes)
+        scores = beside + "".join(letters[i] for letters in (targets, sources) for i in axes)
+        self._dot_product_equation = f"{sources},{targets}->{scores}"
+        self._combine_equation = f"{scores},{sources}->{targets}"
+
+    def _masked_softmax(self, attention_scores: Any, attention_mask: Any = None) -> Any:
+        """The softmax over the sources that a mask (batch, ..., targets, sources) lets through."""
+        count, scores, mask = len(self.attention_axes), attention_scores, attention_mask
+        if mask is not None:
+            shape = *mask.shape[: -2 * count], *(1,) * (scores.ndim - mask.ndim), *mask.shape[-2 * count :]
+            mask = jnp.asarray(mask).astype(bool).reshape(shape)
+        weights = _softmax(scores, mask, tuple(range(-count, 0)))
+        return weights if mask is None else jnp.where(mask, weights, 0)
 
     def _compute_attention_mask(
         self, query: Any, value: Any, query_mask: Any = None, value_mask: Any = None, key_mask: Any = None,
@@ -300,6 +319,12 @@ class MultiHeadAttention(HeadedAttention):
     key_dense = property(operator.attrgetter("_key_dense"), doc="The projection of the keys.")
     value_dense = property(operator.attrgetter("_value_dense"), doc="The projection of the values.")
     output_dense = property(operator.attrgetter("_output_dense"), doc="The projection of the heads' outputs.")
+    _inverse_sqrt_key_dim = GivesWay(lambda layer: 1 / math.sqrt(layer.key_dim))
+
+
+# Keras keeps what the constructor is given under private names, which attention of programs' own reads.
+for _name in list(inspect.signature(MultiHeadAttention.__init__).parameters)[1:-1]:
+    setattr(MultiHeadAttention, f"_{_name}", GivesWay(operator.attrgetter(_name)))
 
 
 @explained_by(MultiHeadAttention)

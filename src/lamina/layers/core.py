@@ -1,5 +1,6 @@
 """The plain ones: Input, Embedding (also there and back), Lambda, Masking, Identity."""
 
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from lamina.core import checks, configurable, dtypes, masking, registry
 from lamina.core.functions import by_name
 from lamina.core.symbolic import KerasTensor, Node
 from lamina.layer import InputSpec, Layer
+from lamina.layer.parts import GivesWay
 from lamina.layers.activation import Elementwise
 from lamina.layers.kernel_layer import KernelLayer
 from lamina.layers.kernels import Kernel, Terms
@@ -194,6 +196,8 @@ class Embedding(KernelLayer):
         if self._kernel is None:
             raise AttributeError(f"{self._who()}: must be built to have a table; call it on data or call build().")
         return self._kernel.whole
+
+    _embeddings = GivesWay(operator.attrgetter("embeddings"))  # Keras's name of the variable, which programs read
 
     def _product(self, inputs: Any, kernel: Any) -> Any:
         """The products of vectors and all rows, for which the table is quantized."""
