@@ -35,6 +35,7 @@ import keras
 from keras import ops
 from keras.layers import Dense
 from keras.optimizers.schedules import ExponentialDecay
+from keras.src.activations import ALL_OBJECTS_DICT
 from keras.src.backend import get_keras_mask, convert_to_tensor
 from keras.src.backend.common.keras_tensor import KerasTensor
 from keras.src.backend.common.stateless_scope import StatelessScope
@@ -56,6 +57,8 @@ assert all(seen) and len(seen) > 1 and not in_symbolic_scope() and StatelessScop
 assert issubclass(Functional, keras.Model) and keys.jax_draw_seed(3).tolist() == [3, 0]
 masked = keras.layers.Masking()(keras.Input((4, 2)))
 assert get_keras_mask(masked).shape == masked._keras_mask.shape == (None, 4) and get_keras_mask(ops.ones(3)) is None
+ALL_OBJECTS_DICT["doubled"] = doubled = lambda x: 2 * x
+assert ALL_OBJECTS_DICT["relu"] is keras.activations.relu and keras.activations.get("doubled") is doubled
 assert not hasattr(keras.backend, "cast") and not hasattr(keras.layers, "core")
 assert keras.distribution.__name__ == "keras.distribution" and pickle.loads(pickle.dumps(keras.layers)) is keras.layers
 everything = {}

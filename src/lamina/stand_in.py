@@ -7,6 +7,7 @@ import importlib.metadata
 import os
 import sys
 import traceback
+from collections import ChainMap
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from types import FunctionType, ModuleType
@@ -59,6 +60,7 @@ _ELSEWHERE = {
     "utils.in_grain_data_pipeline": "stand_in.in_grain",
     "utils.no_automatic_dependency_tracking": "stand_in.as_it_is",
 }
+_OF_NAMES = ("get", "serialize", "deserialize")  # in namespaces of which Keras has a table of all else
 
 
 def as_keras(active: bool = True) -> AbstractContextManager[Any]:
@@ -133,6 +135,9 @@ class StandIn(ModuleType):
         if self._wide and f"{self._home}.{name}" in _ELSEWHERE:
             place, _, name_there = _ELSEWHERE[f"{self._home}.{name}"].rpartition(".")
             return getattr(registry.namespace(place), name_there)
+        if self._wide and name == "ALL_OBJECTS_DICT":
+            known = {each: getattr(self, each) for each in _names(self._home) if each not in _OF_NAMES}
+            return ChainMap(registry.get_custom_objects(), known)  # what a program adds is found by its name
         inner = f"{self.__name__}.{name}"
         if not name.startswith("__") and _place(inner) is not None:
             return importlib.import_module(inner)
