@@ -495,6 +495,22 @@ def test_a_layer_that_cannot_be_built_yet_says_why():
         Needs(name="needs")(X)
 
 
+@pytest.mark.parametrize("base", [layers.LayerNormalization, layers.UnitNormalization, layers.RMSNormalization])
+def test_a_call_of_its_own_takes_other_inputs_than_that_of_the_class_above(base):
+    class OfFirst(base):
+        def build(self, input_shape):
+            super().build(input_shape[0])
+
+        def call(self, inputs):
+            return super().call(inputs[0])
+
+    x, others = lamina.Input((3,)), lamina.Input((2,))
+    model = lamina.Model([x, others], OfFirst()([x, others]))
+    np.testing.assert_array_equal(model([X, X[:, :2]]), base()(X))
+    with pytest.raises(ValueError, match="must get one array, got a list"):
+        base()([X, X])
+
+
 # An own compute_output_shape
 
 

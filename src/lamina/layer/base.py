@@ -82,6 +82,8 @@ class Layer(AddedLosses, Masks, Typed, Operation):
         build: Any = cls.build  # its own, inherited, or of a class beside the layers
         if build is not Layer.build and getattr(build, "guards", None) is not build:
             cls.build = _guarded_build(build)
+        if "call" in vars(cls) and not registry.is_own(cls) and "input_spec" not in vars(cls):
+            cls.input_spec = None  # that of a class above is about what its own `call` takes
 
     def __init__(
         self,
