@@ -1,6 +1,5 @@
 """Attention: of several heads with projections, which may share keys and values, and plain."""
 
-import inspect
 import math
 import operator
 import string
@@ -12,6 +11,7 @@ import jax.numpy as jnp
 
 from lamina import ops
 from lamina.core import checks, dtypes, masking
+from lamina.core.constructors import parameters
 from lamina.core.docstrings import explained_by
 from lamina.layer import InputSpec, Layer
 from lamina.layer.masks import check_broadcasts, check_mask, only_passes
@@ -323,7 +323,7 @@ class MultiHeadAttention(HeadedAttention):
 
 
 # Keras keeps what the constructor is given under private names, which attention of programs' own reads.
-for _name in list(inspect.signature(MultiHeadAttention.__init__).parameters)[1:-1]:
+for _name in parameters(MultiHeadAttention):
     setattr(MultiHeadAttention, f"_{_name}", GivesWay(operator.attrgetter(_name)))
 
 
