@@ -45,8 +45,10 @@ class Constant(Initializer):
         value: a number, or an array that broadcasts to the shapes asked for.
 
     Raises:
-        ValueError: for what is not numbers.
+        ValueError: for what is not numbers, or does not broadcast.
     """
+
+    _exact = False  # an array in place of an initializer has the shape that is asked for
 
     def __init__(self, value: Any = 0.0):
         kind = np.asarray(value).dtype
@@ -55,8 +57,12 @@ class Constant(Initializer):
         self.value = value
 
     def __call__(self, shape: Sequence[int], dtype: Any = None) -> Any:
-        value = np.asarray(self.value).astype(dtypes.standardize_dtype(dtype))
-        return send(np.broadcast_to(value, tuple(shape)))
+        value, shape = np.asarray(self.value).astype(dtypes.standardize_dtype(dtype)), tuple(shape)
+        sizes = zip(value.shape[::-1], shape[::-1])
+        fits = value.ndim <= len(shape) and all(a in (1, b) for a, b in sizes) and not self._exact
+        rule = f"value must {'have' if self._exact else 'broadcast to'} the shape {shape}"
+        checks.require(fits or value.shape == shape, self, rule, value.shape)
+        return send(np.broadcast_to(value, shape))
 
 
 class Zeros(Initializer):
@@ -326,10 +332,17 @@ lecun_uniform, lecun_normal = LecunUniform, LecunNormal
 he_uniform, he_normal = HeUniform, HeNormal
 
 
+def _of_array(value: Any) -> Constant | None:
+    if not isinstance(value, (np.ndarray, np.generic, jax.Array)):
+        return None
+    made = Constant(value)
+    made._exact = value.ndim > 0
+    return made
+
+
 get, serialize, deserialize = configurable.namespace_functions(
-    "initializers", "initializer", Initializer, aliases=_ALIASES,
-    special=lambda x: Constant(x) if isinstance(x, (np.ndarray, np.generic, jax.Array)) else None,
-)  # fmt: skip
+    "initializers", "initializer", Initializer, aliases=_ALIASES, special=_of_array
+)
 
 __all__ = [
     "STFT", "Constant", "GlorotNormal", "GlorotUniform", "HeNormal", "HeUniform", "Identity",

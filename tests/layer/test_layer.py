@@ -435,7 +435,7 @@ def test_stateless_call_counts_its_values():
         (
             lambda: layers.Dense(2, trainable="no", name="d"),
             ValueError,
-            "Dense \"d\": trainable must be true or false, got 'no'.",
+            "Dense: trainable must be True or False, got 'no'.",
         ),
         (
             lambda: layers.Dense(2, name="d").count_params(),

@@ -54,7 +54,7 @@ def test_masked_times_are_as_if_they_were_not_there(data_format):
 @pytest.mark.parametrize(
     ("arguments", "rule"),
     [
-        ({"filters": 0}, "units must be a positive integer, got 0"),
+        ({"filters": 0}, "filters must be a positive integer, got 0"),
         ({"kernel_size": (3, 3, 3)}, "kernel_size must be 1 or 2 positive integers"),
         ({"padding": "causal"}, "padding must be 'valid' or 'same', got 'causal'"),
         ({"strides": 2, "dilation_rate": 2}, "strides and dilation_rate must not both be above 1"),

@@ -54,7 +54,7 @@ def test_a_mask_is_broadcast():
 @pytest.mark.parametrize("axis", [{"axis": -1}, "last", 1.5])
 @pytest.mark.parametrize("layer", [layers.LayerNormalization, layers.UnitNormalization])
 def test_an_axis_of_another_kind_is_refused(layer, axis):
-    with pytest.raises(TypeError, match=f'{layer.__name__} "it": axis must be an integer or several, got '):
+    with pytest.raises(TypeError, match=f"{layer.__name__}: axis must be an integer or a sequence of integers, got "):
         layer(axis=axis, name="it")
 
 

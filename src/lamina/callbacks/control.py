@@ -44,12 +44,12 @@ class EarlyStopping(MonitorCallback):
         self,
         monitor: str = "val_loss",
         min_delta: float = 0,
-        patience: int = 0,
+        patience: float = 0,
         verbose: int = 0,
         mode: str = "auto",
         baseline: float | None = None,
         restore_best_weights: bool = False,
-        start_from_epoch: int = 0,
+        start_from_epoch: float = 0,
     ):
         super().__init__(monitor, mode, min_delta=min_delta)
         who = type(self).__name__
@@ -190,11 +190,11 @@ class ReduceLROnPlateau(MonitorCallback):
         self,
         monitor: str = "val_loss",
         factor: float = 0.1,
-        patience: int = 10,
+        patience: float = 10,
         verbose: int = 0,
         mode: str = "auto",
         min_delta: float = 1e-4,
-        cooldown: int = 0,
+        cooldown: float = 0,
         min_lr: float = 0.0,
         **kwargs: Any,
     ):

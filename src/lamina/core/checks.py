@@ -59,7 +59,8 @@ def number(who: Any, name: str, value: Any, low: float | None = None, high: floa
     exact: Any = value
     if not valid or not (low is None or exact >= low) or not (high is None or exact <= high):
         ends = f"a number of at least {low}" if high is None else f"a number of at most {high}"
-        rule = "a number" if low is high is None else f"from {low} to {high}" if None not in (low, high) else ends
+        above = high if high is None or high == round(high, 9) else f"below {round(high)}"
+        rule = "a number" if low is high is None else f"from {low} to {above}" if None not in (low, high) else ends
         require(False, who, f"{name} must be {rule}", value)
     return value
 

@@ -5,26 +5,43 @@ import inspect
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from lamina.core import checks
+from lamina.core import checks, domains, registry
 from lamina.core.checks import ArgumentError
 
 MANY, KEYWORDS = inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD
 POSITIONAL = inspect.Parameter.POSITIONAL_OR_KEYWORD
-_NAMED = (POSITIONAL, inspect.Parameter.KEYWORD_ONLY)
 
 
 def explaining(init: Callable) -> Callable:
-    """A constructor whose errors about its arguments speak of the class that the program named, and of near names."""
+    """A constructor whose errors about its arguments speak of the class that the program named, and of near names.
+
+    What annotations of the library's own say of arguments is asked at the end: most arguments are right.
+    """
+
+    @functools.cache
+    def signature() -> inspect.Signature:
+        return inspect.signature(init)
+
+    @functools.cache
+    def kinds() -> dict[str, domains.Kind]:
+        return domains.of_signature(signature()) if registry.is_own(init) else {}
 
     @functools.wraps(init)
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+        given, who, told = (self, *args), type(self).__name__, None
         try:
             init(self, *args, **kwargs)
-        except TypeError:
-            told = _told(type(self), inspect.signature(init), (self, *args), kwargs)
+        except Exception as error:
+            if isinstance(error, TypeError):
+                told = _told(type(self), signature(), given, kwargs)
+            if told is None:
+                told = domains.refusal(who, signature(), kinds(), given, kwargs, said=str(error))
             if told is None:
                 raise
             raise told from None
+        told = domains.refusal(who, signature(), kinds(), given, kwargs)
+        if told is not None:
+            raise told
 
     return __init__
 
@@ -41,7 +58,7 @@ def _told(cls: type, signature: inspect.Signature, args: tuple, kwargs: dict[str
         return None
     except TypeError as error:
         problem = f"got {error}"
-    named = [p for p in signature.parameters.values() if p.kind in _NAMED]
+    named = [p for p in signature.parameters.values() if p.kind in domains.NAMED]
     unknown = [name for name in kwargs if name not in signature.parameters]
     if unknown and not any(p.kind is KEYWORDS for p in signature.parameters.values()):
         return unknown_arguments(cls, unknown)
@@ -62,7 +79,7 @@ def all_parameters(cls: type) -> list[str]:
     names: list[str] = []
     for each in cls.__mro__:
         if "__init__" in each.__dict__ and each is not object:
-            names += [name for name, p in parameters(each).items() if p.kind in _NAMED and name not in refused]
+            names += [name for name, p in parameters(each).items() if p.kind in domains.NAMED and name not in refused]
             if not takes_any(each):
                 break
     return names
@@ -81,7 +98,7 @@ def takes_any(cls: type, kind: Any = KEYWORDS) -> bool:
 
 def bound_arguments(cls: type, args: tuple, kwargs: dict) -> dict[str, Any]:
     """Each argument of the constructor by name, defaults included, and extra keywords behind them."""
-    named = {name: p for name, p in parameters(cls).items() if p.kind in _NAMED}
+    named = {name: p for name, p in parameters(cls).items() if p.kind in domains.NAMED}
     given = dict(zip(named, args)) | kwargs
     first = {name: given.pop(name, p.default) for name, p in named.items()}
     return {k: v for k, v in first.items() if v is not inspect.Parameter.empty} | given

@@ -191,8 +191,6 @@ class DTypePolicyMap(DTypePolicy, PatternMap):
     def __init__(self, default_policy: Any = None, policy_map: dict[str, Any] | None = None):
         if isinstance(default_policy, DTypePolicyMap):
             raise ValueError(f"DTypePolicyMap: default_policy must not be a map itself, got {default_policy}.")
-        if policy_map is not None and not isinstance(policy_map, dict):
-            raise TypeError(f"DTypePolicyMap: policy_map must be a dict, got {policy_map!r}.")
         PatternMap.__init__(self)
         self._given = default_policy
         self.update(policy_map or {})

@@ -181,7 +181,7 @@ class Dataset:
         return Dataset(flows.Part(self.flow, first, most), self)
 
     def shuffle(
-        self, buffer_size: int | None = None, seed: int | None = None, reshuffle_each_iteration: bool | None = True
+        self, buffer_size: int | None = None, seed: Any = None, reshuffle_each_iteration: bool | None = True
     ) -> Dataset:
         """The elements in another order, which is that of tf.data for the same arguments.
 

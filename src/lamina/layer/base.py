@@ -15,19 +15,7 @@ from typing import Any
 import jax
 
 from lamina import constraints, initializers, regularizers
-from lamina.core import (
-    checks,
-    configurable,
-    constructors,
-    dtypes,
-    errors,
-    masking,
-    placement,
-    policy,
-    registry,
-    scope,
-    tree,
-)
+from lamina.core import configurable, constructors, dtypes, errors, masking, placement, policy, registry, scope, tree
 from lamina.core.sparse import dense, is_sparse
 from lamina.core.state import StatelessScope
 from lamina.core.symbolic import Operation, any_symbolic, infer
@@ -103,8 +91,7 @@ class Layer(AddedLosses, Masks, Typed, Operation):
         self.activity_regularizer = regularizers.get(activity_regularizer)
         self.autocast = autocast
         self.built = self._has_no_weights and type(self).build is Layer.build
-        checks.require(isinstance(trainable, bool), self._who, "trainable must be true or false", trainable)
-        self._trainable = trainable
+        self._trainable = bool(trainable)
         self._dtype_policy = policy.get_policy(dtype)
         self._losses = []
         self._build_shapes: dict[str, Any] | None = None

@@ -129,6 +129,7 @@ class PReLU(Layer):
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         shape = list(input_shape[1:])
         for axis in self.shared_axes or ():
+            checks.require(abs(axis) < len(input_shape), self._who, "shared_axes must be axes of the input", axis)
             shape[axis - 1] = 1
         self.alpha = weight(self, "alpha", shape)
         axes = {i: size for i, size in enumerate(input_shape) if i and i not in (self.shared_axes or ())}

@@ -159,6 +159,8 @@ class HeadedAttention(Layer):
     def _build_attention(self, rank: int) -> None:
         """What stands between the projections, whose outputs (batch, ..., heads, size) have `rank` axes."""
         axes = range(1, rank - 2) if self.attention_axes is None else self.attention_axes
+        inner = {axis % (rank - 1) for axis in axes} <= {*range(1, rank - 2)} and len({*axes}) == len(axes)
+        checks.require(inner, self._who, "attention_axes must be axes between the first and the last", axes)
         self.attention_axes = axes = tuple(axis % (rank - 1) for axis in axes)
         self._dropout_layer = Dropout(self.dropout, seed=self.seed, dtype=self.dtype_policy)
         targets, others = string.ascii_lowercase[:rank], string.ascii_lowercase[rank:]
@@ -300,7 +302,7 @@ class MultiHeadAttention(HeadedAttention):
         kernel_constraint: Any = None,
         bias_constraint: Any = None,
         use_gate: bool = False,
-        seed: int | None = None,
+        seed: Any = None,
         **kwargs: Any,
     ):
         super().__init__(activity_regularizer=activity_regularizer, **kwargs)
@@ -360,7 +362,7 @@ class GroupedQueryAttention(HeadedAttention):
         kernel_constraint: Any = None,
         bias_constraint: Any = None,
         use_gate: bool = False,
-        seed: int | None = None,
+        seed: Any = None,
         **kwargs: Any,
     ):
         super().__init__(activity_regularizer=activity_regularizer, **kwargs)
@@ -395,12 +397,7 @@ class Attention(Layer):
     """
 
     def __init__(
-        self,
-        use_scale: bool = False,
-        score_mode: str = "dot",
-        dropout: float = 0.0,
-        seed: int | None = None,
-        **kwargs: Any,
+        self, use_scale: bool = False, score_mode: str = "dot", dropout: float = 0.0, seed: Any = None, **kwargs: Any
     ):
         super().__init__(**kwargs)
         checks.one_of(self._who, "score_mode", score_mode, ("dot", "concat"))

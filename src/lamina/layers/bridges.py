@@ -279,7 +279,7 @@ class JaxLayer(Layer):
         init_fn: Callable | None = None,
         params: Any = None,
         state: Any = None,
-        seed: int | None = None,
+        seed: Any = None,
         native_serialization_platforms: Any = None,
         **kwargs: Any,
     ):
@@ -289,7 +289,7 @@ class JaxLayer(Layer):
         params, state = (tree_util.tree_map(_declared, part) for part in (params, state))
         self._compute_with(source_of(self._who(), call_fn, init_fn, params, state), seed)
 
-    def _compute_with(self, source: Source, seed: int | None) -> None:
+    def _compute_with(self, source: Source, seed: Any) -> None:
         self._source = source
         self._params: Tree | None = None
         self._state: Tree | None = None

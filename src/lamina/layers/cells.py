@@ -68,7 +68,7 @@ class Cell(Layer):
         dropout: float = 0.0,
         recurrent_dropout: float = 0.0,
         reset_after: bool = True,
-        seed: int | None = None,
+        seed: Any = None,
         **kwargs: Any,
     ):
         implementation = kwargs.pop("implementation", 2)
@@ -204,7 +204,8 @@ class LSTMCell(Cell):
         return self._forgetting if self.unit_forget_bias else self.bias_initializer
 
     def _forgetting(self, shape: Sequence[int], dtype: Any = None) -> np.ndarray:
-        i, g_and_o = (np.asarray(self.bias_initializer((n * self.units,), dtype=dtype)) for n in (1, 2))
+        start = self.bias_initializer or np.zeros
+        i, g_and_o = (np.asarray(start((n * self.units,), dtype=dtype)) for n in (1, 2))
         return np.concatenate([i, np.ones(self.units, i.dtype), g_and_o])
 
     @staticmethod

@@ -114,6 +114,7 @@ class ConvLSTM(Recurrent, cell_class=ConvLSTMCell):
         dilation_rate: int | Sequence[int] = 1,
         **kwargs: Any,
     ):
+        checks.integer(type(self).__name__, "filters", filters)
         window = dict(zip(_WINDOW, (filters, kernel_size, strides, padding, data_format, dilation_rate)))
         super().__init__(filters, **window, **kwargs)
 

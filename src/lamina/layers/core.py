@@ -12,6 +12,7 @@ from lamina.core import checks, configurable, dtypes, masking, registry
 from lamina.core.functions import by_name
 from lamina.core.symbolic import KerasTensor, Node
 from lamina.layer import InputSpec, Layer
+from lamina.layer.masks import check_broadcasts
 from lamina.layer.parts import GivesWay
 from lamina.layers.activation import Elementwise
 from lamina.layers.kernel_layer import KernelLayer
@@ -161,9 +162,9 @@ class Embedding(KernelLayer):
         embeddings_regularizer: Any = None,
         embeddings_constraint: Any = None,
         mask_zero: bool = False,
-        weights: Any = None,
+        weights: Sequence[Any] | None = None,
         lora_rank: int | None = None,
-        lora_alpha: int | None = None,
+        lora_alpha: float | None = None,
         quantization_config: Any = None,
         **kwargs: Any,
     ):
@@ -178,7 +179,7 @@ class Embedding(KernelLayer):
         self.weights_given = weights
         if weights is not None:
             self.build()
-            self.embeddings.assign(weights[0] if isinstance(weights, (list, tuple)) else weights)
+            self.embeddings.assign(weights[0] if len(weights) == 1 and isinstance(weights, (list, tuple)) else weights)
 
     def _argument(self, owner: type, name: str, recorded: Any) -> Any:
         return None if name == "weights" else super()._argument(owner, name, recorded)
@@ -332,8 +333,8 @@ class Lambda(Layer):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        if not callable(function):
-            raise TypeError(f"{self._who()}: function must be callable, got {function!r}.")
+        mask_like = mask is None or callable(mask) or hasattr(mask, "shape")
+        checks.require(mask_like, self._who, "mask must be an array or a function that makes one", mask)
         self.function, self.output_shape, self.mask, self.arguments = (function, output_shape, mask, arguments or {})
         code = getattr(function, "__code__", None)
         names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount] if code else ()
@@ -367,7 +368,7 @@ class Masking(Elementwise):
 
     input_spec = InputSpec()  # one array
 
-    def __init__(self, mask_value: float = 0.0, **kwargs: Any):
+    def __init__(self, mask_value: float | Sequence[float] = 0.0, **kwargs: Any):
         super().__init__(**kwargs)
         self.mask_value = mask_value
 
@@ -376,7 +377,9 @@ class Masking(Elementwise):
 
     def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
         """True where some feature differs from `mask_value`."""
-        return jnp.any(jnp.not_equal(inputs, self.mask_value), axis=-1)
+        value = jnp.asarray(self.mask_value)
+        check_broadcasts(self._who(), value, inputs.shape, "mask_value")
+        return jnp.any(jnp.not_equal(inputs, value), axis=-1)
 
 
 class Identity(Elementwise):

@@ -191,6 +191,7 @@ class Dot(Merge):
     def _check_shapes(self, shapes: Sequence[Any]) -> None:
         first, second = self._own_axes(shapes)
         sizes = shapes[0][first], shapes[1][second]
+        checks.require(first and second, self._who, "axes must not be those of the batch", self.axes)
         if None not in sizes and sizes[0] != sizes[1]:
             raise ValueError(f"{self._who()}: axes {self.axes} must have equal sizes, got {list(shapes)}.")
 

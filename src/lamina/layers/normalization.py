@@ -59,6 +59,8 @@ class Normalization(Layer):
     def _sizes(self, input_shape: tuple[int | None, ...]) -> list[int]:
         """Those along the axes, which are in order from now on, the least number first: so weights lie in files."""
         self.axis = self.axis if isinstance(self.axis, int) else sorted(self.axis)
+        once = len({axis % len(input_shape) for axis in self._axes}) == len(self._axes)
+        checks.require(once, self._who, "axis must name each axis once", self.axis)
         return [checks.known_size(self._who, input_shape, axis) for axis in self._axes]
 
     def _make_scale_and_offset(self, shape: Sequence[Any]) -> None:
@@ -213,12 +215,10 @@ def _follow(moving: Any, now: Any, momentum: float) -> Any:
     return moving.assign(moving.value * momentum + now * (1.0 - momentum))
 
 
-def _listed(who: str, axis: Any) -> Any:
+def _listed(axis: Any) -> Any:
     """An axis, or axes as a list, as configurations have them."""
     listed = checks.integers(axis)
-    if not isinstance(listed, int) and not (isinstance(listed, tuple) and all(isinstance(n, int) for n in listed)):
-        raise TypeError(f"{who}: axis must be an integer or several, got {axis!r}.")
-    return listed if isinstance(listed, int) else list(listed)
+    return list(listed) if isinstance(listed, tuple) else listed
 
 
 class LayerNormalization(Normalization):
@@ -248,7 +248,7 @@ class LayerNormalization(Normalization):
     ):
         self.rms_scaling = bool(kwargs.pop("rms_scaling", False))  # an older way to say RMSNormalization
         super().__init__(**kwargs)
-        self.axis = _listed(self._who(), axis)
+        self.axis = _listed(axis)
         self.epsilon = checks.number(self._who, "epsilon", epsilon, 0)
         self.center, self.scale = center, scale
 
@@ -338,7 +338,7 @@ class RMSNormalization(Normalization):
     def __init__(self, axis: int | Sequence[int] = -1, epsilon: float = 1e-6, **kwargs: Any):
         super().__init__(**kwargs)
         self.supports_masking = False  # as in Keras
-        self.axis = _listed(self._who(), axis)
+        self.axis = _listed(axis)
         self.epsilon = checks.number(self._who, "epsilon", epsilon, 0)
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
@@ -365,7 +365,7 @@ class UnitNormalization(Normalization):
 
     def __init__(self, axis: int | Sequence[int] = -1, **kwargs: Any):
         super().__init__(**kwargs)
-        self.axis = _listed(self._who(), axis)
+        self.axis = _listed(axis)
 
     def call(self, inputs: Any) -> Any:
         if not all(-inputs.ndim <= axis < inputs.ndim for axis in self._axes):

@@ -96,7 +96,7 @@ class Dense(Projection):
         kernel_constraint: Any = None,
         bias_constraint: Any = None,
         lora_rank: int | None = None,
-        lora_alpha: int | None = None,
+        lora_alpha: float | None = None,
         quantization_config: Any = None,
         **kwargs: Any,
     ):
@@ -156,7 +156,7 @@ class EinsumDense(Projection):
         kernel_constraint: Any = None,
         bias_constraint: Any = None,
         lora_rank: int | None = None,
-        lora_alpha: int | None = None,
+        lora_alpha: float | None = None,
         gptq_unpacked_column_size: int | None = None,
         quantization_config: Any = None,
         **kwargs: Any,
@@ -218,7 +218,7 @@ class EinsumDense(Projection):
         source, kernel, out = self._terms()
         self._behind = len(input_shape) - len(source.replace(".", "")) if out.endswith(".") else 0
         shape = None
-        if self.bias_axes is not None:
+        if self.bias_axes:
             letters = out.replace(".", "")
             if not set(self.bias_axes) <= set(letters):
                 raise ValueError(f"{self._who()}: bias_axes must be axes of the output, got {self.bias_axes!r}.")

@@ -281,7 +281,7 @@ class Recurrent(RNN):
         bias_constraint: Any = None,
         dropout: float = 0.0,
         recurrent_dropout: float = 0.0,
-        seed: int | None = None,
+        seed: Any = None,
         return_sequences: bool = False,
         return_state: bool = False,
         go_backwards: bool = False,

@@ -32,7 +32,7 @@ class Noise(Elementwise):
 
     strength, largest = "rate", 1.0
 
-    def __init__(self, rate: float, seed: int | None = None, **kwargs: Any):
+    def __init__(self, rate: float, seed: Any = None, **kwargs: Any):
         super().__init__(**kwargs)
         setattr(self, self.strength, checks.number(self._who, self.strength, rate, 0, self.largest))
         self.seed = seed
@@ -66,9 +66,7 @@ class Dropout(Noise):
     [0.0, 2.0]
     """
 
-    def __init__(
-        self, rate: float, noise_shape: Sequence[int | None] | None = None, seed: int | None = None, **kwargs: Any
-    ):
+    def __init__(self, rate: float, noise_shape: Sequence[int | None] | None = None, seed: Any = None, **kwargs: Any):
         super().__init__(rate, seed, **kwargs)
         self.noise_shape = checks.integers(noise_shape)
         if noise_shape is not None and not all(n is None or checks.is_integer(n) for n in self.noise_shape):
@@ -94,7 +92,7 @@ class SpatialDropout(Dropout, Spatial):
         self,
         rate: float,
         data_format: str | None = None,
-        seed: int | None = None,
+        seed: Any = None,
         name: str | None = None,
         dtype: Any = None,
         **kwargs: Any,
@@ -135,7 +133,7 @@ class GaussianNoise(Noise):
 
     strength, largest = "stddev", None
 
-    def __init__(self, stddev: float, seed: int | None = None, **kwargs: Any):
+    def __init__(self, stddev: float, seed: Any = None, **kwargs: Any):
         super().__init__(stddev, seed, **kwargs)
 
     def disturb(self, inputs: Any, strength: float) -> Any:

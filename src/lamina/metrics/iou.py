@@ -51,6 +51,7 @@ class IoU(Metric):
         axis: int = -1,
     ):
         super().__init__(dtype or "int32", name)
+        num_classes = checks.integer(self._who, "num_classes", num_classes)
         if target_class_ids is None:
             spend(f"{self._who}: a list", num_classes, nbytes=40, work=1)
             target_class_ids = range(num_classes)

@@ -106,8 +106,6 @@ class OptimizerMap(Configurable, PatternMap):
     def __init__(self, default_optimizer: Optimizer, optimizer_map: dict[str, Optimizer] | None = None):
         if not isinstance(default_optimizer, Optimizer):
             raise TypeError(f"OptimizerMap: default_optimizer must be one, got {default_optimizer!r}.")
-        if not isinstance(optimizer_map, (dict, type(None))):
-            raise TypeError(f"OptimizerMap: optimizer_map must be a dict, got {optimizer_map!r}.")
         super().__init__()
         self.default_optimizer = default_optimizer
         self.update(optimizer_map or {})

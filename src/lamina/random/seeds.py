@@ -30,7 +30,7 @@ class SeedGenerator(Configurable):
         kwargs: `backend` is accepted and has no effect.
     """
 
-    def __init__(self, seed: int | None = None, name: str | None = None, **kwargs: Any):
+    def __init__(self, seed: Any = None, name: str | None = None, **kwargs: Any):
         kwargs.pop("backend", None)
         if kwargs:
             raise unknown_arguments(SeedGenerator, kwargs)

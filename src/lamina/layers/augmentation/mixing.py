@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 
 from lamina import random
 from lamina.core import checks
@@ -123,7 +124,7 @@ class RandomErasing(Augmentation):
         **kwargs: Any,
     ):
         super().__init__(factor, scale=scale, **kwargs)
-        for each in fill_value if isinstance(fill_value, (list, tuple)) else [fill_value or 0]:
+        for each in np.ravel(0 if fill_value is None else fill_value).tolist():
             checks.number(self._who, "fill_value", each)
         self.fill_value = fill_value
 

@@ -300,7 +300,7 @@ class RandomCrop(Sized, Augmentation):
         height, width: the size of the part.
     """
 
-    def __init__(self, height: int, width: int, seed: int | None = None, **kwargs: Any):
+    def __init__(self, height: int, width: int, seed: Any = None, **kwargs: Any):
         super().__init__(height, width, seed=make_default_seed() if seed is None else seed, **kwargs)
 
     def _fixed(self, height: Any, width: Any) -> tuple[int, int] | None:

@@ -125,7 +125,7 @@ class ImageLayer(PipelineLayer):
         self.bounding_box_format = bounding_box_format
         self.autocast = False  # boxes and labels stay as they are
 
-    def set_seed(self, seed: int | None) -> None:
+    def set_seed(self, seed: Any) -> None:
         """Draw from a generator with this seed."""
         self.seed = seed
         self.generator = SeedGenerator(seed)
@@ -309,7 +309,7 @@ class Augmentation(Ranged):
         factor: Factor = 1.0,
         value_range: Sequence[float] = BYTES,
         scale: Factor = 1.0,
-        seed: int | None = None,
+        seed: Any = None,
         **kwargs: Any,
     ):
         super().__init__(value_range, **kwargs)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from lamina import ops
 from lamina.core import checks, dtypes
 from lamina.core.configurable import variant
+from lamina.layer.masks import check_broadcasts
 from lamina.layers.preprocessing.base import Draws, ImageLayer, Sized
 from lamina.layers.preprocessing.foreign import PipelineLayer
 from lamina.layers.preprocessing.pipelines import numbers
@@ -41,7 +42,10 @@ class Rescaling(PipelineLayer):
         scale, offset = (jnp.asarray(value, self.compute_dtype) for value in (self.scale, self.offset))
         if scale.ndim and dtypes.image_data_format() == "channels_first":
             scale = scale.reshape(*scale.shape, *[1] * (3 - scale.ndim))
-        return jnp.asarray(numbers(inputs, self._who())).astype(self.compute_dtype) * scale + offset
+        inputs = jnp.asarray(numbers(inputs, self._who())).astype(self.compute_dtype)
+        for name, value in (("scale", scale), ("offset", offset)):
+            check_broadcasts(self._who(), value, inputs.shape, name)
+        return inputs * scale + offset
 
 
 class Resized(Sized):
@@ -156,10 +160,10 @@ class MaxNumBoundingBoxes(ImageLayer):
 
     always = integers = True
 
-    def __init__(self, max_number: int, fill_value: int = -1, **kwargs: Any):
+    def __init__(self, max_number: int, fill_value: float = -1, **kwargs: Any):
         super().__init__(**kwargs)
         self.max_number = checks.integer(self._who, "max_number", max_number)
-        self.fill_value = int(fill_value)
+        self.fill_value = int(checks.number(self._who, "fill_value", fill_value, -(2**31), 2**31 - 1))
 
     def pixels(self, images: Any, transformation: Any) -> Any:
         return images

@@ -43,7 +43,7 @@ class MelSpectrogram(PipelineLayer):
         sequence_stride: int = 512,
         sequence_length: int | None = None,
         window: Any = "hann",
-        sampling_rate: int = 16000,
+        sampling_rate: float = 16000,
         num_mel_bins: int = 128,
         min_freq: float = 20.0,
         max_freq: float | None = None,
@@ -63,7 +63,7 @@ class MelSpectrogram(PipelineLayer):
         self.window, self.power_to_db = window, power_to_db
         self.sampling_rate = checks.positive(self._who, "sampling_rate", sampling_rate)
         self.num_mel_bins = checks.integer(self._who, "num_mel_bins", num_mel_bins)
-        self.max_freq = checks.positive(self._who, "max_freq", max_freq or int(sampling_rate / 2))
+        self.max_freq = checks.positive(self._who, "max_freq", sampling_rate // 2 if max_freq is None else max_freq)
         self.min_freq = checks.number(self._who, "min_freq", min_freq, 0, self.max_freq)
         self.top_db = checks.number(self._who, "top_db", top_db, 0)
         self.mag_exp = checks.positive(self._who, "mag_exp", mag_exp)
