@@ -33,10 +33,15 @@ _new_context, _programs = mlir.make_ir_context, itertools.count()
 _shared_context = functools.lru_cache(maxsize=8)(lambda thread, hundred: _new_context())
 
 
-def _context():
+def _current():
     try:
-        _ = ir.Context.current
-    except ValueError:
+        return ir.Context.current
+    except ValueError:  # as older versions say that there is none
+        return None
+
+
+def _context():
+    if _current() is None:
         return _shared_context(threading.get_ident(), next(_programs) // SHARE)
     return _new_context()
 
