@@ -18,14 +18,15 @@ def require(condition: Any, who: Any, rule: str, given: Any = None, remedy: str 
         condition: what must be so.
         who: who speaks: a name, a method that gives it, or an object, which has that of its class.
         rule: what must be so, in words.
-        given: what is, shown by its `repr`.
+        given: what is, shown by its `repr` if that is one line.
         remedy: what helps.
         got: in place of `given`, what is in words.
     """
     if not condition:
         named = who() if isinstance(who, MethodType) else who
         name, ending = named if isinstance(named, str) else type(who).__name__, f"; {remedy}." if remedy else "."
-        raise ValueError(f"{name}: {rule}, got {got or repr(given)}{ending}")
+        told = shorten(given) if "\n" in repr(given) else repr(given)
+        raise ValueError(f"{name}: {rule}, got {got or told}{ending}")
 
 
 def is_integer(value: Any, least: int = 1) -> bool:
