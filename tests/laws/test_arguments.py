@@ -6,6 +6,7 @@ import re
 import numpy as np
 import pytest
 
+import lamina
 from lamina import callbacks, constraints, initializers, layers, losses, metrics, optimizers, regularizers
 from lamina.core import domains
 from lamina.optimizers import schedules
@@ -36,7 +37,7 @@ def annotated():
     for namespace in NAMESPACES:
         for cls in dict.fromkeys(getattr(namespace, name) for name in namespace.__all__):
             if isinstance(cls, type):
-                for name in domains.of_signature(inspect.signature(cls)):
+                for name in domains.of_signature(domains.signature_of(cls)):
                     yield pytest.param(cls, name, id=f"{cls.__name__}-{name}")
 
 
@@ -67,3 +68,31 @@ def test_a_layer_works_with_what_it_is_given_or_refuses_it_in_one_line(row):
                 good = isinstance(error, (ValueError, TypeError)) and re.match(ONE_LINE, str(error))
                 wrong += [] if good else [f"{name}={value!r}: {type(error).__name__}: {error}"]
     assert not wrong
+
+
+X, Y = np.ones((4, 3), "float32"), np.ones((4, 2), "float32")
+
+
+@pytest.mark.parametrize(
+    ("method", "arguments", "said"),
+    [
+        ("fit", {"x": X, "y": Y, "epochs": "2"}, "epochs must be "),
+        ("fit", {"x": X, "y": Y, "dry_run": np.ones(2)}, "dry_run must be True or False, got float64"),
+        ("evaluate", {"x": X, "y": Y, "return_dict": np.ones(2)}, "return_dict must be True or False, got f"),
+        ("predict", {"x": X, "batch_size": {}}, "batch_size must be "),
+        ("summary", {"positions": 3}, "positions must be a sequence of numbers, got 3"),
+        ("summary", {"print_fn": "print"}, "print_fn must be a function, got 'print'"),
+        ("set_weights", {"weights": 3}, "weights must be a sequence of values, got 3"),
+        ("save", {"filepath": 3}, "filepath must be a path, got 3"),
+        ("load_weights", {"filepath": None}, "filepath must be a path, got None"),
+    ],
+)
+def test_a_method_refuses_what_is_no_value_of_its_argument_and_changes_nothing(method, arguments, said):
+    model = lamina.Sequential([layers.Input((3,)), layers.Dense(2)])
+    model.compile("sgd", "mse")
+    before = model.get_weights()
+    with pytest.raises(ValueError, match=rf"^\w+: {said}") as caught:
+        getattr(model, method)(**arguments)
+    assert "\n" not in str(caught.value)
+    for a, b in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)

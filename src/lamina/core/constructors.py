@@ -20,7 +20,7 @@ def explaining(init: Callable) -> Callable:
 
     @functools.cache
     def signature() -> inspect.Signature:
-        return inspect.signature(init)
+        return domains.signature_of(init)
 
     @functools.cache
     def kinds() -> dict[str, domains.Kind]:

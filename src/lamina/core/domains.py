@@ -5,7 +5,7 @@ import operator
 import os
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from numbers import Real
 from typing import Any, NamedTuple
 
@@ -54,6 +54,7 @@ _KINDS = {
     str: Kind("a string", "strings", lambda value: isinstance(value, str), frozenset({str})),
     dict: Kind("a dict", "dicts", _is_mapping),
     Mapping: Kind("a dict", "dicts", _is_mapping),
+    Iterable: Kind("iterable", "iterables", lambda value: isinstance(value, Iterable)),
     Callable: Kind("a function", "functions", callable),
     os.PathLike: Kind("a path", "paths", lambda value: isinstance(value, os.PathLike)),
     object: Kind("a value", "values", lambda value: True),
@@ -84,6 +85,14 @@ def _all_are(item: Kind, value: Any) -> bool:
     if not isinstance(value, _SEQUENCES) or isinstance(value, (str, bytes)) or getattr(value, "shape", None) == ():
         return False
     return all(item.holds(each) or (isinstance(each, _SEQUENCES) and _all_are(item, each)) for each in value)
+
+
+def signature_of(fn: Callable) -> inspect.Signature:
+    """The signature, its annotations as what they stand for where all of them are there."""
+    try:
+        return inspect.signature(fn, eval_str=True)
+    except NameError:
+        return inspect.signature(fn)
 
 
 def of_signature(signature: inspect.Signature) -> dict[str, Kind]:

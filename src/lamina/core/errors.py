@@ -13,7 +13,7 @@ import jax
 import numpy as np
 import opt_einsum
 
-from lamina.core import checks
+from lamina.core import checks, domains
 
 F = TypeVar("F", bound=Callable)
 
@@ -50,11 +50,23 @@ def entry(fn: F) -> F:
             unknown = [name for name in kwargs if name not in takes]
             if unknown and error.__traceback__.tb_next is None:  # type: ignore[union-attr]
                 raise checks.unknown_arguments(fn.__name__, unknown, takes) from None
+            told = _of_argument(fn, args, kwargs, error)
+            if told is not None:
+                raise told from None
             explain(error)
             shorten(error)
             raise
 
     return wrapper  # type: ignore[return-value]
+
+
+def _of_argument(fn: Callable, args: tuple, kwargs: dict[str, Any], error: Exception) -> Exception | None:
+    """The error about an argument that is nothing that its annotation says, where the one that came up is unclear."""
+    ours, said = _origin(error)
+    if not isinstance(error, _UNCLEAR) or not ours or said is not None:
+        return None
+    signature = domains.signature_of(fn)
+    return domains.refusal(fn.__name__, signature, domains.of_signature(signature), args, kwargs)
 
 
 # What JAX raises where code asks a traced array for its values.
@@ -92,11 +104,9 @@ def of_op(fn: Callable, args: tuple, kwargs: dict[str, Any], error: BaseExceptio
 
     What the library said itself stays, and so does the error of a function of the program.
     """
-    files, text = [_file(frame) for frame in _frames(error.__traceback__)], str(error)
-    ours = files and all(file.startswith((_HERE, *_ENGINE, *_HELPERS)) for file in files)
+    (ours, said), text = _origin(error), str(error)
     if not isinstance(error, _UNCLEAR) or not ours:  # or Python's, if the arguments are not those of the op
         return error
-    said = SAID.match(text) if files[-1].startswith(_HERE) else None
     if said is not None:
         about_argument = said[0][:-2] in inspect.signature(fn).parameters
         return type(error)(f"{fn.__name__}: {text.replace(':', '', 1)}") if about_argument else error
@@ -114,6 +124,13 @@ def of_op(fn: Callable, args: tuple, kwargs: dict[str, Any], error: BaseExceptio
     if kind in (TypeError, IndexError) and (_OF_SHAPES.search(rule) or isinstance(error, ArithmeticError)):
         kind = checks.ArgumentError
     return kind(f"{fn.__name__}: {rule}; got {given}.")
+
+
+def _origin(error: BaseException) -> tuple[bool, re.Match[str] | None]:
+    """Whether only the library and its engine led to an error, and how it begins if the library says who speaks."""
+    files = [_file(frame) for frame in _frames(error.__traceback__)]
+    ours = bool(files) and all(file.startswith((_HERE, *_ENGINE, *_HELPERS)) for file in files)
+    return ours, SAID.match(str(error)) if ours and files[-1].startswith(_HERE) else None
 
 
 def _brief(value: Any) -> str:

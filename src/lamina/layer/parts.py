@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lamina.core import checks, handover, placement, registry, scope
+from lamina.core import checks, errors, handover, placement, registry, scope
 from lamina.core.scope import Scope
 from lamina.core.state import Meter
 from lamina.core.variable import Variable, assign_all
@@ -168,6 +168,7 @@ class Composite:
         arrays = handover.settled(lambda weights: [v.value for v in weights], self.weights)  # all of one moment
         return [np.array(placement.to_host(array)) for array in arrays]
 
+    @errors.entry
     def set_weights(self, weights: Sequence[Any]) -> None:
         """Assign arrays to the weights, in the order of `get_weights`; all of them or, on an error, none."""
         assign_all(self._who, self.weights, weights)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from lamina.core import configurable, errors, tree
@@ -35,7 +35,7 @@ class Sequential(Model):
     supports_masking = True
     _not_parts = Model._not_parts | {"_entry", "_tensors", "_whole"}
 
-    def __init__(self, layers: Sequence[Any] | None = None, trainable: bool = True, name: str | None = None):
+    def __init__(self, layers: Iterable[Any] | None = None, trainable: bool = True, name: str | None = None):
         super().__init__(trainable=trainable, name=name)
         self._entry: InputLayer | None = None
         self._stack: list[Layer] = []

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from lamina.callbacks.progress import is_interactive_logging_enabled, say
-from lamina.core import checks
+from lamina.core import checks, errors
 from lamina.core.budget import printable
 from lamina.core.later import rich
 from lamina.core.symbolic import Node, Operation, calls_of
@@ -35,6 +35,7 @@ class Row(NamedTuple):
     inside: list[Row]
 
 
+@errors.entry
 def summary(
     self: Any, line_length: int | None = None, positions: Sequence[float] | None = None,
     print_fn: Callable[[str], Any] | None = None, expand_nested: bool = False, show_trainable: bool = False,

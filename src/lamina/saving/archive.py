@@ -46,7 +46,7 @@ def save_model(model: Any, filepath: Any, overwrite: bool = True, zipped: bool |
     skip = [] if with_optimizer else [getattr(model, "optimizer", None)]
     if hasattr(filepath, "write"):
         return write_archive(model, filepath, _form(model), skip)
-    path, zipped = os.fspath(filepath), zipped is not False
+    path, zipped = checks.path("save_model", "filepath", filepath), zipped is not False
     old = zipped and path.endswith(legacy.ENDINGS) and not path.endswith(".weights.h5")
     rule = "filepath must end in .keras (or be a folder's name with zipped=False; save_weights writes .weights.h5)"
     checks.require(old or zipped == path.endswith(".keras"), "save_model", rule, path)
@@ -146,7 +146,7 @@ def load_model(filepath: Any, custom_objects: Any = None, compile: bool = True, 
     if hasattr(filepath, "read"):
         with contents.unzipped(filepath, "archive") as files:
             return _read_model(files, "archive", custom_objects, compile)
-    path = os.fspath(filepath)
+    path = checks.path("load_model", "filepath", filepath)
     if not os.path.exists(path):
         raise contents.MissingFileError(f'load_model: "{path}" must be there, and is not.')
     if path.endswith(legacy.ENDINGS) and not path.endswith(".weights.h5"):
@@ -216,7 +216,7 @@ def save_weights(
     """
     skip = list(kwargs.pop("objects_to_skip", None) or ())
     checks.require(not kwargs, "save_weights", "arguments must be known ones", got=", ".join(kwargs))
-    path = os.fspath(filepath)
+    path = checks.path("save_weights", "filepath", filepath)
     endings = (".weights.h5",) if max_shard_size is None else ("weights.json", "weights.h5")
     checks.require(path.endswith(endings), "save_weights", f"filepath must end in {endings[0]}", path)
     if not model.built:
@@ -246,7 +246,7 @@ def load_weights(model: Any, filepath: Any, skip_mismatch: bool = False, **kwarg
         raise ValueError(f"load_weights: arguments must be known ones, got {', '.join(kwargs) or 'by_name'}.")
     if not model.built:
         raise ValueError(f'load_weights: "{model.name}" must be built; call it on data or call build().')
-    path = os.fspath(filepath)
+    path = checks.path("load_weights", "filepath", filepath)
     old = path.endswith(legacy.ENDINGS) and os.path.exists(path)
     if old and legacy.load_weights(model, path, skip_mismatch, skip):
         return
