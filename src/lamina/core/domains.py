@@ -9,13 +9,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from numbers import Real
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from lamina.core.checks import ArgumentError, shorten
 
 NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-_SEQUENCES = (Sequence, Set, np.ndarray, jax.Array)
 
 
 class Kind(NamedTuple):
@@ -82,9 +80,13 @@ def _any_of(kinds: list[Kind]) -> Kind:
 
 
 def _all_are(item: Kind, value: Any) -> bool:
-    if not isinstance(value, _SEQUENCES) or isinstance(value, (str, bytes)) or getattr(value, "shape", None) == ():
+    shape = getattr(value, "shape", None)
+    if shape is not None:  # an array, of whatever library: its elements are as its dtype says, where that is told
+        dtype = getattr(value, "dtype", None)
+        return len(shape) > 0 and (getattr(dtype, "kind", "O") == "O" or item.holds(np.zeros((), dtype)[()]))
+    if not isinstance(value, (Sequence, Set)) or isinstance(value, (str, bytes)):
         return False
-    return all(item.holds(each) or (isinstance(each, _SEQUENCES) and _all_are(item, each)) for each in value)
+    return all(item.holds(each) or _all_are(item, each) for each in value)
 
 
 def signature_of(fn: Callable) -> inspect.Signature:
