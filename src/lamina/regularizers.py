@@ -30,7 +30,7 @@ class L1L2(Regularizer):
         l2: factor of the squares.
     """
 
-    def __init__(self, l1: float = 0.0, l2: float = 0.0):
+    def __init__(self, l1: float | None = 0.0, l2: float | None = 0.0):
         self.l1 = self._factor("l1", 0.0 if l1 is None else l1)
         self.l2 = self._factor("l2", 0.0 if l2 is None else l2)
 
@@ -47,14 +47,14 @@ class L1L2(Regularizer):
 class L1(L1L2):
     """l1 · Σ|x|."""
 
-    def __init__(self, l1: float = 0.01):
+    def __init__(self, l1: float | None = 0.01):
         super().__init__(l1=0.01 if l1 is None else l1)
 
 
 class L2(L1L2):
     """l2 · Σx²."""
 
-    def __init__(self, l2: float = 0.01):
+    def __init__(self, l2: float | None = 0.01):
         super().__init__(l2=0.01 if l2 is None else l2)
 
 

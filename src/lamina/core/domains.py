@@ -48,7 +48,7 @@ _NOTHING = Kind("", "", lambda value: value is None, frozenset({type(None)}))
 _KINDS = {
     bool: Kind("True or False", "truth values", _is_flag, frozenset({bool})),
     int: Kind("an integer", "integers", _is_integer, frozenset({int, bool})),
-    float: Kind("a number", "numbers", _is_number, frozenset({float, int, bool})),
+    float: Kind("a number", "numbers", _is_number, frozenset({float, int, bool, type(None)})),
     str: Kind("a string", "strings", lambda value: isinstance(value, str), frozenset({str})),
     dict: Kind("a dict", "dicts", _is_mapping),
     Mapping: Kind("a dict", "dicts", _is_mapping),

@@ -32,7 +32,7 @@ class Activation(Elementwise):
         activation: a name or function.
     """
 
-    def __init__(self, activation: str | Callable, **kwargs: Any):
+    def __init__(self, activation: str | Callable | None, **kwargs: Any):
         super().__init__(**kwargs)
         self.activation = activations.get(activation)
 

@@ -370,6 +370,7 @@ class Masking(Elementwise):
 
     def __init__(self, mask_value: float | Sequence[float] = 0.0, **kwargs: Any):
         super().__init__(**kwargs)
+        checks.require(mask_value is not None, self._who, "mask_value must be a number, or one for each feature")
         self.mask_value = mask_value
 
     def call(self, inputs: Any) -> Any:

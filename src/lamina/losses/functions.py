@@ -87,7 +87,7 @@ def log_cosh(y_true: Any, y_pred: Any) -> Any:
 
 
 @on_arrays
-def cosine_similarity(y_true: Any, y_pred: Any, axis: int = -1) -> Any:
+def cosine_similarity(y_true: Any, y_pred: Any, axis: Any = -1) -> Any:
     """`-sum(y_true · y_pred) / (‖y_true‖ ‖y_pred‖)` over `axis`: -1 for the same direction.
 
     Args:
@@ -118,7 +118,7 @@ def poisson(y_true: Any, y_pred: Any) -> Any:
 
 @on_arrays
 def binary_crossentropy(
-    y_true: Any, y_pred: Any, from_logits: bool = False, label_smoothing: float = 0.0, axis: int = -1
+    y_true: Any, y_pred: Any, from_logits: bool = False, label_smoothing: float = 0.0, axis: Any = -1
 ) -> Any:
     """`-mean(y_true · log(p) + (1 - y_true) · log(1 - p))` over `axis`.
 
@@ -142,7 +142,7 @@ def binary_focal_crossentropy(
     gamma: float = 2.0,
     from_logits: bool = False,
     label_smoothing: float = 0.0,
-    axis: int = -1,
+    axis: Any = -1,
 ) -> Any:
     """`mean((1 - p_t)^gamma · binary crossentropy)`, `p_t` the probability given to the target.
 
@@ -167,7 +167,7 @@ def binary_focal_crossentropy(
 
 @on_arrays
 def categorical_crossentropy(
-    y_true: Any, y_pred: Any, from_logits: bool = False, label_smoothing: float = 0.0, axis: int = -1
+    y_true: Any, y_pred: Any, from_logits: bool = False, label_smoothing: float = 0.0, axis: Any = -1
 ) -> Any:
     """`-sum(y_true · log(p))` over the axis of the classes.
 
@@ -190,7 +190,7 @@ def categorical_focal_crossentropy(
     gamma: float = 2.0,
     from_logits: bool = False,
     label_smoothing: float = 0.0,
-    axis: int = -1,
+    axis: Any = -1,
 ) -> Any:
     """`-sum(alpha · (1 - p)^gamma · y_true · log(p))` over the axis of the classes.
 
@@ -209,7 +209,7 @@ def categorical_focal_crossentropy(
 
 
 def sparse_categorical_crossentropy(
-    y_true: Any, y_pred: Any, from_logits: bool = False, ignore_class: int | None = None, axis: int = -1
+    y_true: Any, y_pred: Any, from_logits: bool = False, ignore_class: float | None = None, axis: Any = -1
 ) -> Any:
     """`-log(p[y_true])`, `p` along the axis of the classes.
 

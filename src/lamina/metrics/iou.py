@@ -45,7 +45,7 @@ class IoU(Metric):
         target_class_ids: Sequence[int] | None = None,
         name: str | None = None,
         dtype: Any = None,
-        ignore_class: int | None = None,
+        ignore_class: float | None = None,
         sparse_y_true: bool = True,
         sparse_y_pred: bool = True,
         axis: int = -1,

@@ -52,7 +52,7 @@ class MeanSquaredLogarithmicError(MeanOf, fn=losses.mean_squared_logarithmic_err
 class LogCoshError(MeanOf, fn=losses.log_cosh, name="logcosh"): ...
 
 
-def cosine_similarity(y_true: Any, y_pred: Any, axis: int = -1) -> Any:
+def cosine_similarity(y_true: Any, y_pred: Any, axis: Any = -1) -> Any:
     """`sum(y_true · y_pred) / (‖y_true‖ ‖y_pred‖)` over `axis`: 1 for the same direction, unlike the loss.
 
     Args:
@@ -63,7 +63,7 @@ def cosine_similarity(y_true: Any, y_pred: Any, axis: int = -1) -> Any:
 
 
 @on_arrays
-def pearson_correlation(y_true: Any, y_pred: Any, axis: int = -1) -> Any:
+def pearson_correlation(y_true: Any, y_pred: Any, axis: Any = -1) -> Any:
     """`cov(y_true, y_pred) / (std(y_true) · std(y_pred))` over `axis`.
 
     Args:
@@ -79,7 +79,7 @@ def pearson_correlation(y_true: Any, y_pred: Any, axis: int = -1) -> Any:
 
 
 @on_arrays
-def concordance_correlation(y_true: Any, y_pred: Any, axis: int = -1) -> Any:
+def concordance_correlation(y_true: Any, y_pred: Any, axis: Any = -1) -> Any:
     """`2 cov / (var(y_true) + var(y_pred) + (mean(y_true) - mean(y_pred))²)` over `axis`.
 
     Lin 1989, A concordance correlation coefficient to evaluate reproducibility, https://doi.org/10.2307/2532051

@@ -172,7 +172,7 @@ class ScheduleFreeAdamW(_Moments):
     """
 
     epsilon: float = 1e-8
-    warmup_steps: int = 0
+    warmup_steps: float = 0
 
     slot_groups = ({"momentum": "value", "velocity": 0.0},)
 

@@ -14,7 +14,7 @@ from lamina.core.configurable import Configurable
 def abs_max_quantize(
     inputs: Any,
     axis: int | Sequence[int],
-    value_range: Sequence[int] = (-127, 127),
+    value_range: Sequence[float] = (-127, 127),
     dtype: str = "int8",
     epsilon: float = 1e-7,
     to_numpy: bool = False,
@@ -73,7 +73,7 @@ class Affine(NamedTuple):
 def abs_max_quantize_grouped_with_zero_point(
     inputs: Any,
     block_size: int,
-    value_range: Sequence[int] = (-8, 7),
+    value_range: Sequence[float] = (-8, 7),
     dtype: str = "int8",
     epsilon: float = 1e-7,
     to_numpy: bool = False,
@@ -163,7 +163,7 @@ class Quantizer(Configurable):
         output_dtype: of the integers.
     """
 
-    def __init__(self, output_dtype: str = "int8"):
+    def __init__(self, output_dtype: Any = "int8"):
         self.output_dtype = output_dtype
 
     def __call__(self, x: Any) -> Any:
@@ -187,9 +187,9 @@ class AbsMaxQuantizer(Quantizer):
     def __init__(
         self,
         axis: int | Sequence[int] | None = None,
-        value_range: Sequence[int] = (-127, 127),
+        value_range: Sequence[float] = (-127, 127),
         epsilon: float = 1e-7,
-        output_dtype: str = "int8",
+        output_dtype: Any = "int8",
     ):
         super().__init__(output_dtype)
         self.axis = (axis,) if isinstance(axis, int) else None if axis is None else tuple(axis)
