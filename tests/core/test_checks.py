@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lamina import layers
+from lamina import callbacks, layers, losses
 from lamina.core.checks import shorten, some
 
 REFUSED = [
@@ -75,6 +75,16 @@ def test_a_bad_argument_is_refused_by_name(layer, arguments, what):
         getattr(layers, layer)(**arguments, name="stem")
     assert str(caught.value).startswith((f'{layer} "stem": {what}', f"{layer}: {what}"))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("base", [layers.Layer, callbacks.Callback, losses.Loss])
+def test_what_a_program_annotates_its_arguments_with_is_its_own_affair(base):
+    class Own(base):
+        def __init__(self, data: "np.nothing" = None, size: int = 1, flag: "list[" = True):  # noqa: F722
+            super().__init__()
+            self.size = size
+
+    assert Own(size="large", flag=[]).size == "large"
 
 
 @pytest.mark.parametrize("layer", ["Dense", "Conv2D", "Dropout", "Add", "Flatten"])

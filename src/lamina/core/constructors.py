@@ -15,16 +15,18 @@ POSITIONAL = inspect.Parameter.POSITIONAL_OR_KEYWORD
 def explaining(init: Callable) -> Callable:
     """A constructor whose errors about its arguments speak of the class that the program named, and of near names.
 
-    What annotations of the library's own say of arguments is asked at the end: most arguments are right.
+    What annotations of the library's own say of arguments is asked at the end: most arguments are right. Those of a
+    program are its own affair, and are not looked at.
     """
+    own = registry.is_own(init)
 
     @functools.cache
     def signature() -> inspect.Signature:
-        return domains.signature_of(init)
+        return domains.signature_of(init) if own else inspect.signature(init)
 
     @functools.cache
     def kinds() -> dict[str, domains.Kind]:
-        return domains.of_signature(signature()) if registry.is_own(init) else {}
+        return domains.of_signature(signature())
 
     @functools.wraps(init)
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
@@ -34,13 +36,12 @@ def explaining(init: Callable) -> Callable:
         except Exception as error:
             if isinstance(error, TypeError):
                 told = _told(type(self), signature(), given, kwargs)
-            if told is None:
+            if told is None and own:
                 told = domains.refusal(who, signature(), kinds(), given, kwargs, said=str(error))
             if told is None:
                 raise
             raise told from None
-        told = domains.refusal(who, signature(), kinds(), given, kwargs)
-        if told is not None:
+        if own and (told := domains.refusal(who, signature(), kinds(), given, kwargs)) is not None:
             raise told
 
     return __init__

@@ -40,23 +40,19 @@ def _is_flag(value: Any) -> bool:
     return value is None or isinstance(value, np.bool_) or (isinstance(value, Real) and value in (0, 1))
 
 
-def _is_mapping(value: Any) -> bool:
-    return isinstance(value, Mapping)
-
-
-_NOTHING = Kind("", "", lambda value: value is None, frozenset({type(None)}))
+_DICT = Kind("a dict", "dicts", lambda value: isinstance(value, Mapping))
 _KINDS = {
     bool: Kind("True or False", "truth values", _is_flag, frozenset({bool})),
     int: Kind("an integer", "integers", _is_integer, frozenset({int, bool})),
     float: Kind("a number", "numbers", _is_number, frozenset({float, int, bool, type(None)})),
     str: Kind("a string", "strings", lambda value: isinstance(value, str), frozenset({str})),
-    dict: Kind("a dict", "dicts", _is_mapping),
-    Mapping: Kind("a dict", "dicts", _is_mapping),
+    dict: _DICT,
+    Mapping: _DICT,
     Iterable: Kind("iterable", "iterables", lambda value: isinstance(value, Iterable)),
     Callable: Kind("a function", "functions", callable),
     os.PathLike: Kind("a path", "paths", lambda value: isinstance(value, os.PathLike)),
     object: Kind("a value", "values", lambda value: True),
-    type(None): _NOTHING,
+    type(None): Kind("", "", lambda value: value is None, frozenset({type(None)})),
 }
 
 
