@@ -23,28 +23,41 @@ _SIP = (0x736F6D6570736575, 0x646F72616E646F6D, 0x6C7967656E657261, 0x7465646279
 
 
 class Rows:
-    """Strings of one length: what is read of all of them at a place."""
+    """Strings that are hashed in one way: what is read of all of them at a place, which is negative from the end on.
 
-    def __init__(self, strings: Strings, which: np.ndarray, length: int):
-        self.length, self.zero = length, np.zeros(len(which), np.uint64)
-        if length:  # else there is nothing to read
-            all_there = np.ndarray((len(strings.content) - length + 1,), f"V{length}", strings.content, strides=(1,))
-            self._bytes = all_there[strings.starts.take(which)]
+    Args:
+        strings: the strings, see `_beyond`.
+        length: that of one of them.
+    """
+
+    def __init__(self, strings: Strings, length: int):
+        self.strings, self.length, self.lengths = strings, length, strings.lengths.view(np.uint64)
+        self.zero = np.zeros(len(strings), np.uint64)
 
     def word(self, at: int, size: int = 8) -> Any:
         """So many bytes from a place on."""
-        return np.ndarray(self.zero.shape, f"<u{size}", self._bytes, at, (self.length,)).astype(np.uint64)
+        word = self.strings.any_eight(at)
+        return word if size == 8 else word & np.uint64(256**size - 1)
+
+    def rest(self, at: int) -> Any:
+        """All that is left from a place on, less than eight bytes."""
+        return self.strings.eight(at)
 
 
 class Columns:
-    """`Rows` of a device: an array (uint64) for each place."""
+    """`Rows` of one length on a device: an array (uint64) for each place."""
 
     def __init__(self, columns: Sequence[Any]):
-        self.columns, self.length, self.zero = columns, len(columns), jnp.zeros_like(columns[0])
+        self.columns, self.length, self.lengths = columns, len(columns), np.uint64(len(columns))
+        self.zero = jnp.zeros_like(columns[0])
 
     def word(self, at: int, size: int = 8) -> Any:
         """So many bytes from a place on."""
-        return functools.reduce(operator.or_, (self.columns[at + i] << (8 * i) for i in range(size)))
+        return functools.reduce(operator.or_, (self.columns[at + i] << (8 * i) for i in range(size)), self.zero)
+
+    def rest(self, at: int) -> Any:
+        """All that is left from a place on, less than eight bytes."""
+        return self.word(at, self.length - at)
 
 
 def checked_salt(who: str, salt: Any) -> list[int] | None:
@@ -85,31 +98,31 @@ def farmhash(s: Any) -> Any:
     n = s.length
     if n > 64:
         return _farmhash_long(s)
-    factor = _K2 + np.uint64(2 * n)
+    factor = (s.lengths << 1) + _K2
     if n > 16:
         return _farmhash_middle(s, factor)
     if n >= 8:
-        a, b = s.word(0) + _K2, s.word(n - 8)
+        a, b = s.word(0) + _K2, s.word(-8)
         return _joined(_rotated(b, 37) * factor + a, (_rotated(a, 25) + b) * factor, factor)
     if n >= 4:
-        return _joined((s.word(0, 4) << 3) + n, s.word(n - 4, 4), factor)
+        return _joined((s.word(0, 4) << 3) + s.lengths, s.word(-4, 4), factor)
     if n > 0:
-        y, z = s.word(0, 1) + (s.word(n >> 1, 1) << 8), (s.word(n - 1, 1) << 2) + n
+        y, z = s.word(0, 1) + (s.word(n >> 1, 1) << 8), (s.word(-1, 1) << 2) + s.lengths
         return _mixed((y * _K2) ^ (z * _K0)) * _K2
     return s.zero + _K2
 
 
 def _farmhash_middle(s: Any, factor: Any) -> Any:
     """Of 17 to 64 bytes."""
-    n, long = s.length, s.length > 32
+    long = s.length > 32
     a, b = s.word(0) * (_K2 if long else _K1), s.word(8)
-    c, d = s.word(n - 8) * factor, s.word(n - 16) * _K2
+    c, d = s.word(-8) * factor, s.word(-16) * _K2
     y, z = _rotated(a + b, 43) + _rotated(c, 30) + d, a + _rotated(b + _K2, 18) + c
     if not long:
         return _joined(y, z, factor)
     z = _joined(y, z, factor)
     e, f = s.word(16) * factor, s.word(24)
-    g, h = (y + s.word(n - 32)) * factor, (z + s.word(n - 24)) * factor
+    g, h = (y + s.word(-32)) * factor, (z + s.word(-24)) * factor
     return _joined(_rotated(e + f, 43) + _rotated(g, 30) + h, e + _rotated(f + a, 18) + g, factor)
 
 
@@ -125,7 +138,7 @@ def _weak(s: Any, at: int, a: Any, b: Any) -> tuple[Any, Any]:
 
 def _farmhash_long(s: Any) -> Any:
     """Of more than 64 bytes, 64 at a time and the last 64 once more."""
-    tail = (s.length - 1) & 63
+    tail = (s.lengths - 1) & 63
     x, y = (s.zero + 81) * _K2, (s.zero + 81) * _K1 + 113
     z = _mixed(y * _K2 + 113) * _K2
     x = x + s.word(0)
@@ -141,13 +154,13 @@ def _farmhash_long(s: Any) -> Any:
         w = _weak(s, at + 32, z + w[1], y + s.word(at + 16))
         return z, y, x, v, w
 
-    for at in range(0, s.length - tail - 1, 64):
+    for at in range(0, s.length - 64, 64):
         x, y, z, v, w = turn(at, x, y, z, v, w, _K1, 1)
     factor = ((z & 0xFF) << 1) + _K1
     w = (w[0] + tail, w[1])
     v = (v[0] + w[0], v[1])
     w = (w[0] + v[0], w[1])
-    x, y, z, v, w = turn(s.length - 64, x, y, z, v, w, factor, 9)
+    x, y, z, v, w = turn(-64, x, y, z, v, w, factor, 9)
     first = _joined(v[0], w[0], factor) + _mixed(y) * _K0 + z
     return _joined(first, _joined(v[1], w[1], factor) + x, factor)
 
@@ -167,12 +180,10 @@ def siphash(s: Any, key: Sequence[int]) -> Any:
 
     Aumasson and Bernstein, 2012, https://www.aumasson.jp/siphash/siphash.pdf
     """
-    n = s.length
     v = [s.zero + np.uint64(constant ^ (key[i % 2] & _BITS)) for i, constant in enumerate(_SIP)]
-    last = s.zero + np.uint64((n & 0xFF) << 56)
-    for place in range(n - n % 8, n):
-        last = last | (s.word(place, 1) << (8 * (place % 8)))
-    for word in [*(s.word(at) for at in range(0, n - 7, 8)), last]:
+    end = s.length // 8 * 8
+    last = (s.lengths & 0xFF) << 56 | s.rest(end)
+    for word in [*(s.word(at) for at in range(0, end, 8)), last]:
         v[3] = v[3] ^ word
         v = _sip_rounds(v, 2)
         v[0] = v[0] ^ word
@@ -197,18 +208,25 @@ def _sip_rounds(v: list[Any], count: int) -> list[Any]:
 # Of many strings ----------------------------------------------------------------------------------------------------
 
 
+def _beyond(length: int, salt: Salt) -> int:
+    """The next length whose strings are hashed in another way."""
+    if salt is not None:
+        return length // 8 * 8 + 8
+    return next((end for end in (1, 2, 3, 4, 8, 17, 33) if length < end), (length - 1) // 64 * 64 + 65)
+
+
 def fingerprints(texts: Strings, salt: Salt = None) -> np.ndarray:
-    """The hash (uint64) of each string: those of one length at once."""
-    lengths = texts.lengths.astype(np.min_scalar_type(texts.lengths.max(initial=0)))
-    order = np.argsort(lengths, kind="stable")  # which counts, where they are small
-    lengths, out, done = lengths[order], np.empty(len(texts), np.uint64), 0
-    while done < len(texts):
-        length = int(lengths[done])
-        end = min(np.searchsorted(lengths, lengths[done], side="right"), done + min(BLOCK, 64 + 2**20 // (length + 1)))
-        which, done = order[done:end], end
-        rows = Rows(texts, which, length)
-        with np.errstate(over="ignore"):
-            out[which] = farmhash(rows) if salt is None else siphash(rows, salt)
+    """The hash (uint64) of each string: those of about one length at once."""
+    lengths, left, out = texts.lengths, np.arange(len(texts)), np.empty(len(texts), np.uint64)
+    while len(left):
+        length = int(lengths.min())
+        here = lengths < _beyond(length, salt)
+        which, left, lengths = left[here], left[~here], lengths[~here]
+        for at in range(0, len(which), BLOCK):
+            some = which[at : at + BLOCK]
+            rows = Rows(texts[some], length)
+            with np.errstate(over="ignore"):
+                out[some] = farmhash(rows) if salt is None else siphash(rows, salt)
     return out
 
 

@@ -17,8 +17,8 @@ from lamina.data.streams import side_by_side
 UNKNOWN = -1  # the number of a string that is not in a table
 _NEWLINE, _PADDING, _HEAD = 10, 8, 15
 _SMALL_TABLE = 1 << 13  # more slots than so many are further away than the next one
-_PART = 1 << 17  # so many strings or integers are a thread's share
-BLOCK = 1 << 15  # arrays of so many are in the caches; of fewer, threads would wait for each other at each
+_PART = 1 << 18  # so many strings or integers are a thread's share
+BLOCK = 1 << 16  # arrays of so many are in the caches; of fewer, threads would wait for each other at each
 _FEW = 1 << 11  # objects
 _MASKS = np.array([256**n - 1 for n in range(9)], np.uint64)  # the first bytes of eight
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)
@@ -46,6 +46,10 @@ class Strings:
         starts, lengths = (all if which is None else all.take(which) for all in (self.starts, self.lengths))
         places = np.minimum(starts + at, len(self._eights) - 1) if at else starts
         return self._eights[places] & _MASKS.take(lengths - at, mode="clip")
+
+    def any_eight(self, at: int) -> np.ndarray:
+        """The eight bytes of all strings from a place on, which is negative from the end on, whatever is behind."""
+        return self._eights[self.starts + (self.lengths + at if at < 0 else at) if at else self.starts]
 
     def __getitem__(self, which: Any) -> Strings:
         return Strings(self.content, self.starts[which], self.lengths[which])
