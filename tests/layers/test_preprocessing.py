@@ -305,6 +305,18 @@ def test_half_floats_far_from_zero_keep_what_sets_them_apart():
     assert jnp.asarray(layer(x)).astype("float32").tolist() == [[-1.0], [1.0]]
 
 
+@pytest.mark.parametrize("invert", [False, True])
+@pytest.mark.parametrize("shape", [(300, 3), (7, 3), (4, 64, 3), (0, 3), (3,)])
+def test_rows_that_numpy_takes_many_at_once_are_normalized_each_by_its_feature(shape, invert):
+    x = np.random.default_rng(0).normal(size=shape).astype("float32")
+    mean, variance = np.array([1.0, -2.0, 0.5], "float32"), np.array([4.0, 0.25, 1.0], "float32")
+    layer = layers.Normalization(mean=mean, variance=variance, invert=invert)
+    expected = x * np.sqrt(variance) + mean if invert else (x - mean) / np.sqrt(variance)
+    np.testing.assert_allclose(layer(x), expected, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(jax.jit(layer)(x), expected, rtol=1e-6, atol=1e-6)
+    assert type(layer(x)) is np.ndarray and layer(x).shape == shape
+
+
 def test_a_million_words_cost_nothing_to_look_at():
     start = time.perf_counter()
     layer = layers.StringLookup(vocabulary=[f"w{i}" for i in range(10**6)])

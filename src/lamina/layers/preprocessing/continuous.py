@@ -1,5 +1,6 @@
 """Numbers on a line: Normalization to mean 0 and variance 1, Discretization into bins."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
@@ -103,15 +104,19 @@ class Normalization(Adapts):
         if isinstance(inputs, np.ndarray):  # processes of loaders have no device
             given = map(np.asarray, given)
         mean, variance = map(self._beside, given)
-        xp, x = numpy_for(variance), inputs.astype(dtypes.wide(inputs.dtype))
+        xp, x = numpy_for(variance), inputs.astype(dtypes.wide(inputs.dtype), copy=False)
         deviation = xp.maximum(xp.sqrt(variance), np.asarray(dtypes.epsilon(), variance.dtype))
+        if isinstance(x, np.ndarray) and x.size and x.ndim - 1 in self._kept[:1]:  # many rows as one, for NumPy's sake
+            rows = math.gcd(x.size // x.shape[-1], 256)
+            x = x.reshape(-1, rows * x.shape[-1])
+            mean, deviation = (np.tile(value.ravel(), rows) for value in (mean, deviation))
         if self.invert:
-            x *= deviation  # `astype` made it
+            x = x * deviation
             x += mean
         else:
-            x -= mean
+            x = x - mean
             x *= 1 / deviation
-        return x.astype(self.compute_dtype, copy=False)
+        return numpy_for(inputs).asarray(x, self.compute_dtype).reshape(inputs.shape)
 
     def adapt(self, data: Any, steps: int | None = None) -> None:
         super().adapt(data, steps)
