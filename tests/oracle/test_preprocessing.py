@@ -1,5 +1,6 @@
 """Layers of data pipelines beside Keras's on TensorFlow: values, configurations, vocabularies, files both ways."""
 
+import functools
 import itertools
 import json
 import warnings
@@ -55,6 +56,17 @@ def test_hashes_of_strings_of_all_lengths(salt):
     if salt is not None:
         theirs = tf.strings.to_hash_bucket_strong(texts, 2**40, key=salt)
     np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("salt", [None, [1, 2]])
+@pytest.mark.parametrize("length", [0, 3, 5, 12, 20, 40, 64, 65, 700])
+def test_hashes_of_a_few_strings_of_other_lengths_among_many(length, salt):
+    most, others = [DRAW.bytes(length) for _ in range(60)], [b"", b"ab", b"of one word", b"longer" * 20]
+    hashes = tf.strings.to_hash_bucket_fast
+    if salt is not None:
+        hashes = functools.partial(tf.strings.to_hash_bucket_strong, key=salt)
+    for texts in (most + others, others + most):
+        np.testing.assert_array_equal(fingerprints.bins(strings(texts, "it"), 2**40, salt), hashes(texts, 2**40))
 
 
 @pytest.mark.parametrize("dtype", ["int32", "uint32", "int8", "uint16"])

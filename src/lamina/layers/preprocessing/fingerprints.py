@@ -3,6 +3,7 @@
 Both are arithmetic on words of 64 bits, written once: the words are NumPy's, or those of a device.
 """
 
+import bisect
 import functools
 import operator
 from collections.abc import Sequence
@@ -208,25 +209,33 @@ def _sip_rounds(v: list[Any], count: int) -> list[Any]:
 # Of many strings ----------------------------------------------------------------------------------------------------
 
 
-def _beyond(length: int, salt: Salt) -> int:
-    """The next length whose strings are hashed in another way."""
+def _alike(length: int, salt: Salt) -> tuple[int, int]:
+    """The lengths of strings that are hashed in the way of those of one length: the first, and that behind the last."""
     if salt is not None:
-        return length // 8 * 8 + 8
-    return next((end for end in (1, 2, 3, 4, 8, 17, 33) if length < end), (length - 1) // 64 * 64 + 65)
+        return length // 8 * 8, length // 8 * 8 + 8
+    if length > 64:
+        return (length - 1) // 64 * 64 + 1, (length - 1) // 64 * 64 + 65
+    ends = (0, 1, 2, 3, 4, 8, 17, 33, 65)
+    place = bisect.bisect_right(ends, length)
+    return ends[place - 1], ends[place]
 
 
 def fingerprints(texts: Strings, salt: Salt = None) -> np.ndarray:
-    """The hash (uint64) of each string: those of about one length at once."""
-    lengths, left, out = texts.lengths, np.arange(len(texts)), np.empty(len(texts), np.uint64)
-    while len(left):
-        length = int(lengths.min())
-        here = lengths < _beyond(length, salt)
-        which, left, lengths = left[here], left[~here], lengths[~here]
-        for at in range(0, len(which), BLOCK):
-            some = which[at : at + BLOCK]
-            rows = Rows(texts[some], length)
+    """The hash (uint64) of each string, those of about one length at once."""
+    out = np.empty(len(texts), np.uint64)
+    for at in range(0, len(texts), BLOCK):
+        places = np.arange(at, min(at + BLOCK, len(texts)))
+        left = texts[at : at + BLOCK]
+        while len(left):
+            length = int(left.lengths[len(left) // 2])
+            first, behind = _alike(length, salt)
+            others = (left.lengths - first).view(np.uint64) >= behind - first
+            few = behind <= 65 and 8 * np.count_nonzero(others) < len(left)
+            these = slice(None) if few else ~others  # a few are hashed in the wrong way, and again
+            rows = Rows(left[these], length)
             with np.errstate(over="ignore"):
-                out[some] = farmhash(rows) if salt is None else siphash(rows, salt)
+                out[places[these]] = farmhash(rows) if salt is None else siphash(rows, salt)
+            left, places = left[others], places[others]
     return out
 
 

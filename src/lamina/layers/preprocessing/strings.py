@@ -15,7 +15,7 @@ from lamina.data.flows import cores
 from lamina.data.streams import side_by_side
 
 UNKNOWN = -1  # the number of a string that is not in a table
-_NEWLINE, _PADDING, _HEAD = 10, 8, 15
+_NEWLINE, _PADDING, _HEAD = 10, 64, 15
 _SMALL_TABLE = 1 << 13  # more slots than so many are further away than the next one
 _PART = 1 << 18  # so many strings or integers are a thread's share
 BLOCK = 1 << 16  # arrays of so many are in the caches; of fewer, threads would wait for each other at each
@@ -29,7 +29,7 @@ class Strings:
     """Strings, as bytes in UTF-8.
 
     Args:
-        content: the bytes of all, whitespace between any two, and eight more behind.
+        content: the bytes of all, whitespace between any two, and 64 more behind.
         starts: where each begins.
         lengths: how many bytes each has.
     """
@@ -194,13 +194,13 @@ def decimals(numbers: Integers) -> Strings:
     powers = [np.uint64(10**i) for i in range(1, len(str(left.max(initial=0))))]
     lengths = sum((left >= power for power in powers), np.add(negative, 1, dtype=np.uint8)).astype(np.int64)
     width = -(-(len(powers) + 2) // 8)  # in words of eight digits, with a place for the sign
-    words = np.zeros(len(left) * width + 1, np.uint64)
+    words = np.zeros(len(left) * width + _PADDING // 8, np.uint64)
     for at in range(0, len(left), BLOCK):
-        rows, some = words[at * width : -1].reshape(-1, width)[:BLOCK], left[at : at + BLOCK]
+        rows, some = words[at * width : len(left) * width].reshape(-1, width)[:BLOCK], left[at : at + BLOCK]
         for place in range(width - 1, -1, -1):
             rest = some // 10**8
             rows[:, place], some = _eight_digits(some - rest * 10**8), rest
-    content, starts = words.view(np.uint8), np.arange(8 * width, 8 * len(words), 8 * width) - lengths
+    content, starts = words.view(np.uint8), 8 * width * np.arange(1, len(left) + 1) - lengths
     content[starts.take(np.flatnonzero(negative))] = ord("-")
     return Strings(content, starts, lengths)
 
@@ -232,16 +232,17 @@ def strings(values: Any, who: str) -> Strings:
             return _of_columns(units, np.strings.str_len(values).ravel())
     items = values.ravel() if isinstance(values, np.ndarray) else values
     try:
-        joined = "\n".join(["\n".join(some) for some in _few_at_once(items)]).encode()
+        content = "\n".join([*("\n".join(some) for some in _few_at_once(items)), "\0" * _PADDING]).encode()
     except (TypeError, UnicodeEncodeError):  # bytes, as TensorFlow has them, or a mistake
-        joined = b"\n".join([_encoded(item, who) for some in _few_at_once(items) for item in some])
-    content = np.frombuffer(joined + bytes(_PADDING), np.uint8)
-    breaks = np.flatnonzero(content == _NEWLINE)
-    if len(breaks) != len(items) - 1:  # some are in the strings
+        content = b"\n".join([*(_encoded(item, who) for some in _few_at_once(items) for item in some), bytes(_PADDING)])
+    content = np.frombuffer(content, np.uint8)
+    ends = np.flatnonzero(content == _NEWLINE)
+    if len(ends) != len(items):  # some are in the strings
         lengths = [len(_encoded(item, who)) for some in _few_at_once(items) for item in some]
-        breaks = np.cumsum(np.array(lengths, np.int64) + 1)[:-1] - 1
-    starts = np.concatenate([[0], breaks + 1])[: len(items)]
-    return Strings(content, starts, np.append(breaks, len(joined))[: len(items)] - starts)
+        ends = np.cumsum(np.array(lengths, np.int64) + 1) - 1
+    starts = np.zeros_like(ends)
+    np.add(ends[:-1], 1, out=starts[1:])
+    return Strings(content, starts, ends - starts)
 
 
 def _few_at_once(items: np.ndarray | list) -> Iterator[list]:
