@@ -1,4 +1,4 @@
-"""Hashes of strings: FarmHash64 and SipHash-2-4, of many strings of one length at once.
+"""Hashes of strings: FarmHash64 and SipHash-2-4, of many strings of about one length at once.
 
 Both are arithmetic on words of 64 bits, written once: the words are NumPy's, or those of a device.
 """
@@ -27,7 +27,7 @@ class Rows:
     """Strings that are hashed in one way: what is read of all of them at a place, which is negative from the end on.
 
     Args:
-        strings: the strings, see `_beyond`.
+        strings: the strings, of lengths that are `_alike`.
         length: that of one of them.
     """
 
@@ -230,8 +230,9 @@ def fingerprints(texts: Strings, salt: Salt = None) -> np.ndarray:
             length = int(left.lengths[len(left) // 2])
             first, behind = _alike(length, salt)
             others = (left.lengths - first).view(np.uint64) >= behind - first
+            # A few others are hashed in the wrong way, and again: what is behind the text has room for 64 bytes.
             few = behind <= 65 and 8 * np.count_nonzero(others) < len(left)
-            these = slice(None) if few else ~others  # a few are hashed in the wrong way, and again
+            these = slice(None) if few else ~others
             rows = Rows(left[these], length)
             with np.errstate(over="ignore"):
                 out[places[these]] = farmhash(rows) if salt is None else siphash(rows, salt)
