@@ -435,7 +435,12 @@ def test_stateless_call_counts_its_values():
         (
             lambda: layers.Dense(2, trainable="no", name="d"),
             ValueError,
-            "Dense: trainable must be True or False, got 'no'.",
+            "Dense \"d\": trainable must be True or False, got 'no'.",
+        ),
+        (
+            lambda: layers.Dense(2, trainable=None, name="d"),
+            ValueError,
+            'Dense "d": trainable must be True or False, got None.',
         ),
         (
             lambda: layers.Dense(2, name="d").count_params(),

@@ -34,8 +34,14 @@ def is_integer(value: Any, least: int = 1) -> bool:
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and int(value) >= least
 
 
+def flag(who: Any, name: str, value: Any) -> bool:
+    """`value`, which is true or false and not only taken for it; `who` is that of `require`, here and below."""
+    require(isinstance(value, (bool, np.bool_)), who, f"{name} must be True or False", value)
+    return bool(value)
+
+
 def integer(who: Any, name: str, value: Any, least: int = 1) -> int:
-    """`value` as an integer of at least `least`; `who` is that of `require`, here and below."""
+    """`value` as an integer of at least `least`."""
     rule = "a positive integer" if least == 1 else f"an integer of at least {least}"
     require(is_integer(value, least), who, f"{name} must be {rule}", value)
     return int(value)

@@ -15,10 +15,11 @@ from typing import Any
 import jax
 
 from lamina import constraints, initializers, regularizers
-from lamina.core import configurable, constructors, dtypes, errors, masking, placement, policy, registry, scope, tree
+from lamina.core import checks, configurable, constructors, dtypes, errors, masking, placement, policy, registry, scope
 from lamina.core.sparse import dense, is_sparse
 from lamina.core.state import StatelessScope
 from lamina.core.symbolic import Operation, any_symbolic, infer
+from lamina.core.tree import map_as_given
 from lamina.core.variable import Variable
 from lamina.layer.inferred import remembered
 from lamina.layer.losses import AddedLosses
@@ -91,7 +92,7 @@ class Layer(AddedLosses, Masks, Typed, Operation):
         self.activity_regularizer = regularizers.get(activity_regularizer)
         self.autocast = autocast
         self.built = self._has_no_weights and type(self).build is Layer.build
-        self._trainable = bool(trainable)
+        self._trainable = checks.flag(self._who, "trainable", trainable)
         self._dtype_policy = policy.get_policy(dtype)
         self._losses = []
         self._build_shapes: dict[str, Any] | None = None
@@ -375,7 +376,7 @@ class Layer(AddedLosses, Masks, Typed, Operation):
         if len(args) == 1 and not kwargs and isinstance(args[0], jax.Array):  # by far the most calls
             return (convert(args[0]),), {}
         keeps_sparse = self._keeps_sparse or not registry.is_own(type(self).call)
-        return tree.map_as_given(convert, (args, kwargs), is_leaf=is_sparse)
+        return map_as_given(convert, (args, kwargs), is_leaf=is_sparse)
 
     def _check_inputs(self, args: tuple, arrays: dict[str, Any]) -> None:
         broken = broken_rule(self.input_spec, args[0] if args else next(iter(arrays.values()), None))
