@@ -203,6 +203,14 @@ REFUSED = [
     (ops.image.resize, (jnp.ones((4, 4)), (2, 2)), "images must have 3 or 4 axes"),
     (ops.image.pad_images, (jnp.ones((4, 4, 3)), 1), "exactly two of top_padding"),
     (ops.image.crop_images, (jnp.ones((4, 4, 3)), 3, 0, 3, 0), "must be at least 0 for a size of 4"),
+    (
+        ops.reshape,
+        (jnp.ones(20), (-1, -1, 5)),
+        r"at most one size of a shape may be -1; got x .*, newshape \[-1, -1, 5\]",
+    ),
+    (ops.where, (jnp.ones(3) > 0, jnp.ones(3)), "x1 and x2 must both be given, or none of them"),
+    (ops.tile, (jnp.ones(3), [2, -7]), r"repeats must not be below 0; got x float32\[3\], repeats \[2, -7\]"),
+    (ops.histogram, (jnp.ones(3), 2, (1, 0)), "range must be a lower and an upper bound"),
 ]
 
 

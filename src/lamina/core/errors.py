@@ -90,6 +90,7 @@ _MEANT = {
     r"ncompatible (shapes|types) for broadcasting|^operands could not be broadcast": "shapes must broadcast",
     "contracting dimensions": "contracting axes must have one size",
     r"^(tuple|list) index out of range|^index \d+ is out of bounds for axis 0 ": "axes and indices must exist",
+    "only specify one unknown axis": "at most one size of a shape may be -1",
     "^Cannot concatenate": "shapes must be equal but for the axis that is joined",
     "requires ndarray or scalar|^Error interpreting argument": "arguments must be arrays or numbers",
 }

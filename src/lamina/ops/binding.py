@@ -31,6 +31,21 @@ def axes(axis: Any) -> Any:
     return tuple(axis) if isinstance(axis, list) else axis
 
 
+def times(repeats: Any) -> Any:
+    """How often, of which JAX asks nothing."""
+    each = repeats if isinstance(repeats, (list, tuple)) else (repeats,)
+    if any(isinstance(n, (int, np.integer)) and n < 0 for n in each):
+        raise ValueError("repeats must not be below 0")
+    return axes(repeats)
+
+
+def bounds(range: Any) -> Any:
+    """A lower and an upper bound, which JAX takes in any order."""
+    if range is not None and len(range) == 2 and range[0] > range[1]:
+        raise ValueError("range must be a lower and an upper bound")
+    return range
+
+
 def array_of(x: Any) -> Any:
     """`x` as an array of a dtype of its own, numbers too: Python's floats are then of the default float."""
     x = jnp.asarray(x)

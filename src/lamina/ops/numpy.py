@@ -21,6 +21,7 @@ from lamina.ops.binding import (
     binary,
     bitwise,
     bound,
+    bounds,
     creation,
     fractions,
     items,
@@ -31,6 +32,7 @@ from lamina.ops.binding import (
     reduction_from,
     sections,
     stacking,
+    times,
     unary,
     windowing,
 )
@@ -213,7 +215,9 @@ geomspace = bound(
     "start stop num=50 endpoint=True dtype=None axis=0",
     "`num` numbers from start to stop, each a constant times the one before.",
 )
-histogram = bound(jnp.histogram, "x bins=10 range=None", "How many values fall into each bin, and the bins' edges.")
+histogram = bound(
+    jnp.histogram, "x bins=10 range=None", "How many values fall into each bin, and the bins' edges.", range=bounds
+)
 identity = creation(jnp.identity, "n dtype=None", "The (n, n) unit matrix.")
 isclose = bound(
     jnp.isclose, "x1 x2 rtol=1e-05 atol=1e-08 equal_nan=False", "|x1 - x2| <= atol + rtol |x2|.", elementwise=True
@@ -273,7 +277,7 @@ tensordot = bound(
     "x1 x2 axes=2",
     "Sums of products over the last axes of `x1` and the first of `x2`, or over the pairs given.",
 )
-tile = bound(jnp.tile, "x repeats", "`x` put beside itself along each axis.", repeats=axes)
+tile = bound(jnp.tile, "x repeats", "`x` put beside itself along each axis.", repeats=times)
 trace = bound(jnp.trace, "x offset=0 axis1=0 axis2=1", "The sum of the diagonal of two axes.")
 transpose = bound(jnp.transpose, "x axes=None", "`x` with its axes in the given order, or in reverse.")
 trapezoid = bound(jnp.trapezoid, "y x=None dx=1.0 axis=-1", "The integral of y(x) by trapezoids.")
@@ -468,4 +472,6 @@ def vectorize(pyfunc: Callable, *, excluded: Any = None, signature: str | None =
 @op(elementwise=True)
 def where(condition: Any, x1: Any = None, x2: Any = None) -> Any:
     """`x1` where the condition holds and `x2` elsewhere; without them, the indices where it holds."""
+    if (x1 is None) != (x2 is None):
+        raise ValueError("x1 and x2 must both be given, or none of them")
     return jnp.where(operand(condition), operand(x1), operand(x2))
