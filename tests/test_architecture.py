@@ -42,7 +42,7 @@ SIDEWAYS = {
 NEVER = {("training", "layers"), ("training", "models")}
 # Longer than a file should be, and why.
 LONG_FILES = {"ops/nn.py": "a namespace that mirrors keras.ops.nn: one short function after the other"}
-LONGEST_FILE, LONGEST_FUNCTION, LONGEST_WHOLE = 500, 40, 44_493
+LONGEST_FILE, LONGEST_FUNCTION, LONGEST_WHOLE = 500, 40, 44_499
 BY_NAME = {"getattr", "setattr", "hasattr", "delattr"}
 # Names with an underscore that a file may read of others: (file or "*", name) -> why.
 PRIVATE_BUT_READ = {

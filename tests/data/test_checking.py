@@ -93,10 +93,6 @@ ERRORS = {
         "fit: y must lie between 0 and 1 for binary_crossentropy, got 2 in row 2; for several classes use "
         "sparse_categorical_crossentropy, for numbers a loss such as mse.",
     ),
-    "a softmax of one unit": (
-        (1, "softmax", BINARY, BITS),
-        "fit: y has an output of one unit with softmax, which is 1 whatever goes in; use sigmoid.",
-    ),
 }
 
 
@@ -113,6 +109,14 @@ def test_a_certain_mistake_is_an_error(name):
 
 
 WARNINGS = {
+    "labels with noise": (
+        (1, "sigmoid", BINARY, with_value(BITS, 1.25, 3)),
+        "y should lie between 0 and 1 for binary_crossentropy, got 1.25",
+    ),
+    "a softmax of one unit": (
+        (1, "softmax", BINARY, BITS),
+        "fit: y has an output of one unit with softmax, which is 1 whatever goes in; use sigmoid.",
+    ),
     "several classes at once": ((3, "softmax", ONE, (X > 0.3).astype("float32")), "should be one-hot, or add up to 1"),
     "margins of other targets": ((1, None, "hinge", LABELS.astype("float32")), "should hold -1 and 1 .or 0 and 1."),
     "no shares": ((3, "softmax", "kl_divergence", ONE_HOT * 2), "should lie between 0 and 1 for kl_divergence"),

@@ -123,6 +123,10 @@ def _about_two(target: Target) -> str:
     return "for several classes use sparse_categorical_crossentropy, for numbers a loss such as mse"
 
 
+def _outside(target: Target) -> Any:
+    return (target.y < 0) | (target.y > 1)
+
+
 def _not_wide(target: Target) -> bool:
     """Classes as numbers where they are to be as wide as the output."""
     given, wide = target.y.shape, target.classes not in (None, 1)
@@ -163,8 +167,10 @@ RULES = (
          "for probabilities use categorical_crossentropy, for numbers a loss such as mse"),
     Rule(True, "classes", _no_such_class, "must hold classes from 0 to {last} for {t.loss}, got {found}; {remedy}",
          _about_classes),
-    Rule(True, "binary", lambda t: (t.y < 0) | (t.y > 1),
+    Rule(True, "binary", lambda t: _outside(t) & np.all(t.y == np.rint(t.y)),
          "must lie between 0 and 1 for {t.loss}, got {found}; {remedy}", _about_two),
+    Rule(False, "binary", lambda t: _outside(t) & np.any(t.y != np.rint(t.y)),  # as labels with noise are
+         "should lie between 0 and 1 for {t.loss}, got {found}"),
     Rule(True, "one_hot", _not_wide,
          "must be one-hot for {t.loss}, with {t.classes} values in the last axis, got shape {t.y.shape}; use "
          "sparse_categorical_crossentropy, or give to_categorical({t.what}, {t.classes})"),
@@ -173,9 +179,9 @@ RULES = (
          "for several classes at once use binary_crossentropy and sigmoid"),
     Rule(False, "signs", lambda t: ~np.isin(t.y, (-1, 0, 1)),
          "should hold -1 and 1 (or 0 and 1) for {t.loss}, got {found}"),
-    Rule(False, "shares", lambda t: (t.y < 0) | (t.y > 1),
+    Rule(False, "shares", _outside,
          "should lie between 0 and 1 for {t.loss}, got {found}, which is cut"),
-    Rule(True, "values binary one_hot classes signs shares",
+    Rule(False, "values binary one_hot classes signs shares",
          lambda t: t.activation == "softmax" and t.shape[-1] == 1,
          "has an output of one unit with softmax, which is 1 whatever goes in; use sigmoid"),
     Rule(False, "binary one_hot classes shares", lambda t: not t.from_logits and t.activation in _UNBOUNDED,
