@@ -169,7 +169,7 @@ RULES = (
          _about_classes),
     Rule(True, "binary", lambda t: _outside(t) & np.all(t.y == np.rint(t.y)),
          "must lie between 0 and 1 for {t.loss}, got {found}; {remedy}", _about_two),
-    Rule(False, "binary", lambda t: _outside(t) & np.any(t.y != np.rint(t.y)),  # as labels with noise are
+    Rule(False, "binary", _outside,  # and not whole numbers, which the rule above refuses: labels with noise
          "should lie between 0 and 1 for {t.loss}, got {found}"),
     Rule(True, "one_hot", _not_wide,
          "must be one-hot for {t.loss}, with {t.classes} values in the last axis, got shape {t.y.shape}; use "
